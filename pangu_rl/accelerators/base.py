@@ -1,0 +1,130 @@
+"""What a device is to this system: one record of names, environments, functions. Configuration -> **device** -> actors.
+
+Devices are data, not subclasses: `npu.py`, `cuda.py` and `cpu.py` each fill one record, and the code that trains and
+samples asks the record instead of asking which device it runs on. torch is imported on first use, never by the driver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+Environment = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accelerator:
+    """One kind of device."""
+
+    name: str
+    """torch's device type, and the name in `cluster.accelerator`."""
+    dist_backend: str
+    """Backend of torch.distributed for tensors on the device."""
+    ds_accelerator: str
+    """Value of DS_ACCELERATOR; explicit, since DeepSpeed's own detection takes an installed torch_npu for a device."""
+    ray_resource: str | None
+    """Ray's name of the device, or None where an actor needs none."""
+    visible_env: str | None
+    """Variable that narrows the devices a process sees."""
+    noset_env: str | None
+    """Variable that keeps Ray from setting `visible_env`."""
+    dtypes: tuple[str, ...]
+    """Dtypes the forward pass may have, the preferred one first."""
+    attn_implementation: str
+    """transformers' attention for the plain (unpacked) model."""
+    detect: Callable[[], bool]
+    """Whether this machine has the device in working order; never raises."""
+    train_env: Callable[[int], Environment]
+    """Threads of a rank -> environment of a learner actor."""
+    rollout_env: Callable[[int], Environment]
+    """Threads of an engine -> environment of a rollout actor."""
+    memory_stats: Callable[[], dict[str, int]]
+    """Bytes `allocated`, `reserved`, `peak`, `free`, `total` of the current device (on cpu: process and node)."""
+
+    def ray_options(self, devices: int) -> dict[str, Any]:
+        """Arguments of `.options()` for an actor with so many devices.
+
+        An actor of a device-less machine asks for no cores: Ray on 2 cores would otherwise wait for ever.
+        """
+        if self.ray_resource is None:
+            return {"num_cpus": 0}
+        if self.ray_resource == "GPU":
+            return {"num_gpus": devices}
+        return {"resources": {self.ray_resource: devices}}
+
+    def bundle(self, devices: int, cpus: float) -> dict[str, float]:
+        """One bundle of a Ray placement group."""
+        return {"CPU": cpus} if self.ray_resource is None else {self.ray_resource: devices, "CPU": cpus}
+
+    def local_index(self, ids: Sequence[str], env: Mapping[str, str]) -> int:
+        """Index of the actor's first device as torch counts it in this process.
+
+        `ids` is what Ray assigned (`get_accelerator_ids()[ray_resource]`). Ray narrows the visible devices to them, so
+        the index is 0; where `noset_env` forbids that, it is the id's place in the visible list.
+        """
+        if self.noset_env is None or env.get(self.noset_env, "").lower() in ("", "0", "false") or not ids:
+            return 0
+        visible = [entry.strip() for entry in env.get(self.visible_env or "", "").split(",") if entry.strip()]
+        return visible.index(ids[0]) if visible else int(ids[0])
+
+    def device(self, index: int = 0) -> str:
+        """Name for `torch.device`."""
+        return self.name if self.ray_resource is None else f"{self.name}:{index}"
+
+    def set_device(self, index: int) -> None:
+        self._module().set_device(index)
+
+    def synchronize(self) -> None:
+        """Wait for the queued kernels, so that a clock read afterwards has seen them."""
+        self._module().synchronize()
+
+    def empty_cache(self) -> None:
+        """Give cached blocks back to the device; nothing to do on cpu."""
+        if self.ray_resource is not None:
+            self._module().empty_cache()
+
+    def rng_state(self) -> dict[str, torch.Tensor]:
+        """uint8 state of the host's generator and, where there is one, of the current device's."""
+        import torch
+
+        state = {"cpu": torch.get_rng_state()}
+        if self.ray_resource is not None:
+            state[self.name] = self._module().get_rng_state()
+        return state
+
+    def set_rng_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Inverse of `rng_state`; a state saved on another kind of device is refused by its missing key."""
+        import torch
+
+        torch.set_rng_state(state["cpu"])
+        if self.ray_resource is not None:
+            self._module().set_rng_state(state[self.name])
+
+    def _module(self) -> Any:
+        import torch
+
+        return torch.get_device_module(self.name)
+
+
+def device_memory(name: str) -> dict[str, int]:
+    """`memory_stats` of a device whose torch module follows torch.cuda's names."""
+    import torch
+
+    module = torch.get_device_module(name)
+    free, total = module.mem_get_info()
+    return {
+        "allocated": module.memory_allocated(),
+        "reserved": module.memory_reserved(),
+        "peak": module.max_memory_allocated(),
+        "free": free,
+        "total": total,
+    }
+
+
+def variables_named(prefixes: tuple[str, ...], environ: Mapping[str, str]) -> Environment:
+    """Variables that the user exported for the driver and that the actors must see too."""
+    return {key: value for key, value in environ.items() if key.startswith(prefixes)}

@@ -1,0 +1,78 @@
+"""A process group of its own for weights: learner rank 0 sends, every rollout actor receives.
+
+Built from a store at host:port and from the backend's class directly, so that it stands beside whatever default group
+the process has (DeepSpeed's, vLLM's) and touches none of torch.distributed's global state.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+SENDER = 0
+"""Rank of the learner in the group."""
+PIECE_BYTES = 256 << 20
+"""A buffer is sent in pieces of so many bytes: few enough calls, and bounded staging memory."""
+
+
+def build_group(
+    backend: str, host: str, port: int, rank: int, world_size: int, timeout_s: float = 600.0
+) -> dist.ProcessGroup:
+    """Join the group at `host:port`; returns when all `world_size` ranks have joined. Rank 0 serves the store.
+
+    `backend` is the accelerator's `dist_backend`.
+
+    Raises:
+        torch.distributed.DistError: the others did not come within `timeout_s`.
+    """
+    timeout = timedelta(seconds=timeout_s)
+    server = dist.TCPStore(host, port, world_size, is_master=rank == SENDER, timeout=timeout, wait_for_workers=False)
+    store = dist.PrefixStore("pangu_rl", server)
+    group = _create(backend, store, rank, world_size, timeout)
+    # A barrier: gloo connects at once, nccl and hccl only at their first collective.
+    store.add("joined", 1)
+    if store.add("joined", 0) == world_size:
+        store.set("complete", "1")
+    store.wait(["complete"], timeout)
+    return group
+
+
+def broadcast_buffer(group: dist.ProcessGroup, buffer: Tensor) -> None:
+    """Make the sender's uint8 `buffer` [bytes] everyone's, in place; collective and blocking."""
+    for piece in buffer.split(PIECE_BYTES):
+        options = dist.BroadcastOptions()
+        options.rootRank, options.rootTensor = SENDER, 0
+        group.broadcast([piece], options).wait()
+    if buffer.device.type != "cpu":
+        # wait() of a device backend only orders streams; the bytes are hashed next.
+        torch.get_device_module(buffer.device.type).synchronize()
+
+
+def free_port(host: str = "") -> int:
+    """A TCP port of this node that was free just now."""
+    with contextlib.closing(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)) as listener:
+        listener.bind((host, 0))
+        return listener.getsockname()[1]
+
+
+def _create(backend: str, store: dist.Store, rank: int, world_size: int, timeout: timedelta) -> Any:
+    if backend == "gloo":
+        return dist.ProcessGroupGloo(store, rank, world_size, timeout)
+    if backend == "nccl":
+        options = dist.ProcessGroupNCCL.Options()
+        options._timeout = timeout
+        return dist.ProcessGroupNCCL(store, rank, world_size, options)
+    # Backends of plugins, hccl among them, register a creator with torch.
+    plugin = dist.Backend._plugins[backend.upper()]
+    if not plugin.extended_api:
+        return plugin.creator_fn(store, rank, world_size, timeout)
+    options = dist.distributed_c10d._DistributedBackendOptions()
+    options.store, options.group_rank, options.group_size, options.timeout = store, rank, world_size, timeout
+    options.group_id, options.global_ranks_in_group = "pangu_rl", list(range(world_size))
+    return plugin.creator_fn(options, None)

@@ -1,0 +1,50 @@
+"""A machine without accelerators: gloo, in-process engines, memory as the process sees it."""
+
+from __future__ import annotations
+
+import resource
+
+from pangu_rl.accelerators.base import Accelerator, Environment
+
+SPIN = "10000"
+"""Turns that an idle OpenMP thread spins for before it sleeps. The default spins on: with any other process on the
+cores, every small kernel then waits for a thread that has lost its own, and a step takes ten times as long."""
+
+
+def _train_env(threads: int) -> Environment:
+    return {**_threads_env(threads), "DS_ACCELERATOR": "cpu"}
+
+
+def _rollout_env(threads: int) -> Environment:
+    # The engine core in its own process starts three times slower and samples a third slower than in the actor's.
+    return {**_threads_env(threads), "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+
+
+def _threads_env(threads: int) -> Environment:
+    # Ray gives an actor OMP_NUM_THREADS=1 unless its environment says otherwise.
+    return {"OMP_NUM_THREADS": str(threads), "GOMP_SPINCOUNT": SPIN}
+
+
+def _memory() -> dict[str, int]:
+    import psutil
+
+    resident = psutil.Process().memory_info().rss
+    node = psutil.virtual_memory()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"allocated": resident, "reserved": resident, "peak": peak, "free": node.available, "total": node.total}
+
+
+CPU = Accelerator(
+    name="cpu",
+    dist_backend="gloo",
+    ds_accelerator="cpu",
+    ray_resource=None,
+    visible_env=None,
+    noset_env=None,
+    dtypes=("bfloat16", "float32"),
+    attn_implementation="sdpa",
+    detect=lambda: True,
+    train_env=_train_env,
+    rollout_env=_rollout_env,
+    memory_stats=_memory,
+)

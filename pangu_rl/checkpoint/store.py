@@ -1,0 +1,121 @@
+"""learner and loop state -> **checkpoints/step_NNNNNN** -> resume.
+
+    begin(12)    checkpoints/.partial-step_000012/     the ranks and the loop write their files into it
+    commit(12)   + state.json, manifest.json, COMPLETE, then one atomic rename
+    latest()     checkpoints/step_000012/              every byte verified before anything is loaded
+
+A run killed at any point leaves the previous checkpoint as it was, and at most a `.partial-` folder that is ignored.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pangu_rl.checkpoint import manifest
+from pangu_rl.errors import CheckpointError
+
+log = logging.getLogger(__name__)
+
+STATE = "state.json"
+_PREFIX = "step_"
+_PARTIAL = ".partial-"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A verified checkpoint."""
+
+    path: Path
+    step: int
+    """Steps done when it was written."""
+    state: dict[str, Any]
+    """What the loop handed to `commit`."""
+
+
+class CheckpointStore:
+    """The checkpoints of one run directory, the newest `keep` of them."""
+
+    def __init__(self, run_dir: Path, keep: int) -> None:
+        self.directory = Path(run_dir) / "checkpoints"
+        self.keep = keep
+
+    def begin(self, step: int) -> Path:
+        """An empty folder for the files of this step; what an earlier, killed attempt left there is removed."""
+        if self._path(step).exists():
+            raise CheckpointError(f"{self._path(step)} exists already: delete it, or start in another run_dir")
+        partial = self._partial(step)
+        if partial.exists():
+            shutil.rmtree(partial)
+        partial.mkdir(parents=True)
+        return partial
+
+    def commit(self, step: int, state: dict[str, Any]) -> Checkpoint:
+        """Seal the folder of `begin(step)` together with `state` (JSON values), name it, and drop the oldest.
+
+        Raises:
+            CheckpointError: the disk is full; earlier checkpoints are untouched.
+        """
+        partial, final = self._partial(step), self._path(step)
+        try:
+            manifest.write(partial / STATE, json.dumps(state))
+            size = manifest.seal(partial, step)
+            os.replace(partial, final)
+            manifest.flush(self.directory)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            free = shutil.disk_usage(self.directory).free
+            raise CheckpointError(
+                f"{partial}: no space for the checkpoint of step {step} ({free:,} bytes free): make room or set "
+                "trainer.keep_checkpoints lower; earlier checkpoints are whole"
+            ) from None
+        log.info("checkpoint %s (%.1f MB)", final, size / 1e6)
+        self._prune()
+        return Checkpoint(path=final, step=step, state=state)
+
+    def latest(self) -> Checkpoint | None:
+        """The newest checkpoint, verified; None if the run has none.
+
+        Raises:
+            CheckpointError: it is corrupt. Going on from the one before is a person's decision, not ours.
+        """
+        for partial in sorted(self.directory.glob(f"{_PARTIAL}*")):
+            log.warning("%s was never finished and is ignored", partial)
+        steps = self._steps()
+        if not steps:
+            return None
+        path = self._path(steps[-1])
+        try:
+            manifest.verify(path)
+        except CheckpointError as error:
+            before = f"go on from step {steps[-2]}" if len(steps) > 1 else "start anew"
+            raise CheckpointError(f"corrupt checkpoint: {error}; delete {path} to {before}") from None
+        state = json.loads((path / STATE).read_text(encoding="utf-8"))
+        return Checkpoint(path=path, step=steps[-1], state=state)
+
+    def _prune(self) -> None:
+        kept = self._steps()[-self.keep :]
+        for step in self._steps():
+            if step not in kept:
+                # Unnamed first: a removal that is cut short must not leave half a checkpoint under a good name.
+                os.replace(self._path(step), self._partial(step))
+        for leftover in self.directory.glob(f"{_PARTIAL}*"):
+            shutil.rmtree(leftover)
+
+    def _steps(self) -> list[int]:
+        numbers = (path.name.removeprefix(_PREFIX) for path in self.directory.glob(f"{_PREFIX}*") if path.is_dir())
+        return sorted(int(number) for number in numbers if number.isdecimal())
+
+    def _path(self, step: int) -> Path:
+        return self.directory / f"{_PREFIX}{step:06d}"
+
+    def _partial(self, step: int) -> Path:
+        return self.directory / f"{_PARTIAL}{_PREFIX}{step:06d}"

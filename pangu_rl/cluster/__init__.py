@@ -1,0 +1,1 @@
+"""Ray for a run: a private one, a running cluster joined, or a job sent to it."""

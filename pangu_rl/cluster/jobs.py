@@ -1,0 +1,144 @@
+"""A stage's command line -> **a job on a Ray cluster**, and the questions one asks about it afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pangu_rl.cluster import auth
+from pangu_rl.config.load import apply_override, read_yaml
+from pangu_rl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+EXCLUDES = [".git", ".venv", "runs", "build", "*.egg-info", "__pycache__", ".pytest_cache", ".ruff_cache"]
+"""What does not travel with the working directory."""
+
+GRACE_S = 900
+"""Seconds between `stop`'s SIGTERM and Ray's SIGKILL: time to finish a step and write its checkpoint. Ray's is 3."""
+
+
+def submit(
+    stage: str,
+    config: Path,
+    overrides: Sequence[str] = (),
+    *,
+    address: str | None = None,
+    working_dir: Path | None = None,
+) -> str:
+    """Send `working_dir` (the current one by default) and run the stage there; returns the job's identifier.
+
+    The job joins the cluster that runs it and keeps its run directory outside of the copied working directory, at the
+    path it would have here. Keys of services come from the cluster's own environment: nothing of this one travels.
+
+    Raises:
+        ConfigError: the cluster is not there or refuses us, or the configuration lies outside the working directory.
+    """
+    folder = (working_dir or Path.cwd()).resolve()
+    if not config.resolve().is_relative_to(folder):
+        raise ConfigError(f"{config} lies outside the working directory {folder}, which is all that the job gets")
+    client = connect(address)
+    python = sys.executable if auth.is_loopback(client.get_address()) else "python"
+    command = [python, "-m", "pangu_rl", stage, "--config", str(config.resolve().relative_to(folder))]
+    with _explained(client.get_address()):
+        return client.submit_job(
+            entrypoint=shlex.join([*command, *job_overrides(config, overrides)]),
+            runtime_env={
+                "working_dir": str(folder),
+                "excludes": EXCLUDES,
+                "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(GRACE_S)},
+            },
+        )
+
+
+def job_overrides(config: Path, overrides: Sequence[str]) -> list[str]:
+    """The user's overrides, made independent of the job's working directory, and `cluster.address=auto`."""
+    expanded = [f"trainer.{o}" if o.startswith("run_dir=") else o for o in overrides]
+    tree = read_yaml(config)
+    for override in expanded:
+        apply_override(tree, override)
+    added = []
+    if run_dir := (tree.get("trainer") or {}).get("run_dir"):
+        added.append(f"trainer.run_dir={Path(run_dir).expanduser().resolve()}")
+    if not any(o.startswith("cluster.address=") for o in expanded):
+        added.append("cluster.address=auto")
+    return [*expanded, *added]
+
+
+def status(job: str, *, address: str | None = None) -> str:
+    """PENDING, RUNNING, STOPPED, SUCCEEDED or FAILED."""
+    client = connect(address)
+    with _explained(client.get_address(), job):
+        return client.get_job_status(job).value
+
+
+def logs(job: str, *, address: str | None = None, follow: bool = False) -> Iterator[str]:
+    """Output of the job, in pieces that end where a line does or where the output does; `follow` waits for more."""
+    client = connect(address)
+    with _explained(client.get_address(), job):
+        if not follow:
+            yield client.get_job_logs(job)
+            return
+        with asyncio.Runner() as runner:
+            pieces = client.tail_job_logs(job)
+            while (piece := runner.run(anext(pieces, None))) is not None:
+                yield piece
+
+
+def stop(job: str, *, address: str | None = None) -> str:
+    """Send SIGTERM to the job, which checkpoints and leaves; returns a sentence for the terminal."""
+    client = connect(address)
+    with _explained(client.get_address(), job):
+        running = client.stop_job(job)
+    return f"{job} was asked to stop; it writes a checkpoint first" if running else f"{job} does not run"
+
+
+def list_jobs(*, address: str | None = None) -> list[dict[str, Any]]:
+    """`job`, `status`, `start_time` (milliseconds since 1970) and `entrypoint` of every submitted job, newest first."""
+    client = connect(address)
+    with _explained(client.get_address()):
+        jobs = [job for job in client.list_jobs() if job.submission_id]
+    rows = [
+        {"job": j.submission_id, "status": j.status.value, "start_time": j.start_time, "entrypoint": j.entrypoint}
+        for j in jobs
+    ]
+    return sorted(rows, key=lambda row: row["start_time"] or 0, reverse=True)
+
+
+def connect(address: str | None) -> JobSubmissionClient:
+    """A client of the cluster at `address` (its dashboard), by default of the one that runs on this machine.
+
+    Raises:
+        ConfigError: nothing answers there, it refuses the token, or it is open to everybody.
+    """
+    if address is None:
+        auth.use_token_if_present()
+    else:
+        auth.require_token(address)
+    from ray.job_submission import JobSubmissionClient
+
+    with _explained(address or "this machine"):
+        return JobSubmissionClient(address)
+
+
+@contextmanager
+def _explained(address: str, job: str | None = None) -> Iterator[None]:
+    from ray.exceptions import AuthenticationError
+
+    try:
+        yield
+    except AuthenticationError:
+        raise ConfigError(
+            f"Ray at {address} refused us: put its token into {auth.token_path()} and export RAY_AUTH_MODE=token"
+        ) from None
+    except (OSError, RuntimeError, ValueError) as error:
+        text = " ".join(str(error).split())
+        if job is not None and "404" in text:
+            raise ConfigError(f"Ray at {address} knows no job {job}: `pangu-rl list` shows its jobs") from None
+        raise ConfigError(f"Ray at {address}: {text[:300]}; is it up? (`ray start --head`, or --address)") from None

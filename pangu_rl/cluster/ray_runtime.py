@@ -1,0 +1,137 @@
+"""`cluster:` of the configuration -> **a Ray that actors can be created in**, and SIGTERM turned into a checkpoint."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from pangu_rl.cluster import auth
+from pangu_rl.config.trainer import ClusterConfig
+from pangu_rl.errors import ConfigError, RunError
+
+log = logging.getLogger(__name__)
+
+NAMESPACE = "pangu_rl"
+_SOCKET_LIMIT = 107
+_SOCKET_BELOW_ROOT = len("/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store")
+
+
+class Preemption:
+    """SIGTERM asks for the end of the run: the loop finishes its step, writes a checkpoint and leaves.
+
+    A second SIGTERM ends the process at once.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def request(self, signum: int, frame: FrameType | None) -> None:
+        log.warning("SIGTERM: a checkpoint follows this step; a second SIGTERM ends the run without one")
+        self.requested = True
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
+def session(cluster: ClusterConfig) -> Iterator[Preemption]:
+    """Ray for the length of a run.
+
+    Raises:
+        ConfigError: the cluster to join is not there, or is open to everybody (see `auth.require_token`).
+        RunError: a private Ray did not start.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    start(cluster)
+    preemption = Preemption()
+    # ray.init installs a handler that exits at once: ours has to come after it.
+    signal.signal(signal.SIGTERM, preemption.request)
+    try:
+        yield preemption
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        stop()
+
+
+def start(cluster: ClusterConfig) -> None:
+    """Start a private Ray (`address: local`) or join a running one."""
+    if cluster.address == "local":
+        _start_local(cluster)
+    else:
+        _join(cluster.address)
+
+
+def stop() -> None:
+    """Leave Ray; a private one ends with its actors."""
+    import ray
+
+    ray.shutdown()
+
+
+def is_single_node() -> bool:
+    """Whether every actor shares this machine, and with it the memory that weights are handed over in."""
+    import ray
+
+    return sum(node["Alive"] for node in ray.nodes()) == 1
+
+
+def _start_local(cluster: ClusterConfig) -> None:
+    # Ray turns token authentication on for a cluster of its own, and makes a token where there is none.
+    import ray
+
+    try:
+        ray.init(
+            address="local",
+            namespace=NAMESPACE,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+            object_store_memory=int(cluster.object_store_gib * 2**30),
+            _temp_dir=str(socket_root()),
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        raise RunError(f"a local Ray did not start: {_one_line(error)}; its logs lie in {socket_root()}") from error
+    finally:
+        auth.tighten_token()
+
+
+def _join(address: str) -> None:
+    auth.require_token(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
+    import ray
+    from ray.exceptions import AuthenticationError
+
+    try:
+        if address != "auto":
+            # Ray itself goes on trying for minutes.
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), timeout=10).close()
+        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.WARNING)
+    except AuthenticationError as error:
+        raise ConfigError(
+            f"Ray cluster {address} refused the token of {auth.token_path()}: {_one_line(error)}"
+        ) from None
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"no Ray cluster at cluster.address {address}: {_one_line(error)}; start one with `ray start --head`, or "
+            "set cluster.address to local"
+        ) from None
+
+
+def socket_root() -> Path:
+    """Folder of a private Ray's sessions, short enough for the 107 bytes that a socket's path may have."""
+    root = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray"
+    if len(os.fsencode(root)) + _SOCKET_BELOW_ROOT <= _SOCKET_LIMIT:
+        return root
+    short = Path(f"/tmp/ray-{os.getuid()}")
+    log.info("%s is too long for Ray's sockets; using %s", root, short)
+    return short
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else text[:300] + " ..."

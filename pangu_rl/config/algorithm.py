@@ -1,0 +1,33 @@
+"""GRPO's own numbers. Defaults are the openPangu-VL recipe (paper 4.3) with clip-higher (DAPO) and no KL."""
+
+from typing import Literal
+
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+
+from pangu_rl.config.base import Strict
+
+
+class DynamicSamplingConfig(Strict):
+    enabled: bool = True
+    """Set zero-variance groups aside and draw further prompts in their place."""
+    max_rounds: NonNegativeInt = 0
+    """Further rounds of prompts per step; 0 leaves the zero-variance groups out without drawing others."""
+
+
+class GrpoAlgorithmConfig(Strict):
+    clip_low: PositiveFloat = 0.2
+    clip_high: PositiveFloat = 0.28
+    advantage_scale: Literal["std", "none"] = "std"
+    """`std` divides by the group's unbiased deviation (GRPO); `none` only centres (Dr. GRPO)."""
+    advantage_eps: PositiveFloat = 1e-6
+    aggregation: Literal["token", "sequence", "sequence_sum"] = "token"
+    """`token`: mean over the global batch's tokens (DAPO). `sequence`: mean per completion, then over completions
+    (GRPO). `sequence_sum`: sum per completion over a constant length (Dr. GRPO)."""
+    mini_batches: PositiveInt = 1
+    """Optimiser steps per rollout step; above 1, old log-probs are frozen before the first."""
+    dynamic_sampling: DynamicSamplingConfig = DynamicSamplingConfig()
+    overlong: Literal["train", "mask"] = "train"
+    """What a completion cut at the token limit does: train with the reward it earned, or stay out of the loss and of
+    its group's statistics."""
+    tis_cap: PositiveFloat | None = None
+    """Truncated importance sampling: weight each token by min(learner/sampler, cap). Required with stale rollouts."""

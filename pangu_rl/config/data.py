@@ -1,0 +1,32 @@
+"""Prompt sets and how they are read."""
+
+from typing import Literal
+
+from pydantic import PositiveInt
+
+from pangu_rl.config.base import Strict
+
+
+class DataConfig(Strict):
+    train: str
+    """JSONL, Parquet, or a saved `datasets` folder: rows with `messages` (or `prompt`), `answer`, and optionally
+    `id`, `answer_type`, `images`, `source`."""
+    heldout: str | None = None
+    """Rows to evaluate on, never trained."""
+    shuffle: bool = True
+    on_bad_row: Literal["refuse", "skip"] = "refuse"
+    """What a row that cannot be read, or whose gold does not grade itself correct, does: end the run, or be left out
+    with its row number in the log."""
+    max_prompt_tokens: PositiveInt = 1024
+    """A longer prompt is a bad row."""
+    heldout_limit: PositiveInt | None = None
+    """Evaluate on the first so many rows only."""
+
+
+class SftDataConfig(Strict):
+    train: str
+    """Rows with `messages` that end with the assistant's turn, or `prompt` and `response`."""
+    shuffle: bool = True
+    on_bad_row: Literal["refuse", "skip"] = "refuse"
+    max_tokens: PositiveInt = 2048
+    """A longer conversation is a bad row."""

@@ -1,0 +1,37 @@
+"""The learner: DeepSpeed ranks, optimizer, schedule, packing."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from pangu_rl.config.base import Strict
+
+
+class OptimizerConfig(Strict):
+    lr: PositiveFloat = 1e-6
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: PositiveFloat = 1e-8
+    weight_decay: NonNegativeFloat = 0.0
+    grad_clip: PositiveFloat = 1.0
+    """Global L2 norm."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup_steps: NonNegativeInt = 0
+    min_lr_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """Where linear and cosine end, as a share of `lr`."""
+
+
+class LearnerConfig(Strict):
+    ranks: PositiveInt = 1
+    """Data-parallel ranks, one actor each."""
+    zero_stage: Literal[0, 1, 2, 3] = 1
+    """0 and 1 reduce gradients once a step; 2 and 3 at every micro-batch. bf16 needs 1 or more."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    pack_tokens: PositiveInt = 2048
+    """Capacity of a micro-batch; sequences are packed into it, none is ever cut."""
+    logprob_chunk: PositiveInt = 2048
+    """Targets whose [chunk, V] logits exist at once."""
+    gradient_checkpointing: bool = False
+    cpu_threads: PositiveInt | None = None
+    """Threads of a cpu rank; null shares the cores among the ranks."""
+    nonfinite_limit: PositiveInt = 3
+    """Steps in a row that may be skipped for a non-finite gradient before the run stops."""

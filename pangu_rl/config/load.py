@@ -1,0 +1,105 @@
+"""YAML + dotted overrides -> a checked configuration; every complaint names the key, both values and the way out."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from pangu_rl.errors import ConfigError
+
+T = TypeVar("T", bound=BaseModel)
+
+
+def load_config(schema: type[T], path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> T:
+    """Read `path`, apply `a.b=c` overrides (values are YAML scalars), check against `schema`.
+
+    Raises:
+        ConfigError: missing file, bad YAML, unknown key (with the nearest right name), bad value, broken rule.
+    """
+    tree = read_yaml(path)
+    for override in overrides:
+        apply_override(tree, override)
+    try:
+        return schema.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: " + "; ".join(_explain(schema, e) for e in error.errors())) from None
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such configuration file; the shipped ones lie in configs/") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: expected sections (model:, data:, ...), found {type(tree).__name__}")
+    return tree
+
+
+def apply_override(tree: dict[str, Any], override: str) -> None:
+    """Set `a.b.c=value` in a nested dict, in place."""
+    key, found, text = override.partition("=")
+    if not found or not all(key.split(".")):
+        raise ConfigError(f"override {override!r}: write it as section.key=value")
+    *sections, leaf = key.split(".")
+    node = tree
+    for section in sections:
+        child = node.setdefault(section, {})
+        if child is None:
+            child = node[section] = {}
+        if not isinstance(child, dict):
+            raise ConfigError(f"override {override!r}: {section} is a value, not a section")
+        node = child
+    try:
+        node[leaf] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"override {override!r}: the value is not YAML; quote it") from None
+
+
+def dump_config(config: BaseModel) -> str:
+    """The resolved configuration as YAML; loading it back gives an equal configuration."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _explain(schema: type[BaseModel], error: dict[str, Any]) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        names = _known_keys(schema, error["loc"][:-1])
+        near = difflib.get_close_matches(str(error["loc"][-1]), names, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(sorted(names))}"
+        return f"unknown key {where}: {hint}"
+    if error["type"] == "missing":
+        return f"missing key {where}: add it to the file or as an override {where}=VALUE"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error":
+        return f"{where}: {message}" if where else message
+    return f"{where} is {error['input']!r}: {message}"
+
+
+def _known_keys(schema: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
+    node: Any = schema
+    for part in loc:
+        if isinstance(part, int):
+            continue
+        field = node.model_fields.get(part)
+        if field is None:
+            return []
+        node = _model_of(field.annotation)
+        if node is None:
+            return []
+    return list(node.model_fields)
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _model_of(argument)
+        if found is not None:
+            return found
+    return None

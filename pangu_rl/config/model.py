@@ -1,0 +1,14 @@
+"""The model that a stage starts from."""
+
+from pangu_rl.config.base import Strict
+
+
+class ModelConfig(Strict):
+    path: str
+    """Hugging Face folder with config, tokenizer and safetensors; `cache://...` for what `make setup` prepared."""
+    dtype: str = "bfloat16"
+    """Dtype of the forward pass in learner and engine; the optimizer's master weights are fp32."""
+    chat_template: str | None = None
+    """A Jinja file to use instead of the tokenizer's own template."""
+    trust_remote_code: bool = False
+    """Leave off: a model folder then runs no code of its own."""

@@ -1,0 +1,44 @@
+"""Rollout engines: how many, how they sample, what an over-long answer means."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from pangu_rl.config.base import Strict
+
+Share = Annotated[float, Field(gt=0.0, le=1.0)]
+
+
+class RolloutConfig(Strict):
+    actors: PositiveInt = 1
+    """Engine actors; each holds a copy of the weights."""
+    devices_per_actor: PositiveInt = 1
+    """Tensor-parallel size of an engine on npu and cuda; on cpu, 1."""
+    completions: PositiveInt = 8
+    """Completions per prompt: the group size N."""
+    temperature: PositiveFloat = 1.0
+    top_p: Share = 1.0
+    top_k: NonNegativeInt = 0
+    """0 means no limit."""
+    max_new_tokens: PositiveInt = 1024
+    max_model_tokens: PositiveInt = 2048
+    """Prompt plus completion; the engine reserves its KV cache for it."""
+    max_concurrent: PositiveInt = 256
+    """Sequences an engine decodes at once."""
+    kv_cache_gib: PositiveFloat | None = 1.0
+    """KV cache per engine in GiB; null lets the engine take `memory_share` of the device."""
+    memory_share: Share = 0.9
+    eager: bool = True
+    """Skip graph capture and compilation: a shorter start, slower decoding."""
+    prefix_caching: bool = False
+    """Compute a group's prompt once, in whole blocks of 32 tokens, and reuse its keys for the other completions."""
+    max_restarts: NonNegativeInt = 3
+    """Restarts of a dead actor before the run ends; its unfinished requests go to the others meanwhile."""
+    timeout_s: PositiveFloat = 600.0
+    """A generation phase without one finished completion for so long is a stalled one."""
+    engine: Literal["vllm", "fake"] = "vllm"
+    """`fake` echoes deterministic tokens, for unit tests."""
+    weight_transport: Literal["auto", "shm", "broadcast"] = "auto"
+    """`shm` on one node, `broadcast` (gloo, nccl, hccl) across nodes; auto chooses by the actors' nodes."""
+    probe_tolerance: PositiveFloat = 0.25
+    """Largest mean |difference| in nats between learner and engine log-probs of the probe after a sync."""

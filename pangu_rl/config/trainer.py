@@ -1,0 +1,51 @@
+"""The run: how long, where, how often things are saved and measured."""
+
+from typing import Literal
+
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+
+from pangu_rl.config.base import Strict
+
+
+class TrainerConfig(Strict):
+    run_dir: str
+    """Everything the run writes lies here."""
+    steps: PositiveInt
+    seed: NonNegativeInt = 0
+    checkpoint_every: PositiveInt | None = None
+    """Steps between checkpoints; the last step always writes one."""
+    keep_checkpoints: PositiveInt = 2
+    resume: Literal["auto", "never"] = "auto"
+    """`auto` goes on from the newest whole checkpoint of `run_dir`; `never` refuses a run_dir that has one."""
+    stall_s: PositiveFloat = 900.0
+    """A phase that takes longer is reported with the actor and sample it waits for, and the stacks are dumped."""
+
+
+class GrpoTrainerConfig(TrainerConfig):
+    prompts_per_step: PositiveInt = 512
+    max_staleness: Literal[0, 1] = 0
+    """0: generate, train, sync, in turn. 1: the next rollouts overlap with training and are one version old."""
+    eval_every: PositiveInt | None = None
+    """Steps between held-out evaluations; the start and the end are always measured when `data.heldout` is set."""
+
+
+class SftTrainerConfig(TrainerConfig):
+    sequences_per_step: PositiveInt = 64
+
+
+class MonitoringConfig(Strict):
+    live: bool = True
+    """The rich live view; off, one line per step. A terminal that is none gets lines in any case."""
+    tensorboard: bool = True
+    wandb_project: str | None = None
+    """Weights & Biases project; the key comes from WANDB_API_KEY."""
+    swanlab_project: str | None = None
+    """SwanLab project; the key comes from SWANLAB_API_KEY."""
+
+
+class ClusterConfig(Strict):
+    address: str = "local"
+    """`local` starts a private Ray for this run; `auto` or `host:port` joins a running cluster."""
+    accelerator: Literal["auto", "cpu", "cuda", "npu"] = "auto"
+    object_store_gib: PositiveFloat = 1.0
+    """Object store of a local Ray."""

@@ -1,0 +1,74 @@
+"""The prompt set of RL: rows -> `Prompt` records, audited at load, and the resumable order they are trained in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pangu_rl.data.rows import BadRow, OnBadRow, Row, load_records, message_list, text_field
+from pangu_rl.records import Prompt
+
+_KNOWN_KEYS = {"id", "messages", "prompt", "answer", "answer_type", "images", "source"}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedPrompts:
+    """The usable prompts in file order, and a line (file, row, reason) for each row left out."""
+
+    prompts: list[Prompt]
+    skipped: list[str]
+
+
+def load_prompts(
+    path: Path, *, on_bad_row: OnBadRow = "refuse", check_gold: Callable[[Prompt], str | None] = lambda prompt: None
+) -> LoadedPrompts:
+    """Read a prompt set: rows with `messages` (or `prompt`, one user message) and `answer`.
+
+    `check_gold` returns why a prompt cannot be used (its gold does not grade itself correct, it is too long), or None.
+
+    Raises:
+        DataError: no such file, no usable row, or a bad row that may not be skipped; names file and row.
+    """
+
+    def parse(row: Row, uid: str) -> Prompt:
+        prompt = parse_prompt(row, uid)
+        problem = check_gold(prompt)
+        if problem is not None:
+            raise BadRow(problem)
+        return prompt
+
+    loaded = load_records(path, on_bad_row=on_bad_row, parse=parse)
+    return LoadedPrompts(loaded.records, loaded.skipped)
+
+
+def parse_prompt(row: Row, uid: str) -> Prompt:
+    """One row -> a prompt; raises `BadRow` with the key at fault."""
+    if row.get("messages") is not None:
+        messages = message_list(row)
+        if messages[-1]["role"] == "assistant":
+            raise BadRow("messages end with an assistant turn: leave the answer out, `answer` carries it")
+    else:
+        text = text_field(row, "prompt")
+        if not text.strip():
+            raise BadRow("key prompt is empty")
+        messages = ({"role": "user", "content": text},)
+    answer = text_field(row, "answer")
+    if not answer.strip():
+        raise BadRow("key answer is empty")
+    return Prompt(
+        uid=uid,
+        messages=messages,
+        answer=answer,
+        answer_type=text_field(row, "answer_type", "auto"),
+        images=_images(row),
+        source=text_field(row, "source", ""),
+        extra={key: value for key, value in row.items() if key not in _KNOWN_KEYS},
+    )
+
+
+def _images(row: Row) -> tuple[str, ...]:
+    images = row.get("images") or ()
+    if not isinstance(images, (list, tuple)) or not all(isinstance(image, str) for image in images):
+        raise BadRow("key images is no list of paths")
+    return tuple(images)

@@ -1,0 +1,184 @@
+"""Rows out of a JSONL file, a Parquet file or a saved `datasets` folder, each with its number; bad ones with a reason.
+
+One reader for prompts and conversations. A bad row either ends the run or is skipped and listed, by configuration.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+from pangu_rl.errors import DataError
+
+OnBadRow = Literal["refuse", "skip"]
+Row = dict[str, Any]
+Record = TypeVar("Record")
+
+MAX_CONSECUTIVE_BAD = 100
+"""More bad rows than this on end are a wrong file, not bad rows."""
+MAX_FIELD_CHARS = 1_000_000
+_SURROGATE = re.compile("[\ud800-\udfff]")
+ROLES = ("system", "developer", "user", "assistant", "tool")
+
+
+class BadRow(Exception):
+    """Why a row cannot be used; the caller adds file and row number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded(Generic[Record]):
+    """The usable rows in file order, and a line for each that was left out."""
+
+    records: list[Record]
+    skipped: list[str]
+
+
+def load_records(path: Path, *, on_bad_row: OnBadRow, parse: Callable[[Row, str], Record]) -> Loaded[Record]:
+    """Read `path` and parse each row under its uid: the row's `id`, or `<file stem>:<row number>`, numbers from 1.
+
+    Raises:
+        DataError: no such file, a bad row under `refuse`, too many bad rows on end, or no usable row.
+    """
+    records: list[Record] = []
+    skipped: list[str] = []
+    numbers: dict[str, int] = {}
+    consecutive = 0
+    for number, raw in _numbered_rows(path):
+        try:
+            row = _checked_row(raw)
+            uid = _uid(row, f"{path.stem}:{number}")
+            if uid in numbers:
+                raise BadRow(f"id {uid!r} is already that of row {numbers[uid]}: ids must be unique")
+            records.append(parse(row, uid))
+            numbers[uid] = number
+            consecutive = 0
+        except BadRow as reason:
+            skipped.append(f"{path}, row {number}: {reason}")
+            consecutive += 1
+        if skipped and on_bad_row == "refuse":
+            raise DataError(f"{skipped[0]} (mend it, or set data.on_bad_row to skip)")
+        if consecutive > MAX_CONSECUTIVE_BAD:
+            raise DataError(f"{skipped[-1]}; {consecutive} bad rows on end: is this the right file?")
+    if not records:
+        raise DataError(f"{path}: no usable row" + (f"; the first of {len(skipped)}: {skipped[0]}" if skipped else ""))
+    return Loaded(records, skipped)
+
+
+def text_field(row: Row, key: str, default: str | None = None) -> str:
+    """`row[key]`, which must be text; `default` stands in for a missing or null value."""
+    value = row.get(key)
+    if value is None:
+        value = default
+    if value is None:
+        raise BadRow(f"key {key} is missing")
+    if not isinstance(value, str):
+        raise BadRow(f"key {key} is {type(value).__name__} {str(value)[:40]!r}, not text")
+    return value
+
+
+def message_list(row: Row, key: str = "messages") -> tuple[Row, ...]:
+    """Chat messages, each with a known `role` and a `content` of text or parts."""
+    messages = row[key]
+    if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
+        raise BadRow(f"key {key} is no list of messages")
+    for index, message in enumerate(messages):
+        if not isinstance(message, dict) or message.get("role") not in ROLES:
+            raise BadRow(f"{key}[{index}] needs a role of {', '.join(ROLES)}")
+        if not isinstance(message.get("content"), (str, list)):
+            raise BadRow(f"{key}[{index}] needs a content of text or parts")
+    # Parquet gives every message every key of any message; a template must not see the nulls.
+    return tuple({name: value for name, value in message.items() if value is not None} for message in messages)
+
+
+def _uid(row: Row, default: str) -> str:
+    given = row.get("id")
+    if isinstance(given, int) and not isinstance(given, bool):
+        return str(given)
+    return text_field(row, "id", default) or default
+
+
+def _checked_row(raw: Row | bytes) -> Row:
+    row = _parsed_line(raw) if isinstance(raw, bytes) else raw
+    if not isinstance(row, dict):
+        raise BadRow(f"is a JSON {type(row).__name__}, not an object")
+    for key, text in _strings(row):
+        if "\x00" in text:
+            raise BadRow(f"key {key} holds a NUL character")
+        if _SURROGATE.search(text):
+            raise BadRow(f"key {key} holds half a surrogate pair")
+        if len(text) > MAX_FIELD_CHARS:
+            raise BadRow(f"key {key} has {len(text)} characters, more than {MAX_FIELD_CHARS}")
+    return row
+
+
+def _parsed_line(line: bytes) -> Any:
+    try:
+        return json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise BadRow(f"is not UTF-8 at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise BadRow(f"is not JSON: {error.msg} at column {error.colno}") from None
+    except (RecursionError, ValueError) as error:  # nesting, or an integer of thousands of digits
+        raise BadRow(f"is not JSON that can be read: {error}") from None
+
+
+def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every text in a row, under the name of its top-level key."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _strings(item, key or str(name))
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _strings(item, key)
+
+
+def _numbered_rows(path: Path) -> Iterator[tuple[int, Row | bytes]]:
+    if not path.exists():
+        raise DataError(f"{path}: no such prompt set; `pangu-rl curate` prepares the shipped ones")
+    if path.is_dir():
+        rows: Iterator[Row | bytes] = _saved_dataset_rows(path)
+    elif path.suffix == ".parquet":
+        rows = _parquet_rows(path)
+    elif path.suffix in (".jsonl", ".json"):
+        return _jsonl_lines(path)
+    else:
+        raise DataError(f"{path}: expected .jsonl, .parquet or a folder saved by `datasets`, found {path.suffix!r}")
+    return zip(itertools.count(1), rows)
+
+
+def _jsonl_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield number, line
+
+
+def _parquet_rows(path: Path) -> Iterator[Row]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                yield from batch.to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{path}: not a readable Parquet file: {error}") from None
+
+
+def _saved_dataset_rows(path: Path) -> Iterator[Row]:
+    import datasets
+
+    try:
+        dataset = datasets.load_from_disk(str(path))
+    except (FileNotFoundError, ValueError) as error:
+        raise DataError(f"{path}: not a folder saved by `datasets`: {error}") from None
+    if isinstance(dataset, datasets.DatasetDict):
+        raise DataError(f"{path}: holds the splits {', '.join(dataset)}; name one, e.g. {path / next(iter(dataset))}")
+    yield from dataset

@@ -1,0 +1,39 @@
+"""The errors a user can meet. The command line prints one line for each of them and leaves with its exit code."""
+
+
+class UserError(Exception):
+    """Something the user can mend: the message says what is wrong, where, both values, and the way out."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """A configuration that cannot run: an unknown key, a bad value, two values that exclude each other."""
+
+
+class DataError(UserError):
+    """A row, file or model folder that cannot be used; the message names the file and the row."""
+
+
+class RunError(Exception):
+    """The run itself failed: an actor died for good, a phase stalled, too many rows had no verdict."""
+
+    exit_code = 1
+
+
+class RewardError(RunError):
+    """A reward function raised, or returned something that is not a finite score; names plugin and sample."""
+
+
+class CheckpointError(RunError):
+    """A checkpoint is incomplete, corrupt, or was made by another model or world size."""
+
+
+class WeightSyncError(RunError):
+    """The engine does not hold the weights the learner published: a name, a hash or the probe differs."""
+
+
+class Preempted(Exception):
+    """SIGTERM arrived: the run checkpointed and leaves with its own exit code."""
+
+    exit_code = 143

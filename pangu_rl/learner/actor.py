@@ -1,0 +1,105 @@
+"""The process around one rank. Driver -> **actor** -> `Learner`; all ranks are started, and called, together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import ray
+
+from pangu_rl.accelerators import get_accelerator
+from pangu_rl.accelerators.collective import free_port
+from pangu_rl.learner.spec import LearnerSpec
+from pangu_rl.records import MiniBatch, Pack, WeightManifest
+
+if TYPE_CHECKING:
+    from pangu_rl.learner.engine import Learner
+
+
+class LearnerActor:
+    """One rank in a Ray actor. Every call but `address`, `ping` and `pid` is collective."""
+
+    def __init__(self, spec: LearnerSpec) -> None:
+        self._spec = spec
+        self._learner: Learner | None = None
+
+    def address(self) -> tuple[str, int]:
+        """(host, free port) of this actor's node, where rank 0 serves the rendezvous."""
+        return ray.util.get_node_ip_address(), free_port()
+
+    def start(self, host: str, port: int) -> None:
+        """Join the other ranks and build the engine. Not in the constructor, whose errors arrive without a cause."""
+        from pangu_rl.learner.engine import Learner
+
+        spec = self._spec
+        accelerator = get_accelerator(spec.accelerator)
+        index = 0
+        if accelerator.ray_resource is not None:
+            ids = ray.get_runtime_context().get_accelerator_ids()[accelerator.ray_resource]
+            index = accelerator.local_index(ids, os.environ)
+            accelerator.set_device(index)
+        rendezvous = {"MASTER_ADDR": host, "MASTER_PORT": port, "LOCAL_RANK": index}
+        ranks = {"RANK": spec.rank, "WORLD_SIZE": spec.world_size}
+        os.environ.update({name: str(value) for name, value in (rendezvous | ranks).items()})
+        self._learner = Learner(spec)
+
+    def log_probs(self, packs: Sequence[Pack], temperature: float | None = None) -> list[np.ndarray]:
+        return self._learner.log_probs(packs, temperature)
+
+    def update(self, batches: Sequence[MiniBatch]) -> list[dict[str, float]]:
+        return self._learner.update(batches)
+
+    def check_packing(self, packs: Sequence[Pack]) -> dict[str, float]:
+        return self._learner.check_packing(packs)
+
+    def open_publisher(self, transport: str, host: str, receivers: int) -> None:
+        self._learner.open_publisher(transport, host=host, receivers=receivers)
+
+    def publish(self, version: int) -> WeightManifest | None:
+        return self._learner.publish(version)
+
+    def save(self, directory: Path) -> None:
+        self._learner.save(directory)
+
+    def load(self, directory: Path) -> None:
+        self._learner.load(directory)
+
+    def export(self, directory: Path) -> None:
+        self._learner.export(directory)
+
+    def close(self) -> None:
+        self._learner.close()
+
+    @ray.method(concurrency_group="health")
+    def ping(self) -> bool:
+        return True
+
+    @ray.method(concurrency_group="health")
+    def pid(self) -> int:
+        return os.getpid()
+
+
+def start_learners(spec: LearnerSpec, placement: Sequence[dict[str, Any]] | None = None) -> list[ray.actor.ActorHandle]:
+    """All ranks of `spec.world_size`, each with its engine built; `placement` holds further Ray options of each rank.
+
+    Raises:
+        ray.exceptions.RayTaskError: what `Learner` raised, as its cause.
+    """
+    accelerator = get_accelerator(spec.accelerator)
+    threads = spec.learner.cpu_threads or max(1, (os.cpu_count() or 1) // spec.world_size)
+    options = {
+        **accelerator.ray_options(1),
+        "runtime_env": {"env_vars": accelerator.train_env(threads)},
+    }
+    remote = ray.remote(concurrency_groups={"health": 1})(LearnerActor)
+    actors = [
+        remote.options(**options, **(placement[rank] if placement else {})).remote(replace(spec, rank=rank))
+        for rank in range(spec.world_size)
+    ]
+    host, port = ray.get(actors[0].address.remote())
+    ray.get([actor.start.remote(host, port) for actor in actors])
+    return actors

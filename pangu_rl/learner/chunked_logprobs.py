@@ -1,0 +1,109 @@
+"""Log-probs and entropy from hidden states: base model -> **head and softmax, a chunk at a time** -> objective.
+
+The logits [M, V] of all targets never exist at once: a chunk of [C, V] in the model's dtype does, and of that only a
+few rows in float32. The last chunk's probabilities wait for the backward pass (most packs have one chunk), those of
+the others are computed again; there they turn into the gradient of the logits in place.
+Letters: M targets, C chunk, V vocabulary, E hidden size.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import torch
+from torch import Tensor
+
+TILE = 1 << 19
+"""Float32 probabilities at once on a processor: they stay in its cache ..."""
+DEVICE_TILE = 1 << 26
+"""... while a device wants few and large kernels."""
+
+
+def target_logprobs(
+    hidden: Tensor, weight: Tensor, targets: Tensor, *, temperature: float = 1.0, chunk: int = 1024
+) -> tuple[Tensor, Tensor]:
+    """(log p of each target, entropy of its distribution), float32 [M] each, of softmax(hidden weight^T / temperature).
+
+    hidden: [M, E]; weight: [V, E] of the same dtype; targets: int64 [M]. The entropy carries no gradient. The gradient
+    of `weight` is summed over chunks in float32.
+    """
+    return _TargetLogprobs.apply(hidden, weight, targets, temperature, chunk)
+
+
+class _TargetLogprobs(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float, chunk: int
+    ) -> tuple[Tensor, Tensor]:
+        logp = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
+        entropy, probs = torch.empty_like(logp), None
+        for span in _spans(len(targets), chunk):
+            # The chunk before lets go of its memory first.
+            probs = None
+            probs = _softmax_(hidden[span], weight, temperature, (targets[span], logp[span], entropy[span]))
+        ctx.save_for_backward(hidden, weight, targets, logp)
+        ctx.temperature, ctx.chunk, ctx.last_probs = temperature, chunk, probs
+        ctx.mark_non_differentiable(entropy)
+        return logp, entropy
+
+    @staticmethod
+    def backward(ctx: Any, grad_logp: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        """d log p_t / d logit_v = (1 if v is t) - p_v, over the temperature."""
+        hidden, weight, targets, logp = ctx.saved_tensors
+        grad_hidden, total = torch.empty_like(hidden), None
+        slope = (grad_logp / ctx.temperature).to(hidden.dtype).unsqueeze(1)
+        # 1 - p in float32: of a likely token, p alone would round to 1.
+        at_target = (-torch.expm1(logp)).unsqueeze(1).mul(slope).to(hidden.dtype)
+        probs, ctx.last_probs = ctx.last_probs, None
+        for span in reversed(_spans(len(targets), ctx.chunk)):
+            if probs is None:
+                probs = _softmax_(hidden[span], weight, ctx.temperature)
+            grad_logits = probs.mul_(-slope[span]).scatter_(1, targets[span].unsqueeze(1), at_target[span])
+            torch.mm(grad_logits, weight, out=grad_hidden[span])
+            if ctx.needs_input_grad[1]:
+                grad = grad_logits.t().mm(hidden[span])
+                total = grad if total is None else total.float().add_(grad)
+            probs = grad_logits = None
+        if total is None and ctx.needs_input_grad[1]:
+            # No target at all: ZeRO still meets the other ranks over this gradient.
+            total = torch.zeros_like(weight)
+        grad_weight = None if total is None else total.to(weight.dtype)
+        return grad_hidden, grad_weight, None, None, None
+
+
+def _softmax_(
+    hidden: Tensor, weight: Tensor, temperature: float, read: tuple[Tensor, Tensor, Tensor] | None = None
+) -> Tensor:
+    """Probabilities [C, V] of one chunk, in the dtype of `hidden` [C, E], a few float32 rows at a time.
+
+    `read` is (targets, log-probs, entropy) [C] each; the last two are filled.
+    """
+    logits = torch.mm(hidden, weight.t())
+    rows = max(1, (TILE if hidden.is_cpu else DEVICE_TILE) // weight.shape[0])
+    for start in range(0, len(logits), rows):
+        here = slice(start, start + rows)
+        scores = logits[here].to(torch.float32, copy=True)
+        if temperature != 1.0:
+            scores.div_(temperature)
+        probs = torch.softmax(scores, -1)
+        logits[here] = probs
+        if read is not None:
+            _read_off(scores, probs, *(part[here] for part in read))
+    return logits
+
+
+def _read_off(scores: Tensor, probs: Tensor, target: Tensor, logp: Tensor, entropy: Tensor) -> None:
+    """float32 scores and probabilities [R, V] -> `logp` [R] and `entropy` [R], in place; `probs` is consumed."""
+    chosen = scores.gather(1, target.unsqueeze(1)).squeeze(1)
+    # log sum exp, from the two maxima: torch's own is ten times slower on the CPU than its softmax.
+    normaliser = scores.amax(-1) - probs.amax(-1).log()
+    torch.sub(chosen, normaliser, out=logp)
+    torch.sub(normaliser, probs.mul_(scores).sum(-1), out=entropy)
+
+
+def _spans(targets: int, chunk: int) -> list[slice]:
+    """As few chunks as possible, of sizes that differ by one at most."""
+    count = -(-targets // chunk)
+    bounds = [targets * part // count for part in range(count + 1)] if count else [0]
+    return [slice(start, stop) for start, stop in itertools.pairwise(bounds)]

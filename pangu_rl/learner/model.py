@@ -1,0 +1,197 @@
+"""The causal LM, packed: pack -> base model -> chosen hidden states -> **log-probs and entropy** -> objective.
+
+Any causal LM of transformers whose attention goes through the attention-interface registry runs here; `check_packing`
+proves it for the model at hand, since a model may also scale or cap its logits, or bypass the registry.
+Letters: T tokens, M targets, V vocabulary, E hidden size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from pangu_rl.checkpoint.model_folder import model_config
+from pangu_rl.config.model import ModelConfig
+from pangu_rl.config.paths import resolve_path
+from pangu_rl.errors import DataError
+from pangu_rl.learner.chunked_logprobs import target_logprobs
+from pangu_rl.learner.packed_attention import PACKED, Layout, attend_by, build_layout
+from pangu_rl.learner.rms_norm import replace_rms_norms
+from pangu_rl.records import Pack
+
+DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+PACKING_TOLERANCE = {torch.bfloat16: 1e-1, torch.float32: 1e-4}
+"""Largest mean |difference| in nats between packed and plain log-probs. A bf16 logit of 16 to 32 is known to an eighth,
+and prompts hold unlikely tokens, so SmolLM2 shows 0.05; leakage from a neighbour or a wrong position costs several
+tenths."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackTensors:
+    """A pack on the device."""
+
+    token_ids: Tensor
+    """int64 [1, T]"""
+    position_ids: Tensor
+    """int64 [1, T]"""
+    predictors: Tensor
+    """int64 [M]"""
+    target_ids: Tensor
+    """int64 [M], the target tokens themselves."""
+    sequence_ids: Tensor
+    """int64 [M]"""
+    columns: dict[str, Tensor]
+    """float32 [M] each."""
+    layout: Layout
+
+    @classmethod
+    def of(cls, pack: Pack, device: torch.device | str) -> PackTensors:
+        def move(array: np.ndarray) -> Tensor:
+            return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+
+        return cls(
+            token_ids=move(pack.token_ids).unsqueeze(0),
+            position_ids=move(pack.position_ids).unsqueeze(0),
+            predictors=move(pack.predictors),
+            target_ids=move(pack.token_ids[pack.targets]),
+            sequence_ids=move(pack.sequence_ids),
+            columns={name: move(column) for name, column in pack.columns.items()},
+            layout=build_layout(pack, device),
+        )
+
+
+class PackedCausalLM(nn.Module):
+    """A causal LM that takes a pack and gives float32 (log-probs [M], entropy [M]) of its targets.
+
+    Call it, and run the backward pass, under `attend_by(batch.layout)`.
+    """
+
+    def __init__(self, lm: PreTrainedModel, *, temperature: float, chunk: int) -> None:
+        super().__init__()
+        self.lm = lm
+        self.temperature = temperature
+        self.chunk = chunk
+
+    def forward(self, batch: PackTensors, temperature: float | None = None) -> tuple[Tensor, Tensor]:
+        # A cache would make packed sequences see each other.
+        output = self.lm.base_model(input_ids=batch.token_ids, position_ids=batch.position_ids, use_cache=False)
+        hidden = output.last_hidden_state[0].index_select(0, batch.predictors)
+        head = self.lm.get_output_embeddings().weight
+        temperature = self.temperature if temperature is None else temperature
+        return target_logprobs(hidden, head, batch.target_ids, temperature=temperature, chunk=self.chunk)
+
+
+def load_causal_lm(config: ModelConfig) -> PreTrainedModel:
+    """The model of `config.path` with packed attention, on the CPU, without dropout.
+
+    Raises:
+        DataError: no such folder, no weights in it, not a causal LM, tensors missing, an unknown dtype.
+    """
+    path = resolve_path(config.path)
+    if config.dtype not in DTYPES:
+        raise DataError(f"model.dtype is {config.dtype!r}: the learner trains in {' or '.join(DTYPES)}")
+    model_config(path)
+    try:
+        lm, info = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=DTYPES[config.dtype],
+            attn_implementation=PACKED,
+            trust_remote_code=config.trust_remote_code,
+            output_loading_info=True,
+        )
+    except (ValueError, OSError, KeyError, RuntimeError, SafetensorError) as error:
+        raise DataError(f"{path}: not a causal LM that transformers loads: {_first_line(error)}") from error
+    if info["missing_keys"]:
+        names = sorted(info["missing_keys"])
+        raise DataError(f"{path}: {len(names)} tensors of the model are not in its weights, the first {names[0]}")
+    if getattr(lm.get_output_embeddings(), "bias", None) is not None:
+        raise DataError(f"{path}: the output head has a bias, which the chunked log-probs do not compute")
+    replace_rms_norms(lm)
+    return without_dropout(lm)
+
+
+def without_dropout(model: PreTrainedModel) -> PreTrainedModel:
+    """Log-probs of two passes must agree to the bit, or the first ratio of a step is not 1."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return model.eval()
+
+
+def check_packing(
+    forward: Callable[[PackTensors], tuple[Tensor, Tensor]],
+    lm: PreTrainedModel,
+    packs: Sequence[Pack],
+    *,
+    temperature: float,
+    plain_attention: str,
+) -> dict[str, float]:
+    """Compare the packed log-probs with the model's own forward, one unpacked sequence at a time, full logits.
+
+    Returns `packing_diff_mean`, `packing_diff_max` in nats and `packing_tokens`.
+
+    Raises:
+        DataError: they differ by more than rounding.
+    """
+    device = next(lm.parameters()).device
+    batches = [PackTensors.of(pack, device) for pack in packs]
+    packed, plain = [], []
+    with torch.no_grad():
+        for batch in batches:
+            with attend_by(batch.layout):
+                packed.append(forward(batch)[0])
+        lm.set_attn_implementation(plain_attention)
+        try:
+            plain = [_plain_logprobs(lm, pack, temperature, device) for pack in packs]
+        finally:
+            lm.set_attn_implementation(PACKED)
+    difference = (torch.cat(packed) - torch.cat(plain)).abs()
+    mean, limit = difference.mean().item(), PACKING_TOLERANCE[lm.dtype]
+    if not mean <= limit:
+        raise DataError(
+            f"model.path: packed log-probs of {type(lm).__name__} differ from its own forward by {mean:.3g} nats on "
+            f"average (limit {limit:g} in {str(lm.dtype).removeprefix('torch.')}): its attention bypasses the registry "
+            "or its logits are scaled or capped; it cannot be trained packed"
+        )
+    return {
+        "packing_diff_mean": mean,
+        "packing_diff_max": difference.max().item(),
+        "packing_tokens": float(difference.numel()),
+    }
+
+
+def _plain_logprobs(lm: PreTrainedModel, pack: Pack, temperature: float, device: torch.device) -> Tensor:
+    """float32 [M], in the order of the pack's targets."""
+    result = torch.empty(len(pack.targets), dtype=torch.float32, device=device)
+    for tokens, rows in unpacked(pack):
+        ids = torch.from_numpy(pack.token_ids[tokens]).to(device)
+        logits = lm(input_ids=ids.unsqueeze(0), use_cache=False).logits[0].float() / temperature
+        logprobs = torch.log_softmax(logits, -1)
+        places = torch.from_numpy(np.searchsorted(tokens, pack.targets[rows])).to(device)
+        result[torch.from_numpy(rows).to(device)] = logprobs[places - 1, ids[places]]
+    return result
+
+
+def unpacked(pack: Pack) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Every segment with targets, as its own sequence: (its tokens, ancestors first; its rows among the targets).
+
+    Both are int64 indices. Ancestors stand before their children in a pack, so the first is sorted.
+    """
+    bounds = np.asarray(pack.segment_starts)
+    segment_of = np.searchsorted(bounds, pack.targets, side="right") - 1
+    for segment in np.unique(segment_of):
+        spans, current = [], int(segment)
+        while current >= 0:
+            spans.append(np.arange(bounds[current], bounds[current + 1]))
+            current = int(pack.segment_parents[current])
+        yield np.concatenate(spans[::-1]), np.flatnonzero(segment_of == segment)
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,0 +1,138 @@
+"""prompt stream -> requests -> **completions, scored as they finish** -> groups with advantages.
+
+The rollout phase of a step. In synchronous mode a step's requests enter the engines in a fixed order with a seed each,
+so what is sampled is a function of the run's seed and the weights, never of timing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import xxhash
+
+from pangu_rl.algorithms.grpo import group_advantages
+from pangu_rl.config.stages import GrpoConfig
+from pangu_rl.data.batching import valid_rows
+from pangu_rl.data.chat_template import ChatTemplate
+from pangu_rl.data.stream import PromptStream
+from pangu_rl.records import Completion, Group, Prompt, RolloutRequest, SamplingParams, Score
+from rewards.service import RewardPool
+from rollout.pool import RolloutPool
+
+
+def sampling_seed(run_seed: int, step: int, uid: str) -> int:
+    """A 31-bit seed that only this request of this step of this run has."""
+    return xxhash.xxh3_64_intdigest(f"{run_seed}/{step}/{uid}".encode()) & 0x7FFFFFFF
+
+
+def requests_of(
+    prompt: Prompt, group: str, token_ids: tuple[int, ...], sampling: SamplingParams, seeds: Sequence[int]
+) -> list[RolloutRequest]:
+    """One request per seed; together they are the group's completions."""
+    return [
+        RolloutRequest(
+            uid=f"{group}/{index}",
+            group=group,
+            prompt_uid=prompt.uid,
+            prompt_token_ids=token_ids,
+            sampling=sampling,
+            seed=seed,
+            images=prompt.images,
+        )
+        for index, seed in enumerate(seeds)
+    ]
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one rollout phase brought: every group drawn, those to train and those set aside."""
+
+    step: int
+    groups: list[Group]
+    rounds: int
+    stream_state: dict[str, Any]
+    """State of the prompt stream after this batch: what a checkpoint of this step saves."""
+
+    @property
+    def trained(self) -> list[Group]:
+        return [group for group in self.groups if group.trained]
+
+
+class Collector:
+    """Draws a step's groups. Zero-variance groups are set aside and, up to a bound, replaced by further prompts."""
+
+    def __init__(
+        self, config: GrpoConfig, stream: PromptStream, template: ChatTemplate, pool: RolloutPool, rewards: RewardPool
+    ) -> None:
+        self.config = config
+        self.stream = stream
+        self.template = template
+        self.pool = pool
+        self.rewards = rewards
+        rollout = config.rollout
+        self.sampling = SamplingParams(
+            temperature=rollout.temperature,
+            top_p=rollout.top_p,
+            top_k=rollout.top_k,
+            max_new_tokens=rollout.max_new_tokens,
+        )
+
+    def collect(self, step: int) -> Batch:
+        """Draw until the step has its prompts' worth of groups to train, or the rounds are used up."""
+        wanted = self.config.trainer.prompts_per_step
+        dynamic = self.config.algorithm.dynamic_sampling
+        groups: list[Group] = []
+        missing, rounds = wanted, 0
+        while missing and rounds <= (dynamic.max_rounds if dynamic.enabled else 0):
+            drawn = self._draw(step, missing)
+            groups += drawn
+            missing -= sum(group.trained for group in drawn)
+            rounds += 1
+        return Batch(step=step, groups=groups, rounds=rounds, stream_state=self.stream.state_dict())
+
+    def _draw(self, step: int, count: int) -> list[Group]:
+        groups = {}
+        requests: list[RolloutRequest] = []
+        for epoch, prompt in self.stream.next(count):
+            name = f"{epoch}:{prompt.uid}"
+            ids = self.template.encode_prompt(prompt.messages)
+            groups[name] = Group(prompt=prompt, group=name, prompt_token_ids=ids, completions=[], scores=[])
+            seeds = [
+                sampling_seed(self.config.trainer.seed, step, f"{name}/{index}")
+                for index in range(self.config.rollout.completions)
+            ]
+            requests += requests_of(prompt, name, ids, self.sampling, seeds)
+        prompts = {name: group.prompt for name, group in groups.items()}
+        completions, scores = score_stream(requests, prompts, self.pool, self.rewards)
+        for request in requests:
+            groups[request.group].completions.append(completions[request.uid])
+            groups[request.group].scores.append(scores[request.uid])
+        self._assign_advantages(list(groups.values()))
+        return list(groups.values())
+
+    def _assign_advantages(self, groups: list[Group]) -> None:
+        algorithm = self.config.algorithm
+        advantages = group_advantages(
+            [score.reward for group in groups for score in group.scores],
+            [group.group for group in groups for _ in group.scores],
+            [valid for group in groups for valid in valid_rows(group, algorithm.overlong)],
+            scale=algorithm.advantage_scale,
+            eps=algorithm.advantage_eps,
+        ).tolist()
+        for group in groups:
+            count = len(group.completions)
+            group.advantages, advantages = advantages[:count], advantages[count:]
+            group.trained = any(group.advantages) or not algorithm.dynamic_sampling.enabled
+
+
+def score_stream(
+    requests: Sequence[RolloutRequest], prompts: dict[str, Prompt], pool: RolloutPool, rewards: RewardPool
+) -> tuple[dict[str, Completion], dict[str, Score]]:
+    """Draw all requests; each completion goes to the reward service the moment it is finished. Keyed by uid."""
+    completions: dict[str, Completion] = {}
+    for completion in pool.generate(requests):
+        completions[completion.uid] = completion
+        rewards.submit(prompts[completion.group], completion)
+    return completions, rewards.collect()

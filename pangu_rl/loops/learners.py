@@ -1,0 +1,90 @@
+"""All learner ranks as one: the driver's side of training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from pangu_rl.errors import RunError, UserError
+from pangu_rl.learner.actor import start_learners
+from pangu_rl.learner.spec import LearnerSpec
+from pangu_rl.records import MiniBatch, Pack, WeightManifest
+
+
+class Learners:
+    """Calls every rank at once and waits; what a rank raises for the user arrives as it was raised.
+
+    Raises (every method):
+        RunError: a rank died; the run resumes from its checkpoint.
+    """
+
+    def __init__(self, spec: LearnerSpec) -> None:
+        self._spec = spec
+        self._actors: list[Any] = []
+        self._actors = _translated(lambda: start_learners(spec))
+
+    def check_packing(self, packs: Sequence[Pack]) -> dict[str, float]:
+        """Refuse a model whose packed log-probs are not its own; see `pangu_rl.learner.model.check_packing`."""
+        return self._call("check_packing", list(packs))[0]
+
+    def update(self, mini_batches: Sequence[Sequence[MiniBatch]]) -> list[dict[str, float]]:
+        """[mini-batch][rank] -> metrics per optimiser step."""
+        per_rank = [[batch[rank] for batch in mini_batches] for rank in range(len(self._actors))]
+        calls = [actor.update.remote(batches) for actor, batches in zip(self._actors, per_rank, strict=True)]
+        return _translated(lambda: ray.get(calls))[0]
+
+    def log_probs(self, packs: Sequence[Pack], temperature: float) -> list[np.ndarray]:
+        """float32 [M] per pack at `temperature`, of the current weights."""
+        return self._call("log_probs", list(packs), temperature)[0]
+
+    def publish(self, version: int) -> WeightManifest:
+        """Hand the weights out to the rollout engines as `version`."""
+        return self._call("publish", version)[0]
+
+    def open_publisher(self, transport: str, receivers: int) -> None:
+        """Choose the transport of `publish`: `shm`, or `broadcast` to so many engine workers."""
+        host, _ = ray.get(self._actors[0].address.remote())
+        self._call("open_publisher", transport, host, receivers)
+
+    def save(self, directory: Path) -> None:
+        directory.mkdir(parents=True)
+        self._call("save", directory.resolve())
+
+    def load(self, directory: Path) -> None:
+        self._call("load", directory.resolve())
+
+    def export(self, directory: Path) -> None:
+        self._call("export", directory.resolve())
+
+    def pids(self) -> dict[str, int]:
+        """Process of every rank, for the watchdog."""
+        return {f"learner rank {r}": ray.get(actor.pid.remote(), timeout=10.0) for r, actor in enumerate(self._actors)}
+
+    def close(self) -> None:
+        """End the ranks; what they published in shared memory goes with them."""
+        try:
+            self._call("close")
+        finally:
+            for actor in self._actors:
+                ray.kill(actor)
+
+    def _call(self, method: str, *args: Any) -> list[Any]:
+        calls = [getattr(actor, method).remote(*args) for actor in self._actors]
+        return _translated(lambda: ray.get(calls))
+
+
+def _translated(call: Any) -> Any:
+    try:
+        return call()
+    except RayTaskError as error:
+        if isinstance(error.cause, UserError | RunError):
+            raise error.cause from None
+        raise
+    except RayActorError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise RunError(f"a learner rank died: {reason}; the same command goes on from the last checkpoint") from None

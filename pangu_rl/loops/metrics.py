@@ -1,0 +1,40 @@
+"""Groups of a step -> the numbers a person reads: reward and its parts, outcomes, lengths, shares."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from statistics import fmean
+
+from pangu_rl.records import FinishReason, Group
+
+
+def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
+    """Means over all completions drawn in a step, those of groups set aside included.
+
+    Keys: `reward/mean`, `reward/<part>`, `reward/solved` (share of correct), `outcome/<outcome>` (share of rows),
+    `response/tokens|length_mean|length_max|truncated`, `groups/drawn|trained|zero_variance`.
+    """
+    completions = [completion for group in groups for completion in group.completions]
+    scores = [score for group in groups for score in group.scores]
+    rewards = [score.reward for score in scores if score.reward is not None]
+    parts: dict[str, list[float]] = {}
+    for score in scores:
+        for name, part in score.parts.items():
+            if part.value is not None:
+                parts.setdefault(name, []).append(part.value)
+    lengths = [len(completion.token_ids) for completion in completions]
+    outcomes = Counter(score.outcome for score in scores)
+    flat = sum(not any(group.advantages) for group in groups)
+    return {
+        "reward/mean": fmean(rewards) if rewards else float("nan"),
+        **{f"reward/{name}": fmean(values) for name, values in parts.items()},
+        **{f"outcome/{outcome}": count / len(scores) for outcome, count in sorted(outcomes.items())},
+        "response/tokens": float(sum(lengths)),
+        "response/length_mean": fmean(lengths),
+        "response/length_max": float(max(lengths)),
+        "response/truncated": sum(c.finish_reason is FinishReason.LENGTH for c in completions) / len(completions),
+        "groups/drawn": float(len(groups)),
+        "groups/trained": float(sum(group.trained for group in groups)),
+        "groups/zero_variance": flat / len(groups),
+    }

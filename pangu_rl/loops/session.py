@@ -1,0 +1,126 @@
+"""What every stage's loop stands on: the run directory, Ray, metrics, checkpoints, the watchdog, preemption."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console, RenderableType
+
+from pangu_rl.accelerators import Accelerator, get_accelerator
+from pangu_rl.checkpoint.run_lock import run_lock
+from pangu_rl.checkpoint.store import Checkpoint, CheckpointStore
+from pangu_rl.cluster import ray_runtime
+from pangu_rl.config.load import dump_config
+from pangu_rl.config.stages import GrpoConfig, SftConfig
+from pangu_rl.errors import ConfigError, Preempted
+from pangu_rl.monitoring.live import LiveView, Sample
+from pangu_rl.monitoring.phases import PhaseTimer, Waiting
+from pangu_rl.monitoring.run_log import run_log
+from pangu_rl.monitoring.sinks import MetricSinks
+from pangu_rl.monitoring.watchdog import Watchdog
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """One stage at work in its run directory."""
+
+    dir: Path
+    accelerator: Accelerator
+    checkpoints: CheckpointStore
+    sinks: MetricSinks
+    view: LiveView
+    phases: PhaseTimer
+    watchdog: Watchdog
+    preemption: ray_runtime.Preemption
+
+    def phase(self, name: str, waiting: Waiting = tuple) -> AbstractContextManager[None]:
+        return self.phases.phase(name, waiting)
+
+    def say(self, text: RenderableType) -> None:
+        """Tell the person at the terminal, above the live view, and the log."""
+        self.view.console.print(text)
+        if isinstance(text, str):
+            log.info(text)
+
+    def log(self, step: int, metrics: Mapping[str, float], sample: Sample | None = None) -> None:
+        """One row of metrics.jsonl, one update of the view."""
+        row = with_speeds({**metrics, **self.phases.take()})
+        self.sinks.log(step, row)
+        self.view.update(step, row, sample)
+
+    def resume_from(self, checkpoint: Checkpoint) -> None:
+        """Forget what was logged after `checkpoint`; those steps are about to be repeated."""
+        log.info("resuming after step %d from %s", checkpoint.step, checkpoint.path)
+        self.sinks.truncate_after(checkpoint.step)
+        self.view.start_at(checkpoint.step)
+
+    def is_due(self, step: int, every: int | None) -> bool:
+        """Whether something done every so many steps is to be done after `step`; never for None."""
+        return every is not None and step % every == 0
+
+    @property
+    def preempted(self) -> bool:
+        """Whether SIGTERM has come: save now, leave then."""
+        return self.preemption.requested
+
+    def raise_if_preempted(self, step: int) -> None:
+        """Leave the loop after the checkpoint of `step`, with the exit code of a preemption."""
+        if self.preempted:
+            raise Preempted(
+                f"SIGTERM: checkpoint of step {step} written in {self.dir}; the same command goes on from it"
+            )
+
+
+def with_speeds(row: dict[str, float]) -> dict[str, float]:
+    """Add tokens per second of the two phases that a step spends its time in."""
+    speeds = {}
+    if row.get("time/rollout") and "response/tokens" in row:
+        speeds["speed/rollout_tokens_per_s"] = row["response/tokens"] / row["time/rollout"]
+    if row.get("time/train") and "train/tokens" in row:
+        speeds["speed/train_tokens_per_s"] = row["train/tokens"] / row["time/train"]
+    return row | speeds
+
+
+@contextmanager
+def open_run(config: GrpoConfig | SftConfig, title: str) -> Iterator[Run]:
+    """Lock the run directory, write `config.yaml`, start Ray and everything that watches the run.
+
+    Raises:
+        ConfigError: another driver has the directory, or `resume: never` and it holds a checkpoint.
+    """
+    trainer = config.trainer
+    directory = Path(trainer.run_dir)
+    checkpoints = CheckpointStore(directory, trainer.keep_checkpoints)
+    accelerator = get_accelerator(config.cluster.accelerator)
+    phases = PhaseTimer()
+    with ExitStack() as stack:
+        stack.enter_context(run_lock(directory))
+        if trainer.resume == "never" and checkpoints.latest() is not None:
+            raise ConfigError(
+                f"{directory} holds checkpoints and trainer.resume is never: set resume to auto, or another run_dir"
+            )
+        (directory / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+        console = Console(stderr=True)
+        stack.enter_context(run_log(directory, console))
+        sinks = stack.enter_context(MetricSinks(directory, config.monitoring))
+        preemption = stack.enter_context(ray_runtime.session(config.cluster))
+        view = LiveView(title, trainer.steps, phases, live=config.monitoring.live, console=console)
+        watchdog = Watchdog(phases, trainer.stall_s, directory)
+        stack.enter_context(view)
+        stack.enter_context(watchdog)
+        yield Run(
+            dir=directory,
+            accelerator=accelerator,
+            checkpoints=checkpoints,
+            sinks=sinks,
+            view=view,
+            phases=phases,
+            watchdog=watchdog,
+            preemption=preemption,
+        )

@@ -1,0 +1,37 @@
+"""Scored groups -> packs -> **optimiser steps** -> metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from pangu_rl.config.stages import GrpoConfig
+from pangu_rl.data.batching import loss_counts, pack_groups, split_groups, split_ranks
+from pangu_rl.loops.learners import Learners
+from pangu_rl.records import Group, MiniBatch
+
+
+def train_on(groups: Sequence[Group], learners: Learners, config: GrpoConfig) -> dict[str, float]:
+    """One optimiser step per mini-batch; none when no group has variance (`train/updates` is 0 then)."""
+    mini_batches = rank_batches(groups, config)
+    updates = learners.update(mini_batches) if mini_batches else []
+    return summarise(updates) | {"train/updates": float(len(updates))}
+
+
+def rank_batches(groups: Sequence[Group], config: GrpoConfig) -> list[list[MiniBatch]]:
+    """[mini-batch][rank]; denominators are global, of the mini-batch over all ranks."""
+    algorithm, learner = config.algorithm, config.learner
+    batches = []
+    for part in split_groups(groups, algorithm.mini_batches):
+        packs = pack_groups(part, learner.pack_tokens)
+        if packs:
+            batches.append(split_ranks(packs, learner.ranks, *loss_counts(part, algorithm.overlong)))
+    return batches
+
+
+def summarise(updates: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Metrics of every update -> the step's: their mean, or the largest of names that end in `_max`."""
+    return {
+        f"train/{name}": (max if name.endswith("_max") else fmean)(update[name] for update in updates)
+        for name in (updates[0] if updates else ())
+    }

@@ -1,0 +1,140 @@
+"""metrics.jsonl -> **curves.png**: one picture that says whether a run learns, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pangu_rl.monitoring.sinks import METRICS, read_metrics
+
+Rows = Sequence[Mapping[str, Any]]
+
+_SMOOTH = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One pair of axes: its title, its unit, the metrics drawn (label -> name), and what to do with them."""
+
+    title: str
+    unit: str
+    curves: Mapping[str, str]
+    smooth: bool = False
+    """Draw the raw curve pale and a running mean over it."""
+    zero: bool = False
+    """Start the axis at 0."""
+
+
+_PANELS = (
+    Panel("Reward", "mean per completion", {"reward": "reward/mean"}, smooth=True),
+    Panel("Held-out accuracy", "share of prompts", {"accuracy": "heldout/accuracy"}),
+    Panel("Loss", "nats per token", {"loss": "train/nll"}, smooth=True),
+    Panel("Response length", "tokens", {"mean": "response/length_mean", "longest": "response/length_max"}, zero=True),
+    Panel(
+        "Shares",
+        "share",
+        {"truncated": "response/truncated", "groups without variance": "groups/zero_variance"},
+        zero=True,
+    ),
+    Panel(
+        "Clip fractions",
+        "share of tokens",
+        {"low": "train/clip_fraction_low", "high": "train/clip_fraction_high"},
+        zero=True,
+    ),
+    Panel("Entropy", "nats per token", {"entropy": "train/entropy"}, zero=True),
+    Panel("Sampler against learner", "mean |log-prob difference|, nats", {"mismatch": "train/logprob_diff"}, zero=True),
+    Panel(
+        "Throughput",
+        "tokens/s",
+        {"rollout": "speed/rollout_tokens_per_s", "training": "speed/train_tokens_per_s"},
+        zero=True,
+    ),
+)
+
+
+def plot_curves(run_dir: Path) -> Path | None:
+    """Draw `run_dir/curves.png` from its metrics; a panel without data is left out, None without any."""
+    rows = read_metrics(Path(run_dir) / METRICS)
+    present = {name for row in rows for name, value in row.items() if value is not None}
+    draws: list[Callable[[Axes], None]] = [
+        _curves(panel, rows, present) for panel in _PANELS if present & set(panel.curves.values())
+    ]
+    phases = [name for name in present if name.startswith("time/")]
+    if phases:
+        draws.append(_stack(rows, sorted(phases, key=lambda name: _total(rows, name), reverse=True)))
+    if not draws:
+        return None
+    columns = min(3, len(draws))
+    lines = -(-len(draws) // columns)
+    figure = Figure(figsize=(4.6 * columns, 3.1 * lines), layout="constrained")
+    figure.suptitle(Path(run_dir).name)
+    for index, draw in enumerate(draws):
+        axes = figure.add_subplot(lines, columns, index + 1)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_xlabel("step")
+        draw(axes)
+        axes.set_xlim(0, rows[-1]["step"] + 1)
+    path = Path(run_dir) / "curves.png"
+    figure.savefig(path, dpi=120)
+    return path
+
+
+def _curves(panel: Panel, rows: Rows, present: set[str]) -> Callable[[Axes], None]:
+    def draw(axes: Axes) -> None:
+        shown = {label: name for label, name in panel.curves.items() if name in present}
+        for label, name in shown.items():
+            steps, values = _series(rows, name)
+            smooth = panel.smooth and len(values) > 2 * _SMOOTH
+            marker = "o" if len(values) < 15 else None
+            (line,) = axes.plot(
+                steps, values, marker=marker, markersize=3, linewidth=1.4, alpha=0.3 if smooth else 1.0, label=label
+            )
+            if smooth:
+                line.set_label("_step")
+                mean = f"mean of {_SMOOTH} steps" if len(shown) == 1 else label
+                axes.plot(steps, running_mean(values), color=line.get_color(), linewidth=2, label=mean)
+        if len(shown) > 1 or panel.smooth:
+            axes.legend(frameon=False, fontsize=8)
+        if panel.zero:
+            axes.set_ylim(0, axes.get_ylim()[1] * 1.15)
+        axes.set_title(panel.title, fontsize=11)
+        axes.set_ylabel(panel.unit, fontsize=9)
+
+    return draw
+
+
+def _stack(rows: Rows, phases: Sequence[str]) -> Callable[[Axes], None]:
+    def draw(axes: Axes) -> None:
+        steps = [row["step"] for row in rows]
+        below = [0.0] * len(rows)
+        for phase in phases:
+            seconds = [row.get(phase) or 0.0 for row in rows]
+            axes.bar(steps, seconds, bottom=below, width=1.0, alpha=0.85, label=phase.removeprefix("time/"))
+            below = [low + height for low, height in zip(below, seconds, strict=True)]
+        axes.legend(frameon=False, fontsize=8, ncols=3, loc="upper center")
+        axes.set_ylim(0, max(below) * 1.3 or 1.0)
+        axes.set_title("Time per phase", fontsize=11)
+        axes.set_ylabel("seconds per step", fontsize=9)
+
+    return draw
+
+
+def _series(rows: Rows, name: str) -> tuple[list[int], list[float]]:
+    points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
+    return [step for step, _ in points], [value for _, value in points]
+
+
+def _total(rows: Rows, name: str) -> float:
+    return sum(row.get(name) or 0.0 for row in rows)
+
+
+def running_mean(values: Sequence[float], width: int = _SMOOTH) -> list[float]:
+    """Mean of the last `width` values, of fewer at the start."""
+    return [sum(values[max(0, i - width + 1) : i + 1]) / min(i + 1, width) for i in range(len(values))]

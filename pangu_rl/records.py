@@ -1,0 +1,242 @@
+"""Plain data that crosses stages: prompts -> requests -> completions -> scores -> groups -> packs -> metrics.
+
+Stages talk by these records and never import each other. Everything here is plain Python and numpy, so a record
+travels through Ray, Parquet and tests alike. Lengths in brackets: T tokens, N completions, S segments, M targets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+
+class Outcome(StrEnum):
+    """What a grader found. Only the first four are rewards; the others are "no verdict" and mask the row."""
+
+    CORRECT = "correct"
+    INCORRECT = "incorrect"
+    NO_BOX = "no_box"
+    UNPARSABLE = "unparsable"
+    TIMEOUT = "timeout"
+    KILLED = "killed"
+    ERROR = "error"
+
+    @property
+    def is_verdict(self) -> bool:
+        return self not in (Outcome.TIMEOUT, Outcome.KILLED, Outcome.ERROR)
+
+
+class FinishReason(StrEnum):
+    """Why a completion ended."""
+
+    STOP = "stop"
+    """The model wrote an end-of-sequence token, which is part of `token_ids` and is trained."""
+    LENGTH = "length"
+    """The token limit cut it; the declared overlong policy decides what becomes of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """One row of the prompt set, as the stream hands it out."""
+
+    uid: str
+    """Unique in its file; the row's `id`, or `<file stem>:<row number>`."""
+    messages: tuple[dict[str, Any], ...]
+    """Chat messages in the OpenAI form, without the answer."""
+    answer: str
+    """The gold answer. The audit at load has seen it grade itself correct."""
+    answer_type: str = "auto"
+    images: tuple[str, ...] = ()
+    """Paths of pictures, relative to the media root, in the order of their placeholders."""
+    source: str = ""
+    """Where the row comes from (task name); metrics are split by it."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Every other column of the row, untouched, for reward plugins."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingParams:
+    """How completions are drawn. Log-probs are those of the distribution after temperature (and top-p, top-k)."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    """0 means no limit."""
+    max_new_tokens: int = 1024
+    ignore_eos: bool = False
+    """For benchmarks of exact length only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutRequest:
+    """One completion to draw. A group of N completions is N requests of one `group`."""
+
+    uid: str
+    """`<group>/<index>`; the completion carries the same uid, also when another actor draws it after a crash."""
+    group: str
+    """`<epoch>:<prompt uid>`: identity of the GRPO group, never the prompt's text."""
+    prompt_uid: str
+    prompt_token_ids: tuple[int, ...]
+    sampling: SamplingParams
+    seed: int
+    """Sampling seed of this request alone, a function of the run's seed, the step and `uid`."""
+    images: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """One finished completion."""
+
+    uid: str
+    group: str
+    prompt_uid: str
+    token_ids: tuple[int, ...]
+    """[T] sampled ids, with the end-of-sequence id if the model wrote it. Training uses these, never a re-encoding."""
+    logprobs: tuple[float, ...]
+    """[T] sampler log-probs of `token_ids`, after temperature."""
+    text: str
+    finish_reason: FinishReason
+    weight_version: int
+    """Version of the weights that drew every token."""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What one reward function said of one completion."""
+
+    value: float | None
+    """None when there is no verdict."""
+    outcome: Outcome
+    detail: str = ""
+    """One line for people: what was compared, or why there is no verdict."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """A completion's reward: the weighted sum of its parts, and every part kept."""
+
+    completion_uid: str
+    reward: float | None
+    """None when any part gave no verdict: the row is masked from the statistics and the loss, never 0."""
+    parts: dict[str, Part]
+
+    @property
+    def outcome(self) -> Outcome:
+        """The worst news first: a part without a verdict decides, else the first listed part (the accuracy)."""
+        for part in self.parts.values():
+            if not part.outcome.is_verdict:
+                return part.outcome
+        return next(iter(self.parts.values())).outcome
+
+
+@dataclass(slots=True, kw_only=True)
+class Group:
+    """All completions of one prompt, scored, with their advantages: the unit of GRPO."""
+
+    prompt: Prompt
+    group: str
+    prompt_token_ids: tuple[int, ...]
+    completions: list[Completion]
+    scores: list[Score]
+    advantages: list[float] = field(default_factory=list)
+    """[N] one per completion; exactly 0 for rows without a verdict and for groups without variance."""
+    trained: bool = True
+    """False for a zero-variance group that dynamic sampling set aside; it is stored all the same."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pack:
+    """Sequences laid end to end, with a tree of attention: the one batch format of every stage.
+
+    A segment attends to itself causally and, if it has a parent, to all of its parent (and the parent's parent).
+    A GRPO group is one prompt segment and N completion segments whose parent it is, so the prompt stands once.
+    Segments come after their parents; a plain sequence is one segment without a parent.
+
+    Example: prompt [5 6 7], completions [8 9] and [4]:
+        token_ids       5 6 7 8 9 4
+        position_ids    0 1 2 3 4 3
+        segment_starts  0 3 5 6          (S + 1 entries)
+        segment_parents -1 0 0
+        targets         3 4 5            (8, 9 and 4 are trained)
+        predictors      2 3 2            (the prompt's last hidden state predicts both first tokens)
+        sequence_ids    0 0 1
+    """
+
+    token_ids: np.ndarray
+    """int64 [T]"""
+    position_ids: np.ndarray
+    """int64 [T]; restarts with every root segment, goes on from the parent's end in a child."""
+    segment_starts: np.ndarray
+    """int64 [S + 1]"""
+    segment_parents: np.ndarray
+    """int64 [S], -1 for a root."""
+    targets: np.ndarray
+    """int64 [M], indices into `token_ids` of the tokens in the loss."""
+    predictors: np.ndarray
+    """int64 [M], index of the hidden state that predicts each target."""
+    sequence_ids: np.ndarray
+    """int64 [M], which sequence (completion or sample) of the global batch each target belongs to."""
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
+    """Per-target float32 [M] inputs of the objective, e.g. `advantages`, `sampler_logprobs`, `old_logprobs`."""
+
+    @property
+    def num_tokens(self) -> int:
+        return int(self.token_ids.shape[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MiniBatch:
+    """One optimiser step's data for one rank."""
+
+    packs: tuple[Pack, ...]
+    """Micro-batches; every rank gets the same number (ZeRO 2 and 3 reduce at each), an empty one has no targets."""
+    loss_tokens: int
+    """Targets in the *global* mini-batch: the denominator of the token mean, the same on every rank."""
+    loss_sequences: int
+    """Sequences in the *global* mini-batch: the denominator of the sequence means."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightTensor:
+    """Where one published tensor lies and what it must hash to."""
+
+    name: str
+    """Hugging Face checkpoint name."""
+    shape: tuple[int, ...]
+    dtype: str
+    offset: int
+    """Byte offset in the shared buffer."""
+    digest: str
+    """xxh3-128 of the tensor's bytes, hex."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightManifest:
+    """What the learner published: the engine must consume exactly these names with exactly these bytes."""
+
+    version: int
+    tensors: tuple[WeightTensor, ...]
+    transport: str
+    """`shm` (a buffer file on this node) or `broadcast` (a collective over the rollout group)."""
+    location: str
+    """Buffer path, or `host:port` of the collective's store."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """Greedy accuracy on held-out prompts under one set of weights."""
+
+    name: str
+    step: int
+    correct: dict[str, bool]
+    """Prompt uid -> correct; paired comparisons need the items, not the mean."""
+    sources: dict[str, str] = field(default_factory=dict)
+    """Prompt uid -> source."""
+
+    @property
+    def accuracy(self) -> float:
+        return sum(self.correct.values()) / len(self.correct)

@@ -1,0 +1,40 @@
+"""The gold audit: every gold answer must grade itself correct before a run starts, or its row is reported."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable
+
+from pangu_rl.records import Completion, FinishReason, Outcome, Part, Prompt
+from rewards.base import RewardFunction
+from rewards.rubric import checked_part
+
+
+def gold_problem(prompt: Prompt, function: RewardFunction) -> str | None:
+    """Why `prompt` cannot be learned from (its boxed gold is not graded correct), or None."""
+    completion = Completion(
+        uid=f"gold:{prompt.uid}",
+        group=f"gold:{prompt.uid}",
+        prompt_uid=prompt.uid,
+        token_ids=(),
+        logprobs=(),
+        text=f"\\boxed{{{prompt.answer}}}",
+        finish_reason=FinishReason.STOP,
+        weight_version=-1,
+    )
+    try:
+        result = function(prompt, completion)
+        if inspect.isawaitable(result):
+            result = asyncio.run(_resolved(result))
+    except Exception as error:  # the audit reports the row; what the function raised is the reason
+        return f"the gold {prompt.answer[:60]!r} cannot be graded: {type(error).__name__}: {error}"
+    part = checked_part(result, f"gold of {prompt.uid}")
+    if part.outcome is Outcome.CORRECT:
+        return None
+    grade = f"{part.outcome} {part.detail}".strip()
+    return f"the gold {prompt.answer[:60]!r} does not grade itself correct as {prompt.answer_type}: {grade}"
+
+
+async def _resolved(result: Awaitable[Part | float]) -> Part | float:
+    return await result

@@ -1,0 +1,22 @@
+"""The protocol of a reward function: the one thing a plugin author has to know.
+
+A reward function looks at one prompt and one completion and returns a `Part` (a value and what the grader found), or a
+plain number. It may be `async`. It must not return 0 for its own failure: raise, and the run names the sample; raise
+`TimeoutError`, and the row has no verdict.
+
+    def short_answer(prompt: Prompt, completion: Completion, *, limit: int = 200) -> float:
+        return 1.0 if len(completion.text) <= limit else 0.0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Protocol
+
+from pangu_rl.records import Completion, Part, Prompt
+
+
+class RewardFunction(Protocol):
+    """`(prompt, completion) -> Part | float`, sync or async; `args` of the configuration come as keywords."""
+
+    def __call__(self, prompt: Prompt, completion: Completion, /) -> Part | float | Awaitable[Part | float]: ...

@@ -1,0 +1,74 @@
+"""The process around one engine. Pool -> **actor** -> engine; completions leave one by one while the rest is drawn."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+
+import ray
+
+from pangu_rl.records import Completion, RolloutRequest, WeightManifest
+from rollout.engine import Engine, EngineSpec, Link
+
+
+class RolloutActor:
+    """Engine calls run one after another; the health calls have a thread of their own and answer meanwhile."""
+
+    def __init__(self, spec: EngineSpec) -> None:
+        self._spec = spec
+        self._engine: Engine | None = None
+
+    def start(self) -> None:
+        """Build the engine. Not in the constructor, whose errors reach the caller as a dead actor without a cause."""
+        self._engine = (self._spec.factory or engine_factory(self._spec.rollout.engine))(self._spec)
+
+    @ray.method(num_returns="streaming")
+    def generate(self, requests: Sequence[RolloutRequest]) -> Iterator[Completion]:
+        yield from self._engine.generate(requests)
+
+    def load_weights(self, manifest: WeightManifest, link: Link | None) -> dict[str, str]:
+        return self._engine.load_weights(manifest, link)
+
+    def score(self, token_ids: Sequence[Sequence[int]]) -> list[list[float]]:
+        return self._engine.score(token_ids)
+
+    @ray.method(concurrency_group="health")
+    def ping(self) -> bool:
+        return True
+
+    @ray.method(concurrency_group="health")
+    def pid(self) -> int:
+        return os.getpid()
+
+
+QUIET = {
+    # vLLM warns of what we chose, and at every sync of tied and derived tensors that have no bytes; its errors raise.
+    "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"),
+    "VLLM_NO_USAGE_STATS": "1",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
+    "PYTHONWARNINGS": "ignore::FutureWarning",
+}
+
+
+def engine_factory(name: str) -> type[Engine]:
+    """Engine class of `rollout.engine`; vllm is imported in the actor alone."""
+    if name == "fake":
+        from rollout.fake_engine import FakeEngine
+
+        return FakeEngine
+    from rollout.vllm_engine import VllmEngine
+
+    return VllmEngine
+
+
+def create_actor(spec: EngineSpec) -> ray.actor.ActorHandle:
+    """A fresh actor with the device's resources and environment; its engine is built by `start`."""
+    accelerator = spec.accelerator
+    return (
+        ray.remote(concurrency_groups={"health": 1})(RolloutActor)
+        .options(
+            **accelerator.ray_options(spec.rollout.devices_per_actor),
+            runtime_env={"env_vars": QUIET | accelerator.rollout_env(spec.threads)},
+        )
+        .remote(spec)
+    )

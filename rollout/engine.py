@@ -1,0 +1,67 @@
+"""What every rollout engine does, and the records that describe one. Requests -> **engine** -> completions.
+
+The vLLM engine and the fake one of the unit tests follow `Engine`; an actor owns one engine, the pool owns the actors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pangu_rl.accelerators import Accelerator
+from pangu_rl.config.model import ModelConfig
+from pangu_rl.config.rollout import RolloutConfig
+from pangu_rl.records import Completion, RolloutRequest, WeightManifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSpec:
+    """All that an engine is made from; travels to the actor that makes it."""
+
+    model: ModelConfig
+    rollout: RolloutConfig
+    accelerator: Accelerator
+    model_path: Path
+    """The model's folder on disk: `model.path` resolved, or the SFT start that replaces it."""
+    seed: int = 0
+    """Seed of the engine itself; what is sampled depends on each request's own seed."""
+    threads: int = 1
+    """Threads of one engine on cpu."""
+    factory: Callable[[EngineSpec], Engine] | None = None
+    """Makes the engine instead of the one that `rollout.engine` names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """Where an engine's workers stand in the group that a broadcast of weights goes through; the learner is rank 0."""
+
+    first_rank: int
+    """Rank of the engine's first worker; the others follow."""
+    world_size: int
+
+
+class Engine(Protocol):
+    """Draws completions under one set of weights at a time."""
+
+    @property
+    def weight_version(self) -> int:
+        """Version of the weights in place; `UNKNOWN_VERSION` after a sync that failed half-way."""
+
+    def generate(self, requests: Sequence[RolloutRequest]) -> Iterator[Completion]:
+        """Admit all requests in the given order and yield each completion as it finishes."""
+
+    def load_weights(self, manifest: WeightManifest, link: Link | None = None) -> dict[str, str]:
+        """Take the published weights in place, drop every cache of the old ones; digest per tensor as consumed.
+
+        Raises:
+            WeightSyncError: a name or a digest differs from the manifest.
+        """
+
+    def score(self, token_ids: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Log-probs at temperature 1 of each sequence's tokens but the first: [T] ids -> [T - 1] floats."""
+
+
+UNKNOWN_VERSION = -1
+"""No manifest has this version, so nothing drawn by such an engine is ever accepted."""

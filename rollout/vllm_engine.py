@@ -1,0 +1,206 @@
+"""The vLLM engine: one in-process `LLMEngine`, stepped by its actor. Requests -> **vLLM** -> completions.
+
+Every completion is its own request with its own seed, so that with a fixed order of admission the sampled tokens are a
+function of weights, prompts and seeds. Covers vLLM 0.23 to 0.33 by their common API.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from vllm import EngineArgs, LLMEngine, RequestOutput
+from vllm import SamplingParams as VllmSamplingParams
+from vllm.inputs import TokensPrompt
+from vllm.sampling_params import RequestOutputKind
+
+from pangu_rl.errors import ConfigError, RunError, UserError
+from pangu_rl.records import Completion, FinishReason, RolloutRequest, SamplingParams, WeightManifest
+from rollout.engine import UNKNOWN_VERSION, EngineSpec, Link
+from rollout.weights import check_digests, check_names, required_names
+
+SHARED_BLOCK = 32
+"""Tokens of a cache block with prefix caching: the smallest that vLLM's attention takes on every device."""
+MIN_PREFILL_TOKENS = 8192
+"""Tokens of a step's batch: 64 prompts of 128 tokens enter in one step, and short ones never queue."""
+
+
+class VllmEngine:
+    """Follows `rollout.engine.Engine`."""
+
+    def __init__(self, spec: EngineSpec) -> None:
+        self._spec = spec
+        self._required = required_names(spec.model_path)
+        self._version = 0
+        if spec.rollout.eager:
+            # vLLM compiles a few sampler functions even so, at 30 s and more of C++ compiler for a fresh cache.
+            torch.compiler.set_stance("force_eager")
+        self._llm = _start(spec)
+        self._tokenizer = self._llm.get_tokenizer()
+
+    @property
+    def weight_version(self) -> int:
+        return self._version
+
+    def generate(self, requests: Sequence[RolloutRequest]) -> Iterator[Completion]:
+        pending = {request.uid: request for request in requests}
+        started = time.monotonic()
+        for wave in self._waves(requests):
+            for request in wave:
+                self._add(request.uid, request.prompt_token_ids, _sampling(request.sampling, request.seed))
+            # One step computes the wave's prompts; the next wave finds them in the cache.
+            for output in self._step():
+                yield self._completion(pending.pop(output.request_id), output, time.monotonic() - started)
+        for output in self._finished():
+            yield self._completion(pending.pop(output.request_id), output, time.monotonic() - started)
+        if pending:
+            raise RunError(f"vLLM ended without finishing {', '.join(pending)}")
+
+    def score(self, token_ids: Sequence[Sequence[int]]) -> list[list[float]]:
+        params = VllmSamplingParams(
+            max_tokens=1, prompt_logprobs=0, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY
+        )
+        for index, ids in enumerate(token_ids):
+            self._add(str(index), ids, params)
+        outputs = {int(output.request_id): output for output in self._finished()}
+        return [_prompt_logprobs(outputs[index]) for index in range(len(token_ids))]
+
+    def load_weights(self, manifest: WeightManifest, link: Link | None = None) -> dict[str, str]:
+        check_names(manifest, self._required)
+        tensors = [asdict(tensor) for tensor in manifest.tensors]
+        self._version = UNKNOWN_VERSION
+        if manifest.transport == "shm":
+            call, args = "pangu_load_shm", (tensors, manifest.location)
+        else:
+            assert link is not None, "a broadcast needs the engine's ranks"
+            backend = self._spec.accelerator.dist_backend
+            call, args = "pangu_load_broadcast", (tensors, manifest.location, backend, link.first_rank, link.world_size)
+        for digests in self._llm.collective_rpc(call, args=args):
+            check_digests(manifest, digests)
+        # The worker's reload drops none of the engine's own caches.
+        self._llm.reset_prefix_cache()
+        self._llm.reset_mm_cache()
+        self._llm.reset_encoder_cache()
+        self._version = manifest.version
+        return digests
+
+    def _add(self, uid: str, token_ids: Sequence[int], params: VllmSamplingParams) -> None:
+        self._llm.add_request(uid, TokensPrompt(prompt_token_ids=list(token_ids)), params)
+
+    def _waves(self, requests: Sequence[RolloutRequest]) -> list[Sequence[RolloutRequest]]:
+        """With prefix caching, the first request of every group before all others."""
+        if not self._spec.rollout.prefix_caching:
+            return [requests]
+        # What an earlier call left in the cache must not decide how this one's keys are rounded.
+        self._llm.reset_prefix_cache()
+        leaders = {request.group: request.uid for request in reversed(requests)}
+        first = [request for request in requests if leaders[request.group] == request.uid]
+        return [first, [request for request in requests if leaders[request.group] != request.uid]]
+
+    def _step(self) -> list[RequestOutput]:
+        return [output for output in self._llm.step() if output.finished]
+
+    def _finished(self) -> Iterator[RequestOutput]:
+        while self._llm.has_unfinished_requests():
+            yield from self._step()
+
+    def _completion(self, request: RolloutRequest, output: RequestOutput, seconds: float) -> Completion:
+        drawn = output.outputs[0]
+        ids = tuple(drawn.token_ids)
+        return Completion(
+            uid=request.uid,
+            group=request.group,
+            prompt_uid=request.prompt_uid,
+            token_ids=ids,
+            logprobs=_sampled_logprobs(drawn.logprobs, ids),
+            text=self._tokenizer.decode(ids, skip_special_tokens=True),
+            finish_reason=FinishReason(drawn.finish_reason),
+            weight_version=self._version,
+            seconds=seconds,
+        )
+
+
+def _start(spec: EngineSpec) -> LLMEngine:
+    """Build the engine; what the user can mend becomes one line.
+
+    Raises:
+        UserError: the KV cache does not hold one sequence, or more memory was asked for than is free.
+    """
+    try:
+        return LLMEngine.from_engine_args(EngineArgs(**_engine_args(spec)))
+    except (ValueError, RuntimeError, OSError) as error:
+        raise _explained(spec, error) from error
+
+
+def _engine_args(spec: EngineSpec) -> dict[str, Any]:
+    rollout = spec.rollout
+    memory: dict[str, Any] = {"gpu_memory_utilization": rollout.memory_share}
+    if rollout.prefix_caching:
+        # Only whole blocks are shared, and the default of 128 tokens is longer than many a prompt.
+        memory["block_size"] = SHARED_BLOCK
+    if rollout.kv_cache_gib is not None:
+        memory["kv_cache_memory_bytes"] = int(rollout.kv_cache_gib * 2**30)
+    return memory | {
+        "model": str(spec.model_path),
+        "dtype": spec.model.dtype,
+        "trust_remote_code": spec.model.trust_remote_code,
+        "seed": spec.seed,
+        "max_model_len": rollout.max_model_tokens,
+        "max_num_seqs": rollout.max_concurrent,
+        "max_num_batched_tokens": max(rollout.max_model_tokens, MIN_PREFILL_TOKENS),
+        "tensor_parallel_size": rollout.devices_per_actor,
+        "enforce_eager": rollout.eager,
+        "enable_prefix_caching": rollout.prefix_caching,
+        # The default takes log-probs before the temperature, and those are not the sampler's.
+        "logprobs_mode": "processed_logprobs",
+        "worker_extension_cls": "rollout.vllm_worker.WeightSyncExtension",
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+    }
+
+
+def _explained(spec: EngineSpec, error: Exception) -> Exception:
+    rollout, text = spec.rollout, " ".join(str(error).split())
+    needed = re.search(r"([\d.]+) GiB KV cache is needed", text)
+    if needed or "No available memory for the cache" in text:
+        size = f" ({needed[1]} GiB)" if needed else ""
+        return ConfigError(
+            f"rollout.kv_cache_gib is {rollout.kv_cache_gib}: too little for one sequence of rollout.max_model_tokens "
+            f"{rollout.max_model_tokens}{size}; raise kv_cache_gib or lower max_model_tokens"
+        )
+    if "memory" in text.lower():
+        return ConfigError(
+            f"rollout.kv_cache_gib {rollout.kv_cache_gib} (memory_share {rollout.memory_share}) does not fit this "
+            f"machine: lower it, or rollout.actors; vLLM says: {text}"
+        )
+    return UserError(f"the vLLM engine did not start on {spec.model_path}: {text}")
+
+
+def _sampling(params: SamplingParams, seed: int) -> VllmSamplingParams:
+    return VllmSamplingParams(
+        temperature=params.temperature,
+        top_p=params.top_p,
+        top_k=params.top_k,
+        max_tokens=params.max_new_tokens,
+        ignore_eos=params.ignore_eos,
+        seed=seed,
+        # The sampled token's own log-prob and no others.
+        logprobs=0,
+        flat_logprobs=True,
+        # Text is decoded once at the end: no stop strings, so no text is needed on the way.
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _sampled_logprobs(logprobs: Any, ids: tuple[int, ...]) -> tuple[float, ...]:
+    return tuple(position[token].logprob for position, token in zip(logprobs, ids, strict=True))
+
+
+def _prompt_logprobs(output: RequestOutput) -> list[float]:
+    ids, logprobs = output.prompt_token_ids, output.prompt_logprobs
+    return [position[token].logprob for position, token in zip(logprobs[1:], ids[1:], strict=True)]

@@ -1,0 +1,89 @@
+"""What we add to every vLLM worker: in-place weight updates that prove what they loaded.
+
+vLLM mixes this class into its worker (`worker_extension_cls`) and the engine calls the methods by name through
+`collective_rpc`, with plain arguments. The learner's tensors come in manifest order from a buffer file on this node or
+from a broadcast, each is hashed as it is handed to the model's `load_weights`, and the digests go back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from math import prod
+from typing import Any
+
+import torch
+import xxhash
+from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
+
+from pangu_rl.accelerators.collective import broadcast_buffer, build_group
+
+ALIGNMENT = 64
+"""The sender's buffer ends on a multiple of so many bytes, and both sides of a broadcast must agree."""
+
+Named = tuple[str, torch.Tensor]
+
+
+class WeightSyncExtension:
+    """Methods carry a prefix: vLLM refuses an extension that shares a name with its worker."""
+
+    def pangu_load_shm(self, tensors: list[dict[str, Any]], path: str) -> dict[str, str]:
+        """Load from the buffer file `path`; `tensors` are the manifest's entries as dicts. Digests by name."""
+        # A private mapping: nothing is copied before the model's own loader does.
+        buffer = torch.from_file(path, shared=False, size=_extent(tensors), dtype=torch.uint8)
+        return self._pangu_load(_views(tensors, buffer))
+
+    def pangu_load_broadcast(
+        self, tensors: list[dict[str, Any]], store: str, backend: str, first_rank: int, world_size: int
+    ) -> dict[str, str]:
+        """Load from the buffer that rank 0 of a group sends; the group meets at `store` (`host:port`) and stays."""
+        if not hasattr(self, "_pangu_group"):
+            host, _, port = store.rpartition(":")
+            self._pangu_group = build_group(backend, host, int(port), first_rank + self.rank, world_size)
+        buffer = torch.empty(-(-_extent(tensors) // ALIGNMENT) * ALIGNMENT, dtype=torch.uint8, device=self.device)
+        broadcast_buffer(self._pangu_group, buffer)
+        return self._pangu_load(_views(tensors, buffer))
+
+    def _pangu_load(self, tensors: Iterator[Named]) -> dict[str, str]:
+        digests: dict[str, str] = {}
+        self.reload_weights(weights_iterator=_hashed(tensors, digests), is_checkpoint_format=True)
+        _repack_tied_heads(self.model_runner.get_model())
+        return digests
+
+
+def tensor_digest(tensor: torch.Tensor) -> str:
+    """xxh3-128 of the tensor's bytes in row-major order, hex."""
+    flat = tensor.detach().contiguous().cpu().view(-1).view(torch.uint8)
+    return xxhash.xxh3_128_hexdigest(flat.numpy())
+
+
+def _repack_tied_heads(model: torch.nn.Module) -> None:
+    """Let output heads that share the embedding's weight follow it.
+
+    On cpu vLLM packs a head into a layout of its own when it loads. Its reload repacks the layers that tensors came
+    for; for a tied head none comes, so it would go on with the old weights.
+    """
+    heads = [module for module in model.modules() if isinstance(module, ParallelLMHead)]
+    embeddings = {id(module.weight) for module in model.modules() if type(module) is VocabParallelEmbedding}
+    for head in heads:
+        if id(head.weight) in embeddings:
+            head.quant_method.process_weights_after_loading(head)
+
+
+def _hashed(tensors: Iterable[Named], digests: dict[str, str]) -> Iterator[Named]:
+    for name, tensor in tensors:
+        digests[name] = tensor_digest(tensor)
+        yield name, tensor
+
+
+def _views(tensors: list[dict[str, Any]], buffer: torch.Tensor) -> Iterator[Named]:
+    for entry in tensors:
+        raw = buffer[entry["offset"] : entry["offset"] + _nbytes(entry)]
+        yield entry["name"], raw.view(getattr(torch, entry["dtype"])).view(entry["shape"])
+
+
+def _extent(tensors: list[dict[str, Any]]) -> int:
+    return max(entry["offset"] + _nbytes(entry) for entry in tensors)
+
+
+def _nbytes(entry: dict[str, Any]) -> int:
+    return prod(entry["shape"]) * getattr(torch, entry["dtype"]).itemsize

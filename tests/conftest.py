@@ -1,0 +1,27 @@
+"""Fixtures that several rooms share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.builders import build_tiny_model
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The two-layer Llama with SmolLM2's tokenizer, bf16."""
+    return build_tiny_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(autouse=True)
+def ray_authentication_as_imported() -> Iterator[None]:
+    """Undo what `cli.main` decides for its process: Ray has read its mode here already, its children read it anew."""
+    before = os.environ.get("RAY_AUTH_MODE")
+    yield
+    os.environ.pop("RAY_AUTH_MODE", None)
+    if before is not None:
+        os.environ["RAY_AUTH_MODE"] = before

@@ -1,0 +1,99 @@
+"""Mistakes a user makes: one line with what, where and the way out, exit code 2, no traceback, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from pangu_rl import cli
+from tests.e2e import runs
+
+
+@pytest.fixture
+def config(tiny_model: Path, tmp_path: Path) -> Path:
+    return runs.write_config(tmp_path, tiny_model)
+
+
+def complaint(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], config: Path, *overrides: str, code: int = 2
+) -> str:
+    """The one line that `pangu-rl grpo` leaves behind."""
+    monkeypatch.setattr(sys, "argv", ["pangu-rl", "grpo", "--config", str(config), *overrides])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == code
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+CASES = {
+    "unknown key": (["rollout.completion=4"], ["unknown key rollout.completion", "did you mean completions"]),
+    "bad value": (["learner.zero_stage=5"], ["learner.zero_stage is 5", "0, 1, 2 or 3"]),
+    "missing key": (["trainer={run_dir: x}"], ["missing key trainer.steps"]),
+    "group of one": (["rollout.completions=1"], ["rollout.completions is 1", "set 2 or more"]),
+    "mini-batches": (
+        ["trainer.prompts_per_step=3", "algorithm.mini_batches=2"],
+        ["trainer.prompts_per_step 3", "algorithm.mini_batches 2", "2 or 4"],
+    ),
+    "too long for the engine": (["rollout.max_model_tokens=64"], ["96", "16", "112", "64"]),
+    "too long for the model": (["rollout.max_model_tokens=4096"], ["4096", "2048 positions"]),
+    "stale without correction": (["trainer.max_staleness=1"], ["algorithm.tis_cap", "2.0"]),
+    "no such model": (["model.path=/no/such/model"], ["/no/such/model", "make setup"]),
+    "no such reward": (["rewards.functions=[{name: boxed_acuracy}]"], ["boxed_acuracy", "boxed_accuracy"]),
+    "no such file": (["data.train=/no/such/file.jsonl"], ["/no/such/file.jsonl"]),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_one_line(
+    name: str, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    overrides, expected = CASES[name]
+    line = complaint(monkeypatch, capsys, config, *overrides)
+    assert all(part in line for part in expected), line
+    assert not (tmp_path / "run").exists()
+
+
+ROWS = {
+    "no answer": ('{"id": "a", "prompt": "1 + 1?"}', "answer"),
+    "empty answer": ('{"id": "a", "prompt": "1 + 1?", "answer": " "}', "answer"),
+    "not json": ('{"id": "a", "prompt": ', "row 2"),
+    "too long": (json.dumps({"id": "a", "prompt": "one " * 200, "answer": "1"}), "data.max_prompt_tokens is 96"),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_bad_row_is_named(
+    name: str, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    row, expected = ROWS[name]
+    (tmp_path / "bad.jsonl").write_text('{"id": "ok", "prompt": "1 + 2?", "answer": "3"}\n' + row + "\n")
+    line = complaint(monkeypatch, capsys, config, f"data.train={tmp_path}/bad.jsonl")
+    assert "bad.jsonl" in line
+    assert "2" in line
+    assert expected in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_empty_file(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "empty.jsonl").write_text("")
+    assert "empty.jsonl" in complaint(monkeypatch, capsys, config, f"data.train={tmp_path}/empty.jsonl")
+
+
+def test_a_model_folder_without_weights(
+    config: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for file in tiny_model.iterdir():
+        if file.suffix != ".safetensors":
+            (empty / file.name).write_bytes(file.read_bytes())
+    assert "no weights" in complaint(monkeypatch, capsys, config, f"model.path={empty}")
+    assert not (tmp_path / "run").exists()

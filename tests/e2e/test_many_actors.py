@@ -1,0 +1,61 @@
+"""Two rollout actors and two learner ranks at once, with everything that a step may have; one actor is killed."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.e2e import runs
+
+STEPS = 5
+
+
+def test_two_actors_two_ranks_one_killed(tiny_model: Path, tmp_path: Path) -> None:
+    """Overlapped rollouts, two mini-batches a step, and a rollout actor that dies while it draws step 2 or later.
+
+    All groups of all steps are drawn once and trained; with a learning rate this large, clipping acts.
+    """
+    config = runs.write_config(
+        tmp_path,
+        tiny_model,
+        rollout={"actors": 2, "kv_cache_gib": 0.05},
+        algorithm={"mini_batches": 2, "tis_cap": 2.0},
+        learner={"ranks": 2, "optimizer": {"lr": 0.05}},
+        trainer={"steps": STEPS, "prompts_per_step": 4, "max_staleness": 1},
+    )
+    run_dir = tmp_path / "run"
+    driver = subprocess.Popen(runs.command("grpo", config), cwd=runs.REPO, stderr=subprocess.PIPE, text=True)
+    victim = threading.Thread(target=kill_one_generating, args=(driver.pid, run_dir))
+    victim.start()
+    _, errors = driver.communicate(timeout=300)
+    victim.join()
+    assert driver.returncode == 0, errors
+
+    rows = runs.rollouts(run_dir)
+    assert len({(row["step"], row["completion_uid"]) for row in rows}) == len(rows) == STEPS * 4 * 4
+    steps = runs.metrics(run_dir)
+    assert [row["step"] for row in steps] == list(range(1, STEPS + 1))
+    assert all(row["train/updates"] == 2 for row in steps)
+    assert all(row["groups/trained"] == 4 for row in steps)
+    clipped = [row["train/clip_fraction_low"] + row["train/clip_fraction_high"] for row in steps]
+    assert max(clipped) > 0
+    versions = {row["step"]: row["weight_version"] for row in rows}
+    assert versions == {1: 1, 2: 1, 3: 2, 4: 3, 5: 4}, "the next rollouts overlap with training and are one version old"
+    assert "restart 1 of 3" in (run_dir / "run.log").read_text()
+
+
+def kill_one_generating(driver: int, run_dir: Path) -> None:
+    """SIGKILL the first rollout actor that is seen generating after step 1 was logged."""
+    while psutil.pid_exists(driver):
+        if (run_dir / "rollouts" / "step_000001.parquet").exists():
+            for process in psutil.Process(driver).children(recursive=True):
+                if process.is_running() and "RolloutActor.generate" in " ".join(process.cmdline()):
+                    process.kill()
+                    return
+        time.sleep(0.001)
+    pytest.fail("no rollout actor was ever seen generating")

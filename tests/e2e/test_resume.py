@@ -1,0 +1,61 @@
+"""A run that is killed and resumed equals the run that was not: prompts, rollouts and weights, to the bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.e2e import runs
+
+STEPS = 9
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    config = runs.write_config(folder, tiny_model, trainer=nine_steps(folder))
+    done = runs.run("grpo", config)
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+def nine_steps(folder: Path) -> dict:
+    return {"run_dir": str(folder / "run"), "steps": STEPS, "prompts_per_step": 2, "checkpoint_every": 3}
+
+
+def test_killed_twice_and_resumed_equals_uninterrupted(uninterrupted: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """kill -9 of the whole tree in mid-generation (step 5) and in mid-update (step 8); checkpoints at 3 and 6."""
+    config = runs.write_config(tmp_path, tiny_model, trainer=nine_steps(tmp_path))
+    run_dir = tmp_path / "run"
+    runs.run_until_killed("grpo", config, when=lambda: logged(run_dir) >= 4)
+    assert not (run_dir / "rollouts" / "step_000005.parquet").exists(), "generation of step 5 was over already"
+    runs.run_until_killed("grpo", config, when=(run_dir / "rollouts" / "step_000008.parquet").exists)
+    assert logged(run_dir) == 7, "the update of step 8 was over already"
+    done = runs.run("grpo", config)
+    assert done.returncode == 0, done.stderr
+
+    assert [row["step"] for row in runs.metrics(run_dir)] == list(range(1, STEPS + 1))
+    assert runs.rollouts(run_dir) == runs.rollouts(uninterrupted)
+    ours, theirs = runs.weights(run_dir, STEPS), runs.weights(uninterrupted, STEPS)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    for mine, other in zip(runs.metrics(run_dir), runs.metrics(uninterrupted), strict=True):
+        assert timeless(mine) == timeless(other)
+
+
+def test_training_moved_the_weights(uninterrupted: Path) -> None:
+    """Else the comparison above would prove nothing."""
+    first, last = runs.weights(uninterrupted, 6), runs.weights(uninterrupted, STEPS)
+    assert any(not torch.equal(first[name], last[name]) for name in first)
+    assert all(row["train/updates"] == 1 for row in runs.metrics(uninterrupted))
+
+
+def logged(run_dir: Path) -> int:
+    file = run_dir / "metrics.jsonl"
+    return file.read_text().count("\n") if file.exists() else 0
+
+
+def timeless(row: dict) -> dict:
+    return {name: value for name, value in row.items() if not name.startswith(("time/", "speed/"))}

@@ -1,0 +1,241 @@
+"""The real engine on a two-layer model: what it samples, and that it computes with the weights it was given."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import ray
+import torch
+import xxhash
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from pangu_rl.accelerators import get_accelerator
+from pangu_rl.accelerators.collective import broadcast_buffer, build_group, free_port
+from pangu_rl.config.model import ModelConfig
+from pangu_rl.config.rollout import RolloutConfig
+from pangu_rl.errors import ConfigError, WeightSyncError
+from pangu_rl.records import FinishReason, RolloutRequest, SamplingParams, WeightManifest, WeightTensor
+from rollout.engine import EngineSpec
+from rollout.pool import RolloutPool, mean_gap
+
+PROBE = [list(range(100, 148)), list(range(30_000, 30_020))]
+BF16_NATS = 0.03
+"""bf16 keeps 8 bits: a logit of about 4 is known to 0.016, and the two implementations round in different places."""
+
+Weights = dict[str, torch.Tensor]
+
+
+def spec_for(model: Path, **rollout) -> EngineSpec:
+    config = {"actors": 1, "kv_cache_gib": 0.1, "max_model_tokens": 256, "max_concurrent": 16} | rollout
+    return EngineSpec(
+        model=ModelConfig(path=str(model)),
+        rollout=RolloutConfig(**config),
+        accelerator=get_accelerator("cpu"),
+        model_path=model,
+    )
+
+
+@pytest.fixture(scope="module")
+def ray_session():
+    started = not ray.is_initialized()
+    if started:
+        ray.init(address="local", num_cpus=2, include_dashboard=False, object_store_memory=80 * 2**20)
+    yield
+    if started:
+        ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def pool(ray_session, tiny_model):
+    pool = RolloutPool(spec_for(tiny_model, actors=2))
+    pool.start()
+    yield pool
+    pool.close()
+
+
+@pytest.fixture(scope="module")
+def weights(tiny_model) -> Weights:
+    return load_file(tiny_model / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def reference(tiny_model):
+    return AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.bfloat16)
+
+
+@pytest.fixture(scope="module")
+def versions():
+    return iter(range(1, 100))
+
+
+def tensor_digest(tensor: torch.Tensor) -> str:
+    return xxhash.xxh3_128_hexdigest(tensor.contiguous().view(torch.uint8).numpy())
+
+
+def publish(weights: Weights, version: int, path: Path) -> WeightManifest:
+    """What a learner does: one buffer file, tensors at 64-byte offsets, digests of the true bytes."""
+    tensors, offset = [], 0
+    with path.open("wb") as file:
+        for name, tensor in weights.items():
+            file.seek(offset)
+            file.write(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+            dtype = str(tensor.dtype).removeprefix("torch.")
+            place = {"name": name, "shape": tuple(tensor.shape), "dtype": dtype, "offset": offset}
+            tensors.append(WeightTensor(**place, digest=tensor_digest(tensor)))
+            offset += -(-tensor.nbytes // 64) * 64
+    return WeightManifest(version=version, tensors=tuple(tensors), transport="shm", location=str(path))
+
+
+def perturbed(weights: Weights) -> Weights:
+    generator = torch.Generator().manual_seed(1)
+    return {
+        name: (tensor + 0.05 * torch.randn(tensor.shape, generator=generator)).to(tensor.dtype)
+        for name, tensor in weights.items()
+    }
+
+
+def forward_logprobs(model, ids: list[int], temperature: float = 1.0) -> list[float]:
+    """Log-prob of every id but the first, from the plain forward."""
+    with torch.no_grad():
+        logits = model(torch.tensor([ids])).logits[0, :-1].float() / temperature
+    return logits.log_softmax(-1).gather(-1, torch.tensor(ids[1:])[:, None])[:, 0].tolist()
+
+
+def learner_scores(model, weights: Weights) -> list[list[float]]:
+    model.load_state_dict(weights, strict=False)
+    return [forward_logprobs(model, ids) for ids in PROBE]
+
+
+def requests(groups: int, sampling: SamplingParams, size: int = 4) -> list[RolloutRequest]:
+    """Groups that differ in their names alone: same prompt, same seeds."""
+    return [
+        RolloutRequest(
+            uid=f"{group}/{index}",
+            group=str(group),
+            prompt_uid="p",
+            prompt_token_ids=tuple(range(200, 220)),
+            sampling=sampling,
+            seed=1000 + index,
+        )
+        for group in range(groups)
+        for index in range(size)
+    ]
+
+
+def test_two_engines_sample_the_same_to_the_last_bit(pool):
+    wanted = requests(2, SamplingParams(temperature=0.8, top_p=0.95, max_new_tokens=24))
+    drawn = {completion.uid: completion for completion in pool.generate(wanted)}
+    assert len(drawn) == 8
+    for index in range(4):
+        left, right = drawn[f"0/{index}"], drawn[f"1/{index}"]
+        assert (left.token_ids, left.logprobs, left.text) == (right.token_ids, right.logprobs, right.text)
+    assert len({drawn[f"0/{index}"].token_ids for index in range(4)}) == 4
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_sampler_logprobs_are_those_of_the_forward_after_temperature(pool, reference, weights, temperature):
+    reference.load_state_dict(weights, strict=False)
+    sampling = SamplingParams(temperature=temperature, max_new_tokens=24, ignore_eos=True)
+    for completion in pool.generate(requests(1, sampling)):
+        assert len(completion.token_ids) == 24 and completion.finish_reason is FinishReason.LENGTH
+        ids = [*range(200, 220), *completion.token_ids]
+        expected = forward_logprobs(reference, ids, temperature)[-24:]
+        assert mean_gap([expected], [completion.logprobs]) < BF16_NATS / temperature
+
+
+def test_sync_changes_what_is_computed_and_the_way_back_is_exact(pool, reference, weights, versions, tmp_path):
+    before = pool.score(PROBE)
+    assert mean_gap(before, learner_scores(reference, weights)) < BF16_NATS
+
+    moved = perturbed(weights)
+    pool.sync(publish(moved, next(versions), tmp_path / "moved"))
+    # The learner's own forward, not just "different": an output head that stays behind is different too.
+    assert mean_gap(pool.score(PROBE), learner_scores(reference, moved)) < BF16_NATS
+    assert mean_gap(before, pool.score(PROBE)) > 0.3
+    drawn = list(pool.generate(requests(2, SamplingParams(max_new_tokens=4))))
+    assert {completion.weight_version for completion in drawn} == {pool.weight_version}
+
+    pool.sync(publish(weights, next(versions), tmp_path / "back"))
+    assert pool.score(PROBE) == before
+
+
+def test_missing_tensor_is_caught_before_anything_is_loaded(pool, weights, versions, tmp_path):
+    before = pool.score(PROBE)
+    gone = "model.layers.1.self_attn.k_proj.weight"
+    incomplete = {name: tensor for name, tensor in perturbed(weights).items() if name != gone}
+    with pytest.raises(WeightSyncError, match=rf"{gone} missing from the {len(weights) - 1} tensors"):
+        pool.sync(publish(incomplete, next(versions), tmp_path / "incomplete"))
+    assert pool.score(PROBE) == before
+
+
+def test_unknown_tensor_is_caught(pool, weights, versions, tmp_path):
+    foreign = weights | {"model.layers.2.mlp.up_proj.weight": torch.zeros(2, 2)}
+    with pytest.raises(WeightSyncError, match=r"model\.layers\.2\.mlp\.up_proj\.weight published"):
+        pool.sync(publish(foreign, next(versions), tmp_path / "foreign"))
+
+
+def test_zeroed_tensor_is_caught_by_its_digest(pool, weights, versions, tmp_path):
+    manifest = publish(weights, next(versions), tmp_path / "buffer")
+    victim = next(t for t in manifest.tensors if t.name == "model.layers.0.mlp.down_proj.weight")
+    with (tmp_path / "buffer").open("r+b") as file:
+        file.seek(victim.offset)
+        file.write(bytes(weights[victim.name].nbytes))
+    zeros = tensor_digest(torch.zeros_like(weights[victim.name]))
+    with pytest.raises(
+        WeightSyncError, match=rf"{victim.name} has digest {victim.digest} at the learner and {zeros} at"
+    ):
+        pool.sync(manifest)
+    pool.sync(publish(weights, next(versions), tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("name", ["model.layers.0.mlp.down_proj.weight", "model.embed_tokens.weight"])
+def test_zeroed_tensor_with_a_matching_digest_is_caught_by_the_probe(
+    pool, reference, weights, versions, tmp_path, name
+):
+    planted = weights | {name: torch.zeros_like(weights[name])}
+    pool.sync(publish(planted, next(versions), tmp_path / "planted"))
+    assert mean_gap(pool.score(PROBE), learner_scores(reference, weights)) > RolloutConfig().probe_tolerance
+    pool.sync(publish(weights, next(versions), tmp_path / "whole"))
+
+
+def test_completion_that_stops_keeps_its_end_of_sequence(pool, tiny_model, weights, versions, tmp_path):
+    # Embeddings are zero but for the end token's, and the layers add nothing: after it, it follows surely.
+    end = AutoTokenizer.from_pretrained(tiny_model).eos_token_id
+    certain = {name: tensor if "norm" in name else torch.zeros_like(tensor) for name, tensor in weights.items()}
+    certain["model.embed_tokens.weight"][end] = 1.0
+    pool.sync(publish(certain, next(versions), tmp_path / "certain"))
+    wanted = [replace(request, prompt_token_ids=(end,)) for request in requests(1, SamplingParams(max_new_tokens=8))]
+    for completion in pool.generate(wanted):
+        assert completion.token_ids == (end,) and completion.finish_reason is FinishReason.STOP
+        assert completion.logprobs == pytest.approx([0.0], abs=1e-6) and completion.text == ""
+    pool.sync(publish(weights, next(versions), tmp_path / "whole"))
+
+
+def test_too_little_kv_cache_is_one_line_with_the_way_out(ray_session, tiny_model):
+    pool = RolloutPool(spec_for(tiny_model, kv_cache_gib=1e-5))
+    with pytest.raises(ConfigError, match=r"rollout\.kv_cache_gib is 1e-05.*max_model_tokens 256.*; raise") as error:
+        pool.start()
+    assert "\n" not in str(error.value)
+    pool.close()
+
+
+def test_broadcast_carries_the_weights_to_every_engine(pool, reference, weights, versions, tmp_path):
+    host, port = "127.0.0.1", free_port("127.0.0.1")
+    group: list = []
+
+    def send(path: Path) -> None:
+        group or group.append(build_group("gloo", host, port, 0, 3))
+        sent = torch.from_file(str(path), size=path.stat().st_size, dtype=torch.uint8)
+        broadcast_buffer(group[0], torch.nn.functional.pad(sent, (0, -len(sent) % 64)))
+
+    for name, named in {"moved": perturbed(weights), "back": weights}.items():
+        manifest = publish(named, next(versions), tmp_path / name)
+        sender = threading.Thread(target=send, args=(tmp_path / name,))
+        sender.start()
+        pool.sync(replace(manifest, transport="broadcast", location=f"{host}:{port}"))
+        sender.join()
+        assert mean_gap(pool.score(PROBE), learner_scores(reference, named)) < BF16_NATS

@@ -1,0 +1,198 @@
+"""What `pangu-rl submit` sends, and the life of a job on a real cluster with token authentication."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pangu_rl.cluster import jobs
+from pangu_rl.errors import ConfigError
+from tests.contracts.source_tree import ROOT
+
+CONFIG = "model: {path: m}\ndata: {train: t}\ntrainer: {run_dir: runs/x, steps: 1}\n"
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "sft_x.yaml"
+    path.write_text(CONFIG)
+    return path
+
+
+def test_the_run_directory_is_where_it_would_be_here(config, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert jobs.job_overrides(config, []) == [f"trainer.run_dir={tmp_path}/runs/x", "cluster.address=auto"]
+    assert jobs.job_overrides(config, ["run_dir=/shared/y", "trainer.steps=3"]) == [
+        "trainer.run_dir=/shared/y",
+        "trainer.steps=3",
+        "trainer.run_dir=/shared/y",
+        "cluster.address=auto",
+    ]
+    assert "cluster.address=auto" not in jobs.job_overrides(config, ["cluster.address=10.0.0.5:6379"])
+
+
+def test_a_configuration_outside_the_working_directory_is_refused(config, tmp_path):
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    with pytest.raises(ConfigError, match="lies outside the working directory"):
+        jobs.submit("sft", config, working_dir=inside)
+
+
+class FakeClient:
+    def __init__(self, address):
+        self.address = address
+        self.submitted = None
+
+    def get_address(self):
+        return self.address
+
+    def submit_job(self, **kwargs):
+        self.submitted = kwargs
+        return "raysubmit_1"
+
+
+@pytest.mark.parametrize(
+    ("address", "python"), [("http://127.0.0.1:8265", sys.executable), ("http://10.0.0.5:8265", "python")]
+)
+def test_what_is_submitted(config, monkeypatch, tmp_path, address, python):
+    client = FakeClient(address)
+    monkeypatch.setattr(jobs, "connect", lambda address: client)
+    monkeypatch.setenv("WANDB_API_KEY", "canary-secret")
+    assert jobs.submit("sft", config, ["run_dir=/shared/a b"], address=address, working_dir=tmp_path) == "raysubmit_1"
+    words = shlex.split(client.submitted["entrypoint"])
+    assert words[:6] == [python, "-m", "pangu_rl", "sft", "--config", "sft_x.yaml"]
+    assert "trainer.run_dir=/shared/a b" in words
+    runtime_env = client.submitted["runtime_env"]
+    assert runtime_env["working_dir"] == str(tmp_path)
+    assert {".git", ".venv", "runs"} <= set(runtime_env["excludes"])
+    assert runtime_env["env_vars"] == {"RAY_JOB_STOP_WAIT_TIME_S": "900"}
+    assert "canary-secret" not in str(client.submitted)
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """A `ray start --head` of its own: ports, temporary directory, home and token; ends with exactly its processes."""
+    home = Path(f"/tmp/pangu-jobs-{os.getpid()}")
+    (home / ".ray").mkdir(parents=True)
+    (home / ".ray" / "auth_token").write_text("0123456789abcdef" * 4)
+    (home / ".ray" / "auth_token").chmod(0o600)
+    dashboard = free_port()
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    ray = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--disable-usage-stats"]
+    ports = [f"--port={free_port()}", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={free_port()}"]
+    more = ["--num-cpus=2", "--object-store-memory=100000000", f"--temp-dir={home}/r", "--node-ip-address=127.0.0.1"]
+    log = (home / "log").open("w")
+    head = subprocess.Popen([*ray, *ports, *more], stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    address = f"http://127.0.0.1:{dashboard}"
+    try:
+        wait_for(lambda: answers(dashboard), 120, lambda: (home / "log").read_text())
+        yield address
+    finally:
+        family = [psutil.Process(head.pid), *psutil.Process(head.pid).children(recursive=True)]
+        head.send_signal(signal.SIGTERM)
+        _, alive = psutil.wait_procs(family, timeout=20)
+        for process in alive:
+            process.kill()
+        head.wait()
+        log.close()
+        subprocess.run(["rm", "-rf", str(home)], check=True)
+
+
+def answers(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def wait_for(condition, seconds, explain=lambda: ""):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, explain()
+        time.sleep(0.5)
+
+
+STAGE = """
+import signal, sys, time
+print("arguments", sys.argv[1:], flush=True)
+if "trainer.steps=0" in sys.argv:
+    def leave(*_):
+        print("checkpoint written", flush=True)
+        time.sleep(4)   # longer than Ray's own grace of 3 s
+        print("left in order", flush=True)
+        sys.exit(143)
+    signal.signal(signal.SIGTERM, leave)
+    print("waiting", flush=True)
+    time.sleep(300)
+"""
+
+
+def ask(address, code, **env):
+    """Run the client in a process of its own: Ray reads its authentication mode once, at import."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"from pangu_rl.cluster import jobs\naddress = {address!r}\n{code}"],
+        cwd=ROOT,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return done.stdout.strip(), done.stderr
+
+
+@pytest.mark.slow
+def test_a_job_is_submitted_followed_stopped_and_listed(cluster, tmp_path, config):
+    (tmp_path / "pangu_rl").mkdir()
+    (tmp_path / "pangu_rl" / "__init__.py").touch()
+    (tmp_path / "pangu_rl" / "__main__.py").write_text(STAGE)
+    submit = f"from pathlib import Path\nprint(jobs.submit('sft', Path({str(config)!r}), [%r], address=address,"
+    submit += f" working_dir=Path({str(tmp_path)!r})))"
+
+    job, error = ask(cluster, submit % "trainer.steps=1")
+    assert job.startswith("raysubmit_"), error
+    output, error = ask(cluster, f"for piece in jobs.logs({job!r}, address=address, follow=True): print(piece, end='')")
+    assert "'sft', '--config', 'sft_x.yaml'" in output and "cluster.address=auto" in output, error
+    assert ask(cluster, f"print(jobs.status({job!r}, address=address))")[0] == "SUCCEEDED"
+
+    long, error = ask(cluster, submit % "trainer.steps=0")
+    read = f"print(next(jobs.logs({long!r}, address=address)))"
+    wait_for(lambda: "waiting" in ask(cluster, read)[0], 60)
+    assert "writes a checkpoint first" in ask(cluster, f"print(jobs.stop({long!r}, address=address))")[0]
+    state = f"print(jobs.status({long!r}, address=address))"
+    wait_for(lambda: ask(cluster, state)[0] == "STOPPED", 60)
+    assert "left in order" in ask(cluster, read)[0]
+
+    listing = ask(cluster, "print([row['job'] for row in jobs.list_jobs(address=address)])")[0]
+    assert listing == str([long, job])
+    complaint = "from pangu_rl.errors import ConfigError\ntry: %s\nexcept ConfigError as error: print(error)"
+    assert "knows no job nope" in ask(cluster, complaint % "jobs.status('nope', address=address)")[0]
+
+    other = tmp_path / "other_token"
+    other.write_text("fedcba9876543210" * 4)
+    refused, error = ask(cluster, complaint % "jobs.list_jobs(address=address)", RAY_AUTH_TOKEN_PATH=str(other))
+    assert "refused us: put its token into" in refused, error
+    assert "\n" not in refused
+
+
+@pytest.mark.slow
+def test_no_cluster_is_one_line():
+    code = "from pangu_rl.errors import ConfigError\ntry: jobs.list_jobs(address=address)\n"
+    code += "except ConfigError as error: print(error)"
+    output, error = ask("http://127.0.0.1:1", code)
+    assert output.startswith("Ray at http://127.0.0.1:1: Failed to connect") and "\n" not in output, error

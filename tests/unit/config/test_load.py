@@ -1,0 +1,162 @@
+"""Complaints about a configuration name the key, both values and the way out."""
+
+from __future__ import annotations
+
+import textwrap
+
+import pytest
+
+from pangu_rl.config.load import apply_override, dump_config, load_config
+from pangu_rl.config.paths import cache_root, resolve_path
+from pangu_rl.config.stages import GrpoConfig, SftConfig
+from pangu_rl.errors import ConfigError
+
+GRPO = """
+model: {path: models/m}
+data: {train: train.jsonl, max_prompt_tokens: 100}
+rollout: {max_new_tokens: 50, max_model_tokens: 160}
+trainer: {run_dir: runs/x, steps: 3, prompts_per_step: 8}
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    file = tmp_path / "grpo.yaml"
+    file.write_text(GRPO)
+    return file
+
+
+def complaint(path, *overrides, schema=GrpoConfig):
+    with pytest.raises(ConfigError) as caught:
+        load_config(schema, path, overrides)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_defaults_are_the_recipe(path):
+    config = load_config(GrpoConfig, path)
+    assert (config.algorithm.clip_low, config.algorithm.clip_high) == (0.2, 0.28)
+    assert (config.rollout.completions, config.learner.optimizer.lr) == (8, 1e-6)
+    assert config.trainer.max_staleness == 0
+
+
+def test_overrides_are_yaml_scalars_and_win(path):
+    config = load_config(
+        GrpoConfig,
+        path,
+        ["learner.optimizer.lr=2e-5", "trainer.steps=7", "rollout.eager=false", "data.heldout=null", "model.path='1'"],
+    )
+    assert (config.learner.optimizer.lr, config.trainer.steps, config.rollout.eager) == (2e-5, 7, False)
+    assert (config.data.heldout, config.model.path) == (None, "1")
+
+
+def test_round_trip(path, tmp_path):
+    config = load_config(GrpoConfig, path, ["rewards.functions=[{name: a.py:f, args: {k: [1, 2]}}]"])
+    (tmp_path / "again.yaml").write_text(dump_config(config))
+    assert load_config(GrpoConfig, tmp_path / "again.yaml") == config
+
+
+def test_an_unknown_key_meets_the_nearest_right_one(path):
+    assert "unknown key rollout.temprature: did you mean temperature?" in complaint(path, "rollout.temprature=1")
+    assert "unknown key learner.optimizer.lrr: did you mean lr?" in complaint(path, "learner.optimizer.lrr=1")
+    assert "unknown key xyzzy: known keys: algorithm, cluster" in complaint(path, "xyzzy=1")
+
+
+def test_every_complaint_is_made_at_once(path):
+    text = complaint(path, "rollout.temprature=1", "trainer.steps=0")
+    assert "rollout.temprature" in text and "trainer.steps is 0" in text
+    assert str(path) in text
+
+
+def test_a_missing_key_says_where_it_goes(path):
+    path.write_text(GRPO.replace("run_dir: runs/x, ", ""))
+    assert "missing key trainer.run_dir: add it to the file or as an override trainer.run_dir=VALUE" in complaint(path)
+
+
+def test_a_bad_value_is_shown(path):
+    assert "rollout.completions is 'many'" in complaint(path, "rollout.completions=many")
+    assert "learner.zero_stage is 4" in complaint(path, "learner.zero_stage=4")
+    assert "trainer.steps is -1" in complaint(path, "trainer.steps=-1")
+
+
+@pytest.mark.parametrize(
+    ("override", "complaints"),
+    [
+        (
+            "rollout.max_new_tokens=100",
+            ["max_prompt_tokens 100 + rollout.max_new_tokens 100 = 200", "max_model_tokens 160", "to 200"],
+        ),
+        ("rollout.completions=1", ["rollout.completions is 1", "set 2 or more"]),
+        ("algorithm.mini_batches=3", ["prompts_per_step 8 is not a multiple of", "mini_batches 3", "to 6 or 9"]),
+        ("trainer.max_staleness=1", ["max_staleness is 1", "tis_cap is null", "set algorithm.tis_cap"]),
+        ("rewards.functions=[]", ["functions is empty"]),
+        ("rewards.functions=[{name: a}, {name: a}]", ["listed twice"]),
+    ],
+)
+def test_rules_across_sections_give_the_way_out(path, override, complaints):
+    text = complaint(path, override)
+    assert all(part in text for part in complaints), text
+
+
+@pytest.mark.parametrize(
+    ("override", "part"),
+    [
+        ("trainer.steps", "write it as section.key=value"),
+        ("=3", "write it as section.key=value"),
+        ("trainer..steps=3", "write it as section.key=value"),
+        ("model.path.deep=3", "path is a value, not a section"),
+        ("trainer.steps=[1", "the value is not YAML"),
+    ],
+)
+def test_a_malformed_override_is_quoted(path, override, part):
+    text = complaint(path, override)
+    assert part in text and override.split("=")[0] in text
+
+
+def test_an_override_opens_an_empty_section():
+    tree = {"learner": None}
+    apply_override(tree, "learner.optimizer.lr=1")
+    assert tree == {"learner": {"optimizer": {"lr": 1}}}
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [("a: [", "not YAML"), ("- 1", "expected sections"), ("", "expected sections"), ("\xff\xfe", "expected sections")],
+)
+def test_files_that_are_no_configuration(tmp_path, text, part):
+    file = tmp_path / "bad.yaml"
+    file.write_text(text, encoding="utf-8")
+    assert part in complaint(file)
+
+
+def test_a_missing_file_says_where_the_shipped_ones_are(tmp_path):
+    assert "no such configuration file" in complaint(tmp_path / "none.yaml")
+
+
+def test_yaml_constructs_no_objects(tmp_path):
+    file, marker = tmp_path / "evil.yaml", tmp_path / "marker"
+    file.write_text(f"model: !!python/object/apply:os.system ['touch {marker}']")
+    assert "not YAML" in complaint(file)
+    assert not marker.exists()
+
+
+def test_a_stage_knows_only_its_own_keys(tmp_path):
+    file = tmp_path / "sft.yaml"
+    file.write_text(
+        textwrap.dedent("""
+            model: {path: m}
+            data: {train: t.jsonl}
+            trainer: {run_dir: r, steps: 1}
+            rollout: {completions: 8}
+        """)
+    )
+    assert "unknown key rollout" in complaint(file, schema=SftConfig)
+
+
+def test_cache_paths_stay_in_the_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("PANGU_RL_CACHE", str(tmp_path))
+    assert cache_root() == tmp_path
+    assert resolve_path("cache://models/m") == tmp_path / "models" / "m"
+    assert str(resolve_path("a/b")) == "a/b"
+    with pytest.raises(ConfigError, match="leaves the cache"):
+        resolve_path("cache://../../etc/passwd")

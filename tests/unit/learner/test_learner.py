@@ -1,0 +1,197 @@
+"""One rank under DeepSpeed: the step is the reference step, a reload is exact to the bit, bad gradients are skipped."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from pangu_rl.accelerators.collective import free_port
+from pangu_rl.config.algorithm import GrpoAlgorithmConfig
+from pangu_rl.config.learner import LearnerConfig, OptimizerConfig
+from pangu_rl.config.model import ModelConfig
+from pangu_rl.errors import CheckpointError, ConfigError, RunError
+from pangu_rl.learner.spec import LearnerSpec
+from pangu_rl.records import MiniBatch, Pack
+from tests.unit.learner.builders import llama, save_llama, tree_pack
+
+PACKS = (tree_pack([(6, [9, 4]), (11, [5, 7, 2])]), tree_pack([(5, [8, 3])], seed=1, first_sequence=5))
+
+
+@pytest.fixture(scope="module")
+def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_llama(tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def rendezvous() -> None:
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+    os.environ.setdefault("MASTER_PORT", str(free_port()))
+
+
+def spec(path: Path, *, stage: int = 1, dtype: str = "float32", **options: object) -> LearnerSpec:
+    learner = {"zero_stage": stage, "optimizer": OptimizerConfig(lr=1e-3)} | options
+    return LearnerSpec(
+        model=ModelConfig(path=str(path), dtype=dtype),
+        learner=LearnerConfig(**learner),
+        objective="grpo",
+        algorithm=GrpoAlgorithmConfig(),
+        total_steps=10,
+    )
+
+
+def build(*args: object, **kwargs: object):
+    from pangu_rl.learner.engine import Learner
+
+    return Learner(spec(*args, **kwargs))
+
+
+def batch(*packs: Pack) -> MiniBatch:
+    return MiniBatch(
+        packs=packs,
+        loss_tokens=sum(len(pack.targets) for pack in packs),
+        loss_sequences=sum(len(set(pack.sequence_ids)) for pack in packs),
+    )
+
+
+def weights_of(learner) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in learner._weights()}
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_two_mini_batches_equal_a_reference_loop_and_clip(model_path: Path, stage: int) -> None:
+    # The large eps keeps Adam from blowing up the rounding of gradients near 0, which it divides by their size.
+    config = OptimizerConfig(lr=4e-2, eps=1e-3, grad_clip=0.3, weight_decay=0.1, schedule="linear", warmup_steps=1)
+    learner = build(model_path, stage=stage, optimizer=config)
+    metrics = learner.update([batch(PACKS[0]), batch(PACKS[0], PACKS[1])])
+
+    from pangu_rl.learner.optimizer import rate_at
+    from tests.numerics.test_packed_attention import log_probs
+
+    lm = llama()
+    adam = torch.optim.AdamW(lm.parameters(), lr=config.lr, eps=1e-3, weight_decay=0.1)
+    old = {id(pack): log_probs(lm, pack).detach() for pack in PACKS}
+    for step, packs in enumerate([(PACKS[0],), PACKS]):
+        adam.zero_grad()
+        tokens, clipped, total = sum(len(pack.targets) for pack in packs), 0, 0.0
+        for pack in packs:
+            logp, advantages = log_probs(lm, pack), torch.from_numpy(pack.columns["advantages"])
+            ratio = (logp - old[id(pack)]).exp()
+            loss = -torch.minimum(ratio * advantages, ratio.clamp(0.8, 1.28) * advantages).sum() / tokens
+            loss.backward()
+            total += loss.item()
+            clipped += ((ratio < 0.8) & (advantages < 0)).sum().item()
+        norm = torch.nn.utils.clip_grad_norm_(lm.parameters(), 0.3).item()
+        adam.param_groups[0]["lr"] = config.lr * rate_at(step, 10, config)
+        adam.step()
+        assert metrics[step]["loss"] == pytest.approx(total, abs=1e-6)
+        assert metrics[step]["grad_norm"] == pytest.approx(norm, rel=1e-5)
+        assert metrics[step]["lr"] == pytest.approx(adam.param_groups[0]["lr"])
+        assert metrics[step]["clip_fraction_low"] == pytest.approx(clipped / tokens, abs=1e-6)
+        assert metrics[step]["tokens"] == tokens
+    assert metrics[0]["ratio_max"] == 1.0
+    assert metrics[1]["clip_fraction_low"] > 0
+    assert metrics[1]["clip_fraction_high"] > 0
+    found, expected = weights_of(learner), dict(lm.named_parameters())
+    for name, tensor in found.items():
+        torch.testing.assert_close(tensor, expected[name].detach(), atol=1e-5, rtol=0, msg=name)
+
+
+@pytest.mark.parametrize(("stage", "dtype"), [(1, "bfloat16"), (2, "bfloat16"), (3, "bfloat16"), (0, "float32")])
+def test_a_reload_continues_to_the_bit(model_path: Path, tmp_path: Path, stage: int, dtype: str) -> None:
+    first = build(model_path, stage=stage, dtype=dtype)
+    first.update([batch(*PACKS)])
+    first.save(tmp_path)
+    expected = first.update([batch(*PACKS), batch(PACKS[1])])
+    second = build(model_path, stage=stage, dtype=dtype)
+    second.load(tmp_path)
+    assert second.update([batch(*PACKS), batch(PACKS[1])]) == expected
+    before, after = weights_of(first), weights_of(second)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_checkpoint_of_another_run_is_refused(model_path: Path, tmp_path: Path) -> None:
+    learner = build(model_path)
+    with pytest.raises(CheckpointError, match="not a learner checkpoint"):
+        learner.load(tmp_path)
+    learner.save(tmp_path)
+    other = build(model_path, stage=2)
+    with pytest.raises(CheckpointError, match="saved with zero_stage 1, this run has 2"):
+        other.load(tmp_path)
+
+
+def test_a_checkpoint_runs_no_code(model_path: Path, tmp_path: Path) -> None:
+    class Payload:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "executed"),)
+
+    learner = build(model_path)
+    learner.save(tmp_path)
+    [file] = (tmp_path / "engine").glob("*optim_states.pt")
+    torch.save({"optimizer_state_dict": Payload()}, file)
+    with pytest.raises(Exception, match="Weights only load failed"):
+        learner.load(tmp_path)
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_an_export_reloads_to_identical_logits(model_path: Path, tmp_path: Path, stage: int) -> None:
+    learner = build(model_path, stage=stage, dtype="bfloat16")
+    learner.update([batch(*PACKS)])
+    learner.export(tmp_path)
+    ids = torch.from_numpy(PACKS[0].token_ids)[None]
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="sdpa").eval()
+    assert loaded.dtype is torch.bfloat16
+    assert loaded.lm_head.weight is loaded.model.embed_tokens.weight
+    learner.lm.set_attn_implementation("sdpa")
+    with torch.no_grad():
+        assert torch.equal(loaded(ids).logits, learner.lm(ids, use_cache=False).logits)
+
+
+def test_published_names_are_those_of_the_checkpoint_with_tied_tensors_once(model_path: Path) -> None:
+    from safetensors import safe_open
+
+    learner = build(model_path)
+    manifest = learner.publish(1)
+    learner.open_publisher("shm")
+    with safe_open(model_path / "model.safetensors", framework="np") as file:
+        assert {tensor.name for tensor in manifest.tensors} == set(file.keys())
+    learner._close_publisher()
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_a_non_finite_gradient_is_skipped_counted_and_in_the_end_refused(model_path: Path, stage: int) -> None:
+    learner = build(model_path, stage=stage, nonfinite_limit=2)
+    poisoned = replace(PACKS[0], columns=PACKS[0].columns | {"advantages": np.full(27, np.inf, np.float32)})
+    before = weights_of(learner)
+    assert [metrics["skipped"] for metrics in learner.update([batch(poisoned)])] == [1.0]
+    assert learner.update([batch(poisoned)])[0]["lr"] == pytest.approx(1e-3)
+    after = weights_of(learner)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert learner.update([batch(PACKS[0])])[0]["skipped"] == 0.0
+    learner.update([batch(poisoned)])
+    learner.update([batch(poisoned)])
+    with pytest.raises(RunError, match="not finite in 3 steps in a row"):
+        learner.update([batch(poisoned)])
+
+
+def test_empty_pack_changes_nothing(model_path: Path) -> None:
+    from pangu_rl.data.batching import empty_pack
+
+    plain, padded = build(model_path), build(model_path)
+    full = batch(PACKS[0])
+    expected = plain.update([full])
+    found = padded.update([replace(full, packs=(*full.packs, empty_pack(tuple(PACKS[0].columns))))])
+    assert found == expected
+    assert all(torch.equal(a, b) for a, b in zip(weights_of(plain).values(), weights_of(padded).values()))
+
+
+def test_bfloat16_needs_zero_1(model_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"learner.zero_stage=1"):
+        build(model_path, stage=0, dtype="bfloat16")

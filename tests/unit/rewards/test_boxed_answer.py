@@ -1,0 +1,68 @@
+"""The last complete box after the thinking block, in linear time."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from rewards.rules.boxed_answer import boxes, extract_boxed
+
+
+@pytest.mark.parametrize(
+    ("text", "content"),
+    [
+        (r"so \boxed{42}.", "42"),
+        (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
+        (r"\boxed{1} then \boxed{2}", "2"),
+        (r"\boxed {7}", "7"),
+        (r"\boxed{}", ""),
+        (r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
+        (r"\boxed{a \} b}", r"a \} b"),
+        (r"\boxed{\boxed{3}}", r"\boxed{3}"),
+        ("no box, 42", None),
+        (r"\boxed 42", None),
+        (r"\boxed{42", None),
+        (r"\boxed{1} but wait \boxed{2", None),
+        (r"} } \boxed{5} {", "5"),
+        (r"{\boxed{5}", "5"),
+        (r"<think>\boxed{1}</think> \boxed{2}", "2"),
+        (r"<think>\boxed{1}</think> done", None),
+        (r"<think>\boxed{1}", None),
+        (r"\boxed{1}<think>\boxed{2}", None),
+        (r"</think>\boxed{1}</think>\boxed{2}", "2"),
+        ("", None),
+    ],
+)
+def test_extract_boxed(text: str, content: str | None) -> None:
+    assert extract_boxed(text) == content
+
+
+def test_a_double_escape_is_a_line_break_and_not_an_escaped_brace() -> None:
+    assert extract_boxed(r"\boxed{1 \\}") == r"1 \\"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"\boxed{" * 100_000,
+        r"\boxed{1}" * 100_000,
+        "{" * 1_000_000,
+        "}" * 1_000_000,
+        "\\" * 1_000_000,
+        "<think>" * 150_000,
+        "</think>" * 125_000,
+        r"\boxed" + " " * 1_000_000,
+        (r"\boxed" + " " * 50) * 20_000,
+        r"\boxed{" + "{}" * 500_000,
+    ],
+    ids=lambda text: text[:8] + str(len(text)),
+)
+def test_hostile_megabytes_take_seconds_at_most(text: str) -> None:
+    start = time.perf_counter()
+    extract_boxed(text)
+    assert time.perf_counter() - start < 5.0  # a quadratic scan of 10^5 openings takes minutes
+
+
+def test_boxes_lists_the_unterminated_one_as_none() -> None:
+    assert boxes(r"\boxed{1}\boxed{}\boxed{2") == ["1", "", None]

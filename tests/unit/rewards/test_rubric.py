@@ -1,0 +1,151 @@
+"""The weighted sum, and what a failing function may never become: a silent 0."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pangu_rl.config.rewards import RewardFunctionConfig, RewardsConfig
+from pangu_rl.errors import RewardError
+from pangu_rl.records import Outcome, Part, Score
+from rewards.audit import gold_problem
+from rewards.rubric import Rubric, WeightedFunction, no_verdict_problem
+from rewards.rules.accuracy import boxed_accuracy
+from tests.unit.rewards.builders import completion, prompt
+
+
+def score(*functions: Callable[..., Any], timeout_s: float = 5.0, text: str = r"\boxed{42}") -> Score:
+    rubric = Rubric([WeightedFunction(f"f{i}", 1.0, f) for i, f in enumerate(functions)], timeout_s)
+    return asyncio.run(rubric.score(prompt("42"), completion(text)))
+
+
+def raises(error: BaseException) -> Callable[..., Any]:
+    def plugin(prompt: Any, completion: Any) -> float:
+        raise error
+
+    return plugin
+
+
+def test_weighted_sum_with_every_part_kept() -> None:
+    rubric = Rubric.from_config(RewardsConfig())
+    right = asyncio.run(rubric.score(prompt("42"), completion(r"\boxed{42}")))
+    wrong = asyncio.run(rubric.score(prompt("42"), completion(r"\boxed{41}")))
+    assert (right.reward, wrong.reward) == (pytest.approx(1.1), pytest.approx(0.1))
+    assert {name: part.value for name, part in wrong.parts.items()} == {"boxed_accuracy": 0.0, "boxed_format": 1.0}
+    assert (right.outcome, wrong.outcome) == (Outcome.CORRECT, Outcome.INCORRECT)
+
+
+def test_negative_weights_and_plain_numbers() -> None:
+    functions = [
+        WeightedFunction("a", 2.0, lambda p, c: 1),
+        WeightedFunction("b", -0.5, lambda p, c: np.float32(0.5)),
+        WeightedFunction("c", 1.0, lambda p, c: True),
+    ]
+    found = asyncio.run(Rubric(functions).score(prompt(), completion("")))
+    assert found.reward == pytest.approx(2.0 - 0.25 + 1.0)
+    assert [part.outcome for part in found.parts.values()] == ["correct", "incorrect", "correct"]
+
+
+def test_async_functions_and_callables() -> None:
+    async def plugin(prompt: Any, completion: Any) -> float:
+        await asyncio.sleep(0)
+        return 1.0
+
+    class Plugin:
+        async def __call__(self, prompt: Any, completion: Any) -> float:
+            return 0.5
+
+    assert score(plugin, Plugin(), lambda p, c: plugin(p, c)).reward == 2.5
+
+
+@pytest.mark.parametrize(
+    ("plugin", "message"),
+    [
+        (raises(KeyError("colour")), "raised KeyError: 'colour'"),
+        (raises(StopIteration()), r"raised RuntimeError: StopIteration\(\)"),
+        (raises(SystemExit(3)), r"raised RuntimeError: SystemExit\(3\)"),
+        (lambda p, c: float("nan"), "value nan .* must be finite"),
+        (lambda p, c: float("inf"), "value inf .* must be finite"),
+        (lambda p, c: None, "returned NoneType 'None': return a Part or a number"),
+        (lambda p, c: "1.0", "returned str '1.0'"),
+        (lambda p, c: [1.0, 2.0], "returned list"),
+        (lambda p, c: Part(value=None, outcome=Outcome.INCORRECT), "value None with outcome incorrect"),
+        (lambda p, c: Part(value=float("nan"), outcome=Outcome.CORRECT), "must be finite"),
+        (lambda p, c: Part(value=0.0, outcome=Outcome.TIMEOUT), "value 0.0 with outcome timeout: it must be None"),
+        (lambda p, c: 1 / 0, "ZeroDivisionError"),
+        (lambda p: 1.0, "TypeError"),
+    ],
+)
+def test_a_failing_plugin_is_named_with_its_sample(plugin: Callable[..., Any], message: str) -> None:
+    with pytest.raises(RewardError, match=r"reward function f1, completion 0:p/0 .*" + message):
+        score(boxed_accuracy, plugin)
+
+
+@pytest.mark.parametrize("plugin", [raises(TimeoutError("judge is down")), lambda p, c: time.sleep(3)])
+def test_a_timeout_is_no_verdict_and_never_zero(plugin: Callable[..., Any]) -> None:
+    found = score(boxed_accuracy, plugin, timeout_s=0.3)
+    assert found.reward is None
+    assert found.outcome is Outcome.TIMEOUT
+    assert found.parts["f0"].value == 1.0
+    assert found.parts["f1"].detail in ("judge is down", "no answer within 0.3 s")
+
+
+def test_a_blocking_plugin_does_not_hold_up_others() -> None:
+    async def both() -> float:
+        slow = Rubric([WeightedFunction("slow", 1.0, lambda p, c: time.sleep(2))], timeout_s=0.5)
+        quick = Rubric([WeightedFunction("quick", 1.0, boxed_accuracy)])
+        blocked = [asyncio.create_task(slow.score(prompt(), completion(""))) for _ in range(40)]
+        await asyncio.sleep(0.01)
+        start = time.perf_counter()
+        await quick.score(prompt(), completion(""))
+        elapsed = time.perf_counter() - start
+        assert all(s.outcome is Outcome.TIMEOUT for s in await asyncio.gather(*blocked))
+        return elapsed
+
+    assert asyncio.run(both()) < 0.4  # a pool of 32 threads would wait for the first of the 40
+
+
+def test_share_without_verdict() -> None:
+    def row(index: int, verdict: bool) -> Score:
+        outcome = Outcome.CORRECT if verdict else Outcome.KILLED
+        part = Part(value=1.0 if verdict else None, outcome=outcome)
+        return Score(completion_uid=f"0:p/{index}", reward=part.value, parts={"boxed_accuracy": part})
+
+    scores = [row(index, verdict=index >= 2) for index in range(20)]
+    assert no_verdict_problem(scores, 20, 0.10) is None
+    problem = no_verdict_problem(scores, 20, 0.09)
+    assert "2 of 20" in problem and "0:p/0 (boxed_accuracy: killed); 0:p/1" in problem and "0.09" in problem
+    assert no_verdict_problem([], 0, 0.0) is None
+    assert "and 1 more" in no_verdict_problem([row(i, False) for i in range(6)], 6, 0.5)
+
+
+def test_gold_audit() -> None:
+    async def async_accuracy(prompt: Any, completion: Any) -> Part:
+        return boxed_accuracy(prompt, completion)
+
+    assert gold_problem(prompt("1,234", "integer"), boxed_accuracy) is None
+    assert gold_problem(prompt("1,234", "integer"), async_accuracy) is None
+    assert "'1.5' does not grade itself correct as integer: unparsable" in gold_problem(
+        prompt("1.5", "integer"), boxed_accuracy
+    )
+    assert "no_box" in gold_problem(prompt("a { b", "text"), boxed_accuracy)
+    assert "cannot be graded: ValueError: answer_type 'colour'" in gold_problem(prompt("1", "colour"), boxed_accuracy)
+
+
+def test_rules_import_without_heavy_libraries() -> None:
+    import subprocess
+
+    code = "import rewards.rubric, rewards.audit, sys; print([m for m in ('ray', 'torch', 'vllm') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_configured_weights_reach_the_sum() -> None:
+    config = RewardsConfig(functions=(RewardFunctionConfig(name="boxed_format", weight=0.25),))
+    found = asyncio.run(Rubric.from_config(config).score(prompt(), completion(r"\boxed{1}")))
+    assert found.reward == 0.25

@@ -1,0 +1,60 @@
+"""Names both ways, digests by tensor, and a model folder that cannot be used."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from pangu_rl.errors import DataError, WeightSyncError
+from pangu_rl.records import WeightManifest, WeightTensor
+from rollout.weights import check_digests, check_names, required_names
+
+
+def manifest(**digests: str) -> WeightManifest:
+    tensors = [WeightTensor(name=n, shape=(1,), dtype="bfloat16", offset=0, digest=d) for n, d in digests.items()]
+    return WeightManifest(version=7, tensors=tuple(tensors), transport="shm", location="unused")
+
+
+def write_model(folder: Path, names: list[str], tied: bool) -> None:
+    (folder / "config.json").write_text(json.dumps({"tie_word_embeddings": tied}))
+    for number, name in enumerate(names):
+        save_file({name: np.zeros(1, np.float32)}, folder / f"model-{number}.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("tied", "expected"), [(True, {"embed.weight"}), (False, {"embed.weight", "lm_head.weight"})], ids=["tied", "own"]
+)
+def test_required_names_come_from_all_shards_and_know_tied_heads(tmp_path, tied, expected):
+    write_model(tmp_path, ["embed.weight", "lm_head.weight"], tied)
+    assert required_names(tmp_path) == expected
+
+
+def test_folder_without_config_or_weights_or_with_half_a_file(tmp_path):
+    with pytest.raises(DataError, match=r"no config\.json in it"):
+        required_names(tmp_path)
+    write_model(tmp_path, [], tied=True)
+    with pytest.raises(DataError, match=r"no weights, the folder has no \.safetensors"):
+        required_names(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"\x08\x00\x00")
+    with pytest.raises(DataError, match=r"model\.safetensors: not a whole safetensors file"):
+        required_names(tmp_path)
+
+
+def test_names_are_checked_both_ways():
+    check_names(manifest(a="0", b="0"), {"a", "b"})
+    with pytest.raises(WeightSyncError, match=r"version 7: b, c missing from the 1 tensors published"):
+        check_names(manifest(a="0"), {"a", "b", "c"})
+    with pytest.raises(WeightSyncError, match=r"version 7: b published, but the engine's model has no such tensor"):
+        check_names(manifest(a="0", b="0"), {"a"})
+
+
+def test_digests_name_the_tensor_and_both_values():
+    check_digests(manifest(a="11", b="22"), {"a": "11", "b": "22"})
+    with pytest.raises(WeightSyncError, match=r"tensor b has digest 22 at the learner and 33 at the engine$"):
+        check_digests(manifest(a="11", b="22"), {"a": "11", "b": "33"})
+    with pytest.raises(WeightSyncError, match=r"tensor a .* never consumed at the engine \(and 1 more\)"):
+        check_digests(manifest(a="11", b="22"), {})
