@@ -28,6 +28,7 @@ from pangu_rl.loops.run_grpo import grpo_step
 from pangu_rl.loops.session import open_run
 
 REPO = Path(__file__).parents[1]
+PROMPTS, COMPLETIONS = 8, 8
 
 
 def main() -> None:
@@ -54,6 +55,8 @@ def measure_ours(folder: Path, steps: int, new_tokens: int, peak: float) -> tupl
         [
             f"trainer.run_dir={folder}/ours",
             f"trainer.steps={steps + 1}",
+            f"trainer.prompts_per_step={PROMPTS}",
+            f"rollout.completions={COMPLETIONS}",
             "start=null",
             "data.heldout=null",
             "algorithm.dynamic_sampling.enabled=false",
@@ -75,13 +78,14 @@ def measure_ours(folder: Path, steps: int, new_tokens: int, peak: float) -> tupl
             seconds = time.perf_counter() - begun
             rows.append({"step_s": seconds, **run.phases.take(), **metrics, "flops": training_flops(parts)})
             assert metrics["groups/zero_variance"] == 0
+            assert metrics["response/tokens"] == PROMPTS * COMPLETIONS * new_tokens
         prompts = [group.prompt.messages for group in parts.batch.groups]
     rows = rows[1:]
     figures = {
         name: round(median(row[name] for row in rows), 3) for name in rows[0] if name.startswith(("step", "time"))
     }
     trained = median(row["flops"] / row["time/train"] for row in rows)
-    drawn = median(64 * new_tokens / row["time/rollout"] for row in rows)
+    drawn = median(row["response/tokens"] / row["time/rollout"] for row in rows)
     return figures | {"rollout_tokens_per_s": round(drawn), "train_share_of_peak": round(trained / peak, 3)}, prompts
 
 
