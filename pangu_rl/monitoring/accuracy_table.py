@@ -41,7 +41,7 @@ def compare(before: Evaluation, after: Evaluation) -> Change:
 def accuracy_table(evaluations: Sequence[Evaluation]) -> Table:
     """One row per evaluation, in the order of the run; its sources follow below it."""
     table = Table(
-        title="Held-out accuracy", caption="95 % intervals: Wilson; change in points, paired by item; p: McNemar"
+        title="Held-out accuracy, %", caption="95 % intervals: Wilson; change in points, paired by item; p: McNemar"
     )
     for header in ("weights", "items", "accuracy", "change", "p"):
         table.add_column(header, justify="left" if header == "weights" else "right", no_wrap=True)
@@ -60,12 +60,12 @@ def accuracy_table(evaluations: Sequence[Evaluation]) -> Table:
 def _row(label: str, evaluation: Evaluation, previous: Evaluation | None) -> list[str]:
     total = len(evaluation.correct)
     low, high = wilson(sum(evaluation.correct.values()), total)
-    row = [label, str(total), f"{evaluation.accuracy:.1%} ({100 * low:.1f} - {100 * high:.1f})"]
+    row = [label, str(total), f"{100 * evaluation.accuracy:.1f} ({100 * low:.1f} - {100 * high:.1f})"]
     if previous is None or not previous.correct.keys() & evaluation.correct.keys():
         return row
     change = compare(previous, evaluation)
-    points = f"{100 * change.difference:+.1f} ({100 * change.low:+.1f} to {100 * change.high:+.1f})"
-    return [*row, points, f"{change.p:.1g}" if change.p < 0.01 else f"{change.p:.2f}"]
+    points = f"{100 * change.difference:+.1f} ({100 * change.low:+.1f}, {100 * change.high:+.1f})"
+    return [*row, points, f"{change.p:.0e}" if change.p < 0.01 else f"{change.p:.2f}"]
 
 
 def _only(evaluation: Evaluation, source: str) -> Evaluation:

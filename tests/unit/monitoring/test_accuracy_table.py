@@ -68,6 +68,18 @@ def test_the_table():
     lines = {
         line.split("│")[1].strip(): [c.strip() for c in line.split("│")] for line in text.splitlines() if "│" in line
     }
-    assert lines["base"][2] == "4" and lines["base"][3].startswith("25.0% (") and lines["base"][4] == ""
-    assert lines["after GRPO"][3].startswith("75.0% (") and lines["after GRPO"][4].startswith("+50.0 (")
+    assert lines["base"][2] == "4" and lines["base"][3].startswith("25.0 (") and lines["base"][4] == ""
+    assert lines["after GRPO"][3].startswith("75.0 (") and lines["after GRPO"][4].startswith("+50.0 (")
     assert lines["words"][4].startswith("+50.0 (")
+
+
+def test_the_table_of_the_quickstart_fits_a_terminal_of_80_columns():
+    names = ["reasoning_gym", "sum"]
+    items = {f"p{i}": i % 3 > 0 for i in range(500)}
+    sources = {uid: names[i % 2] for i, uid in enumerate(items)}
+    none = Evaluation(name="base", step=0, correct=dict.fromkeys(items, False), sources=sources)
+    stream = io.StringIO()
+    Console(file=stream, width=80).print(
+        accuracy_table([none, Evaluation(name="step 40", step=40, correct=items, sources=sources)])
+    )
+    assert "…" not in stream.getvalue()
