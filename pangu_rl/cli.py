@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -76,6 +76,28 @@ def curate(
     from data_curation.curate import curate as build
 
     typer.echo(build(target, resolve_path(output) if output else None))
+
+
+@app.command()
+def score(
+    source: Annotated[Path, typer.Option("--input", help="JSONL: prediction, gold, answer_type (auto), and more.")],
+    target: Annotated[Path, typer.Option("--output", help="JSONL: each row with outcome, reward and seconds.")],
+    on_bad_row: Annotated[
+        Literal["report", "fail"], typer.Option(help="A row that cannot be graded: outcome error, or exit code 2.")
+    ] = "report",
+    workers: Annotated[int | None, typer.Option(min=1, help="Child processes; default: one per core, up to 4.")] = None,
+    deadline_s: Annotated[float, typer.Option(min=0.01, help="Seconds until a check is ended as timeout.")] = 2.0,
+    as_json: AsJson = False,
+) -> None:
+    """Grade predictions against golds, line for line. The fields of a row pass through unchanged.
+
+    Optional fields: choices, metric, coordinates (pixel, 0-999, 0-1), image_size. A row without a verdict has reward
+    null and outcome timeout, killed or error.
+    """
+    from rewards.score_file import score_file_with_progress
+
+    summary = score_file_with_progress(source, target, on_bad_row=on_bad_row, workers=workers, deadline_s=deadline_s)
+    typer.echo(json.dumps(summary.as_dict()) if as_json else f"{target}: {summary}")
 
 
 @app.command()

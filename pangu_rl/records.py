@@ -105,6 +105,17 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Vote:
+    """What one LLM scorer said of one completion by one criterion."""
+
+    scorer: str
+    criterion: str
+    score: int
+    """From 1 to 5."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """What one reward function said of one completion."""
 
@@ -113,6 +124,8 @@ class Part:
     outcome: Outcome
     detail: str = ""
     """One line for people: what was compared, or why there is no verdict."""
+    votes: tuple[Vote, ...] = ()
+    """Of LLM scorers, also those of a part that ended without a verdict."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,22 +9,14 @@ from collections.abc import Awaitable
 from pangu_rl.records import Completion, FinishReason, Outcome, Part, Prompt
 from rewards.base import RewardFunction
 from rewards.rubric import checked_part
+from rewards.rules.accuracy import gold_of
+from rewards.rules.point import point_inside
 
 
 def gold_problem(prompt: Prompt, function: RewardFunction) -> str | None:
     """Why `prompt` cannot be learned from (its boxed gold is not graded correct), or None."""
-    completion = Completion(
-        uid=f"gold:{prompt.uid}",
-        group=f"gold:{prompt.uid}",
-        prompt_uid=prompt.uid,
-        token_ids=(),
-        logprobs=(),
-        text=f"\\boxed{{{prompt.answer}}}",
-        finish_reason=FinishReason.STOP,
-        weight_version=-1,
-    )
     try:
-        result = function(prompt, completion)
+        result = function(prompt, _gold_completion(prompt))
         if inspect.isawaitable(result):
             result = asyncio.run(_resolved(result))
     except Exception as error:  # the audit reports the row; what the function raised is the reason
@@ -32,8 +24,25 @@ def gold_problem(prompt: Prompt, function: RewardFunction) -> str | None:
     part = checked_part(result, f"gold of {prompt.uid}")
     if part.outcome is Outcome.CORRECT:
         return None
+    if part.outcome is Outcome.ERROR:
+        return f"the gold {prompt.answer[:60]!r} cannot be graded: {part.detail}"
     grade = f"{part.outcome} {part.detail}".strip()
     return f"the gold {prompt.answer[:60]!r} does not grade itself correct as {prompt.answer_type}: {grade}"
+
+
+def _gold_completion(prompt: Prompt) -> Completion:
+    # The gold of a point is a box around it, and no point itself.
+    answer = point_inside(gold_of(prompt)) if prompt.answer_type == "point" else prompt.answer
+    return Completion(
+        uid=f"gold:{prompt.uid}",
+        group=f"gold:{prompt.uid}",
+        prompt_uid=prompt.uid,
+        token_ids=(),
+        logprobs=(),
+        text=f"\\boxed{{{answer}}}",
+        finish_reason=FinishReason.STOP,
+        weight_version=-1,
+    )
 
 
 async def _resolved(result: Awaitable[Part | float]) -> Part | float:

@@ -17,14 +17,26 @@ from typing import Any
 
 from pangu_rl.config.rewards import RewardFunctionConfig
 from pangu_rl.errors import ConfigError
+from rewards.recipe.counting import counting
+from rewards.recipe.grounding import grounding
+from rewards.recipe.multiple_choice import multiple_choice
+from rewards.recipe.ocr import ocr_edit_distance
 from rewards.rules.accuracy import boxed_accuracy
 from rewards.rules.format import boxed_format
+from rewards.rules.graded import graded
+from rewards.scorers.llm_score import llm_score
 
 ENTRY_POINT_GROUP = "pangu_rl.rewards"
 
 BUILT_IN: dict[str, Callable[..., Any]] = {
     "boxed_accuracy": boxed_accuracy,
     "boxed_format": boxed_format,
+    "counting": counting,
+    "graded": graded,
+    "grounding": grounding,
+    "llm_score": llm_score,
+    "multiple_choice": multiple_choice,
+    "ocr_edit_distance": ocr_edit_distance,
 }
 
 

@@ -11,9 +11,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pangu_rl.config.rewards import RewardsConfig
+from pangu_rl.config.rewards import RewardFunctionConfig, RewardsConfig
 from pangu_rl.errors import RewardError
 from pangu_rl.records import Completion, Outcome, Part, Prompt, Score
+from rewards.isolated import IsolatedFunction
 from rewards.registry import resolve
 
 
@@ -36,7 +37,7 @@ class Rubric:
     @classmethod
     def from_config(cls, config: RewardsConfig) -> Rubric:
         """Resolve every named function; raises `ConfigError` for one that cannot be."""
-        functions = [WeightedFunction(f.name, f.weight, resolve(f)) for f in config.functions]
+        functions = [WeightedFunction(f.name, f.weight, _function(f, config.timeout_s)) for f in config.functions]
         return cls(functions, config.timeout_s)
 
     async def score(self, prompt: Prompt, completion: Completion) -> Score:
@@ -63,8 +64,10 @@ class Rubric:
         return total
 
     async def _part(self, function: WeightedFunction, prompt: Prompt, completion: Completion, deadline: float) -> Part:
+        # An isolated function keeps its own deadline, which leaves out the wait for a free child.
+        until = None if isinstance(function.call, IsolatedFunction) else deadline
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(until):
                 result = await _call(function.call, prompt, completion)
         except TimeoutError as error:
             detail = str(error) or f"no answer within {self.timeout_s:g} s"
@@ -73,6 +76,10 @@ class Rubric:
             cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise RewardError(f"{_where(function, completion)} raised {cause}") from error
         return checked_part(result, _where(function, completion))
+
+
+def _function(config: RewardFunctionConfig, timeout_s: float) -> Callable[[Prompt, Completion], Any]:
+    return IsolatedFunction(config, timeout_s) if config.isolated else resolve(config)
 
 
 def checked_part(result: Any, where: str) -> Part:

@@ -168,7 +168,13 @@ def _score_columns(score: Score) -> dict[str, Any]:
         {"name": name, "value": part.value, "outcome": part.outcome.value, "detail": part.detail}
         for name, part in score.parts.items()
     ]
-    return {"reward": score.reward, "outcome": score.outcome.value, "parts": parts}
+    votes = [{"part": name, **asdict(vote)} for name, part in score.parts.items() for vote in part.votes]
+    return {
+        "reward": score.reward,
+        "outcome": score.outcome.value,
+        "parts": parts,
+        "scorer_votes": json.dumps(votes, ensure_ascii=False) if votes else None,
+    }
 
 
 def _sync_directory(directory: Path) -> None:

@@ -9,11 +9,14 @@ from pangu_rl.config.base import Strict
 
 class RewardFunctionConfig(Strict):
     name: str
-    """A built-in name (`boxed_accuracy`, `boxed_format`), an installed entry point of group `pangu_rl.rewards`, or
-    `path/to/file.py:function`."""
+    """A built-in name (`boxed_accuracy`, `boxed_format`, `grounding`, ...), an installed entry point of group
+    `pangu_rl.rewards`, or `path/to/file.py:function`."""
     weight: float = 1.0
     args: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments bound to the function."""
+    isolated: bool = False
+    """Run it in killable child processes without API keys: for plugins that may hang, eat memory or end their process.
+    It is imported there alone."""
 
 
 class RewardsConfig(Strict):

@@ -23,6 +23,7 @@ from pangu_rl.loops.collect import Batch, Collector
 from pangu_rl.loops.evaluate import evaluate
 from pangu_rl.loops.inputs import GrpoInputs
 from pangu_rl.loops.learners import Learners
+from pangu_rl.loops.scorer_engine import scorer_engines
 from pangu_rl.loops.session import Run
 from pangu_rl.loops.weight_sync import Probe, sync_weights
 from pangu_rl.monitoring.accuracy_table import accuracy_table
@@ -169,6 +170,7 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
     probe = Probe.of(inputs.train, template, config.rollout.probe_tolerance)
     threads = max(1, (os.cpu_count() or 1) // config.rollout.actors)
     with ExitStack() as stack:
+        stack.enter_context(scorer_engines(config.rewards, run.accelerator))
         rewards = RewardPool(config.rewards)
         stack.callback(rewards.close)
         spec = EngineSpec(

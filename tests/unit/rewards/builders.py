@@ -1,6 +1,9 @@
-"""Prompts and completions of one line each."""
+"""Prompts and completions of one line each, and patience."""
 
 from __future__ import annotations
+
+import time
+from collections.abc import Callable
 
 from pangu_rl.records import Completion, FinishReason, Prompt
 
@@ -20,3 +23,13 @@ def completion(text: str, uid: str = "0:p/0") -> Completion:
         finish_reason=FinishReason.STOP,
         weight_version=0,
     )
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
+    """Whether `condition` came true in time."""
+    until = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.02)
+    return True

@@ -1,88 +1,101 @@
-"""Typed comparison of the boxed answer with the gold, and what degenerate policies earn."""
+"""The accuracy reward over prompts as they come from files, and what degenerate policies earn."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from pangu_rl.records import Outcome
-from rewards.rules.accuracy import boxed_accuracy, grade, infer_type
+from pangu_rl.config.rewards import RewardFunctionConfig
+from pangu_rl.records import Outcome, Prompt
+from rewards import registry
+from rewards.audit import gold_problem
+from rewards.rules.accuracy import boxed_accuracy, gold_of
 from rewards.rules.format import boxed_format
+from rewards.rules.gold import Gold
 from tests.unit.rewards.builders import completion, prompt
 
-RIGHT, WRONG, UNPARSABLE = Outcome.CORRECT, Outcome.INCORRECT, Outcome.UNPARSABLE
+RIGHT, WRONG = Outcome.CORRECT, Outcome.INCORRECT
+
+
+def prompt_with(answer: str, answer_type: str, **extra: Any) -> Prompt:
+    return replace(prompt(answer, answer_type), extra=extra)
 
 
 @pytest.mark.parametrize(
     ("answer", "gold", "answer_type", "outcome"),
     [
-        ("42", "42", "integer", RIGHT),
         (" 42. ", "42", "integer", RIGHT),
         ("42.0", "42", "integer", RIGHT),
-        ("42.5", "42", "integer", UNPARSABLE),
-        ("-42", "42", "integer", WRONG),
-        ("\u221242", "-42", "integer", RIGHT),
-        ("+42", "42", "integer", RIGHT),
-        ("４２", "42", "integer", RIGHT),
         ("1,234", "1234", "integer", RIGHT),
-        ("12,34", "1234", "integer", UNPARSABLE),
-        ("1,2", "12", "integer", UNPARSABLE),
-        ("$1,234.50$", "1234.5", "number", RIGHT),
-        (r"\$12", "12", "number", RIGHT),
-        (r"50\%", "50", "number", RIGHT),
-        ("0.5", "1/2", "number", RIGHT),
-        (r"\frac{1}{2}", "0.5", "number", RIGHT),
-        (r"-\dfrac{3}{4}", "-0.75", "number", RIGHT),
-        ("0.33", "1/3", "number", WRONG),
-        ("0.0000002", "0.0000001", "number", WRONG),
-        ("100000000000000001", "100000000000000000", "number", WRONG),
-        ("1/0", "1", "number", UNPARSABLE),
-        ("1e3", "1000", "number", UNPARSABLE),
-        ("nan", "1", "number", UNPARSABLE),
-        ("inf", "1", "number", UNPARSABLE),
-        ("41 or 42", "42", "integer", UNPARSABLE),
-        ("40+2", "42", "integer", UNPARSABLE),
-        ("__import__('os').getpid()", "42", "integer", UNPARSABLE),
-        ("9" * 65, "9" * 65, "integer", UNPARSABLE),
-        ("4" * 100_000, "42", "integer", UNPARSABLE),
-        ("", "42", "integer", UNPARSABLE),
-        ("٤٢", "42", "integer", UNPARSABLE),
+        ("4", "42", "integer", WRONG),
         ("b", "B", "choice", RIGHT),
         ("(B)", "B", "choice", RIGHT),
-        ("B.", "(B)", "choice", RIGHT),
         (r"\text{B}", "B", "choice", RIGHT),
         ("C", "B", "choice", WRONG),
-        ("A, B, C, D", "B", "choice", UNPARSABLE),
-        ("AB", "B", "choice", UNPARSABLE),
-        ("Straße", "STRASSE", "text", RIGHT),
-        (" the   cat. ", "The cat", "text", RIGHT),
-        ("ca\u200bt", "cat", "text", RIGHT),
-        ("cat", "dog", "text", WRONG),
-        ("", "dog", "text", UNPARSABLE),
+        ("A, B, C, D", "B", "choice", WRONG),
+        ("dlrow", "dlrow", "text", RIGHT),
+        ("world", "dlrow", "text", WRONG),
         ("42", "42", "auto", RIGHT),
-        ("b", "B", "auto", RIGHT),
+        ("0.5", "1/2", "auto", RIGHT),
         ("paris", "Paris", "auto", RIGHT),
+        ("(x-1)(x+1)", "x^2-1", "math", RIGHT),
     ],
 )
-def test_grade(answer: str, gold: str, answer_type: str, outcome: Outcome) -> None:
-    part = grade(answer, gold, answer_type)
-    assert part.outcome is outcome, part.detail
-    assert part.value == float(outcome is RIGHT)
+def test_types_of_the_shipped_prompt_sets(answer: str, gold: str, answer_type: str, outcome: Outcome) -> None:
+    part = boxed_accuracy(prompt(gold, answer_type), completion(rf"\boxed{{{answer}}}"))
+    assert (part.value == 1.0) is (outcome is RIGHT), part
+    assert part.outcome.is_verdict
 
 
-def test_infer_type() -> None:
-    golds = ["7", "-1.5", "3/4", "B", "(C)", "b", "K", "Paris", "1,2"]
-    types = ["number", "number", "number", "choice", "choice", "text", "text", "text", "text"]
-    assert [infer_type(gold) for gold in golds] == types
-
-
-def test_unknown_type_is_an_error_and_not_a_zero() -> None:
-    with pytest.raises(ValueError, match="'colour' is not supported"):
-        grade("1", "1", "colour")
-
-
-def test_accuracy_reads_the_last_box_after_thinking() -> None:
+def test_the_last_box_after_thinking_counts() -> None:
     assert boxed_accuracy(prompt("42"), completion(r"<think>\boxed{1}</think>\boxed{42}")).outcome is RIGHT
     assert boxed_accuracy(prompt("42"), completion("42")).outcome is Outcome.NO_BOX
+
+
+def test_columns_of_the_prompt_reach_the_gold() -> None:
+    columns = {
+        "choices": ["cat", "dog"],
+        "metric": "iou>=0.5",
+        "coordinates": "0-999",
+        "image_size": [640, 480],
+        "level": 3,
+    }
+    expected = Gold("B", "choice", ("cat", "dog"), "iou>=0.5", "0-999", (640, 480))
+    assert gold_of(prompt_with("B", "choice", **columns)) == expected
+    assert gold_of(prompt_with("B", "choice", **dict.fromkeys(columns))) == Gold("B", "choice")
+
+
+def test_the_text_of_an_option_answers_for_its_letter() -> None:
+    row = prompt_with("B", "choice", choices=["cat", "dog"])
+    assert boxed_accuracy(row, completion(r"\boxed{dog}")).outcome is RIGHT
+    assert boxed_accuracy(row, completion(r"\boxed{cat}")).outcome is WRONG
+
+
+@pytest.mark.parametrize(
+    ("columns", "problem"),
+    [
+        ({"choices": "cat"}, "choices is 'cat': give a list of option texts"),
+        ({"metric": 0.5}, "metric is 0.5: give a text"),
+        ({"coordinates": 999}, "coordinates is 999: give a text"),
+        ({"image_size": [640]}, r"image_size is \[640\]: give \[width, height\] in pixels"),
+        ({"image_size": [640, 0]}, "image_size is"),
+        ({"image_size": "640x480"}, "image_size is"),
+    ],
+)
+def test_a_malformed_column_is_no_verdict_and_the_audit_names_it(columns: dict[str, Any], problem: str) -> None:
+    row = prompt_with("B", "choice", **columns)
+    part = boxed_accuracy(row, completion(r"\boxed{B}"))
+    assert (part.value, part.outcome) == (None, Outcome.ERROR)
+    with pytest.raises(AssertionError, match=f"the gold 'B' cannot be graded: {problem}"):
+        raise AssertionError(gold_problem(row, boxed_accuracy))
+
+
+def test_the_deadline_is_an_argument_of_the_configuration() -> None:
+    config = RewardFunctionConfig(name="boxed_accuracy", args={"deadline_s": 1e-6})
+    part = registry.resolve(config)(prompt("x^2 - 36", "math"), completion(r"\boxed{(x-6)(x+6)}"))
+    assert (part.value, part.outcome) == (None, Outcome.TIMEOUT)
 
 
 HONEST_WRONG = r"17 + 25 = \boxed{41}"

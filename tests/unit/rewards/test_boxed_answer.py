@@ -31,6 +31,19 @@ from rewards.rules.boxed_answer import boxes, extract_boxed
         (r"<think>\boxed{1}", None),
         (r"\boxed{1}<think>\boxed{2}", None),
         (r"</think>\boxed{1}</think>\boxed{2}", "2"),
+        (r"\boxed{2} and \boxed{3}", "2 and 3"),
+        (r"$\boxed{2}$, $\boxed{3}$.", "2, 3"),
+        (r"\(\boxed{2}\) or \(\boxed{3}\)", "2 or 3"),
+        ("\\boxed{2}和\\boxed{3}", "2 and 3"),
+        (r"\boxed{2}\boxed{3}", "3"),
+        (r"\boxed{2}. \boxed{3}", "3"),
+        (r"\boxed{2}, no, \boxed{3}", "3"),
+        (r"\boxed{1} and \boxed{2", None),
+        (r"\Boxed{42}", None),
+        (r"\fbox{42}", None),
+        (r"\\boxed{42}", None),
+        ("\0\\boxed{7}\ud800", "7"),
+        ("\\bo\u200bxed{\u200b7}", "7"),
         ("", None),
     ],
 )
@@ -47,21 +60,27 @@ def test_a_double_escape_is_a_line_break_and_not_an_escaped_brace() -> None:
     [
         r"\boxed{" * 100_000,
         r"\boxed{1}" * 100_000,
+        r"\boxed{1}, " * 80_000,
         "{" * 1_000_000,
         "}" * 1_000_000,
         "\\" * 1_000_000,
+        "$" * 1_000_000 + r"\boxed{7}",
+        "中" * 1_000_000 + r"\boxed{7}",
         "<think>" * 150_000,
         "</think>" * 125_000,
         r"\boxed" + " " * 1_000_000,
         (r"\boxed" + " " * 50) * 20_000,
         r"\boxed{" + "{}" * 500_000,
+        r"\boxed{" + "{" * 1_000_000 + "}" * 1_000_000 + "}",
+        r"\boxed{" + "\\" * 1_000_000,
     ],
     ids=lambda text: text[:8] + str(len(text)),
 )
-def test_hostile_megabytes_take_seconds_at_most(text: str) -> None:
+def test_a_hostile_megabyte_costs_milliseconds(text: str) -> None:
+    """Measured 1 to 100 ms; the bound leaves room for a loaded machine and none for a second pass per opening."""
     start = time.perf_counter()
     extract_boxed(text)
-    assert time.perf_counter() - start < 5.0  # a quadratic scan of 10^5 openings takes minutes
+    assert time.perf_counter() - start < 1.0
 
 
 def test_boxes_lists_the_unterminated_one_as_none() -> None:

@@ -131,11 +131,15 @@ def test_gold_audit() -> None:
 
     assert gold_problem(prompt("1,234", "integer"), boxed_accuracy) is None
     assert gold_problem(prompt("1,234", "integer"), async_accuracy) is None
-    assert "'1.5' does not grade itself correct as integer: unparsable" in gold_problem(
+    assert gold_problem(prompt("x^2 - 1", "math"), boxed_accuracy) is None
+    assert "the gold '1.5' cannot be graded: gold '1.5' is no whole" in gold_problem(
         prompt("1.5", "integer"), boxed_accuracy
     )
+    assert gold_problem(prompt("[10,10,50,50]", "point"), boxed_accuracy) is None, "its gold is a box around the point"
+    assert "without area" in gold_problem(prompt("[50,50,10,10]", "point"), boxed_accuracy)
     assert "no_box" in gold_problem(prompt("a { b", "text"), boxed_accuracy)
-    assert "cannot be graded: ValueError: answer_type 'colour'" in gold_problem(prompt("1", "colour"), boxed_accuracy)
+    assert "cannot be graded: answer_type 'colour' is unknown" in gold_problem(prompt("1", "colour"), boxed_accuracy)
+    assert "the gold '1' cannot be graded: ValueError: no" in gold_problem(prompt("1"), raises(ValueError("no")))
 
 
 def test_rules_import_without_heavy_libraries() -> None:

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import ray
 
 from pangu_rl.config.rewards import RewardFunctionConfig, RewardsConfig
 from pangu_rl.errors import ConfigError, RewardError, RunError
+from pangu_rl.records import Outcome
 from rewards import service
+from rewards.children import ChildPool
+from rewards.grader import Checked, Grader
+from rewards.rules.gold import Gold
 from rewards.service import RewardPool
-from tests.unit.rewards.builders import completion, prompt
+from tests.unit.rewards.builders import completion, eventually, prompt
+from tests.unit.rewards.cases import hostile_cases
 
 PLUGINS = """
 import os, re, time
+from pangu_rl.records import Outcome, Part
 
 def misbehave(prompt, completion):
     if "raise" in completion.text:
@@ -29,6 +37,8 @@ def misbehave(prompt, completion):
         time.sleep(2.5)
     if "nan" in completion.text:
         return float("nan")
+    if "no verdict" in completion.text:
+        return Part(value=None, outcome=Outcome(completion.text.split()[-1]), detail="on purpose")
     if "hold the GIL" in completion.text:
         re.match(r"(a+)+$", "a" * 40 + "b")
     return 1.0
@@ -136,6 +146,68 @@ def test_too_many_rows_without_verdict_end_the_run_by_name(make_pool: MakePool) 
     submit(pool, ["sleep", *["ok"] * 3])
     with pytest.raises(RunError, match=r"1 of 4 completions have no verdict, .* 0\.2: 0:p/0 \(.*misbehave: timeout\)"):
         pool.collect()
+
+
+@pytest.mark.parametrize("outcome", ["timeout", "killed", "error"])
+def test_every_kind_of_no_verdict_is_masked_and_counted_against_the_share(make_pool: MakePool, outcome: str) -> None:
+    texts = [r"\boxed{42}", f"no verdict {outcome}", r"\boxed{41}", r"\boxed{42}"]
+    pool = make_pool(max_no_verdict_share=0.25)
+    submit(pool, texts)
+    scores = pool.collect()
+    assert [scores[f"0:p/{i}"].reward for i in range(4)] == [1.5, None, 0.5, 1.5]
+    assert scores["0:p/1"].outcome == outcome and scores["0:p/1"].parts["boxed_accuracy"].value == 0.0
+    submit(pool, [*texts, texts[1]])
+    with pytest.raises(RunError, match=rf"2 of 5 completions .*: 0:p/1 \(.*misbehave: {outcome}\); 0:p/4 \("):
+        pool.collect()
+
+
+def test_checks_by_algebra_run_in_children_of_the_worker(make_pool: MakePool) -> None:
+    def grade(deadline_s: float) -> list[str]:
+        functions = (RewardFunctionConfig(name="boxed_accuracy", args={"deadline_s": deadline_s}),)
+        pool = make_pool(functions=functions, max_no_verdict_share=1.0)
+        for index, answer in enumerate(["(x-1)(x+1)", "(x-1)(x+2)", "(x+1)(x-1)"] * 4):
+            pool.submit(prompt("x^2 - 1", "math"), completion(rf"\boxed{{{answer}}}", uid=f"0:p/{index:02}"))
+        return outcomes(pool)
+
+    assert grade(20.0) == ["correct", "incorrect", "correct"] * 4
+    assert grade(1e-6) == ["timeout"] * 12
+
+
+@ray.remote(num_cpus=0)
+class GradingActor:
+    """An async actor of somebody else's run, which grades hostile text."""
+
+    def __init__(self) -> None:
+        self._pool = ChildPool(2)
+        self._grader = Grader(self._pool)
+
+    async def warm(self) -> Outcome:
+        return (await self._grader.agrade(r"\boxed{(x-1)(x+1)}", Gold("x^2 - 1", "math"))).outcome
+
+    async def grade(self, prediction: str, gold: Gold) -> Checked:
+        return await self._grader.acheck(prediction, gold)
+
+    async def state(self) -> tuple[int, int, list[int]]:
+        """Resident bytes, children wanted, children there."""
+        return psutil.Process().memory_info().rss, self._pool.size, self._pool.pids()
+
+
+def test_hostile_rows_all_at_once_in_an_async_actor() -> None:
+    actor = GradingActor.remote()
+    assert ray.get(actor.warm.remote()) is Outcome.CORRECT
+    before, size, _ = ray.get(actor.state.remote())
+    cases = hostile_cases()
+    start = time.monotonic()
+    found = ray.get([actor.grade.remote(case.prediction, case.gold) for case in cases])
+    assert time.monotonic() - start <= math.ceil(len(cases) / size) * 2.5
+    assert max(checked.seconds for checked in found) <= 2.5
+    assert [case.id for case, checked in zip(cases, found) if (checked.part.value == 1.0) is not case.expected] == []
+    assert ray.get(actor.warm.remote()) is Outcome.CORRECT
+    after, _, pids = ray.get(actor.state.remote())
+    assert after - before < 50 << 20
+    assert eventually(lambda: len(ray.get(actor.state.remote())[2]) == size)
+    ray.kill(actor)
+    assert eventually(lambda: not any(psutil.pid_exists(pid) for pid in pids)), "children outlive the actor"
 
 
 def test_an_unknown_function_is_found_before_any_actor_starts() -> None:

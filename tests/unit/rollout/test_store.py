@@ -11,7 +11,7 @@ import pytest
 from datasets import load_dataset
 
 from pangu_rl.errors import DataError
-from pangu_rl.records import Completion, FinishReason, Group, Outcome, Part, Prompt, SamplingParams, Score
+from pangu_rl.records import Completion, FinishReason, Group, Outcome, Part, Prompt, SamplingParams, Score, Vote
 from rollout.store import SCHEMA, RolloutStore
 
 SAMPLING = SamplingParams(temperature=0.6, top_p=0.9, top_k=5, max_new_tokens=32)
@@ -142,3 +142,16 @@ def test_empty_store_and_foreign_schema_are_refused(store):
     pq.write_table(pa.table({"a": [1]}), store.directory / "step_000001.parquet")
     with pytest.raises(DataError, match=r"step_000001\.parquet: rollout schema none, this version reads 1"):
         store.read()
+
+
+def test_votes_of_scorers_are_kept_also_without_a_verdict(store):
+    drawn = group("p", [None, 1.0])
+    votes = (Vote(scorer="judge", criterion="similarity", score=4, reason="差不多"),)
+    part = Part(value=None, outcome=Outcome.ERROR, detail="scorer other is down", votes=votes)
+    drawn.scores[0] = Score(completion_uid="0:p/0", reward=None, parts={"llm_score": part})
+    store.append(1, [drawn], SAMPLING)
+    kept, none = store.read().to_table().column("scorer_votes").to_pylist()
+    assert json.loads(kept) == [
+        {"part": "llm_score", "scorer": "judge", "criterion": "similarity", "score": 4, "reason": "差不多"}
+    ]
+    assert none is None

@@ -1,0 +1,23 @@
+"""What the rewards of the recipe share: the completion's last box beside the prompt's gold, or why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from pangu_rl.records import Completion, Outcome, Part, Prompt
+from rewards.rules.accuracy import gold_of
+from rewards.rules.boxed_answer import extract_boxed
+from rewards.rules.gold import BadGold, Gold
+
+
+def judge_box(prompt: Prompt, completion: Completion, answer_type: str, judge: Callable[[str, Gold], Part]) -> Part:
+    """`judge` of the boxed answer and the prompt's gold as `answer_type`; a gold that is none of it is no verdict."""
+    try:
+        gold = replace(gold_of(prompt), answer_type=answer_type)
+        answer = extract_boxed(completion.text)
+        if answer is None:
+            return Part(value=0.0, outcome=Outcome.NO_BOX, detail="no complete \\boxed{} after the thinking block")
+        return judge(answer, gold)
+    except BadGold as error:
+        return Part(value=None, outcome=Outcome.ERROR, detail=str(error))

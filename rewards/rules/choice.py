@@ -1,0 +1,109 @@
+"""Multiple choice: a letter, several letters, or an option's text. Letter and text must agree."""
+
+from __future__ import annotations
+
+import re
+from string import ascii_uppercase
+
+from pangu_rl.records import Part
+from rewards.rules.compare import WithoutAlgebra, same
+from rewards.rules.gold import Gold
+from rewards.rules.guard import Refused
+from rewards.rules.normalise import MAX_ANSWER_CHARS, plain
+from rewards.rules.read_value import read_answer
+from rewards.rules.text import gold_text, text_key
+from rewards.rules.values import Text
+from rewards.rules.verdict import bad_gold, unparsable, verdict
+
+_PREFIX = re.compile(
+    r"(?:the )?(?:correct |right |final |best )*+(?:answers?|options?|choices?)(?: is| are|:)* (?:option |choice )?|"
+    r"(?:option|choice|answer)(?=\()|(?:正确)?(?:答案|选项)(?:是|为|:)* ?|(?:应)?选 ?",
+    re.IGNORECASE,
+)
+# Atomic, since " and " is a separator and also three letters: n of them would be read in 2^n ways.
+_LETTERS = re.compile(r"[(\[]?[A-Za-z][)\]]?(?>(?: ?[,;/&+] ?| and | )?[(\[]?[A-Za-z][)\]]?)*+[.:]?|[A-Z]{2,26}")
+_LETTER_AND_TEXT = re.compile(r"[(\[]? ?([A-Za-z]) ?(?:[)\]][.:]?|[.:,]) ?(.+)|([A-Z]) (.+)", re.DOTALL)
+_MORE_LETTERS = re.compile(r"\b(?:or|and)\b|[或和]|\b[B-HJ-Z]\b|\([A-Za-z]\)")
+_OPTION_LABEL = re.compile(r"[(\[]?([A-Z])[)\].:]+ ?(.+)", re.DOTALL)
+
+
+def grade_choice(answer: str, gold: Gold) -> Part:
+    """The `choice` type: the set of chosen letters, in any order, equals the gold's.
+
+    Raises:
+        BadGold: the gold is neither letters within the choices nor one choice's text.
+    """
+    options = tuple(_without_label(choice, letter) for choice, letter in zip(gold.choices, ascii_uppercase))
+    if len(gold.choices) > len(ascii_uppercase):
+        raise bad_gold(gold, f"has {len(gold.choices)} choices: letters end at 26")
+    wanted = _chosen(gold_text(gold), options)
+    if wanted is None:
+        raise bad_gold(
+            gold, "is no choice letter" + (" or text of the choices" if options else ", and there are no choices")
+        )
+    if len(answer) > MAX_ANSWER_CHARS:
+        return unparsable(answer, f"is longer than {MAX_ANSWER_CHARS} characters")
+    found = _chosen(plain(answer), options)
+    if found is None:
+        return unparsable(answer, "chooses nothing")
+    return verdict(found == wanted, answer, gold)
+
+
+def _chosen(text: str, options: tuple[str, ...]) -> frozenset[str] | None:
+    """The letters that `text` chooses; empty if letter and text disagree, None if it chooses nothing."""
+    prefix = _PREFIX.match(text)
+    if prefix and prefix.end() < len(text):
+        text = text[prefix.end() :].strip()
+    by_text = _letter_of(text, options) if len(text.strip("()[]. ")) > 1 else None
+    if by_text is not None:
+        return frozenset(by_text)
+    letters = _letters(text, len(options) or 26)
+    if letters is not None:
+        return letters
+    if exact := [letter for letter, option in zip(ascii_uppercase, options) if option == text]:
+        return frozenset(exact) if len(exact) == 1 else None
+    both = _LETTER_AND_TEXT.fullmatch(text)
+    if not both:
+        return None
+    letter, rest = (both[1] or both[3]).upper(), both[2] or both[4]
+    if not options:
+        return frozenset(letter) if both[1] and not _MORE_LETTERS.search(rest) else None
+    if ascii_uppercase.index(letter) >= len(options):
+        return None
+    return frozenset(letter) if _same_text(rest, options[ascii_uppercase.index(letter)]) else frozenset()
+
+
+def _letters(text: str, count: int) -> frozenset[str] | None:
+    if not _LETTERS.fullmatch(text):
+        return None
+    text = text.replace(" and ", " ")
+    letters = re.findall(r"[A-Za-z]", text)
+    joined = re.search(r"[A-Za-z]{2}", text)
+    if joined and not text.isupper():
+        return None  # a word
+    letters = [letter.upper() for letter in letters]
+    if len(set(letters)) < len(letters) or any(ascii_uppercase.index(letter) >= count for letter in letters):
+        return None
+    return frozenset(letters)
+
+
+def _letter_of(text: str, options: tuple[str, ...]) -> str | None:
+    """The letter of the one option with this text; None if there is none, or more than one."""
+    found = [letter for letter, option in zip(ascii_uppercase, options) if _same_text(text, option)]
+    return found[0] if len(found) == 1 else None
+
+
+def _same_text(text: str, option: str) -> bool:
+    if text_key(text) == text_key(option):
+        return True
+    try:
+        one, other = read_answer(option), read_answer(text)
+        return not isinstance(one, Text) and same(one, other, WithoutAlgebra()) is True
+    except Refused:
+        return False
+
+
+def _without_label(choice: str, letter: str) -> str:
+    text = plain(choice)
+    label = _OPTION_LABEL.fullmatch(text)
+    return label[2].strip() if label and label[1] == letter else text

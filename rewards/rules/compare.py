@@ -1,0 +1,269 @@
+"""Whether two values are the same answer: True, False, or None where only computer algebra can tell.
+
+The structure (lists, sets, intervals, matrices, equations) is compared here; `Leaves` decides two scalars that are not
+both exact numbers. False beats None beats True: a list with one wrong number is wrong, whatever its roots are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Protocol
+
+from rewards.rules.expressions import compact, has_variables
+from rewards.rules.matching import largest_matching
+from rewards.rules.values import (
+    Based,
+    Clock,
+    Equation,
+    Expr,
+    Inequality,
+    Matrix,
+    Nothing,
+    Number,
+    Range,
+    Ratio,
+    Row,
+    Union,
+    Value,
+)
+
+Scalar = Number | Expr
+
+_FUNCTION_NAME = re.compile(r"y|[a-zA-Z]\([a-z]\)")
+"""What a function of a variable is called is free: `y` or `f(x)`."""
+
+
+class Leaves(Protocol):
+    """Comparison of what may need computer algebra."""
+
+    def equal(self, gold: Scalar, answer: Scalar) -> bool | None: ...
+
+    def same_relation(self, gold: Sequence[Scalar], answer: Sequence[Scalar], directed: bool) -> bool | None:
+        """Two relations of two sides each; `directed` ones may only be scaled by positive numbers."""
+        ...
+
+
+class WithoutAlgebra:
+    """`Leaves` that know nothing."""
+
+    def equal(self, gold: Scalar, answer: Scalar) -> bool | None:
+        return None
+
+    def same_relation(self, gold: Sequence[Scalar], answer: Sequence[Scalar], directed: bool) -> bool | None:
+        return None
+
+
+def same(gold: Value, answer: Value, leaves: Leaves) -> bool | None:
+    """Whether `answer` is the answer `gold`."""
+    if isinstance(gold, Equation) or isinstance(answer, Equation):
+        return _same_equation(gold, answer, leaves)
+    gold, answer = _alone(gold), _alone(answer)
+    if isinstance(gold, Scalar) and isinstance(answer, Scalar):
+        return _same_scalar(gold, answer, leaves)
+    if isinstance(gold, Matrix) or isinstance(answer, Matrix):
+        return _same_matrix(gold, answer, leaves)
+    if isinstance(gold, Row) and isinstance(answer, Row):
+        return _same_row(gold, answer, leaves)
+    if isinstance(gold, Union) and isinstance(answer, Union):
+        if _clash(gold.variable, answer.variable):
+            return False
+        return _unordered(gold.parts, answer.parts, leaves)
+    if isinstance(gold, Ratio):
+        return _same_ratio(gold, answer, leaves)
+    if isinstance(gold, Inequality) and isinstance(answer, Inequality):
+        return _same_inequality(gold, answer, leaves)
+    if isinstance(gold, Range) and isinstance(answer, Range):
+        return _all([same(gold.low, answer.low, leaves), same(gold.high, answer.high, leaves)])
+    if isinstance(gold, Number) and isinstance(answer, Based):
+        return answer.base == 10 and gold.value == answer.value and gold.unit is None
+    if isinstance(gold, Clock) and isinstance(answer, Clock):
+        return gold == answer or (gold.seconds == answer.seconds >= 46800 and not (gold.half and answer.half))
+    if isinstance(gold, Union | Ratio | Inequality | Range) or type(gold) is not type(answer):
+        return False
+    return gold == answer  # Text, Nothing, Infinite, Day, Based
+
+
+def same_exact(gold: Number, answer: Number) -> bool:
+    """Two exact numbers. A missing unit is fine, a wrong one is wrong, a convertible one converts.
+
+    Percent: `25%` is 0.25, and a gold with the sign also takes the bare 25 (its unit is missing). A gold without the
+    sign takes `25%` for 25 only above 1, where nothing else can be meant; 0.5 is never `0.5%`, and 50 never 0.5.
+    """
+    if gold.unit and answer.unit:
+        if gold.unit.dimensions != answer.unit.dimensions:
+            return False
+        return gold.value * gold.unit.factor == answer.value * answer.unit.factor
+    if (gold.percent and answer.unit) or (gold.unit and answer.percent):
+        return False
+    if gold.value == answer.value:
+        return True
+    if gold.percent and not answer.percent:
+        return gold.value * 100 == answer.value
+    return answer.percent and not gold.percent and gold.value > 1 and answer.value * 100 == gold.value
+
+
+def _same_scalar(gold: Scalar, answer: Scalar, leaves: Leaves) -> bool | None:
+    if isinstance(gold, Number) and isinstance(answer, Number):
+        return same_exact(gold, answer)
+    if gold.unit and answer.unit and gold.unit.dimensions != answer.unit.dimensions:
+        return False
+    one_scale = not (gold.unit and answer.unit) or gold.unit.factor == answer.unit.factor
+    alike = isinstance(gold, Expr) and isinstance(answer, Expr) and compact(gold.text) == compact(answer.text)
+    if one_scale and alike:
+        return True
+    return leaves.equal(gold, answer)
+
+
+def _same_equation(gold: Value, answer: Value, leaves: Leaves) -> bool | None:
+    if isinstance(gold, Equation) and isinstance(answer, Equation):
+        if gold.name and answer.name:
+            if gold.name != answer.name and (_constant(gold) or _constant(answer)):
+                return False
+            if gold.name == answer.name or all(_FUNCTION_NAME.fullmatch(name) for name in (gold.name, answer.name)):
+                return _all([same(gold.sides[-1], side, leaves) for side in answer.sides])
+        if gold.name and _constant(gold):
+            return False  # `x = 5` is not answered by an equation that still has to be solved
+        return _same_sides(gold, answer, leaves)
+    if isinstance(gold, Equation):
+        return same(gold.sides[-1], answer, leaves) if gold.name else False
+    if not isinstance(answer, Equation) or (isinstance(gold, Row | Inequality | Union) and not answer.name):
+        return False
+    if answer.name and isinstance(gold, Expr) and answer.name in gold.text:
+        return False
+    return _all([same(gold, side, leaves) for side in answer.sides])
+
+
+def _same_sides(gold: Equation, answer: Equation, leaves: Leaves) -> bool | None:
+    wanted, found = _two_sides(gold), _two_sides(answer)
+    if wanted is None or found is None:
+        return False
+    if all(_same_scalar(a, b, WithoutAlgebra()) is True for a, b in zip(wanted, found)):
+        return True
+    return leaves.same_relation(wanted, found, directed=False)
+
+
+def _two_sides(equation: Equation) -> tuple[Scalar, Scalar] | None:
+    sides: tuple[Value, ...] = equation.sides
+    if equation.name:
+        sides = (Expr(equation.name), *sides)
+    if len(sides) != 2 or not all(isinstance(side, Scalar) for side in sides):
+        return None
+    return sides  # type: ignore[return-value]
+
+
+def _constant(equation: Equation) -> bool:
+    value = equation.sides[-1]
+    return not isinstance(value, Expr) or not has_variables(value.text)
+
+
+def _alone(value: Value) -> Value:
+    """A set or bare list of one is that one."""
+    if isinstance(value, Row) and len(value.items) == 1 and value.brackets in ("", "{}"):
+        return value if isinstance(value.items[0], Nothing) else value.items[0]
+    return value
+
+
+def _same_row(gold: Row, answer: Row, leaves: Leaves) -> bool | None:
+    if len(gold.items) != len(answer.items) or _clash(gold.variable, answer.variable):
+        return False
+    loose = ("", "{}")
+    if gold.brackets in loose and answer.brackets in loose:
+        if _names(gold) and not _names(answer):
+            return _ordered(gold.items, answer.items, leaves)
+        return _unordered(gold.items, answer.items, leaves)
+    if gold.brackets in ("()", "<>") and answer.brackets in ("()", "<>"):
+        return _ordered(gold.items, answer.items, leaves)
+    if {gold.brackets, answer.brackets} == {"", "()"} and (_names(gold) or _names(answer) or _is_point(gold)):
+        return _ordered(gold.items, answer.items, leaves)  # (1, 2) as x = 1, y = 2; (2, 1) without its brackets
+    return _ordered(gold.items, answer.items, leaves) if gold.brackets == answer.brackets else False
+
+
+def _is_point(row: Row) -> bool:
+    """Whether a tuple can be no open interval, whose brackets would be part of the answer."""
+    low, high = row.items[0], row.items[-1]
+    falling = isinstance(low, Number) and isinstance(high, Number) and low.value >= high.value
+    return row.brackets == "()" and (len(row.items) > 2 or falling)
+
+
+def _names(row: Row) -> bool:
+    """Whether every item is named, each differently: `x=1, y=2`."""
+    names = [item.name.rstrip("0123456789_") for item in row.items if isinstance(item, Equation)]
+    return len(names) == len(row.items) and len(set(names)) == len(names) and all(names)
+
+
+def _clash(one: str, other: str) -> bool:
+    return bool(one and other and one != other)
+
+
+def _ordered(gold: Sequence[Value], answer: Sequence[Value], leaves: Leaves) -> bool | None:
+    return _all([same(a, b, leaves) for a, b in zip(gold, answer)]) if len(gold) == len(answer) else False
+
+
+def _unordered(gold: Sequence[Value], answer: Sequence[Value], leaves: Leaves) -> bool | None:
+    """Each gold item with an answer of its own: as a multiset."""
+    if len(gold) != len(answer):
+        return False
+    known = [[same(a, b, WithoutAlgebra()) for b in answer] for a in gold]
+    if largest_matching([[edge is True for edge in row] for row in known]) == len(gold):
+        return True
+    if largest_matching([[edge is not False for edge in row] for row in known]) < len(gold):
+        return False
+    told = [[same(a, b, leaves) if e is None else e for b, e in zip(answer, row)] for a, row in zip(gold, known)]
+    if any(edge is None for row in told for edge in row):
+        return None
+    return largest_matching([[bool(edge) for edge in row] for row in told]) == len(gold)
+
+
+def _same_ratio(gold: Ratio, answer: Value, leaves: Leaves) -> bool | None:
+    if isinstance(answer, Number) and len(gold.terms) == 2 and answer.unit is None:
+        top, bottom = gold.terms
+        if not isinstance(top, Number) or not isinstance(bottom, Number) or bottom.value == 0:
+            return False
+        return top.value / bottom.value == answer.value
+    if not isinstance(answer, Ratio) or len(gold.terms) != len(answer.terms):
+        return False
+    if not all(isinstance(term, Number) for term in (*gold.terms, *answer.terms)):
+        return _ordered(gold.terms, answer.terms, leaves)
+    wanted, found = ([term.value for term in ratio.terms] for ratio in (gold, answer))
+    if not any(wanted) or not any(found):
+        return False
+    first = next(index for index, value in enumerate(wanted) if value)
+    return (
+        all(a * found[first] == b * wanted[first] for a, b in zip(wanted, found)) and found[first] * wanted[first] > 0
+    )
+
+
+def _same_inequality(gold: Inequality, answer: Inequality, leaves: Leaves) -> bool | None:
+    sides = (gold.left, gold.right, answer.left, answer.right)
+    if gold.sign != answer.sign or not all(isinstance(side, Scalar) for side in sides):
+        return False
+    directed = gold.sign != "!="
+    return leaves.same_relation(sides[:2], sides[2:], directed)  # type: ignore[arg-type]
+
+
+def _same_matrix(gold: Value, answer: Value, leaves: Leaves) -> bool | None:
+    """Matrices by cell. A list of rows is a matrix; a tuple is a column."""
+    wanted, found = _matrix(gold), _matrix(answer)
+    if wanted is None or found is None:
+        return False
+    if [len(row) for row in wanted] != [len(row) for row in found]:
+        return False
+    return _all([same(a, b, leaves) for rows in zip(wanted, found) for a, b in zip(*rows)])
+
+
+def _matrix(value: Value) -> tuple[tuple[Value, ...], ...] | None:
+    if isinstance(value, Matrix):
+        return value.rows
+    if not isinstance(value, Row) or value.brackets not in ("()", "<>", "[]"):
+        return None
+    rows = [item.items for item in value.items if isinstance(item, Row) and item.brackets in ("[]", "()")]
+    if len(rows) == len(value.items):
+        return tuple(rows)
+    return tuple((item,) for item in value.items) if not rows and value.brackets != "[]" else None
+
+
+def _all(verdicts: Sequence[bool | None]) -> bool | None:
+    if False in verdicts:
+        return False
+    return None if None in verdicts else True

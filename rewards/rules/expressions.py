@@ -1,0 +1,82 @@
+"""Which text is mathematics, and its LaTeX in one form, as the algebra parser wants it."""
+
+from __future__ import annotations
+
+import re
+
+from rewards.rules.text import chemical_key
+
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+_FUNCTIONS = """
+    sinh cosh tanh arcsin arccos arctan sin cos tan cot sec csc log ln lg exp sqrt pi max min gcd mod det infty
+"""
+_FUNCTION = re.compile(r"(?<![A-Za-z\\])(" + "|".join(_FUNCTIONS.split()) + r")(?![A-Za-z])")
+_LETTERS = re.compile(r"[^\W\d_]+")
+_WORDS = re.compile(r"[A-Z]{2,}|[A-Za-z]{3,}")
+_OPERATOR = re.compile(r"[-+*/^=<>!|]|\\[A-Za-z]+|\d ?[A-Za-z(]|\)\(|_")
+_GEOMETRY = re.compile(
+    r"\\(?:angle|triangle|odot|square|parallel|perp|cong|sim|[Rr]ightarrow|[Ll]eftrightarrow|iff)(?![A-Za-z])"
+)
+_LETTER_DIGIT = re.compile(r"(?<![\\A-Za-z])[A-Za-z]\d")
+
+_NO_VARIABLE = re.compile(r"\\(?!alpha|beta|theta|lambda|mu)[A-Za-z]+")
+_VARIABLE = re.compile(r"[A-DF-HJ-Za-df-hj-z]|\\[a-z]")
+
+_SHORT_FRACTION = re.compile(
+    r"\\frac ?(?:(\d)|([A-Za-z])(?![A-Za-z])|(\{(?:[^{}]|\{[^{}]*\})*\})) ?(?:(\d)|([A-Za-z])|(?=\{))"
+)
+_ROOT_WORD = re.compile(r"(?<![\\A-Za-z])sqrt ?\(((?:[^()]|\([^()]*\))*)\)")
+_SHORT_ROOT = re.compile(r"\\sqrt ?(\[[^\]]*\])? ?(\d+(?:\.\d+)?|[A-Za-z](?![A-Za-z])|\\pi)")
+_ROUND_ROOT = re.compile(r"\\sqrt ?(\[[^\]]*\])? ?\(((?:[^()]|\([^()]*\))*)\)")
+_OVER = re.compile(r"^([^{}]*)\\over([^{}A-Za-z][^{}]*)$")
+_LONG_POWER = re.compile(r"\^ ?(-?\d+)")
+_LOG_BASE = re.compile(r"\\log_ ?(\d+)")
+
+
+def is_expression(text: str) -> bool:
+    """Whether `text` (in its plain form) is mathematics and not words: letters alone, or longer words, are words."""
+    bare = _FUNCTION.sub(" ", _COMMAND.sub(" ", text))
+    if any(not run.isascii() for run in _LETTERS.findall(bare)) or '"' in text or chemical_key(text):
+        return False
+    if _LETTER_DIGIT.search(_COMMAND.sub(" ", text)) or re.search(r"[A-Za-z]{4,}|[A-Za-z]{2,} [A-Za-z]{2,}", bare):
+        return False
+    if re.fullmatch(r"\d+(?: ?- ?\d+){2,}", text) or _GEOMETRY.search(text):
+        return False  # a code; names of figures, where every letter has its place
+    if re.fullmatch(r"[A-Za-z]", text.strip()):
+        return True
+    return bool(_OPERATOR.search(text)) and bool(re.search(r"[A-Za-z0-9\\]", text))
+
+
+def one_form(text: str) -> str:
+    """LaTeX shorthand written out: `\\frac12`, `\\sqrt17`, `sqrt(2)`, `x^10`, `1 \\over 2`, `**`."""
+    text = text.replace("**", "^")
+    text = _ROOT_WORD.sub(r"\\sqrt{\1}", text)
+    text = _FUNCTION.sub(lambda match: "\\" + match[1], text)
+    text = _OVER.sub(r"\\frac{\1}{\2}", text)
+    text = _ROUND_ROOT.sub(r"\\sqrt\1{\2}", text)
+    text = _SHORT_ROOT.sub(r"\\sqrt\1{\2}", text)
+    text = _SHORT_FRACTION.sub(_fraction, text)
+    text = _LONG_POWER.sub(r"^{\1}", text)
+    return _LOG_BASE.sub(r"\\log_{\1}", text)
+
+
+def compact(text: str) -> str:
+    """`one_form` without spaces and the braces of single characters: equal here is equal."""
+    text = re.sub(r"\{(\w)\}", r"\1", one_form(text).replace("{ ", "{").replace(" }", "}"))
+    return re.sub(r"(\\[A-Za-z]+) (?=[A-Za-z])", r"\1~", text).replace(" ", "").replace("~", " ")
+
+
+def words(text: str) -> list[str]:
+    """Runs of letters that name one thing (`AB`, `max`), sorted: algebra would take them for products."""
+    return sorted(_WORDS.findall(_COMMAND.sub(" ", text)))
+
+
+def has_variables(text: str) -> bool:
+    """Whether an expression has variables: letters that are no commands, e or i."""
+    return bool(_VARIABLE.search(_NO_VARIABLE.sub("", text)))
+
+
+def _fraction(match: re.Match[str]) -> str:
+    top = match[3] or "{" + (match[1] or match[2]) + "}"
+    bottom = match[4] or match[5]
+    return f"\\frac{top}" + (f"{{{bottom}}}" if bottom else "")

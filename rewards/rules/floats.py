@@ -1,0 +1,52 @@
+"""Numbers to one or two decimal places: both sides rounded half up on the exact value, never in binary."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from pangu_rl.records import Part
+from rewards.rules.gold import Gold
+from rewards.rules.guard import Refused
+from rewards.rules.integer import scalar_of
+from rewards.rules.math import gold_value
+from rewards.rules.numbers import round_half_up
+from rewards.rules.read_value import read_answer
+from rewards.rules.values import Number
+from rewards.rules.verdict import bad_gold, unparsable, verdict
+
+
+def grade_float(answer: str, gold: Gold, decimals: int) -> Part:
+    """The types `float1` and `float2`.
+
+    Raises:
+        BadGold: the gold is no number.
+    """
+    wanted = scalar_of(gold_value(gold))
+    if wanted is None:
+        raise bad_gold(gold, "is no number")
+    try:
+        found = scalar_of(read_answer(answer))
+    except Refused as refused:
+        return unparsable(answer, str(refused))
+    if found is None:
+        return unparsable(answer, "is no number")
+    given = _in_the_unit_of(wanted, found)
+    equal = given is not None and round_half_up(given, decimals) == round_half_up(_shown(wanted), decimals)
+    return verdict(equal, answer, gold)
+
+
+def _in_the_unit_of(wanted: Number, found: Number) -> Fraction | None:
+    """The answer's value as the gold counts; None for a wrong unit."""
+    if wanted.unit and found.unit:
+        if wanted.unit.dimensions != found.unit.dimensions:
+            return None
+        return found.value * found.unit.factor / wanted.unit.factor
+    if (wanted.unit and found.percent) or (wanted.percent and found.unit):
+        return None
+    if wanted.percent:
+        return _shown(found) if found.percent or abs(found.value) > 1 else found.value * 100
+    return _shown(found) if found.percent and abs(wanted.value) > 1 else found.value
+
+
+def _shown(number: Number) -> Fraction:
+    return number.value * 100 if number.percent else number.value

@@ -1,0 +1,150 @@
+"""One spelling for what means the same: Unicode forms, LaTeX wrappers and spacing. Nothing here looks at values."""
+
+from __future__ import annotations
+
+import functools
+import re
+import unicodedata
+
+MAX_ANSWER_CHARS = 512
+
+_SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿ"
+_SUBSCRIPTS = "₀₁₂₃₄₅₆₇₈₉₊₋₍₎"
+_RAISED = re.compile(f"[{_SUPERSCRIPTS}]+")
+_LOWERED = re.compile(f"[{_SUBSCRIPTS}]+")
+_VULGAR = re.compile(r"(\d?)([¼-¾⅐-⅞↉])")
+_SQUARED_UNIT = re.compile(r"([㎟㎠㎡㎢])|([㎣㎤㎥㎦])")
+_SYMBOLS = {
+    "\u2212": "-", "\u2010": "-", "\u2011": "-", "\u2012": "-", "\u2013": "-", "\u2044": "/", "\u2215": "/",
+    "×": r"\times ", "÷": r"\div ", "·": r"\cdot ", "⋅": r"\cdot ", "π": r"\pi ", "∞": r"\infty ", "√": r"\sqrt ",
+    "≤": r"\leq ", "⩽": r"\leq ", "≥": r"\geq ", "⩾": r"\geq ", "≠": r"\neq ", "±": r"\pm ", "∓": r"\mp ",
+    "∪": r"\cup ", "∩": r"\cap ", "∅": r"\emptyset ", "∈": r"\in ", "∠": r"\angle ", "△": r"\triangle ",
+    "≈": r"\approx ", "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "λ": r"\lambda ",
+    "ℝ": r"\mathbb{R}", "、": ",", "。": ".", "“": '"', "”": '"', "‘": "'", "’": "'", "′": "'", "【": "[", "】": "]",
+    "⟨": r"\langle ", "⟩": r"\rangle ", "µ": "μ", "⇌": "→", "∶": ":",
+}  # fmt: skip
+
+_WRAPPER = re.compile(
+    r"\\(?:text|textbf|textit|textrm|textsf|texttt|textnormal|mathrm|mathbf|mathit|mathsf|mathtt|mathnormal|boldsymbol"
+    r"|bm|mbox|hbox|emph|underline|operatorname|ensuremath|boxed|fbox|ce|textcolor\s*\{[^{}]*\}|color\s*\{[^{}]*\}"
+    r"(?=\{))\*?\s*\{"
+)
+_COMMAND_END = re.compile(r"\\[A-Za-z]+$")
+_NEGATIVE_SPACE = re.compile(r"\\! ?")
+_COLOUR = re.compile(r"\\color\s*\{[^{}]*\}")
+_SIZE = re.compile(
+    r"\\(?:left|right|middle|[bB]igg?[lrm]?|displaystyle|textstyle|scriptstyle|limits|nolimits|rm|bf|it)(?![A-Za-z])\.?"
+)
+_SPACING = re.compile(
+    r"\\[,;: ]|\\(?:quad|qquad|enspace|thinspace|medspace|thickspace)(?![A-Za-z])|\\hspace\{[^{}]*\}"
+    r"|(?<=[\w})])~(?=[\\A-Za-z])"
+)
+_NAMES = {
+    "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "le": "leq", "leqslant": "leq", "ge": "geq", "geqslant": "geq",
+    "ne": "neq", "varnothing": "emptyset", "ast": "cdot", "colon": ":", "lt": "<", "gt": ">", "lbrace": "{",
+    "rbrace": "}", "percent": "%", "to": "rightarrow", "degree": "circ", "vee": "lor", "wedge": "land",
+    "infin": "infty", "overrightarrow": "vec", "widehat": "hat",
+}  # fmt: skip
+_NAME = re.compile(r"\\(" + "|".join(_NAMES) + r")(?![A-Za-z])")
+_DEGREE = re.compile(r"\^?\s*\{?\s*\\circ(?![A-Za-z])\s*\}?|\^\s*\{?\s*°\s*\}?")
+_MATH_MARKS = re.compile(r"\$\$(.*)\$\$|\$([^$]*)\$|\\\((.*)\\\)|\\\[(.*)\\\]", re.DOTALL)
+_QUOTED = re.compile(r"(\*\*|`)([^*`]+)\1")
+_SPACE = re.compile(r"\s+")
+
+
+@functools.lru_cache(maxsize=4096)
+def plain(answer: str) -> str:
+    """`answer` without what changes its looks only: the form that every rule reads. May be empty.
+
+    NFKC; no control or format characters; symbols as LaTeX names; no text, font, size, colour, spacing or math
+    delimiter commands; one space for many; no period at the end.
+
+    Example: `plain(r"$\\mathbf{７}.\\;$")` is `"7"`.
+    """
+    text = _NEGATIVE_SPACE.sub("", _drop_wrappers(clean(answer)))
+    text = text.replace("{,}", ",").replace("\\%", "%").replace("\\$", "$").replace("\\_", "_")
+    text = text.replace("\\&", "&").replace("\\#", "#").replace("\\|", "|")
+    text = _SPACING.sub(" ", _SIZE.sub("", text))
+    text = _NAME.sub(_common_name, text)
+    text = (
+        re.sub(r"° ?(?=[CF](?![A-Za-z]))", "°", _DEGREE.sub("°", text))
+        .replace("<=", r"\leq ")
+        .replace(">=", r"\geq ")
+        .replace("!=", r"\neq ")
+    )
+    return tidy(text)
+
+
+def clean(answer: str) -> str:
+    """NFKC with what it would lose (raised and lowered digits, vulgar fractions) written out; symbols by name."""
+    if not answer.isascii():
+        answer = _RAISED.sub(lambda m: "^{" + unicodedata.normalize("NFKC", m.group()) + "}", answer)
+        answer = _LOWERED.sub(lambda m: "_{" + unicodedata.normalize("NFKC", m.group()) + "}", answer)
+        answer = _VULGAR.sub(_written_out, answer)
+        answer = _SQUARED_UNIT.sub(
+            lambda m: unicodedata.normalize("NFKC", m.group())[:-1] + ("^2" if m[1] else "^3"), answer
+        )
+        answer = unicodedata.normalize("NFKC", answer)
+        answer = "".join(_SYMBOLS.get(character, character) for character in answer)
+    answer = _SPACE.sub(" ", answer)
+    return "".join(c for c in answer if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co")).strip()
+
+
+def tidy(text: str) -> str:
+    """Outer space, a final period, outer braces and stray line breaks off; one space for many."""
+    before = None
+    while text != before:
+        before = text
+        text = _SPACE.sub(" ", text).strip().removesuffix("\\\\").removesuffix("\\").rstrip(" ,;")
+        if text.endswith(".") and not text.endswith(".."):
+            text = text[:-1]
+        if text.startswith("{") and _closing(text, 0) == len(text) - 1:
+            text = text[1:-1]
+    return text
+
+
+def _drop_wrappers(text: str) -> str:
+    before = None
+    while text != before:  # one layer a turn; the length bounds the turns
+        before = text
+        text = text.strip()
+        if marked := _MATH_MARKS.fullmatch(text):
+            text = next(group for group in marked.groups() if group is not None)
+        if quoted := _QUOTED.fullmatch(text):
+            text = quoted[2]
+        text = _unwrap_one(text)
+    return _COLOUR.sub("", text)
+
+
+def _unwrap_one(text: str) -> str:
+    """The first wrapper off. A space keeps its content off a digit: `5\\mathrm{m}` is five metres, `5m` a product."""
+    wrapper = _WRAPPER.search(text)
+    if not wrapper:
+        return text
+    end = _closing(text, wrapper.end() - 1)
+    if end < 0:
+        return text
+    before = text[: wrapper.start()]
+    gap = " " if before[-1:].isdigit() or before.endswith("}") or _COMMAND_END.search(before) else ""
+    return before + gap + text[wrapper.end() : end] + text[end + 1 :]
+
+
+def _common_name(match: re.Match[str]) -> str:
+    name = _NAMES[match[1]]
+    return ("\\" + name) if name.isalpha() or name in "{}" else name
+
+
+def _written_out(match: re.Match[str]) -> str:
+    return (f"{match[1]} " if match[1] else "") + unicodedata.normalize("NFKC", match[2])
+
+
+def _closing(text: str, start: int) -> int:
+    """Where the brace that opens at `start` closes; -1 if it does not."""
+    depth = 0
+    for index in range(start, len(text)):
+        if text[index] not in "{}" or text[index - 1 : index] == "\\":
+            continue
+        depth += 1 if text[index] == "{" else -1
+        if depth == 0:
+            return index
+    return -1

@@ -1,0 +1,92 @@
+"""A single exact number in any usual spelling, as a `Fraction`: the fast path that decides most answers."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from rewards.rules.arithmetic import MAX_DIGITS, exact_value
+from rewards.rules.number_words import spelled_number
+
+_DECIMAL = re.compile(r"[+-]? ?(?:\d+(?:\.\d*)?|\.\d+)", re.ASCII)
+_GROUPED = re.compile(r"[+-]?\d{1,3}(?:(?:,\d{3})+|(?: \d{3})+|(?:'\d{3})+|(?:_\d{3})+)(?:\.\d+)?", re.ASCII)
+_MIXED = re.compile(r"(?P<sign>[+-]?)(?P<whole>\d+) ?(?P<part>\\frac\{\d+\}\{\d+\}|(?<= )\d+ ?/ ?\d+)", re.ASCII)
+_SPAN = re.compile(r"\d+(?:\.\d+)? ?- ?\d+(?:\.\d+)?(?:[ -].*)?", re.ASCII)
+_REPEATING = re.compile(
+    r"(?P<sign>[+-]?)(?P<whole>\d+)\.(?P<fixed>\d*)\\(?:overline|bar|dot)\{?(?P<block>\d+)\}?", re.ASCII
+)
+_DIGIT = re.compile(r"\d", re.ASCII)
+_TIMES_TEN = re.compile(r"(?<=\d) ?[xX] ?(?=10\^)")
+_PERCENT = re.compile(r"(.*\S) ?(?:%|percent(?:age)?|per cent|pct)", re.DOTALL | re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Exact:
+    """A number and how it was written."""
+
+    value: Fraction
+    percent: bool = False
+    """Written with a percent sign; `value` is then the hundredth."""
+    decimals: int | None = None
+    """Digits after the point, if it was written as a decimal."""
+
+
+def read_number(text: str) -> Exact | None:
+    """The number that `text` (in its plain form) is, whole; None if it is anything else, or of more than 64 digits.
+
+    Integers, decimals, groups of three (`1,234.5`, `1 234`), fractions, mixed numbers (`1 1/2`), percents, scientific
+    notation, repeating decimals (`0.\\overline{3}`), arithmetic of such, and words. `3-1` is a score or a range.
+    """
+    text = text.strip()
+    if not text:
+        return None
+    if percent := _PERCENT.fullmatch(text):
+        inner = _read_bare(percent[1])
+        return Exact(inner.value / 100, percent=True) if inner else None
+    if text.startswith("百分之"):
+        value = spelled_number(text)
+        return Exact(value, percent=True) if value is not None else None
+    return _read_bare(text)
+
+
+def _read_bare(text: str) -> Exact | None:
+    if _SPAN.fullmatch(text):
+        return None
+    if _GROUPED.fullmatch(text):
+        text = re.sub(r"[, '_]", "", text)
+    if _DECIMAL.fullmatch(text):
+        text = text.replace(" ", "")
+        if sum(c.isdigit() for c in text) > MAX_DIGITS:
+            return None
+        point = text.find(".")
+        return Exact(Fraction(text.rstrip(".")), decimals=len(text) - point - 1 if point >= 0 else 0)
+    if mixed := _MIXED.fullmatch(text):
+        part = exact_value(mixed["part"])
+        if part is None or len(mixed["whole"]) > MAX_DIGITS:
+            return None
+        return Exact((-1 if mixed["sign"] == "-" else 1) * (int(mixed["whole"]) + part))
+    if repeating := _REPEATING.fullmatch(text):
+        return _repeating(repeating)
+    if _DIGIT.search(text):
+        value = exact_value(_TIMES_TEN.sub(r" \\times ", text))
+        if value is not None:
+            return Exact(value)
+    value = spelled_number(text)
+    return Exact(value) if value is not None else None
+
+
+def _repeating(match: re.Match[str]) -> Exact | None:
+    whole, fixed, block = match["whole"], match["fixed"], match["block"]
+    if len(whole + fixed + block) > MAX_DIGITS:
+        return None
+    shift = 10 ** len(fixed)
+    value = Fraction(int(whole + fixed), shift) + Fraction(int(block), shift * (10 ** len(block) - 1))
+    return Exact(-value if match["sign"] == "-" else value)
+
+
+def round_half_up(value: Fraction, decimals: int) -> Fraction:
+    """`value` to `decimals` places; a half goes away from zero, as on paper: 3.15 -> 3.2, -2.675 -> -2.68."""
+    scaled = abs(value) * 10**decimals + Fraction(1, 2)
+    rounded = Fraction(scaled.numerator // scaled.denominator, 10**decimals)
+    return -rounded if value < 0 else rounded

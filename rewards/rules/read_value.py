@@ -1,0 +1,231 @@
+"""Text -> value: what kind of answer it is, by its form alone. Each reader knows one kind and says None else."""
+
+from __future__ import annotations
+
+import functools
+import re
+
+from rewards.rules.date import read_date
+from rewards.rules.expressions import is_expression
+from rewards.rules.guard import Refused, check_text
+from rewards.rules.normalise import MAX_ANSWER_CHARS, plain, tidy
+from rewards.rules.numbers import read_number
+from rewards.rules.read_intervals import read_interval
+from rewards.rules.read_notation import (
+    checked_form,
+    read_based,
+    read_clock,
+    read_expression,
+    read_nothing,
+    read_plain_number,
+    read_range,
+    read_ratio,
+    with_unit,
+)
+from rewards.rules.splitting import outer_brackets, split_top
+from rewards.rules.text import chemical_key, text_key
+from rewards.rules.units import CURRENCY_SIGNS, KNOWN_CHINESE, read_unit
+from rewards.rules.values import Equation, Expr, Matrix, Nothing, Row, Text, Value
+
+_PREFIX = re.compile(
+    r"(?:(?:so|thus|therefore|hence)[,:]? )?(?:the )?(?:final |correct |exact )?(?:answer|result|solution|value)s?"
+    r"(?: is| are|:| =)+ |(?:最终)?(?:答案|结果)(?:是|为|:|=)+ ?|(?:so|thus|therefore|hence),? (?=\d|\\)"
+    r"|\\approx ?|\\therefore ?|= ",
+    re.IGNORECASE,
+)
+_MATRIX = re.compile(r"\\begin ?\{([pb]?matrix|array)\}(?: ?\{[clr| ]*\})?(.*)\\end ?\{\1\}", re.DOTALL)
+_COMMA = re.compile(r"[,;]")
+_SPACED_COMMA = re.compile(r"[,;] ")
+_LIST_JOINT = re.compile(r",? (?:and|or) |,? ?\\(?:lor|land|quad)(?![A-Za-z]) ?|[和或与]|[,;]| & |\\\\")
+_EQUALS = re.compile(r"(?<![<>!:\\])=|\\equiv(?![A-Za-z])")
+_NAME = re.compile(
+    r"[A-Za-z\\Δ][A-Za-z\\ ]*(?:_ ?\{?\w+\}?)?'*(?: ?\([^()=\d]*\))?|\([A-Za-z](?: ?, ?[A-Za-z])+\)"
+    r"|[\u4e00-\u9fff]{1,8}|\|[A-Z]{2}\||[A-Za-z]\(-?\d+\)|\\frac\{d[a-z]\}\{d[a-z]\}"
+    r"|\\(?:overline|vec|hat|bar|angle) ?\{[A-Za-z]+\}"
+)
+_PRODUCT = re.compile(r"(?<![A-Za-z\\])[a-z]{2}(?![A-Za-z(])")
+_LETTER_LIST = re.compile(r"[A-Za-z](?:(?: ?[,;、>]| ?-| ?\\rightarrow| ?→)? ?[A-Za-z])+")
+
+
+@functools.lru_cache(maxsize=4096)
+def read_gold_value(gold: str) -> Value:
+    """`read_answer`, remembered: a gold is read once for all its completions."""
+    return read_answer(gold)
+
+
+def read_answer(answer: str, attached: bool = False) -> Value:
+    """The value of an answer of any kind but boxes. `attached` reads `5m` as five metres, else it is a product.
+
+    Raises:
+        Refused: empty, too long, or beyond the guard's bounds.
+    """
+    if len(answer) > MAX_ANSWER_CHARS:
+        raise Refused(f"is longer than {MAX_ANSWER_CHARS} characters")
+    text = plain(answer)
+    if not text:
+        raise Refused("is empty")
+    check_text(text)
+    text = tidy(_PREFIX.sub("", text, count=1)) if _PREFIX.match(text) else text
+    if not text:
+        raise Refused("is empty")
+    return _read(text, attached)
+
+
+@functools.lru_cache(maxsize=8192)
+def _read(text: str, attached: bool = False) -> Value:
+    """The first reader that knows the form; words are what is left.
+
+    Remembered, since a reader that gives up leaves its pieces to the next: without, nesting costs exponential time.
+    """
+    if not text:
+        raise Refused("has an empty part")
+    exact, approximate, rounded = text.partition("\\approx")
+    if approximate:  # what is exact counts, and the rounding beside it does not
+        text = f"{exact}={rounded}" if compact_name(exact.strip()) else exact.strip() or rounded.strip()
+    value = (
+        read_nothing(text)
+        or read_date(text)
+        or read_plain_number(text)
+        or read_clock(text)
+        or read_ratio(text)
+        or read_range(text)
+        or read_based(text)
+        or _quantity(text, attached)
+        or _matrix(text)
+        or _chemistry(text)
+        or read_interval(text, _read)
+        or _brackets(text)
+        or _list(text)
+        or _equation(text)
+        or _two_signs(text)
+    )
+    return value if value is not None else _expression(text)
+
+
+def _chemistry(text: str) -> Text | None:
+    key = chemical_key(text)
+    return Text(key) if key else None
+
+
+def _quantity(text: str, attached: bool) -> Value | None:
+    """A number or an expression with a unit behind it, or a currency sign before it."""
+    sign = re.match(rf"(-?) ?(?:US|CA|A|HK|RMB)?([{CURRENCY_SIGNS}]) ?", text)
+    if sign:
+        amount = read_plain_number(sign[1] + text[sign.end() :])
+        return with_unit(amount, read_unit(sign[2])) if amount else None
+    for gap in re.finditer(
+        r"(?<=[\d)}!%a-z零〇一二三四五六七八九十百千万亿两])(?= ?[^\W\d_]| ?[°$€£¥₹¢]| ?k?\\Omega| ?\\frac)", text
+    ):
+        body, rest = text[: gap.start()].strip(), text[gap.start() :]
+        unit = read_unit(rest) if len(rest) <= 48 else None
+        if unit is None or (not body.isascii() and rest.strip() not in KNOWN_CHINESE):
+            continue  # 三角形 counts nothing
+        spaced = rest.startswith(" ") or attached or len(rest) > 1 or not (rest.isascii() and rest.isalpha())
+        number = read_plain_number(body)
+        if number and spaced and not re.fullmatch(r"[eE].*", rest):
+            return with_unit(number, unit)
+        if number is None and rest.startswith((" ", "°")) and _is_plain_expression(body, rest):
+            return Expr(checked_form(body), unit)
+    return None
+
+
+def _is_plain_expression(body: str, rest: str) -> bool:
+    letters = re.sub(r"\\[A-Za-z]+", "", body)
+    if rest.startswith("°") and re.search(r"\\(?:sin|cos|tan|cot|sec|csc)", body):
+        return False
+    known = len(rest.strip()) > 1 or not re.search(r"[A-Za-z]", letters)
+    return known and is_expression(body) and not _EQUALS.search(body) and not _COMMA.search(body) and "\\pm" not in body
+
+
+def _matrix(text: str) -> Matrix | None:
+    match = _MATRIX.fullmatch(text)
+    if not match:
+        return None
+    rows = [row.strip() for row in match[2].replace("\\hline", "").split("\\\\")]
+    cells = [tuple(_read(tidy(cell)) for cell in row.split("&")) for row in rows if row]
+    if not cells or any(len(row) != len(cells[0]) for row in cells):
+        raise Refused("is a matrix of rows of unequal length")
+    return Matrix(tuple(cells))
+
+
+def _list(text: str) -> Value | None:
+    """Several answers without brackets: all values, no words. Letters in a row are an ordering and stay a text."""
+    if _LETTER_LIST.fullmatch(text) and not re.fullmatch(r"[A-Za-z]-[A-Za-z]", text):
+        letters = re.findall(r"[A-Za-z]", text.replace("\\rightarrow", ""))
+        separated = re.search(r"[,;>→\\-]", text) or (" " in text and all(len(w) == 1 for w in text.split()))
+        return Text(text_key("".join(letters))) if separated and letters else None
+    pieces = split_top(text, _LIST_JOINT)
+    if len(pieces) < 2:
+        return None
+    wide = split_top(text, _SPACED_COMMA)
+    if len(wide) > 1 and all(read_number(piece) for piece in wide):
+        pieces = wide
+    pieces = [piece for piece in pieces if piece]
+    if len(pieces) < 2:
+        return None
+    items: list[Value] = []
+    for piece in pieces:
+        value = _read(tidy(piece))
+        if isinstance(value, Text):
+            return None
+        items.extend(value.items if isinstance(value, Row) and not value.brackets else (value,))
+    return Row("", tuple(items))
+
+
+def _equation(text: str) -> Value | None:
+    pieces = split_top(text, _EQUALS)
+    if len(pieces) < 2 or any(not piece for piece in pieces):
+        return None
+    if len(pieces) == 2 and compact_name(pieces[1]) and not compact_name(pieces[0]):
+        pieces.reverse()  # 5 = x
+    name = compact_name(pieces[0])
+    sides = pieces[1:] if name else pieces
+    values = [Expr(piece) if _PRODUCT.fullmatch(piece) else _read(tidy(piece)) for piece in sides]
+    signed = [value for value in values if isinstance(value, Row) and not value.brackets]
+    if name and len(values) == 1 and signed:
+        return Row("", tuple(Equation(name, (item,)) for item in signed[0].items))
+    if any(isinstance(value, Text) for value in values) and not (name and len(values) == 1):
+        return None
+    return Equation(name, tuple(values))
+
+
+def compact_name(text: str) -> str:
+    """`text` without spaces if it only names something, else empty."""
+    if not _NAME.fullmatch(text) or text in ("\\pi", "e", "\\infty") or _PRODUCT.search(text):
+        return ""
+    return re.sub(r"[ {}]", "", text)
+
+
+def _brackets(text: str) -> Value | None:
+    outer = outer_brackets(text)
+    if outer is None:
+        return None
+    brackets, inner = outer
+    if not inner:
+        return Nothing("no solution") if brackets == "{}" else None
+    pieces = split_top(inner, _COMMA)
+    if brackets == "{}" and len(pieces) == 1:
+        pieces = split_top(inner, re.compile(r",? (?:and|or) "))
+    if len(pieces) == 1 and brackets in ("()", "[]"):
+        return _read(tidy(inner)) if not is_expression(inner) or brackets == "()" else None
+    items: list[Value] = []
+    for piece in pieces:
+        value = _read(tidy(piece))
+        items.extend(value.items if brackets == "{}" and isinstance(value, Row) and not value.brackets else (value,))
+    return Row(brackets, tuple(items))
+
+
+def _two_signs(text: str) -> Value | None:
+    """`a \\pm b` as the two values that it stands for."""
+    if not re.search(r"\\(?:pm|mp)(?![A-Za-z])", text):
+        return None
+    both = []
+    for up, down in (("+", "-"), ("-", "+")):
+        one = re.sub(r"\\pm(?![A-Za-z]) ?", lambda _, s=up: s, text)
+        both.append(_read(tidy(re.sub(r"\\mp(?![A-Za-z]) ?", lambda _, s=down: s, one).removeprefix("+"))))
+    return Row("", tuple(both)) if not any(isinstance(value, Text) for value in both) else None
+
+
+def _expression(text: str) -> Value:
+    value = read_expression(text) if len(split_top(text, _EQUALS)) == 1 else None
+    return value or Text(text_key(text))

@@ -1,0 +1,172 @@
+"""A small table of units: which convert into which, exactly. Missing units are a matter for the comparison."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+Dimensions = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A product of powers of base units, and how many of it one makes. Unknown words are base units of their own."""
+
+    dimensions: Dimensions
+    factor: Fraction = Fraction(1)
+
+
+_TABLE: dict[str, Unit] = {}
+
+
+def _add(dimension: str, rows: str, power: int = 1) -> None:
+    """`rows`: `factor: name name, ...`, the factor in units of the dimension's base."""
+    for row in rows.split(";"):
+        factor, _, names = row.partition(":")
+        unit = Unit(((dimension, power),), Fraction(factor.strip()))
+        for name in names.split(","):
+            _TABLE[name.strip()] = unit
+
+
+_add(
+    "length",
+    "1: m,metre,metres,meter,meters,米; 1/10: dm,decimeter,decimeters,decimetre,decimetres,分米;"
+    "1/100: cm,centimeter,centimeters,centimetre,centimetres,厘米,公分; 1/1000: mm,millimeter,millimeters,millimetre,"
+    "millimetres,毫米; 1000: km,kilometer,kilometers,kilometre,kilometres,千米,公里; 1/1000000: μm,micrometer,"
+    "micrometers,micron,microns,微米; 1/1000000000: nm,nanometer,nanometers,纳米; 0.0254: in,inch,inches,英寸;"
+    "0.3048: ft,foot,feet,英尺; 0.9144: yd,yard,yards; 1609.344: mi,mile,miles,英里",
+)
+_add(
+    "length", "1/1000: L,l,liter,liters,litre,litres,升; 1/1000000: mL,ml,milliliter,milliliters,millilitre,毫升,cc", 3
+)
+_add("length", "10000: ha,hectare,hectares,公顷; 4046.8564224: acre,acres; 2000/3: 亩", 2)
+_add(
+    "mass",
+    "1: g,gram,grams,克; 1000: kg,kilogram,kilograms,kilo,kilos,千克,公斤; 1/1000: mg,milligram,milligrams,毫克;"
+    "1000000: t,ton,tons,tonne,tonnes,吨; 500: 斤; 453.59237: lb,lbs,pound,pounds; 28.349523125: oz,ounce,ounces",
+)
+_add(
+    "time",
+    "1: s,sec,secs,second,seconds,秒,秒钟; 60: min,mins,minute,minutes,分钟,分; 3600: h,hr,hrs,hour,hours,小时,时;"
+    "86400: day,days,d,天,日; 604800: week,weeks,周,星期; 1/1000: ms,millisecond,milliseconds,毫秒;"
+    "1/1000000: μs,microsecond,microseconds,微秒; 1/1000000000: ns,nanosecond,nanoseconds",
+)
+_add("year", "1: year,years,yr,yrs,年; 1/12: month,months,个月,月; 10: decade,decades; 100: century,centuries,世纪")
+_add("angle", "1: °,degree,degrees,deg,度; 1/60: arcmin")
+_add("radian", "1: rad,radian,radians,弧度")
+_add("celsius", "1: °C,degrees Celsius,degree Celsius,Celsius,摄氏度")
+_add("fahrenheit", "1: °F,degrees Fahrenheit,degree Fahrenheit,Fahrenheit,华氏度")
+_add("kelvin", "1: K,kelvin,kelvins")
+_add("dollar", "1: $,USD,US$,dollar,dollars,美元; 1/100: ¢,cent,cents,美分")
+_add("euro", "1: €,EUR,euro,euros,欧元")
+_add("sterling", "1: £,GBP,英镑; 1/100: pence,penny")
+_add("yuan", "1: ¥,CNY,RMB,yuan,元,块,人民币; 1/10: 角; 10000: 万元; 100000000: 亿元")
+_add("rupee", "1: ₹,INR,Rs,rupee,rupees")
+_add("yen", "1: JPY,yen,日元")
+_add("energy", "1: J,joule,joules,焦,焦耳; 1000: kJ,kilojoule,kilojoules,千焦; 1000000: MJ; "
+     "4.184: cal,calorie,calories; 4184: kcal; 3600000: kWh,度电")  # fmt: skip
+_add("electronvolt", "1: eV; 1000: keV; 1000000: MeV; 1000000000: GeV")
+_add("power", "1: W,watt,watts,瓦,瓦特; 1000: kW,kilowatt,kilowatts,千瓦; 1000000: MW; 1/1000: mW")
+_add("force", "1: N,newton,newtons,牛,牛顿; 1000: kN; 1/1000: mN")
+_add("pressure", "1: Pa,pascal,pascals,帕,帕斯卡; 1000: kPa,千帕; 1000000: MPa,兆帕; 100000: bar; 101325: atm")
+_add("voltage", "1: V,volt,volts,伏,伏特; 1000: kV; 1/1000: mV")
+_add("current", "1: A,amp,amps,ampere,amperes,安,安培; 1/1000: mA,毫安; 1/1000000: μA")
+_add("resistance", r"1: Ω,ohm,ohms,\Omega,欧,欧姆; 1000: kΩ,k\Omega; 1000000: MΩ")
+_add("frequency", "1: Hz,hertz,赫兹; 1000: kHz; 1000000: MHz; 1000000000: GHz")
+_add("charge", "1: C,coulomb,coulombs,库仑; 1/1000000: μC; 1/1000000000: nC")
+_add("amount", "1: mol,mole,moles,摩尔; 1/1000: mmol")
+_add("tesla", "1: T,tesla; 1/1000: mT")
+_add("data", "1: B,byte,bytes; 1000: KB,kB; 1000000: MB; 1000000000: GB; 1000000000000: TB; 1/8: bit,bits")
+for _short, _long in (("mph", "mile"), ("kph", "km"), ("kmh", "km")):
+    _TABLE[_short] = Unit((("length", 1), ("time", -1)), _TABLE[_long].factor / 3600)
+
+CURRENCY_SIGNS = "$€£¥₹¢"
+_CLASSIFIERS = "个只本人条张辆朵棵次种位件片双对头匹艘把支枝颗粒间座台盒箱袋瓶杯倍名岁页题道步层排组"
+KNOWN_CHINESE = frozenset((*_CLASSIFIERS, *(name for name in _TABLE if not name.isascii())))
+"""Units that may stand behind a Chinese numeral; other words there are no units (三角形)."""
+_NOTHING = frozenset(("unit", "units", "个单位", "单位"))
+_CHANGING_WORDS = """
+    or and not no more less fewer than minus plus over under above below before after to between about of is are was
+    be the an if for from with at on as mod base am pm power factorial squared cubed root half halves third thirds
+    quarter quarters fourth fourths fifth fifths tenth tenths hundredth hundredths dozen dozens hundred hundreds
+    thousand thousands million millions billion billions trillion trillions percent only each all none every either
+    both except most least negative approximately exactly that which remainder solution solutions sin cos tan cot
+    sec csc log exp sqrt max min gcd lcm lim det also but wrong maybe probably false true yes
+"""
+_NO_UNIT = frozenset(_CHANGING_WORDS.split())
+"""Words behind a number that change or deny it."""
+_POWER = r"(?:\^?\{?(?P<power>-?[1-9])\}?)?"
+_ATOM = re.compile(r"(?P<name>\\Omega|k\\Omega|[^\W\d_]+|°[CF]?|[$€£¥₹¢%])" + _POWER)
+_PREFIXES = (
+    ("square ", 2), ("sq. ", 2), ("sq ", 2), ("平方", 2), ("cubic ", 3), ("cu ", 3), ("cu. ", 3), ("立方", 3)
+)  # fmt: skip
+_CHINESE = re.compile(r"[\u4e00-\u9fff]{1,4}")
+_NO_CHINESE_UNIT = re.compile(r"[上下左右多余成折万亿千百十半方乘不非或到至少大小对错]")
+MAX_UNIT_CHARS = 48
+
+
+def read_unit(text: str) -> Unit | None:
+    """The unit that `text` (in its plain form) names: `cm^2`, `km/h`, `m s^{-1}`, `平方厘米`, or a plain word.
+
+    `units` and `square units` are the unit of a bare number. A word that the table lacks (`apples`) is a unit of its
+    own; words that change a number's meaning (`or more`, `million`) are none.
+    """
+    text = text.strip()
+    if not text or len(text) > MAX_UNIT_CHARS:
+        return None
+    if text in _TABLE:
+        return _TABLE[text]
+    for prefix, power in _PREFIXES:
+        if text.startswith(prefix):
+            inner = read_unit(text.removeprefix(prefix))
+            return _raised(inner, power) if inner else None
+    if text.casefold() in _NOTHING:
+        return Unit(())
+    return _compound(text) or _words(text)
+
+
+def _compound(text: str) -> Unit | None:
+    """Known units in products, powers and quotients. All after the first slash divides."""
+    text = re.sub(r"\\(?:cdot|times) ?|\*", " ", re.sub(r" per |每", "/", text))
+    text = re.sub(r"\\frac ?\{([^{}]*)\}\{([^{}]*)\}", r"\1/\2", text)
+    total: dict[str, int] = {}
+    factor, sign = Fraction(1), 1
+    for index, part in enumerate(text.split("/")):
+        sign = 1 if index == 0 else -1
+        part = part.strip().removeprefix("(").removesuffix(")").strip()
+        if not part:
+            return None
+        for word in _glued(part):
+            atom = _ATOM.fullmatch(word)
+            unit = _known(atom["name"]) if atom else None
+            if atom is None or unit is None:
+                return None
+            power = sign * int(atom["power"] or 1)
+            factor *= unit.factor**power
+            for dimension, times in unit.dimensions:
+                total[dimension] = total.get(dimension, 0) + times * power
+    return Unit(tuple(sorted((name, power) for name, power in total.items() if power)), factor)
+
+
+def _glued(part: str) -> list[str]:
+    return [part] if part in _TABLE else part.split()
+
+
+def _known(name: str) -> Unit | None:
+    if name in _TABLE:
+        return _TABLE[name]
+    return _TABLE.get(name.casefold()) if len(name) > 3 else None
+
+
+def _words(text: str) -> Unit | None:
+    if _CHINESE.fullmatch(text):
+        return None if _NO_CHINESE_UNIT.search(text) else Unit(((text, 1),))
+    words = text.casefold().replace("-", " ").split()
+    if len(words) > 3 or any(not word.isalpha() or len(word) < 3 or word in _NO_UNIT for word in words):
+        return None
+    return Unit(((" ".join([*words[:-1], words[-1].removesuffix("s")]), 1),))
+
+
+def _raised(unit: Unit, power: int) -> Unit:
+    return Unit(tuple((name, times * power) for name, times in unit.dimensions), unit.factor**power)

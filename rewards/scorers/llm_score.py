@@ -1,0 +1,99 @@
+"""The panel as a reward function: `llm_score` in a rubric. A value from 1 to 5, so give it a small weight.
+
+Panels live in one thread of the process, whatever event loop asks: their connections, limits and counts are shared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from typing import TYPE_CHECKING
+
+from pangu_rl.records import Completion, Part, Prompt
+from rewards.rules.boxed_answer import answer_part
+from rewards.scorers.records import Backend, ScoredItem
+
+if TYPE_CHECKING:
+    from pangu_rl.config.scorers import ScorerConfig
+    from rewards.scorers.panel import ScorerPanel
+
+_panels: dict[str, asyncio.Task[ScorerPanel]] = {}
+"""By configuration file; touched by the panels' thread alone."""
+_starting = threading.Lock()
+
+
+async def llm_score(prompt: Prompt, completion: Completion, *, config: str) -> Part:
+    """The value that the panel of the file `config` (a `ScorersConfig` in YAML) gives, or no verdict with the reasons.
+
+    Raises:
+        ConfigError: the file, or the panel that it describes, cannot be used.
+        RunError: a token budget is spent, or a scorer fell for too many canaries.
+    """
+    scored = asyncio.run_coroutine_threadsafe(_score(item_of(prompt, completion), config), _panel_loop())
+    return await asyncio.wrap_future(scored)
+
+
+def item_of(prompt: Prompt, completion: Completion) -> ScoredItem:
+    """What scorers see of a completion: no thinking (all of it, while it is still open), and nothing of its reward."""
+    return ScoredItem(
+        uid=completion.uid,
+        question=_conversation(prompt),
+        response=answer_part(completion.text) or "",
+        reference=prompt.answer,
+        pictures=prompt.images,
+    )
+
+
+async def _score(item: ScoredItem, config: str) -> Part:
+    if config not in _panels:
+        _panels[config] = asyncio.create_task(_make_panel(config))
+    # Whoever gives up waiting must not take the panel from the others.
+    panel = await asyncio.shield(_panels[config])
+    return (await panel.score(item)).part()
+
+
+async def _make_panel(config: str) -> ScorerPanel:
+    # Imported late: the endpoints' client is heavy, and whoever scores by rules never needs it.
+    from pangu_rl.config.load import load_config
+    from pangu_rl.config.scorers import ScorersConfig
+    from rewards.scorers.panel import ScorerPanel
+
+    scorers = load_config(ScorersConfig, config)
+    return ScorerPanel(scorers, await _engines([scorer for scorer in scorers.scorers if scorer.engine is not None]))
+
+
+async def _engines(scorers: list[ScorerConfig]) -> dict[str, Backend]:
+    if not scorers:
+        return {}
+    # Ray is there whenever there are engines; endpoints do without it.
+    from rewards.scorers.actor import find_engine
+
+    return {scorer.name: await find_engine(scorer) for scorer in scorers}
+
+
+def _panel_loop() -> asyncio.AbstractEventLoop:
+    with _starting:
+        return _started_loop()
+
+
+@functools.cache
+def _started_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True, name="scorers").start()
+    return loop
+
+
+def _conversation(prompt: Prompt) -> str:
+    """The messages as text, with their roles where there is more than one."""
+    texts = [(str(message.get("role", "")), _message_text(message.get("content"))) for message in prompt.messages]
+    if len(texts) == 1:
+        return texts[0][1]
+    return "\n\n".join(f"{role}: {text}" for role, text in texts)
+
+
+def _message_text(content: object) -> str:
+    if isinstance(content, str):
+        return content
+    pieces = content if isinstance(content, list | tuple) else ()
+    return "\n".join(str(piece["text"]) for piece in pieces if isinstance(piece, dict) and piece.get("type") == "text")

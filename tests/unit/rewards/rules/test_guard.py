@@ -1,0 +1,86 @@
+"""What never reaches computer algebra, and that what does is compared exactly."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from pangu_rl.records import Outcome
+from rewards.rules.dispatch import grade_by_algebra, grade_directly
+from rewards.rules.gold import BadGold, Gold
+
+HOSTILE = [
+    "9!!!!",
+    "(10^{9})!",
+    "10000000!",
+    "9^{9^{9^{9}}}",
+    "x^{10^{10}}",
+    "((x^{999})^{999})^{999}",
+    "\\sum_{k=1}^{10^{9}}\\frac{1}{k}",
+    "\\prod_{k=1}^{10^9}k",
+    "\\int_0^1 e^{x^2}dx",
+    "\\lim_{x}x",
+    "\\binom{10^{8}}{5\\cdot 10^{7}}",
+    "\\binom{99999}{5}x",
+    "\\sqrt{" * 33 + "7" + "}" * 33,
+    "7" * 65,
+    "x+" * 300,
+    "\\foo{x}+1",
+    "\\frac{x}{0}",
+]
+
+
+@pytest.mark.parametrize("answer", HOSTILE, ids=lambda text: text[:24])
+def test_hostile_answers_are_unparsable_at_once(answer: str) -> None:
+    start = time.perf_counter()
+    part = grade_directly(answer, Gold("x+1"))
+    assert time.perf_counter() - start < 0.5
+    assert part is not None
+    assert (part.outcome, part.value) == (Outcome.UNPARSABLE, 0.0)
+
+
+@pytest.mark.parametrize("gold", ["9!!!!", "\\sum_{k=1}^{n}k", "x^{10^{10}}", "7" * 65, "x+" * 300, "\\frac{1}{0}"])
+def test_golds_beyond_the_guard_are_bad(gold: str) -> None:
+    with pytest.raises(BadGold):
+        grade_directly("1", Gold(gold))
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer"),
+    [("x^2-1", "(x-1)(x+1)"), ("2\\sqrt{3}", "\\sqrt{12}"), ("e^{x^2}", "e^{x\\cdot x}"), ("\\binom{5}{2}x", "10x"),
+     ("n!", "(n+1)!/(n+1)")],
+)  # fmt: skip
+def test_ordinary_algebra_passes(gold: str, answer: str) -> None:
+    part = grade_directly(answer, Gold(gold))
+    assert (part is None) == ("!" not in answer)  # a factorial of a group is refused even where it is harmless
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "equal"),
+    [
+        ("2\\sqrt{3}", "\\sqrt{12}", True),
+        ("\\pi", "\\pi+10^{-60}", False),
+        ("10^{-100}\\pi", "10^{-101}\\pi", False),
+        ("0", "\\sqrt{2}\\sqrt{3}-\\sqrt{6}", True),
+        ("0", "e^{-1000}", False),
+        ("\\sqrt{x^2}", "x", False),
+        ("\\sqrt{2}", "1.414213562", True),
+        ("\\sqrt{2}", "1.414213563", False),
+        ("\\sqrt{2}", "1.414", False),
+        ("AB\\cdot CD", "AC\\cdot BD", False),
+        ("2x+y<5", "-2x-y>-5", True),
+        ("2x+y<5", "-2x-y<-5", False),
+        ("x^2+y^2=25", "2x^2+2y^2=50", True),
+        ("x^2+y^2=25", "x^2+y^2=25+10^{-50}", False),
+        ("90^{\\circ}", "\\frac{\\pi}{2}", True),
+    ],
+)
+def test_algebra_is_exact(gold: str, answer: str, equal: bool) -> None:
+    assert grade_directly(answer, Gold(gold)) is None
+    assert grade_by_algebra(answer, Gold(gold)).outcome is (Outcome.CORRECT if equal else Outcome.INCORRECT)
+
+
+def test_a_gold_that_algebra_does_not_read_is_bad_and_not_a_zero() -> None:
+    with pytest.raises(BadGold, match="only its own spelling"):
+        grade_by_algebra("x+1", Gold("x+*2"))
