@@ -40,6 +40,8 @@ ORPHANED = "ended with the process that forked it"
 
 _PAGE = resource.getpagesize()
 _SECRET = re.compile("KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH", re.IGNORECASE)
+_LOGIN = re.compile(r"://[^\s/?#]*@|://[^\s/?#]*:\S*@")
+"""A user in an address, with or without a password; a password may hold what should have been encoded."""
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
@@ -52,9 +54,9 @@ class Starved(TimeoutError):
 
 
 def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """`environment` without variables whose name speaks of a secret, for one thread, this interpreter's modules, and
-    one order of hashing, so that a verdict does not depend on it."""
-    kept = {name: value for name, value in environment.items() if not _SECRET.search(name)}
+    """`environment` without variables whose name speaks of a secret or whose value holds an address with a login, for
+    one thread, this interpreter's modules, and one order of hashing, so that a verdict does not depend on it."""
+    kept = {n: value for n, value in environment.items() if not (_SECRET.search(n) or _LOGIN.search(value))}
     modules = os.pathsep.join(path or os.getcwd() for path in sys.path)
     return {**kept, **_ONE_THREAD, "PYTHONPATH": modules, "PYTHONHASHSEED": "0"}
 
@@ -200,6 +202,10 @@ class Child:
 
 
 def _ending(code: Any) -> str:
+    """For any reply of the nursery: real-time signals have numbers and no names."""
     if code == OUT_OF_MEMORY:
         return OVER_MEMORY
-    return f"ended with exit code {code}" if code >= 0 else f"died of {signal.Signals(-code).name}"
+    if not isinstance(code, int) or code >= 0:
+        return f"ended with exit code {code}"
+    names = {number.value: number.name for number in signal.Signals}
+    return f"died of {names.get(-code, f'signal {-code}')}"

@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -166,11 +167,15 @@ class ChildPool:
         child = self._new_child_or_none()
         while not self._closed:
             task = self._next_task()
-            if child is not None and not child.idle():
-                self._discard(child)
+            try:
+                if child is not None and not child.idle():
+                    self._discard(child)
+                    child = self._new_child_or_none()
+                if task is not None:
+                    child = self._serve(child, task)
+            except Exception as error:  # a bug of ours may cost a verdict, never a keeper: the queue would stop
+                self._drop(child, task, error)
                 child = self._new_child_or_none()
-            if task is not None:
-                child = self._serve(child, task)
 
     def _next_task(self) -> Task | None:
         with self._changed:
@@ -204,6 +209,17 @@ class ChildPool:
         else:
             task.future.set_exception(problem)
         return child
+
+    def _drop(self, child: Child | None, task: Task | None, error: Exception) -> None:
+        """After what nobody has foreseen: the child goes, and the task ends unless it has ended or waits again."""
+        with suppress(Exception):  # that may be what failed
+            if child in self._children:  # ordered twice, its end would end the process that forks
+                self._discard(child)
+        with self._changed:
+            settled = task is None or task.future.done() or task in self._queue
+        if not settled:
+            text = " ".join(str(error).split())
+            task.future.set_exception(ChildKilled(f"the pool failed: {type(error).__name__}: {text}"))
 
     def _settle(self, task: Task, error: Exception, end: str) -> None:
         """A task that cost its child: too slow, out of step, or dead, which any child may be once by no fault."""
@@ -240,6 +256,10 @@ class ChildPool:
             except OSError as error:
                 reason = f"{type(error).__name__}: {error}"
                 continue
+            except ChildError:
+                raise
+            except Exception as error:  # such as a warm-up that does not pickle: the task reports it
+                raise ChildError(type(error).__name__, " ".join(str(error).split())) from error
             with self._changed:
                 self._children.add(child)
             return child

@@ -10,6 +10,7 @@ import asyncio
 import atexit
 import functools
 import inspect
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -30,6 +31,9 @@ _loaded: dict[str, Callable[..., Any]] = {}
 
 class IsolatedFunction:
     """Follows `RewardFunction`. A timeout and a death are "no verdict"; what the plugin raises is raised here."""
+
+    keeps_own_deadline = True
+    """For the rubric: the deadline leaves out the wait for a free child."""
 
     def __init__(self, config: RewardFunctionConfig, deadline_s: float) -> None:
         """Raises `ConfigError`: the plugin cannot be resolved, or does not survive its import."""
@@ -87,6 +91,10 @@ def _pool() -> ChildPool:
     pool = ChildPool(memory_mib=MEMORY_MIB, warm_up=nothing)
     atexit.register(pool.close)
     return pool
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)
+"""A forked process has none of the parent's threads: it makes a pool of its own."""
 
 
 async def _resolved(result: Awaitable[Any]) -> Any:

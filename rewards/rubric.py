@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import math
 import numbers
@@ -16,6 +17,10 @@ from pangu_rl.errors import RewardError
 from pangu_rl.records import Completion, Outcome, Part, Prompt, Score
 from rewards.isolated import IsolatedFunction
 from rewards.registry import resolve
+
+OWN_DEADLINE = "keeps_own_deadline"
+"""Set to True on a reward function that ends every call by a deadline of its own, counted from when the work begins:
+the rubric's, which also counts the wait for a free child, is not for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ class Rubric:
     async def score(self, prompt: Prompt, completion: Completion) -> Score:
         """The weighted sum of all parts, or None as reward when a part has no verdict.
 
-        The deadline holds for the whole score. Functions run side by side.
+        The deadline holds for all functions that keep none of their own. Functions run side by side.
 
         Raises:
             RewardError: a function raised, or returned something that is not a finite score.
@@ -64,8 +69,7 @@ class Rubric:
         return total
 
     async def _part(self, function: WeightedFunction, prompt: Prompt, completion: Completion, deadline: float) -> Part:
-        # An isolated function keeps its own deadline, which leaves out the wait for a free child.
-        until = None if isinstance(function.call, IsolatedFunction) else deadline
+        until = None if keeps_own_deadline(function.call) else deadline
         try:
             async with asyncio.timeout_at(until):
                 result = await _call(function.call, prompt, completion)
@@ -76,6 +80,13 @@ class Rubric:
             cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise RewardError(f"{_where(function, completion)} raised {cause}") from error
         return checked_part(result, _where(function, completion))
+
+
+def keeps_own_deadline(function: Callable[..., Any]) -> bool:
+    """Whether `function`, or what it binds arguments to, is marked by `OWN_DEADLINE`."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(function, OWN_DEADLINE, False) is True
 
 
 def _function(config: RewardFunctionConfig, timeout_s: float) -> Callable[[Prompt, Completion], Any]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -102,7 +104,6 @@ def score_file(
     """
     refuse_paths(source, target)
     target = target.resolve()
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     summary = Summary()
     started = time.perf_counter()
 
@@ -115,13 +116,10 @@ def score_file(
             advance(size)
 
     try:
-        with ChildPool(workers, deadline_s) as pool, source.open("rb") as lines, partial.open("xb") as output:
+        with ChildPool(workers, deadline_s) as pool, source.open("rb") as lines, _whole_or_not_at_all(target) as output:
             asyncio.run(grade_all(lines, output, Grader(pool)))
-        os.replace(partial, target)
     except OSError as error:
         raise DataError(f"{error.filename or target}: {error.strerror or error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
     summary.seconds = time.perf_counter() - started
     return summary
 
@@ -147,6 +145,24 @@ def refuse_paths(source: Path, target: Path) -> None:
         raise DataError(f"{target}: is the input too; give --output another name")
     if not target.parent.is_dir():
         raise DataError(f"{target}: the folder {target.parent.absolute()} does not exist")
+
+
+@contextmanager
+def _whole_or_not_at_all(target: Path) -> Iterator[BinaryIO]:
+    """A new file beside `target` that takes its name at the end; after an error it is gone, and `target` as it was.
+
+    A random name: what a killed process has left behind is in nobody's way, and `open` gives the usual permissions,
+    which a file of `tempfile` has not.
+    """
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}.partial")
+    with partial.open("xb") as output:
+        try:
+            yield output
+            output.flush()
+            os.replace(partial, target)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
 
 
 async def score_line(number: int, line: bytes, grader: Grader) -> ScoredRow:

@@ -31,13 +31,15 @@ class VllmScorer:
         self._llm = LLM(**_engine_args(spec))
 
     def chat(self, chats: Sequence[Chat]) -> list[ChatReply]:
-        """A reply to each, in order. One that is not admitted (too long, a bad picture) costs the others nothing."""
+        """A reply to each, in order. One that is not admitted (too long, a bad picture) has an `error`; the others of
+        its batch are drawn in halves of halves around it, some log2 of the batch's size one after the other."""
         try:
             return self._chat(chats)
         except REFUSED as error:
             if len(chats) == 1:
                 return [{"error": f"{type(error).__name__}: {error}"}]
-            return [reply for chat in chats for reply in self.chat([chat])]
+            middle = len(chats) // 2
+            return [*self.chat(chats[:middle]), *self.chat(chats[middle:])]
 
     def _chat(self, chats: Sequence[Chat]) -> list[ChatReply]:
         outputs = self._llm.chat([chat["messages"] for chat in chats], [_sampling(c) for c in chats], use_tqdm=False)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import os
 
 import httpx
@@ -53,9 +52,10 @@ async def http_judge(
 
 def _part(response: httpx.Response) -> Part:
     try:
-        score = float(response.json()["score"])
-    except (ValueError, TypeError, KeyError) as error:
+        score = response.json()["score"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         return Part(value=None, outcome=Outcome.ERROR, detail=f"a reply without a score: {type(error).__name__}")
-    if not (math.isfinite(score) and 0.0 <= score <= 1.0):
-        return Part(value=None, outcome=Outcome.ERROR, detail=f"score {score} is not between 0 and 1")
-    return Part(value=score, outcome=Outcome.CORRECT if score == 1.0 else Outcome.INCORRECT)
+    # JSON's true and "0.9" are no numbers, whatever Python would make of them.
+    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
+        return Part(value=None, outcome=Outcome.ERROR, detail=f"score {score!r:.60} is no number between 0 and 1")
+    return Part(value=float(score), outcome=Outcome.CORRECT if score == 1.0 else Outcome.INCORRECT)

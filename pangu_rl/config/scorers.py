@@ -1,6 +1,7 @@
 """LLM scorers: which models give 1-5 votes, by which criteria, and how votes become one value."""
 
 import re
+from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -60,11 +61,14 @@ class ScorerEngineConfig(Strict):
     threads: PositiveInt = 1
     """Threads on cpu."""
     dtype: str = "bfloat16"
-    max_model_tokens: PositiveInt = 4096
-    """Prompt plus reply; a longer request has no vote."""
+    max_model_tokens: PositiveInt = 16384
+    """Prompt plus reply; a longer request has no vote. The default holds three texts of `max_chars` 6000 each at 1.2
+    characters a token (English has about four, digits and formulas about two, Chinese one to two), the criterion and a
+    reply. Pictures need room of their own."""
     max_concurrent: PositiveInt = 64
-    kv_cache_gib: PositiveFloat | None = 1.0
-    """Null lets the engine take `memory_share` of the device."""
+    kv_cache_gib: PositiveFloat | None = 4.0
+    """Null lets the engine take `memory_share` of the device. It must hold one request of `max_model_tokens`: 4 GiB are
+    256 KiB a token, which a dense model of 32 billion parameters with grouped queries needs."""
     memory_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.9
     eager: bool = True
     """Skip graph capture and compilation: a shorter start, slower replies."""
@@ -149,8 +153,9 @@ class ScorersConfig(Strict):
     """Folder under which the pictures of prompts lie; nothing outside it is ever read."""
     max_image_mib: PositiveFloat = 8.0
     """A larger picture file is refused."""
-    max_chars: PositiveInt = 8000
-    """Characters of question, reference and response each that a scorer sees; a cut is marked."""
+    max_chars: PositiveInt = 6000
+    """Characters of question, reference and response each that a scorer sees; a cut is marked. Three of them must fit
+    `max_model_tokens` of an engine or the context of an endpoint: what does not fit has no vote."""
     canaries: CanaryConfig = CanaryConfig()
 
     @model_validator(mode="after")
@@ -161,6 +166,14 @@ class ScorersConfig(Strict):
         for what, listed in (("scorers", names), ("criteria", self.criteria)):
             if len(set(listed)) < len(listed):
                 raise ValueError(f"{what} are listed twice in {list(listed)}: give each one entry")
+        stems: dict[str, str] = {}
+        for criterion in self.criteria:
+            stem = Path(criterion).stem if criterion.endswith(".md") else criterion
+            if stem in stems:
+                raise ValueError(
+                    f"criteria {stems[stem]} and {criterion} would both be called {stem} in votes: rename one file"
+                )
+            stems[stem] = criterion
         if self.canaries.share > 0 and CANARY_CRITERION not in self.criteria:
             raise ValueError(
                 f"canaries are judged by the criterion {CANARY_CRITERION}, and criteria are {list(self.criteria)}: "

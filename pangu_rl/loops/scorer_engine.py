@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 import xxhash
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from pangu_rl.accelerators import Accelerator
 from pangu_rl.config.load import load_config
@@ -24,6 +24,7 @@ from pangu_rl.errors import ConfigError
 from rewards.scorers.actor import engine_name
 from rollout.actor import QUIET
 from rollout.engine import EngineSpec
+from rollout.pool import START_LIMIT_S
 
 RESTARTS = 3
 MAX_CALLS = 1000
@@ -104,19 +105,37 @@ def scorer_engines(rewards: RewardsConfig, accelerator: Accelerator) -> Iterator
             name = engine_name(scorer)
             if name not in actors:
                 actors[name] = _create(scorer, name, accelerator)
-                _wait_for_start(scorer, actors[name])
+                _wait_for_start(scorer, actors[name], accelerator)
         yield list(actors.values())
     finally:
         for actor in actors.values():
             ray.kill(actor)
 
 
-def _wait_for_start(scorer: ScorerConfig, actor: Any) -> None:
+def _wait_for_start(scorer: ScorerConfig, actor: Any, accelerator: Accelerator) -> None:
     try:
-        ray.get(actor.start.remote())
+        ray.get(actor.start.remote(), timeout=START_LIMIT_S)
+    except GetTimeoutError:
+        asked = _amounts(accelerator.ray_options(scorer.engine.devices))
+        free, there = _amounts(ray.available_resources()), _amounts(ray.cluster_resources())
+        raise ConfigError(
+            f"scorer {scorer.name}: its engine was not up within {START_LIMIT_S:g} s; it asks Ray for "
+            f"{asked}, and {free} of {there} are free: lower its engine.devices, leave it more devices, or serve the "
+            "model elsewhere and name its base_url"
+        ) from None
     except (RayTaskError, RayActorError) as error:
         cause = " ".join(str(getattr(error, "cause", error)).split())
         raise ConfigError(f"scorer {scorer.name}: its engine did not start on {scorer.model}: {cause[:300]}") from None
+
+
+def _amounts(resources: Mapping[str, Any]) -> str:
+    """Ray's resources as a line, without those that every node has of its own."""
+    flat = {**resources, **resources.get("resources", {})}
+    plain = {"num_cpus": "CPU", "num_gpus": "GPU"}
+    counts = {plain.get(name, name): count for name, count in flat.items() if isinstance(count, int | float)}
+    own = ("node:", "memory", "object_store_memory", "accelerator_type:")
+    named = [f"{count:g} {name}" for name, count in sorted(counts.items()) if not name.startswith(own)]
+    return ", ".join(named) or "none"
 
 
 def _create(scorer: ScorerConfig, name: str, accelerator: Accelerator) -> Any:

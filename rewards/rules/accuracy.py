@@ -9,7 +9,7 @@ from rewards.grader import default_grader
 from rewards.rules.gold import BadGold, Gold
 
 
-def boxed_accuracy(prompt: Prompt, completion: Completion, *, deadline_s: float = 2.0) -> Part:
+async def boxed_accuracy(prompt: Prompt, completion: Completion, *, deadline_s: float = 2.0) -> Part:
     """1.0 if the completion's last box answers the prompt, else 0.0 with the reason; None where there is no verdict.
 
     The prompt's columns `choices`, `metric`, `coordinates` and `image_size` count where its answer type needs them.
@@ -20,7 +20,11 @@ def boxed_accuracy(prompt: Prompt, completion: Completion, *, deadline_s: float 
         gold = gold_of(prompt)
     except BadGold as error:
         return Part(value=None, outcome=Outcome.ERROR, detail=str(error))
-    return default_grader().grade(completion.text, gold, deadline_s=deadline_s)
+    return await default_grader().agrade(completion.text, gold, deadline_s=deadline_s)
+
+
+# For the rubric: `deadline_s` leaves out the wait for a free child, behind which hostile rows may queue for long.
+boxed_accuracy.keeps_own_deadline = True
 
 
 def gold_of(prompt: Prompt) -> Gold:

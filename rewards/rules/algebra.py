@@ -37,6 +37,7 @@ _POINTS = (
 _DECIMAL = re.compile(r"(?<![\w.])(\d*)\.(\d+)")
 _DEGREES = re.compile(r"(\d+(?:\.\d+)?|\\frac\{\d+\}\{\d+\}|\([^()]*\))\s*°")
 _PRIME = re.compile(r"'|\\prime")
+_LOWERED_DIGIT = re.compile(r"\d ?_")
 
 
 class SympyLeaves:
@@ -108,6 +109,8 @@ def _parsed(text: str) -> Any:
 
     if _PRIME.search(text):
         raise Refused("has a prime, which algebra does not read")
+    if _LOWERED_DIGIT.search(text):
+        raise Refused("has a subscript on a number")  # which the parser would drop
     latex = _DECIMAL.sub(lambda m: f"\\frac{{{int(m[1] + m[2])}}}{{{10 ** len(m[2])}}}", text)
     latex = _DEGREES.sub(r"(\1 \\cdot \\frac{\\pi}{180})", latex).replace("\\lg", "\\log_{10}")
     try:

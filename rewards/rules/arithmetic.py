@@ -79,6 +79,8 @@ class _Parser:
             elif token in ("/", r"\div"):
                 self._take()
                 value = _bounded(value / self._signed())
+            elif token == "(" and "." in self._tokens[self._at - 1]:
+                raise _NoValue  # 0.1(6) repeats its 6
             elif token == "(" or (token == r"\frac" and self._tokens[self._at - 1] == ")"):
                 value = _bounded(value * self._power())  # 2(3)
             else:

@@ -24,6 +24,8 @@ _UNSEEN = dict.fromkeys(
     for code in range(sys.maxunicode + 1)
     if unicodedata.category(chr(code)) in ("Cc", "Cf") and chr(code) not in "\t\n\r"
 )
+# Of these, ASCII has control characters alone, and nearly no text has one.
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 def answer_part(text: str) -> str | None:
@@ -49,7 +51,7 @@ def extract_boxed(text: str) -> str | None:
 
     Example: `extract_boxed("\\\\boxed{2} and \\\\boxed{3}")` is `"2 and 3"`.
     """
-    answer = answer_part(text if text.isascii() else text.translate(_UNSEEN))
+    answer = answer_part(text if text.isascii() and not _CONTROL.search(text) else text.translate(_UNSEEN))
     spans = _spans(answer) if answer is not None else []
     if answer is None or not spans or spans[-1][1] < 0:
         return None

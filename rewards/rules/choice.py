@@ -21,9 +21,15 @@ _PREFIX = re.compile(
     re.IGNORECASE,
 )
 # Atomic, since " and " is a separator and also three letters: n of them would be read in 2^n ways.
-_LETTERS = re.compile(r"[(\[]?[A-Za-z][)\]]?(?>(?: ?[,;/&+] ?| and | )?[(\[]?[A-Za-z][)\]]?)*+[.:]?|[A-Z]{2,26}")
-_LETTER_AND_TEXT = re.compile(r"[(\[]? ?([A-Za-z]) ?(?:[)\]][.:]?|[.:,]) ?(.+)|([A-Z]) (.+)", re.DOTALL)
+_LETTERS = re.compile(r"[(\[]?[A-Za-z][)\]]?(?>(?: ?[,;/&+和与及] ?| and | )?[(\[]?[A-Za-z][)\]]?)*+[.:]?|[A-Z]{2,26}")
+_LETTER_AND_TEXT = re.compile(
+    r"[(\[]? ?([A-Za-z]) ?(?:[)\]][.:]?(?: ?[-—] )?|[.:,]) ?(.+)|([A-Z])(?: ?- | ?— ?| )(.+)", re.DOTALL
+)
+_DASHED = re.compile(r"[(\[]?[A-Za-z] ?[)\]]?[.:]? ?- ")
 _MORE_LETTERS = re.compile(r"\b(?:or|and)\b|[或和]|\b[B-HJ-Z]\b|\([A-Za-z]\)")
+_SUFFIX = re.compile(r"(?<=[A-Za-z)]) ?选?项$")
+_SET = re.compile(r"\\\{(.*)\\\}", re.DOTALL)
+_CHINESE_LABEL = re.compile(r"\s*[(（]?([A-Z])[)）]? ?、(?!\s*[A-Z](?![A-Za-z])) *(.+)", re.DOTALL)
 _OPTION_LABEL = re.compile(r"[(\[]?([A-Z])[)\].:]+ ?(.+)", re.DOTALL)
 
 
@@ -57,7 +63,9 @@ def _chosen(text: str, options: tuple[str, ...]) -> frozenset[str] | None:
     by_text = _letter_of(text, options) if len(text.strip("()[]. ")) > 1 else None
     if by_text is not None:
         return frozenset(by_text)
-    letters = _letters(text, len(options) or 26)
+    text = _SUFFIX.sub("", text)
+    inside = _SET.fullmatch(text)
+    letters = _letters(inside[1].strip() if inside else text, len(options) or 26)
     if letters is not None:
         return letters
     if exact := [letter for letter, option in zip(ascii_uppercase, options) if option == text]:
@@ -70,7 +78,9 @@ def _chosen(text: str, options: tuple[str, ...]) -> frozenset[str] | None:
         return frozenset(letter) if both[1] and not _MORE_LETTERS.search(rest) else None
     if ascii_uppercase.index(letter) >= len(options):
         return None
-    return frozenset(letter) if _same_text(rest, options[ascii_uppercase.index(letter)]) else frozenset()
+    option = options[ascii_uppercase.index(letter)]
+    negative = _DASHED.match(text) and _same_text(f"-{rest}", option)  # `B - 15` is written for 15 and for -15
+    return frozenset(letter) if negative or _same_text(rest, option) else frozenset()
 
 
 def _letters(text: str, count: int) -> frozenset[str] | None:
@@ -104,6 +114,9 @@ def _same_text(text: str, option: str) -> bool:
 
 
 def _without_label(choice: str, letter: str) -> str:
+    chinese = _CHINESE_LABEL.fullmatch(choice)
+    if chinese and chinese[1] == letter:
+        return plain(chinese[2])
     text = plain(choice)
     label = _OPTION_LABEL.fullmatch(text)
     return label[2].strip() if label and label[1] == letter else text

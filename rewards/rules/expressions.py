@@ -18,6 +18,7 @@ _GEOMETRY = re.compile(
     r"\\(?:angle|triangle|odot|square|parallel|perp|cong|sim|[Rr]ightarrow|[Ll]eftrightarrow|iff)(?![A-Za-z])"
 )
 _LETTER_DIGIT = re.compile(r"(?<![\\A-Za-z])[A-Za-z]\d")
+_REPEATING = re.compile(r"\d\.\d*\([\d.]+\)", re.ASCII)
 
 _NO_VARIABLE = re.compile(r"\\(?!alpha|beta|theta|lambda|mu)[A-Za-z]+")
 _VARIABLE = re.compile(r"[A-DF-HJ-Za-df-hj-z]|\\[a-z]")
@@ -42,6 +43,8 @@ def is_expression(text: str) -> bool:
         return False
     if re.fullmatch(r"\d+(?: ?- ?\d+){2,}", text) or _GEOMETRY.search(text):
         return False  # a code; names of figures, where every letter has its place
+    if _REPEATING.search(text):
+        return False  # 2+0.(3), where algebra would see a product
     if re.fullmatch(r"[A-Za-z]", text.strip()):
         return True
     return bool(_OPERATOR.search(text)) and bool(re.search(r"[A-Za-z0-9\\]", text))

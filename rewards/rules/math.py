@@ -17,14 +17,17 @@ from rewards.rules.verdict import bad_gold, unparsable, verdict
 def grade_math(answer: str, gold: Gold, leaves: Leaves | None = None) -> Part | None:
     """The verdict, or None if it takes computer algebra and `leaves` has none.
 
+    The gold's own spelling is correct whatever it means: `\\sum_{k=1}^n k`, which nothing here can compare.
+
     Raises:
-        BadGold: the gold is empty, no answer, or beyond what the guard lets pass.
+        BadGold: the gold is empty, no answer, too long, or, against another spelling, beyond what the guard lets pass.
     """
+    _check_gold(gold)
+    if len(answer) <= MAX_ANSWER_CHARS and _same_spelling(answer, gold):
+        return verdict(True, answer, gold)
     wanted = gold_value(gold)
     try:
         found = read_answer(answer)
-        if _same_spelling(answer, gold):
-            return verdict(True, answer, gold)
         equal = same(*_read_alike(wanted, found, answer, gold), leaves or WithoutAlgebra())
     except Refused as refused:
         return unparsable(answer, str(refused))
@@ -37,13 +40,17 @@ def gold_value(gold: Gold) -> Value:
     Raises:
         BadGold: see `grade_math`.
     """
-    if len(gold.text) > MAX_ANSWER_CHARS:
-        raise bad_gold(gold, f"is longer than {MAX_ANSWER_CHARS} characters")
-    gold_text(gold)
+    _check_gold(gold)
     try:
         return read_gold_value(gold.text)
     except Refused as refused:
-        raise bad_gold(gold, str(refused)) from None
+        raise bad_gold(gold, f"{refused}: only its own spelling can match") from None
+
+
+def _check_gold(gold: Gold) -> None:
+    if len(gold.text) > MAX_ANSWER_CHARS:
+        raise bad_gold(gold, f"is longer than {MAX_ANSWER_CHARS} characters")
+    gold_text(gold)
 
 
 def _same_spelling(answer: str, gold: Gold) -> bool:

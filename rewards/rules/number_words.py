@@ -16,12 +16,18 @@ _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10
 _FIXED = {"half": Fraction(1, 2), "one half": Fraction(1, 2), "a half": Fraction(1, 2), "a dozen": Fraction(12),
           "one dozen": Fraction(12), "dozen": Fraction(12), "a hundred": Fraction(100), "a thousand": Fraction(1000),
           "a million": Fraction(10**6), "一半": Fraction(1, 2)}  # fmt: skip
-_MULTIPLE = re.compile(r"(-?\d+(?:\.\d+)?) ?(thousand|million|billion|trillion|万亿|亿|万)", re.ASCII)
+_MULTIPLE = re.compile(r"(-?\d+(?:\.\d+)?) ?(thousand|million|billion|trillion|万亿|[十百千]?[亿万]|[百千])", re.ASCII)
+_DENOMINATORS = "half third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth"
+_PARTS = {name: value for value, name in enumerate(_DENOMINATORS.split(), start=2)}
+_PARTS |= {"quarter": 4, "twentieth": 20, "hundredth": 100, "thousandth": 1000}
+_PLURALS = {"halves" if name == "half" else f"{name}s": value for name, value in _PARTS.items()}
 
 _DIGITS = dict(zip("零〇一二三四五六七八九两", (0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 2)))
 _UNITS = {"十": 10, "百": 100, "千": 1000}
 _MYRIADS = {"万": 10**4, "亿": 10**8}
-_CHINESE_MULTIPLES = {"万": 10**4, "亿": 10**8, "万亿": 10**12}
+_CHINESE_MULTIPLES = {"百": 100, "千": 1000, "万亿": 10**12} | {
+    few + many: (_UNITS[few] if few else 1) * _MYRIADS[many] for few in ("", *_UNITS) for many in _MYRIADS
+}
 MAX_WORDS = 24
 
 WORDS = frozenset((*_ONES, *_TENS, *_SCALES, "hundred"))
@@ -47,6 +53,13 @@ def _english(text: str) -> Fraction | None:
     words = text.replace("-", " ").split()
     if not words or len(words) > MAX_WORDS or words[0] == "and":
         return None
+    part = _part(words)
+    if part is not None:
+        return sign * part
+    whole, joint, rest = text.rpartition(" and ")
+    if joint and (part := _part(rest.split())) is not None:
+        before = _english(whole)
+        return None if before is None else sign * (before + part)
     total, group, last = 0, 0, ""
     for word in words:
         if word == "and" and last in ("hundred", *_SCALES):
@@ -64,6 +77,15 @@ def _english(text: str) -> Fraction | None:
             return None
         last = word
     return None if last == "and" else Fraction(sign * (total + group))
+
+
+def _part(words: list[str]) -> Fraction | None:
+    """`two thirds`, `a quarter`: the plural goes with more than one."""
+    if len(words) != 2:
+        return None
+    count = 1 if words[0] in ("a", "an") else _ONES.get(words[0], 0)
+    below = (_PARTS if count == 1 else _PLURALS).get(words[1])
+    return Fraction(count, below) if count and below else None
 
 
 def _chinese(text: str) -> Fraction | None:
@@ -89,6 +111,8 @@ def _chinese(text: str) -> Fraction | None:
 def _chinese_whole(text: str) -> int | None:
     if not text or len(text) > MAX_WORDS:
         return None
+    if text.isascii() and text.isdigit():
+        return int(text)  # 5分之一
     if len(text) > 1 and all(c in _DIGITS for c in text):
         return int("".join(str(_DIGITS[c]) for c in text))  # 二〇二四
     total, section, digit = 0, 0, None

@@ -14,7 +14,9 @@ _GROUPED = re.compile(r"[+-]?\d{1,3}(?:(?:,\d{3})+|(?: \d{3})+|(?:'\d{3})+|(?:_\
 _MIXED = re.compile(r"(?P<sign>[+-]?)(?P<whole>\d+) ?(?P<part>\\frac\{\d+\}\{\d+\}|(?<= )\d+ ?/ ?\d+)", re.ASCII)
 _SPAN = re.compile(r"\d+(?:\.\d+)? ?- ?\d+(?:\.\d+)?(?:[ -].*)?", re.ASCII)
 _REPEATING = re.compile(
-    r"(?P<sign>[+-]?)(?P<whole>\d+)\.(?P<fixed>\d*)\\(?:overline|bar|dot)\{?(?P<block>\d+)\}?", re.ASCII
+    r"(?P<sign>[+-]?)(?P<whole>\d+)\.(?P<fixed>\d*)(?:(?P<round>\()|\\(?:overline|bar|dot)\{?)(?P<block>\d+)"
+    r"(?(round)\)|\}?)",
+    re.ASCII,
 )
 _DIGIT = re.compile(r"\d", re.ASCII)
 _TIMES_TEN = re.compile(r"(?<=\d) ?[xX] ?(?=10\^)")
@@ -35,8 +37,9 @@ class Exact:
 def read_number(text: str) -> Exact | None:
     """The number that `text` (in its plain form) is, whole; None if it is anything else, or of more than 64 digits.
 
-    Integers, decimals, groups of three (`1,234.5`, `1 234`), fractions, mixed numbers (`1 1/2`), percents, scientific
-    notation, repeating decimals (`0.\\overline{3}`), arithmetic of such, and words. `3-1` is a score or a range.
+    Integers, decimals, groups of three (`1,234.5`, `1 234`), fractions, mixed numbers (`1 1/2`), percents,
+    scientific notation, repeating decimals (`0.\\overline{3}`, `0.(3)`), arithmetic of such, and words. `3-1` is a
+    score or a range.
     """
     text = text.strip()
     if not text:

@@ -24,7 +24,7 @@ from rewards.rules.read_notation import (
 )
 from rewards.rules.splitting import outer_brackets, split_top
 from rewards.rules.text import chemical_key, text_key
-from rewards.rules.units import CURRENCY_SIGNS, KNOWN_CHINESE, read_unit
+from rewards.rules.units import CURRENCY_SIGNS, DENYING_WORDS, KNOWN_CHINESE, read_unit
 from rewards.rules.values import Equation, Expr, Matrix, Nothing, Row, Text, Value
 
 _PREFIX = re.compile(
@@ -40,10 +40,31 @@ _LIST_JOINT = re.compile(r",? (?:and|or) |,? ?\\(?:lor|land|quad)(?![A-Za-z]) ?|
 _EQUALS = re.compile(r"(?<![<>!:\\])=|\\equiv(?![A-Za-z])")
 _NAME = re.compile(
     r"[A-Za-z\\Δ][A-Za-z\\ ]*(?:_ ?\{?\w+\}?)?'*(?: ?\([^()=\d]*\))?|\([A-Za-z](?: ?, ?[A-Za-z])+\)"
-    r"|[\u4e00-\u9fff]{1,8}|\|[A-Z]{2}\||[A-Za-z]\(-?\d+\)|\\frac\{d[a-z]\}\{d[a-z]\}"
+    r"|[\u4e00-\u9fff]{1,8}|\|[A-Z]{2}\||[A-Za-z]\(-?\d+\)"
     r"|\\(?:overline|vec|hat|bar|angle) ?\{[A-Za-z]+\}"
 )
+_GREEK = """
+    alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau phi
+    varphi chi psi omega
+"""
+_MARKS = """
+    Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell hbar angle measuredangle triangle odot square overline overparen
+    overarc vec hat bar tilde widetilde dot mathcal mathbb cap cup mid circ prime max min lim det gcd lcm
+    sin cos tan cot sec csc
+"""
+_NAMING = frozenset((*_GREEK.split(), *_MARKS.split()))
+"""Commands that stand in names: a root or logarithm of x is no name of x, and `\\pi r` is a product. The sine of an
+angle is asked for by its name, that of a variable is not."""
+_LETTER = rf"(?:(?<![A-Za-z\\])[A-Za-z]|\\(?:{'|'.join(_GREEK.split())}))(?![A-Za-z])"
+_LETTERS = re.compile(rf"{_LETTER} ?{_LETTER}")
+_DERIVATIVE = re.compile(r"\\frac\{d[a-z]\}\{d[a-z]\}")
+_FUNCTIONS = frozenset(["sqrt", "log", "exp", "sinh", "cosh", "tanh"])
+_OF_VARIABLE = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc) ?\(? ?[a-z]")
+_NO_NAME = re.compile(r"[不非错没无负倍]|一半|平方|立方|次方|根号|倒数|相反|阶乘")
 _PRODUCT = re.compile(r"(?<![A-Za-z\\])[a-z]{2}(?![A-Za-z(])")
+_CURRENCY = re.compile(
+    rf"(-?) ?(?:(?:US|CA|A|HK|RMB)?([{CURRENCY_SIGNS}])|(USD|EUR|GBP|CNY|RMB|JPY|INR|Rs)\.?(?= ?\d)) ?", re.ASCII
+)
 _LETTER_LIST = re.compile(r"[A-Za-z](?:(?: ?[,;、>]| ?-| ?\\rightarrow| ?→)? ?[A-Za-z])+")
 
 
@@ -109,10 +130,9 @@ def _chemistry(text: str) -> Text | None:
 
 def _quantity(text: str, attached: bool) -> Value | None:
     """A number or an expression with a unit behind it, or a currency sign before it."""
-    sign = re.match(rf"(-?) ?(?:US|CA|A|HK|RMB)?([{CURRENCY_SIGNS}]) ?", text)
-    if sign:
+    if sign := _CURRENCY.match(text):
         amount = read_plain_number(sign[1] + text[sign.end() :])
-        return with_unit(amount, read_unit(sign[2])) if amount else None
+        return with_unit(amount, read_unit(sign[2] or sign[3])) if amount else None
     for gap in re.finditer(
         r"(?<=[\d)}!%a-z零〇一二三四五六七八九十百千万亿两])(?= ?[^\W\d_]| ?[°$€£¥₹¢]| ?k?\\Omega| ?\\frac)", text
     ):
@@ -191,9 +211,21 @@ def _equation(text: str) -> Value | None:
 
 def compact_name(text: str) -> str:
     """`text` without spaces if it only names something, else empty."""
+    if _DERIVATIVE.fullmatch(text):
+        return re.sub(r"[{}]", "", text)
     if not _NAME.fullmatch(text) or text in ("\\pi", "e", "\\infty") or _PRODUCT.search(text):
         return ""
-    return re.sub(r"[ {}]", "", text)
+    return re.sub(r"[ {}]", "", text) if _only_names(text) else ""
+
+
+def _only_names(text: str) -> bool:
+    """Whether no function, product or denial is in a name: `\\ln x = 5`, `x y = 5` and `wrong = 5` say nothing of 5."""
+    if not _NAMING.issuperset(re.findall(r"\\([A-Za-z]+)", text)):
+        return False
+    if _LETTERS.search(text) or _OF_VARIABLE.search(text) or _NO_NAME.search(text):
+        return False
+    words = frozenset(re.findall(r"[a-z]+", text.casefold()))
+    return words.isdisjoint(DENYING_WORDS) and words.isdisjoint(_FUNCTIONS)
 
 
 def _brackets(text: str) -> Value | None:

@@ -22,6 +22,7 @@ _LITERAL = re.compile(
     r"""(?:\s*+(?:"[^"\\\n]*+"|'[^'\\\n]*+'|[-+]?(?:\d++(?:\.\d*+)?+|\.\d++)(?:e[-+]?\d{1,3}+)?+(?![\w.])"""
     r"""|(?:True|False|None)\b|[\[\](),]))*+\s*+"""
 )
+_BRACED = re.compile(r"\\?\{(?! *\[.*\] *\}$)", re.DOTALL)
 _COMMA = re.compile(r",")
 _ESCAPED = re.compile(r"\\([\[\]_%&$#])")
 
@@ -55,6 +56,8 @@ def read_list(text: str) -> Items:
     if len(text) > MAX_ANSWER_CHARS:
         raise Refused(f"is longer than {MAX_ANSWER_CHARS} characters")
     check_text(text)
+    if _BRACED.match(clean(text).strip("$ ")):
+        raise Refused("is a set and no list")
     written = _ESCAPED.sub(r"\1", plain(text) if '"' not in text and "'" not in text else clean(text).strip("$ "))
     if not _LITERAL.fullmatch(written):
         return _split(written)

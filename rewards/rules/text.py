@@ -9,11 +9,25 @@ from rewards.rules.gold import Gold
 from rewards.rules.normalise import plain
 from rewards.rules.verdict import bad_gold, unparsable, verdict
 
-_FORMULA = re.compile(r"\d*(?:\(?[A-Z][a-z]?\d*(?:\)\d*)?)+(?:\d*[+-])?")
-_ELEMENTS = re.compile(r"(?:[A-Z][a-z]?){2,}")
-_TERM_JOINT = re.compile(r"[+=](?!$)")
+_SYMBOLS = """
+    H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb Mo
+    Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl
+    Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og
+"""
+ELEMENTS = frozenset(_SYMBOLS.split())
+_WORDS_TOO = frozenset(("No", "In", "Ho", "Os", "Si", "Bi"))
+_ONE_ELEMENT = {s for s in ELEMENTS - _WORDS_TOO if len(s) == 2 and {s[0], s[1].upper()} <= ELEMENTS}
+_CASED = frozenset((*_ONE_ELEMENT, *(symbol.upper() for symbol in _ONE_ELEMENT)))
+"""`Co` is cobalt and `CO` carbon monoxide; `no` and `NO` are one word."""
+_FORMULA = re.compile(r"\d*((?:\(?[A-Z][a-z]?\d*(?:\)\d*)?)+)")
+_SYMBOL = re.compile(r"[A-Z][a-z]?")
 _COUNTED = re.compile(r"[A-Za-z)]\d")
+_NO_COUNT = re.compile(r"[A-Za-z)](?:0|1(?!\d))")
+"""Nobody writes H_1 or H_0: this is algebra."""
+_RAISED_CHARGE = re.compile(r"(?:\^\{?| )(\d*[+-])\}?$")
+_TERM_JOINT = re.compile(r"\+(?! ?[+=}]|$)|=|\\cdot ?")
 _SCRIPTS = str.maketrans("", "", "_{}")
+_LOOSE = str.maketrans("", "", "_{} ")
 _SPACE = re.compile(r"\s*([,;:])\s*|\s+")
 NON_ANSWERS = re.compile(
     r"(?:see|refer to|as shown in|shown in)(?: the)?(?: attached| above| below)? ?"
@@ -58,21 +72,59 @@ def text_key(text: str) -> str:
     """
     text = text.strip().strip("\"'").strip()
     formula = chemical_key(text)
-    if formula or len(text) == 1:
+    if formula or len(text) == 1 or text in _CASED:
         return formula or text
     text = _SPACE.sub(lambda match: f"{match[1]} " if match[1] else " ", text.translate(_SCRIPTS).casefold())
     return text.removesuffix(".").strip()
 
 
 def chemical_key(text: str) -> str:
-    """A formula or a reaction without the marks of its scripts, case kept: `CO2`, `Fe2O3`, `NaCl`, `2H2+O2=2H2O`.
+    """A formula or a reaction without the marks of its scripts, case kept: `CO2`, `Fe2O3`, `NaCl`, `Fe^3+`.
 
-    Empty for anything else. A formula has a digit, a charge, or two elements in mixed case; words have none of these.
+    Empty for anything else. A formula is of real elements and has a count, a charge, or two elements in mixed case;
+    words have none of these. What may be algebra is no formula: `A^2`, `2N`, `N_1`, and a sum of `B_2` and `C_2`.
     """
-    bare = text.replace("\\rightarrow", "=").replace("→", "=").replace("^", "").translate(_SCRIPTS).replace(" ", "")
-    if _FORMULA.fullmatch(bare):
-        telling = any(c.isdigit() for c in bare) or bare[-1] in "+-"
-        return bare if telling or (_ELEMENTS.fullmatch(bare) and not bare.isupper()) else ""
-    terms = _TERM_JOINT.split(bare)
-    reaction = len(terms) > 1 and all(map(_FORMULA.fullmatch, terms)) and any(map(_COUNTED.search, terms))
-    return bare if reaction else ""
+    text = text.replace("\\rightarrow", "=").replace("→", "=")
+    if not any(character.isupper() for character in text):
+        return ""
+    terms = _TERM_JOINT.split(text)
+    if len(terms) == 1:
+        return _formula_key(text, alone=True)
+    keys = [_formula_key(term.strip(), alone=False) for term in terms]
+    compound = any(_is_compound(key) for key in keys)
+    joints = [match.group().strip() for match in _TERM_JOINT.finditer(text)]
+    return keys[0] + "".join(map("".join, zip(joints, keys[1:]))) if compound and all(keys) else ""
+
+
+def _formula_key(term: str, alone: bool) -> str:
+    charge = ""
+    if raised := _RAISED_CHARGE.search(term):
+        term, charge = term[: raised.start()], raised[1]
+    elif term.endswith(("+", "-")):
+        term, charge = _without_charge(term[:-1].replace(" ", ""), term[-1])
+    bare = term.translate(_LOOSE)
+    formula = _FORMULA.fullmatch(bare)
+    if not formula or _NO_COUNT.search(bare) or bare.count("(") != bare.count(")"):
+        return ""
+    symbols = _SYMBOL.findall(formula[1])
+    if not ELEMENTS.issuperset(symbols):
+        return ""
+    counted = bool(_COUNTED.search(bare))
+    if charge:
+        return f"{bare}^{charge}"
+    return bare if counted or not alone or _is_compound(bare) else ""
+
+
+def _is_compound(formula: str) -> bool:
+    """Whether it has several elements, and a count or an element of two letters, which products of variables lack."""
+    symbols = _SYMBOL.findall(formula)
+    return len(symbols) > 1 and (bool(_COUNTED.search(formula)) or any(len(symbol) == 2 for symbol in symbols))
+
+
+def _without_charge(body: str, sign: str) -> tuple[str, str]:
+    """`Fe3+` is `Fe^{3+}` and `NH4+` is `NH_4^+`: behind one element the digit is the charge's."""
+    digits = len(body) - len(body.rstrip("0123456789"))
+    one = body[: len(body) - digits] in ELEMENTS and digits == 1
+    if one or (digits > 1 and not body[:-digits].endswith("_")):
+        return body[:-1], body[-1] + sign
+    return body, sign

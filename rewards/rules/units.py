@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from rewards.rules.number_words import WORDS
+
 Dimensions = tuple[tuple[str, int], ...]
 
 
@@ -43,8 +45,9 @@ _add(
 _add("length", "10000: ha,hectare,hectares,公顷; 4046.8564224: acre,acres; 2000/3: 亩", 2)
 _add(
     "mass",
-    "1: g,gram,grams,克; 1000: kg,kilogram,kilograms,kilo,kilos,千克,公斤; 1/1000: mg,milligram,milligrams,毫克;"
-    "1000000: t,ton,tons,tonne,tonnes,吨; 500: 斤; 453.59237: lb,lbs,pound,pounds; 28.349523125: oz,ounce,ounces",
+    "1: g,gram,grams,克; 1000: kg,Kg,KG,kgs,kilogram,kilograms,kilo,kilos,千克,公斤;"
+    "1/1000: mg,milligram,milligrams,毫克; 1000000: t,ton,tons,tonne,tonnes,吨; 500: 斤; 453.59237: lb,lbs,"
+    "pound,pounds; 28.349523125: oz,ounce,ounces",
 )
 _add(
     "time",
@@ -78,7 +81,7 @@ _add("charge", "1: C,coulomb,coulombs,库仑; 1/1000000: μC; 1/1000000000: nC")
 _add("amount", "1: mol,mole,moles,摩尔; 1/1000: mmol")
 _add("tesla", "1: T,tesla; 1/1000: mT")
 _add("data", "1: B,byte,bytes; 1000: KB,kB; 1000000: MB; 1000000000: GB; 1000000000000: TB; 1/8: bit,bits")
-for _short, _long in (("mph", "mile"), ("kph", "km"), ("kmh", "km")):
+for _short, _long in (("mph", "mile"), ("kph", "km"), ("kmh", "km"), ("kmph", "km")):
     _TABLE[_short] = Unit((("length", 1), ("time", -1)), _TABLE[_long].factor / 3600)
 
 CURRENCY_SIGNS = "$€£¥₹¢"
@@ -86,15 +89,30 @@ _CLASSIFIERS = "个只本人条张辆朵棵次种位件片双对头匹艘把支�
 KNOWN_CHINESE = frozenset((*_CLASSIFIERS, *(name for name in _TABLE if not name.isascii())))
 """Units that may stand behind a Chinese numeral; other words there are no units (三角形)."""
 _NOTHING = frozenset(("unit", "units", "个单位", "单位"))
-_CHANGING_WORDS = """
-    or and not no more less fewer than minus plus over under above below before after to between about of is are was
-    be the an if for from with at on as mod base am pm power factorial squared cubed root half halves third thirds
-    quarter quarters fourth fourths fifth fifths tenth tenths hundredth hundredths dozen dozens hundred hundreds
-    thousand thousands million millions billion billions trillion trillions percent only each all none every either
-    both except most least negative approximately exactly that which remainder solution solutions sin cos tan cot
-    sec csc log exp sqrt max min gcd lcm lim det also but wrong maybe probably false true yes
+_ORDINALS = """
+    third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth sixteenth
+    seventeenth eighteenth nineteenth twentieth thirtieth fortieth fiftieth sixtieth seventieth eightieth ninetieth
+    hundredth thousandth millionth billionth trillionth quarter
 """
-_NO_UNIT = frozenset(_CHANGING_WORDS.split())
+_DENYING_WORDS = """
+    not no never none neither nor without cannot wrong incorrect incorrectly false untrue less more minus plus negative
+    twice double doubled triple tripled half halves squared cubed factorial root reciprocal inverse opposite dozen
+    dozens far but except infinity infinities infinite undefined unknown
+"""
+DENYING_WORDS = frozenset(_DENYING_WORDS.split())
+"""Words that deny what they stand beside, or make another number of it."""
+_CHANGING_WORDS = """
+    or and fewer than over under above below before after to between about of is are was
+    be the an if for from with at on as mod modulo base am pm power hundreds
+    thousands millions billions trillions percent only each all every either tens score gross
+    both most least approximately approx roughly estimated exactly that which remainder solution solutions sin cos tan
+    cot sec csc log exp sqrt max min gcd lcm lim det also maybe probably true yes lakh lakhs crore crores myriad
+    myriads million billion trillion quadrillion quintillion googol grand thrice quadruple ish impossible nothing
+    something anything conjugate transposed fold
+"""
+CHANGING_WORDS = frozenset(
+    (*_CHANGING_WORDS.split(), *_ORDINALS.split(), *(f"{name}s" for name in _ORDINALS.split()), *DENYING_WORDS, *WORDS)
+)
 """Words behind a number that change or deny it."""
 _POWER = r"(?:\^?\{?(?P<power>-?[1-9])\}?)?"
 _ATOM = re.compile(r"(?P<name>\\Omega|k\\Omega|[^\W\d_]+|°[CF]?|[$€£¥₹¢%])" + _POWER)
@@ -102,7 +120,9 @@ _PREFIXES = (
     ("square ", 2), ("sq. ", 2), ("sq ", 2), ("平方", 2), ("cubic ", 3), ("cu ", 3), ("cu. ", 3), ("立方", 3)
 )  # fmt: skip
 _CHINESE = re.compile(r"[\u4e00-\u9fff]{1,4}")
-_NO_CHINESE_UNIT = re.compile(r"[上下左右多余成折万亿千百十半方乘不非或到至少大小对错]")
+_NO_CHINESE_UNIT = re.compile(
+    r"[上下左右多余成折万亿千百十半方乘幂不非没无未否或到至少大小对错负几打]|分之|以[内外]|根号|倒数|相反|^的"
+)
 MAX_UNIT_CHARS = 48
 
 
@@ -120,6 +140,8 @@ def read_unit(text: str) -> Unit | None:
     for prefix, power in _PREFIXES:
         if text.startswith(prefix):
             inner = read_unit(text.removeprefix(prefix))
+            if not prefix.isascii() and text.removeprefix(prefix) not in _TABLE:
+                return None  # 立方根
             return _raised(inner, power) if inner else None
     if text.casefold() in _NOTHING:
         return Unit(())
@@ -163,7 +185,7 @@ def _words(text: str) -> Unit | None:
     if _CHINESE.fullmatch(text):
         return None if _NO_CHINESE_UNIT.search(text) else Unit(((text, 1),))
     words = text.casefold().replace("-", " ").split()
-    if len(words) > 3 or any(not word.isalpha() or len(word) < 3 or word in _NO_UNIT for word in words):
+    if len(words) > 3 or any(not word.isalpha() or len(word) < 3 or word in CHANGING_WORDS for word in words):
         return None
     return Unit(((" ".join([*words[:-1], words[-1].removesuffix("s")]), 1),))
 

@@ -54,5 +54,5 @@ class ReplyCache:
     def _run(self, statement: str, *values: str | int) -> sqlite3.Cursor:
         try:
             return self._database.execute(statement, values)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OverflowError) as error:
             raise RunError(f"scorers.cache {self._path}: {error}") from None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import threading
 from typing import TYPE_CHECKING
 
@@ -82,6 +83,19 @@ def _started_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True, name="scorers").start()
     return loop
+
+
+def _forget_panels() -> None:
+    """A forked process has none of the parent's threads: it makes panels of its own."""
+    global _panels, _starting
+    _left_behind.append(_panels)
+    _panels, _starting = {}, threading.Lock()
+    _started_loop.cache_clear()
+
+
+_left_behind: list[object] = []
+"""The parent's panels: SQLite forbids that a forked process closes their connections."""
+os.register_at_fork(after_in_child=_forget_panels)
 
 
 def _conversation(prompt: Prompt) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 import openai
 from openai.types.chat import ChatCompletion
@@ -17,6 +19,10 @@ from rewards.scorers.untrusted import one_line
 CONNECT_S = 5.0
 CHARS_PER_TOKEN = 2
 """For endpoints that report no usage: rather too many tokens than too few."""
+MAX_TOKENS = 10**9
+"""No reply costs so many; a larger count is babble, and would not fit the sum of them."""
+MAX_REPLY_BYTES = 4 * 2**20
+"""Room for any reply with its reasoning; an endpoint that sends more is left."""
 
 
 class OpenAIEndpoint:
@@ -33,9 +39,14 @@ class OpenAIEndpoint:
             api_key=self._key or "none",
             max_retries=0,
             timeout=openai.Timeout(self._timeout_s, connect=min(CONNECT_S, self._timeout_s)),
+            default_headers={"Accept-Encoding": "identity"},
             # A redirect would carry the prompts to a host that nobody configured.
-            http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
+            http_client=openai.DefaultAsyncHttpxClient(
+                follow_redirects=False, event_hooks={"response": [_bound_response]}
+            ),
         )
+        # The client takes these from OPENAI_ORG_ID and OPENAI_PROJECT_ID and sends them to whatever address it has.
+        self._client.organization = self._client.project = None
 
     async def complete(self, request: Request) -> Reply:
         optional = {"temperature": request.temperature, "seed": request.seed}
@@ -56,12 +67,12 @@ class OpenAIEndpoint:
             raise BackendError(f"no answer within {self._timeout_s:g} s", transient=True) from None
         except openai.APIStatusError as error:
             raise self._status_error(error) from None
-        except (openai.APIConnectionError, openai.APIResponseValidationError, ValueError) as error:
+        except Exception as error:  # the client fails at a hostile answer in any way: ValueError, RecursionError, ...
             cause = error.__cause__ or error
             raise BackendError(self._safe(f"{type(cause).__name__}: {cause}"), transient=True) from None
         try:
             reply = _reply(completion, request)
-        except (AttributeError, LookupError, TypeError):  # the client checks no types of what it was sent
+        except Exception:  # the client checks no types of what it was sent, so anything may be anywhere
             raise BackendError("an answer that is no chat completion", transient=True) from None
         return replace(reply, text=self._without_key(reply.text))
 
@@ -96,14 +107,48 @@ def _key(config: ScorerConfig) -> str:
     return key
 
 
+class _TooLong(Exception):
+    """The body goes on beyond `MAX_REPLY_BYTES`."""
+
+
+async def _bound_response(response: Any) -> None:
+    """Have the client read no more than `MAX_REPLY_BYTES` of a body, be it of an answer or of an error."""
+    # A few kilobytes can unfold to gigabytes: compressed in spite of what was asked for, a body is taken as it is.
+    response.headers.pop("content-encoding", None)
+    stream = response.stream
+
+    class Bounded(type(stream)):  # its class, since the client checks that, and its library is not the same everywhere
+        def __init__(self) -> None:
+            pass
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            left = MAX_REPLY_BYTES
+            async for piece in stream:
+                left -= len(piece)
+                if left < 0:
+                    raise _TooLong(f"an answer of more than {MAX_REPLY_BYTES} bytes")
+                yield piece
+
+        async def aclose(self) -> None:
+            await stream.aclose()
+
+    response.stream = Bounded()
+
+
 def _reply(completion: ChatCompletion, request: Request) -> Reply:
     choice = completion.choices[0]
     text = choice.message.content or ""
     usage = completion.usage
-    tokens = int(usage.prompt_tokens + usage.completion_tokens) if usage else _estimate(request, text)
-    if not isinstance(text, str) or tokens < 0:
+    if not isinstance(text, str):
         raise TypeError
+    tokens = _count(usage.prompt_tokens) + _count(usage.completion_tokens) if usage else _estimate(request, text)
     return Reply(text=text, tokens=tokens, problem=_problem(choice.finish_reason, choice.message.refusal))
+
+
+def _count(tokens: object) -> int:
+    if not isinstance(tokens, int | float) or not 0 <= tokens <= MAX_TOKENS:
+        raise TypeError
+    return int(tokens)
 
 
 def _problem(finish_reason: str | None, refusal: str | None) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from pangu_rl.config.rewards import RewardFunctionConfig
-from pangu_rl.records import Outcome, Prompt
+from pangu_rl.records import Completion, Outcome, Part, Prompt
 from rewards import registry
 from rewards.audit import gold_problem
 from rewards.rules.accuracy import boxed_accuracy, gold_of
@@ -17,6 +18,10 @@ from rewards.rules.gold import Gold
 from tests.unit.rewards.builders import completion, prompt
 
 RIGHT, WRONG = Outcome.CORRECT, Outcome.INCORRECT
+
+
+def accuracy(prompt: Prompt, completion: Completion) -> Part:
+    return asyncio.run(boxed_accuracy(prompt, completion))
 
 
 def prompt_with(answer: str, answer_type: str, **extra: Any) -> Prompt:
@@ -44,14 +49,14 @@ def prompt_with(answer: str, answer_type: str, **extra: Any) -> Prompt:
     ],
 )
 def test_types_of_the_shipped_prompt_sets(answer: str, gold: str, answer_type: str, outcome: Outcome) -> None:
-    part = boxed_accuracy(prompt(gold, answer_type), completion(rf"\boxed{{{answer}}}"))
+    part = accuracy(prompt(gold, answer_type), completion(rf"\boxed{{{answer}}}"))
     assert (part.value == 1.0) is (outcome is RIGHT), part
     assert part.outcome.is_verdict
 
 
 def test_the_last_box_after_thinking_counts() -> None:
-    assert boxed_accuracy(prompt("42"), completion(r"<think>\boxed{1}</think>\boxed{42}")).outcome is RIGHT
-    assert boxed_accuracy(prompt("42"), completion("42")).outcome is Outcome.NO_BOX
+    assert accuracy(prompt("42"), completion(r"<think>\boxed{1}</think>\boxed{42}")).outcome is RIGHT
+    assert accuracy(prompt("42"), completion("42")).outcome is Outcome.NO_BOX
 
 
 def test_columns_of_the_prompt_reach_the_gold() -> None:
@@ -69,8 +74,8 @@ def test_columns_of_the_prompt_reach_the_gold() -> None:
 
 def test_the_text_of_an_option_answers_for_its_letter() -> None:
     row = prompt_with("B", "choice", choices=["cat", "dog"])
-    assert boxed_accuracy(row, completion(r"\boxed{dog}")).outcome is RIGHT
-    assert boxed_accuracy(row, completion(r"\boxed{cat}")).outcome is WRONG
+    assert accuracy(row, completion(r"\boxed{dog}")).outcome is RIGHT
+    assert accuracy(row, completion(r"\boxed{cat}")).outcome is WRONG
 
 
 @pytest.mark.parametrize(
@@ -86,7 +91,7 @@ def test_the_text_of_an_option_answers_for_its_letter() -> None:
 )
 def test_a_malformed_column_is_no_verdict_and_the_audit_names_it(columns: dict[str, Any], problem: str) -> None:
     row = prompt_with("B", "choice", **columns)
-    part = boxed_accuracy(row, completion(r"\boxed{B}"))
+    part = accuracy(row, completion(r"\boxed{B}"))
     assert (part.value, part.outcome) == (None, Outcome.ERROR)
     with pytest.raises(AssertionError, match=f"the gold 'B' cannot be graded: {problem}"):
         raise AssertionError(gold_problem(row, boxed_accuracy))
@@ -94,7 +99,7 @@ def test_a_malformed_column_is_no_verdict_and_the_audit_names_it(columns: dict[s
 
 def test_the_deadline_is_an_argument_of_the_configuration() -> None:
     config = RewardFunctionConfig(name="boxed_accuracy", args={"deadline_s": 1e-6})
-    part = registry.resolve(config)(prompt("x^2 - 36", "math"), completion(r"\boxed{(x-6)(x+6)}"))
+    part = asyncio.run(registry.resolve(config)(prompt("x^2 - 36", "math"), completion(r"\boxed{(x-6)(x+6)}")))
     assert (part.value, part.outcome) == (None, Outcome.TIMEOUT)
 
 
@@ -117,7 +122,7 @@ DEGENERATE = {
 @pytest.mark.parametrize("text", DEGENERATE.values(), ids=DEGENERATE.keys())
 def test_degenerate_policies_earn_no_more_than_an_honest_wrong_answer(text: str) -> None:
     def total(text: str) -> float:
-        parts = [f(prompt("42", "integer"), completion(text)) for f in (boxed_accuracy, boxed_format)]
+        parts = [f(prompt("42", "integer"), completion(text)) for f in (accuracy, boxed_format)]
         return parts[0].value + 0.1 * parts[1].value
 
     assert total(text) <= total(HONEST_WRONG) == pytest.approx(0.1)

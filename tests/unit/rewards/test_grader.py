@@ -21,9 +21,10 @@ import pytest
 import rewards
 from pangu_rl.records import Outcome
 from rewards import grader as grader_module
-from rewards.children import ChildPool, Task
+from rewards.children import ChildPool, ChildTimeout, Task
 from rewards.grader import Checked, Grader
 from rewards.rules.gold import Gold
+from rewards.warm_up import warm_algebra
 from tests.contracts.source_tree import ROOT
 from tests.unit.rewards import hostile_functions as hostile
 from tests.unit.rewards.builders import eventually
@@ -31,6 +32,7 @@ from tests.unit.rewards.cases import hostile_cases
 
 DEADLINE_S = 2.0
 SLACK_S = 0.5
+ENDLESS_S = 1.0
 FACTORED, EXPANDED = "(x-1)(x+1)", "x^2 - 1"
 
 
@@ -90,6 +92,24 @@ def test_no_pool_starts_before_algebra_is_needed() -> None:
         assert pool.pids() == []
         part = grader.grade(boxed(FACTORED), Gold(EXPANDED, "math"))
     assert (part.value, part.outcome, part.detail) == (None, Outcome.ERROR, "ImportError: no algebra here")
+
+
+def warm_up_with_a_broken_parser() -> None:
+    from latex2sympy2_extended import latex2sympy2
+
+    def latex2sympy(*_: object, **__: object) -> None:
+        raise ImportError("no antlr here")
+
+    latex2sympy2.latex2sympy = latex2sympy
+    warm_algebra()
+
+
+def test_a_parser_that_reads_nothing_is_no_verdict_and_not_unparsable() -> None:
+    with ChildPool(1, warm_up=warm_up_with_a_broken_parser) as pool:
+        part = Grader(pool).grade(boxed(FACTORED), Gold(EXPANDED, "math"))
+    assert (part.value, part.outcome) == (None, Outcome.ERROR)
+    assert part.detail.startswith("RuntimeError: computer algebra does not work here: ")
+    assert "\n" not in part.detail
 
 
 def test_a_timeout_is_no_verdict_and_is_not_remembered(grader: Grader) -> None:
@@ -153,15 +173,28 @@ def check_all_at_once(name: str, grader: Grader, pairs: list[tuple[str, Gold]]) 
 
 @pytest.mark.parametrize("caller", ["threads", "asyncio"])
 def test_hostile_rows_all_at_once(caller: str, pool: CountingPool, grader: Grader) -> None:
+    """The guard settles nearly all rows, so tasks that never end occupy the children that the others wait for."""
     cases = hostile_cases()
     assert len(cases) >= 20
+    algebra = many_pairs(10)
     grader.grade(boxed(FACTORED), Gold(EXPANDED, "math"))  # the children are warm
     resident = psutil.Process().memory_info().rss
+    replaced, tasks = pool.replaced, pool.tasks
     start = time.monotonic()
-    found = check_all_at_once(caller, grader, [(case.prediction, case.gold) for case in cases])
+    endless = [
+        pool.submit(function, deadline_s=ENDLESS_S)
+        for function in (hostile.spin, hostile.backtrack, hostile.ignore_signals_and_spin, hostile.spin)
+    ]
+    pairs = [(case.prediction, case.gold) for case in cases] + [pair[:2] for pair in algebra]
+    found = check_all_at_once(caller, grader, pairs)
     elapsed = time.monotonic() - start
-    assert elapsed <= math.ceil(len(cases) / pool.size) * (DEADLINE_S + SLACK_S)
+    assert all(isinstance(task.future.exception(), ChildTimeout) for task in endless)
+    assert pool.replaced - replaced >= len(endless)
+    assert pool.tasks - tasks >= len(endless) + len(algebra)
+    turns = math.ceil(len(endless) / pool.size)
+    assert turns * ENDLESS_S <= elapsed <= 2 * turns * (ENDLESS_S + SLACK_S) + DEADLINE_S  # a starved one has two tries
     assert max(checked.seconds for checked in found) <= DEADLINE_S + SLACK_S
+    assert [checked.part.value for checked in found[len(cases) :]] == [float(right) for *_, right in algebra]
     wrong = [case.id for case, checked in zip(cases, found) if (checked.part.value == 1.0) is not case.expected]
     assert wrong == []
     assert psutil.Process().memory_info().rss - resident < 50 << 20

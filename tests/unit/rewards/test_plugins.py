@@ -162,6 +162,28 @@ def test_the_wait_for_a_free_child_is_no_timeout(hostile: Path) -> None:
     assert [score.reward for score in asyncio.run(scores())] == [0.5] * 8
 
 
+AFTER_FORK = """
+import asyncio, os, sys
+from pangu_rl.config.rewards import RewardFunctionConfig, RewardsConfig
+from rewards.rubric import Rubric
+from tests.unit.rewards.builders import completion, prompt
+
+config = RewardFunctionConfig(name=sys.argv[1], isolated=True)
+rubric = Rubric.from_config(RewardsConfig(functions=(config,)))
+print(asyncio.run(rubric.score(prompt(), completion("x"))).reward, flush=True)
+pid = os.fork()
+print(asyncio.run(rubric.score(prompt(), completion("x"))).reward, flush=True)
+if pid:
+    os.waitpid(pid, 0)
+"""
+
+
+def test_a_forked_process_isolates_in_children_of_its_own(hostile: Path) -> None:
+    command = [sys.executable, "-c", AFTER_FORK, f"{hostile}:waits"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "0.5\n" * 3, done.stderr
+
+
 LOOK_UP = """
 import asyncio, sys
 from pangu_rl.config.rewards import RewardFunctionConfig, RewardsConfig
@@ -244,6 +266,11 @@ def judge() -> Iterator[tuple[type[Judge], str]]:
         ([(404, b"")], None, Outcome.ERROR, 1),
         ([(200, b'{"score": 7}')], None, Outcome.ERROR, 1),
         ([(200, b'{"score": NaN}')], None, Outcome.ERROR, 1),
+        ([(200, b'{"score": true}')], None, Outcome.ERROR, 1),
+        ([(200, b'{"score": "0.9"}')], None, Outcome.ERROR, 1),
+        ([(200, b'{"score": null}')], None, Outcome.ERROR, 1),
+        ([(200, b'{"score": 1' + b"0" * 400 + b"}")], None, Outcome.ERROR, 1),
+        ([(200, b"[" * 100_000)], None, Outcome.ERROR, 1),
         ([(200, b"I am afraid")], None, Outcome.ERROR, 1),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 import time
 from collections.abc import Callable
@@ -15,8 +16,12 @@ from pangu_rl.config.rewards import RewardFunctionConfig, RewardsConfig
 from pangu_rl.errors import RewardError
 from pangu_rl.records import Outcome, Part, Score
 from rewards.audit import gold_problem
+from rewards.children import ChildPool
+from rewards.grader import Grader
 from rewards.rubric import Rubric, WeightedFunction, no_verdict_problem
+from rewards.rules import accuracy
 from rewards.rules.accuracy import boxed_accuracy
+from tests.unit.rewards import hostile_functions as hostile
 from tests.unit.rewards.builders import completion, prompt
 
 
@@ -111,6 +116,28 @@ def test_a_blocking_plugin_does_not_hold_up_others() -> None:
     assert asyncio.run(both()) < 0.4  # a pool of 32 threads would wait for the first of the 40
 
 
+def test_innocent_rows_behind_hostile_ones_are_no_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twelve checks of 0.5 s and one good one queue for one child: about 6 s, where a score may take 2."""
+    with ChildPool(1) as pool:
+        grader = Grader(pool)
+        monkeypatch.setattr(accuracy, "default_grader", lambda: grader)
+        pool.run(hostile.square, 1)
+        spinning = [pool.submit(hostile.spin, deadline_s=0.5) for _ in range(12)]
+        bound = functools.partial(boxed_accuracy, deadline_s=20.0)
+        rubric = Rubric([WeightedFunction("f", 1.0, bound)], timeout_s=2.0)
+        found = asyncio.run(rubric.score(prompt("x^2 - 1", "math"), completion(r"\boxed{(x-1)(x+1)}")))
+        assert found.outcome is Outcome.CORRECT, found.parts
+        assert all(task.future.done() for task in spinning), "it did wait for them"
+
+
+def test_a_function_without_a_deadline_of_its_own_has_the_rubrics() -> None:
+    async def unmarked(prompt: Any, completion: Any) -> float:
+        await asyncio.sleep(5.0)
+        return 1.0
+
+    assert score(unmarked, functools.partial(unmarked), timeout_s=0.2).outcome is Outcome.TIMEOUT
+
+
 def test_share_without_verdict() -> None:
     def row(index: int, verdict: bool) -> Score:
         outcome = Outcome.CORRECT if verdict else Outcome.KILLED
@@ -127,7 +154,7 @@ def test_share_without_verdict() -> None:
 
 def test_gold_audit() -> None:
     async def async_accuracy(prompt: Any, completion: Any) -> Part:
-        return boxed_accuracy(prompt, completion)
+        return await boxed_accuracy(prompt, completion)
 
     assert gold_problem(prompt("1,234", "integer"), boxed_accuracy) is None
     assert gold_problem(prompt("1,234", "integer"), async_accuracy) is None

@@ -151,6 +151,22 @@ def test_an_earlier_output_stays_until_the_new_one_is_whole(tmp_path: Path) -> N
     assert len(read_rows(target)) == 1
 
 
+def test_what_a_killed_run_left_behind_is_in_nobodys_way_and_stays(tmp_path: Path) -> None:
+    """Also if it had our process id, as it happens in containers."""
+    left = [tmp_path / f".out.jsonl.{name}.partial" for name in (os.getpid(), "0" * 16)]
+    for file in left:
+        file.write_text("another's")
+    source = write_rows(tmp_path / "in.jsonl", [b"{"])
+    with pytest.raises(DataError, match="row 1"):
+        score_file(source, tmp_path / "out.jsonl", on_bad_row="fail", workers=1)
+    score_file(source, tmp_path / "out.jsonl", workers=1)
+    assert [file.read_text() for file in left] == ["another's"] * 2
+    assert len(list(tmp_path.iterdir())) == 4
+    umask = os.umask(0)
+    os.umask(umask)
+    assert (tmp_path / "out.jsonl").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
 def test_empty_file(tmp_path: Path) -> None:
     summary = score_file(write_rows(tmp_path / "in.jsonl", []), tmp_path / "out.jsonl", workers=1)
     assert (summary.rows, summary.mean_reward, (tmp_path / "out.jsonl").read_bytes()) == (0, None, b"")

@@ -28,6 +28,22 @@ HOSTILE = [
     "x+" * 300,
     "\\foo{x}+1",
     "\\frac{x}{0}",
+    "e^{e^{e^{e^{e}}}}",
+    "\\pi^{\\pi^{\\pi^{\\pi^{\\pi}}}}",
+    "e^e^e^e^e",
+    "e^{e^{e^{99}}}",
+    "x^{y^{1^{1^{z}}}}",
+    "x^{x^{1000}}",
+    "2^{y^{99}}",
+    "e^{n^{n^{n}}}",
+    "\\exp(\\exp(\\exp(\\exp(x))))",
+    "\\cosh(\\cosh(\\cosh(x)))",
+    "\\lfloor e^{e^{e^{e}}} \\rfloor",
+    "\\lceil e^{e^{14}} \\rceil+x",
+    "\\sin(e^{e^{12}})",
+    "\\sin\\sin e^{e^{12}}",
+    "\\cos^2(999^{999^x})",
+    "\\sin" * 120 + " e^{e^{12}}",
 ]
 
 
@@ -49,7 +65,13 @@ def test_golds_beyond_the_guard_are_bad(gold: str) -> None:
 @pytest.mark.parametrize(
     ("gold", "answer"),
     [("x^2-1", "(x-1)(x+1)"), ("2\\sqrt{3}", "\\sqrt{12}"), ("e^{x^2}", "e^{x\\cdot x}"), ("\\binom{5}{2}x", "10x"),
-     ("n!", "(n+1)!/(n+1)")],
+     ("n!", "(n+1)!/(n+1)"), ("e^{e^x}", "\\exp(\\exp(x))"), ("e^{-e^{-x^2}}", "e^{-\\exp(-x^2)}"),
+     ("x^{x^x}+1", "1+x^{x^x}"),
+     ("2^{2^{n+1}}-1", "-1+2^{2^{n+1}}"), ("n^{n^2}", "(n^n)^n"), ("e^{e^e}+1", "1+e^{e^e}"),
+     ("e^\\pi+1", "1+e^{\\pi}"),
+     ("e^{-\\frac{(x-\\mu)^2}{2\\sigma^2}}", "e^{-(x-\\mu)^2/(2\\sigma^2)}"),
+     ("e^{-2ax^2}\\sin(bx)", "\\sin(bx)e^{-2ax^2}"),
+     ("\\frac{1}{1+e^{-(w_1x_1+w_2x_2+b)}}", "(1+e^{-(w_1x_1+w_2x_2+b)})^{-1}")],
 )  # fmt: skip
 def test_ordinary_algebra_passes(gold: str, answer: str) -> None:
     part = grade_directly(answer, Gold(gold))
@@ -79,6 +101,18 @@ def test_ordinary_algebra_passes(gold: str, answer: str) -> None:
 def test_algebra_is_exact(gold: str, answer: str, equal: bool) -> None:
     assert grade_directly(answer, Gold(gold)) is None
     assert grade_by_algebra(answer, Gold(gold)).outcome is (Outcome.CORRECT if equal else Outcome.INCORRECT)
+
+
+@pytest.mark.parametrize(
+    "gold", ["2^{20230}", "\\sum_{k=1}^n k", "a \\mod b", "\\coth x", "e^{e^{e^{e^{e}}}}", "\\frac{1}{0}", "7" * 65]
+)
+def test_a_gold_beyond_the_guard_matches_its_own_spelling(gold: str) -> None:
+    for answer in (gold, f"${gold}$", f" \\displaystyle {gold}."):
+        part = grade_directly(answer, Gold(gold, "math"))
+        assert part is not None
+        assert part.outcome is Outcome.CORRECT
+    with pytest.raises(BadGold, match="only its own spelling can match"):
+        grade_directly("x+1", Gold(gold, "math"))
 
 
 def test_a_gold_that_algebra_does_not_read_is_bad_and_not_a_zero() -> None:

@@ -28,6 +28,11 @@ from rewards.rules.units import read_unit
         ("3e8", "300000000"),
         (r"1.5\times10^{-2}", "3/200"),
         (r"0.1\overline{6}", "1/6"),
+        ("0.1(6)", "1/6"),
+        ("-0.(3)", "-1/3"),
+        ("2(3)", "6"),
+        ("two thirds", "2/3"),
+        ("5分之一", "1/5"),
         ("2^{10}-24", "1000"),
         ("5!", "120"),
         ("twenty-one", "21"),
@@ -58,6 +63,11 @@ def test_exact_numbers(text: str, value: str) -> None:
         "9" * 65,
         "9!!",
         "(3)!",
+        "1.5(0.4)",
+        "2+0.(3)",
+        "0.(3",
+        "two third",
+        "one third half",
     ],
 )
 def test_what_is_no_number(text: str) -> None:
@@ -80,7 +90,8 @@ def test_percent_is_a_hundredth_and_says_so() -> None:
 @pytest.mark.parametrize(
     ("text", "value"),
     [("one hundred and five", 105), ("two thousand three", 2003), ("a dozen", 12), ("1.5 million", 1500000),
-     ("一千零五", 1005), ("二〇二四", 2024), ("一万二千", 12000), ("3万", 30000), ("负五", -5)],
+     ("一千零五", 1005), ("二〇二四", 2024), ("一万二千", 12000), ("3万", 30000), ("负五", -5),
+     ("3百万", 3000000), ("3千万", 30000000), ("5千", 5000), ("二十亿", 2000000000)],
 )  # fmt: skip
 def test_number_words(text: str, value: int) -> None:
     assert spelled_number(text) == value
@@ -122,7 +133,8 @@ def test_units_of_other_dimensions_do_not(one: str, other: str) -> None:
     assert first.dimensions != second.dimensions
 
 
-@pytest.mark.parametrize("text", ["", "or more", "million", "x", "左右", "km//h", "squared"])
+@pytest.mark.parametrize("text", ["", "or more", "million", "x", "左右", "km//h", "squared", "sixths", "lakh",
+                                  "incorrect", "two apples", "分之一", "的倒数", "以内", "打", "立方根"])  # fmt: skip
 def test_what_is_no_unit(text: str) -> None:
     assert read_unit(text) is None
 

@@ -32,6 +32,8 @@ class Answer:
     """Sent as the body instead of a completion."""
     hang_up: bool = False
     seconds_per_byte: float = 0.0
+    endless: bool = False
+    """The body, again and again until the client leaves."""
 
     def body(self) -> bytes:
         if self.raw is not None:
@@ -109,8 +111,11 @@ class Endpoint:
         handler.send_response(answer.status)
         for name, value in {"Content-Type": "application/json", "Connection": "close", **answer.headers}.items():
             handler.send_header(name, value)
-        handler.send_header("Content-Length", str(len(content)))
+        if not answer.endless:
+            handler.send_header("Content-Length", str(len(content)))
         handler.end_headers()
+        while answer.endless:
+            handler.wfile.write(content)
         if not answer.seconds_per_byte:
             handler.wfile.write(content)
             return

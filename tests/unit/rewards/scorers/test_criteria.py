@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pangu_rl.config.load import load_config
+from pangu_rl.config.scorers import ScorersConfig
 from pangu_rl.errors import ConfigError
 from rewards.scorers.criteria import BUILT_IN, load_criterion
 from rewards.scorers.records import ScoredItem
@@ -86,6 +88,18 @@ def test_a_prompt_file_of_ones_own(tmp_path: Path) -> None:
     system, user = criterion.messages(item("8"), (), delimiter=NONCE, max_chars=1000)
     assert criterion.name == "brevity" and "Criterion: brevity." in system["content"]
     assert list(blocks(user["content"], NONCE)) == ["response"]
+
+
+@pytest.mark.parametrize("criteria", [("a/x.md", "b/x.md"), ("similarity", "mine/similarity.md")])
+def test_two_criteria_of_one_name_are_refused(tmp_path: Path, criteria: tuple[str, ...]) -> None:
+    """Their votes would be told apart by nothing, and one that is missing would not be missed."""
+    path = tmp_path / "scorers.yaml"
+    path.write_text(
+        f"cache: c\ncanaries: {{share: 0}}\ncriteria: [{', '.join(criteria)}]\n"
+        "scorers: [{name: a, model: m, base_url: 'http://h/v1'}]"
+    )
+    with pytest.raises(ConfigError, match=rf"criteria {criteria[0]} and {criteria[1]} would both be called \w+ in"):
+        load_config(ScorersConfig, path)
 
 
 @pytest.mark.parametrize("first", ["", "Criterion: brevity", "parts: question", "parts: response, gold", "parts: "])

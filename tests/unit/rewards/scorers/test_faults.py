@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import socket
 import time
 from collections.abc import Callable
@@ -52,6 +53,27 @@ TRANSIENT = {
     "a list": Answer(raw=b"[5]"),
     "a number": Answer(raw=b"5"),
     "usage that is text": Answer('{"reason": "r", "score": 5}', usage={"prompt_tokens": "many"}),
+    "usage that is two texts": Answer(
+        '{"reason": "r", "score": 5}', usage={"prompt_tokens": "a", "completion_tokens": "b"}
+    ),
+    "usage beyond floats": Answer(
+        raw=b'{"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": '
+        b'"{\\"reason\\": \\"r\\", \\"score\\": 5}"}}], "usage": {"prompt_tokens": 1e999, "completion_tokens": 1}}'
+    ),
+    "usage beyond integers": Answer(
+        '{"reason": "r", "score": 5}', usage={"prompt_tokens": 10**30, "completion_tokens": 1}
+    ),
+    "usage below zero": Answer('{"reason": "r", "score": 5}', usage={"prompt_tokens": -9, "completion_tokens": 10}),
+    "usage that is no number": Answer(
+        '{"reason": "r", "score": 5}', usage={"prompt_tokens": float("nan"), "completion_tokens": 1}
+    ),
+    "a deep list": Answer(raw=b"[" * 100_000),
+    "a deep choice": Answer(raw=b'{"choices": [' + b"[" * 900 + b"]" * 900 + b"]}"),
+    "half a surrogate pair": Answer('\ud800{"reason": "r", "score": 5}'),
+    "a strange charset": Answer(status=500, raw=b"x", headers={"Content-Type": "text/html; charset=zlib"}),
+    "an endless body": Answer(raw=b"0" * 2**16, endless=True),
+    "an endless error": Answer(status=500, raw=b"0" * 2**16, endless=True),
+    "a bomb": Answer(raw=gzip.compress(bytes(64 * 2**20)), headers={"Content-Encoding": "gzip"}),
     "half JSON": Answer('{"reason": "r", "sco'),
     "empty": Answer(""),
     "null": Answer(None),
@@ -83,6 +105,17 @@ def test_a_lasting_fault_is_no_verdict_with_its_reason(tmp_path: Path, name: str
     assert (part.value, part.outcome, part.votes) == (None, Outcome.ERROR, ())
     assert part.detail.startswith("scorer judge, criterion similarity, sample 0:p/0: no ")
     assert "\n" not in part.detail and len(part.detail) < 400
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_no_more_than_a_bounded_answer_is_read(tmp_path: Path, status: int) -> None:
+    limits = LimitsConfig(timeout_s=60.0)
+    with serving() as endpoint:
+        endpoint.script(Answer(status=status, raw=b"0" * 2**16, endless=True))
+        start = time.monotonic()
+        (found,) = score(tmp_path / "c.sqlite", scorer(endpoint.url, limits=limits))
+        assert time.monotonic() - start < 20.0, "its size ends it, not the clock"
+    assert "an answer of more than 4194304 bytes" in found.missing[0]
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 302])

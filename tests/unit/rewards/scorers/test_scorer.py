@@ -18,6 +18,7 @@ from pangu_rl.config.scorers import ScorersConfig
 from pangu_rl.errors import ConfigError
 from rewards.scorers.panel import ScorerPanel
 from rewards.scorers.records import PanelResult, ScoredItem
+from tests.contracts.source_tree import ROOT
 from tests.unit.rewards.scorers.endpoint import Answer, panel_config, scorer, serving, user_text, verdict
 
 SECRET = "sk-canary-0123456789abcdef"
@@ -181,6 +182,15 @@ def test_the_key_is_sent_and_found_nowhere_else(
         assert SECRET.encode() not in path.read_bytes(), path
 
 
+def test_what_the_environment_holds_for_openai_goes_to_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_WEBHOOK_SECRET"):
+        monkeypatch.setenv(name, SECRET)
+    with serving() as endpoint:
+        score(panel_config(tmp_path / "c", scorer(endpoint.url)), ITEM)
+        (headers,) = endpoint.headers
+    assert SECRET not in str(headers) and not [name for name in headers if name.startswith("openai-")]
+
+
 def test_a_key_that_is_not_set_or_was_pasted_into_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SCORER_KEY", raising=False)
     with pytest.raises(ConfigError, match=r"SCORER_KEY .* is not set"):
@@ -227,6 +237,32 @@ def test_a_picture_from_elsewhere_is_no_verdict_and_nothing_is_sent(tmp_path: Pa
         (found,) = score(config.model_copy(update={"media_root": str(tmp_path / "media")}), item)
         assert found.value is None and path in found.missing[0]
         assert endpoint.bodies == []
+
+
+AFTER_FORK = """
+import asyncio, os, sys
+from rewards.scorers.llm_score import llm_score
+from tests.unit.rewards.builders import completion, prompt
+
+def score(text):
+    part = asyncio.run(asyncio.wait_for(llm_score(prompt(), completion(text), config=sys.argv[1]), 20))
+    print(part.value, flush=True)
+
+score("before")
+pid = os.fork()
+score(f"after {pid}")
+if pid:
+    os.waitpid(pid, 0)
+"""
+
+
+def test_a_forked_process_makes_panels_of_its_own(tmp_path: Path) -> None:
+    with serving() as endpoint:
+        path = tmp_path / "scorers.yaml"
+        path.write_text(dump_config(panel_config(tmp_path / "c", scorer(endpoint.url))))
+        command = [sys.executable, "-c", AFTER_FORK, str(path)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert done.stdout == "4.0\n" * 3, done.stderr
 
 
 def test_the_cache_is_plain_sqlite(tmp_path: Path) -> None:
