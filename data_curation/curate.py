@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_curation.sources import smollm2, text_prompts
+from data_curation.sources import easy_vqa, smollm2, text_prompts, tiny_pangu_vl
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import ConfigError
 
@@ -22,8 +22,10 @@ class Target:
 
 
 TARGETS = {
-    "smollm2": Target(smollm2.prepare, "cache://models/smollm2-135m-instruct"),
+    "smollm2": Target(smollm2.prepare, smollm2.HOME),
     "text-prompts": Target(text_prompts.prepare, "cache://data/text_prompts"),
+    "tiny-pangu-vl": Target(tiny_pangu_vl.prepare, "cache://models/tiny-pangu-vl"),
+    "easy-vqa": Target(easy_vqa.prepare, "cache://data/easy_vqa"),
 }
 
 

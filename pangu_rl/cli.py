@@ -14,7 +14,8 @@ from typing import Annotated, Literal
 import typer
 
 from pangu_rl.cluster import auth
-from pangu_rl.config.load import dump_config, load_config
+from pangu_rl.config.load import apply_override, checked, dump_config, load_config
+from pangu_rl.config.packing import PackingConfig
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.stages import GrpoConfig, SftConfig
 from pangu_rl.errors import ConfigError, Preempted, RunError, UserError
@@ -98,6 +99,32 @@ def score(
 
     summary = score_file_with_progress(source, target, on_bad_row=on_bad_row, workers=workers, deadline_s=deadline_s)
     typer.echo(json.dumps(summary.as_dict()) if as_json else f"{target}: {summary}")
+
+
+@app.command()
+def pack(
+    metadata: Annotated[Path, typer.Option(help="Parquet: id, text_tokens, width, height, and more.")],
+    context: Annotated[int, typer.Option(help="Tokens of a pack.")],
+    ranks: Annotated[int, typer.Option(help="Data-parallel ranks; each gets the same number of packs.")],
+    output: Annotated[Path, typer.Option(help="Folder of the plan, a new one.")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(help="E.g. seed=1 visual_tokens=20000 shares.text=2 shares.vl=8.")
+    ] = None,
+    global_batch: Annotated[int | None, typer.Option(help="Packs of a step; default: one per rank.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Plan packed training batches from sizes alone; no picture is opened. The same input gives the same plan.
+
+    Columns: width and height are numbers, or lists for several pictures (0 or empty for none); optional are source, and
+    for videos frames, or duration with the fps to sample at. Settings: those of pangu_rl/config/packing.py.
+    """
+    from pretrain.packing.pack import pack_file
+
+    tree = {"context": context, "ranks": ranks, "global_batch": global_batch}
+    for setting in settings or ():
+        apply_override(tree, setting)
+    summary = pack_file(metadata, output, checked(PackingConfig, tree, "pack"))
+    typer.echo(json.dumps(summary.as_dict()) if as_json else str(summary))
 
 
 @app.command()

@@ -58,6 +58,27 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """One picture, decoded and cut into patches once; requests and packs carry it by reference."""
+
+    path: str
+    """Relative to the media root, as the row names it."""
+    sha256: str
+    """Of the file's bytes, hex: the picture's identity in caches and in the store."""
+    grid: tuple[int, int, int]
+    """(t, h, w) in patches of 14 x 14 pixels; t is 1 for a still picture."""
+    patches: Any
+    """uint8 [t * h * w, 588] raw values in the order of `pretrain.processing.patches`, or a handle to that array which
+    the actors resolve."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the language model: one per 2 x 2 patches."""
+        t, h, w = self.grid
+        return t * h * w // 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingParams:
     """How completions are drawn. Log-probs are those of the distribution after temperature (and top-p, top-k)."""
 
@@ -80,10 +101,21 @@ class RolloutRequest:
     """`<epoch>:<prompt uid>`: identity of the GRPO group, never the prompt's text."""
     prompt_uid: str
     prompt_token_ids: tuple[int, ...]
+    """[T], every picture's placeholder repeated once per token of it."""
     sampling: SamplingParams
     seed: int
     """Sampling seed of this request alone, a function of the run's seed, the step and `uid`."""
-    images: tuple[str, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    """In the order of their placeholders; all requests of a group hold the same objects."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scorable:
+    """A token sequence whose log-probs an engine is asked for, with its pictures."""
+
+    token_ids: tuple[int, ...]
+    """[T], placeholders expanded."""
+    pictures: tuple[Picture, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,12 +185,17 @@ class Group:
     prompt: Prompt
     group: str
     prompt_token_ids: tuple[int, ...]
+    """[T], placeholders expanded."""
     completions: list[Completion]
     scores: list[Score]
     advantages: list[float] = field(default_factory=list)
     """[N] one per completion; exactly 0 for rows without a verdict and for groups without variance."""
     trained: bool = True
     """False for a zero-variance group that dynamic sampling set aside; it is stored all the same."""
+    pictures: tuple[Picture, ...] = ()
+    """Of the prompt, in the order of their placeholders."""
+    prompt_positions: np.ndarray | None = None
+    """int64 [3, T] positions of a multimodal prompt (time, height, width); None counts 0, 1, 2, ..."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +219,8 @@ class Pack:
     token_ids: np.ndarray
     """int64 [T]"""
     position_ids: np.ndarray
-    """int64 [T]; restarts with every root segment, goes on from the parent's end in a child."""
+    """int64 [T], or [3, T] (time, height, width) for a multimodal model; restarts with every root segment and goes on
+    in a child from the parent's end, which is one more than the parent's largest position."""
     segment_starts: np.ndarray
     """int64 [S + 1]"""
     segment_parents: np.ndarray
@@ -195,6 +233,11 @@ class Pack:
     """int64 [M], which sequence (completion or sample) of the global batch each target belongs to."""
     columns: dict[str, np.ndarray] = field(default_factory=dict)
     """Per-target float32 [M] inputs of the objective, e.g. `advantages`, `sampler_logprobs`, `old_logprobs`."""
+    pictures: tuple[Picture, ...] = ()
+    """Pictures of the pack in token order; one that several prompts share may stand here several times and is encoded
+    once."""
+    picture_tokens: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """int64 [K], indices of the placeholder tokens, which the features of `pictures` replace in order."""
 
     @property
     def num_tokens(self) -> int:

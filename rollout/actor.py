@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
 import ray
 
-from pangu_rl.records import Completion, RolloutRequest, WeightManifest
+from pangu_rl.records import Completion, RolloutRequest, Scorable, WeightManifest
 from rollout.engine import Engine, EngineSpec, Link
+
+Seen = TypeVar("Seen", RolloutRequest, Scorable)
+"""What may hold pictures."""
 
 
 class RolloutActor:
@@ -24,13 +29,13 @@ class RolloutActor:
 
     @ray.method(num_returns="streaming")
     def generate(self, requests: Sequence[RolloutRequest]) -> Iterator[Completion]:
-        yield from self._engine.generate(requests)
+        yield from self._engine.generate(fetch_patches(requests))
 
     def load_weights(self, manifest: WeightManifest, link: Link | None) -> dict[str, str]:
         return self._engine.load_weights(manifest, link)
 
-    def score(self, token_ids: Sequence[Sequence[int]]) -> list[list[float]]:
-        return self._engine.score(token_ids)
+    def score(self, sequences: Sequence[Scorable]) -> list[list[float]]:
+        return self._engine.score(fetch_patches(sequences))
 
     @ray.method(concurrency_group="health")
     def ping(self) -> bool:
@@ -39,6 +44,25 @@ class RolloutActor:
     @ray.method(concurrency_group="health")
     def pid(self) -> int:
         return os.getpid()
+
+
+def fetch_patches(items: Sequence[Seen]) -> list[Seen]:
+    """The same items with arrays for handles in their pictures; each handle is fetched once, however many hold it."""
+    found = {picture.patches for item in items for picture in item.pictures if _is_handle(picture.patches)}
+    handles = list(found)
+    arrays = dict(zip(handles, ray.get(handles)))
+
+    def fetched(item: Seen) -> Seen:
+        if not item.pictures:
+            return item
+        pictures = (replace(p, patches=arrays[p.patches]) if _is_handle(p.patches) else p for p in item.pictures)
+        return replace(item, pictures=tuple(pictures))
+
+    return [fetched(item) for item in items]
+
+
+def _is_handle(patches: object) -> bool:
+    return isinstance(patches, ray.ObjectRef)
 
 
 QUIET = {

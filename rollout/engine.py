@@ -13,7 +13,7 @@ from typing import Protocol
 from pangu_rl.accelerators import Accelerator
 from pangu_rl.config.model import ModelConfig
 from pangu_rl.config.rollout import RolloutConfig
-from pangu_rl.records import Completion, RolloutRequest, WeightManifest
+from pangu_rl.records import Completion, RolloutRequest, Scorable, WeightManifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,11 @@ class Engine(Protocol):
         """Version of the weights in place; `UNKNOWN_VERSION` after a sync that failed half-way."""
 
     def generate(self, requests: Sequence[RolloutRequest]) -> Iterator[Completion]:
-        """Admit all requests in the given order and yield each completion as it finishes."""
+        """Admit all requests in the given order and yield each completion as it finishes.
+
+        Raises:
+            RunError: the engine's prompt is not the request's, its pictures' placeholders expanded.
+        """
 
     def load_weights(self, manifest: WeightManifest, link: Link | None = None) -> dict[str, str]:
         """Take the published weights in place, drop every cache of the old ones; digest per tensor as consumed.
@@ -59,7 +63,7 @@ class Engine(Protocol):
             WeightSyncError: a name or a digest differs from the manifest.
         """
 
-    def score(self, token_ids: Sequence[Sequence[int]]) -> list[list[float]]:
+    def score(self, sequences: Sequence[Scorable]) -> list[list[float]]:
         """Log-probs at temperature 1 of each sequence's tokens but the first: [T] ids -> [T - 1] floats."""
 
 

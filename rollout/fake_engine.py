@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import xxhash
 
-from pangu_rl.records import Completion, FinishReason, RolloutRequest, WeightManifest
+from pangu_rl.records import Completion, FinishReason, RolloutRequest, Scorable, WeightManifest
 from rollout.engine import EngineSpec, Link
 
 VOCABULARY = 1000
@@ -47,8 +47,8 @@ class FakeEngine:
             self.weight_version = manifest.version
         return {tensor.name: tensor.digest for tensor in manifest.tensors}
 
-    def score(self, token_ids: Sequence[Sequence[int]]) -> list[list[float]]:
-        return [[self._logprob(token, place) for place, token in enumerate(ids[1:])] for ids in token_ids]
+    def score(self, sequences: Sequence[Scorable]) -> list[list[float]]:
+        return [[self._logprob(token, place) for place, token in enumerate(s.token_ids[1:])] for s in sequences]
 
     def _completion(self, request: RolloutRequest) -> Completion:
         length = min(request.sampling.max_new_tokens, 1 + request.seed % 7)

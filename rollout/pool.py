@@ -20,7 +20,7 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from pangu_rl.errors import RunError, UserError, WeightSyncError
-from pangu_rl.records import Completion, RolloutRequest, WeightManifest
+from pangu_rl.records import Completion, RolloutRequest, Scorable, WeightManifest
 from rollout.actor import create_actor
 from rollout.engine import UNKNOWN_VERSION, EngineSpec, Link
 from rollout.weights import check_digests
@@ -121,7 +121,7 @@ class RolloutPool:
             self._load(slot)
         self._settle()
 
-    def score(self, token_ids: Sequence[Sequence[int]]) -> list[list[float]]:
+    def score(self, sequences: Sequence[Scorable]) -> list[list[float]]:
         """Prompt log-probs at temperature 1 of the first actor; [T] ids -> [T - 1] floats each.
 
         Raises:
@@ -130,7 +130,7 @@ class RolloutPool:
         scores: dict[int, list[list[float]]] = {}
         while not scores:
             for slot in self._slots:
-                slot.begin(slot.actor.score.remote(token_ids), functools.partial(scores.__setitem__, slot.index))
+                slot.begin(slot.actor.score.remote(sequences), functools.partial(scores.__setitem__, slot.index))
             self._settle()
         first = scores[min(scores)]
         for index, found in scores.items():

@@ -2,6 +2,7 @@
 
 Shards are written under another name and renamed when they are on disk, so a shard that has its name is whole. The
 store is for reading by others too: plain columns for `datasets` and pandas, JSON where the content has no fixed shape.
+The pictures that rows name in `images` lie beside the shards, each file once.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ import pyarrow.parquet as pq
 
 from pangu_rl.errors import DataError
 from pangu_rl.records import Completion, Group, Prompt, SamplingParams, Score
+from rollout.kept_pictures import FOLDER, KeptPictures
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
+READABLE = ("1", SCHEMA_VERSION)
+"""Version 1 kept no pictures: its images are paths in the media root, without `sha256` and `original`."""
 _PART = pa.struct(
     [
         pa.field("name", pa.string(), nullable=False),
@@ -29,7 +33,13 @@ _PART = pa.struct(
         pa.field("detail", pa.string(), nullable=False),
     ]
 )
-_IMAGE = pa.struct([pa.field("path", pa.string(), nullable=False), pa.field("sha256", pa.string())])
+_IMAGE = pa.struct(
+    [
+        pa.field("path", pa.string(), nullable=False),  # of the copy, relative to the folder of the shards
+        pa.field("sha256", pa.string()),
+        pa.field("original", pa.string()),  # as the prompt set names it
+    ]
+)
 _SAMPLING = pa.struct(
     [
         pa.field("temperature", pa.float64()),
@@ -71,19 +81,22 @@ SCHEMA = pa.schema(
 
 
 class RolloutStore:
-    """The rollouts of one run."""
+    """The rollouts of one run, and the pictures they saw; `media_root` is needed to append rows with pictures."""
 
-    def __init__(self, run_dir: str | Path) -> None:
+    def __init__(self, run_dir: str | Path, media_root: Path | None = None) -> None:
         self.run = Path(run_dir).name
         self.directory = Path(run_dir) / "rollouts"
+        self._pictures = KeptPictures(self.directory, media_root)
 
     def append(self, step: int, groups: Sequence[Group], sampling: SamplingParams) -> Path:
         """Write the shard of `step`, drawn with `sampling`; a shard of a repeated step is replaced.
 
         Raises:
             OSError: the disk is full or not writable; what was there stays as it was.
+            DataError: a picture is gone from the media root, or has changed there, since it was decoded.
         """
-        rows = [row for group in groups for row in _group_rows(self.run, step, group, asdict(sampling))]
+        shared = {"run": self.run, "step": step, "sampling": asdict(sampling)}
+        rows = [row for group in groups for row in _group_rows(shared | self._image_column(group), group)]
         self.directory.mkdir(parents=True, exist_ok=True)
         path = self._shard(step)
         temporary = path.with_suffix(".tmp")
@@ -96,9 +109,13 @@ class RolloutStore:
         return path
 
     def truncate_after(self, step: int) -> list[Path]:
-        """Drop the shards of later steps and half-written files: a resumed run draws those steps again."""
+        """Drop the shards of later steps and half-written files: a resumed run draws those steps again.
+
+        Pictures stay: earlier rows may show them, and the steps to come are likely to.
+        """
         kept = {self._shard(number).name for number in self.steps() if number <= step}
         dropped = [path for path in sorted(self.directory.glob("step_*")) if path.name not in kept]
+        dropped += sorted(self.directory.glob(f"{FOLDER}/*.tmp"))
         for path in dropped:
             path.unlink()
         if dropped:
@@ -122,17 +139,25 @@ class RolloutStore:
             )
         for path in paths:
             found = (pq.read_schema(path).metadata or {}).get(b"pangu_rl.rollouts", b"none").decode()
-            if found != SCHEMA_VERSION:
-                raise DataError(f"{path}: rollout schema {found}, this version reads {SCHEMA_VERSION}")
+            if found not in READABLE:
+                raise DataError(f"{path}: rollout schema {found}, this version reads {' and '.join(READABLE)}")
         return ds.dataset([str(path) for path in paths], schema=SCHEMA, format="parquet")
+
+    def _image_column(self, group: Group) -> dict[str, Any]:
+        return {
+            "images": [
+                {"path": self._pictures.keep(picture), "sha256": picture.sha256, "original": picture.path}
+                for picture in group.pictures
+            ]
+        }
 
     def _shard(self, step: int) -> Path:
         return self.directory / f"step_{step:06d}.parquet"
 
 
-def _group_rows(run: str, step: int, group: Group, sampling: dict[str, Any]) -> list[dict[str, Any]]:
-    shared = {"run": run, "step": step, "sampling": sampling, "trained": group.trained, **_prompt_columns(group.prompt)}
-    shared |= {"group": group.group, "prompt_token_ids": list(group.prompt_token_ids)}
+def _group_rows(shared: dict[str, Any], group: Group) -> list[dict[str, Any]]:
+    shared = shared | _prompt_columns(group.prompt) | {"group": group.group, "trained": group.trained}
+    shared["prompt_token_ids"] = list(group.prompt_token_ids)
     rows = zip(group.completions, group.scores, group.advantages, strict=True)
     return [
         {**shared, **_completion_columns(completion), **_score_columns(score), "advantage": advantage}
@@ -145,7 +170,6 @@ def _prompt_columns(prompt: Prompt) -> dict[str, Any]:
         "prompt_uid": prompt.uid,
         "source": prompt.source,
         "messages": json.dumps(prompt.messages, ensure_ascii=False),
-        "images": [{"path": path, "sha256": None} for path in prompt.images],
         "gold": prompt.answer,
         "answer_type": prompt.answer_type,
     }

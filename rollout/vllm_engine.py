@@ -12,14 +12,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import torch
 from vllm import EngineArgs, LLMEngine, RequestOutput
 from vllm import SamplingParams as VllmSamplingParams
 from vllm.inputs import TokensPrompt
 from vllm.sampling_params import RequestOutputKind
 
-from pangu_rl.errors import ConfigError, RunError, UserError
-from pangu_rl.records import Completion, FinishReason, RolloutRequest, SamplingParams, WeightManifest
+from pangu_rl.checkpoint.model_folder import model_config
+from pangu_rl.errors import ConfigError, DataError, RunError, UserError
+from pangu_rl.records import (
+    Completion,
+    FinishReason,
+    Picture,
+    RolloutRequest,
+    SamplingParams,
+    Scorable,
+    WeightManifest,
+)
+from pretrain.models.positions import VisionTokens
 from rollout.engine import UNKNOWN_VERSION, EngineSpec, Link
 from rollout.weights import check_digests, check_names, required_names
 
@@ -27,6 +38,8 @@ SHARED_BLOCK = 32
 """Tokens of a cache block with prefix caching: the smallest that vLLM's attention takes on every device."""
 MIN_PREFILL_TOKENS = 8192
 """Tokens of a step's batch: 64 prompts of 128 tokens enter in one step, and short ones never queue."""
+PICTURE_CACHE_GIB = 0.5
+"""Cut pictures that the engine keeps between a group's requests: 90 of the largest. vLLM's default is 4."""
 
 
 class VllmEngine:
@@ -35,6 +48,7 @@ class VllmEngine:
     def __init__(self, spec: EngineSpec) -> None:
         self._spec = spec
         self._required = required_names(spec.model_path)
+        self._tokens = VisionTokens.from_config_dict(model_config(spec.model_path))
         self._version = 0
         if spec.rollout.eager:
             # vLLM compiles a few sampler functions even so, at 30 s and more of C++ compiler for a fresh cache.
@@ -51,7 +65,8 @@ class VllmEngine:
         started = time.monotonic()
         for wave in self._waves(requests):
             for request in wave:
-                self._add(request.uid, request.prompt_token_ids, _sampling(request.sampling, request.seed))
+                prompt = self._prompt(request.prompt_token_ids, request.pictures)
+                self._add(request.uid, prompt, _sampling(request.sampling, request.seed))
             # One step computes the wave's prompts; the next wave finds them in the cache.
             for output in self._step():
                 yield self._completion(pending.pop(output.request_id), output, time.monotonic() - started)
@@ -60,14 +75,16 @@ class VllmEngine:
         if pending:
             raise RunError(f"vLLM ended without finishing {', '.join(pending)}")
 
-    def score(self, token_ids: Sequence[Sequence[int]]) -> list[list[float]]:
+    def score(self, sequences: Sequence[Scorable]) -> list[list[float]]:
         params = VllmSamplingParams(
             max_tokens=1, prompt_logprobs=0, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY
         )
-        for index, ids in enumerate(token_ids):
-            self._add(str(index), ids, params)
+        for index, sequence in enumerate(sequences):
+            self._add(str(index), self._prompt(sequence.token_ids, sequence.pictures), params)
         outputs = {int(output.request_id): output for output in self._finished()}
-        return [_prompt_logprobs(outputs[index]) for index in range(len(token_ids))]
+        for index, sequence in enumerate(sequences):
+            _check_prompt(f"sequence {index}", sequence.token_ids, outputs[index])
+        return [_prompt_logprobs(outputs[index]) for index in range(len(sequences))]
 
     def load_weights(self, manifest: WeightManifest, link: Link | None = None) -> dict[str, str]:
         check_names(manifest, self._required)
@@ -88,8 +105,21 @@ class VllmEngine:
         self._version = manifest.version
         return digests
 
-    def _add(self, uid: str, token_ids: Sequence[int], params: VllmSamplingParams) -> None:
-        self._llm.add_request(uid, TokensPrompt(prompt_token_ids=list(token_ids)), params)
+    def _add(self, uid: str, prompt: TokensPrompt, params: VllmSamplingParams) -> None:
+        try:
+            self._llm.add_request(uid, prompt, params)
+        except ValueError as error:
+            raise RunError(f"{uid}: vLLM does not admit it: {error}") from error
+
+    def _prompt(self, token_ids: Sequence[int], pictures: Sequence[Picture]) -> TokensPrompt:
+        if not pictures:
+            return TokensPrompt(prompt_token_ids=list(token_ids))
+        if self._tokens is None:
+            raise DataError(f"{pictures[0].path}: {self._spec.model_path} is a text model and sees no pictures")
+        data: dict[str, list[Picture]] = {}
+        for picture, modality in zip(pictures, modalities(token_ids, pictures, self._tokens), strict=True):
+            data.setdefault(modality, []).append(picture)
+        return TokensPrompt(prompt_token_ids=list(token_ids), multi_modal_data=data)
 
     def _waves(self, requests: Sequence[RolloutRequest]) -> list[Sequence[RolloutRequest]]:
         """With prefix caching, the first request of every group before all others."""
@@ -109,6 +139,7 @@ class VllmEngine:
             yield from self._step()
 
     def _completion(self, request: RolloutRequest, output: RequestOutput, seconds: float) -> Completion:
+        _check_prompt(request.uid, request.prompt_token_ids, output)
         drawn = output.outputs[0]
         ids = tuple(drawn.token_ids)
         return Completion(
@@ -121,6 +152,33 @@ class VllmEngine:
             finish_reason=FinishReason(drawn.finish_reason),
             weight_version=self._version,
             seconds=seconds,
+        )
+
+
+def modalities(token_ids: Sequence[int], pictures: Sequence[Picture], tokens: VisionTokens) -> list[str]:
+    """`image` or `video` for each picture, by the placeholder that its run in the prompt [T] begins with.
+
+    Raises:
+        DataError: the prompt has fewer placeholders than the pictures have tokens; names both numbers.
+    """
+    ids = np.asarray(token_ids)
+    placeholders = ids[(ids == tokens.image) | (ids == tokens.video)]
+    ends = np.cumsum([picture.tokens for picture in pictures])
+    if ends[-1] > len(placeholders):
+        raise DataError(
+            f"{', '.join(picture.path for picture in pictures)}: {ends[-1]} tokens for the {len(placeholders)} "
+            "placeholders of the prompt"
+        )
+    starts = [0, *ends[:-1]]
+    return ["video" if placeholders[start] == tokens.video else "image" for start in starts]
+
+
+def _check_prompt(name: str, token_ids: Sequence[int], output: RequestOutput) -> None:
+    """What the engine saw must be what the learner will train on."""
+    if list(token_ids) != list(output.prompt_token_ids):
+        raise RunError(
+            f"{name}: the engine read another prompt of {len(output.prompt_token_ids)} tokens than the "
+            f"{len(token_ids)} that were sent: its placeholders do not match its pictures"
         )
 
 
@@ -155,6 +213,7 @@ def _engine_args(spec: EngineSpec) -> dict[str, Any]:
         "tensor_parallel_size": rollout.devices_per_actor,
         "enforce_eager": rollout.eager,
         "enable_prefix_caching": rollout.prefix_caching,
+        "mm_processor_cache_gb": PICTURE_CACHE_GIB,
         # The default takes log-probs before the temperature, and those are not the sampler's.
         "logprobs_mode": "processed_logprobs",
         "worker_extension_cls": "rollout.vllm_worker.WeightSyncExtension",

@@ -16,10 +16,12 @@ from pangu_rl.records import WeightManifest
 
 TIED = "lm_head.weight"
 """With tied embeddings some checkpoints repeat the embedding under this name, and some do not."""
+RENAMED = {"model.visual.": "visual.", "model.language_model.": "model."}
+"""How newer checkpoints of multimodal models begin their names -> how the learner's model, and the older ones, do."""
 
 
 def required_names(model_path: Path) -> frozenset[str]:
-    """Tensor names of the checkpoint that the engine started from: a sync must replace every one of them.
+    """Tensor names, as a learner has them, of the checkpoint that the engine started from: a sync must replace all.
 
     Raises:
         DataError: the folder is no model, or has no weights.
@@ -27,6 +29,8 @@ def required_names(model_path: Path) -> frozenset[str]:
     config = model_config(model_path)
     files = sorted(model_path.glob("*.safetensors"))
     names = {name for file in files for name in _tensor_names(file)}
+    if "vision_config" in config:
+        names = {_renamed(name) for name in names}
     return frozenset(names - {TIED} if config.get("tie_word_embeddings", False) else names)
 
 
@@ -62,6 +66,11 @@ def check_digests(manifest: WeightManifest, consumed: Mapping[str, str]) -> None
             f"weights version {manifest.version}: tensor {first.name} has digest {first.digest} at the learner and "
             f"{consumed.get(first.name, 'none, it was never consumed')} at the engine{others}"
         )
+
+
+def _renamed(name: str) -> str:
+    old = next((prefix for prefix in RENAMED if name.startswith(prefix)), "")
+    return RENAMED.get(old, "") + name.removeprefix(old)
 
 
 def _tensor_names(file: Path) -> list[str]:

@@ -33,3 +33,48 @@ def build_tiny_model(directory: Path, *, layers: int = 2, seed: int = 0, dtype: 
     LlamaForCausalLM(config).to(getattr(torch, dtype)).save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return directory
+
+
+def build_tiny_vl_model(directory: Path, *, layers: int = 2, dtype: str = "bfloat16", text: str = "llama") -> Path:
+    """Save a random PanguVL (tower of 4 blocks of 64, language model of hidden 64) with tokenizer and processor.
+
+    `text` is the language model's `model_type`: `llama` makes it openPangu-VL, `qwen3` a MindVL.
+    """
+    import torch
+    from transformers import AutoTokenizer
+
+    from data_curation.sources.tiny_pangu_vl import save_folder, token_ids, vision_tokenizer
+    from pretrain.models.configuration import MindVLConfig, PanguVLConfig
+    from pretrain.models.mindvl import MindVLForConditionalGeneration
+    from pretrain.models.pangu_vl import PanguVLForConditionalGeneration
+
+    tokenizer = vision_tokenizer(resolve_path(SMOLLM2))
+    ends = AutoTokenizer.from_pretrained(resolve_path(SMOLLM2))
+    torch.manual_seed(0)
+    vision = {"depth": 4, "hidden_size": 64, "num_heads": 4, "intermediate_size": 96, "out_hidden_size": 48}
+    shared = {
+        "text_config": {
+            "model_type": text,
+            "vocab_size": len(tokenizer),
+            "hidden_size": 64,
+            "head_dim": 32,
+            "intermediate_size": 128,
+            "num_hidden_layers": layers,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "max_position_embeddings": 2048,
+            "bos_token_id": ends.bos_token_id,
+            "eos_token_id": ends.eos_token_id,
+            "pad_token_id": ends.pad_token_id,
+            "initializer_range": 0.1,
+        },
+        "vision_config": vision | {"fullatt_block_indexes": [1, 3], "initializer_range": 0.1},
+        "tie_word_embeddings": True,
+        "initializer_range": 0.1,
+        **token_ids(tokenizer),
+    }
+    if text == "llama":
+        model = PanguVLForConditionalGeneration(PanguVLConfig(**shared))
+    else:
+        model = MindVLForConditionalGeneration(MindVLConfig(**shared))
+    return save_folder(directory, model.to(getattr(torch, dtype)), tokenizer, min_pixels=56 * 56, max_pixels=448 * 448)

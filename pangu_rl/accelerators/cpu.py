@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import resource
+from typing import TYPE_CHECKING
 
 from pangu_rl.accelerators.base import Accelerator, Environment
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SPIN = "10000"
 """Turns that an idle OpenMP thread spins for before it sleeps. The default spins on: with any other process on the
@@ -34,6 +38,12 @@ def _memory() -> dict[str, int]:
     return {"allocated": resident, "reserved": resident, "peak": peak, "free": node.available, "total": node.total}
 
 
+def _varlen_attention(query: Tensor, key: Tensor, value: Tensor, lengths: tuple[int, ...], scale: float) -> Tensor:
+    from pangu_rl.accelerators.varlen import sdpa_by_length
+
+    return sdpa_by_length(query, key, value, lengths, scale)
+
+
 CPU = Accelerator(
     name="cpu",
     dist_backend="gloo",
@@ -47,4 +57,5 @@ CPU = Accelerator(
     train_env=_train_env,
     rollout_env=_rollout_env,
     memory_stats=_memory,
+    varlen_attention=_varlen_attention,
 )

@@ -12,9 +12,14 @@ import logging
 import os
 import re
 from collections.abc import Mapping
+from itertools import accumulate
+from typing import TYPE_CHECKING
 
 from pangu_rl.accelerators.base import Accelerator, Environment, device_memory, variables_named
 from pangu_rl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +111,26 @@ def _detect() -> bool:
     return torch.npu.is_available()
 
 
+def _varlen_attention(query: Tensor, key: Tensor, value: Tensor, lengths: tuple[int, ...], scale: float) -> Tensor:
+    """The fused kernel in its layout TND, which takes cumulative lengths from the host, without the leading 0.
+
+    Not yet run on hardware.
+    """
+    import torch_npu
+
+    ends = list(accumulate(lengths))
+    return torch_npu.npu_fusion_attention(
+        query,
+        key,
+        value,
+        query.shape[1],
+        "TND",
+        scale=scale,
+        actual_seq_qlen=ends,
+        actual_seq_kvlen=ends,
+    )[0]
+
+
 NPU = Accelerator(
     name="npu",
     dist_backend="hccl",
@@ -119,4 +144,5 @@ NPU = Accelerator(
     train_env=train_env,
     rollout_env=rollout_env,
     memory_stats=lambda: device_memory("npu"),
+    varlen_attention=_varlen_attention,
 )

@@ -13,20 +13,25 @@ class DataConfig(Strict):
     `id`, `answer_type`, `images`, `source`."""
     heldout: str | None = None
     """Rows to evaluate on, never trained."""
+    media_root: str | None = None
+    """Folder under which the pictures that rows name in `images` lie; nothing outside it is ever read."""
     shuffle: bool = True
     on_bad_row: Literal["refuse", "skip"] = "refuse"
-    """What a row that cannot be read, or whose gold does not grade itself correct, does: end the run, or be left out
-    with its row number in the log."""
+    """What a row that cannot be read, whose picture cannot be decoded, or whose gold does not grade itself correct,
+    does: end the run, or be left out with its row number in the log."""
     max_prompt_tokens: PositiveInt = 1024
-    """A longer prompt is a bad row."""
+    """A longer prompt is a bad row; a picture counts with all its tokens, one per 28 x 28 pixels."""
     heldout_limit: PositiveInt | None = None
     """Evaluate on the first so many rows only."""
 
 
 class SftDataConfig(Strict):
     train: str
-    """Rows with `messages` that end with the assistant's turn, or `prompt` and `response`."""
+    """Rows with `messages` that end with the assistant's turn, or `prompt` and `response`, and optionally `id`,
+    `images`, `source`."""
+    media_root: str | None = None
+    """Folder under which the pictures that rows name in `images` lie; nothing outside it is ever read."""
     shuffle: bool = True
     on_bad_row: Literal["refuse", "skip"] = "refuse"
     max_tokens: PositiveInt = 2048
-    """A longer conversation is a bad row."""
+    """A longer conversation is a bad row; a picture counts with all its tokens, one per 28 x 28 pixels."""

@@ -6,9 +6,15 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from pangu_rl.config.base import Strict
 
+ModelPart = Literal["encoder", "connector", "language"]
+"""Of a multimodal model: the vision tower; what maps its features to the language model, with the tower's last norm;
+and the language model with its embeddings and head."""
+
 
 class OptimizerConfig(Strict):
     lr: PositiveFloat = 1e-6
+    encoder_lr_ratio: PositiveFloat = 1.0
+    """Factor on `lr` for the vision tower of a multimodal model; the schedule multiplies both."""
     betas: tuple[float, float] = (0.9, 0.999)
     eps: PositiveFloat = 1e-8
     weight_decay: NonNegativeFloat = 0.0
@@ -26,6 +32,9 @@ class LearnerConfig(Strict):
     zero_stage: Literal[0, 1, 2, 3] = 1
     """0 and 1 reduce gradients once a step; 2 and 3 at every micro-batch. bf16 needs 1 or more."""
     optimizer: OptimizerConfig = OptimizerConfig()
+    trainable: Annotated[tuple[ModelPart, ...], Field(min_length=1)] = ("encoder", "connector", "language")
+    """Parts of a multimodal model that are trained; the others are frozen, and published and exported as they are. A
+    text model is trained whole."""
     pack_tokens: PositiveInt = 2048
     """Capacity of a micro-batch; sequences are packed into it, none is ever cut."""
     logprob_chunk: PositiveInt = 2048

@@ -23,10 +23,15 @@ def load_config(schema: type[T], path: str | Path, overrides: list[str] | tuple[
     tree = read_yaml(path)
     for override in overrides:
         apply_override(tree, override)
+    return checked(schema, tree, str(path))
+
+
+def checked(schema: type[T], tree: dict[str, Any], origin: str) -> T:
+    """`tree` as a `schema`; a `ConfigError` begins with `origin`."""
     try:
         return schema.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(f"{path}: " + "; ".join(_explain(schema, e) for e in error.errors())) from None
+        raise ConfigError(f"{origin}: " + "; ".join(_explain(schema, e) for e in error.errors())) from None
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

@@ -2,19 +2,40 @@
 
 Sequences are laid end to end until a pack is full; none is ever cut. A group's prompt stands once in a pack and its
 completions hang on it (see `records.Pack`). Everything here is a deterministic function of its input.
+
+A multimodal model is packed by the same calls: a `Group` or `TrainingRow` brings its pictures and their positions, and
+`placeholders`, the ids of the model's picture tokens, tells where the pictures' features go. Only prompts and rows are
+searched for them: a completion that samples such an id has drawn a plain token. If any row of a call has positions of
+its own, all packs of the call have three rows of positions.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
-from pangu_rl.records import Completion, FinishReason, Group, MiniBatch, Pack
+from pangu_rl.data.bins import first_fit_decreasing
+from pangu_rl.errors import DataError
+from pangu_rl.records import Completion, FinishReason, Group, MiniBatch, Pack, Picture
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRow:
+    """One conversation, ready to be packed."""
+
+    token_ids: Sequence[int]
+    """[T], every picture's placeholder repeated once per token of it."""
+    trained: Sequence[bool]
+    """[T], which tokens are in the loss: those that the assistant writes."""
+    positions: np.ndarray | None = None
+    """int64 [3, T] of a multimodal model (time, height, width); None counts 0, 1, 2, ..."""
+    pictures: tuple[Picture, ...] = ()
+    """In the order of their placeholders."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +47,11 @@ class _Segment:
     sequence: int
     columns: dict[str, np.ndarray] = field(default_factory=dict)
     """float32 [M] each."""
+    positions: np.ndarray | None = None
+    """int64 [3, T], of a root alone."""
+    pictures: tuple[Picture, ...] = ()
+    picture_tokens: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """int64 [K], indices into `token_ids`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,13 +102,16 @@ def split_groups(groups: Sequence[Group], parts: int) -> list[list[Group]]:
     return [trained[start:end] for start, end in itertools.pairwise(bounds) if end > start]
 
 
-def pack_groups(groups: Sequence[Group], pack_tokens: int) -> list[Pack]:
+def pack_groups(groups: Sequence[Group], pack_tokens: int, placeholders: frozenset[int] = frozenset()) -> list[Pack]:
     """Groups with advantages -> packs of at most `pack_tokens`, with columns `advantages` and `sampler_logprobs`.
 
     Rows with an advantage of exactly 0 and groups set aside add nothing to the loss and are left out; `loss_counts`
     still counts what the recipe counts. A group that does not fit is spread over several packs, each with its prompt;
     a completion that does not fit with its prompt gets a longer pack of its own. `sequence_ids` number the completions
     of `groups` in order, those left out included.
+
+    Raises:
+        DataError: a prompt's placeholder tokens are not as many as its pictures fill.
     """
     trees: list[_Tree] = []
     sequence = 0
@@ -92,26 +121,23 @@ def pack_groups(groups: Sequence[Group], pack_tokens: int) -> list[Pack]:
             if group.trained and advantage != 0 and completion.token_ids:
                 rows.append(_completion_segment(completion, advantage, sequence))
             sequence += 1
-        trees += _group_trees(group, rows, pack_tokens)
+        trees += _group_trees(group, rows, pack_tokens, placeholders)
     return _pack_trees(trees, pack_tokens)
 
 
-def pack_conversations(rows: Sequence[tuple[Sequence[int], Sequence[bool]]], pack_tokens: int) -> list[Pack]:
-    """Rows of (token ids [T], trained mask [T]) -> packs of at most `pack_tokens`; `sequence_ids` are row numbers.
+def pack_conversations(
+    rows: Sequence[TrainingRow], pack_tokens: int, placeholders: frozenset[int] = frozenset()
+) -> list[Pack]:
+    """Rows -> packs of at most `pack_tokens`; `sequence_ids` are row numbers.
 
     A row's first token has nothing that predicts it and is never a target; a row without targets is left out; a row
     longer than `pack_tokens` gets a pack of its own.
+
+    Raises:
+        DataError: a row's placeholder tokens are not as many as its pictures fill.
     """
-    trees = []
-    for number, (token_ids, mask) in enumerate(rows):
-        if len(token_ids) != len(mask):
-            raise ValueError(f"row {number} has {len(token_ids)} token ids and a mask of {len(mask)}")
-        trained = np.flatnonzero(np.asarray(mask, dtype=bool))
-        trained = trained[trained > 0]
-        if len(trained):
-            tokens = np.asarray(token_ids, dtype=np.int64)
-            trees.append(_Tree(root=_Segment(token_ids=tokens, trained=trained, sequence=number)))
-    return _pack_trees(trees, pack_tokens)
+    roots = [_root(row, f"row {number}", number, placeholders) for number, row in enumerate(rows)]
+    return _pack_trees([_Tree(root=root) for root in roots if len(root.trained)], pack_tokens)
 
 
 def split_ranks(packs: Sequence[Pack], ranks: int, loss_tokens: int, loss_sequences: int) -> list[MiniBatch]:
@@ -128,7 +154,7 @@ def split_ranks(packs: Sequence[Pack], ranks: int, loss_tokens: int, loss_sequen
         assigned[rank].append(pack)
         if len(assigned[rank]) < per_rank:
             heapq.heappush(loads, (load + pack.num_tokens, rank))
-    filler = empty_pack(tuple(packs[0].columns) if packs else ())
+    filler = empty_pack(tuple(packs[0].columns), packs[0].position_ids.shape[:-1]) if packs else empty_pack()
     return [
         MiniBatch(
             packs=(*own, *[filler] * (per_rank - len(own))), loss_tokens=loss_tokens, loss_sequences=loss_sequences
@@ -137,12 +163,15 @@ def split_ranks(packs: Sequence[Pack], ranks: int, loss_tokens: int, loss_sequen
     ]
 
 
-def empty_pack(columns: Sequence[str] = ()) -> Pack:
-    """One token of id 0 and no target: a forward and a backward run, and the gradient is 0."""
+def empty_pack(columns: Sequence[str] = (), axes: tuple[int, ...] = ()) -> Pack:
+    """One token of id 0 and no target: a forward and a backward run, and the gradient is 0.
+
+    `axes` is (3,) beside packs of three rows of positions.
+    """
     none = np.zeros(0, dtype=np.int64)
     return Pack(
         token_ids=np.zeros(1, dtype=np.int64),
-        position_ids=np.zeros(1, dtype=np.int64),
+        position_ids=np.zeros((*axes, 1), dtype=np.int64),
         segment_starts=np.array([0, 1], dtype=np.int64),
         segment_parents=np.array([-1], dtype=np.int64),
         targets=none,
@@ -150,33 +179,6 @@ def empty_pack(columns: Sequence[str] = ()) -> Pack:
         sequence_ids=none,
         columns={name: np.zeros(0, dtype=np.float32) for name in columns},
     )
-
-
-def first_fit_decreasing(sizes: Sequence[int], capacity: int) -> list[list[int]]:
-    """Indices of `sizes` in bins of at most `capacity`, O(N log N); an item over the capacity gets a bin of its own.
-
-    At most 11/9 of the optimum plus 6/9 bins (Dosa 2007). Items in a bin, and bins by first item, keep their order.
-    """
-    if not sizes:
-        return []
-    leaves = 1 << (len(sizes) - 1).bit_length()
-    # A tree of maxima over the room of all possible bins: node k has children 2k and 2k + 1, bin b is leaf leaves + b.
-    room = [capacity] * (2 * leaves)
-    bins: list[list[int]] = [[] for _ in sizes]
-    alone: list[list[int]] = []
-    for item in sorted(range(len(sizes)), key=lambda item: -sizes[item]):
-        if sizes[item] > capacity:
-            alone.append([item])
-            continue
-        node = 1
-        while node < leaves:
-            node = 2 * node if room[2 * node] >= sizes[item] else 2 * node + 1
-        bins[node - leaves].append(item)
-        room[node] -= sizes[item]
-        while node > 1:
-            node //= 2
-            room[node] = max(room[2 * node], room[2 * node + 1])
-    return sorted(sorted(items) for items in alone + bins if items)
 
 
 def _completion_segment(completion: Completion, advantage: float, sequence: int) -> _Segment:
@@ -194,36 +196,65 @@ def _completion_segment(completion: Completion, advantage: float, sequence: int)
     )
 
 
-def _group_trees(group: Group, rows: Sequence[_Segment], pack_tokens: int) -> list[_Tree]:
+def _root(row: TrainingRow, name: str, sequence: int, placeholders: frozenset[int]) -> _Segment:
+    length = len(row.token_ids)
+    if len(row.trained) != length:
+        raise ValueError(f"{name} has {length} token ids and a mask of {len(row.trained)}")
+    if row.positions is not None and row.positions.shape != (3, length):
+        raise ValueError(f"{name} has {length} token ids and positions of shape {row.positions.shape}")
+    token_ids = np.asarray(row.token_ids, dtype=np.int64)
+    picture_tokens = np.flatnonzero(np.isin(token_ids, tuple(placeholders)))
+    expected = sum(picture.tokens for picture in row.pictures)
+    if len(picture_tokens) != expected:
+        raise DataError(
+            f"{name} has {len(picture_tokens)} picture placeholder tokens, and its {len(row.pictures)} pictures fill "
+            f"{expected}"
+        )
+    trained = np.flatnonzero(np.asarray(row.trained, dtype=bool))
+    return _Segment(
+        token_ids=token_ids,
+        trained=trained[trained > 0],
+        sequence=sequence,
+        positions=row.positions,
+        pictures=row.pictures,
+        picture_tokens=picture_tokens,
+    )
+
+
+def _group_trees(group: Group, rows: Sequence[_Segment], pack_tokens: int, placeholders: frozenset[int]) -> list[_Tree]:
     if not group.prompt_token_ids:
         raise ValueError(f"group {group.group} has an empty prompt: nothing predicts its first tokens")
-    prompt = _Segment(
-        token_ids=np.asarray(group.prompt_token_ids, dtype=np.int64), trained=np.zeros(0, dtype=np.int64), sequence=-1
+    row = TrainingRow(
+        token_ids=group.prompt_token_ids,
+        trained=(False,) * len(group.prompt_token_ids),
+        positions=group.prompt_positions,
+        pictures=group.pictures,
     )
+    prompt = _root(row, f"group {group.group}", -1, placeholders)
     shares = first_fit_decreasing([len(row.token_ids) for row in rows], pack_tokens - len(prompt.token_ids))
     return [_Tree(root=prompt, children=tuple(rows[index] for index in share)) for share in shares]
 
 
 def _pack_trees(trees: Sequence[_Tree], pack_tokens: int) -> list[Pack]:
     bins = first_fit_decreasing([tree.num_tokens for tree in trees], pack_tokens)
-    return [_lay_out([trees[index] for index in items]) for items in bins]
+    axes = (3,) if any(tree.root.positions is not None for tree in trees) else ()
+    return [_lay_out([trees[index] for index in items], axes) for items in bins]
 
 
-def _lay_out(trees: Sequence[_Tree]) -> Pack:
+def _lay_out(trees: Sequence[_Tree], axes: tuple[int, ...]) -> Pack:
     segments: list[_Segment] = []
     parents: list[int] = []
-    positions: list[np.ndarray] = []
     targets: list[np.ndarray] = []
     predictors: list[np.ndarray] = []
+    picture_tokens: list[np.ndarray] = []
     start = 0
     for tree in trees:
         root, root_start, root_length = len(segments), start, len(tree.root.token_ids)
+        picture_tokens.append(start + tree.root.picture_tokens)
         for segment in (tree.root, *tree.children):
-            child = segment is not tree.root
             indices = start + segment.trained
             segments.append(segment)
-            parents.append(root if child else -1)
-            positions.append(np.arange(len(segment.token_ids)) + (root_length if child else 0))
+            parents.append(-1 if segment is tree.root else root)
             targets.append(indices)
             # A child's first token is predicted from the root's last state, every other from the token before it.
             predictors.append(np.where(segment.trained > 0, indices - 1, root_start + root_length - 1))
@@ -232,7 +263,7 @@ def _lay_out(trees: Sequence[_Tree]) -> Pack:
     trained = [segment for segment in segments if len(segment.trained)]
     return Pack(
         token_ids=np.concatenate([segment.token_ids for segment in segments]),
-        position_ids=np.concatenate(positions).astype(np.int64),
+        position_ids=np.concatenate([part for tree in trees for part in _positions(tree, axes)], axis=-1),
         segment_starts=np.cumsum([0, *lengths], dtype=np.int64),
         segment_parents=np.asarray(parents, dtype=np.int64),
         targets=np.concatenate(targets).astype(np.int64),
@@ -241,4 +272,19 @@ def _lay_out(trees: Sequence[_Tree]) -> Pack:
             [np.full(len(segment.trained), segment.sequence, dtype=np.int64) for segment in trained]
         ),
         columns={name: np.concatenate([segment.columns[name] for segment in trained]) for name in trained[0].columns},
+        pictures=tuple(picture for tree in trees for picture in tree.root.pictures),
+        picture_tokens=np.concatenate(picture_tokens),
     )
+
+
+def _positions(tree: _Tree, axes: tuple[int, ...]) -> Iterator[np.ndarray]:
+    """int64 [*axes, T] of the root, then of every child, which goes on after the root's largest position."""
+
+    def count(segment: _Segment, first: int) -> np.ndarray:
+        row = np.arange(first, first + len(segment.token_ids), dtype=np.int64)
+        return np.broadcast_to(row, (*axes, len(row)))
+
+    root = count(tree.root, 0) if tree.root.positions is None else tree.root.positions
+    yield root
+    for child in tree.children:
+        yield count(child, int(root.max()) + 1)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pangu_rl.data.rows import BadRow, OnBadRow, Row, load_records, message_list, text_field
+from pangu_rl.data.images import check_image_parts, image_paths
+from pangu_rl.data.rows import BadRow, Loaded, OnBadRow, Row, load_records, message_list, text_field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,15 +17,9 @@ class Conversation:
 
     uid: str
     messages: tuple[dict[str, Any], ...]
+    images: tuple[str, ...] = ()
+    """Paths of pictures, relative to the media root, in the order of their placeholders."""
     source: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedConversations:
-    """The usable conversations in file order, and a line (file, row, reason) for each row left out."""
-
-    conversations: list[Conversation]
-    skipped: list[str]
 
 
 def load_conversations(
@@ -32,7 +27,7 @@ def load_conversations(
     *,
     on_bad_row: OnBadRow = "refuse",
     check: Callable[[Conversation], str | None] = lambda conversation: None,
-) -> LoadedConversations:
+) -> Loaded[Conversation]:
     """Read SFT rows: `messages` that end with the assistant's turn, or `prompt` and `response`.
 
     `check` returns why a conversation cannot be used (it is too long), or None.
@@ -48,8 +43,7 @@ def load_conversations(
             raise BadRow(problem)
         return conversation
 
-    loaded = load_records(path, on_bad_row=on_bad_row, parse=parse)
-    return LoadedConversations(loaded.records, loaded.skipped)
+    return load_records(path, on_bad_row=on_bad_row, parse=parse)
 
 
 def parse_conversation(row: Row, uid: str) -> Conversation:
@@ -67,4 +61,6 @@ def parse_conversation(row: Row, uid: str) -> Conversation:
         raise BadRow(f"messages end with a {messages[-1]['role']} turn: SFT trains the assistant's, put it last")
     if not messages[-1]["content"]:
         raise BadRow("the last assistant turn is empty")
-    return Conversation(uid=uid, messages=messages, source=text_field(row, "source", ""))
+    images = image_paths(row)
+    check_image_parts(messages, images)
+    return Conversation(uid=uid, messages=messages, images=images, source=text_field(row, "source", ""))

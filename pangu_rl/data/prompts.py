@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-from pangu_rl.data.rows import BadRow, OnBadRow, Row, load_records, message_list, text_field
+from pangu_rl.data.images import check_image_parts, image_paths
+from pangu_rl.data.rows import BadRow, Loaded, OnBadRow, Row, load_records, message_list, text_field
 from pangu_rl.records import Prompt
 
 _KNOWN_KEYS = {"id", "messages", "prompt", "answer", "answer_type", "images", "source"}
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedPrompts:
-    """The usable prompts in file order, and a line (file, row, reason) for each row left out."""
-
-    prompts: list[Prompt]
-    skipped: list[str]
-
-
 def load_prompts(
     path: Path, *, on_bad_row: OnBadRow = "refuse", check_gold: Callable[[Prompt], str | None] = lambda prompt: None
-) -> LoadedPrompts:
+) -> Loaded[Prompt]:
     """Read a prompt set: rows with `messages` (or `prompt`, one user message) and `answer`.
 
     `check_gold` returns why a prompt cannot be used (its gold does not grade itself correct, it is too long), or None.
@@ -38,8 +30,7 @@ def load_prompts(
             raise BadRow(problem)
         return prompt
 
-    loaded = load_records(path, on_bad_row=on_bad_row, parse=parse)
-    return LoadedPrompts(loaded.records, loaded.skipped)
+    return load_records(path, on_bad_row=on_bad_row, parse=parse)
 
 
 def parse_prompt(row: Row, uid: str) -> Prompt:
@@ -56,19 +47,14 @@ def parse_prompt(row: Row, uid: str) -> Prompt:
     answer = text_field(row, "answer")
     if not answer.strip():
         raise BadRow("key answer is empty")
+    images = image_paths(row)
+    check_image_parts(messages, images)
     return Prompt(
         uid=uid,
         messages=messages,
         answer=answer,
         answer_type=text_field(row, "answer_type", "auto"),
-        images=_images(row),
+        images=images,
         source=text_field(row, "source", ""),
         extra={key: value for key, value in row.items() if key not in _KNOWN_KEYS},
     )
-
-
-def _images(row: Row) -> tuple[str, ...]:
-    images = row.get("images") or ()
-    if not isinstance(images, (list, tuple)) or not all(isinstance(image, str) for image in images):
-        raise BadRow("key images is no list of paths")
-    return tuple(images)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
-from pangu_rl.errors import DataError
+from pangu_rl.errors import ConfigError, DataError
 
 OnBadRow = Literal["refuse", "skip"]
 Row = dict[str, Any]
@@ -32,41 +32,79 @@ class BadRow(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Loaded(Generic[Record]):
-    """The usable rows in file order, and a line for each that was left out."""
+    """The usable rows in file order, and a line (file, row, reason) for each that was left out."""
 
+    path: Path
+    on_bad_row: OnBadRow
     records: list[Record]
+    numbers: list[int]
+    """Row number of each record."""
     skipped: list[str]
+
+    def without(self, problem: Callable[[Record], str | None]) -> Loaded[Record]:
+        """Judge the records once more: one with a `problem` is a bad row like any other.
+
+        Raises:
+            DataError: a bad row under `refuse`, or no row is left.
+        """
+        kept: list[tuple[Record, int]] = []
+        skipped = list(self.skipped)
+        for record, number in zip(self.records, self.numbers, strict=True):
+            reason = problem(record)
+            if reason is None:
+                kept.append((record, number))
+                continue
+            skipped.append(f"{self.path}, row {number}: {reason}")
+            if self.on_bad_row == "refuse":
+                raise _refusal(skipped[-1])
+        if not kept:
+            raise _nothing_usable(self.path, skipped)
+        records, numbers = map(list, zip(*kept, strict=True))
+        return Loaded(self.path, self.on_bad_row, records, numbers, skipped)
 
 
 def load_records(path: Path, *, on_bad_row: OnBadRow, parse: Callable[[Row, str], Record]) -> Loaded[Record]:
     """Read `path` and parse each row under its uid: the row's `id`, or `<file stem>:<row number>`, numbers from 1.
 
+    A row is bad when `parse` raises `BadRow` or `DataError`.
+
     Raises:
         DataError: no such file, a bad row under `refuse`, too many bad rows on end, or no usable row.
+        ConfigError: raised by `parse`, for what a row needs and the configuration lacks.
     """
     records: list[Record] = []
     skipped: list[str] = []
     numbers: dict[str, int] = {}
     consecutive = 0
-    for number, raw in _numbered_rows(path):
+    for number, raw in numbered_rows(path):
         try:
-            row = _checked_row(raw)
+            row = checked_row(raw)
             uid = _uid(row, f"{path.stem}:{number}")
             if uid in numbers:
                 raise BadRow(f"id {uid!r} is already that of row {numbers[uid]}: ids must be unique")
             records.append(parse(row, uid))
             numbers[uid] = number
             consecutive = 0
-        except BadRow as reason:
+        except (BadRow, DataError) as reason:
             skipped.append(f"{path}, row {number}: {reason}")
             consecutive += 1
+        except ConfigError as error:  # no fault of the row: it must not be skipped
+            raise ConfigError(f"{path}, row {number}: {error}") from None
         if skipped and on_bad_row == "refuse":
-            raise DataError(f"{skipped[0]} (mend it, or set data.on_bad_row to skip)")
+            raise _refusal(skipped[0])
         if consecutive > MAX_CONSECUTIVE_BAD:
             raise DataError(f"{skipped[-1]}; {consecutive} bad rows on end: is this the right file?")
     if not records:
-        raise DataError(f"{path}: no usable row" + (f"; the first of {len(skipped)}: {skipped[0]}" if skipped else ""))
-    return Loaded(records, skipped)
+        raise _nothing_usable(path, skipped)
+    return Loaded(path, on_bad_row, records, list(numbers.values()), skipped)
+
+
+def _refusal(line: str) -> DataError:
+    return DataError(f"{line} (mend it, or set data.on_bad_row to skip)")
+
+
+def _nothing_usable(path: Path, skipped: Sequence[str]) -> DataError:
+    return DataError(f"{path}: no usable row" + (f"; the first of {len(skipped)}: {skipped[0]}" if skipped else ""))
 
 
 def text_field(row: Row, key: str, default: str | None = None) -> str:
@@ -91,8 +129,33 @@ def message_list(row: Row, key: str = "messages") -> tuple[Row, ...]:
             raise BadRow(f"{key}[{index}] needs a role of {', '.join(ROLES)}")
         if not isinstance(message.get("content"), (str, list)):
             raise BadRow(f"{key}[{index}] needs a content of text or parts")
-    # Parquet gives every message every key of any message; a template must not see the nulls.
-    return tuple({name: value for name, value in message.items() if value is not None} for message in messages)
+    messages = tuple(map(_without_nulls, messages))
+    for index, message in enumerate(messages):
+        if isinstance(message["content"], list):
+            _check_parts(message["content"], f"{key}[{index}].content")
+    return messages
+
+
+def _without_nulls(message: Row) -> Row:
+    """Parquet gives every message and part every key of any other; a template must not see the nulls."""
+    kept = {name: value for name, value in message.items() if value is not None}
+    if isinstance(kept["content"], list):
+        kept["content"] = [
+            {name: value for name, value in part.items() if value is not None} if isinstance(part, dict) else part
+            for part in kept["content"]
+        ]
+    return kept
+
+
+def _check_parts(parts: list[Any], where: str) -> None:
+    for index, part in enumerate(parts):
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind == "text" and isinstance(part.get("text"), str):
+            continue
+        if kind != "image":
+            raise BadRow(f'{where}[{index}] is neither {{"type": "text", "text": ...}} nor {{"type": "image"}}')
+        if extra := sorted(set(part) - {"type"}):
+            raise BadRow(f"{where}[{index}] is an image part with {extra[0]}: its file belongs in the row's images")
 
 
 def _uid(row: Row, default: str) -> str:
@@ -102,7 +165,8 @@ def _uid(row: Row, default: str) -> str:
     return text_field(row, "id", default) or default
 
 
-def _checked_row(raw: Row | bytes) -> Row:
+def checked_row(raw: Row | bytes) -> Row:
+    """A raw row -> an object of clean text; raises `BadRow`."""
     row = _parsed_line(raw) if isinstance(raw, bytes) else raw
     if not isinstance(row, dict):
         raise BadRow(f"is a JSON {type(row).__name__}, not an object")
@@ -139,7 +203,12 @@ def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
             yield from _strings(item, key)
 
 
-def _numbered_rows(path: Path) -> Iterator[tuple[int, Row | bytes]]:
+def numbered_rows(path: Path) -> Iterator[tuple[int, Row | bytes]]:
+    """Raw rows with their numbers, from 1; a line of JSONL is not parsed yet.
+
+    Raises:
+        DataError: no such file, or one that cannot be read.
+    """
     if not path.exists():
         raise DataError(f"{path}: no such prompt set; `pangu-rl curate` prepares the shipped ones")
     if path.is_dir():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -13,19 +14,23 @@ import xxhash
 from pangu_rl.errors import ConfigError, DataError
 
 Row = TypeVar("Row")
+NO_PICTURES: Mapping[str, str] = MappingProxyType({})
 
 
 class PromptStream(Generic[Row]):
     """Hands out `Prompt` (or `Conversation`) records, epoch after epoch, each row once per epoch."""
 
-    def __init__(self, prompts: Sequence[Row], *, shuffle: bool, seed: int) -> None:
+    def __init__(
+        self, prompts: Sequence[Row], *, shuffle: bool, seed: int, digests: Mapping[str, str] = NO_PICTURES
+    ) -> None:
+        """`digests`: path -> sha256 of the rows' pictures, which are part of the data's identity."""
         if not prompts:
             raise DataError("the data set is empty")
         self._rows = prompts
         self._shuffle, self._seed = shuffle, seed
         self._epoch, self._position = 0, 0
         self._order = self._order_of(0)
-        self._fingerprint = fingerprint(prompts)
+        self._fingerprint = fingerprint(prompts, digests)
 
     def next(self, n: int) -> list[tuple[int, Row]]:
         """The next `n` rows, each with its epoch; goes on into the next epoch when one runs out."""
@@ -77,9 +82,11 @@ class PromptStream(Generic[Row]):
         return np.random.default_rng((self._seed, epoch)).permutation(len(self._rows))
 
 
-def fingerprint(rows: Sequence[Any]) -> str:
-    """xxh3-128 of the records in order, hex: another row, answer or order is another data set."""
+def fingerprint(rows: Sequence[Any], digests: Mapping[str, str] = NO_PICTURES) -> str:
+    """xxh3-128 of the records in order, hex: another row, answer, picture or order is another data set."""
     digest = xxhash.xxh3_128()
     for row in rows:
         digest.update(json.dumps(dataclasses.asdict(row), sort_keys=True, default=str).encode())
+        for path in row.images:
+            digest.update(digests[path].encode())
     return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ import ray
 from pangu_rl.accelerators import get_accelerator
 from pangu_rl.accelerators.collective import free_port
 from pangu_rl.learner.spec import LearnerSpec
-from pangu_rl.records import MiniBatch, Pack, WeightManifest
+from pangu_rl.records import MiniBatch, Pack, Picture, WeightManifest
 
 if TYPE_CHECKING:
     from pangu_rl.learner.engine import Learner
@@ -48,13 +49,16 @@ class LearnerActor:
         self._learner = Learner(spec)
 
     def log_probs(self, packs: Sequence[Pack], temperature: float | None = None) -> list[np.ndarray]:
-        return self._learner.log_probs(packs, temperature)
+        return self._learner.log_probs(with_pixels(packs), temperature)
 
     def update(self, batches: Sequence[MiniBatch]) -> list[dict[str, float]]:
-        return self._learner.update(batches)
+        packs = iter(with_pixels([pack for batch in batches for pack in batch.packs]))
+        return self._learner.update(
+            [replace(batch, packs=tuple(itertools.islice(packs, len(batch.packs)))) for batch in batches]
+        )
 
     def check_packing(self, packs: Sequence[Pack]) -> dict[str, float]:
-        return self._learner.check_packing(packs)
+        return self._learner.check_packing(with_pixels(packs))
 
     def open_publisher(self, transport: str, host: str, receivers: int) -> None:
         self._learner.open_publisher(transport, host=host, receivers=receivers)
@@ -81,6 +85,19 @@ class LearnerActor:
     @ray.method(concurrency_group="health")
     def pid(self) -> int:
         return os.getpid()
+
+
+def with_pixels(packs: Sequence[Pack]) -> list[Pack]:
+    """The packs with every handle to a picture's patches replaced by the array, each fetched once."""
+    pictures = [picture for pack in packs for picture in pack.pictures]
+    handles = list({picture.patches for picture in pictures if isinstance(picture.patches, ray.ObjectRef)})
+    arrays = dict(zip(handles, ray.get(handles), strict=True))
+
+    def resolved(picture: Picture) -> Picture:
+        is_handle = isinstance(picture.patches, ray.ObjectRef)
+        return replace(picture, patches=arrays[picture.patches]) if is_handle else picture
+
+    return [replace(pack, pictures=tuple(map(resolved, pack.pictures))) for pack in packs]
 
 
 def start_learners(spec: LearnerSpec, placement: Sequence[dict[str, Any]] | None = None) -> list[ray.actor.ActorHandle]:

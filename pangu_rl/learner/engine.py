@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,18 +28,21 @@ from torch import Tensor
 
 from pangu_rl.accelerators import get_accelerator
 from pangu_rl.config.paths import resolve_path
-from pangu_rl.errors import CheckpointError, ConfigError, RunError
+from pangu_rl.errors import CheckpointError, RunError
+from pangu_rl.learner.export import write_model
 from pangu_rl.learner.model import PackedCausalLM, PackTensors, check_packing, load_causal_lm
 from pangu_rl.learner.objectives import add_totals, build_objective, reduce_totals
 from pangu_rl.learner.optimizer import build_optimizer, rate_at
 from pangu_rl.learner.packed_attention import attend_by
+from pangu_rl.learner.parts import freeze_parts, parameter_groups
+from pangu_rl.learner.pictures import is_multimodal
 from pangu_rl.learner.publish import BroadcastPublisher, Publisher, ShmPublisher
 from pangu_rl.learner.spec import LearnerSpec
+from pangu_rl.learner.zero import check_precision, deepspeed_config
 from pangu_rl.records import MiniBatch, Pack, WeightManifest
 
 CHECKPOINT_CLASSES = [LossScaler, ZeroStageEnum, fragment_address]
 """What DeepSpeed pickles beside tensors; nothing else is unpickled from a checkpoint."""
-TOKENIZER_FILES = ("tokenizer*", "chat_template*", "special_tokens_map.json", "vocab*", "merges.txt", "*.model")
 
 
 class Learner:
@@ -58,10 +60,13 @@ class Learner:
         self.accelerator = get_accelerator(spec.accelerator)
         torch.manual_seed(spec.seed)
         lm = load_causal_lm(spec.model)
+        freeze_parts(lm, spec.learner)
+        groups = parameter_groups(lm, spec.learner)
         if spec.learner.gradient_checkpointing:
             lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
             lm.train()
-        self.engine = _initialize(spec, lm, self.accelerator.dist_backend)
+        self.engine = _initialize(spec, lm, list(groups.values()), self.accelerator.dist_backend)
+        self.rates = tuple(groups)
         self.lm = lm
         self.device = next(lm.parameters()).device
         self.objective = build_objective(spec)
@@ -83,8 +88,8 @@ class Learner:
         """One optimiser step per mini-batch; metrics of the global mini-batch, the same on every rank.
 
         Where a GRPO step has several mini-batches and no `old_logprobs`, these are computed before the first update.
-        Beside the objective's metrics: `loss`, `tokens` (trained, global), `grad_norm` (before clipping), `lr`, and
-        `skipped` (1 when a non-finite gradient left the weights as they were).
+        Beside the objective's metrics: `loss`, `tokens` (trained, global), `grad_norm` (before clipping), `lr`,
+        `lr_encoder` of a multimodal model, and `skipped` (1 when a non-finite gradient left the weights as they were).
 
         Raises:
             RunError: more than `nonfinite_limit` steps in a row were skipped.
@@ -155,15 +160,10 @@ class Learner:
         self.nonfinite_in_a_row = saved["nonfinite_in_a_row"]
 
     def export(self, directory: Path) -> None:
-        """Write the model in Hugging Face layout, with its tokenizer; it reloads to identical logits."""
+        """Write the model in Hugging Face layout, with its tokenizer and processor; it reloads to identical logits."""
         state = {name: tensor.detach().to("cpu", copy=True) for name, tensor in self._weights()}
         if self.spec.rank == 0:
-            directory.mkdir(parents=True, exist_ok=True)
-            self.lm.save_pretrained(directory, state_dict=state)
-            source = resolve_path(self.spec.model.path)
-            for pattern in TOKENIZER_FILES:
-                for file in source.glob(pattern):
-                    shutil.copy(file, directory)
+            write_model(directory, self.lm, state, resolve_path(self.spec.model.path))
         if self.spec.world_size > 1:
             dist.barrier()
 
@@ -183,11 +183,11 @@ class Learner:
                 loss, terms = self.objective.loss(logp, entropy, batch, mini_batch)
                 self.engine.backward(loss * self.spec.world_size, scale_wrt_gas=False)
             add_totals(totals, terms | {"loss": loss.detach()})
-        rate = self.engine.get_lr()[0]
+        rates = dict(zip(self.rates, self.engine.get_lr(), strict=True))
         self.engine.step()
         sums = reduce_totals(totals, self.spec.world_size)
-        metrics = {"loss": sums.pop("loss"), "tokens": float(mini_batch.loss_tokens), "lr": rate}
-        return metrics | self._outcome() | self.objective.means(sums)
+        metrics = {"loss": sums.pop("loss"), "tokens": float(mini_batch.loss_tokens)}
+        return metrics | rates | self._outcome() | self.objective.means(sums)
 
     def _outcome(self) -> dict[str, float]:
         skipped = not self.engine.was_step_applied()
@@ -222,14 +222,16 @@ class Learner:
         yield from ((name, buffer) for name, buffer in self.lm.named_buffers() if name in persistent)
 
     def _identity(self) -> dict[str, Any]:
-        config = self.lm.config
-        return {
+        identity = {
             "world_size": self.spec.world_size,
             "zero_stage": self.spec.learner.zero_stage,
             "dtype": self.spec.model.dtype,
-            "model_type": config.model_type,
+            "model_type": self.lm.config.model_type,
             "parameters": {name: list(getattr(p, "ds_shape", p.shape)) for name, p in self.lm.named_parameters()},
         }
+        if is_multimodal(self.lm):
+            identity["trainable"] = sorted(set(self.spec.learner.trainable))
+        return identity
 
     def _close_publisher(self) -> None:
         if self._publisher is not None:
@@ -248,33 +250,9 @@ class SafeCheckpointEngine(TorchCheckpointEngine):
             return torch.load(path, map_location=map_location, weights_only=True)
 
 
-def check_precision(spec: LearnerSpec) -> None:
-    """DeepSpeed has no bf16 engine with float32 accumulation at ZeRO 0."""
-    if spec.learner.zero_stage == 0 and spec.model.dtype != "float32":
-        raise ConfigError(
-            f"learner.zero_stage is 0 and model.dtype is {spec.model.dtype}: gradients would be summed in "
-            f"{spec.model.dtype}; set learner.zero_stage=1 (the same memory on one rank, less on several)"
-        )
-
-
-def deepspeed_config(spec: LearnerSpec) -> dict[str, Any]:
-    """DeepSpeed's own configuration for `spec`."""
-    learner = spec.learner
-    return {
-        "train_micro_batch_size_per_gpu": 1,
-        "gradient_accumulation_steps": 1,
-        # We say when a step ends: mini-batches differ in their number of packs.
-        "managed_gradient_accumulation": False,
-        "gradient_clipping": learner.optimizer.grad_clip if learner.zero_stage else 0.0,
-        "zero_optimization": {"stage": learner.zero_stage, "overlap_comm": False},
-        # The hook moves a gradient into the float32 sum while it is in the cache.
-        "bf16": {"enabled": spec.model.dtype == "bfloat16", "immediate_grad_update": True},
-        "data_types": {"grad_accum_dtype": "fp32"},
-        "steps_per_print": None,
-    }
-
-
-def _initialize(spec: LearnerSpec, lm: torch.nn.Module, backend: str) -> deepspeed.DeepSpeedEngine:
+def _initialize(
+    spec: LearnerSpec, lm: torch.nn.Module, groups: list[dict[str, Any]], backend: str
+) -> deepspeed.DeepSpeedEngine:
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     # The shared-memory op serves inference only, and compiling it would need a toolchain at the first start.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
@@ -284,7 +262,7 @@ def _initialize(spec: LearnerSpec, lm: torch.nn.Module, backend: str) -> deepspe
     )
     module = PackedCausalLM(lm, temperature=spec.temperature, chunk=spec.learner.logprob_chunk)
     optimizer_config, stage = spec.learner.optimizer, spec.learner.zero_stage
-    optimizer = build_optimizer(lm.parameters(), optimizer_config, stage)
+    optimizer = build_optimizer(groups, optimizer_config, stage)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: rate_at(step, spec.total_steps, optimizer_config)
     )
@@ -293,8 +271,11 @@ def _initialize(spec: LearnerSpec, lm: torch.nn.Module, backend: str) -> deepspe
     )
     engine.checkpoint_engine = SafeCheckpointEngine()
     if stage == 3:
-        # The head is used outside its own module: ZeRO must gather it for ours.
+        # Weights that are used outside their own modules: ZeRO must gather them for those that use them.
         deepspeed.zero.register_external_parameter(module, lm.get_output_embeddings().weight)
+        if is_multimodal(lm):
+            embed = lm.visual.patch_embed
+            deepspeed.zero.register_external_parameter(embed, embed.proj.weight)
     if spec.world_size == 1 and isinstance(engine.optimizer, BF16_Optimizer):
         # Its gradients are whole already; a reduction with itself copies all of them.
         engine.enable_backward_allreduce = False

@@ -1,7 +1,8 @@
 """The causal LM, packed: pack -> base model -> chosen hidden states -> **log-probs and entropy** -> objective.
 
-Any causal LM of transformers whose attention goes through the attention-interface registry runs here; `check_packing`
-proves it for the model at hand, since a model may also scale or cap its logits, or bypass the registry.
+Any causal LM of transformers whose attention goes through the attention-interface registry runs here, and the
+multimodal models of `pretrain.models` over it; `check_packing` proves it for the model at hand, since a model may also
+scale or cap its logits, or bypass the registry.
 Letters: T tokens, M targets, V vocabulary, E hidden size.
 """
 
@@ -22,8 +23,10 @@ from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import DataError
 from pangu_rl.learner.chunked_logprobs import target_logprobs
 from pangu_rl.learner.packed_attention import PACKED, Layout, attend_by, build_layout
+from pangu_rl.learner.pictures import PictureTensors, embed_pack, is_multimodal, own_inputs
 from pangu_rl.learner.rms_norm import replace_rms_norms
 from pangu_rl.records import Pack
+from pretrain.auto import register_auto_classes
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 PACKING_TOLERANCE = {torch.bfloat16: 1e-1, torch.float32: 1e-4}
@@ -39,7 +42,7 @@ class PackTensors:
     token_ids: Tensor
     """int64 [1, T]"""
     position_ids: Tensor
-    """int64 [1, T]"""
+    """int64 [1, T], or [3, 1, T] of a multimodal model."""
     predictors: Tensor
     """int64 [M]"""
     target_ids: Tensor
@@ -49,6 +52,7 @@ class PackTensors:
     columns: dict[str, Tensor]
     """float32 [M] each."""
     layout: Layout
+    pictures: PictureTensors
 
     @classmethod
     def of(cls, pack: Pack, device: torch.device | str) -> PackTensors:
@@ -57,12 +61,13 @@ class PackTensors:
 
         return cls(
             token_ids=move(pack.token_ids).unsqueeze(0),
-            position_ids=move(pack.position_ids).unsqueeze(0),
+            position_ids=move(pack.position_ids).unsqueeze(-2),
             predictors=move(pack.predictors),
             target_ids=move(pack.token_ids[pack.targets]),
             sequence_ids=move(pack.sequence_ids),
             columns={name: move(column) for name, column in pack.columns.items()},
             layout=build_layout(pack, device),
+            pictures=PictureTensors.of(pack, device),
         )
 
 
@@ -79,12 +84,18 @@ class PackedCausalLM(nn.Module):
         self.chunk = chunk
 
     def forward(self, batch: PackTensors, temperature: float | None = None) -> tuple[Tensor, Tensor]:
-        # A cache would make packed sequences see each other.
-        output = self.lm.base_model(input_ids=batch.token_ids, position_ids=batch.position_ids, use_cache=False)
-        hidden = output.last_hidden_state[0].index_select(0, batch.predictors)
+        hidden = self._hidden_states(batch)[0].index_select(0, batch.predictors)
         head = self.lm.get_output_embeddings().weight
         temperature = self.temperature if temperature is None else temperature
         return target_logprobs(hidden, head, batch.target_ids, temperature=temperature, chunk=self.chunk)
+
+    def _hidden_states(self, batch: PackTensors) -> Tensor:
+        """[1, T, E]"""
+        if is_multimodal(self.lm):
+            return self.lm.hidden_states(embed_pack(self.lm, batch.token_ids, batch.pictures), batch.position_ids)
+        # A cache would make packed sequences see each other.
+        output = self.lm.base_model(input_ids=batch.token_ids, position_ids=batch.position_ids, use_cache=False)
+        return output.last_hidden_state
 
 
 def load_causal_lm(config: ModelConfig) -> PreTrainedModel:
@@ -97,6 +108,7 @@ def load_causal_lm(config: ModelConfig) -> PreTrainedModel:
     if config.dtype not in DTYPES:
         raise DataError(f"model.dtype is {config.dtype!r}: the learner trains in {' or '.join(DTYPES)}")
     model_config(path)
+    register_auto_classes()
     try:
         lm, info = AutoModelForCausalLM.from_pretrained(
             path,
@@ -171,7 +183,8 @@ def _plain_logprobs(lm: PreTrainedModel, pack: Pack, temperature: float, device:
     result = torch.empty(len(pack.targets), dtype=torch.float32, device=device)
     for tokens, rows in unpacked(pack):
         ids = torch.from_numpy(pack.token_ids[tokens]).to(device)
-        logits = lm(input_ids=ids.unsqueeze(0), use_cache=False).logits[0].float() / temperature
+        pictures = own_inputs(lm, pack, tokens, device) if is_multimodal(lm) else {}
+        logits = lm(input_ids=ids.unsqueeze(0), use_cache=False, **pictures).logits[0].float() / temperature
         logprobs = torch.log_softmax(logits, -1)
         places = torch.from_numpy(np.searchsorted(tokens, pack.targets[rows])).to(device)
         result[torch.from_numpy(rows).to(device)] = logprobs[places - 1, ids[places]]

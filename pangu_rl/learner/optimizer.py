@@ -12,13 +12,15 @@ from torch import nn
 from pangu_rl.config.learner import OptimizerConfig
 
 
-def build_optimizer(params: Iterable[nn.Parameter], config: OptimizerConfig, zero_stage: int) -> torch.optim.AdamW:
-    """The client optimizer of a ZeRO stage."""
+def build_optimizer(
+    groups: Iterable[nn.Parameter] | Iterable[dict[str, Any]], config: OptimizerConfig, zero_stage: int
+) -> torch.optim.AdamW:
+    """The client optimizer of a ZeRO stage; `groups` are parameters, or groups of them with rates of their own."""
     # The fused kernel is ten times faster than the default on the CPU.
     options = {"lr": config.lr, "betas": config.betas, "eps": config.eps, "weight_decay": config.weight_decay}
     if zero_stage:
-        return torch.optim.AdamW(params, fused=True, **options)
-    return ClippingAdamW(params, clip=config.grad_clip, fused=True, **options)
+        return torch.optim.AdamW(groups, fused=True, **options)
+    return ClippingAdamW(groups, clip=config.grad_clip, fused=True, **options)
 
 
 class ClippingAdamW(torch.optim.AdamW):
@@ -27,8 +29,10 @@ class ClippingAdamW(torch.optim.AdamW):
     `overflow` and `_global_grad_norm` are what DeepSpeed reads from its own optimizers.
     """
 
-    def __init__(self, params: Iterable[nn.Parameter], *, clip: float, **options: Any) -> None:
-        super().__init__(params, **options)
+    def __init__(
+        self, groups: Iterable[nn.Parameter] | Iterable[dict[str, Any]], *, clip: float, **options: Any
+    ) -> None:
+        super().__init__(groups, **options)
         self.clip = clip
         self.overflow = False
         self._global_grad_norm = 0.0
@@ -41,7 +45,7 @@ class ClippingAdamW(torch.optim.AdamW):
 
 
 def rate_at(step: int, total_steps: int, config: OptimizerConfig) -> float:
-    """Factor on `config.lr` for optimiser step `step` (0-based) of `total_steps`.
+    """Factor on the rate of every group for optimiser step `step` (0-based) of `total_steps`.
 
     It climbs to 1 over `warmup_steps`, then stays, or falls to `min_lr_ratio` at the last step.
     """

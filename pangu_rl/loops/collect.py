@@ -14,9 +14,9 @@ import xxhash
 
 from pangu_rl.algorithms.grpo import group_advantages
 from pangu_rl.config.stages import GrpoConfig
-from pangu_rl.data.batching import valid_rows
-from pangu_rl.data.chat_template import ChatTemplate
+from pangu_rl.data.batching import TrainingRow, valid_rows
 from pangu_rl.data.stream import PromptStream
+from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.records import Completion, Group, Prompt, RolloutRequest, SamplingParams, Score
 from rewards.service import RewardPool
 from rollout.pool import RolloutPool
@@ -28,18 +28,18 @@ def sampling_seed(run_seed: int, step: int, uid: str) -> int:
 
 
 def requests_of(
-    prompt: Prompt, group: str, token_ids: tuple[int, ...], sampling: SamplingParams, seeds: Sequence[int]
+    prompt: Prompt, group: str, row: TrainingRow, sampling: SamplingParams, seeds: Sequence[int]
 ) -> list[RolloutRequest]:
-    """One request per seed; together they are the group's completions."""
+    """One request per seed; together they are the group's completions of `prompt`, encoded as `row`."""
     return [
         RolloutRequest(
             uid=f"{group}/{index}",
             group=group,
             prompt_uid=prompt.uid,
-            prompt_token_ids=token_ids,
+            prompt_token_ids=tuple(row.token_ids),
             sampling=sampling,
             seed=seed,
-            images=prompt.images,
+            pictures=row.pictures,
         )
         for index, seed in enumerate(seeds)
     ]
@@ -64,11 +64,11 @@ class Collector:
     """Draws a step's groups. Zero-variance groups are set aside and, up to a bound, replaced by further prompts."""
 
     def __init__(
-        self, config: GrpoConfig, stream: PromptStream, template: ChatTemplate, pool: RolloutPool, rewards: RewardPool
+        self, config: GrpoConfig, stream: PromptStream, loader: RowLoader, pool: RolloutPool, rewards: RewardPool
     ) -> None:
         self.config = config
         self.stream = stream
-        self.template = template
+        self.loader = loader
         self.pool = pool
         self.rewards = rewards
         rollout = config.rollout
@@ -95,15 +95,24 @@ class Collector:
     def _draw(self, step: int, count: int) -> list[Group]:
         groups = {}
         requests: list[RolloutRequest] = []
-        for epoch, prompt in self.stream.next(count):
+        drawn = self.stream.next(count)
+        rows = self.loader.prompts([prompt for _, prompt in drawn])
+        for (epoch, prompt), row in zip(drawn, rows, strict=True):
             name = f"{epoch}:{prompt.uid}"
-            ids = self.template.encode_prompt(prompt.messages)
-            groups[name] = Group(prompt=prompt, group=name, prompt_token_ids=ids, completions=[], scores=[])
+            groups[name] = Group(
+                prompt=prompt,
+                group=name,
+                prompt_token_ids=tuple(row.token_ids),
+                completions=[],
+                scores=[],
+                pictures=row.pictures,
+                prompt_positions=row.positions,
+            )
             seeds = [
                 sampling_seed(self.config.trainer.seed, step, f"{name}/{index}")
                 for index in range(self.config.rollout.completions)
             ]
-            requests += requests_of(prompt, name, ids, self.sampling, seeds)
+            requests += requests_of(prompt, name, row, self.sampling, seeds)
         prompts = {name: group.prompt for name, group in groups.items()}
         completions, scores = score_stream(requests, prompts, self.pool, self.rewards)
         for request in requests:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pangu_rl.data.chat_template import ChatTemplate
 from pangu_rl.loops.collect import requests_of, score_stream
+from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.records import Evaluation, Outcome, Prompt, RolloutRequest, SamplingParams
 from rewards.service import RewardPool
 from rollout.pool import RolloutPool
@@ -16,7 +16,7 @@ def evaluate(
     step: int,
     prompts: Sequence[Prompt],
     *,
-    template: ChatTemplate,
+    loader: RowLoader,
     pool: RolloutPool,
     rewards: RewardPool,
     max_new_tokens: int,
@@ -24,8 +24,8 @@ def evaluate(
     """Temperature 0, one completion per prompt. A row without a verdict is left out of the figures, never wrong."""
     sampling = SamplingParams(temperature=0.0, max_new_tokens=max_new_tokens)
     requests: list[RolloutRequest] = []
-    for prompt in prompts:
-        requests += requests_of(prompt, f"eval:{prompt.uid}", template.encode_prompt(prompt.messages), sampling, [0])
+    for prompt, row in zip(prompts, loader.prompts(prompts), strict=True):
+        requests += requests_of(prompt, f"eval:{prompt.uid}", row, sampling, [0])
     by_group = {request.group: prompt for request, prompt in zip(requests, prompts, strict=True)}
     _, scores = score_stream(requests, by_group, pool, rewards)
     correct = {

@@ -16,13 +16,13 @@ from pangu_rl.accelerators import Accelerator
 from pangu_rl.cluster import ray_runtime
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.stages import GrpoConfig
-from pangu_rl.data.chat_template import ChatTemplate
 from pangu_rl.data.stream import PromptStream
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.loops.collect import Batch, Collector
 from pangu_rl.loops.evaluate import evaluate
 from pangu_rl.loops.inputs import GrpoInputs
 from pangu_rl.loops.learners import Learners
+from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.loops.scorer_engine import scorer_engines
 from pangu_rl.loops.session import Run
 from pangu_rl.loops.weight_sync import Probe, sync_weights
@@ -44,7 +44,7 @@ class GrpoParts:
 
     config: GrpoConfig
     run: Run
-    template: ChatTemplate
+    loader: RowLoader
     heldout: list[Prompt]
     collector: Collector
     learners: Learners
@@ -106,7 +106,7 @@ class GrpoParts:
                 name,
                 step,
                 self.heldout,
-                template=self.template,
+                loader=self.loader,
                 pool=self.pool,
                 rewards=self.rewards,
                 max_new_tokens=self.config.rollout.max_new_tokens,
@@ -131,7 +131,7 @@ class GrpoParts:
         """The step's first completion, to look at."""
         group = self.batch.groups[0]
         return Sample(
-            prompt=str(group.prompt.messages[-1]["content"]),
+            prompt=readable(group.prompt),
             response=group.completions[0].text,
             reward=group.scores[0].reward,
         )
@@ -156,6 +156,13 @@ class GrpoParts:
         self.run.view.start_at(0)
 
 
+def readable(prompt: Prompt) -> str:
+    """The last message for a person: its text, after the paths of the prompt's pictures."""
+    content = prompt.messages[-1]["content"]
+    pieces = [content] if isinstance(content, str) else [part["text"] for part in content if part["type"] == "text"]
+    return "\n".join([*(f"[picture {path}]" for path in prompt.images), *pieces])
+
+
 @contextmanager
 def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) -> Iterator[GrpoParts]:
     """Start the actors, the learner from the model in `start`; they end with the context.
@@ -165,9 +172,9 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
     """
     for line in inputs.skipped:
         log.warning("left out: %s", line)
-    template = inputs.template
-    stream = PromptStream(inputs.train, shuffle=config.data.shuffle, seed=config.trainer.seed)
-    probe = Probe.of(inputs.train, template, config.rollout.probe_tolerance)
+    loader = inputs.loader
+    stream = PromptStream(inputs.train, shuffle=config.data.shuffle, seed=config.trainer.seed, digests=loader.digests)
+    probe = Probe.of(inputs.train, loader, config.rollout.probe_tolerance)
     threads = max(1, (os.cpu_count() or 1) // config.rollout.actors)
     with ExitStack() as stack:
         stack.enter_context(scorer_engines(config.rewards, run.accelerator))
@@ -193,13 +200,13 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
         parts = GrpoParts(
             config=config,
             run=run,
-            template=template,
+            loader=loader,
             heldout=inputs.heldout,
-            collector=Collector(config, stream, template, pool, rewards),
+            collector=Collector(config, stream, loader, pool, rewards),
             learners=learners,
             pool=pool,
             rewards=rewards,
-            store=RolloutStore(run.dir),
+            store=RolloutStore(run.dir, loader.folder.root),
             probe=probe,
             background=background,
         )

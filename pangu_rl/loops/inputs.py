@@ -1,18 +1,25 @@
-"""What a run reads, checked before anything is started or written: prompts, golds, model folder, reward functions."""
+"""What a run reads, checked before anything is started or written: rows, pictures, golds, model folder, rewards."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pangu_rl.checkpoint.model_folder import model_config
+from pangu_rl.config.data import DataConfig, SftDataConfig
+from pangu_rl.config.model import ModelConfig
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.stages import GrpoConfig, SftConfig
-from pangu_rl.data.chat_template import ChatTemplate
 from pangu_rl.data.conversations import Conversation, load_conversations
+from pangu_rl.data.encoding import Encoder
+from pangu_rl.data.pictures import PictureFolder
 from pangu_rl.data.prompts import load_prompts
+from pangu_rl.data.rows import Loaded
 from pangu_rl.errors import ConfigError
-from pangu_rl.records import Prompt
+from pangu_rl.loops.pictures import RowLoader
+from pangu_rl.records import Picture, Prompt
 from rewards.audit import gold_problem
 from rewards.rubric import Rubric
 
@@ -21,7 +28,7 @@ from rewards.rubric import Rubric
 class GrpoInputs:
     """The prompts of a run."""
 
-    template: ChatTemplate
+    loader: RowLoader
     train: list[Prompt]
     heldout: list[Prompt]
     skipped: list[str]
@@ -32,7 +39,7 @@ class GrpoInputs:
 class SftInputs:
     """The conversations of a run."""
 
-    template: ChatTemplate
+    loader: RowLoader
     train: list[Conversation]
     skipped: list[str]
 
@@ -41,26 +48,28 @@ def read_grpo_inputs(config: GrpoConfig) -> GrpoInputs:
     """Read and audit the prompts; every gold must be graded correct by the first reward function.
 
     Raises:
-        UserError: a file, a row, a model folder or a reward function that cannot be used.
+        UserError: a file, a row, a picture, a model folder or a reward function that cannot be used.
     """
     _check_length(resolve_path(config.model.path), config.rollout.max_model_tokens, "rollout.max_model_tokens")
-    template = ChatTemplate(resolve_path(config.model.path), config.model.chat_template)
+    encoder, folder = _open_model(config.model, config.data)
     grade = Rubric.from_config(config.rewards).functions[0].call
     limit = config.data.max_prompt_tokens
 
     def problem(prompt: Prompt) -> str | None:
-        length = len(template.encode_prompt(prompt.messages))
+        pictures = [folder.outline(path) for path in prompt.images]
+        length = len(encoder.prompt(prompt.messages, pictures).token_ids)
         if length > limit:
-            return f"the prompt has {length} tokens, data.max_prompt_tokens is {limit}"
+            return f"the prompt has {length} tokens{_share(pictures)}, data.max_prompt_tokens is {limit}"
         return gold_problem(prompt, grade)
 
     files = [resolve_path(path) for path in (config.data.train, config.data.heldout) if path]
-    train, *rest = [load_prompts(file, on_bad_row=config.data.on_bad_row, check_gold=problem) for file in files]
+    loaded = [load_prompts(file, on_bad_row=config.data.on_bad_row, check_gold=problem) for file in files]
+    (train, *rest), loader = _with_sound_pictures(loaded, encoder, folder)
     return GrpoInputs(
-        template=template,
-        train=train.prompts,
-        heldout=rest[0].prompts[: config.data.heldout_limit] if rest else [],
-        skipped=[line for loaded in (train, *rest) for line in loaded.skipped],
+        loader=loader,
+        train=train.records,
+        heldout=rest[0].records[: config.data.heldout_limit] if rest else [],
+        skipped=[line for part in (train, *rest) for line in part.skipped],
     )
 
 
@@ -68,18 +77,40 @@ def read_sft_inputs(config: SftConfig) -> SftInputs:
     """Read the conversations.
 
     Raises:
-        UserError: a file, a row or a model folder that cannot be used.
+        UserError: a file, a row, a picture or a model folder that cannot be used.
     """
     limit = config.data.max_tokens
     _check_length(resolve_path(config.model.path), limit, "data.max_tokens")
-    template = ChatTemplate(resolve_path(config.model.path), config.model.chat_template)
+    encoder, folder = _open_model(config.model, config.data)
 
     def problem(conversation: Conversation) -> str | None:
-        length = len(template.encode_conversation(conversation.messages)[0])
-        return f"the conversation has {length} tokens, data.max_tokens is {limit}" if length > limit else None
+        pictures = [folder.outline(path) for path in conversation.images]
+        length = len(encoder.conversation(conversation.messages, pictures).token_ids)
+        too_long = f"the conversation has {length} tokens{_share(pictures)}, data.max_tokens is {limit}"
+        return too_long if length > limit else None
 
     loaded = load_conversations(resolve_path(config.data.train), on_bad_row=config.data.on_bad_row, check=problem)
-    return SftInputs(template=template, train=loaded.conversations, skipped=loaded.skipped)
+    [train], loader = _with_sound_pictures([loaded], encoder, folder)
+    return SftInputs(loader=loader, train=train.records, skipped=train.skipped)
+
+
+def _open_model(model: ModelConfig, data: DataConfig | SftDataConfig) -> tuple[Encoder, PictureFolder]:
+    path = resolve_path(model.path)
+    encoder = Encoder(path, model.chat_template)
+    return encoder, PictureFolder(data.media_root, path, multimodal=encoder.vision is not None)
+
+
+def _with_sound_pictures(
+    loaded: Sequence[Loaded[Any]], encoder: Encoder, folder: PictureFolder
+) -> tuple[list[Loaded[Any]], RowLoader]:
+    """The rows whose pictures all decode, and what loads them."""
+    audit = folder.audit(path for part in loaded for row in part.records for path in row.images)
+    sound = [part.without(lambda row: audit.problem(row.images)) for part in loaded]
+    return sound, RowLoader(encoder, folder, audit.digests)
+
+
+def _share(pictures: Sequence[Picture]) -> str:
+    return f" ({sum(picture.tokens for picture in pictures)} of them its pictures')" if pictures else ""
 
 
 def _check_length(model: Path, tokens: int, key: str) -> None:
@@ -88,6 +119,7 @@ def _check_length(model: Path, tokens: int, key: str) -> None:
     Raises:
         DataError: no model folder. ConfigError: `tokens` exceeds `max_position_embeddings`.
     """
-    positions = model_config(model).get("max_position_embeddings")
+    config = model_config(model)
+    positions = (config.get("text_config") or config).get("max_position_embeddings")
     if positions is not None and tokens > positions:
         raise ConfigError(f"{key} is {tokens}, the model in {model} has {positions} positions: lower {key} to that")

@@ -57,7 +57,7 @@ def grpo_step(run: Run, parts: GrpoParts, step: int) -> dict[str, float]:
     # Stored before they are trained on: what a failed update saw can be looked at.
     parts.store.append(step, batch.groups, parts.collector.sampling)
     with run.phase("train"):
-        metrics = train_on(batch.trained, parts.learners, parts.config)
+        metrics = train_on(batch.trained, parts.learners, parts.config, parts.loader.encoder.placeholders)
     with run.phase("sync"):
         metrics |= parts.sync(step)
     return rollout_metrics(batch.groups) | metrics

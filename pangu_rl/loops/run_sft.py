@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from pangu_rl.config.stages import SftConfig
 from pangu_rl.data.batching import pack_conversations, pack_counts, split_ranks
-from pangu_rl.data.chat_template import ChatTemplate
 from pangu_rl.data.conversations import Conversation
 from pangu_rl.data.stream import PromptStream
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.loops.inputs import SftInputs, read_sft_inputs
 from pangu_rl.loops.learners import Learners
+from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.loops.session import Run, open_run
 from pangu_rl.records import MiniBatch
 
@@ -26,17 +26,15 @@ class SftParts:
     """What the SFT loop works with."""
 
     config: SftConfig
-    template: ChatTemplate
+    loader: RowLoader
     stream: PromptStream[Conversation]
     learners: Learners
 
     def next_batch(self) -> list[MiniBatch]:
         """The next rows, packed, one mini-batch per rank."""
-        rows = [
-            self.template.encode_conversation(conversation.messages)
-            for _, conversation in self.stream.next(self.config.trainer.sequences_per_step)
-        ]
-        packs = pack_conversations(rows, self.config.learner.pack_tokens)
+        drawn = self.stream.next(self.config.trainer.sequences_per_step)
+        rows = self.loader.conversations([conversation for _, conversation in drawn])
+        packs = pack_conversations(rows, self.config.learner.pack_tokens, self.loader.encoder.placeholders)
         return split_ranks(packs, self.config.learner.ranks, *pack_counts(packs))
 
     def save(self, run: Run, step: int) -> None:
@@ -100,8 +98,10 @@ def open_parts(config: SftConfig, run: Run, inputs: SftInputs) -> Iterator[SftPa
     try:
         yield SftParts(
             config=config,
-            template=inputs.template,
-            stream=PromptStream(inputs.train, shuffle=config.data.shuffle, seed=config.trainer.seed),
+            loader=inputs.loader,
+            stream=PromptStream(
+                inputs.train, shuffle=config.data.shuffle, seed=config.trainer.seed, digests=inputs.loader.digests
+            ),
             learners=learners,
         )
     finally:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from pangu_rl.config.load import dump_config, load_config
 from pangu_rl.config.paths import cache_root, resolve_path
 from pangu_rl.config.stages import GrpoConfig, SftConfig
+from pangu_rl.data.images import named_images
+from pangu_rl.data.pictures import file_digest, in_threads
 from pangu_rl.errors import ConfigError
 from pangu_rl.loops.run_sft import run_sft
 
@@ -47,10 +51,20 @@ def start_model(config: GrpoConfig) -> Path:
 
 
 def start_identity(sft: SftConfig) -> str:
-    """Hash of everything that decides the start's weights: the configuration and the bytes of the training rows."""
+    """Hash of all that decides the start's weights: the configuration, the bytes of the training rows and pictures."""
     described = dump_config(sft.model_copy(update={"trainer": sft.trainer.model_copy(update={"run_dir": ""})}))
     digest = hashlib.sha256(described.encode())
     data = resolve_path(sft.data.train)
     if data.is_file():
         digest.update(data.read_bytes())
+    if sft.data.media_root is not None and data.exists():
+        for line in _picture_lines(data, resolve_path(sft.data.media_root)):
+            digest.update(line.encode())
     return digest.hexdigest()[:16]
+
+
+def _picture_lines(data: Path, media_root: Path) -> Iterator[str]:
+    # By content: sizes are alike among drawn pictures, and times of change differ between copies of one folder.
+    paths = named_images(data)
+    digests = in_threads(partial(file_digest, media_root=media_root), paths, "hashing pictures of the SFT start")
+    return (f"{path}\t{digest}\n" for path, digest in zip(paths, digests, strict=True))

@@ -11,19 +11,24 @@ from pangu_rl.loops.learners import Learners
 from pangu_rl.records import Group, MiniBatch
 
 
-def train_on(groups: Sequence[Group], learners: Learners, config: GrpoConfig) -> dict[str, float]:
-    """One optimiser step per mini-batch; none when no group has variance (`train/updates` is 0 then)."""
-    mini_batches = rank_batches(groups, config)
+def train_on(
+    groups: Sequence[Group], learners: Learners, config: GrpoConfig, placeholders: frozenset[int]
+) -> dict[str, float]:
+    """One optimiser step per mini-batch; none when no group has variance (`train/updates` is 0 then).
+
+    `placeholders`: ids of the model's picture tokens.
+    """
+    mini_batches = rank_batches(groups, config, placeholders)
     updates = learners.update(mini_batches) if mini_batches else []
     return summarise(updates) | {"train/updates": float(len(updates))}
 
 
-def rank_batches(groups: Sequence[Group], config: GrpoConfig) -> list[list[MiniBatch]]:
+def rank_batches(groups: Sequence[Group], config: GrpoConfig, placeholders: frozenset[int]) -> list[list[MiniBatch]]:
     """[mini-batch][rank]; denominators are global, of the mini-batch over all ranks."""
     algorithm, learner = config.algorithm, config.learner
     batches = []
     for part in split_groups(groups, algorithm.mini_batches):
-        packs = pack_groups(part, learner.pack_tokens)
+        packs = pack_groups(part, learner.pack_tokens, placeholders)
         if packs:
             batches.append(split_ranks(packs, learner.ranks, *loss_counts(part, algorithm.overlong)))
     return batches

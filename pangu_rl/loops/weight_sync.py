@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pangu_rl.data.batching import pack_conversations
-from pangu_rl.data.chat_template import ChatTemplate
 from pangu_rl.errors import WeightSyncError
 from pangu_rl.loops.learners import Learners
-from pangu_rl.records import Pack, Prompt
+from pangu_rl.loops.pictures import RowLoader
+from pangu_rl.records import Pack, Prompt, Scorable
 from rollout.pool import RolloutPool, mean_gap
 
 PROBE_PROMPTS = 2
@@ -19,17 +19,27 @@ PROBE_PROMPTS = 2
 class Probe:
     """Fixed token sequences that learner and engine score under the same weights."""
 
-    token_ids: tuple[tuple[int, ...], ...]
+    sequences: tuple[Scorable, ...]
     packs: tuple[Pack, ...]
     """The same sequences for the learner, one pack each, every token but the first a target."""
     tolerance: float
     """Largest mean |difference| in nats."""
 
     @classmethod
-    def of(cls, prompts: Sequence[Prompt], template: ChatTemplate, tolerance: float) -> Probe:
-        rows = tuple(template.encode_prompt(prompt.messages) for prompt in prompts[:PROBE_PROMPTS])
-        packs = [pack for ids in rows for pack in pack_conversations([(ids, [True] * len(ids))], len(ids))]
-        return cls(token_ids=rows, packs=tuple(packs), tolerance=tolerance)
+    def of(cls, prompts: Sequence[Prompt], loader: RowLoader, tolerance: float) -> Probe:
+        """The first prompt with pictures, if there is one, and the first others: it proves the tower's weights too."""
+        shown = [prompt for prompt in prompts if prompt.images][:1]
+        others = [prompt for prompt in prompts[: PROBE_PROMPTS + 1] if prompt not in shown]
+        rows = [
+            replace(row, trained=(True,) * len(row.token_ids))
+            for row in loader.prompts([*shown, *others][:PROBE_PROMPTS])
+        ]
+        placeholders = loader.encoder.placeholders
+        return cls(
+            sequences=tuple(Scorable(token_ids=tuple(row.token_ids), pictures=row.pictures) for row in rows),
+            packs=tuple(pack for row in rows for pack in pack_conversations([row], len(row.token_ids), placeholders)),
+            tolerance=tolerance,
+        )
 
 
 def sync_weights(version: int, learners: Learners, pool: RolloutPool, probe: Probe) -> dict[str, float]:
@@ -42,7 +52,7 @@ def sync_weights(version: int, learners: Learners, pool: RolloutPool, probe: Pro
     """
     pool.sync(learners.publish(version))
     ours = [values.tolist() for values in learners.log_probs(probe.packs, temperature=1.0)]
-    gap = mean_gap(ours, pool.score(probe.token_ids))
+    gap = mean_gap(ours, pool.score(probe.sequences))
     if not gap <= probe.tolerance:
         raise WeightSyncError(
             f"weights version {version}: learner and engine differ by {gap:.3f} nats on the probe "

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import ray
 import torch
-import xxhash
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -18,15 +17,14 @@ from pangu_rl.accelerators.collective import broadcast_buffer, build_group, free
 from pangu_rl.config.model import ModelConfig
 from pangu_rl.config.rollout import RolloutConfig
 from pangu_rl.errors import ConfigError, WeightSyncError
-from pangu_rl.records import FinishReason, RolloutRequest, SamplingParams, WeightManifest, WeightTensor
+from pangu_rl.records import FinishReason, RolloutRequest, SamplingParams, Scorable
 from rollout.engine import EngineSpec
 from rollout.pool import RolloutPool, mean_gap
+from tests.e2e.published import Weights, perturbed, publish, tensor_digest, zero_in_place
 
-PROBE = [list(range(100, 148)), list(range(30_000, 30_020))]
+PROBE = [Scorable(token_ids=tuple(range(100, 148))), Scorable(token_ids=tuple(range(30_000, 30_020)))]
 BF16_NATS = 0.03
 """bf16 keeps 8 bits: a logit of about 4 is known to 0.016, and the two implementations round in different places."""
-
-Weights = dict[str, torch.Tensor]
 
 
 def spec_for(model: Path, **rollout) -> EngineSpec:
@@ -72,32 +70,6 @@ def versions():
     return iter(range(1, 100))
 
 
-def tensor_digest(tensor: torch.Tensor) -> str:
-    return xxhash.xxh3_128_hexdigest(tensor.contiguous().view(torch.uint8).numpy())
-
-
-def publish(weights: Weights, version: int, path: Path) -> WeightManifest:
-    """What a learner does: one buffer file, tensors at 64-byte offsets, digests of the true bytes."""
-    tensors, offset = [], 0
-    with path.open("wb") as file:
-        for name, tensor in weights.items():
-            file.seek(offset)
-            file.write(tensor.contiguous().view(torch.uint8).numpy().tobytes())
-            dtype = str(tensor.dtype).removeprefix("torch.")
-            place = {"name": name, "shape": tuple(tensor.shape), "dtype": dtype, "offset": offset}
-            tensors.append(WeightTensor(**place, digest=tensor_digest(tensor)))
-            offset += -(-tensor.nbytes // 64) * 64
-    return WeightManifest(version=version, tensors=tuple(tensors), transport="shm", location=str(path))
-
-
-def perturbed(weights: Weights) -> Weights:
-    generator = torch.Generator().manual_seed(1)
-    return {
-        name: (tensor + 0.05 * torch.randn(tensor.shape, generator=generator)).to(tensor.dtype)
-        for name, tensor in weights.items()
-    }
-
-
 def forward_logprobs(model, ids: list[int], temperature: float = 1.0) -> list[float]:
     """Log-prob of every id but the first, from the plain forward."""
     with torch.no_grad():
@@ -107,7 +79,7 @@ def forward_logprobs(model, ids: list[int], temperature: float = 1.0) -> list[fl
 
 def learner_scores(model, weights: Weights) -> list[list[float]]:
     model.load_state_dict(weights, strict=False)
-    return [forward_logprobs(model, ids) for ids in PROBE]
+    return [forward_logprobs(model, list(probe.token_ids)) for probe in PROBE]
 
 
 def requests(groups: int, sampling: SamplingParams, size: int = 4) -> list[RolloutRequest]:
@@ -180,10 +152,7 @@ def test_unknown_tensor_is_caught(pool, weights, versions, tmp_path):
 
 def test_zeroed_tensor_is_caught_by_its_digest(pool, weights, versions, tmp_path):
     manifest = publish(weights, next(versions), tmp_path / "buffer")
-    victim = next(t for t in manifest.tensors if t.name == "model.layers.0.mlp.down_proj.weight")
-    with (tmp_path / "buffer").open("r+b") as file:
-        file.seek(victim.offset)
-        file.write(bytes(weights[victim.name].nbytes))
+    victim = zero_in_place(manifest, "model.layers.0.mlp.down_proj.weight")
     zeros = tensor_digest(torch.zeros_like(weights[victim.name]))
     with pytest.raises(
         WeightSyncError, match=rf"{victim.name} has digest {victim.digest} at the learner and {zeros} at"

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pangu_rl.data.batching import (
+    TrainingRow,
     empty_pack,
-    first_fit_decreasing,
     loss_counts,
     pack_conversations,
     pack_counts,
@@ -22,7 +22,9 @@ from pangu_rl.data.batching import (
     split_ranks,
     valid_rows,
 )
-from pangu_rl.records import FinishReason, Group, Pack
+from pangu_rl.data.bins import first_fit_decreasing
+from pangu_rl.errors import DataError
+from pangu_rl.records import FinishReason, Group, Pack, Picture
 from tests.unit.data.groups import make_group
 
 
@@ -137,12 +139,16 @@ def test_an_empty_prompt_is_refused() -> None:
         pack_groups([make_group("g", 0, [3], [1.0])], 10)
 
 
+def conversation(token_ids: Sequence[int], trained: Sequence[bool], **options: object) -> TrainingRow:
+    return TrainingRow(token_ids=token_ids, trained=trained, **options)
+
+
 def test_conversations_written_out() -> None:
     """Row 0 trains its tokens 2 3, row 1 has nothing to train, row 2's first token cannot be predicted: it trains 9."""
     conversations = [
-        ((5, 6, 7, 8), (False, False, True, True)),
-        ((1, 2), (False, False)),
-        ((4, 9), (True, True)),
+        conversation((5, 6, 7, 8), (False, False, True, True)),
+        conversation((1, 2), (False, False)),
+        conversation((4, 9), (True, True)),
     ]
     packs = pack_conversations(conversations, 6)
     assert [rows(pack) for pack in packs] == [
@@ -160,13 +166,13 @@ def test_conversations_written_out() -> None:
 
 
 def test_a_conversation_longer_than_a_pack_stands_alone() -> None:
-    long, short = ((1,) * 9, (False,) + (True,) * 8), ((2, 3), (False, True))
+    long, short = conversation((1,) * 9, (False,) + (True,) * 8), conversation((2, 3), (False, True))
     assert [pack.num_tokens for pack in pack_conversations([short, long, short], 6)] == [4, 9]
 
 
 def test_conversation_mask_must_match() -> None:
     with pytest.raises(ValueError, match="row 1 has 3 token ids and a mask of 2"):
-        pack_conversations([((1, 2), (False, True)), ((1, 2, 3), (False, True))], 6)
+        pack_conversations([conversation((1, 2), (False, True)), conversation((1, 2, 3), (False, True))], 6)
 
 
 def test_first_fit_decreasing_written_out() -> None:
@@ -248,7 +254,7 @@ def context_of(pack: Pack, token: int) -> list[int]:
 
 
 def pack_of(tokens: int) -> Pack:
-    (pack,) = pack_conversations([(range(tokens), [True] * tokens)], tokens)
+    (pack,) = pack_conversations([conversation(range(tokens), [True] * tokens)], tokens)
     return pack
 
 
@@ -286,6 +292,81 @@ def test_an_empty_pack_is_well_formed() -> None:
     assert rows(empty_pack()) == {
         name: values for name, values in rows(batch.packs[0]).items() if name not in ("advantages", "sampler_logprobs")
     }
+
+
+PAD = 9
+PICTURE = Picture(path="a.png", sha256="a", grid=(1, 2, 4), patches=np.zeros((8, 588), np.uint8))
+OTHER = Picture(path="b.png", sha256="b", grid=(1, 2, 2), patches=np.zeros((4, 588), np.uint8))
+POSITIONS = np.array([[0, 1, 1, 3], [0, 1, 1, 3], [0, 1, 2, 3]])
+"""Of one text token, PICTURE's two tokens side by side, and a text token behind their widest position."""
+
+
+def picture_group(name: str, completions: Sequence[int]) -> Group:
+    group = make_group(name, 4, completions, [1.0, -1.0][: len(completions)])
+    group.prompt_token_ids = (5, PAD, PAD, 6)
+    group.pictures, group.prompt_positions = (PICTURE,), POSITIONS
+    return group
+
+
+def test_a_completion_goes_on_behind_the_largest_position_of_its_prompt() -> None:
+    (pack,) = pack_groups([picture_group("g", [2, 1])], 100, frozenset({PAD}))
+    assert pack.token_ids.tolist() == [5, PAD, PAD, 6, 100, 101, 200]
+    assert pack.position_ids.tolist() == [[0, 1, 1, 3, 4, 5, 4], [0, 1, 1, 3, 4, 5, 4], [0, 1, 2, 3, 4, 5, 4]]
+    assert pack.pictures == (PICTURE,)
+    assert pack.picture_tokens.tolist() == [1, 2]
+
+
+def test_text_beside_pictures_counts_alike_on_all_axes() -> None:
+    """The packs hold 5 + 4 tokens at most, so the text prompt of 2 and its completion of 1 stand alone."""
+    groups = [make_group("text", 2, [1], [1.0]), picture_group("g", [5])]
+    packs = pack_groups(groups, 9, frozenset({PAD}))
+    assert [pack.position_ids.tolist() for pack in packs] == [
+        [[0, 1, 2]] * 3,
+        [[*row, 4, 5, 6, 7, 8] for row in POSITIONS.tolist()],
+    ]
+    (both,) = pack_groups(groups, 100, frozenset({PAD}))
+    assert both.picture_tokens.tolist() == [4, 5]
+    filler = split_ranks(packs[:1], 2, 1, 1)[1].packs[0]
+    assert (filler.position_ids.tolist(), len(filler.pictures)) == ([[0], [0], [0]], 0)
+
+
+def test_a_group_spread_over_packs_takes_its_pictures_along() -> None:
+    packs = pack_groups([picture_group("g", [4, 3])], 8, frozenset({PAD}))
+    assert [(pack.pictures, pack.picture_tokens.tolist()) for pack in packs] == [((PICTURE,), [1, 2])] * 2
+
+
+def test_a_sampled_placeholder_is_no_picture() -> None:
+    group = picture_group("g", [2, 1])
+    group.completions[0] = replace(group.completions[0], token_ids=(100, PAD))
+    (pack,) = pack_groups([group], 100, frozenset({PAD}))
+    assert pack.token_ids[5] == PAD
+    assert pack.picture_tokens.tolist() == [1, 2]
+
+
+def test_conversations_with_pictures_written_out() -> None:
+    """Row 0 holds two pictures, the first known by the image's id and the second by the video's."""
+    positions = np.array([[0, 0, 2, 3], [0, 0, 2, 3], [0, 1, 2, 3]])
+    first = conversation((PAD, PAD, 8, 4), (False,) * 3 + (True,), positions=positions, pictures=(PICTURE, OTHER))
+    second = conversation((4, 5), (False, True))
+    (pack,) = pack_conversations([first, second], 100, frozenset({PAD, 8}))
+    assert pack.position_ids.tolist() == [[0, 0, 2, 3, 0, 1], [0, 0, 2, 3, 0, 1], [0, 1, 2, 3, 0, 1]]
+    assert pack.picture_tokens.tolist() == [0, 1, 2]
+    assert pack.pictures == (PICTURE, OTHER)
+
+
+def test_placeholders_must_be_as_many_as_the_pictures_fill() -> None:
+    group = picture_group("g", [1])
+    with pytest.raises(DataError, match="group g has 0 picture placeholder tokens, and its 1 pictures fill 2"):
+        pack_groups([group], 100)
+    group.pictures = (OTHER,)
+    with pytest.raises(DataError, match="group g has 2 picture placeholder tokens, and its 1 pictures fill 1"):
+        pack_groups([group], 100, frozenset({PAD}))
+
+
+def test_positions_must_cover_the_tokens() -> None:
+    row = conversation((1, 2, 3), (True,) * 3, positions=POSITIONS)
+    with pytest.raises(ValueError, match=r"row 0 has 3 token ids and positions of shape \(3, 4\)"):
+        pack_conversations([row], 100)
 
 
 @settings(deadline=None)

@@ -36,7 +36,7 @@ def test_a_row_in_full(tmp_path: Path) -> None:
         "source": "sum",
         "level": 3,
     }
-    assert load_prompts(jsonl(tmp_path, row)).prompts == [
+    assert load_prompts(jsonl(tmp_path, row)).records == [
         Prompt(
             uid="a",
             messages=tuple(MESSAGES),
@@ -51,9 +51,9 @@ def test_a_row_in_full(tmp_path: Path) -> None:
 
 def test_a_row_in_short_and_row_numbers_that_count_blank_lines(tmp_path: Path) -> None:
     loaded = load_prompts(jsonl(tmp_path, GOOD, b"", {**GOOD, "id": 7}, GOOD))
-    assert [prompt.uid for prompt in loaded.prompts] == ["set:1", "7", "set:4"]
-    assert loaded.prompts[0].messages == ({"role": "user", "content": "1 + 1?"},)
-    assert loaded.prompts[0].answer_type == "auto"
+    assert [prompt.uid for prompt in loaded.records] == ["set:1", "7", "set:4"]
+    assert loaded.records[0].messages == ({"role": "user", "content": "1 + 1?"},)
+    assert loaded.records[0].answer_type == "auto"
 
 
 BAD_ROWS = {
@@ -84,6 +84,15 @@ BAD_ROWS = {
         "end with an assistant turn",
     ),
     "images of another type": ({**GOOD, "images": "x.png"}, "key images is no list of paths"),
+    "empty path of an image": ({**GOOD, "images": [""]}, "key images is no list of paths"),
+    "part of another kind": (
+        {"messages": [{"role": "user", "content": [{"type": "video"}]}], "answer": "2"},
+        r"messages\[0\]\.content\[0\] is neither",
+    ),
+    "part that brings its own file": (
+        {"messages": [{"role": "user", "content": [{"type": "image", "image": "x.png"}]}], "answer": "2"},
+        r"messages\[0\]\.content\[0\] is an image part with image: its file belongs in the row's images",
+    ),
     "duplicate id": ({**GOOD, "id": "first"}, "id 'first' is already that of row 1"),
 }
 
@@ -94,7 +103,7 @@ def test_bad_row_is_refused_or_skipped_with_its_place(tmp_path: Path, row: Any, 
     with pytest.raises(DataError, match=rf"set\.jsonl, row 2: .*{reason}"):
         load_prompts(path, on_bad_row="refuse")
     loaded = load_prompts(path, on_bad_row="skip")
-    assert [prompt.uid for prompt in loaded.prompts] == ["first", "last"]
+    assert [prompt.uid for prompt in loaded.records] == ["first", "last"]
     assert len(loaded.skipped) == 1 and loaded.skipped[0].startswith(f"{path}, row 2: ")
 
 
@@ -106,7 +115,7 @@ def test_gold_check_is_a_bad_row(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match="row 2: the gold is wrong"):
         load_prompts(path, check_gold=check)
-    assert len(load_prompts(path, on_bad_row="skip", check_gold=check).prompts) == 1
+    assert len(load_prompts(path, on_bad_row="skip", check_gold=check).records) == 1
 
 
 def test_many_bad_rows_on_end_are_fatal_even_when_skipping(tmp_path: Path) -> None:
@@ -137,22 +146,22 @@ def test_parquet_and_datasets_give_the_same_prompts_as_jsonl(tmp_path: Path) -> 
     rows = [{"id": "a", "messages": MESSAGES, "answer": "2"}, {"id": "b", "messages": [tool], "answer": "2"}]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "set.parquet")
     datasets.Dataset.from_list(rows).save_to_disk(tmp_path / "saved")
-    expected = load_prompts(jsonl(tmp_path, *rows)).prompts
-    assert load_prompts(tmp_path / "set.parquet").prompts == expected
-    assert load_prompts(tmp_path / "saved").prompts == expected
+    expected = load_prompts(jsonl(tmp_path, *rows)).records
+    assert load_prompts(tmp_path / "set.parquet").records == expected
+    assert load_prompts(tmp_path / "saved").records == expected
 
 
 def test_a_dataset_with_splits_asks_for_one(tmp_path: Path) -> None:
     datasets.DatasetDict({"train": datasets.Dataset.from_list([GOOD])}).save_to_disk(tmp_path / "saved")
     with pytest.raises(DataError, match=r"holds the splits train; name one, e\.g\. .*saved/train"):
         load_prompts(tmp_path / "saved")
-    assert load_prompts(tmp_path / "saved" / "train").prompts[0].uid == "train:1"
+    assert load_prompts(tmp_path / "saved" / "train").records[0].uid == "train:1"
 
 
 def test_conversations_in_both_forms(tmp_path: Path) -> None:
     turns = [*MESSAGES, {"role": "assistant", "content": "2"}]
     path = jsonl(tmp_path, {"messages": turns, "source": "sum"}, {"prompt": "1 + 1?", "response": "2"})
-    first, second = load_conversations(path).conversations
+    first, second = load_conversations(path).records
     assert (first.uid, first.messages, first.source) == ("set:1", tuple(turns), "sum")
     assert [message["role"] for message in second.messages] == ["user", "assistant"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -64,6 +65,15 @@ def test_resuming_with_other_data_or_another_order_is_refused() -> None:
         PromptStream(prompts(4), shuffle=True, seed=2).load_state_dict(state)
     with pytest.raises(ConfigError, match="made with shuffle True, now it is False"):
         PromptStream(prompts(4), shuffle=False, seed=1).load_state_dict(state)
+
+
+def test_other_pictures_are_other_data() -> None:
+    """The rows name the same path; what it holds has changed."""
+    rows = [replace(row, images=("a.png",)) for row in prompts(4)]
+    state = PromptStream(rows, shuffle=True, seed=1, digests={"a.png": "0f"}).state_dict()
+    PromptStream(rows, shuffle=True, seed=1, digests={"a.png": "0f"}).load_state_dict(state)
+    with pytest.raises(DataError, match="made with other data"):
+        PromptStream(rows, shuffle=True, seed=1, digests={"a.png": "1e"}).load_state_dict(state)
 
 
 def test_empty_set() -> None:

@@ -45,11 +45,11 @@ def test_the_same_bytes_every_time(built: Path, tmp_path: Path) -> None:
 def test_every_gold_grades_itself_correct(built: Path) -> None:
     for split in ("train", "heldout"):
         loaded = load_prompts(built / f"{split}.jsonl", check_gold=lambda prompt: gold_problem(prompt, boxed_accuracy))
-        assert len(loaded.prompts) == text_prompts.SIZES[split]
+        assert len(loaded.records) == text_prompts.SIZES[split]
 
 
 def test_sft_answers_are_boxed_once(built: Path) -> None:
-    for conversation in load_conversations(built / "sft.jsonl").conversations:
+    for conversation in load_conversations(built / "sft.jsonl").records:
         response = conversation.messages[-1]["content"]
         assert extract_boxed(response) and response.count("\\boxed{") == 1
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import pytest
 
 from pangu_rl.config.stages import GrpoConfig
+from pangu_rl.data.batching import TrainingRow
 from pangu_rl.data.stream import PromptStream
 from pangu_rl.loops.collect import Batch, Collector, sampling_seed
 from pangu_rl.loops.metrics import rollout_metrics
-from pangu_rl.records import Completion, FinishReason, Outcome, Part, Prompt, RolloutRequest, Score
+from pangu_rl.records import Completion, FinishReason, Outcome, Part, Picture, Prompt, RolloutRequest, Score
 
 Rule = Callable[[Completion], float | None]
 
@@ -54,8 +56,19 @@ class RuleRewards:
 
 
 class OneToken:
-    def encode_prompt(self, messages: Sequence[dict]) -> tuple[int, ...]:
-        return (len(messages),)
+    """Encodes every prompt as one token, and shows each the picture it names."""
+
+    def prompts(self, prompts: Sequence[Prompt]) -> list[TrainingRow]:
+        shown = {path: Picture(path=path, sha256=path, grid=(1, 2, 2), patches="handle") for path in ("a.png",)}
+        return [
+            TrainingRow(
+                token_ids=(len(prompt.messages),),
+                trained=(False,),
+                positions=np.zeros((3, 1), dtype=np.int64),
+                pictures=tuple(shown[path] for path in prompt.images),
+            )
+            for prompt in prompts
+        ]
 
 
 def first_right(completion: Completion) -> float:
@@ -73,8 +86,11 @@ def collector(rule: Rule, pool: RulePool | None = None, **algorithm: object) -> 
             "trainer": {"run_dir": "r", "steps": 1, "prompts_per_step": 4},
         }
     )
-    prompts = [Prompt(uid=f"p{i}", messages=({"role": "user", "content": "?"},), answer="1") for i in range(50)]
-    stream = PromptStream(prompts, shuffle=False, seed=0)
+    prompts = [
+        Prompt(uid=f"p{i}", messages=({"role": "user", "content": "?"},), answer="1", images=("a.png",) * (i < 2))
+        for i in range(50)
+    ]
+    stream = PromptStream(prompts, shuffle=False, seed=0, digests={"a.png": "0f"})
     return Collector(config, stream, OneToken(), pool or RulePool(), RuleRewards(rule))
 
 
@@ -124,6 +140,19 @@ def test_no_verdict_and_masked_overlong_rows_leave_the_statistics() -> None:
     assert batch.groups[0].advantages == [0.0, 0.0, 0.0]
     assert batch.groups[1].advantages == pytest.approx([0.707106, 0.0, -0.707106], abs=1e-5)
     assert rollout_metrics(batch.groups)["outcome/timeout"] == pytest.approx(1 / 3)
+
+
+def test_requests_and_group_carry_the_same_pictures_and_positions() -> None:
+    """By identity: the handle of a picture is one object for the group, its requests, and a group of the same step."""
+    drawn = collector(first_right)
+    batch = drawn.collect(step=1)
+    [picture] = batch.groups[0].pictures
+    requests = [request for request in drawn.pool.asked[0] if request.prompt_uid in ("p0", "p1")]
+    assert len(requests) == 6
+    assert all(request.pictures[0] is picture for request in requests)
+    assert batch.groups[1].pictures[0] is picture
+    assert batch.groups[2].pictures == ()
+    assert batch.groups[0].prompt_positions.shape == (3, 1)
 
 
 def test_seeds_depend_on_run_step_and_request_alone() -> None:

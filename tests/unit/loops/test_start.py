@@ -10,6 +10,7 @@ import yaml
 from pangu_rl.config.stages import GrpoConfig, SftConfig
 from pangu_rl.errors import ConfigError
 from pangu_rl.loops.start import start_identity, start_model
+from tests.unit.data.vl_folder import draw
 
 
 def sft(rows: Path, **trainer: object) -> SftConfig:
@@ -30,6 +31,25 @@ def test_identity_follows_rows_and_settings_but_not_the_run_dir(tmp_path: Path) 
     assert start_identity(sft(rows, steps=5)) != first
     rows.write_text("two")
     assert start_identity(sft(rows)) != first
+
+
+def test_identity_follows_what_the_pictures_hold(tmp_path: Path) -> None:
+    """Same name, same size in bytes, other pixels: another start. One that no row names does not count."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"images": ["a.bmp"]}\n{"images": ["gone.bmp"]}\n')
+    media = tmp_path / "media"
+    draw(media / "a.bmp", 8, 8, seed=1)
+    config = sft(rows)
+    config = config.model_copy(update={"data": config.data.model_copy(update={"media_root": str(media)})})
+    first = start_identity(config)
+    draw(media / "unnamed.bmp", 8, 8)
+    assert start_identity(config) == first
+    size = (media / "a.bmp").stat().st_size
+    assert draw(media / "a.bmp", 8, 8, seed=2).stat().st_size == size
+    second = start_identity(config)
+    assert second != first
+    draw(media / "gone.bmp", 8, 8)
+    assert start_identity(config) not in (first, second)
 
 
 def test_another_base_model_is_refused(tmp_path: Path) -> None:

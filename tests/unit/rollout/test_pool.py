@@ -15,7 +15,7 @@ from pangu_rl.accelerators import get_accelerator
 from pangu_rl.config.model import ModelConfig
 from pangu_rl.config.rollout import RolloutConfig
 from pangu_rl.errors import ConfigError, RunError, WeightSyncError
-from pangu_rl.records import RolloutRequest, SamplingParams, WeightManifest, WeightTensor
+from pangu_rl.records import RolloutRequest, SamplingParams, Scorable, WeightManifest, WeightTensor
 from rollout.engine import EngineSpec
 from rollout.fake_engine import FakeEngine
 from rollout.pool import RolloutPool, mean_gap
@@ -54,8 +54,8 @@ class NoMemory(FakeEngine):
 class OtherWeights(FakeEngine):
     """Scores like the fake engine, moved by its process id: no two actors agree."""
 
-    def score(self, token_ids):
-        return [[value + os.getpid() for value in row] for row in super().score(token_ids)]
+    def score(self, sequences):
+        return [[value + os.getpid() for value in row] for row in super().score(sequences)]
 
 
 @pytest.fixture
@@ -198,9 +198,10 @@ def test_error_the_user_can_mend_arrives_as_itself(make_pool):
 
 
 def test_probe_compares_the_actors(make_pool):
-    assert make_pool().score([[5, 6, 7]]) == FakeEngine(None).score([[5, 6, 7]])
+    probe = [Scorable(token_ids=(5, 6, 7))]
+    assert make_pool().score(probe) == FakeEngine(None).score(probe)
     with pytest.raises(WeightSyncError, match="rollout actors 0 and 1 differ"):
-        make_pool(OtherWeights).score([[5, 6, 7]])
+        make_pool(OtherWeights).score(probe)
 
 
 def test_mean_gap():

@@ -22,7 +22,6 @@ def group(uid: str, rewards: list[float | None]) -> Group:
         uid=uid,
         messages=({"role": "user", "content": "1 + 1 = ? 算一下"},),
         answer="2",
-        images=("a/cat.png",),
         source="add",
     )
     completions = [
@@ -73,7 +72,7 @@ def test_round_trip_keeps_every_column(store):
     assert table.schema.equals(SCHEMA)
     first, second, third = table.to_pylist()
     assert json.loads(first["messages"]) == [{"role": "user", "content": "1 + 1 = ? 算一下"}]
-    assert first["images"] == [{"path": "a/cat.png", "sha256": None}]
+    assert first["images"] == []
     assert (first["run"], first["step"], first["group"], first["completion_uid"]) == ("run-1", 12, "0:p", "0:p/0")
     assert (first["token_ids"], first["logprobs"], first["prompt_token_ids"]) == (
         [7, 8, 0],
@@ -140,7 +139,7 @@ def test_empty_store_and_foreign_schema_are_refused(store):
         store.read()
     store.directory.mkdir(parents=True)
     pq.write_table(pa.table({"a": [1]}), store.directory / "step_000001.parquet")
-    with pytest.raises(DataError, match=r"step_000001\.parquet: rollout schema none, this version reads 1"):
+    with pytest.raises(DataError, match=r"step_000001\.parquet: rollout schema none, this version reads 1 and 2"):
         store.read()
 
 

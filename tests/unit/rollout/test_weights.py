@@ -33,6 +33,13 @@ def test_required_names_come_from_all_shards_and_know_tied_heads(tmp_path, tied,
     assert required_names(tmp_path) == expected
 
 
+def test_both_styles_of_multimodal_names_are_the_learner_s(tmp_path):
+    write_model(tmp_path, ["model.visual.merger.w", "model.language_model.norm.w", "lm_head.weight"], tied=False)
+    assert "model.visual.merger.w" in required_names(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"vision_config": {}}))
+    assert required_names(tmp_path) == {"visual.merger.w", "model.norm.w", "lm_head.weight"}
+
+
 def test_folder_without_config_or_weights_or_with_half_a_file(tmp_path):
     with pytest.raises(DataError, match=r"no config\.json in it"):
         required_names(tmp_path)

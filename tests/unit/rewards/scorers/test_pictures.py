@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from rewards.scorers.pictures import MAX_PIXELS, BadPicture, picture_url
+from pretrain.processing.pictures import MAX_PIXELS
+from rewards.scorers.pictures import BadPicture, picture_url
 
 LIMIT = 1 << 20
 

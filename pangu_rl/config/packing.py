@@ -1,0 +1,65 @@
+"""Offline packing: `pangu-rl pack`, and what a stage of pre-training trains on."""
+
+from typing import Annotated
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from pangu_rl.config.base import Strict
+
+Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class PackingConfig(Strict):
+    context: PositiveInt
+    """Tokens of a pack, at most. Longer samples are left out and named."""
+    ranks: PositiveInt
+    """Data-parallel ranks: each gets the same number of packs."""
+    global_batch: PositiveInt | None = None
+    """Packs of a step over all ranks, a multiple of them; null is one per rank."""
+    visual_tokens: PositiveInt | None = None
+    """At most so many in a pack, where the encoder's memory needs it. Samples with more are left out and named."""
+    min_pixels: Annotated[int, Field(ge=28**2)] = 56**2
+    """Least area that a still picture is shown at. The default and the next are the paper's in every stage."""
+    max_pixels: PositiveInt = 1344**2
+    """Greatest area."""
+    max_frames: PositiveInt = 112
+    """Of a video given by its duration and fps; a longer one is sampled more sparsely. The loader's default too."""
+    shares: dict[str, Share] = Field(default_factory=dict)
+    """Tokens per source, on any scale (8 and 2, or 0.8 and 0.2); every source is named once, 0 leaves it out. Without
+    shares every sample is taken once."""
+    tokens: PositiveInt | None = None
+    """Size of the draw by shares, where a source that has fewer repeats; null is what the scarcest gives once."""
+    seed: NonNegativeInt = 0
+    """Of the draw, of which alike samples meet in a pack, and of the order of the global batches."""
+
+    @property
+    def step_packs(self) -> int:
+        """Packs of a step over all ranks."""
+        return self.ranks if self.global_batch is None else self.global_batch
+
+    @property
+    def visual_limit(self) -> int:
+        """Visual tokens that a pack can hold."""
+        return self.context if self.visual_tokens is None else self.visual_tokens
+
+    @model_validator(mode="after")
+    def batches_divide(self) -> "PackingConfig":
+        if self.step_packs % self.ranks:
+            raise ValueError(
+                f"global_batch {self.step_packs} cannot be dealt equally to ranks {self.ranks}: make it a multiple"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def limits_ascend(self) -> "PackingConfig":
+        if self.min_pixels > self.max_pixels:
+            raise ValueError(f"min_pixels {self.min_pixels} exceeds max_pixels {self.max_pixels}: lower the first")
+        return self
+
+    @model_validator(mode="after")
+    def draw_is_by_shares(self) -> "PackingConfig":
+        if self.tokens and not self.shares:
+            raise ValueError(f"tokens {self.tokens} without shares: give each source one, or leave tokens out")
+        if self.shares and not any(self.shares.values()):
+            raise ValueError(f"the shares of {', '.join(sorted(self.shares))} are all 0: nothing would be drawn")
+        return self

@@ -1,0 +1,74 @@
+"""Messages and pictures -> **token ids, their positions, and which tokens are trained**: what engine and learner read.
+
+The chat template writes one placeholder per image part; here it becomes one per token of the picture. Text that spells
+a placeholder is text, for the template's guard breaks it before it is rendered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pangu_rl.checkpoint.model_folder import model_config
+from pangu_rl.data.batching import TrainingRow
+from pangu_rl.data.chat_template import ChatTemplate, Message
+from pangu_rl.data.images import with_image_parts
+from pangu_rl.records import Picture
+from pretrain.models.positions import VisionTokens, expand_placeholders, multimodal_positions
+
+
+class Encoder:
+    """Rows -> ids under one model's tokenizer, template and vision tokens."""
+
+    def __init__(self, model_path: Path, template: str | None = None) -> None:
+        """`template` is the path of a Jinja file to use instead of the tokenizer's own.
+
+        Raises:
+            UserError: a model folder, tokenizer or template that cannot be used.
+        """
+        self.vision = VisionTokens.from_config_dict(model_config(model_path))
+        """None for a text model."""
+        self.template = ChatTemplate(model_path, template)
+
+    @property
+    def placeholders(self) -> frozenset[int]:
+        """Ids of the tokens that pictures stand for."""
+        return frozenset((self.vision.image, self.vision.video)) if self.vision else frozenset()
+
+    def prompt(self, messages: Sequence[Message], pictures: Sequence[Picture] = ()) -> TrainingRow:
+        """The conversation so far, ending where the assistant is to go on; nothing is trained.
+
+        Only the grids of `pictures` are read.
+
+        Raises:
+            DataError: the template refuses the messages, or writes another number of placeholders than of pictures.
+        """
+        ids = self.template.encode_prompt(with_image_parts(messages, len(pictures)))
+        return self._row(ids, (False,) * len(ids), pictures)
+
+    def conversation(self, messages: Sequence[Message], pictures: Sequence[Picture] = ()) -> TrainingRow:
+        """A whole conversation; what the assistant writes is trained.
+
+        Raises:
+            DataError: as `prompt`, or the template rewrites earlier turns when later ones follow.
+        """
+        return self._row(
+            *self.template.encode_conversation(with_image_parts(messages, len(pictures))), pictures=pictures
+        )
+
+    def _row(self, ids: tuple[int, ...], trained: tuple[bool, ...], pictures: Sequence[Picture]) -> TrainingRow:
+        if self.vision is None:
+            return TrainingRow(token_ids=ids, trained=trained)
+        grids = [picture.grid for picture in pictures]
+        short = np.asarray(ids, dtype=np.int64)
+        expanded = expand_placeholders(short, grids, self.vision)
+        lengths = np.ones(len(short), dtype=np.int64)
+        lengths[short == self.vision.image] = [picture.tokens for picture in pictures]
+        return TrainingRow(
+            token_ids=tuple(expanded),
+            trained=tuple(np.repeat(np.asarray(trained, dtype=bool), lengths).tolist()),
+            positions=multimodal_positions(np.asarray(expanded, dtype=np.int64), grids, self.vision),
+            pictures=tuple(pictures),
+        )

@@ -1,0 +1,134 @@
+"""The folder that rows' pictures lie in. Path -> **picture**: from its header, decoded, or audited with many others."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import track
+
+from pangu_rl.config.paths import resolve_path
+from pangu_rl.errors import ConfigError, DataError
+from pangu_rl.records import Picture
+from pretrain.processing.media_root import named, open_inside
+from pretrain.processing.patches import load_picture
+from pretrain.processing.pictures import open_picture, picture_size
+from pretrain.processing.resize import PixelLimits, grid_of, read_limits
+
+T = TypeVar("T")
+THREADS = min(32, os.cpu_count() or 1)
+"""Decoding and hashing leave the interpreter lock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What decoding every picture of a data set found."""
+
+    digests: dict[str, str]
+    """Path -> sha256 of the file, of each sound picture."""
+    problems: dict[str, str]
+    """Path -> why it cannot be used."""
+
+    def problem(self, images: Sequence[str]) -> str | None:
+        """Why a row with these `images` cannot be used, or None."""
+        return next((self.problems[path] for path in images if path in self.problems), None)
+
+
+class PictureFolder:
+    """Pictures under `data.media_root`, in the sizes that one model reads them in."""
+
+    def __init__(self, media_root: str | None, model_path: Path, *, multimodal: bool) -> None:
+        """
+        Raises:
+            ConfigError: `media_root` is no folder.
+        """
+        self.root = resolve_path(media_root) if media_root is not None else None
+        if self.root is not None and not self.root.is_dir():
+            raise ConfigError(f"data.media_root {media_root} is no folder: set it to the one that rows' images lie in")
+        self._model_path = model_path
+        self._multimodal = multimodal
+
+    @cached_property
+    def limits(self) -> PixelLimits:
+        """What the model folder's processor says; read when a row has a picture.
+
+        Raises:
+            ConfigError: it says nothing.
+        """
+        return read_limits(self._model_path)
+
+    def outline(self, path: str) -> Picture:
+        """The picture without its patches and identity, by the header of its file.
+
+        Raises:
+            ConfigError: a text model, no media root, or no picture sizes in the model folder.
+            DataError: no picture that can be used.
+        """
+        root, limits = self._usable(path)
+        width, height = picture_size(path, root)
+        try:
+            grid = grid_of(height, width, limits)
+        except DataError as error:
+            raise DataError(f"{named(path)}: {error}") from None
+        return Picture(path=path, sha256="", grid=grid, patches=None)
+
+    def load(self, path: str) -> Picture:
+        """The whole picture; raises as `outline`."""
+        return load_picture(path, *self._usable(path))
+
+    def audit(self, paths: Iterable[str], title: str = "decoding pictures") -> Audit:
+        """Decode each of `paths` once, in threads: a truncated file is found before anything is started."""
+        audit = Audit({}, {})
+        distinct = list(dict.fromkeys(paths))
+        for path, found in zip(distinct, in_threads(self._digest, distinct, title), strict=True):
+            if isinstance(found, DataError):
+                audit.problems[path] = str(found)
+            else:
+                audit.digests[path] = found
+        return audit
+
+    def _digest(self, path: str) -> str | DataError:
+        root, _ = self._usable(path)
+        try:
+            return open_picture(path, root).sha256
+        except DataError as error:
+            return error
+
+    def _usable(self, path: str) -> tuple[Path, PixelLimits]:
+        if not self._multimodal:
+            raise ConfigError(
+                f"key images names {path}, and model.path {self._model_path} is a text model (its config.json has no "
+                "vision tokens): set it to a multimodal one, or train on rows without pictures"
+            )
+        if self.root is None:
+            raise ConfigError(
+                f"key images names {path}, and data.media_root is not set: set it to the folder that images lie in"
+            )
+        return self.root, self.limits
+
+
+def file_digest(path: str, media_root: Path) -> str:
+    """sha256 of the file at `path`, hex; empty for one that cannot be read."""
+    try:
+        with open_inside(path, media_root) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except DataError:
+        return ""
+
+
+def in_threads(call: Callable[[str], T], items: Sequence[str], title: str | None = None) -> Iterator[T]:
+    """`call` of each item, in order; under a `title`, with a progress bar on a terminal."""
+    if not items:
+        return
+    console = Console(stderr=True)
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="pictures") as threads:
+        results = threads.map(call, items)
+        hidden = title is None or not console.is_terminal
+        yield from track(results, title or "", total=len(items), console=console, transient=True, disable=hidden)

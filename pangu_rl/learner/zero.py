@@ -1,0 +1,34 @@
+"""The learner's settings -> **DeepSpeed's configuration** -> engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pangu_rl.errors import ConfigError
+from pangu_rl.learner.spec import LearnerSpec
+
+
+def check_precision(spec: LearnerSpec) -> None:
+    """DeepSpeed has no bf16 engine with float32 accumulation at ZeRO 0."""
+    if spec.learner.zero_stage == 0 and spec.model.dtype != "float32":
+        raise ConfigError(
+            f"learner.zero_stage is 0 and model.dtype is {spec.model.dtype}: gradients would be summed in "
+            f"{spec.model.dtype}; set learner.zero_stage=1 (the same memory on one rank, less on several)"
+        )
+
+
+def deepspeed_config(spec: LearnerSpec) -> dict[str, Any]:
+    """DeepSpeed's own configuration for `spec`."""
+    learner = spec.learner
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        # We say when a step ends: mini-batches differ in their number of packs.
+        "managed_gradient_accumulation": False,
+        "gradient_clipping": learner.optimizer.grad_clip if learner.zero_stage else 0.0,
+        "zero_optimization": {"stage": learner.zero_stage, "overlap_comm": False},
+        # The hook moves a gradient into the float32 sum while it is in the cache.
+        "bf16": {"enabled": spec.model.dtype == "bfloat16", "immediate_grad_update": True},
+        "data_types": {"grad_accum_dtype": "fp32"},
+        "steps_per_print": None,
+    }

@@ -1,0 +1,80 @@
+"""prompts, conversations -> **rows of ids, positions and pictures**; the pixels travel by reference.
+
+Each distinct picture of a call is decoded once, in threads, and its patches are put once into Ray's object store: every
+request of a group and the group's pack carry the same handle, which the actors resolve. The store drops the pixels when
+the last record with their handle is gone, so they live as long as the step that drew them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import ray
+
+from pangu_rl.data.batching import TrainingRow
+from pangu_rl.data.conversations import Conversation
+from pangu_rl.data.encoding import Encoder
+from pangu_rl.data.pictures import PictureFolder, in_threads
+from pangu_rl.errors import DataError
+from pangu_rl.records import Picture, Prompt
+from pretrain.processing.media_root import named
+
+WAY_OUT = "put it back, the same command goes on from the last checkpoint"
+
+
+class RowLoader:
+    """What a loop asks for the rows that it is about to use."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        folder: PictureFolder,
+        digests: Mapping[str, str],
+        put: Callable[[np.ndarray], Any] = ray.put,
+    ) -> None:
+        """`digests`: path -> sha256 of the pictures as the audit found them; `put` gives the handle to patches."""
+        self.encoder = encoder
+        self.folder = folder
+        self.digests = digests
+        self._put = put
+
+    def prompts(self, prompts: Sequence[Prompt]) -> list[TrainingRow]:
+        """One row per prompt, ready to be answered.
+
+        Raises:
+            DataError: a picture has changed or is gone since the audit.
+        """
+        pictures = self._pictures(prompts)
+        return [self.encoder.prompt(row.messages, [pictures[path] for path in row.images]) for row in prompts]
+
+    def conversations(self, conversations: Sequence[Conversation]) -> list[TrainingRow]:
+        """One row per conversation, its mask with it; raises as `prompts`."""
+        pictures = self._pictures(conversations)
+        return [
+            self.encoder.conversation(row.messages, [pictures[path] for path in row.images]) for row in conversations
+        ]
+
+    def _pictures(self, rows: Sequence[Prompt | Conversation]) -> dict[str, Picture]:
+        paths = list(dict.fromkeys(path for row in rows for path in row.images))
+        handles: dict[str, Any] = {}
+        loaded: dict[str, Picture] = {}
+        for path, picture in zip(paths, in_threads(self._load, paths), strict=True):
+            if picture.sha256 not in handles:
+                handles[picture.sha256] = self._put(picture.patches)
+            loaded[path] = dataclasses.replace(picture, patches=handles[picture.sha256])
+        return loaded
+
+    def _load(self, path: str) -> Picture:
+        try:
+            picture = self.folder.load(path)
+        except DataError as error:
+            raise DataError(f"{error}; it was sound when the run began: {WAY_OUT}") from None
+        if picture.sha256 != self.digests[path]:
+            raise DataError(
+                f"{named(path)} in {self.folder.root} has changed since the run began: sha256 was "
+                f"{self.digests[path][:16]}, now {picture.sha256[:16]}: {WAY_OUT}"
+            )
+        return picture

@@ -1,0 +1,1 @@
+"""Samples -> **packs**: planned offline from metadata alone, or online from a stream. No picture is opened here."""

@@ -1,0 +1,63 @@
+"""Packs with their visual loads -> **global batches, and each batch's split over the ranks**.
+
+A step lasts as long as its slowest rank, so the packs of one global batch are neighbours in visual load, and a rank
+with several packs of it gets heavy and light ones. Which batch comes when is random: no trend runs through training.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+
+import numpy as np
+
+
+def global_batches(
+    loads: np.ndarray, fills: np.ndarray, ranks: int, packs: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(pack numbers in the order of training, those carried over) of packs with `loads` [P] and `fills` [P] tokens.
+
+    Each run of `packs` (a multiple of `ranks`) in that order is a global batch; the last one may be shorter, and is a
+    multiple of `ranks` too. Carried over are the fewest packs that let the ranks have equally many, the emptiest ones.
+    """
+    emptiest = np.argsort(fills, kind="stable")
+    carried, kept = np.split(emptiest, [len(loads) % ranks])
+    heaviest = kept[np.argsort(-loads[kept], kind="stable")]
+    whole, rest = np.split(heaviest, [len(heaviest) - len(heaviest) % packs])
+    batches = whole.reshape(-1, packs)
+    order = np.random.default_rng((seed, 2)).permutation(len(batches))
+    return np.concatenate([batches[order].ravel(), rest]), carried
+
+
+def deal(loads: np.ndarray, ranks: int) -> np.ndarray:
+    """The packs of one global batch with `loads` [ranks * k] -> int64 [ranks, k], each rank's in falling load.
+
+    The heaviest pack left goes to the least loaded rank that has room. A pure function: every rank computes it alone.
+    """
+    each = len(loads) // ranks
+    dealt: list[list[int]] = [[] for _ in range(ranks)]
+    least = [(0.0, rank) for rank in range(ranks)]
+    for pack in np.argsort(-loads, kind="stable").tolist():
+        load, rank = heapq.heappop(least)
+        dealt[rank].append(pack)
+        if len(dealt[rank]) < each:
+            heapq.heappush(least, (load + float(loads[pack]), rank))
+    return np.array(dealt, dtype=np.int64).reshape(ranks, each)
+
+
+def imbalance(loads: np.ndarray, ranks: int, packs: int) -> float:
+    """Mean over the global batches of the largest rank's load over the mean rank's; `loads` [P] in training order.
+
+    1 is perfect, also for a batch without pictures or a plan without batches.
+    """
+    ratios = [_largest_over_mean(batch[deal(batch, ranks)].sum(axis=1)) for batch in _cut(loads, packs)]
+    return float(np.mean(ratios)) if ratios else 1.0
+
+
+def _cut(loads: np.ndarray, packs: int) -> Iterator[np.ndarray]:
+    return (loads[start : start + packs] for start in range(0, len(loads), packs))
+
+
+def _largest_over_mean(loads: np.ndarray) -> float:
+    mean = loads.mean()
+    return float(loads.max() / mean) if mean > 0 else 1.0

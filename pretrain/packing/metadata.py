@@ -1,0 +1,109 @@
+"""A Parquet file of sizes -> **what each sample costs**: checked, counted, and without a path to any picture.
+
+Columns: `id` (text or whole numbers), `text_tokens`, `width` and `height` (a number, or a list with one for each
+picture; 0, null or empty for none), optional `source`, and for videos `frames`, or `duration` in seconds with the `fps`
+to sample at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pangu_rl.config.packing import PackingConfig
+from pangu_rl.errors import DataError
+from pretrain.packing.columns import OF_VIDEOS, Columns
+from pretrain.packing.cost import OPENPANGU_VIT, PATCHES_PER_TOKEN, tokens_of_frame, tokens_of_video_frame
+
+NEEDED = ("id", "text_tokens", "width", "height")
+MARKS = 2
+"""The tokens that open and close a picture or video; between two frames stand two more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metadata:
+    """The samples of one file; arrays are [N], in its order."""
+
+    name: str
+    sha256: str
+    """Of the file's bytes."""
+    ids: pa.Array
+    source: np.ndarray
+    """int32, index into `sources`."""
+    sources: tuple[str, ...]
+    tokens: np.ndarray
+    """int64: text, pictures and the marks around them."""
+    visual_tokens: np.ndarray
+    """int64: those that the encoder fills."""
+    visual_flops: np.ndarray
+    """float64, forward."""
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+def read_metadata(path: Path, config: PackingConfig) -> Metadata:
+    """Read and check `path`; `config` limits the pixels of still pictures and the frames of videos.
+
+    Raises:
+        DataError: no Parquet file, a missing column, or the first row that cannot be, with its values.
+    """
+    columns = Columns(path, _read_table(path), config.max_frames)
+    ids = columns.ids()
+    source, sources = columns.sources()
+    tokens, visual_tokens, visual_flops = _costs(columns, config)
+    return Metadata(
+        name=path.name,
+        sha256=file_sha256(path),
+        ids=ids,
+        source=source,
+        sources=sources,
+        tokens=tokens,
+        visual_tokens=visual_tokens,
+        visual_flops=visual_flops,
+    )
+
+
+def file_sha256(path: Path) -> str:
+    """Hex digest of the file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_table(path: Path) -> pa.Table:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; --metadata is a Parquet file")
+    try:
+        names = pq.read_schema(path).names
+        if missing := [name for name in NEEDED if name not in names]:
+            raise DataError(f"{path}: column {missing[0]} is missing; it has {', '.join(names)}")
+        table = pq.read_table(path, columns=[n for n in (*NEEDED, *OF_VIDEOS, "source") if n in names])
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path}: no Parquet file that can be read: {str(error).splitlines()[0]}") from None
+    if not len(table):
+        raise DataError(f"{path}: has no rows")
+    return table
+
+
+def _costs(columns: Columns, config: PackingConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Tokens, visual tokens and encoder FLOPs [N]."""
+    text = columns.text_tokens()
+    row, width, height, frames = columns.pictures()
+    video = frames > 0
+    shown = np.maximum(frames, 1)
+    rows = len(text)
+    frames_of_sample = np.bincount(row, weights=frames, minlength=rows).astype(np.int64)
+    per_frame = np.empty(len(row), dtype=np.int64)
+    per_frame[~video] = tokens_of_frame(height[~video], width[~video], config.min_pixels, config.max_pixels)
+    per_frame[video] = tokens_of_video_frame(height[video], width[video], frames_of_sample[row[video]])
+    flops = OPENPANGU_VIT.flops(PATCHES_PER_TOKEN * per_frame, shown)
+    visual_tokens = np.bincount(row, weights=per_frame * shown, minlength=rows).astype(np.int64)
+    marks = np.bincount(row, weights=MARKS * shown, minlength=rows).astype(np.int64)
+    tokens = text + visual_tokens + marks
+    columns.refuse(tokens == 0, "id", "has neither text nor pictures")
+    return tokens, visual_tokens, np.bincount(row, weights=flops, minlength=rows)

@@ -1,0 +1,133 @@
+"""Packing while training, MindVL's mode: a stream of samples -> **packs**, from a small pool that a checkpoint holds.
+
+For data that is not known beforehand. Text, multimodal and web-to-code samples are packed apart and meet in the global
+batch (`PacksApart`). Against the offline plan it loses a little fill, and the ranks' loads are what the stream makes
+them; the cap on visual tokens keeps the worst away.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass
+from typing import Any
+
+from pangu_rl.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSample:
+    """One sample as the stream names it."""
+
+    id: str
+    tokens: int
+    visual_tokens: int = 0
+
+
+class OnlinePacker:
+    """Holds at most `pool` samples; a full pool gives a pack, which the oldest sample opens, so none waits for ever."""
+
+    def __init__(self, context: int, visual_tokens: int | None = None, pool: int = 200) -> None:
+        """`context` and `visual_tokens` are the most that a pack may have."""
+        if min(context, pool, 1 if visual_tokens is None else visual_tokens) < 1:
+            raise ConfigError(f"context {context}, visual tokens {visual_tokens}, pool {pool}: must be at least 1")
+        self.context = context
+        self.visual_tokens = context if visual_tokens is None else visual_tokens
+        self.pool = pool
+        self.skipped: list[str] = []
+        """Samples that fit into no pack, in the order they came."""
+        self._waiting: list[StreamSample] = []
+
+    def add(self, sample: StreamSample) -> list[StreamSample] | None:
+        """Take a sample in; returns a pack when the pool was full."""
+        if sample.tokens < 1 or not 0 <= sample.visual_tokens <= sample.tokens:
+            raise DataError(f"sample {sample.id}: {sample.tokens} tokens, {sample.visual_tokens} of them visual")
+        if sample.tokens > self.context or sample.visual_tokens > self.visual_tokens:
+            self.skipped.append(sample.id)
+            return None
+        self._waiting.append(sample)
+        return self._pack() if len(self._waiting) > self.pool else None
+
+    def flush(self) -> list[list[StreamSample]]:
+        """The packs of all samples that are left, at the end of the stream."""
+        packs = []
+        while self._waiting:
+            packs.append(self._pack())
+        return packs
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON values: what came in and has not gone out in a pack."""
+        return {"waiting": [list(astuple(sample)) for sample in self._waiting], "skipped": list(self.skipped)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._waiting = [StreamSample(*values) for values in state["waiting"]]
+        self.skipped = list(state["skipped"])
+
+    def _pack(self) -> list[StreamSample]:
+        pack = [self._waiting.pop(0)]
+        room, visual_room = self.context - pack[0].tokens, self.visual_tokens - pack[0].visual_tokens
+        for sample in sorted(self._waiting, key=lambda sample: -sample.tokens):
+            if sample.tokens <= room and sample.visual_tokens <= visual_room:
+                pack.append(sample)
+                room -= sample.tokens
+                visual_room -= sample.visual_tokens
+        taken = {id(sample) for sample in pack}
+        self._waiting = [sample for sample in self._waiting if id(sample) not in taken]
+        return pack
+
+
+class PacksApart:
+    """Streams that are packed apart, each with its packer, and mixed by `shares` in every global batch.
+
+    The loader asks `lacking` which streams to read from, feeds them by `add`, and takes a batch when none is lacking.
+    Fractions of a pack that a share leaves over are carried to the next batch.
+    """
+
+    def __init__(self, packers: Mapping[str, OnlinePacker], shares: Mapping[str, float], packs: int) -> None:
+        """`packs` of a global batch; `shares` of them per stream, on any scale."""
+        if set(packers) != set(shares) or min(shares.values(), default=0) <= 0 or packs < 1:
+            raise ConfigError(f"streams {sorted(packers)}, shares {dict(shares)}, {packs} packs: each must be above 0")
+        self.packs = packs
+        self._packers = dict(packers)
+        self._shares = {name: share / sum(shares.values()) for name, share in shares.items()}
+        self._ready: dict[str, deque[list[StreamSample]]] = {name: deque() for name in packers}
+        self._given = dict.fromkeys(packers, 0)
+
+    def add(self, stream: str, sample: StreamSample) -> None:
+        """Feed one stream."""
+        pack = self._packers[stream].add(sample)
+        if pack is not None:
+            self._ready[stream].append(pack)
+
+    def lacking(self) -> list[str]:
+        """The streams with too few packs for the next global batch."""
+        wanted = Counter(self._next())
+        return [name for name in self._ready if len(self._ready[name]) < wanted[name]]
+
+    def take(self) -> list[tuple[str, list[StreamSample]]]:
+        """The next global batch, (stream, pack) each; only when no stream is `lacking`."""
+        names = self._next()
+        for name in names:
+            self._given[name] += 1
+        return [(name, self._ready[name].popleft()) for name in names]
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        ready = {name: [[list(astuple(s)) for s in pack] for pack in packs] for name, packs in self._ready.items()}
+        packers = {name: packer.state_dict() for name, packer in self._packers.items()}
+        return {"packers": packers, "ready": ready, "given": dict(self._given)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for name, packer in self._packers.items():
+            packer.load_state_dict(state["packers"][name])
+            self._ready[name] = deque([StreamSample(*values) for values in pack] for pack in state["ready"][name])
+        self._given = dict(state["given"])
+
+    def _next(self) -> list[str]:
+        """The stream of each pack of the next batch: always the one that is furthest behind its share."""
+        given = dict(self._given)
+        names = []
+        for number in range(sum(given.values()) + 1, sum(given.values()) + self.packs + 1):
+            names.append(max(self._shares, key=lambda name: self._shares[name] * number - given[name]))
+            given[names[-1]] += 1
+        return names

@@ -1,0 +1,69 @@
+"""The one way to a picture or video file: a relative path, under the media root, to a regular file. Path -> **bytes**.
+
+Paths come out of data rows, so they are hostile until they have passed here. No address is fetched.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from pangu_rl.errors import DataError
+
+
+def resolve_inside(path: str, media_root: Path) -> Path:
+    """The file that `path` means, with every link followed.
+
+    Raises:
+        DataError: an absolute path, an address, or a path that leaves `media_root` by `..` or through a link.
+    """
+    if "\0" in path or "\\" in path or "://" in path or path.startswith("data:") or Path(path).is_absolute():
+        raise DataError(f"{named(path)}: must be a path relative to the media root")
+    try:
+        root = media_root.resolve()
+        resolved = (root / path).resolve()
+    except (OSError, RuntimeError, ValueError):
+        raise DataError(f"{named(path)}: cannot be resolved") from None
+    if not resolved.is_relative_to(root):
+        raise DataError(f"{named(path)}: leaves the media root")
+    return resolved
+
+
+def open_inside(path: str, media_root: Path) -> BinaryIO:
+    """The file at `path`, open for reading; the caller closes it.
+
+    Raises:
+        DataError: as `resolve_inside`; also no file there, no regular file, or an empty one.
+    """
+    resolved = resolve_inside(path, media_root)
+    try:
+        # NOFOLLOW: the last step was resolved already. NONBLOCK: a named pipe in the folder must not hang the reader.
+        descriptor = os.open(resolved, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise DataError(f"{named(path)}: {error.strerror}") from None
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and status.st_size > 0:
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    raise DataError(f"{named(path)}: is " + ("empty (0 bytes)" if stat.S_ISREG(status.st_mode) else "no regular file"))
+
+
+def read_inside(path: str, media_root: Path, max_bytes: int) -> bytes:
+    """All bytes of the file at `path`.
+
+    Raises:
+        DataError: as `open_inside`; also a file of more than `max_bytes`.
+    """
+    with open_inside(path, media_root) as file:
+        content = file.read(max_bytes + 1)
+        size = os.fstat(file.fileno()).st_size
+    if len(content) > max_bytes:
+        raise DataError(f"{named(path)}: {size} bytes, the limit is {max_bytes}")
+    return content
+
+
+def named(path: str) -> str:
+    """A path as error messages show it: quoted, on one line, at most 100 characters of it."""
+    return f"picture {path[:100]!r}"

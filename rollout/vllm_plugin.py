@@ -1,0 +1,25 @@
+"""Teach vLLM our multimodal models. vLLM's start -> **registration** -> `rollout.vllm_pangu_vl`, once a model needs it.
+
+vLLM calls `register` in each of its processes (entry point `vllm.general_plugins`), sometimes more than once.
+"""
+
+from __future__ import annotations
+
+CLASSES = {
+    "PanguVLForConditionalGeneration": "VllmPanguVL",
+    "MindVLForConditionalGeneration": "VllmMindVL",
+    # The released checkpoints' own, in place of vLLM's, which needs torchvision and flash attention.
+    "OpenPanguVLForConditionalGeneration": "VllmPanguVL",
+}
+"""Architecture, as a checkpoint's config.json names it -> class of `rollout.vllm_pangu_vl`."""
+
+
+def register() -> None:
+    """Register configurations, processors and model classes; the latter by path, so that they are loaded on demand."""
+    from vllm import ModelRegistry
+
+    from pretrain.auto import register_auto_classes
+
+    register_auto_classes()
+    for architecture, name in CLASSES.items():
+        ModelRegistry.register_model(architecture, f"rollout.vllm_pangu_vl:{name}")

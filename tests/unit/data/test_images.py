@@ -1,0 +1,129 @@
+"""Which pictures a row names and where they stand: every picture has one place, text is never read for markers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from pangu_rl.data import load_conversations, load_prompts
+from pangu_rl.data.images import named_images, with_image_parts
+from pangu_rl.errors import ConfigError, DataError
+from pangu_rl.records import Prompt
+
+TEXT = {"type": "text", "text": "Which is larger?"}
+IMAGE = {"type": "image"}
+PLAIN = [{"role": "system", "content": "Look."}, {"role": "user", "content": "Which <image> is larger?"}]
+PARTS = [{"role": "user", "content": [IMAGE, TEXT, IMAGE]}]
+
+
+def jsonl(folder: Path, *rows: dict) -> Path:
+    path = folder / "set.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_plain_strings_show_all_pictures_before_the_first_users_text() -> None:
+    """The words <image> stay where they were."""
+    assert with_image_parts(PLAIN, 2) == [
+        PLAIN[0],
+        {"role": "user", "content": [IMAGE, IMAGE, {"type": "text", "text": "Which <image> is larger?"}]},
+    ]
+    later = [*PLAIN, {"role": "assistant", "content": "b"}, {"role": "user", "content": "Sure?"}]
+    assert with_image_parts(later, 1)[2:] == later[2:]
+
+
+def test_parts_and_rows_without_pictures_stay_as_they_are() -> None:
+    assert with_image_parts(PARTS, 2) == PARTS
+    assert with_image_parts(PLAIN, 0) == PLAIN
+
+
+def test_rows_keep_messages_and_paths_as_written(tmp_path: Path) -> None:
+    rows = [
+        {"messages": PLAIN, "answer": "b", "images": ["a.png", "b.png"]},
+        {"messages": PARTS, "answer": "b", "images": ["a.png", "b.png"]},
+        {"messages": PLAIN, "answer": "b", "images": None},
+    ]
+    loaded = load_prompts(jsonl(tmp_path, *rows)).records
+    assert [prompt.images for prompt in loaded] == [("a.png", "b.png"), ("a.png", "b.png"), ()]
+    assert [list(prompt.messages) for prompt in loaded] == [PLAIN, PARTS, PLAIN]
+
+
+def test_parquet_gives_every_part_every_key_and_the_nulls_are_no_part_of_it(tmp_path: Path) -> None:
+    rows = [{"messages": PARTS, "answer": "b", "images": ["a.png", "b.png"]}]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "set.parquet")
+    [prompt] = load_prompts(tmp_path / "set.parquet").records
+    assert list(prompt.messages) == PARTS
+
+
+BAD = {
+    "more pictures than parts": (
+        PARTS,
+        ["a.png", "b.png", "c.png"],
+        r"3 pictures \(a\.png, b\.png, c\.png\) .* 2 image",
+    ),
+    "fewer pictures than parts": (PARTS, ["a.png"], r"1 picture \(a\.png\) and messages have 2 image parts"),
+    "parts and no pictures": (PARTS, [], r"0 pictures and messages have 2 image parts"),
+    "parts of text alone": ([{"role": "user", "content": [TEXT]}], ["a.png"], r"1 picture .* have 0 image parts"),
+    "no user to show it to": ([PLAIN[0]], ["a.png"], r"1 picture \(a\.png\) and messages have no user turn"),
+}
+
+
+@pytest.mark.parametrize(("messages", "images", "reason"), BAD.values(), ids=BAD.keys())
+def test_pictures_and_places_that_do_not_match(tmp_path: Path, messages: list, images: list, reason: str) -> None:
+    good = {"messages": PLAIN, "answer": "b"}
+    path = jsonl(tmp_path, good, {"messages": messages, "answer": "b", "images": images})
+    with pytest.raises(DataError, match=rf"set\.jsonl, row 2: key images names {reason}"):
+        load_prompts(path)
+    assert len(load_prompts(path, on_bad_row="skip").records) == 1
+
+
+def test_conversations_have_pictures_too_but_the_assistant_shows_none(tmp_path: Path) -> None:
+    answer = {"role": "assistant", "content": "b"}
+    rows = [
+        {"messages": [*PARTS, answer], "images": ["a.png", "b.png"]},
+        {"prompt": "What?", "response": "b", "images": ["a.png"]},
+    ]
+    assert [row.images for row in load_conversations(jsonl(tmp_path, *rows)).records] == [
+        ("a.png", "b.png"),
+        ("a.png",),
+    ]
+    drawn = {"role": "assistant", "content": [IMAGE]}
+    with pytest.raises(DataError, match=r"messages\[1\] is an assistant turn with an image part"):
+        load_conversations(jsonl(tmp_path, {"messages": [PARTS[0], drawn], "images": ["a.png"] * 3}))
+
+
+def test_named_images_are_those_of_sound_rows_once_each(tmp_path: Path) -> None:
+    rows = [{"images": ["b.png", "a.png"]}, {"images": 3}, {"prompt": "x"}, {"images": ["a.png", "c.png"]}]
+    assert named_images(jsonl(tmp_path, *rows)) == ["b.png", "a.png", "c.png"]
+
+
+def test_rows_can_be_judged_once_more(tmp_path: Path) -> None:
+    """As the audit of the pictures does, whose result comes after the rows are read; blank lines count."""
+    path = tmp_path / "set.jsonl"
+    rows = [json.dumps({"id": uid, "prompt": "?", "answer": "1", "images": [f"{uid}.png"]}) for uid in "abc"]
+    path.write_text("\n\n".join(rows))
+
+    def broken(prompt: Prompt) -> str | None:
+        return "b.png is broken" if prompt.uid == "b" else None
+
+    loaded = load_prompts(path, on_bad_row="skip").without(broken)
+    assert [prompt.uid for prompt in loaded.records] == ["a", "c"]
+    assert loaded.skipped == [f"{path}, row 3: b.png is broken"]
+    with pytest.raises(DataError, match=r"row 3: b\.png is broken \(mend it, or set data\.on_bad_row to skip\)"):
+        load_prompts(path).without(broken)
+    with pytest.raises(DataError, match=r"no usable row; the first of 3: .* row 1: bad"):
+        load_prompts(path, on_bad_row="skip").without(lambda prompt: "bad")
+
+
+def test_what_the_configuration_lacks_is_no_bad_row(tmp_path: Path) -> None:
+    """A missing setting ends the run with the first row that needs it, also where bad rows are skipped."""
+
+    def check(prompt: Prompt) -> str | None:
+        raise ConfigError("data.media_root is not set")
+
+    with pytest.raises(ConfigError, match=r"set\.jsonl, row 1: data\.media_root is not set"):
+        load_prompts(jsonl(tmp_path, {"prompt": "?", "answer": "1"}), on_bad_row="skip", check_gold=check)

@@ -1,0 +1,103 @@
+"""A small PanguVL and groups with pictures, whose every number a test can work out again."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import LlamaConfig, PreTrainedModel
+
+from pangu_rl.data.batching import pack_groups
+from pangu_rl.records import Group, Pack, Picture
+from pretrain.models.configuration import PanguVLConfig
+from pretrain.models.pangu_vl import PanguVLForConditionalGeneration
+from pretrain.models.positions import VisionTokens, multimodal_positions
+from tests.unit.data.groups import make_group
+
+IMAGE, VIDEO, START, END = 90, 91, 92, 93
+TOKENS = VisionTokens(image=IMAGE, video=VIDEO, start=START, end=END)
+PLACEHOLDERS = frozenset({IMAGE, VIDEO})
+FIRST_TEXT, LAST_TEXT = 3, 89
+
+
+def pangu_vl(*, tied: bool = True) -> PreTrainedModel:
+    """Two text layers of 64 and four tower blocks of 32, full attention in two, random weights of deviation 0.1."""
+    torch.manual_seed(0)
+    text = LlamaConfig(
+        vocab_size=97,
+        hidden_size=64,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=1024,
+        attention_bias=True,
+        initializer_range=0.1,
+        tie_word_embeddings=tied,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    vision = {
+        "depth": 4,
+        "hidden_size": 32,
+        "num_heads": 2,
+        "intermediate_size": 48,
+        "out_hidden_size": 40,
+        "fullatt_block_indexes": [1, 3],
+        "initializer_range": 0.1,
+    }
+    config = PanguVLConfig(
+        text_config=text.to_dict(),
+        vision_config=vision,
+        image_token_id=IMAGE,
+        video_token_id=VIDEO,
+        vision_start_token_id=START,
+        vision_end_token_id=END,
+        tie_word_embeddings=tied,
+    )
+    return PanguVLForConditionalGeneration(config).eval()
+
+
+def save_pangu_vl(directory: Path, *, dtype: torch.dtype = torch.float32, tied: bool = True) -> Path:
+    pangu_vl(tied=tied).to(dtype).save_pretrained(directory)
+    return directory
+
+
+def picture(name: str, height: int, width: int) -> Picture:
+    """Random pixels of `height` x `width` merged cells (28 pixels each); the name seeds them."""
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    patches = rng.integers(0, 256, (4 * height * width, 588), dtype=np.uint8)
+    return Picture(path=f"{name}.png", sha256=name, grid=(1, 2 * height, 2 * width), patches=patches)
+
+
+def group(
+    name: str, pictures: Sequence[Picture], lengths: Sequence[int], *, text: int = 4, advantages: Sequence[float] = ()
+) -> Group:
+    """A prompt of some text, every picture between its marks, some text; completions of random tokens."""
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+
+    def draw(count: int) -> list[int]:
+        return rng.integers(FIRST_TEXT, LAST_TEXT, count).tolist()
+
+    prompt = draw(text)
+    for shown in pictures:
+        prompt += [START, *[IMAGE] * shown.tokens, END]
+    prompt += draw(3)
+    drawn = make_group(name, 1, lengths, advantages or rng.normal(size=len(lengths)).tolist())
+    drawn.prompt_token_ids = tuple(prompt)
+    drawn.prompt_positions = multimodal_positions(np.array(prompt), [shown.grid for shown in pictures], TOKENS)
+    drawn.pictures = tuple(pictures)
+    drawn.completions = [
+        replace(completion, token_ids=tuple(draw(length)), logprobs=tuple(rng.normal(-4.6, 0.3, length).tolist()))
+        for completion, length in zip(drawn.completions, lengths, strict=True)
+    ]
+    return drawn
+
+
+def packed(groups: Sequence[Group], pack_tokens: int = 10_000) -> list[Pack]:
+    return pack_groups(groups, pack_tokens, PLACEHOLDERS)

@@ -1,0 +1,35 @@
+"""The actor's own part: pictures that travel by handle are fetched once."""
+
+from __future__ import annotations
+
+import numpy as np
+import ray
+
+from pangu_rl.records import Picture, Scorable
+from rollout.actor import fetch_patches
+
+
+def picture(patches: object) -> Picture:
+    return Picture(path="a.png", sha256="00", grid=(1, 2, 2), patches=patches)
+
+
+def test_each_handle_is_fetched_once_and_arrays_stay(ray_session, monkeypatch):
+    arrays = [np.full((4, 588), value, np.uint8) for value in (1, 2, 3)]
+    first, second = ray.put(arrays[0]), ray.put(arrays[1])
+    items = [
+        Scorable(token_ids=(1,), pictures=(picture(first), picture(second))),
+        Scorable(token_ids=(2,)),
+        # Another record around the same handle: what a group that crossed processes in pieces looks like.
+        Scorable(token_ids=(3,), pictures=(picture(first), picture(arrays[2]))),
+    ]
+    fetched = []
+    get = ray.get
+    monkeypatch.setattr(ray, "get", lambda handles: fetched.extend(handles) or get(handles))
+
+    whole = fetch_patches(items)
+
+    assert sorted(fetched, key=str) == sorted([first, second], key=str)
+    assert [item.token_ids for item in whole] == [(1,), (2,), (3,)]
+    shown = [[int(p.patches[0, 0]) for p in item.pictures] for item in whole]
+    assert shown == [[1, 2], [], [1, 3]]
+    assert whole[0].pictures[0].patches is whole[2].pictures[0].patches
