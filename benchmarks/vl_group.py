@@ -20,9 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from pretrain.models.configuration import PanguVLConfig
-from pretrain.models.pangu_vl import PanguVLForConditionalGeneration
-from pretrain.models.positions import VisionTokens, multimodal_positions
 from transformers import LlamaConfig
 
 from pangu_rl.accelerators.collective import free_port
@@ -32,6 +29,9 @@ from pangu_rl.config.model import ModelConfig
 from pangu_rl.data.batching import pack_groups
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.records import Completion, FinishReason, Group, MiniBatch, Outcome, Pack, Part, Picture, Prompt, Score
+from pretrain.models.configuration import PanguVLConfig
+from pretrain.models.pangu_vl import PanguVLForConditionalGeneration
+from pretrain.models.positions import VisionTokens, multimodal_positions
 
 VOCABULARY = 8192
 TOKENS = VisionTokens(image=8188, video=8189, start=8190, end=8191)

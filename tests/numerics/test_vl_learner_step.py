@@ -185,38 +185,54 @@ def test_an_export_has_the_sources_names_and_processor_and_reloads_to_identical_
         assert torch.equal(loaded(prompt, use_cache=False, **shown).logits, ours)
 
 
-CASES: list[tuple[Literal[0, 1, 2, 3], bool]] = [(0, True), (1, True), (2, True), (3, True), (3, False)]
-"""(ZeRO stage, whether the tower is trained). Rank 0 has two pictures, rank 1 text alone."""
+Case = tuple[Literal[0, 1, 2, 3], bool]
+"""ZeRO stage, and whether the tower is trained."""
 
 
-def one_step(path: Path, case: tuple[Literal[0, 1, 2, 3], bool], rank: int, ranks: int) -> dict[str, object]:
+def one_step(path: Path, case: Case, rank: int, ranks: int) -> dict[str, object]:
     stage, trained = case
     parts = ("encoder", "connector", "language") if trained else ("language",)
     learner = build(path, stage=stage, rank=rank, ranks=ranks, trainable=parts)
     mine = PACKS if ranks == 1 else (PACKS[rank],)
     [metrics] = learner.update([batch(*mine)])
-    old = learner.log_probs(mine)
-    return {"metrics": metrics, "weights": weights_of(learner), "targets": [len(values) for values in old]}
+    # A forward pass alone has its own collectives under ZeRO 3.
+    learner.log_probs(mine)
+    return {"metrics": metrics, "weights": weights_of(learner)}
 
 
-def run_rank(path: Path, output: Path, rank: int, port: int) -> None:
+def run_rank(path: Path, output: Path, cases: list[Case], rank: int, port: int) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), DS_ACCELERATOR="cpu")
     torch.set_num_threads(1)
-    torch.save([one_step(path, case, rank, 2) for case in CASES], output / f"outcomes_{rank}.pt")
+    torch.save([one_step(path, case, rank, 2) for case in cases], output / f"outcomes_{rank}.pt")
 
 
-def test_a_rank_without_pictures_steps_with_one_that_has_them(model_path: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "cases",
+    [
+        pytest.param([(1, True), (3, True)], id="default"),
+        pytest.param([(0, True), (2, True), (1, False), (3, False)], id="rest", marks=pytest.mark.slow),
+    ],
+)
+def test_a_rank_without_pictures_steps_with_one_that_has_them(
+    model_path: Path, tmp_path: Path, cases: list[Case]
+) -> None:
+    """Rank 0 has two pictures and rank 1 text alone; together they take the step of one rank that has both packs."""
     context, port = multiprocessing.get_context("spawn"), free_port()
-    processes = [context.Process(target=run_rank, args=(model_path, tmp_path, rank, port)) for rank in (0, 1)]
+    arguments = [(model_path, tmp_path, cases, rank, port) for rank in (0, 1)]
+    processes = [context.Process(target=run_rank, args=args) for args in arguments]
     for process in processes:
         process.start()
-    for process in processes:
-        process.join(120)
-        assert process.exitcode == 0
-    expected = {trained: one_step(model_path, (1, trained), 0, 1) for trained in (True, False)}
+    try:
+        for process in processes:
+            process.join(120)
+            assert process.exitcode == 0
+    finally:
+        for process in processes:
+            process.kill()
+    expected = {trained: one_step(model_path, (1, trained), 0, 1) for trained in {trained for _, trained in cases}}
     for rank in (0, 1):
         outcomes = torch.load(tmp_path / f"outcomes_{rank}.pt", weights_only=False)
-        for (stage, trained), found in zip(CASES, outcomes, strict=True):
+        for (stage, trained), found in zip(cases, outcomes, strict=True):
             alone = expected[trained]
             assert found["metrics"]["loss"] == pytest.approx(alone["metrics"]["loss"], abs=1e-6)
             assert found["metrics"]["grad_norm"] == pytest.approx(alone["metrics"]["grad_norm"], rel=1e-5)

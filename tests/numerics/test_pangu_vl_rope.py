@@ -1,0 +1,60 @@
+"""Rotary angles against the modules of vLLM (openPangu's) and of transformers (Qwen2.5-VL's), in float32."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import LlamaConfig, Qwen2_5_VLTextConfig
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRotaryEmbedding
+
+from pretrain.models.rope import MultimodalRope, default_sections
+
+
+def rows(highest: int) -> torch.Tensor:
+    return torch.randint(0, highest, (3, 1, 64), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(("head_size", "theta"), [(128, 64e6), (64, 1e4), (32, 1e5)])
+def test_interleaved_angles_are_vllms(head_size: int, theta: float) -> None:
+    """To the bit: the same float32 frequencies, products and cosines."""
+    from vllm.config import VllmConfig, set_current_vllm_config
+    from vllm.model_executor.layers.rotary_embedding.mrope_interleaved import MRotaryEmbeddingInterleaved
+
+    sections = default_sections(head_size // 2, interleaved=True)
+    with set_current_vllm_config(VllmConfig()):
+        vllm = MRotaryEmbeddingInterleaved(head_size, head_size, 256, theta, True, torch.float32, sections)
+    positions = rows(1024)
+    expected, _ = vllm._rebuild_pos_emb(positions[:, 0])
+    rope = MultimodalRope({"mrope_section": sections, "mrope_interleaved": True, "rope_theta": theta}, head_size)
+    cos, sin = rope(torch.zeros(1, 64, head_size), positions)
+    half = head_size // 2
+    assert torch.equal(torch.cat([cos[0, :, :half], sin[0, :, :half]], -1), expected)
+    assert torch.equal(cos[..., :half], cos[..., half:])
+
+
+def test_chunked_angles_are_qwens() -> None:
+    """Qwen picks the axis in its attention; this is its module's cos and sin, picked by [16, 24, 24]."""
+    parameters = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]}
+    config = Qwen2_5_VLTextConfig(
+        hidden_size=256, num_attention_heads=2, num_hidden_layers=1, max_window_layers=1, rope_parameters=parameters
+    )
+    positions, x = rows(5000), torch.zeros(1, 64, 128)
+    ours = MultimodalRope(parameters, 128)(x, positions)
+    for found, all_axes in zip(ours, Qwen2_5_VLRotaryEmbedding(config)(x, positions), strict=True):
+        chunks = all_axes.split([16, 24, 24] * 2, dim=-1)
+        expected = torch.cat([chunk[i % 3] for i, chunk in enumerate(chunks)], dim=-1)
+        assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("interleaved", [True, False])
+def test_equal_rows_are_plain_rope(interleaved: bool) -> None:
+    config = LlamaConfig(
+        hidden_size=256, num_attention_heads=4, rope_parameters={"rope_type": "default", "rope_theta": 1e4}
+    )
+    positions, x = torch.arange(64).unsqueeze(0) * 97, torch.zeros(1, 64, 64)
+    sections = default_sections(32, interleaved=interleaved)
+    rope = MultimodalRope({"mrope_section": sections, "mrope_interleaved": interleaved, "rope_theta": 1e4}, 64)
+    for given in (positions, positions.expand(3, 1, 64)):
+        for found, expected in zip(rope(x, given), LlamaRotaryEmbedding(config)(x, positions), strict=True):
+            assert torch.equal(found, expected)
