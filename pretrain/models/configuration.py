@@ -161,11 +161,12 @@ def _text_config(fields: dict[str, Any]) -> PreTrainedConfig:
         raise ConfigError(f"text_config.model_type is {kind!r}: no language model of this transformers")
     rope = (fields.pop("rope_scaling", None) or {}) | (fields.pop("rope_parameters", None) or {})
     sections = {name: rope.pop(name) for name in MROPE_KEYS if name in rope}
-    rope_type = rope.pop("type", "default")
-    if rope.setdefault("rope_type", rope_type) == "mrope":
-        rope["rope_type"] = "default"
-    text = CONFIG_MAPPING[kind](rope_parameters=rope, **fields)
-    text.rope_parameters |= sections
+    # Both names of the type are in use, and Qwen calls unscaled frequencies in sections "mrope".
+    if name := rope.pop("rope_type", None) or rope.pop("type", None):
+        rope["rope_type"] = "default" if name == "mrope" else name
+    text = CONFIG_MAPPING[kind](**fields | ({"rope_parameters": rope} if rope else {}))
+    if sections:
+        text.rope_parameters |= sections
     return text
 
 

@@ -1,7 +1,8 @@
 """Packs with their visual loads -> **global batches, and each batch's split over the ranks**.
 
-A step lasts as long as its slowest rank, so the packs of one global batch are neighbours in visual load, and a rank
-with several packs of it gets heavy and light ones. Which batch comes when is random: no trend runs through training.
+A step lasts as long as its slowest rank, so the ranks get packs that are neighbours in visual load, one row of them after
+the other; a step of several rows has heavy and light ones. Which batch comes when is random: no trend runs through
+training.
 """
 
 from __future__ import annotations
@@ -22,11 +23,15 @@ def global_batches(
     """
     emptiest = np.argsort(fills, kind="stable")
     carried, kept = np.split(emptiest, [len(loads) % ranks])
-    heaviest = kept[np.argsort(-loads[kept], kind="stable")]
-    whole, rest = np.split(heaviest, [len(heaviest) - len(heaviest) % packs])
-    batches = whole.reshape(-1, packs)
-    order = np.random.default_rng((seed, 2)).permutation(len(batches))
-    return np.concatenate([batches[order].ravel(), rest]), carried
+    rows = kept[np.argsort(-loads[kept], kind="stable")].reshape(-1, ranks)
+    deep = packs // ranks
+    count, short = divmod(len(rows), deep)
+    # Rows of neighbours, heavy ones beside light ones; the last batch is of average rows.
+    middle = slice((len(rows) - short) // 2, (len(rows) + short) // 2)
+    layers = np.delete(rows, middle, axis=0).reshape(deep, count, ranks)
+    layers[1::2] = layers[1::2, ::-1].copy()
+    order = np.random.default_rng((seed, 2)).permutation(count)
+    return np.concatenate([layers[:, order].swapaxes(0, 1).ravel(), rows[middle].ravel()]), carried
 
 
 def deal(loads: np.ndarray, ranks: int) -> np.ndarray:

@@ -129,7 +129,8 @@ class Columns:
             self._complain(int(row[np.argmax(bad)]), len(np.unique(row[bad])), names, reason)
 
     def _complain(self, row: int, rows: int, names: str, reason: str) -> NoReturn:
-        given = {name: _short(self.table[name][row].as_py()) for name in dict.fromkeys(("id", *names.split()))}
+        there = (name for name in dict.fromkeys(("id", *names.split())) if name in self.table.column_names)
+        given = {name: _short(self.table[name][row].as_py()) for name in there}
         values = ", ".join(f"{name} {value}" for name, value in given.items())
         others = f" ({rows - 1} more rows like it)" if rows > 1 else ""
         raise DataError(f"{self.path}, row {row + 1}: {values}: {reason}{others}")

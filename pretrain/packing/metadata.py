@@ -83,7 +83,7 @@ def _read_table(path: Path) -> pa.Table:
         if missing := [name for name in NEEDED if name not in names]:
             raise DataError(f"{path}: column {missing[0]} is missing; it has {', '.join(names)}")
         table = pq.read_table(path, columns=[n for n in (*NEEDED, *OF_VIDEOS, "source") if n in names])
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.lib.ArrowException, OSError) as error:
         raise DataError(f"{path}: no Parquet file that can be read: {str(error).splitlines()[0]}") from None
     if not len(table):
         raise DataError(f"{path}: has no rows")

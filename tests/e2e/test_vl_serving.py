@@ -29,6 +29,7 @@ from pretrain.processing.resize import read_limits
 from rollout.actor import QUIET, RolloutActor
 from rollout.engine import EngineSpec
 from rollout.pool import mean_gap
+from tests.builders import build_tiny_vl_model
 from tests.e2e.published import Weights, perturbed, publish, tensor_digest, zero_in_place
 
 FP32_NATS = 1e-4
@@ -90,6 +91,13 @@ def ray_session():
 @pytest.fixture(scope="module")
 def server(ray_session, tiny_vl_model) -> Iterator[Any]:
     server = serve(tiny_vl_model)
+    yield server
+    ray.kill(server)
+
+
+@pytest.fixture(scope="module")
+def bf16_server(ray_session, tiny_vl_model) -> Iterator[Any]:
+    server = serve(tiny_vl_model, "bfloat16")
     yield server
     ray.kill(server)
 
@@ -383,38 +391,10 @@ def test_bf16_differs_by_rounding_alone(bf16_server, tiny_vl_model, tokens, layo
     assert mean_gap([served], [plain]) < BF16_NATS
 
 
-@pytest.fixture(scope="module")
-def bf16_server(ray_session, tiny_vl_model) -> Iterator[Any]:
-    server = serve(tiny_vl_model, "bfloat16")
-    yield server
-    ray.kill(server)
-
-
-def build_tiny_mindvl(directory: Path, like: Path) -> Path:
-    """A random MindVL with tied embeddings and the vocabulary and processor of the model folder `like`."""
-    from pretrain.models.configuration import MindVLConfig
-    from pretrain.models.mindvl import assemble_mindvl
-
-    shutil.copytree(like, directory, ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
-    given = model_config(like)
-    text = {name: given["text_config"][name] for name in ("vocab_size", "hidden_size", "intermediate_size")}
-    heads = {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32}
-    tower = {"depth": 4, "hidden_size": 64, "num_heads": 4, "intermediate_size": 96, "fullatt_block_indexes": [1, 3]}
-    ids = {name: value for name, value in given.items() if name.endswith("_token_id")}
-    config = MindVLConfig(
-        text_config={"model_type": "qwen3", "max_position_embeddings": 2048, "initializer_range": 0.1, **text, **heads},
-        vision_config=tower,
-        tie_word_embeddings=True,
-        **ids,
-    )
-    torch.manual_seed(0)
-    assemble_mindvl(config).to(torch.bfloat16).save_pretrained(directory)
-    return directory
-
-
 @SLOW
-def test_mindvl_is_served_and_synced(ray_session, tiny_vl_model, tokens, versions, tmp_path):
-    folder = build_tiny_mindvl(tmp_path / "mindvl", tiny_vl_model)
+def test_mindvl_is_served_and_synced(ray_session, tokens, versions, tmp_path):
+    folder = build_tiny_vl_model(tmp_path / "mindvl", text="qwen3")
+    assert model_config(folder)["architectures"] == ["MindVLForConditionalGeneration"]
     server, reference = serve(folder), load_reference(folder, torch.float32)
     for grids in GRIDS.values():
         served, plain, _ = both(server, reference, request(grids, tokens))
