@@ -1,8 +1,8 @@
 """Packs with their visual loads -> **global batches, and each batch's split over the ranks**.
 
-A step lasts as long as its slowest rank, so the ranks get packs that are neighbours in visual load, one row of them after
-the other; a step of several rows has heavy and light ones. Which batch comes when is random: no trend runs through
-training.
+A step lasts as long as its slowest rank, so the ranks get packs that are neighbours in visual load, one row of them
+after the other; a step of several rows has heavy and light ones. Which batch comes when is random: no trend runs
+through training.
 """
 
 from __future__ import annotations
