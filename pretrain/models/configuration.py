@@ -162,9 +162,11 @@ def _text_config(fields: dict[str, Any]) -> PreTrainedConfig:
     rope = (fields.pop("rope_scaling", None) or {}) | (fields.pop("rope_parameters", None) or {})
     sections = {name: rope.pop(name) for name in MROPE_KEYS if name in rope}
     # Both names of the type are in use, and Qwen calls unscaled frequencies in sections "mrope".
-    if name := rope.pop("rope_type", None) or rope.pop("type", None):
-        rope["rope_type"] = "default" if name == "mrope" else name
-    text = CONFIG_MAPPING[kind](**fields | ({"rope_parameters": rope} if rope else {}))
+    names = [rope.pop(name, None) for name in ("rope_type", "type")]
+    if rope or sections or any(names):
+        kind_of_rope = next(filter(None, names), "default")
+        fields["rope_parameters"] = rope | {"rope_type": "default" if kind_of_rope == "mrope" else kind_of_rope}
+    text = CONFIG_MAPPING[kind](**fields)
     if sections:
         text.rope_parameters |= sections
     return text

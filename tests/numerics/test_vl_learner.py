@@ -18,7 +18,10 @@ from pangu_rl.data.batching import TrainingRow, pack_conversations
 from pangu_rl.errors import DataError
 from pangu_rl.learner.model import PackedCausalLM, PackTensors, check_packing
 from pangu_rl.learner.packed_attention import PACKED, attend_by
+from pangu_rl.learner.parts import part_of
 from pangu_rl.records import Group, Pack
+from pretrain.models.configuration import MindVLConfig
+from pretrain.models.mindvl import MindVLForConditionalGeneration
 from pretrain.models.positions import multimodal_positions
 from tests.unit.learner.vl_builders import (
     END,
@@ -174,6 +177,19 @@ def test_check_packing_compares_with_the_models_own_forward_and_positions() -> N
     found = compare(pangu_vl(), pack)
     assert found["packing_tokens"] == 27
     assert found["packing_diff_max"] < 1e-5
+
+
+def test_mindvl_packs() -> None:
+    """Qwen's tower without a last norm, one merger; Qwen3 with norms on queries and keys."""
+    torch.manual_seed(0)
+    small = {"hidden_size": 32, "num_heads": 2, "depth": 2, "intermediate_size": 48, "fullatt_block_indexes": [1]}
+    text = {"model_type": "qwen3", "vocab_size": 97, "hidden_size": 64, "intermediate_size": 48, "head_dim": 32}
+    layers = {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "initializer_range": 0.1}
+    tokens = {"image_token_id": IMAGE, "video_token_id": VIDEO, "vision_start_token_id": START}
+    config = MindVLConfig(vision_config=small, text_config=text | layers, vision_end_token_id=END, **tokens)
+    lm, groups = MindVLForConditionalGeneration(config).eval(), MIXTURES["two sizes"]
+    assert compare(lm, packed(groups)[0])["packing_diff_max"] < 1e-5
+    assert {part_of(name) for name, _ in lm.named_parameters()} == {"encoder", "connector", "language"}
 
 
 def test_check_packing_of_a_video() -> None:

@@ -139,7 +139,7 @@ def test_pixels_travel_by_reference_and_go_with_their_last_record(runtime: None,
     assert np.array_equal(ray.get(handle), rows.folder.load("a.png").patches)
     from ray._private.internal_api import memory_summary
 
-    name = handle.hex()
-    assert name in memory_summary(stats_only=False)
+    name, cluster = handle.hex(), ray.get_runtime_context().gcs_address
+    assert name in memory_summary(cluster, stats_only=False)
     del drawn, handle
-    assert name not in memory_summary(stats_only=False)
+    assert name not in memory_summary(cluster, stats_only=False)
