@@ -28,6 +28,9 @@ RANDOM_FPS = (0.5, 2.0)
 PRECISE_FPS = 1.0
 """Of tasks whose answer is a time."""
 
+MAX_CLIP_PIXELS = 1_000_000_000
+"""Of the frames taken from one file: 3 GB, and as much again for a moment. 112 frames of 3840 x 2160 are below it."""
+
 
 @dataclass(frozen=True, slots=True)
 class VideoBudget:
@@ -163,7 +166,13 @@ def _wanted(capture: Any, path: str, sampling: Sampling) -> np.ndarray:
         raise DataError(f"{named(path)}: {total:.0f} frames at {fps:.3g} frames per second: is no readable video")
     if not 0 < width * height <= MAX_PIXELS:
         raise DataError(f"{named(path)}: frames of {width:.0f} x {height:.0f} pixels, the limit is {MAX_PIXELS}")
-    return frame_indices(int(total), fps, sampling)
+    indices = frame_indices(int(total), fps, sampling)
+    if len(indices) * width * height > MAX_CLIP_PIXELS:
+        raise DataError(
+            f"{named(path)}: {len(indices)} frames of {width:.0f} x {height:.0f} pixels, the limit of all together is "
+            f"{MAX_CLIP_PIXELS}: sample fewer"
+        )
+    return indices
 
 
 def _decode(capture: Any, path: str, indices: np.ndarray) -> np.ndarray:
@@ -171,12 +180,11 @@ def _decode(capture: Any, path: str, indices: np.ndarray) -> np.ndarray:
     frames: dict[int, np.ndarray] = {}
     wanted = set(indices.tolist())
     for index in range(int(indices[-1]) + 1):
-        frame = None
-        if capture.grab() and index in wanted:
-            frame = capture.retrieve()[1]
-        elif index not in wanted:
-            continue
-        if frame is None:
+        decoded = capture.grab()
+        if decoded and index in wanted:
+            decoded, frame = capture.retrieve()
+            frames[index] = frame
+        # Here a stream's end also ends the loop, however many frames its header claims.
+        if not decoded:
             raise DataError(f"{named(path)}: frame {index} of {int(indices[-1]) + 1} cannot be decoded: truncated?")
-        frames[index] = frame[:, :, ::-1]
-    return np.stack([frames[index] for index in indices.tolist()])
+    return np.stack([frames[index][:, :, ::-1] for index in indices.tolist()])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -164,3 +165,19 @@ def test_too_thin_a_video_is_refused_with_its_path(root: Path, monkeypatch: pyte
     monkeypatch.setattr("pretrain.processing.video._decode", lambda *_: np.zeros((2, 1, 300, 3), np.uint8))
     with pytest.raises(DataError, match=r"'clip.mp4': 300 x 1 pixels: the aspect ratio 300.0"):
         load_video("clip.mp4", root, Sampling(), VideoBudget())
+
+
+def test_a_header_that_claims_more_frames_than_there_are_ends_with_the_stream(root: Path, tmp_path: Path) -> None:
+    """Two thousand million frames must not be waited for. The AVI holds its count of 30 in both of its headers."""
+    content = (root / "clip.avi").read_bytes()
+    honest, boast = struct.pack("<I", 30), struct.pack("<I", 2_000_000_000)
+    assert content[:512].count(honest) >= 2
+    (tmp_path / "a.avi").write_bytes(content[:512].replace(honest, boast) + content[512:])
+    with pytest.raises(DataError, match=r"'a.avi': frame 30 of \d+ cannot be decoded: truncated\?"):
+        read_frames("a.avi", tmp_path, Sampling())
+
+
+def test_frames_that_would_fill_the_memory_are_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pretrain.processing.video.MAX_CLIP_PIXELS", 6 * 64 * 48 - 1)
+    with pytest.raises(DataError, match=r"'clip.mp4': 6 frames of 64 x 48 pixels, the limit of all together is 18431"):
+        read_frames("clip.mp4", root, Sampling(fps=2))
