@@ -76,7 +76,7 @@ class ProcessingInfo(BaseProcessingInfo):
 
     def get_mm_max_tokens_per_item(self, seq_len: int, mm_counts: Mapping[str, int]) -> Mapping[str, int]:
         """A picture longer than the sequence can never be served: buffers are not sized for it."""
-        most = {"image": self.limits.max_pixels, "video": VIDEO.total_pixels}
+        most = {"image": self.limits({}).max_pixels, "video": VIDEO.total_pixels}
         return {modality: min(most[modality] // TOKEN_PIXELS, seq_len) for modality in mm_counts}
 
     def get_data_parser(self) -> PictureParser:
@@ -86,11 +86,18 @@ class ProcessingInfo(BaseProcessingInfo):
     def tokens(self) -> VisionTokens:
         return vision_tokens(self.get_hf_config())
 
-    @cached_property
-    def limits(self) -> PixelLimits:
-        """Of images that come uncut: what the model folder's processor was saved with."""
-        saved = self.ctx.get_hf_image_processor_config()
-        return PixelLimits(saved.get("min_pixels", RELEASED.min_pixels), saved.get("max_pixels", RELEASED.max_pixels))
+    def limits(self, changes: Mapping[str, object]) -> PixelLimits:
+        """Of images that come uncut: what the model folder's processor was saved with, changed by the engine's
+        `mm_processor_kwargs` and by `changes`, the request's.
+
+        Raises:
+            ValueError: something else than the limits is to be changed.
+        """
+        saved, changes = self.ctx.get_hf_image_processor_config(), self.ctx.get_merged_mm_kwargs(changes)
+        default = {name: saved.get(name, getattr(RELEASED, name)) for name in ("min_pixels", "max_pixels")}
+        if unknown := sorted(changes.keys() - default.keys()):
+            raise ValueError(f"mm_processor_kwargs {unknown}: only min_pixels and max_pixels can be set")
+        return PixelLimits(**default | changes)
 
 
 class DummyPictures(BaseDummyInputsBuilder[ProcessingInfo]):
@@ -116,9 +123,10 @@ class PictureProcessor(BaseMultiModalProcessor[ProcessingInfo]):
 
         vLLM 0.23 hands over the prompt too and takes (ids, fields, whether they are expanded); 0.32 takes the fields.
         """
+        limits = self.info.limits(others.get("hf_kwargs") or others.get("hf_processor_mm_kwargs") or {})
         fields = BatchFeature()
         for modality, items in mm_items.items():
-            pictures = [cut(item, self.info.limits, modality) for item in items.get_all()]
+            pictures = [cut(item, limits, modality) for item in items.get_all()]
             fields[PIXELS[modality]] = torch.from_numpy(np.concatenate([patches for patches, _ in pictures]))
             fields[GRIDS[modality]] = torch.tensor([grid for _, grid in pictures])
         if "prompt" not in others:
@@ -165,7 +173,7 @@ class PictureProcessor(BaseMultiModalProcessor[ProcessingInfo]):
         found = self._find_mm_placeholders(token_ids, mm_prompt_updates)
         items = [updates[0] for modality in mm_prompt_updates.values() for updates in modality]
         places = [place for modality in found.values() for place in modality]
-        if len(places) == len(items) and all(_is_whole(place, token_ids) for place in places):
+        if len(places) == len(items) and _are_whole(places, token_ids):
             return token_ids, found
         written = sum(token in (self.info.tokens.image, self.info.tokens.video) for token in token_ids)
         if written != len(items):
@@ -176,11 +184,14 @@ class PictureProcessor(BaseMultiModalProcessor[ProcessingInfo]):
         return super()._apply_prompt_updates(token_ids, mm_prompt_updates)
 
 
-def _is_whole(place: PlaceholderFeaturesInfo, token_ids: Sequence[int]) -> bool:
-    """Whether the run of placeholders ends where the picture does."""
-    end = place.start_idx + place.length
-    around = [*token_ids[max(0, place.start_idx - 1) : place.start_idx], *token_ids[end : end + 1]]
-    return place.tokens[0] not in around
+def _are_whole(places: Sequence[PlaceholderFeaturesInfo], token_ids: Sequence[int]) -> bool:
+    """Whether every run of placeholders ends where its pictures do."""
+    covered = {index for place in places for index in range(place.start_idx, place.start_idx + place.length)}
+    beside = [(place, index) for place in places for index in (place.start_idx - 1, place.start_idx + place.length)]
+    return not any(
+        0 <= index < len(token_ids) and index not in covered and token_ids[index] == place.tokens[0]
+        for place, index in beside
+    )
 
 
 def cut(item: Any, limits: PixelLimits, modality: str) -> tuple[np.ndarray, tuple[int, int, int]]:

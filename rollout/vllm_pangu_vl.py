@@ -54,7 +54,7 @@ class VllmPanguVL(nn.Module, SupportsMultiModal, SupportsMRoPE, SupportsPP):
             self.visual = VisionModel(config.vision_config, text.hidden_size)
         with self._mark_language_model(vllm_config):
             self.language_model = build_text_model(vllm_config, maybe_prefix(prefix, "language_model"), text)
-        self._shapes = _tensor_shapes(self.visual, text)
+        self._shapes = _tensor_shapes(config.vision_config, text)
         self.make_empty_intermediate_tensors = self.language_model.make_empty_intermediate_tensors
 
     @classmethod
@@ -134,12 +134,18 @@ class VllmMindVL(VllmPanguVL):
     spelling = FAMILIES[0]
 
 
-def _tensor_shapes(visual: VisionModel, text: PreTrainedConfig) -> dict[str, tuple[int, ...]]:
-    """Shape of each tensor that a checkpoint has, by its place in the model, before vLLM fuses any."""
+def _tensor_shapes(vision: PreTrainedConfig, text: PreTrainedConfig) -> dict[str, tuple[int, ...]]:
+    """Shape of each tensor that a checkpoint may have, by its place in the model, before vLLM fuses or ties any."""
     with torch.device("meta"):
-        language_model = AutoModelForCausalLM.from_config(text)
-    parts = {"visual": visual, "language_model": language_model}
-    return {f"{part}.{name}": tuple(p.shape) for part, model in parts.items() for name, p in model.named_parameters()}
+        parts = {
+            "visual": VisionModel(vision, text.hidden_size),
+            "language_model": AutoModelForCausalLM.from_config(text),
+        }
+    return {
+        f"{part}.{name}": tuple(parameter.shape)
+        for part, model in parts.items()
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+    }
 
 
 @support_torch_compile(

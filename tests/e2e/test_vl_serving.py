@@ -276,6 +276,16 @@ def test_ordinary_prompts_with_images_equal_ours(server, tokens, tiny_vl_model):
         assert read == expanded and tuple(written) == drawn.token_ids
 
 
+def test_pixel_limits_of_a_request_are_obeyed_and_other_settings_refused(server, tokens):
+    # 280 x 280 pixels, asked to fit in 112 x 112: 4 x 4 tokens.
+    lone, data = lone_prompt([(1, 8, 8)], tokens), {"image": noise(280, 280, seed=5)}
+    prompt = {"prompt_token_ids": lone, "multi_modal_data": data}
+    read, _ = ask(server.run, ordinary, prompt | {"mm_processor_kwargs": {"max_pixels": 112**2}})
+    assert read == expand_placeholders(lone, [(1, 8, 8)], tokens)
+    with pytest.raises(ValueError, match=r"mm_processor_kwargs \['fps'\]: only min_pixels and max_pixels"):
+        ask(server.run, ordinary, prompt | {"mm_processor_kwargs": {"fps": 2}})
+
+
 def test_ordinary_video_is_its_frames(server, tokens):
     # 448 x 252 pixels lie between a frame's 100,352 and 200,704: 16 x 9 tokens each, end and start between the two.
     frames, grid = [noise(448, 252, seed) for seed in range(2)], (2, 18, 32)
