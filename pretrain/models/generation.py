@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationMixin
+from transformers import Cache, GenerationMixin
 
 from pretrain.models.batch_positions import GRIDS, PICTURE_INPUTS, Pictures, batch_positions, grids_by_row
 from pretrain.models.positions import VisionTokens
@@ -29,16 +29,19 @@ class PictureGeneration(GenerationMixin):
     def prepare_inputs_for_generation(
         self,
         input_ids: Tensor,
-        is_first_iteration: bool | None = False,
+        past_key_values: Cache | None = None,
         pixel_values: Tensor | None = None,
         image_grid_thw: Tensor | None = None,
         pixel_values_videos: Tensor | None = None,
         video_grid_thw: Tensor | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """As in transformers; with a cache, the pictures are read once, with the prompt."""
-        inputs = super().prepare_inputs_for_generation(input_ids, is_first_iteration=is_first_iteration, **kwargs)
-        if is_first_iteration or not kwargs.get("use_cache", True):
+        """As in transformers; with a cache, the pictures are read once, with the prompt.
+
+        `generate` takes what is named here or in `forward`, and nothing else.
+        """
+        inputs = super().prepare_inputs_for_generation(input_ids, past_key_values=past_key_values, **kwargs)
+        if kwargs.get("is_first_iteration") or not kwargs.get("use_cache", True):
             pictures = (pixel_values, image_grid_thw, pixel_values_videos, video_grid_thw)
             inputs |= dict(zip(PICTURE_INPUTS, pictures, strict=True))
         return inputs
