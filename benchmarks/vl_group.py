@@ -98,7 +98,7 @@ def main() -> None:
 
 
 def measure(size: Size, args: argparse.Namespace) -> dict[str, Any]:
-    """Tokens, patches through the tower and median seconds of an update, per way; and the ratios to `group`."""
+    """Tokens, patches through the tower and median seconds of an update, per way; `ratio` is sequences to group."""
     group = build_group(size, args.completions, args.new_tokens)
     singles = [
         replace(group, completions=[completion], scores=[score], advantages=[advantage])
@@ -132,7 +132,11 @@ def measure(size: Size, args: argparse.Namespace) -> dict[str, Any]:
         }
         for way, packs in ways.items()
     }
-    ratios = {f"{way}_ratio": round(figures[way]["seconds"] / figures["group"]["seconds"], 2) for way in ways}
+    once = figures["group"]["seconds"]
+    ratios = {
+        "ratio": round(figures["sequences"]["seconds"] / once, 2),
+        "prompts_ratio": round(figures["prompts"]["seconds"] / once, 2),
+    }
     return figures | ratios | {"parameters": parameters}
 
 

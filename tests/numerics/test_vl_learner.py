@@ -45,6 +45,7 @@ MIXTURES = {
     "two sizes": [group("two", [WIDE, LARGE], [5, 3])],
     "text among pictures": [group("a", [TALL], [2, 6]), group("text", [], [4, 4]), group("b", [LARGE], [3])],
     "a picture of two prompts": [group("a", [WIDE, TALL], [4]), group("b", [TALL], [3, 5])],
+    "two of one size": [group("a", [TALL, picture("tall too", 4, 1)], [4, 2])],
     "a picture twice in one prompt": [group("a", [WIDE, WIDE], [4, 2])],
 }
 

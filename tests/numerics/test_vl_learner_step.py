@@ -224,7 +224,7 @@ def test_a_rank_without_pictures_steps_with_one_that_has_them(
         process.start()
     try:
         for process in processes:
-            process.join(120)
+            process.join(300)
             assert process.exitcode == 0
     finally:
         for process in processes:
