@@ -142,8 +142,11 @@ class ChatTemplate:
 def _load_tokenizer(model_path: Path) -> Any:
     from transformers import AutoTokenizer
 
+    from pretrain.auto import register_auto_classes
+
     if not model_path.is_dir():
         raise ConfigError(f"model.path {model_path} is no folder: `make setup` prepares cache:// models")
+    register_auto_classes()  # else transformers warns of a multimodal folder as of an unknown model
     try:
         tokenizer = AutoTokenizer.from_pretrained(model_path, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
