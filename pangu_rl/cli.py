@@ -70,7 +70,7 @@ def sft(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False
 
 @app.command()
 def curate(
-    target: Annotated[str, typer.Argument(help="text-prompts or smollm2.")],
+    target: Annotated[str, typer.Argument(help="text-prompts, smollm2, easy-vqa or tiny-pangu-vl.")],
     output: Annotated[str | None, typer.Option(help="Folder; by default its place in the cache.")] = None,
 ) -> None:
     """Build a prompt set or a model folder from installed packages; kept if it is there already."""

@@ -1,4 +1,4 @@
-"""The VL quickstart's rows: what colour, and what shape, on the 64-pixel pictures of the PyPI package `easy-vqa`.
+"""Rows with pictures: what colour, and what shape, on the 64-pixel pictures of the PyPI package `easy-vqa`.
 
 Writes `sft.jsonl` (conversations), `train.jsonl`, `heldout.jsonl`, `heldout_blank.jsonl` (the held-out rows with a
 blank picture in each: what is left of the accuracy is guessing), `report.json` and the pictures themselves, which the

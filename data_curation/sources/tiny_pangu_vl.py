@@ -1,4 +1,4 @@
-"""The VL quickstart's model: a small openPangu-ViT and connector, untrained, before the first layers of SmolLM2.
+"""A miniature of openPangu-VL: a small openPangu-ViT and connector, untrained, before the first layers of SmolLM2.
 
 Everything is as in the real model but the size: hierarchical connector, interleaved 3D rotary positions, four vision
 tokens, a processor that shows pictures at their native resolution. The folder is an ordinary Hugging Face one.

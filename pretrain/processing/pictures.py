@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +21,16 @@ from PIL import Image
 from pangu_rl.errors import DataError
 from pretrain.processing.media_root import named, read_inside
 
+log = logging.getLogger(__name__)
+
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 MAX_PIXELS = 50_000_000
 """More is a decompression bomb for whoever decodes it. Checked by the header, before anything is decoded."""
 MAX_BYTES = 128 * 2**20
 """Of a file."""
 
+_BROKEN_EXIF = (ArithmeticError, AttributeError, EOFError, LookupError, OSError, SyntaxError, TypeError, ValueError)
+"""What Pillow's parser raises for EXIF that is none, with `struct.error`."""
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -79,6 +85,8 @@ def read_header(content: bytes, path: str) -> Image.Image:
         animated = image.format != "MPO" and getattr(image, "is_animated", False)
     except Image.UnidentifiedImageError:
         raise DataError(f"{named(path)}: is no {', '.join(FORMATS)}") from None
+    except MemoryError:
+        raise  # The machine's, not the picture's.
     # A hostile header makes Pillow's parsers raise nearly anything: OSError, ValueError, struct.error, IndexError, ...
     except Exception as error:
         raise DataError(f"{named(path)}: {_one_line(error)}") from None
@@ -101,6 +109,8 @@ def to_rgb(image: Image.Image, path: str) -> Image.Image:
         image.load()
         rgb = _convert(image)
         return rgb if turn is None else rgb.transpose(turn)
+    except MemoryError:
+        raise  # The machine's, not the picture's.
     # As in `read_header`: what a broken stream raises depends on the decoder.
     except Exception as error:
         raise DataError(f"{named(path)}: cannot be decoded: {_one_line(error)}") from None
@@ -121,8 +131,9 @@ def _orientation(image: Image.Image) -> int:
     try:
         exif.load(image.info.get("exif", b""))
         return int(exif.get(_ORIENTATION, 1))
-    # Broken EXIF in a sound picture is common, and again any error of the parser.
-    except Exception:
+    # Common in sound pictures.
+    except (*_BROKEN_EXIF, struct.error) as error:
+        log.debug("EXIF that cannot be read says nothing: %s", _one_line(error))
         return 1
 
 

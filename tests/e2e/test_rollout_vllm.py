@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import ray
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -21,6 +20,7 @@ from pangu_rl.records import FinishReason, RolloutRequest, SamplingParams, Scora
 from rollout.engine import EngineSpec
 from rollout.pool import RolloutPool, mean_gap
 from tests.e2e.published import Weights, perturbed, publish, tensor_digest, zero_in_place
+from tests.small_ray import small_ray
 
 PROBE = [Scorable(token_ids=tuple(range(100, 148))), Scorable(token_ids=tuple(range(30_000, 30_020)))]
 BF16_NATS = 0.03
@@ -39,12 +39,8 @@ def spec_for(model: Path, **rollout) -> EngineSpec:
 
 @pytest.fixture(scope="module")
 def ray_session():
-    started = not ray.is_initialized()
-    if started:
-        ray.init(address="local", num_cpus=2, include_dashboard=False, object_store_memory=80 * 2**20)
-    yield
-    if started:
-        ray.shutdown()
+    with small_ray():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,7 @@ from rollout.engine import EngineSpec
 from rollout.pool import mean_gap
 from tests.builders import build_tiny_vl_model
 from tests.e2e.published import Weights, perturbed, publish, tensor_digest, zero_in_place
+from tests.small_ray import small_ray
 
 FP32_NATS = 1e-4
 """A log-prob of about 10 is known to 1e-6 in fp32, over some ten layers; other positions move it by more than 0.01."""
@@ -80,12 +81,8 @@ def ask(method: Any, *args: Any) -> Any:
 
 @pytest.fixture(scope="module", autouse=True)
 def ray_session():
-    started = not ray.is_initialized()
-    if started:
-        ray.init(address="local", num_cpus=2, include_dashboard=False, object_store_memory=80 * 2**20)
-    yield
-    if started:
-        ray.shutdown()
+    with small_ray():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -64,7 +64,7 @@ def test_counts_and_names_of_the_released_model() -> None:
 
 
 def test_text_logits_equal_llamas() -> None:
-    """Independent forward of the same weights; only the order of float32 roundings in the angles may differ."""
+    """The backbone is that Llama with our rotary embedding in it; only roundings of its float32 angles may differ."""
     model = pangu_vl(tied=False)
     llama = LlamaForCausalLM(model.config.text_config).eval()
     llama.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("visual.")})

@@ -9,17 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import LlamaConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from pangu_rl.data.batching import pack_groups
 from pangu_rl.records import Group, Pack, Picture
-from pretrain.models.configuration import PanguVLConfig
 from pretrain.models.pangu_vl import PanguVLForConditionalGeneration
-from pretrain.models.positions import VisionTokens, multimodal_positions
+from pretrain.models.positions import multimodal_positions
 from tests.unit.data.groups import make_group
+from tests.unit.pretrain.models.tiny import END, IMAGE, LLAMA, START, TOKENS, VIDEO, config
 
-IMAGE, VIDEO, START, END = 90, 91, 92, 93
-TOKENS = VisionTokens(image=IMAGE, video=VIDEO, start=START, end=END)
 PLACEHOLDERS = frozenset({IMAGE, VIDEO})
 FIRST_TEXT, LAST_TEXT = 3, 89
 
@@ -27,40 +25,7 @@ FIRST_TEXT, LAST_TEXT = 3, 89
 def pangu_vl(*, tied: bool = True) -> PreTrainedModel:
     """Two text layers of 64 and four tower blocks of 32, full attention in two, random weights of deviation 0.1."""
     torch.manual_seed(0)
-    text = LlamaConfig(
-        vocab_size=97,
-        hidden_size=64,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=1024,
-        attention_bias=True,
-        initializer_range=0.1,
-        tie_word_embeddings=tied,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=0,
-    )
-    vision = {
-        "depth": 4,
-        "hidden_size": 32,
-        "num_heads": 2,
-        "intermediate_size": 48,
-        "out_hidden_size": 40,
-        "fullatt_block_indexes": [1, 3],
-        "initializer_range": 0.1,
-    }
-    config = PanguVLConfig(
-        text_config=text.to_dict(),
-        vision_config=vision,
-        image_token_id=IMAGE,
-        video_token_id=VIDEO,
-        vision_start_token_id=START,
-        vision_end_token_id=END,
-        tie_word_embeddings=tied,
-    )
-    return PanguVLForConditionalGeneration(config).eval()
+    return PanguVLForConditionalGeneration(config(text=LLAMA | {"max_position_embeddings": 1024}, tied=tied)).eval()
 
 
 def save_pangu_vl(directory: Path, *, dtype: torch.dtype = torch.float32, tied: bool = True) -> Path:

@@ -1,14 +1,11 @@
 """One small Ray for all pool tests."""
 
 import pytest
-import ray
+
+from tests.small_ray import small_ray
 
 
 @pytest.fixture(scope="session")
 def ray_session():
-    started = not ray.is_initialized()
-    if started:
-        ray.init(address="local", num_cpus=2, include_dashboard=False, object_store_memory=80 * 2**20)
-    yield
-    if started:
-        ray.shutdown()
+    with small_ray():
+        yield

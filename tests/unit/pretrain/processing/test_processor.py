@@ -1,7 +1,5 @@
 """The processor through Hugging Face's own doors, and text that only looks like a placeholder."""
 
-# ruff: noqa: E501 -- the template writes no line breaks of its own
-
 from __future__ import annotations
 
 import json
@@ -27,7 +25,8 @@ TEMPLATE = """
 {%- for message in messages -%}
 <|im_start|>{{ message['role'] }}: {% if message['content'] is string %}{{ message['content'] }}{% else -%}
 {%- for part in message['content'] -%}
-{%- if part['type'] == 'text' %}{{ part['text'] }}{% elif part['type'] == 'video' %}<|vision_start|><|video_pad|><|vision_end|>
+{%- if part['type'] == 'text' %}{{ part['text'] }}
+{%- elif part['type'] == 'video' %}<|vision_start|><|video_pad|><|vision_end|>
 {%- else %}<|vision_start|><|image_pad|><|vision_end|>{% endif -%}
 {%- endfor %}{% endif %}<|im_end|>
 {%- endfor %}{% if add_generation_prompt %}<|im_start|>assistant: {% endif %}"""
