@@ -1,0 +1,38 @@
+"""What the commands share: the program itself, the options they have in common, a stage's configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pangu_rl.config.load import load_config
+from pangu_rl.config.stages import GrpoConfig, SftConfig
+from pangu_rl.errors import ConfigError
+
+STAGES = {"grpo": GrpoConfig, "sft": SftConfig}
+"""Name of a stage, which is its command -> its schema."""
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+ConfigFile = Annotated[Path, typer.Option("--config", help="YAML of the stage; configs/ has the shipped ones.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="Overrides, e.g. trainer.steps=10 run_dir=runs/x.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for a machine to read.")]
+StageName = Annotated[str, typer.Argument(help=f"{', '.join(STAGES)}.")]
+
+
+def load_stage(stage: str, path: Path, overrides: list[str] | None) -> GrpoConfig | SftConfig:
+    """The checked configuration of `stage`: the file, then the overrides.
+
+    Raises:
+        ConfigError: an unknown stage, file, key or value.
+    """
+    if stage not in STAGES:
+        raise ConfigError(f"unknown stage {stage!r}: one of {', '.join(STAGES)}")
+    return load_config(STAGES[stage], path, [expanded(override) for override in overrides or ()])
+
+
+def expanded(override: str) -> str:
+    """`run_dir=X` is short for `trainer.run_dir=X`: the one key that every stage has and every user sets."""
+    return f"trainer.{override}" if override.startswith("run_dir=") else override

@@ -1,0 +1,73 @@
+"""Data before a run: build it, grade it, pack it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from pangu_rl.cli.app import AsJson, app
+from pangu_rl.config.load import apply_override, checked
+from pangu_rl.config.packing import PackingConfig
+from pangu_rl.config.paths import resolve_path
+
+
+@app.command()
+def curate(
+    target: Annotated[str, typer.Argument(help="text-prompts, smollm2, easy-vqa or tiny-pangu-vl.")],
+    output: Annotated[str | None, typer.Option(help="Folder; by default its place in the cache.")] = None,
+) -> None:
+    """Build a prompt set or a model folder from installed packages; kept if it is there already."""
+    from data_curation.curate import curate as build
+
+    typer.echo(build(target, resolve_path(output) if output else None))
+
+
+@app.command()
+def score(
+    source: Annotated[Path, typer.Option("--input", help="JSONL: prediction, gold, answer_type (auto), and more.")],
+    target: Annotated[Path, typer.Option("--output", help="JSONL: each row with outcome, reward and seconds.")],
+    on_bad_row: Annotated[
+        Literal["report", "fail"], typer.Option(help="A row that cannot be graded: outcome error, or exit code 2.")
+    ] = "report",
+    workers: Annotated[int | None, typer.Option(min=1, help="Child processes; default: one per core, up to 4.")] = None,
+    deadline_s: Annotated[float, typer.Option(min=0.01, help="Seconds until a check is ended as timeout.")] = 2.0,
+    as_json: AsJson = False,
+) -> None:
+    """Grade predictions against golds, line for line. The fields of a row pass through unchanged.
+
+    Optional fields: choices, metric, coordinates (pixel, 0-999, 0-1), image_size. A row without a verdict has reward
+    null and outcome timeout, killed or error.
+    """
+    from rewards.score_file import score_file_with_progress
+
+    summary = score_file_with_progress(source, target, on_bad_row=on_bad_row, workers=workers, deadline_s=deadline_s)
+    typer.echo(json.dumps(summary.as_dict()) if as_json else f"{target}: {summary}")
+
+
+@app.command()
+def pack(
+    metadata: Annotated[Path, typer.Option(help="Parquet: id, text_tokens, width, height, and more.")],
+    context: Annotated[int, typer.Option(help="Tokens of a pack.")],
+    ranks: Annotated[int, typer.Option(help="Data-parallel ranks; each gets the same number of packs.")],
+    output: Annotated[Path, typer.Option(help="Folder of the plan, a new one.")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(help="E.g. seed=1 visual_tokens=20000 shares.text=2 shares.vl=8.")
+    ] = None,
+    global_batch: Annotated[int | None, typer.Option(help="Packs of a step; default: one per rank.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Plan packed training batches from sizes alone; no picture is opened. The same input gives the same plan.
+
+    Columns: width and height are numbers, or lists for several pictures (0 or empty for none); optional are source, and
+    for videos frames, or duration with the fps to sample at. Settings: those of pangu_rl/config/packing.py.
+    """
+    from pretrain.packing.pack import pack_file
+
+    tree = {"context": context, "ranks": ranks, "global_batch": global_batch}
+    for setting in settings or ():
+        apply_override(tree, setting)
+    summary = pack_file(metadata, output, checked(PackingConfig, tree, "pack"))
+    typer.echo(json.dumps(summary.as_dict()) if as_json else str(summary))
