@@ -12,7 +12,9 @@ import sys
 import typer
 
 # In the order in which `--help` shows their commands.
-from pangu_rl.cli import stages, data, jobs, configs  # noqa: F401, I001
+# isort: off
+from pangu_rl.cli import stages, data, jobs, configs  # noqa: F401
+# isort: on
 from pangu_rl.cli.app import app
 from pangu_rl.cluster import auth
 from pangu_rl.errors import Preempted, RunError, UserError
