@@ -14,6 +14,7 @@ import typer
 # In the order in which `--help` shows their commands.
 # isort: off
 from pangu_rl.cli import stages, data, jobs, configs  # noqa: F401
+
 # isort: on
 from pangu_rl.cli.app import app
 from pangu_rl.cluster import auth
