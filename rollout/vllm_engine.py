@@ -210,6 +210,8 @@ def _engine_args(spec: EngineSpec) -> dict[str, Any]:
         "max_model_len": rollout.max_model_tokens,
         "max_num_seqs": rollout.max_concurrent,
         "max_num_batched_tokens": max(rollout.max_model_tokens, MIN_PREFILL_TOKENS),
+        # The token drawn after a part of a prompt is taken back, and a seeded generator of the CPU cannot go back.
+        "enable_chunked_prefill": spec.accelerator.name != "cpu",
         "tensor_parallel_size": rollout.devices_per_actor,
         "enforce_eager": rollout.eager,
         "enable_prefix_caching": rollout.prefix_caching,

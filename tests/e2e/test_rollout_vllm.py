@@ -45,7 +45,7 @@ def ray_session():
 
 @pytest.fixture(scope="module")
 def pool(ray_session, tiny_model):
-    pool = RolloutPool(spec_for(tiny_model, actors=2))
+    pool = RolloutPool(spec_for(tiny_model, actors=2, max_concurrent=64))
     pool.start()
     yield pool
     pool.close()
@@ -78,14 +78,14 @@ def learner_scores(model, weights: Weights) -> list[list[float]]:
     return [forward_logprobs(model, list(probe.token_ids)) for probe in PROBE]
 
 
-def requests(groups: int, sampling: SamplingParams, size: int = 4) -> list[RolloutRequest]:
-    """Groups that differ in their names alone: same prompt, same seeds."""
+def requests(groups: int, sampling: SamplingParams, size: int = 4, length: int = 20) -> list[RolloutRequest]:
+    """Groups that differ in their names alone: same prompt of `length` tokens, same seeds."""
     return [
         RolloutRequest(
             uid=f"{group}/{index}",
             group=str(group),
             prompt_uid="p",
-            prompt_token_ids=tuple(range(200, 220)),
+            prompt_token_ids=tuple(range(200, 200 + length)),
             sampling=sampling,
             seed=1000 + index,
         )
@@ -102,6 +102,14 @@ def test_two_engines_sample_the_same_to_the_last_bit(pool):
         left, right = drawn[f"0/{index}"], drawn[f"1/{index}"]
         assert (left.token_ids, left.logprobs, left.text) == (right.token_ids, right.logprobs, right.text)
     assert len({drawn[f"0/{index}"].token_ids for index in range(4)}) == 4
+
+
+def test_more_prompt_tokens_than_one_step_takes(pool):
+    """56 prompts of 220 tokens are more than the 8192 of an engine's step: the last ones must wait, whole."""
+    wanted = requests(2, SamplingParams(max_new_tokens=4), size=56, length=220)
+    drawn = {completion.uid: completion for completion in pool.generate(wanted)}
+    assert len(drawn) == 112
+    assert all(drawn[f"0/{index}"].logprobs == drawn[f"1/{index}"].logprobs for index in range(56))
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
