@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_curation.corpus import build
 from data_curation.sources import easy_vqa, smollm2, text_prompts, tiny_pangu_vl
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import ConfigError
@@ -26,6 +27,7 @@ TARGETS = {
     "text-prompts": Target(text_prompts.prepare, "cache://data/text_prompts"),
     "tiny-pangu-vl": Target(tiny_pangu_vl.prepare, "cache://models/tiny-pangu-vl"),
     "easy-vqa": Target(easy_vqa.prepare, "cache://data/easy_vqa"),
+    "mini-corpus": Target(build.prepare, build.HOME),
 }
 
 

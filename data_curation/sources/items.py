@@ -36,11 +36,15 @@ class Item:
     @property
     def split(self) -> Split:
         """A function of the key alone, so that no change to another source moves an item across."""
-        digest = hashlib.sha256(self.key.encode()).digest()
-        position = int.from_bytes(digest[:8]) / 2**64
-        if position < HELDOUT_SHARE:
-            return "heldout"
-        return "sft" if position < HELDOUT_SHARE + SFT_SHARE else "train"
+        return split_of(self.key, HELDOUT_SHARE, SFT_SHARE)
+
+
+def split_of(key: str, heldout_share: float, sft_share: float) -> Split:
+    """The split of a source item by its key's digest; RL prompts (`train`) take what the two shares leave."""
+    position = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) / 2**64
+    if position < heldout_share:
+        return "heldout"
+    return "sft" if position < heldout_share + sft_share else "train"
 
 
 def pair_key(a: int, b: int) -> str:

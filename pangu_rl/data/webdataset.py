@@ -1,0 +1,59 @@
+"""WebDataset shards as rows: the files of a plain tar that share a name up to its first dot are one sample.
+
+`0001.json` is the row; its pictures are `0001.jpg`, or `0001.0.png`, `0001.1.png` and so on, in the tar's order, unless
+the row's own `images` names them. The rows name pictures as `shard.tar/0001.jpg`: `data.media_root` is the folder that
+the shards lie in, and nothing is unpacked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from pretrain.processing.shards import SUFFIX, members, read_member
+
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
+ROW = ".json"
+MAX_ROW_BYTES = 16 * 2**20
+
+
+def shards(path: Path) -> list[Path]:
+    """The shards that `path` is, or has in it, in the order of their names."""
+    return sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path] if path.suffix == SUFFIX else []
+
+
+def shard_rows(shard: Path) -> Iterator[dict[str, Any] | bytes]:
+    """Each sample's row; its bytes as they are, to be refused as no JSON, where it has none.
+
+    Raises:
+        DataError: no plain tar, or a row of more than `MAX_ROW_BYTES`.
+    """
+    for key, group in groupby(members(shard), _key):
+        names = list(group)
+        row_name = next((name for name in names if name == key + ROW), None)
+        content = read_member(shard, row_name, MAX_ROW_BYTES) if row_name else b""
+        yield _with_pictures(content, shard, [name for name in names if name.lower().endswith(PICTURES)])
+
+
+def _key(name: str) -> str:
+    """The name up to the first dot of its last part: `a.b/0001.0.png` -> `a.b/0001`."""
+    folder, slash, file = name.rpartition("/")
+    return folder + slash + file.partition(".")[0]
+
+
+def _with_pictures(content: bytes, shard: Path, found: list[str]) -> dict[str, Any] | bytes:
+    try:
+        row = json.loads(content)
+    except (ValueError, RecursionError):
+        return content
+    if not isinstance(row, dict):
+        return content
+    images = row.get("images")
+    if images is None:
+        images = found
+    if isinstance(images, list):
+        row["images"] = [f"{shard.name}/{image}" if isinstance(image, str) else image for image in images]
+    return row
