@@ -9,6 +9,7 @@ import hashlib
 import os
 from pathlib import Path
 
+from pangu_rl.checkpoint.manifest import flush
 from pangu_rl.errors import DataError
 from pangu_rl.records import Picture
 from pretrain.processing.media_root import named, read_inside
@@ -48,6 +49,7 @@ class KeptPictures:
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(self._folder / name)
+        flush(self._folder)
         return name
 
     def _original(self, picture: Picture) -> bytes:

@@ -1,90 +1,37 @@
 """Every completion ever drawn, as a data set: one Parquet shard per step in `run_dir/rollouts/`. Groups -> **store**.
 
 Shards are written under another name and renamed when they are on disk, so a shard that has its name is whole. The
-store is for reading by others too: plain columns for `datasets` and pandas, JSON where the content has no fixed shape.
-The pictures that rows name in `images` lie beside the shards, each file once.
+store is for reading by others too: plain columns for `datasets`, pandas, DuckDB and polars, JSON where the content has
+no fixed shape. The pictures that rows name in `images` lie beside the shards, each file once.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 
+from pangu_rl.checkpoint.manifest import flush
 from pangu_rl.errors import DataError
 from pangu_rl.records import Completion, Group, Prompt, SamplingParams, Score
+from rollout.code_version import code_version
 from rollout.kept_pictures import FOLDER, KeptPictures
-
-SCHEMA_VERSION = "2"
-READABLE = ("1", SCHEMA_VERSION)
-"""Version 1 kept no pictures: its images are paths in the media root, without `sha256` and `original`."""
-_PART = pa.struct(
-    [
-        pa.field("name", pa.string(), nullable=False),
-        pa.field("value", pa.float64()),
-        pa.field("outcome", pa.string(), nullable=False),
-        pa.field("detail", pa.string(), nullable=False),
-    ]
-)
-_IMAGE = pa.struct(
-    [
-        pa.field("path", pa.string(), nullable=False),  # of the copy, relative to the folder of the shards
-        pa.field("sha256", pa.string()),
-        pa.field("original", pa.string()),  # as the prompt set names it
-    ]
-)
-_SAMPLING = pa.struct(
-    [
-        pa.field("temperature", pa.float64()),
-        pa.field("top_p", pa.float64()),
-        pa.field("top_k", pa.int64()),
-        pa.field("max_new_tokens", pa.int64()),
-        pa.field("ignore_eos", pa.bool_()),
-    ]
-)
-SCHEMA = pa.schema(
-    [
-        pa.field("run", pa.string(), nullable=False),
-        pa.field("step", pa.int64(), nullable=False),
-        pa.field("prompt_uid", pa.string(), nullable=False),
-        pa.field("completion_uid", pa.string(), nullable=False),
-        pa.field("group", pa.string(), nullable=False),
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("messages", pa.string(), nullable=False),  # JSON, as given in the prompt set
-        pa.field("images", pa.list_(_IMAGE), nullable=False),
-        pa.field("gold", pa.string(), nullable=False),
-        pa.field("answer_type", pa.string(), nullable=False),
-        pa.field("prompt_token_ids", pa.list_(pa.int32()), nullable=False),
-        pa.field("token_ids", pa.list_(pa.int32()), nullable=False),
-        pa.field("logprobs", pa.list_(pa.float32()), nullable=False),
-        pa.field("text", pa.string(), nullable=False),
-        pa.field("finish_reason", pa.string(), nullable=False),
-        pa.field("weight_version", pa.int64(), nullable=False),
-        pa.field("sampling", _SAMPLING, nullable=False),
-        pa.field("reward", pa.float64()),  # null without a verdict
-        pa.field("outcome", pa.string(), nullable=False),
-        pa.field("parts", pa.list_(_PART), nullable=False),
-        pa.field("advantage", pa.float64(), nullable=False),
-        pa.field("trained", pa.bool_(), nullable=False),
-        pa.field("scorer_votes", pa.string()),  # JSON of the scorers' 1-5 votes; null where no scorer ran
-        pa.field("seconds", pa.float64(), nullable=False),
-    ],
-    metadata={"pangu_rl.rollouts": SCHEMA_VERSION},
-)
+from rollout.reading import batches
+from rollout.schema import SCHEMA, checked_metadata
+from rollout.shards import Shard, live_shards, shard_path, superseded, write_shard, writing_shard
 
 
 class RolloutStore:
     """The rollouts of one run, and the pictures they saw; `media_root` is needed to append rows with pictures."""
 
     def __init__(self, run_dir: str | Path, media_root: Path | None = None) -> None:
-        self.run = Path(run_dir).name
+        self.run = Path(run_dir).absolute().name
         self.directory = Path(run_dir) / "rollouts"
         self._pictures = KeptPictures(self.directory, media_root)
 
@@ -93,55 +40,72 @@ class RolloutStore:
 
         Raises:
             OSError: the disk is full or not writable; what was there stays as it was.
-            DataError: a picture is gone from the media root, or has changed there, since it was decoded.
+            DataError: a picture is gone from the media root, or has changed there, since it was decoded; or the step
+                was compacted with others, and no resume has dropped it.
         """
-        shared = {"run": self.run, "step": step, "sampling": asdict(sampling)}
+        shared = {"run": self.run, "step": step, "sampling": asdict(sampling), "code_version": code_version()}
         rows = [row for group in groups for row in _group_rows(shared | self._image_column(group), group)]
+        path = shard_path(self.directory, step, step)
+        for shard in live_shards(self.directory):
+            if shard.covers(Shard(step, step, path)):
+                raise DataError(f"{shard.path} holds step {step} already: resume the run from an earlier checkpoint")
         self.directory.mkdir(parents=True, exist_ok=True)
-        path = self._shard(step)
-        temporary = path.with_suffix(".tmp")
-        with temporary.open("wb") as file:
-            pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), file, compression="zstd")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-        _sync_directory(self.directory)
+        write_shard(path, pa.Table.from_pylist(rows, schema=SCHEMA))
         return path
 
     def truncate_after(self, step: int) -> list[Path]:
-        """Drop the shards of later steps and half-written files: a resumed run draws those steps again.
+        """Drop the rows of later steps and half-written files: a resumed run draws those steps again.
 
-        Pictures stay: earlier rows may show them, and the steps to come are likely to.
+        A kill in the midst of it leaves the rows up to some later step, whole. Pictures stay: earlier rows may show
+        them, and the steps to come are likely to.
         """
-        kept = {self._shard(number).name for number in self.steps() if number <= step}
-        dropped = [path for path in sorted(self.directory.glob("step_*")) if path.name not in kept]
-        dropped += sorted(self.directory.glob(f"{FOLDER}/*.tmp"))
+        dropped = [*superseded(self.directory), *self.directory.glob("step*_*.tmp")]
+        dropped += self.directory.glob(f"{FOLDER}/*.tmp")
         for path in dropped:
             path.unlink()
+        for shard in reversed(live_shards(self.directory)):
+            if shard.last <= step:
+                break
+            if shard.first <= step:
+                self._write_until(step, shard)
+            shard.path.unlink()
+            dropped.append(shard.path)
         if dropped:
-            _sync_directory(self.directory)
-        return dropped
+            flush(self.directory)
+        return sorted(dropped)
 
     def steps(self) -> list[int]:
-        """Steps that have a shard, in order."""
-        return sorted(int(path.stem.removeprefix("step_")) for path in self.directory.glob("step_*.parquet"))
+        """Steps that have rows, in order."""
+        return [step for shard in live_shards(self.directory) for step in shard.steps()]
 
-    def read(self) -> ds.Dataset:
-        """All shards in the order of their steps, read as they are asked for; half-written files are no part of it.
+    def shards(self) -> list[Shard]:
+        """The shards that count, each looked at, in the order of their steps.
 
         Raises:
-            DataError: there is no shard, or one was written by another version of the schema.
+            DataError: there is none, or one that is not whole or of a schema that is not read.
         """
-        paths = [self._shard(step) for step in self.steps()]
-        if not paths:
+        found = live_shards(self.directory)
+        if not found:
             raise DataError(
                 f"{self.directory}: no rollouts; run a stage that draws some with run_dir={self.directory.parent}"
             )
-        for path in paths:
-            found = (pq.read_schema(path).metadata or {}).get(b"pangu_rl.rollouts", b"none").decode()
-            if found not in READABLE:
-                raise DataError(f"{path}: rollout schema {found}, this version reads {' and '.join(READABLE)}")
-        return ds.dataset([str(path) for path in paths], schema=SCHEMA, format="parquet")
+        for shard in found:
+            checked_metadata(shard.path)
+        return found
+
+    def read(self) -> ds.Dataset:
+        """All rows in the order of their steps, read as they are asked for; half-written files are no part of it.
+
+        Raises:
+            DataError: as `shards`.
+        """
+        return ds.dataset([str(shard.path) for shard in self.shards()], schema=SCHEMA, format="parquet")
+
+    def _write_until(self, step: int, shard: Shard) -> None:
+        """The first steps of a compacted shard as one of their own, which counts once the wider one is gone."""
+        with writing_shard(shard_path(self.directory, shard.first, step)) as writer:
+            for batch in batches([shard.path], rows=pc.field("step") <= step):
+                writer.write_batch(batch)
 
     def _image_column(self, group: Group) -> dict[str, Any]:
         return {
@@ -150,9 +114,6 @@ class RolloutStore:
                 for picture in group.pictures
             ]
         }
-
-    def _shard(self, step: int) -> Path:
-        return self.directory / f"step_{step:06d}.parquet"
 
 
 def _group_rows(shared: dict[str, Any], group: Group) -> list[dict[str, Any]]:
@@ -172,6 +133,7 @@ def _prompt_columns(prompt: Prompt) -> dict[str, Any]:
         "messages": json.dumps(prompt.messages, ensure_ascii=False),
         "gold": prompt.answer,
         "answer_type": prompt.answer_type,
+        "extra": json.dumps(prompt.extra, ensure_ascii=False, default=str),
     }
 
 
@@ -199,12 +161,3 @@ def _score_columns(score: Score) -> dict[str, Any]:
         "parts": parts,
         "scorer_votes": json.dumps(votes, ensure_ascii=False) if votes else None,
     }
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make a rename or removal survive a power cut."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -15,7 +15,8 @@ from PIL import Image
 
 from pangu_rl.errors import DataError
 from pangu_rl.records import Picture
-from rollout import kept_pictures, store
+from rollout import kept_pictures
+from rollout.schema import SCHEMA
 from rollout.store import RolloutStore
 from tests.unit.rollout.test_store import SAMPLING, group
 
@@ -76,7 +77,7 @@ def test_resuming_keeps_pictures_and_drops_half_copied_ones(tmp_path: Path, medi
     half = runs.directory / "images" / "00ff.tmp"
     half.write_bytes(b"\x89PNG")
     resumed = RolloutStore(tmp_path / "run", media)
-    assert resumed.truncate_after(1) == [runs.directory / "step_000002.parquet", half]
+    assert resumed.truncate_after(1) == [half, runs.directory / "step_000002.parquet"]
     [row, _] = resumed.read().to_table().to_pylist()
     assert (resumed.directory / row["images"][0]["path"]).read_bytes() == (media / "a" / "cat.png").read_bytes()
 
@@ -129,8 +130,8 @@ def test_shards_of_the_schema_without_pictures_are_still_read(tmp_path: Path, me
     """A run that began before pictures were kept and goes on: both kinds of shard lie in one folder."""
     runs = RolloutStore(tmp_path / "run", media)
     image = pa.struct([pa.field("path", pa.string(), nullable=False), pa.field("sha256", pa.string())])
-    place = store.SCHEMA.get_field_index("images")
-    old = store.SCHEMA.set(place, pa.field("images", pa.list_(image), nullable=False))
+    place = SCHEMA.get_field_index("images")
+    old = SCHEMA.set(place, pa.field("images", pa.list_(image), nullable=False))
     rows = runs.append(1, [shown("p", media, "dog.jpeg")], SAMPLING)
     table = pq.read_table(rows).to_pylist()
     for row in table:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 
+import duckdb
 import pandas
+import polars
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,7 +15,8 @@ from datasets import load_dataset
 
 from pangu_rl.errors import DataError
 from pangu_rl.records import Completion, FinishReason, Group, Outcome, Part, Prompt, SamplingParams, Score, Vote
-from rollout.store import SCHEMA, RolloutStore
+from rollout.schema import SCHEMA
+from rollout.store import RolloutStore
 
 SAMPLING = SamplingParams(temperature=0.6, top_p=0.9, top_k=5, max_new_tokens=32)
 
@@ -23,6 +27,7 @@ def group(uid: str, rewards: list[float | None]) -> Group:
         messages=({"role": "user", "content": "1 + 1 = ? 算一下"},),
         answer="2",
         source="add",
+        extra={"choices": ["1", "2"], "level": 3},
     )
     completions = [
         Completion(
@@ -73,6 +78,8 @@ def test_round_trip_keeps_every_column(store):
     first, second, third = table.to_pylist()
     assert json.loads(first["messages"]) == [{"role": "user", "content": "1 + 1 = ? 算一下"}]
     assert first["images"] == []
+    assert json.loads(first["extra"]) == {"choices": ["1", "2"], "level": 3}
+    assert first["code_version"].startswith(importlib.metadata.version("pangu-rl"))
     assert (first["run"], first["step"], first["group"], first["completion_uid"]) == ("run-1", 12, "0:p", "0:p/0")
     assert (first["token_ids"], first["logprobs"], first["prompt_token_ids"]) == (
         [7, 8, 0],
@@ -96,10 +103,17 @@ def test_round_trip_keeps_every_column(store):
     assert third["trained"] is False
 
 
-def test_readable_with_pandas_and_datasets(store, tmp_path):
+def test_readable_as_it_stands(store, tmp_path):
     path = store.append(1, [group("p", [1.0, 0.0])], SAMPLING)
     store.append(2, [group("q", [1.0])], SAMPLING)
     assert list(pandas.read_parquet(path)["reward"]) == [1.0, 0.0]
+    shards = map(pandas.read_parquet, sorted(store.directory.glob("*.parquet")))
+    assert list(pandas.concat(shards)["reward"]) == [1.0, 0.0, 1.0]
+    assert polars.scan_parquet(store.directory / "*.parquet").collect()["reward"].to_list() == [1.0, 0.0, 1.0]
+    mean = (
+        f"SELECT step, avg(reward), any_value(parts[1].name) FROM '{store.directory}/*.parquet' GROUP BY 1 ORDER BY 1"
+    )
+    assert duckdb.sql(mean).fetchall() == [(1, 0.5, "accuracy"), (2, 1.0, "accuracy")]
     rows = load_dataset("parquet", data_files=str(store.directory / "*.parquet"), cache_dir=str(tmp_path / "hf"))[
         "train"
     ]
@@ -139,7 +153,7 @@ def test_empty_store_and_foreign_schema_are_refused(store):
         store.read()
     store.directory.mkdir(parents=True)
     pq.write_table(pa.table({"a": [1]}), store.directory / "step_000001.parquet")
-    with pytest.raises(DataError, match=r"step_000001\.parquet: rollout schema none, this version reads 1 and 2"):
+    with pytest.raises(DataError, match=r"step_000001\.parquet: rollout schema none, this version reads 1, 2 and 3"):
         store.read()
 
 
