@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pangu_rl.cluster import auth
-from pangu_rl.config.load import apply_override, read_yaml
+from pangu_rl.config.cluster_profile import ClusterProfile
+from pangu_rl.config.load import apply_override, load_config, read_yaml
+from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,8 +22,15 @@ if TYPE_CHECKING:
 EXCLUDES = [".git", ".venv", "runs", "build", "*.egg-info", "__pycache__", ".pytest_cache", ".ruff_cache"]
 """What does not travel with the working directory."""
 
-GRACE_S = 900
+GRACE_S = ClusterProfile.model_fields["grace_s"].default
 """Seconds between `stop`'s SIGTERM and Ray's SIGKILL: time to finish a step and write its checkpoint. Ray's is 3."""
+
+DEFAULT_PYTHON = ClusterProfile.model_fields["python"].default
+SECRETS = "PANGU_RL_SECRETS"
+"""In the job's environment: names of the variables that must be there, never their values."""
+
+PROFILES = Path("configs/clusters")
+"""Relative to the working directory, which travels with the job."""
 
 
 def submit(
@@ -31,6 +40,7 @@ def submit(
     *,
     address: str | None = None,
     working_dir: Path | None = None,
+    profile: ClusterProfile | None = None,
 ) -> str:
     """Send `working_dir` (the current one by default) and run the stage there; returns the job's identifier.
 
@@ -43,22 +53,67 @@ def submit(
     folder = (working_dir or Path.cwd()).resolve()
     if not config.resolve().is_relative_to(folder):
         raise ConfigError(f"{config} lies outside the working directory {folder}, which is all that the job gets")
+    address = address or (profile.address if profile else None)
     client = connect(address)
-    python = sys.executable if auth.is_loopback(client.get_address()) else "python"
+    local = sys.executable if auth.is_loopback(client.get_address()) else "python"
+    python = profile.python if profile and profile.python != DEFAULT_PYTHON else local
     command = [python, "-m", "pangu_rl", stage, "--config", str(config.resolve().relative_to(folder))]
     with _explained(client.get_address()):
         return client.submit_job(
-            entrypoint=shlex.join([*command, *job_overrides(config, overrides)]),
-            runtime_env={
-                "working_dir": str(folder),
-                "excludes": EXCLUDES,
-                "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(GRACE_S)},
-            },
+            entrypoint=shlex.join([*command, *job_overrides(config, overrides, profile)]),
+            runtime_env={"working_dir": str(folder), **runtime_env(profile)},
         )
 
 
-def job_overrides(config: Path, overrides: Sequence[str]) -> list[str]:
-    """The user's overrides, made independent of the job's working directory, and `cluster.address=auto`."""
+def runtime_env(profile: ClusterProfile | None) -> dict[str, Any]:
+    """What travels with the working directory: what of it stays here, and the job's variables. No secret is in it."""
+    if profile is None:
+        return {"excludes": EXCLUDES, "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(GRACE_S)}}
+    variables = {**profile.env, "RAY_JOB_STOP_WAIT_TIME_S": str(profile.grace_s)}
+    if profile.secrets:
+        variables[SECRETS] = ",".join(profile.secrets)
+    return {"excludes": [*EXCLUDES, *profile.excludes], "env_vars": variables}
+
+
+def require_secrets(environment: Mapping[str, str]) -> None:
+    """In the job: the variables that its profile names must be there.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    names = [name for name in environment.get(SECRETS, "").split(",") if name]
+    missing = [name for name in names if not environment.get(name)]
+    if missing:
+        raise ConfigError(
+            f"the cluster's environment lacks {', '.join(missing)}, which the job's profile names as secrets: set "
+            "them where `ray start` runs (on Kubernetes, from a Secret), or take them out of the profile"
+        )
+
+
+def load_profile(name: str) -> ClusterProfile:
+    """A file, or the name of one in `configs/clusters/`.
+
+    Raises:
+        ConfigError: no such profile, or a bad one.
+    """
+    path = Path(name)
+    if path.suffix != ".yaml":
+        path = PROFILES / f"{name}.yaml"
+        if not path.is_file():
+            known = ", ".join(sorted(one.stem for one in PROFILES.glob("*.yaml"))) or "no files in it"
+            raise ConfigError(f"no cluster profile {name!r}: {PROFILES}/ has {known}; or name a .yaml file")
+    return load_config(ClusterProfile, path)
+
+
+def weight_gib(path: str) -> float | None:
+    """Size of the model's weights; None for a folder that only the cluster has."""
+    files = list(resolve_path(path).glob("*.safetensors"))
+    return sum(file.stat().st_size for file in files) / 2**30 if files else None
+
+
+def job_overrides(config: Path, overrides: Sequence[str], profile: ClusterProfile | None = None) -> list[str]:
+    """The user's overrides, made independent of the job's working directory, `cluster.address=auto`, and the profile's
+    kind of device, which the node of the driver may not have."""
     expanded = [f"trainer.{o}" if o.startswith("run_dir=") else o for o in overrides]
     tree = read_yaml(config)
     for override in expanded:
@@ -68,6 +123,9 @@ def job_overrides(config: Path, overrides: Sequence[str]) -> list[str]:
         added.append(f"trainer.run_dir={Path(run_dir).expanduser().resolve()}")
     if not any(o.startswith("cluster.address=") for o in expanded):
         added.append("cluster.address=auto")
+    named = (tree.get("cluster") or {}).get("accelerator", "auto")
+    if profile is not None and named == "auto":
+        added.append(f"cluster.accelerator={profile.accelerator}")
     return [*expanded, *added]
 
 

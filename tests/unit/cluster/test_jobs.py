@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
-import socket
 import subprocess
 import sys
-import time
-from pathlib import Path
 
-import psutil
 import pytest
 
 from pangu_rl.cluster import jobs
+from pangu_rl.config.cluster_profile import ClusterProfile
+from pangu_rl.config.load import checked
 from pangu_rl.errors import ConfigError
 from tests.contracts.source_tree import ROOT
+from tests.ray_head import head, wait_for
 
 CONFIG = "model: {path: m}\ndata: {train: t}\ntrainer: {run_dir: runs/x, steps: 1}\n"
 
@@ -78,53 +76,62 @@ def test_what_is_submitted(config, monkeypatch, tmp_path, address, python):
     assert "canary-secret" not in str(client.submitted)
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+def test_what_a_profile_adds(config, monkeypatch, tmp_path):
+    client = FakeClient("http://10.0.0.5:8265")
+    seen = []
+    monkeypatch.setattr(jobs, "connect", lambda address: seen.append(address) or client)
+    monkeypatch.setenv("WANDB_API_KEY", "canary-secret")
+    tree = {
+        "description": "",
+        "address": "http://10.0.0.5:8265",
+        "accelerator": "npu",
+        "nodes": [{"name": "a", "devices": 8, "cpus": 1, "memory_gib": 1}],
+        "env": {"HCCL_CONNECT_TIMEOUT": "1800"},
+        "secrets": ["WANDB_API_KEY"],
+        "excludes": ["*.pt"],
+        "python": "/opt/venv/bin/python",
+        "grace_s": 60,
+    }
+    profile = checked(ClusterProfile, tree, "profile")
+    jobs.submit("sft", config, ["run_dir=/shared/x"], working_dir=tmp_path, profile=profile)
+    assert seen == ["http://10.0.0.5:8265"]
+    words = shlex.split(client.submitted["entrypoint"])
+    assert words[0] == "/opt/venv/bin/python" and "cluster.accelerator=npu" in words
+    environment = client.submitted["runtime_env"]
+    assert environment["env_vars"] == {
+        "HCCL_CONNECT_TIMEOUT": "1800",
+        "RAY_JOB_STOP_WAIT_TIME_S": "60",
+        "PANGU_RL_SECRETS": "WANDB_API_KEY",
+    }
+    assert "*.pt" in environment["excludes"] and ".git" in environment["excludes"]
+    assert "canary-secret" not in str(client.submitted)
+    named = jobs.job_overrides(config, ["cluster.accelerator=cpu"], profile)
+    assert "cluster.accelerator=npu" not in named
+
+
+def test_a_job_without_its_secrets_ends_at_once(monkeypatch):
+    jobs.require_secrets({"PANGU_RL_SECRETS": "A_KEY", "A_KEY": "x"})
+    jobs.require_secrets({})
+    environment = {**os.environ, "PANGU_RL_SECRETS": "A_KEY,B_KEY", "A_KEY": "x"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pangu_rl", "config", "check", "sft", "--config", "x"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: the cluster's environment lacks B_KEY,")
 
 
 @pytest.fixture
 def cluster(tmp_path, monkeypatch):
-    """A `ray start --head` of its own: ports, temporary directory, home and token; ends with exactly its processes."""
-    home = Path(f"/tmp/pangu-jobs-{os.getpid()}")
-    (home / ".ray").mkdir(parents=True)
-    (home / ".ray" / "auth_token").write_text("0123456789abcdef" * 4)
-    (home / ".ray" / "auth_token").chmod(0o600)
-    dashboard = free_port()
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    ray = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--disable-usage-stats"]
-    ports = [f"--port={free_port()}", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={free_port()}"]
-    more = ["--num-cpus=2", "--object-store-memory=100000000", f"--temp-dir={home}/r", "--node-ip-address=127.0.0.1"]
-    log = (home / "log").open("w")
-    head = subprocess.Popen([*ray, *ports, *more], stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-    address = f"http://127.0.0.1:{dashboard}"
-    try:
-        wait_for(lambda: answers(dashboard), 120, lambda: (home / "log").read_text())
-        yield address
-    finally:
-        family = [psutil.Process(head.pid), *psutil.Process(head.pid).children(recursive=True)]
-        head.send_signal(signal.SIGTERM)
-        _, alive = psutil.wait_procs(family, timeout=20)
-        for process in alive:
-            process.kill()
-        head.wait()
-        log.close()
-        subprocess.run(["rm", "-rf", str(home)], check=True)
-
-
-def answers(port):
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def wait_for(condition, seconds, explain=lambda: ""):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, explain()
-        time.sleep(0.5)
+    with head(tmp_path) as running:
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        for name, value in running.environment.items():
+            monkeypatch.setenv(name, value)
+        yield running.address
 
 
 STAGE = """

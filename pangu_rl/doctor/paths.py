@@ -1,0 +1,126 @@
+"""What a stage's configuration names on disk: model, data, pictures, run directory, and the room that they take."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from pangu_rl.checkpoint.model_folder import model_config
+from pangu_rl.config.paths import cache_root, resolve_path
+from pangu_rl.errors import UserError
+from pangu_rl.monitoring.findings import Finding
+
+GIB = 2**30
+MIN_FREE_GIB = 5
+PATH_FIELDS = ("train", "queries", "plan", "heldout", "sft", "media_root", "chat_template", "sft_config", "config")
+"""Last part of the keys that name a file or a folder, beside `model.path`."""
+BYTES_PER_WEIGHT_BYTE = 8
+"""A checkpoint over the bf16 weights: the exported model (1), fp32 weights (2) and two moments (4), and some."""
+OBJECT_STORE_GIB = 1.0
+
+
+def check_paths(config: BaseModel | None) -> Iterator[Finding]:
+    """Every file and folder that the configuration names."""
+    if config is None:
+        root = cache_root()
+        found = sorted(str(path.relative_to(root)) for path in root.glob("*/*") if path.is_dir())
+        if found:
+            yield Finding(check="cache", status="ok", detail=f"{root}: {', '.join(found[:8])}")
+        else:
+            yield Finding(check="cache", status="warn", detail=f"{root}: nothing prepared", mend="make setup")
+        return
+    model = getattr(config, "model", None)
+    if model is not None:
+        yield _model(_weights_folder(model.path))
+    for key, value in named_paths(config):
+        path = resolve_path(value)
+        if path.exists() and os.access(path, os.R_OK):
+            yield Finding(check="paths", status="ok", detail=f"{key}: {path}")
+        else:
+            problem = "cannot be read" if path.exists() else "no such file or folder"
+            mend = "make setup prepares cache:// paths" if value.startswith("cache://") else f"correct {key}"
+            yield Finding(check="paths", status="fail", detail=f"{key} {value}: {problem}", mend=mend)
+
+
+def check_disk(config: BaseModel | None) -> Iterator[Finding]:
+    """Room for the checkpoints of the run, or for anything at all."""
+    trainer = getattr(config, "trainer", None)
+    folder = _existing(resolve_path(trainer.run_dir) if trainer is not None else Path.cwd())
+    needed = MIN_FREE_GIB * GIB
+    if trainer is not None and hasattr(config, "learner"):
+        # One more than are kept is there while the newest is written.
+        count = getattr(trainer, "keep_checkpoints", 1) + 1
+        needed = weight_bytes(_weights_folder(config.model.path)) * BYTES_PER_WEIGHT_BYTE * count
+    free = shutil.disk_usage(folder).free
+    text = f"{folder} has {free / GIB:.1f} GiB free, about {needed / GIB:.1f} are needed"
+    if not os.access(folder, os.W_OK):
+        yield Finding(check="disk", status="fail", detail=f"{folder} is not writable", mend="choose another run_dir")
+    elif free < needed:
+        mend = "make room, name another run_dir, or keep fewer checkpoints (trainer.keep_checkpoints)"
+        yield Finding(check="disk", status="fail" if config is not None else "warn", detail=text, mend=mend)
+    else:
+        yield Finding(check="disk", status="ok", detail=text)
+
+
+def shared_memory_needed(config: BaseModel | None) -> int:
+    """Bytes of Ray's object store and of one copy of the weights."""
+    cluster, model = getattr(config, "cluster", None), getattr(config, "model", None)
+    store = cluster.object_store_gib if cluster is not None else OBJECT_STORE_GIB
+    weights = weight_bytes(_weights_folder(model.path)) if model is not None and hasattr(config, "rollout") else 0
+    return int(store * GIB) + weights
+
+
+def weight_bytes(model: Path) -> int:
+    return sum(file.stat().st_size for file in model.glob("*.safetensors")) if model.is_dir() else 0
+
+
+def named_paths(config: BaseModel, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """(key, value) of every field that names a file or folder."""
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        key = f"{prefix}{name}"
+        if isinstance(value, BaseModel):
+            yield from named_paths(value, f"{key}.")
+        elif name in PATH_FIELDS and isinstance(value, str):
+            yield key, value
+        elif name == "sets":
+            yield from ((f"{key}.{one}", path) for one, path in value.items())
+
+
+def _weights_folder(path: str) -> Path:
+    """The model folder itself, or the newest one of a run directory."""
+    folder = resolve_path(path)
+    checkpoints = sorted(folder.glob("checkpoints/step_*/hf"))
+    return checkpoints[-1] if checkpoints else folder
+
+
+def _model(path: Path) -> Finding:
+    try:
+        found = model_config(path)
+        missing = sorted(name for name in _shards(path) if not (path / name).is_file())
+    except UserError as error:
+        problem, _, mend = str(error).partition("; ")
+        return Finding(check="model", status="fail", detail=problem, mend=mend or "name a Hugging Face model folder")
+    if missing:
+        detail = f"{path}: its index names {len(missing)} weight files that are not there, such as {missing[0]}"
+        return Finding(check="model", status="fail", detail=detail, mend="copy the whole folder")
+    if not any(path.glob("tokenizer*")):
+        return Finding(check="model", status="fail", detail=f"{path}: no tokenizer in it", mend="copy the whole folder")
+    size = f"{weight_bytes(path) / GIB:.2f} GiB"
+    return Finding(check="model", status="ok", detail=f"{path}: {found.get('model_type', 'unknown type')}, {size}")
+
+
+def _shards(path: Path) -> set[str]:
+    index = path / "model.safetensors.index.json"
+    return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) if index.is_file() else set()
+
+
+def _existing(path: Path) -> Path:
+    """The nearest folder above `path` that is there."""
+    path = path.absolute()
+    return next(parent for parent in (path, *path.parents) if parent.is_dir())

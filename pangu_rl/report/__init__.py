@@ -1,0 +1,1 @@
+"""A run directory -> **one HTML page** for a person: curves, evaluations, rewards, and rollouts to look at."""

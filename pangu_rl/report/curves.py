@@ -1,0 +1,64 @@
+"""metrics rows -> **curves as SVG data URIs**, of a size that does not grow with the run."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pangu_rl.monitoring.plots import panels
+
+MAX_POINTS = 300
+_SVG = {"svg.hashsalt": "pangu_rl", "svg.fonttype": "path"}
+"""The same rows give the same bytes, and no font of the reader's machine is asked for."""
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def curves(rows: Rows) -> dict[str, str]:
+    """Title of a panel -> its picture."""
+    return {title: drawn(draw) for title, draw in panels(thinned(rows)).items()}
+
+
+def histogram(title: str, unit: str, counts: Sequence[int]) -> str:
+    """Bars of `counts[value]`, in at most 60 bins."""
+    width = -(-len(counts) // 60)
+    bins = [sum(counts[start : start + width]) for start in range(0, len(counts), width)]
+
+    def draw(axes: Axes) -> None:
+        axes.bar([i * width for i in range(len(bins))], bins, width=width, align="edge", alpha=0.85)
+        axes.set_title(title, fontsize=11)
+        axes.set_xlabel(unit)
+        axes.set_ylabel("completions", fontsize=9)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+
+    return drawn(draw)
+
+
+def drawn(draw: Callable[[Axes], None]) -> str:
+    figure = Figure(figsize=(4.6, 3.1), layout="constrained")
+    draw(figure.add_subplot())
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(_SVG):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def thinned(rows: Rows, limit: int = MAX_POINTS) -> list[dict[str, Any]]:
+    """At most `limit` rows: the means of as many steps in a row as that takes, under the last one's number."""
+    width = -(-len(rows) // limit) or 1
+    return [_mean(rows[start : start + width]) for start in range(0, len(rows), width)]
+
+
+def _mean(rows: Rows) -> dict[str, Any]:
+    names = {name for row in rows for name in row if name != "step"}
+    found = {name: [row[name] for row in rows if row.get(name) is not None] for name in sorted(names)}
+    means = {name: fmean(values) if values else None for name, values in found.items()}
+    return {"step": rows[-1]["step"], **means}

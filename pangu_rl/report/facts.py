@@ -1,0 +1,130 @@
+"""A run directory -> **what its own files say**: configuration, metrics, evaluations, warnings; also in progress."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pangu_rl.checkpoint.store import STATE
+from pangu_rl.errors import DataError
+from pangu_rl.monitoring.sinks import METRICS, read_metrics
+from pangu_rl.records import Evaluation
+
+CONFIG = "config.yaml"
+EVALUATIONS = "evaluations.json"
+_LOG_TAIL = 256 * 1024
+_WARNINGS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What there is; a stage that leaves something out leaves it empty here."""
+
+    name: str
+    config: str
+    """The resolved configuration as YAML."""
+    steps: int | None
+    """That the configuration asks for."""
+    metrics: Sequence[Mapping[str, Any]]
+    evaluations: Sequence[Evaluation]
+    warnings: Sequence[str]
+    """The last ones of run.log."""
+
+    @property
+    def step(self) -> int:
+        """The last logged step."""
+        return self.metrics[-1]["step"] if self.metrics else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """Where the run's time went."""
+
+    name: str
+    seconds: float
+    share: float
+    per_step: float
+    longest: float
+
+
+def read_facts(run_dir: Path) -> Facts:
+    """
+    Raises:
+        DataError: no folder, one that no run wrote, or a metrics.jsonl that is none.
+    """
+    if not run_dir.is_dir():
+        raise DataError(f"{run_dir}: no such run directory; it is the run_dir of a stage")
+    config, metrics = run_dir / CONFIG, run_dir / METRICS
+    if not config.is_file() and not metrics.is_file():
+        raise DataError(f"{run_dir}: no run directory, it has neither {CONFIG} nor {METRICS}")
+    text = config.read_text(encoding="utf-8") if config.is_file() else ""
+    try:
+        rows = read_metrics(metrics) if metrics.is_file() else []
+    except ValueError as error:
+        raise DataError(f"{metrics}: a line is no JSON: {error}") from None
+    return Facts(
+        name=run_dir.resolve().name,
+        config=text,
+        steps=_steps(text),
+        metrics=rows,
+        evaluations=_evaluations(run_dir),
+        warnings=_warnings(run_dir / "run.log"),
+    )
+
+
+def phases(metrics: Sequence[Mapping[str, Any]]) -> list[Phase]:
+    """Seconds per phase, the longest first; the checkpoint of a step is logged with the next one."""
+    seconds: dict[str, list[float]] = {}
+    for row in metrics:
+        for name, value in row.items():
+            if name.startswith("time/") and value is not None:
+                seconds.setdefault(name.removeprefix("time/"), []).append(value)
+    total = sum(map(sum, seconds.values())) or 1.0
+    found = [
+        Phase(name=n, seconds=sum(v), share=sum(v) / total, per_step=sum(v) / len(metrics), longest=max(v))
+        for n, v in seconds.items()
+    ]
+    return sorted(found, key=lambda phase: -phase.seconds)
+
+
+def ranges(metrics: Sequence[Mapping[str, Any]]) -> list[tuple[str, float, float, float, float]]:
+    """Name, first, last, least and greatest value of every metric, by name."""
+    values: dict[str, list[float]] = {}
+    for row in metrics:
+        for name, value in row.items():
+            if name != "step" and value is not None:
+                values.setdefault(name, []).append(value)
+    return [(name, found[0], found[-1], min(found), max(found)) for name, found in sorted(values.items())]
+
+
+def _steps(config: str) -> int | None:
+    tree = yaml.safe_load(config) or {}
+    steps = (tree.get("trainer") or {}).get("steps") if isinstance(tree, dict) else None
+    return steps if isinstance(steps, int) else None
+
+
+def _evaluations(run_dir: Path) -> list[Evaluation]:
+    """Of the finished run, else of its newest checkpoint."""
+    states = sorted((run_dir / "checkpoints").glob(f"step_*/{STATE}"))
+    if (run_dir / EVALUATIONS).is_file():
+        rows = json.loads((run_dir / EVALUATIONS).read_text(encoding="utf-8"))
+    elif states:
+        rows = json.loads(states[-1].read_text(encoding="utf-8")).get("evaluations", [])
+    else:
+        rows = []
+    return [Evaluation(**row) for row in rows]
+
+
+def _warnings(log: Path) -> list[str]:
+    if not log.is_file():
+        return []
+    with log.open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _LOG_TAIL))
+        lines = file.read().decode("utf-8", "replace").splitlines()
+    return [line for line in lines if " WARNING " in line or " ERROR " in line or " CRITICAL " in line][-_WARNINGS:]

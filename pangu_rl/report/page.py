@@ -1,0 +1,105 @@
+"""A run directory -> **report.html**: one file without scripts or links, which a browser shows without the network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from pangu_rl.errors import RunError
+from pangu_rl.monitoring.accuracy_table import accuracy_rows
+from pangu_rl.monitoring.live import duration, number
+from pangu_rl.report.curves import curves, histogram
+from pangu_rl.report.drawn_boxes import Thumbnail, thumbnails
+from pangu_rl.report.facts import phases, ranges, read_facts
+from pangu_rl.report.rollouts import Rollouts, read_rollouts
+from pangu_rl.report.shown_text import conversation, one_line, shown
+
+NAME = "report.html"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """One rollout as the page shows it; every text has passed `shown`."""
+
+    row: Mapping[str, Any]
+    messages: list[tuple[str, str]]
+    text: str
+    gold: str
+    parts: list[tuple[str, float | None, str, str]]
+    """Name, value, outcome, detail."""
+    votes: list[str]
+    pictures: list[Thumbnail]
+
+
+def write_report(run_dir: Path, output: Path | None = None, per_sheet: int = 6) -> Path:
+    """Write the page of `run_dir` to `output`, by default `run_dir/report.html`; whole, or not at all.
+
+    Raises:
+        DataError: no run there, or files that no run wrote. RunError: the page cannot be written.
+    """
+    page = render(run_dir, per_sheet).encode("utf-8", "replace")
+    target = output or run_dir / NAME
+    beside = target.with_name(f".{target.name}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_bytes(page)
+        os.replace(beside, target)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise RunError(f"{target}: the report ({len(page):,} bytes) cannot be written: {error.strerror}") from None
+    return target
+
+
+def render(run_dir: Path, per_sheet: int) -> str:
+    """The page as HTML."""
+    facts = read_facts(run_dir)
+    rollouts = read_rollouts(run_dir, per_sheet)
+    style = resources.files(__package__).joinpath("page.css").read_text(encoding="utf-8")
+    environment = Environment(
+        loader=PackageLoader(__package__, ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "duration": duration, "shown": shown, "line": one_line}
+    return environment.get_template("page.html.j2").render(
+        facts=facts,
+        # The policy names its hash: a style from anywhere else is not applied.
+        style=Markup(style),
+        style_hash=base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii"),
+        curves=curves(facts.metrics) if facts.metrics else {},
+        evaluations=accuracy_rows(facts.evaluations),
+        phases=phases(facts.metrics),
+        ranges=ranges(facts.metrics),
+        counts=rollouts.counts if rollouts else None,
+        lengths=histogram("Lengths of all completions", "tokens", rollouts.counts.lengths) if rollouts else None,
+        sheets=_sheets(rollouts, run_dir / "rollouts") if rollouts else {},
+    )
+
+
+def _sheets(rollouts: Rollouts, folder: Path) -> dict[str, list[Card]]:
+    return {title: [card(row, folder) for row in rows] for title, rows in rollouts.sheets.items() if rows}
+
+
+def card(row: Mapping[str, Any], folder: Path) -> Card:
+    votes = json.loads(row["scorer_votes"]) if row.get("scorer_votes") else []
+    return Card(
+        row=row,
+        messages=conversation(row["messages"]),
+        text=shown(row["text"]),
+        gold=one_line(row["gold"]),
+        parts=[(one_line(p["name"], 60), p["value"], p["outcome"], one_line(p["detail"])) for p in row["parts"]],
+        votes=[one_line(f"{v['scorer']}, {v['criterion']}: {v['score']}. {v['reason']}") for v in votes],
+        pictures=thumbnails(row, folder),
+    )
