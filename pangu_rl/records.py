@@ -254,6 +254,14 @@ class MiniBatch:
     """Targets in the *global* mini-batch: the denominator of the token mean, the same on every rank."""
     loss_sequences: int
     """Sequences in the *global* mini-batch: the denominator of the sequence means."""
+    loss_roots: float = 0.0
+    """Sum over the sequences of the *global* mini-batch of the root of their targets: the denominator of the square
+    average, and only set for it."""
+    loss_pairs: int = 0
+    """Preference pairs in the *global* mini-batch. Its sequences 2p and 2p + 1 are the chosen and the rejected response
+    of pair p; those from 2 * `loss_pairs` on are SFT rows."""
+    row_tokens: int = 0
+    """Targets of the SFT rows beside the pairs, in the *global* mini-batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

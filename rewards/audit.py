@@ -16,9 +16,7 @@ from rewards.rules.point import point_inside
 def gold_problem(prompt: Prompt, function: RewardFunction) -> str | None:
     """Why `prompt` cannot be learned from (its boxed gold is not graded correct), or None."""
     try:
-        result = function(prompt, _gold_completion(prompt))
-        if inspect.isawaitable(result):
-            result = asyncio.run(_resolved(result))
+        result = _gold_result(prompt, function)
     except Exception as error:  # the audit reports the row; what the function raised is the reason
         return f"the gold {prompt.answer[:60]!r} cannot be graded: {type(error).__name__}: {error}"
     part = checked_part(result, f"gold of {prompt.uid}")
@@ -28,6 +26,16 @@ def gold_problem(prompt: Prompt, function: RewardFunction) -> str | None:
         return f"the gold {prompt.answer[:60]!r} cannot be graded: {part.detail}"
     grade = f"{part.outcome} {part.detail}".strip()
     return f"the gold {prompt.answer[:60]!r} does not grade itself correct as {prompt.answer_type}: {grade}"
+
+
+def gold_part(prompt: Prompt, function: RewardFunction) -> Part:
+    """What `function` says of the boxed gold; raises what it raises, and `RewardError` if that is no score."""
+    return checked_part(_gold_result(prompt, function), f"gold of {prompt.uid}")
+
+
+def _gold_result(prompt: Prompt, function: RewardFunction) -> Part | float:
+    result = function(prompt, _gold_completion(prompt))
+    return asyncio.run(_resolved(result)) if inspect.isawaitable(result) else result
 
 
 def _gold_completion(prompt: Prompt) -> Completion:

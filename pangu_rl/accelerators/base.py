@@ -46,6 +46,10 @@ class Accelerator:
     """Bytes `allocated`, `reserved`, `peak`, `free`, `total` of the current device (on cpu: process and node)."""
     varlen_attention: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, tuple[int, ...], float], torch.Tensor]
     """query, key, value [P, H, D], lengths of segments (one or more, P in all), scale -> [P, H, D]; not causal."""
+    device_files: str | None = None
+    """Pattern of the files in /dev that the driver makes, one per device; None where there are none."""
+    extra: str = "cpu"
+    """The extra of pyproject.toml that names the stack of such a machine."""
 
     def ray_options(self, devices: int) -> dict[str, Any]:
         """Arguments of `.options()` for an actor with so many devices.

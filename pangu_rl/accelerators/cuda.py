@@ -79,4 +79,6 @@ CUDA = Accelerator(
     rollout_env=_rollout_env,
     memory_stats=lambda: device_memory("cuda"),
     varlen_attention=_varlen_attention,
+    device_files="nvidia[0-9]*",
+    extra="cuda",
 )

@@ -144,5 +144,7 @@ NPU = Accelerator(
     train_env=train_env,
     rollout_env=rollout_env,
     memory_stats=lambda: device_memory("npu"),
+    device_files="davinci[0-9]*",
+    extra="ascend",
     varlen_attention=_varlen_attention,
 )

@@ -106,3 +106,23 @@ def _magnitude_weight(losses: Tensor, tau: float, reading: BalanceReading) -> Te
 
 def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
     return numerator / torch.where(denominator > 0, denominator, 1.0)
+
+
+def square_averaged_loss(
+    token_losses: Tensor, sample_ids: Tensor, mask: Tensor, *, denominator: float | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """InternVL's square averaging (arXiv 2412.05271): a token of a sample with n supervised ones weighs 1 / sqrt(n),
+
+        L = sum_j sum_i l / sqrt(n_j) / sum_j sqrt(n_j)
+
+    between the token mean, where long answers rule, and the sample mean, where short ones do. Arguments as in
+    `balanced_loss`, a sample whole; `denominator` is sum_j sqrt(n_j) over the global batch, by default that of this
+    call. Metrics: `roots`, this call's share of the denominator.
+    """
+    mask = mask.bool()
+    index, count = dense_index(sample_ids)
+    lengths = segment_sum(mask.to(token_losses.dtype), index, count)
+    sums = segment_sum(torch.where(mask, token_losses, 0.0), index, count)
+    roots = lengths.sqrt().sum()
+    total = roots.clamp(min=1) if denominator is None else max(denominator, 1)
+    return (sums / lengths.clamp(min=1).sqrt()).sum() / total, {"roots": (roots / total).detach()}

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from pangu_rl.errors import DataError
+
+COMPANIONS = (
+    "tokenizer*",
+    "chat_template*",
+    "special_tokens_map.json",
+    "vocab*",
+    "merges.txt",
+    "*.model",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+)
+"""Files beside config and weights that make a folder one that can be prompted: tokenizer, template, processor."""
 
 
 def model_config(path: Path) -> dict[str, Any]:
@@ -26,3 +41,17 @@ def model_config(path: Path) -> dict[str, Any]:
     if not any(path.glob("*.safetensors")):
         raise DataError(f"model.path {path}: no weights, the folder has no .safetensors file")
     return config
+
+
+def model_checksum(path: Path) -> str:
+    """sha256 over names and bytes of the folder's weights and `config.json`, hex: another one is another model."""
+    files = sorted([*path.glob("*.safetensors"), path / "config.json"])
+    with ThreadPoolExecutor() as threads:
+        digests = list(threads.map(_sha256, files))
+    lines = (f"{file.name}\t{digest}\n" for file, digest in zip(files, digests, strict=True))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

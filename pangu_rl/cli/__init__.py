@@ -13,11 +13,12 @@ import typer
 
 # In the order in which `--help` shows their commands.
 # isort: off
-from pangu_rl.cli import stages, data, jobs, configs  # noqa: F401
+from pangu_rl.cli import stages, recipe, data, jobs, export, report, plugins, doctor, configs  # noqa: F401
 
 # isort: on
 from pangu_rl.cli.app import app
 from pangu_rl.cluster import auth
+from pangu_rl.cluster import jobs as jobs_on_cluster
 from pangu_rl.errors import Preempted, RunError, UserError
 
 
@@ -26,6 +27,7 @@ def main() -> None:
     # Ray reads its authentication mode when it is imported, which every stage does before it knows its cluster.
     auth.use_token_if_present()
     try:
+        jobs_on_cluster.require_secrets(os.environ)
         app()
     except (UserError, RunError) as error:
         typer.echo(f"error: {error}", err=True)

@@ -7,11 +7,23 @@ from typing import Annotated
 
 import typer
 
+from pangu_rl.config.evaluation import EvalConfig
 from pangu_rl.config.load import load_config
-from pangu_rl.config.stages import GrpoConfig, SftConfig
+from pangu_rl.config.pretrain import PretrainConfig
+from pangu_rl.config.sampling import DifficultyConfig, IterativeConfig, PairsConfig, SampledStage
+from pangu_rl.config.stages import DpoConfig, GrpoConfig, SftConfig
 from pangu_rl.errors import ConfigError
 
-STAGES = {"grpo": GrpoConfig, "sft": SftConfig}
+STAGES = {
+    "grpo": GrpoConfig,
+    "sft": SftConfig,
+    "dpo": DpoConfig,
+    "pretrain": PretrainConfig,
+    "difficulty": DifficultyConfig,
+    "pairs": PairsConfig,
+    "iterative": IterativeConfig,
+    "eval": EvalConfig,
+}
 """Name of a stage, which is its command -> its schema."""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -22,7 +34,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for 
 StageName = Annotated[str, typer.Argument(help=f"{', '.join(STAGES)}.")]
 
 
-def load_stage(stage: str, path: Path, overrides: list[str] | None) -> GrpoConfig | SftConfig:
+def load_stage(
+    stage: str, path: Path, overrides: list[str] | None
+) -> GrpoConfig | SftConfig | DpoConfig | PretrainConfig | SampledStage | EvalConfig:
     """The checked configuration of `stage`: the file, then the overrides.
 
     Raises:

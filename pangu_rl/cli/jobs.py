@@ -6,20 +6,51 @@ import json
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from pangu_rl.cli.app import AsJson, ConfigFile, Overrides, StageName, app, load_stage
+from pangu_rl.errors import ConfigError
 
 Address = Annotated[str | None, typer.Option(help="Ray dashboard address, e.g. http://127.0.0.1:8265.")]
 JobId = Annotated[str, typer.Argument(help="Identifier that `submit` printed.")]
 
 
 @app.command()
-def submit(stage: StageName, config: ConfigFile, overrides: Overrides = None, address: Address = None) -> None:
-    """Send a stage to a Ray cluster as a job and print the job's identifier; the same run_dir resumes."""
-    from pangu_rl.cluster import jobs
+def submit(
+    stage: StageName,
+    config: ConfigFile,
+    overrides: Overrides = None,
+    address: Address = None,
+    profile: Annotated[str | None, typer.Option(help="Name in configs/clusters/, or a .yaml file.")] = None,
+    show_plan: Annotated[bool, typer.Option("--plan", help="Show where actors would go; send nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Send a stage to a Ray cluster as a job and print the job's identifier; the same run_dir resumes.
 
-    load_stage(stage, config, overrides)
-    typer.echo(jobs.submit(stage, config, tuple(overrides or ()), address=address))
+    With a profile it is planned first: what would not fit is named, and nothing is sent (exit code 2).
+    """
+    from pangu_rl.cluster import jobs
+    from pangu_rl.cluster.plan import plan
+    from pangu_rl.cluster.plan_table import plan_json, plan_table
+
+    if show_plan and profile is None:
+        raise ConfigError("--plan needs --profile: which nodes and devices there are")
+    cluster = jobs.load_profile(profile) if profile else None
+    resolved = load_stage(stage, config, jobs.job_overrides(config, overrides or (), cluster))
+    if cluster is not None:
+        planned = plan(stage, resolved, cluster, jobs.weight_gib(resolved.model.path))
+        if show_plan:
+            if as_json:
+                typer.echo(json.dumps(plan_json(planned)))
+            else:
+                Console().print(plan_table(planned))
+        if show_plan and not planned.fits:
+            raise typer.Exit(2)
+        if not planned.fits:
+            raise ConfigError(f"{profile}: {'; '.join(planned.all_problems)}; --plan shows the whole")
+    if not show_plan:
+        job = jobs.submit(stage, config, tuple(overrides or ()), address=address, profile=cluster)
+        typer.echo(json.dumps({"job": job}) if as_json else job)
 
 
 @app.command()

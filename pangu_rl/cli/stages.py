@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -25,5 +27,51 @@ def sft(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False
     from pangu_rl.loops.run_sft import run_sft
 
     summary = run_sft(load_stage("sft", config, overrides))
+    if as_json:
+        typer.echo(json.dumps(summary))
+
+
+@app.command()
+def dpo(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Optimise preferences on pairs of responses: MPO, plain DPO among it, SFT rows mixed in. Resumes by itself."""
+    from pangu_rl.loops.run_preference import run_preference
+
+    summary = run_preference(load_stage("dpo", config, overrides))
+    if as_json:
+        typer.echo(json.dumps(summary))
+
+
+@app.command("eval")
+def evaluate(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Measure a model on sets of prompts: greedy answers, accuracy per set and source, 95 % intervals.
+
+    Items that two sets share are compared one by one. Writes evaluations.json into the run directory.
+    """
+    from pangu_rl.loops.run_eval import run_eval
+
+    summary = run_eval(load_stage("eval", config, overrides))
+    if as_json:
+        typer.echo(json.dumps(summary))
+
+
+@app.command()
+def pretrain(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    measure: Annotated[
+        Path | None, typer.Option(help="Write the sizes of the rows here, for `pangu-rl pack`, and end.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a stage of pre-training: packs from a plan or made on the way, parts trained or frozen. Resumes by itself."""
+    from pretrain.train.measure import write_sizes
+    from pretrain.train.run import run_pretrain, with_start
+
+    stage = load_stage("pretrain", config, overrides)
+    if measure is None:
+        summary = run_pretrain(stage)
+    else:
+        summary = {"rows": write_sizes(with_start(stage), measure)}
+        typer.echo(f"{measure}: sizes of {summary['rows']} rows", err=True)
     if as_json:
         typer.echo(json.dumps(summary))

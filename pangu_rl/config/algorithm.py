@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from pangu_rl.config.base import Strict
 
@@ -31,3 +31,20 @@ class GrpoAlgorithmConfig(Strict):
     its group's statistics."""
     tis_cap: PositiveFloat | None = None
     """Truncated importance sampling: weight each token by min(learner/sampler, cap). Required with stale rollouts."""
+
+
+class SupervisedConfig(Strict):
+    """The loss of SFT and of the stages of pre-training. The paper's defaults; it leaves both lambdas open."""
+
+    average: Literal["balanced", "token", "sample", "square"] = "balanced"
+    """`balanced`: eq. (1) of openPangu-VL (annealing, SFT). `token`: the mean over all trained tokens (pre-training).
+    `sample`: the mean over samples of each one's mean (MindVL). `square`: a token counts 1 / sqrt(trained tokens of its
+    sample) (InternVL). The last three do not read what follows."""
+    lambda_token: NonNegativeFloat = 0.5
+    lambda_sample: NonNegativeFloat = 0.5
+    tau_order: NonNegativeFloat = 0.1
+    tau_magnitude: NonNegativeFloat = 2.0
+    magnitude: Literal["literal", "centred"] = "literal"
+    """The magnitude weight as printed, or in the range of the order weight."""
+    detach_weights: bool = True
+    """False lets the gradient through the magnitude weight."""

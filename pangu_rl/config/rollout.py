@@ -42,3 +42,18 @@ class RolloutConfig(Strict):
     """`shm` on one node, `broadcast` (gloo, nccl, hccl) across nodes; auto chooses by the actors' nodes."""
     probe_tolerance: PositiveFloat = 0.25
     """Largest mean |difference| in nats between learner and engine log-probs of the probe after a sync."""
+
+
+def require_room(max_prompt_tokens: int, rollout: RolloutConfig) -> None:
+    """Prompt and completion fit the engine.
+
+    Raises:
+        ValueError: they do not; for pydantic, which adds where.
+    """
+    longest = max_prompt_tokens + rollout.max_new_tokens
+    if longest > rollout.max_model_tokens:
+        raise ValueError(
+            f"data.max_prompt_tokens {max_prompt_tokens} + rollout.max_new_tokens {rollout.max_new_tokens} = {longest} "
+            f"exceed rollout.max_model_tokens {rollout.max_model_tokens}: raise the last to {longest} or shorten one "
+            "of the two"
+        )

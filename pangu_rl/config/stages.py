@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
-from pangu_rl.config.algorithm import GrpoAlgorithmConfig
+from pangu_rl.config.algorithm import GrpoAlgorithmConfig, SupervisedConfig
 from pangu_rl.config.base import Strict
 from pangu_rl.config.data import DataConfig, SftDataConfig
 from pangu_rl.config.learner import LearnerConfig
 from pangu_rl.config.model import ModelConfig
+from pangu_rl.config.preference import DpoDataConfig, DpoLearnerConfig, DpoTrainerConfig, MpoAlgorithmConfig
 from pangu_rl.config.rewards import RewardsConfig
-from pangu_rl.config.rollout import RolloutConfig
+from pangu_rl.config.rollout import RolloutConfig, require_room
 from pangu_rl.config.trainer import ClusterConfig, GrpoTrainerConfig, MonitoringConfig, SftTrainerConfig
 
 
@@ -24,10 +25,43 @@ class StartConfig(Strict):
 class SftConfig(Strict):
     model: ModelConfig
     data: SftDataConfig
+    algorithm: SupervisedConfig = SupervisedConfig()
     learner: LearnerConfig = LearnerConfig()
     trainer: SftTrainerConfig
     monitoring: MonitoringConfig = MonitoringConfig()
     cluster: ClusterConfig = ClusterConfig()
+
+
+class DpoConfig(Strict):
+    model: ModelConfig
+    """Start and reference alike."""
+    data: DpoDataConfig
+    algorithm: MpoAlgorithmConfig = MpoAlgorithmConfig()
+    learner: DpoLearnerConfig = DpoLearnerConfig()
+    trainer: DpoTrainerConfig
+    monitoring: MonitoringConfig = MonitoringConfig()
+    cluster: ClusterConfig = ClusterConfig()
+
+    @property
+    def sft_per_step(self) -> int:
+        """SFT rows that a step mixes in."""
+        share = self.data.sft_share
+        return round(self.trainer.pairs_per_step * share / (1 - share))
+
+    @model_validator(mode="after")
+    def share_has_rows(self) -> DpoConfig:
+        data = self.data
+        if (data.sft is None) != (data.sft_share == 0):
+            raise ValueError(
+                f"data.sft is {data.sft or 'null'} and data.sft_share is {data.sft_share}: set both, to mix SFT rows "
+                "in, or neither"
+            )
+        if data.sft_share and not self.sft_per_step:
+            raise ValueError(
+                f"data.sft_share {data.sft_share} of a step with {self.trainer.pairs_per_step} pairs is no whole row: "
+                f"raise it to {1 / (1 + self.trainer.pairs_per_step):.3g}, or trainer.pairs_per_step"
+            )
+        return self
 
 
 class GrpoConfig(Strict):
@@ -45,13 +79,7 @@ class GrpoConfig(Strict):
 
     @model_validator(mode="after")
     def lengths_fit_the_engine(self) -> GrpoConfig:
-        longest = self.data.max_prompt_tokens + self.rollout.max_new_tokens
-        if longest > self.rollout.max_model_tokens:
-            raise ValueError(
-                f"data.max_prompt_tokens {self.data.max_prompt_tokens} + rollout.max_new_tokens "
-                f"{self.rollout.max_new_tokens} = {longest} exceed rollout.max_model_tokens "
-                f"{self.rollout.max_model_tokens}: raise the last to {longest} or shorten one of the two"
-            )
+        require_room(self.data.max_prompt_tokens, self.rollout)
         return self
 
     @model_validator(mode="after")

@@ -6,6 +6,8 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from pangu_rl.config.base import Strict
 
+AcceleratorName = Literal["cpu", "cuda", "npu"]
+
 
 class TrainerConfig(Strict):
     run_dir: str
@@ -46,6 +48,6 @@ class MonitoringConfig(Strict):
 class ClusterConfig(Strict):
     address: str = "local"
     """`local` starts a private Ray for this run; `auto` or `host:port` joins a running cluster."""
-    accelerator: Literal["auto", "cpu", "cuda", "npu"] = "auto"
+    accelerator: AcceleratorName | Literal["auto"] = "auto"
     object_store_gib: PositiveFloat = 1.0
     """Object store of a local Ray."""

@@ -1,4 +1,4 @@
-"""Scored groups or conversations -> **packs, and their split over ranks** -> learner.
+"""Scored groups, conversations or pairs -> **packs, and their split over ranks** -> learner.
 
 Sequences are laid end to end until a pack is full; none is ever cut. A group's prompt stands once in a pack and its
 completions hang on it (see `records.Pack`). Everything here is a deterministic function of its input.
@@ -13,57 +13,33 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from pangu_rl.data.bins import first_fit_decreasing
-from pangu_rl.errors import DataError
-from pangu_rl.records import Completion, FinishReason, Group, MiniBatch, Pack, Picture
+from pangu_rl.data.layout import Segment, TrainingRow, Tree, pack_trees, root_segment
+from pangu_rl.records import Completion, FinishReason, Group, MiniBatch, Pack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingRow:
-    """One conversation, ready to be packed."""
+class PairRow:
+    """A prompt with two responses to it, ready to be packed."""
 
-    token_ids: Sequence[int]
-    """[T], every picture's placeholder repeated once per token of it."""
-    trained: Sequence[bool]
-    """[T], which tokens are in the loss: those that the assistant writes."""
-    positions: np.ndarray | None = None
-    """int64 [3, T] of a multimodal model (time, height, width); None counts 0, 1, 2, ..."""
-    pictures: tuple[Picture, ...] = ()
-    """In the order of their placeholders."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Segment:
-    token_ids: np.ndarray
-    """int64 [T]"""
-    trained: np.ndarray
-    """int64 [M], indices into `token_ids` of the tokens in the loss."""
-    sequence: int
-    columns: dict[str, np.ndarray] = field(default_factory=dict)
-    """float32 [M] each."""
-    positions: np.ndarray | None = None
-    """int64 [3, T], of a root alone."""
-    pictures: tuple[Picture, ...] = ()
-    picture_tokens: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    """int64 [K], indices into `token_ids`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Tree:
-    """A root and the segments that hang on it: what a pack holds whole."""
-
-    root: _Segment
-    children: tuple[_Segment, ...] = ()
+    prompt: TrainingRow
+    """Nothing in it is trained."""
+    chosen: Sequence[int]
+    """[T] ids, all trained; they follow those of the prompt."""
+    rejected: Sequence[int]
+    reference: tuple[float, float] = (0.0, 0.0)
+    """Summed log-probs of `chosen` and `rejected` under the start model."""
 
     @property
     def num_tokens(self) -> int:
-        return sum(len(segment.token_ids) for segment in (self.root, *self.children))
+        """Of the prompt with the longer response."""
+        return len(self.prompt.token_ids) + max(len(self.chosen), len(self.rejected))
 
 
 def valid_rows(group: Group, overlong: Literal["train", "mask"]) -> list[bool]:
@@ -95,6 +71,12 @@ def pack_counts(packs: Sequence[Pack]) -> tuple[int, int]:
     return sum(len(pack.targets) for pack in packs), len(sequences)
 
 
+def root_count(packs: Sequence[Pack]) -> float:
+    """Sum over the sequences of the root of their targets, of packs that hold every sequence of the batch."""
+    sequences = np.concatenate([np.zeros(0, dtype=np.int64), *(pack.sequence_ids for pack in packs)])
+    return float(np.sqrt(np.unique(sequences, return_counts=True)[1]).sum())
+
+
 def split_groups(groups: Sequence[Group], parts: int) -> list[list[Group]]:
     """The trained groups in order, in at most `parts` mini-batches whose numbers of groups differ by one at most."""
     trained = [group for group in groups if group.trained]
@@ -113,7 +95,7 @@ def pack_groups(groups: Sequence[Group], pack_tokens: int, placeholders: frozens
     Raises:
         DataError: a prompt's placeholder tokens are not as many as its pictures fill.
     """
-    trees: list[_Tree] = []
+    trees: list[Tree] = []
     sequence = 0
     for group in groups:
         rows = []
@@ -122,7 +104,7 @@ def pack_groups(groups: Sequence[Group], pack_tokens: int, placeholders: frozens
                 rows.append(_completion_segment(completion, advantage, sequence))
             sequence += 1
         trees += _group_trees(group, rows, pack_tokens, placeholders)
-    return _pack_trees(trees, pack_tokens)
+    return pack_trees(trees, pack_tokens)
 
 
 def pack_conversations(
@@ -136,8 +118,32 @@ def pack_conversations(
     Raises:
         DataError: a row's placeholder tokens are not as many as its pictures fill.
     """
-    roots = [_root(row, f"row {number}", number, placeholders) for number, row in enumerate(rows)]
-    return _pack_trees([_Tree(root=root) for root in roots if len(root.trained)], pack_tokens)
+    roots = [root_segment(row, f"row {number}", number, placeholders) for number, row in enumerate(rows)]
+    return pack_trees([Tree(root=root) for root in roots if len(root.trained)], pack_tokens)
+
+
+def pack_pairs(
+    pairs: Sequence[PairRow],
+    pack_tokens: int,
+    placeholders: frozenset[int] = frozenset(),
+    rows: Sequence[TrainingRow] = (),
+) -> list[Pack]:
+    """Pairs, and SFT rows beside them, -> packs of at most `pack_tokens`, with the column `reference`.
+
+    A pair lies whole in one pack, its prompt and pictures once; one longer than `pack_tokens` gets a pack of its own.
+    Of pair p the chosen response is sequence 2p, the rejected one 2p + 1; the rows go on from there. `reference` is a
+    response's summed log-prob under the start model over its length, and 0 in the rows.
+
+    Raises:
+        DataError: a prompt's placeholder tokens are not as many as its pictures fill.
+    """
+    trees = [_pair_tree(pair, number, placeholders) for number, pair in enumerate(pairs)]
+    for number, row in enumerate(rows):
+        root = root_segment(row, f"SFT row {number}", 2 * len(pairs) + number, placeholders)
+        if len(root.trained):
+            zeros = np.zeros(len(root.trained), dtype=np.float32)
+            trees.append(Tree(root=replace(root, columns={"reference": zeros})))
+    return pack_trees(trees, pack_tokens)
 
 
 def split_ranks(packs: Sequence[Pack], ranks: int, loss_tokens: int, loss_sequences: int) -> list[MiniBatch]:
@@ -181,11 +187,11 @@ def empty_pack(columns: Sequence[str] = (), axes: tuple[int, ...] = ()) -> Pack:
     )
 
 
-def _completion_segment(completion: Completion, advantage: float, sequence: int) -> _Segment:
+def _completion_segment(completion: Completion, advantage: float, sequence: int) -> Segment:
     length = len(completion.token_ids)
     if len(completion.logprobs) != length:
         raise ValueError(f"completion {completion.uid} has {length} tokens and {len(completion.logprobs)} log-probs")
-    return _Segment(
+    return Segment(
         token_ids=np.asarray(completion.token_ids, dtype=np.int64),
         trained=np.arange(length),
         sequence=sequence,
@@ -196,32 +202,22 @@ def _completion_segment(completion: Completion, advantage: float, sequence: int)
     )
 
 
-def _root(row: TrainingRow, name: str, sequence: int, placeholders: frozenset[int]) -> _Segment:
-    length = len(row.token_ids)
-    if len(row.trained) != length:
-        raise ValueError(f"{name} has {length} token ids and a mask of {len(row.trained)}")
-    if row.positions is not None and row.positions.shape != (3, length):
-        raise ValueError(f"{name} has {length} token ids and positions of shape {row.positions.shape}")
-    token_ids = np.asarray(row.token_ids, dtype=np.int64)
-    picture_tokens = np.flatnonzero(np.isin(token_ids, tuple(placeholders)))
-    expected = sum(picture.tokens for picture in row.pictures)
-    if len(picture_tokens) != expected:
-        raise DataError(
-            f"{name} has {len(picture_tokens)} picture placeholder tokens, and its {len(row.pictures)} pictures fill "
-            f"{expected}"
+def _pair_tree(pair: PairRow, number: int, placeholders: frozenset[int]) -> Tree:
+    responses = []
+    for sequence, (ids, logp) in enumerate(zip((pair.chosen, pair.rejected), pair.reference), start=2 * number):
+        columns = {"reference": np.full(len(ids), logp / len(ids), dtype=np.float32)}
+        responses.append(
+            Segment(
+                token_ids=np.asarray(ids, dtype=np.int64),
+                trained=np.arange(len(ids)),
+                sequence=sequence,
+                columns=columns,
+            )
         )
-    trained = np.flatnonzero(np.asarray(row.trained, dtype=bool))
-    return _Segment(
-        token_ids=token_ids,
-        trained=trained[trained > 0],
-        sequence=sequence,
-        positions=row.positions,
-        pictures=row.pictures,
-        picture_tokens=picture_tokens,
-    )
+    return Tree(root=root_segment(pair.prompt, f"pair {number}", -1, placeholders), children=tuple(responses))
 
 
-def _group_trees(group: Group, rows: Sequence[_Segment], pack_tokens: int, placeholders: frozenset[int]) -> list[_Tree]:
+def _group_trees(group: Group, rows: Sequence[Segment], pack_tokens: int, placeholders: frozenset[int]) -> list[Tree]:
     if not group.prompt_token_ids:
         raise ValueError(f"group {group.group} has an empty prompt: nothing predicts its first tokens")
     row = TrainingRow(
@@ -230,61 +226,6 @@ def _group_trees(group: Group, rows: Sequence[_Segment], pack_tokens: int, place
         positions=group.prompt_positions,
         pictures=group.pictures,
     )
-    prompt = _root(row, f"group {group.group}", -1, placeholders)
+    prompt = root_segment(row, f"group {group.group}", -1, placeholders)
     shares = first_fit_decreasing([len(row.token_ids) for row in rows], pack_tokens - len(prompt.token_ids))
-    return [_Tree(root=prompt, children=tuple(rows[index] for index in share)) for share in shares]
-
-
-def _pack_trees(trees: Sequence[_Tree], pack_tokens: int) -> list[Pack]:
-    bins = first_fit_decreasing([tree.num_tokens for tree in trees], pack_tokens)
-    axes = (3,) if any(tree.root.positions is not None for tree in trees) else ()
-    return [_lay_out([trees[index] for index in items], axes) for items in bins]
-
-
-def _lay_out(trees: Sequence[_Tree], axes: tuple[int, ...]) -> Pack:
-    segments: list[_Segment] = []
-    parents: list[int] = []
-    targets: list[np.ndarray] = []
-    predictors: list[np.ndarray] = []
-    picture_tokens: list[np.ndarray] = []
-    start = 0
-    for tree in trees:
-        root, root_start, root_length = len(segments), start, len(tree.root.token_ids)
-        picture_tokens.append(start + tree.root.picture_tokens)
-        for segment in (tree.root, *tree.children):
-            indices = start + segment.trained
-            segments.append(segment)
-            parents.append(-1 if segment is tree.root else root)
-            targets.append(indices)
-            # A child's first token is predicted from the root's last state, every other from the token before it.
-            predictors.append(np.where(segment.trained > 0, indices - 1, root_start + root_length - 1))
-            start += len(segment.token_ids)
-    lengths = [len(segment.token_ids) for segment in segments]
-    trained = [segment for segment in segments if len(segment.trained)]
-    return Pack(
-        token_ids=np.concatenate([segment.token_ids for segment in segments]),
-        position_ids=np.concatenate([part for tree in trees for part in _positions(tree, axes)], axis=-1),
-        segment_starts=np.cumsum([0, *lengths], dtype=np.int64),
-        segment_parents=np.asarray(parents, dtype=np.int64),
-        targets=np.concatenate(targets).astype(np.int64),
-        predictors=np.concatenate(predictors).astype(np.int64),
-        sequence_ids=np.concatenate(
-            [np.full(len(segment.trained), segment.sequence, dtype=np.int64) for segment in trained]
-        ),
-        columns={name: np.concatenate([segment.columns[name] for segment in trained]) for name in trained[0].columns},
-        pictures=tuple(picture for tree in trees for picture in tree.root.pictures),
-        picture_tokens=np.concatenate(picture_tokens),
-    )
-
-
-def _positions(tree: _Tree, axes: tuple[int, ...]) -> Iterator[np.ndarray]:
-    """int64 [*axes, T] of the root, then of every child, which goes on after the root's largest position."""
-
-    def count(segment: _Segment, first: int) -> np.ndarray:
-        row = np.arange(first, first + len(segment.token_ids), dtype=np.int64)
-        return np.broadcast_to(row, (*axes, len(row)))
-
-    root = count(tree.root, 0) if tree.root.positions is None else tree.root.positions
-    yield root
-    for child in tree.children:
-        yield count(child, int(root.max()) + 1)
+    return [Tree(root=prompt, children=tuple(rows[index] for index in share)) for share in shares]

@@ -71,6 +71,26 @@ class ChatTemplate:
         mask = tuple(any(start < right and left < end for start, end in turns) for _, left, right in tokens)
         return tuple(index for index, *_ in tokens), mask
 
+    def encode_response(self, messages: Sequence[Message], text: str) -> tuple[int, ...]:
+        """Ids that the assistant writes behind the prompt `messages` to answer `text`, its end-of-turn token with them.
+
+        Behind `encode_prompt(messages)` they are the ids of the whole conversation, unless its tokenisation joins the
+        prompt's last character with the answer's first (a line break with a line break). No model writes across that
+        border, so the answer is then tokenised for itself.
+
+        Raises:
+            DataError: as `encode_conversation`.
+        """
+        conversation = [*messages, {"role": "assistant", "content": text}]
+        guard, guarded = self._guard(conversation)
+        rendered = self._render(guarded)
+        start, end = self._assistant_span(guarded, len(guarded) - 1, rendered)
+        tokens = list(self._tokens(rendered, guard))
+        answer = [index for index, left, right in tokens if left < end and start < right]
+        if any(left < start < right for _, left, right in tokens):
+            return tuple(index for index, *_ in self._tokens(rendered[start:end], guard))
+        return tuple(answer)
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids` without special tokens."""
         return self.tokenizer.decode(list(ids), skip_special_tokens=True)

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from pangu_rl.checkpoint.model_folder import model_config
-from pangu_rl.data.batching import TrainingRow
+from pangu_rl.data.batching import PairRow
 from pangu_rl.data.chat_template import ChatTemplate, Message
 from pangu_rl.data.images import with_image_parts
+from pangu_rl.data.layout import TrainingRow
 from pangu_rl.records import Picture
 from pretrain.models.positions import VisionTokens, expand_placeholders, multimodal_positions
 
@@ -57,6 +58,41 @@ class Encoder:
         return self._row(
             *self.template.encode_conversation(with_image_parts(messages, len(pictures))), pictures=pictures
         )
+
+    def pair(
+        self, messages: Sequence[Message], chosen: str, rejected: str, pictures: Sequence[Picture] = ()
+    ) -> PairRow:
+        """A prompt with two answers to it; all that the assistant writes in them is trained, nothing of the prompt.
+
+        Raises:
+            DataError: as `prompt`, or the template writes earlier turns differently when the answer follows.
+        """
+        shown = with_image_parts(messages, len(pictures))
+        return PairRow(
+            prompt=self.prompt(messages, pictures),
+            chosen=self.template.encode_response(shown, chosen),
+            rejected=self.template.encode_response(shown, rejected),
+        )
+
+    def document(self, parts: Sequence[str | None], pictures: Sequence[Picture] = ()) -> TrainingRow:
+        """Text without a template, a picture between its marks for each None; the text and its end are trained.
+
+        Text that spells a special token is text.
+        """
+        tokenizer = self.template.tokenizer
+        ids = list(tokenizer("")["input_ids"])
+        trained = [False] * len(ids)
+        for part in parts:
+            if part is None:
+                new = [self.vision.start, self.vision.image, self.vision.end]
+            else:
+                new = tokenizer(part, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+            ids += new
+            trained += [part is not None] * len(new)
+        if tokenizer.eos_token_id is not None:
+            ids.append(tokenizer.eos_token_id)
+            trained.append(True)
+        return self._row(tuple(ids), tuple(trained), pictures)
 
     def _row(self, ids: tuple[int, ...], trained: tuple[bool, ...], pictures: Sequence[Picture]) -> TrainingRow:
         if self.vision is None:

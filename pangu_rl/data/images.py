@@ -18,10 +18,12 @@ IMAGE_PART = {"type": "image"}
 
 
 def image_paths(row: Row) -> tuple[str, ...]:
-    """The row's `images`; none if the key is missing or null."""
+    """The row's `images`, or none; of a picture that `datasets` keeps within the row, its path."""
     images = row.get("images")
     if images is None:
         return ()
+    if isinstance(images, (list, tuple)):
+        images = [image.get("path") if isinstance(image, dict) else image for image in images]
     if not isinstance(images, (list, tuple)) or not all(isinstance(image, str) and image for image in images):
         raise BadRow("key images is no list of paths")
     return tuple(images)

@@ -58,3 +58,10 @@ def parse_prompt(row: Row, uid: str) -> Prompt:
         source=text_field(row, "source", ""),
         extra={key: value for key, value in row.items() if key not in _KNOWN_KEYS},
     )
+
+
+def readable(prompt: Prompt) -> str:
+    """The last message for a person: its text, after the paths of the prompt's pictures."""
+    content = prompt.messages[-1]["content"]
+    pieces = [content] if isinstance(content, str) else [part["text"] for part in content if part["type"] == "text"]
+    return "\n".join([*(f"[picture {path}]" for path in prompt.images), *pieces])

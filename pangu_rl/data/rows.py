@@ -1,4 +1,4 @@
-"""Rows out of a JSONL file, a Parquet file or a saved `datasets` folder, each with its number; bad ones with a reason.
+"""Rows of JSONL, Parquet, WebDataset shards or a saved `datasets` folder, with their numbers; bad ones with a reason.
 
 One reader for prompts and conversations. A bad row either ends the run or is skipped and listed, by configuration.
 """
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
+from pangu_rl.data.webdataset import shard_rows, shards
 from pangu_rl.errors import ConfigError, DataError
 
 OnBadRow = Literal["refuse", "skip"]
@@ -79,7 +80,7 @@ def load_records(path: Path, *, on_bad_row: OnBadRow, parse: Callable[[Row, str]
     for number, raw in numbered_rows(path):
         try:
             row = checked_row(raw)
-            uid = _uid(row, f"{path.stem}:{number}")
+            uid = row_uid(row, f"{path.stem}:{number}")
             if uid in numbers:
                 raise BadRow(f"id {uid!r} is already that of row {numbers[uid]}: ids must be unique")
             records.append(parse(row, uid))
@@ -158,7 +159,8 @@ def _check_parts(parts: list[Any], where: str) -> None:
             raise BadRow(f"{where}[{index}] is an image part with {extra[0]}: its file belongs in the row's images")
 
 
-def _uid(row: Row, default: str) -> str:
+def row_uid(row: Row, default: str) -> str:
+    """The row's `id`, or `default`; raises `BadRow`."""
     given = row.get("id")
     if isinstance(given, int) and not isinstance(given, bool):
         return str(given)
@@ -211,14 +213,21 @@ def numbered_rows(path: Path) -> Iterator[tuple[int, Row | bytes]]:
     """
     if not path.exists():
         raise DataError(f"{path}: no such prompt set; `pangu-rl curate` prepares the shipped ones")
-    if path.is_dir():
-        rows: Iterator[Row | bytes] = _saved_dataset_rows(path)
+    if found := shards(path):
+        rows: Iterator[Row | bytes] = (row for shard in found for row in shard_rows(shard))
+    elif parquet := sorted(path.glob("*.parquet")):
+        rows = itertools.chain.from_iterable(map(_parquet_rows, parquet))
+    elif path.is_dir():
+        rows = _saved_dataset_rows(path)
     elif path.suffix == ".parquet":
         rows = _parquet_rows(path)
     elif path.suffix in (".jsonl", ".json"):
         return _jsonl_lines(path)
     else:
-        raise DataError(f"{path}: expected .jsonl, .parquet or a folder saved by `datasets`, found {path.suffix!r}")
+        raise DataError(
+            f"{path}: expected .jsonl, .parquet, .tar, a folder of .tar, or one saved by `datasets`, "
+            f"found {path.suffix!r}"
+        )
     return zip(itertools.count(1), rows)
 
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,7 @@ from pangu_rl.learner.packed_attention import attend_by
 from pangu_rl.learner.parts import freeze_parts, parameter_groups
 from pangu_rl.learner.pictures import is_multimodal
 from pangu_rl.learner.publish import BroadcastPublisher, Publisher, ShmPublisher
+from pangu_rl.learner.repartition import repartition
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.learner.zero import check_precision, deepspeed_config
 from pangu_rl.records import MiniBatch, Pack, WeightManifest
@@ -137,35 +140,40 @@ class Learner:
         self.engine.save_checkpoint(str(directory), tag="engine")
         torch.save(self.accelerator.rng_state(), directory / f"rng_{self.spec.rank}.pt")
         if self.spec.rank == 0:
-            identity = self._identity() | {"nonfinite_in_a_row": self.nonfinite_in_a_row}
+            state = {"nonfinite_in_a_row": self.nonfinite_in_a_row, "objective": self.objective.state_dict()}
+            identity = self._identity() | state
             (directory / "learner.json").write_text(json.dumps(identity, indent=1), encoding="utf-8")
 
     def load(self, directory: Path) -> None:
-        """Continue exactly where `save` was called.
+        """Continue exactly where `save` was called; under ZeRO 0 to 2 also with another number of ranks.
 
         Raises:
-            CheckpointError: it was made by other ranks, another ZeRO stage, model or dtype, or a file is missing.
+            CheckpointError: a file is missing, or it was made by another ZeRO stage, model or dtype, or under ZeRO 3 by
+                other ranks.
         """
         try:
             saved = json.loads((directory / "learner.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{directory}: not a learner checkpoint: {error}") from None
         for name, value in self._identity().items():
-            if saved.get(name) != value:
+            may_differ = name == "world_size" and self.spec.learner.zero_stage < 3
+            if saved.get(name) != value and not may_differ:
                 raise CheckpointError(f"{directory}: saved with {name} {saved.get(name)!r}, this run has {value!r}")
-        path, _ = self.engine.load_checkpoint(str(directory), tag="engine")
+        ranks = saved["world_size"]
+        with self._cut_for_our_ranks(directory, ranks) as folder:
+            path, _ = self.engine.load_checkpoint(str(folder), tag="engine")
         if path is None:
             raise CheckpointError(f"{directory}: DeepSpeed finds no checkpoint in it")
-        self.accelerator.set_rng_state(torch.load(directory / f"rng_{self.spec.rank}.pt", weights_only=True))
+        self.accelerator.set_rng_state(torch.load(directory / f"rng_{self.spec.rank % ranks}.pt", weights_only=True))
         self.nonfinite_in_a_row = saved["nonfinite_in_a_row"]
+        self.objective.load_state_dict(saved.get("objective", {}))
 
     def export(self, directory: Path) -> None:
         """Write the model in Hugging Face layout, with its tokenizer and processor; it reloads to identical logits."""
         state = {name: tensor.detach().to("cpu", copy=True) for name, tensor in self._weights()}
         if self.spec.rank == 0:
             write_model(directory, self.lm, state, resolve_path(self.spec.model.path))
-        if self.spec.world_size > 1:
-            dist.barrier()
+        self._meet()
 
     def close(self) -> None:
         """Free the published buffers and leave the group."""
@@ -173,13 +181,39 @@ class Learner:
         if dist.is_initialized():
             dist.destroy_process_group()
 
+    @contextmanager
+    def _cut_for_our_ranks(self, directory: Path, ranks: int) -> Iterator[Path]:
+        """`directory` itself, or for as long as it is needed a copy that our number of ranks might have written."""
+        if ranks == self.spec.world_size:
+            yield directory
+            return
+        # Not inside the checkpoint, which is sealed.
+        folder = directory.parents[1] / f".{directory.parent.name}.for_{self.spec.world_size}_ranks"
+        if self.spec.rank == 0:
+            shutil.rmtree(folder, ignore_errors=True)
+            load = self.engine.checkpoint_engine.load
+            repartition(directory / "engine", folder / "engine", self.spec.world_size, load)
+        self._meet()
+        yield folder
+        self._meet()
+        if self.spec.rank == 0:
+            shutil.rmtree(folder)
+
+    def _meet(self) -> None:
+        if self.spec.world_size > 1:
+            dist.barrier()
+
     def _step(self, mini_batch: MiniBatch) -> dict[str, float]:
         totals: dict[str, Tensor] = {}
-        for pack in mini_batch.packs:
+        statistic = self._statistic(mini_batch.packs[1:], mini_batch)
+        for index, pack in enumerate(mini_batch.packs):
             batch = PackTensors.of(pack, self.device)
             # Open through backward: gradient checkpointing runs the layers again in it.
             with attend_by(batch.layout):
                 logp, entropy = self.engine(batch)
+                if index == 0 and statistic is not None:
+                    statistic += self.objective.statistic.share(logp, batch, mini_batch)
+                    self.objective.statistic.take(reduce_totals({"share": statistic}, self.spec.world_size)["share"])
                 loss, terms = self.objective.loss(logp, entropy, batch, mini_batch)
                 self.engine.backward(loss * self.spec.world_size, scale_wrt_gas=False)
             add_totals(totals, terms | {"loss": loss.detach()})
@@ -188,6 +222,21 @@ class Learner:
         sums = reduce_totals(totals, self.spec.world_size)
         metrics = {"loss": sums.pop("loss"), "tokens": float(mini_batch.loss_tokens)}
         return metrics | rates | self._outcome() | self.objective.means(sums)
+
+    @torch.no_grad()
+    def _statistic(self, packs: Sequence[Pack], mini_batch: MiniBatch) -> Tensor | None:
+        """What `packs` add to the objective's statistic, by a forward pass each; None when it has none.
+
+        The first pack's share comes from the pass that its gradient needs anyway: one pack a rank costs nothing more.
+        """
+        if self.objective.statistic is None:
+            return None
+        total = torch.zeros((), device=self.device)
+        for pack in packs:
+            batch = PackTensors.of(pack, self.device)
+            with attend_by(batch.layout):
+                total += self.objective.statistic.share(self.engine(batch)[0], batch, mini_batch)
+        return total
 
     def _outcome(self) -> dict[str, float]:
         skipped = not self.engine.was_step_applied()

@@ -9,18 +9,7 @@ from pathlib import Path
 from torch import Tensor
 from transformers import PreTrainedModel
 
-COMPANIONS = (
-    "tokenizer*",
-    "chat_template*",
-    "special_tokens_map.json",
-    "vocab*",
-    "merges.txt",
-    "*.model",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "video_preprocessor_config.json",
-)
-"""Files beside config and weights that make a folder one that can be prompted: tokenizer, template, processor."""
+from pangu_rl.checkpoint.model_folder import COMPANIONS
 
 
 def write_model(directory: Path, lm: PreTrainedModel, state: Mapping[str, Tensor], source: Path) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pangu_rl.config.algorithm import GrpoAlgorithmConfig
+from pangu_rl.config.algorithm import GrpoAlgorithmConfig, SupervisedConfig
 from pangu_rl.config.learner import LearnerConfig
 from pangu_rl.config.model import ModelConfig
+from pangu_rl.config.preference import MpoAlgorithmConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,11 +17,11 @@ class LearnerSpec:
 
     model: ModelConfig
     learner: LearnerConfig
-    objective: Literal["grpo", "sft"]
+    objective: Literal["grpo", "sft", "mpo"]
     total_steps: int
     """Optimiser steps of the whole run, which the learning-rate schedule spans."""
-    algorithm: GrpoAlgorithmConfig | None = None
-    """Required by the objective `grpo`."""
+    algorithm: GrpoAlgorithmConfig | MpoAlgorithmConfig | SupervisedConfig | None = None
+    """Required by the objectives `grpo` and `mpo`, which have one each; `sft` has the paper's without."""
     temperature: float = 1.0
     """Sampling temperature: log-probs are those of the distribution that was sampled."""
     constant_length: int = 1

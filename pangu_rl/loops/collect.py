@@ -14,7 +14,8 @@ import xxhash
 
 from pangu_rl.algorithms.grpo import group_advantages
 from pangu_rl.config.stages import GrpoConfig
-from pangu_rl.data.batching import TrainingRow, valid_rows
+from pangu_rl.data.batching import valid_rows
+from pangu_rl.data.layout import TrainingRow
 from pangu_rl.data.stream import PromptStream
 from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.records import Completion, Group, Prompt, RolloutRequest, SamplingParams, Score

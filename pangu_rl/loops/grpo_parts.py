@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -14,25 +13,22 @@ from pathlib import Path
 
 from pangu_rl.accelerators import Accelerator
 from pangu_rl.cluster import ray_runtime
-from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.stages import GrpoConfig
+from pangu_rl.data.prompts import readable
 from pangu_rl.data.stream import PromptStream
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.loops.collect import Batch, Collector
+from pangu_rl.loops.engines import Engines, EnginesConfig, open_engines
 from pangu_rl.loops.evaluate import evaluate
 from pangu_rl.loops.inputs import GrpoInputs
 from pangu_rl.loops.learners import Learners
 from pangu_rl.loops.pictures import RowLoader
-from pangu_rl.loops.scorer_engine import scorer_engines
 from pangu_rl.loops.session import Run
 from pangu_rl.loops.weight_sync import Probe, sync_weights
 from pangu_rl.monitoring.accuracy_table import accuracy_table
 from pangu_rl.monitoring.live import Sample
 from pangu_rl.monitoring.plots import plot_curves
 from pangu_rl.records import Evaluation, Prompt
-from rewards.service import RewardPool
-from rollout.engine import EngineSpec
-from rollout.pool import RolloutPool
 from rollout.store import RolloutStore
 
 log = logging.getLogger(__name__)
@@ -48,8 +44,7 @@ class GrpoParts:
     heldout: list[Prompt]
     collector: Collector
     learners: Learners
-    pool: RolloutPool
-    rewards: RewardPool
+    engines: Engines
     store: RolloutStore
     probe: Probe
     background: ThreadPoolExecutor
@@ -75,14 +70,11 @@ class GrpoParts:
         return checkpoint.step
 
     def waiting(self) -> list[str]:
-        """Actors with the completions that are waited for from them, then those without a score."""
-        drawing = [f"{actor}: {', '.join(uids[:4])}" for actor, uids in self.pool.outstanding_by_actor().items()]
-        scoring = self.rewards.waiting_for()
-        return drawing + ([f"reward service: {', '.join(scoring[:4])}"] if scoring else [])
+        return self.engines.waiting()
 
     def pids(self) -> dict[str, int]:
         """Processes whose stacks a stalled step needs."""
-        return {f"rollout actor {index}": pid for index, pid in enumerate(self.pool.pids())} | self.learners.pids()
+        return self.engines.pids() | self.learners.pids()
 
     def take_batch(self, step: int) -> Batch:
         """The groups of `step`, and the start of drawing those of the next where staleness allows it."""
@@ -95,7 +87,7 @@ class GrpoParts:
         """Give the engines the weights after `step` as version step + 1, once they have drawn what is under way."""
         if self.ahead is not None:
             self.ahead.result()
-        return sync_weights(step + 1, self.learners, self.pool, self.probe)
+        return sync_weights(step + 1, self.learners, self.engines.pool, self.probe)
 
     def evaluate(self, name: str, step: int) -> dict[str, float]:
         """Held-out accuracy of the weights in the engines; empty without held-out prompts."""
@@ -107,8 +99,8 @@ class GrpoParts:
                 step,
                 self.heldout,
                 loader=self.loader,
-                pool=self.pool,
-                rewards=self.rewards,
+                pool=self.engines.pool,
+                rewards=self.engines.rewards,
                 max_new_tokens=self.config.rollout.max_new_tokens,
             )
         self.evaluations.append(evaluation)
@@ -156,13 +148,6 @@ class GrpoParts:
         self.run.view.start_at(0)
 
 
-def readable(prompt: Prompt) -> str:
-    """The last message for a person: its text, after the paths of the prompt's pictures."""
-    content = prompt.messages[-1]["content"]
-    pieces = [content] if isinstance(content, str) else [part["text"] for part in content if part["type"] == "text"]
-    return "\n".join([*(f"[picture {path}]" for path in prompt.images), *pieces])
-
-
 @contextmanager
 def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) -> Iterator[GrpoParts]:
     """Start the actors, the learner from the model in `start`; they end with the context.
@@ -175,24 +160,14 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
     loader = inputs.loader
     stream = PromptStream(inputs.train, shuffle=config.data.shuffle, seed=config.trainer.seed, digests=loader.digests)
     probe = Probe.of(inputs.train, loader, config.rollout.probe_tolerance)
-    threads = max(1, (os.cpu_count() or 1) // config.rollout.actors)
     with ExitStack() as stack:
-        stack.enter_context(scorer_engines(config.rewards, run.accelerator))
-        rewards = RewardPool(config.rewards)
-        stack.callback(rewards.close)
-        spec = EngineSpec(
-            model=config.model,
-            rollout=config.rollout,
-            accelerator=run.accelerator,
-            model_path=resolve_path(config.model.path),
-            seed=config.trainer.seed,
-            threads=threads,
+        sections = EnginesConfig(
+            model=config.model, rollout=config.rollout, rewards=config.rewards, seed=config.trainer.seed
         )
-        pool = RolloutPool(spec)
-        stack.callback(pool.close)
+        engines = stack.enter_context(open_engines(sections, run.accelerator))
         learners = Learners(_learner_spec(config, start, run.accelerator))
         stack.callback(learners.close)
-        pool.start()
+        engines.pool.start()
         learners.check_packing(probe.packs)
         receivers = config.rollout.actors * config.rollout.devices_per_actor
         learners.open_publisher(_transport(config), receivers)
@@ -202,10 +177,9 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
             run=run,
             loader=loader,
             heldout=inputs.heldout,
-            collector=Collector(config, stream, loader, pool, rewards),
+            collector=Collector(config, stream, loader, engines.pool, engines.rewards),
             learners=learners,
-            pool=pool,
-            rewards=rewards,
+            engines=engines,
             store=RolloutStore(run.dir, loader.folder.root),
             probe=probe,
             background=background,

@@ -7,17 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import xxhash
+
 from pangu_rl.checkpoint.model_folder import model_config
 from pangu_rl.config.data import DataConfig, SftDataConfig
 from pangu_rl.config.model import ModelConfig
 from pangu_rl.config.paths import resolve_path
-from pangu_rl.config.stages import GrpoConfig, SftConfig
+from pangu_rl.config.preference import DpoDataConfig
+from pangu_rl.config.sampling import QueryDataConfig
+from pangu_rl.config.stages import DpoConfig, GrpoConfig, SftConfig
 from pangu_rl.data.conversations import Conversation, load_conversations
 from pangu_rl.data.encoding import Encoder
+from pangu_rl.data.pairs import Pair, load_pairs, without_queries_of
 from pangu_rl.data.pictures import PictureFolder
 from pangu_rl.data.prompts import load_prompts
 from pangu_rl.data.rows import Loaded
-from pangu_rl.errors import ConfigError
+from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.records import Picture, Prompt
 from rewards.audit import gold_problem
@@ -44,27 +50,38 @@ class SftInputs:
     skipped: list[str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DpoInputs:
+    """The pairs of a run, and the SFT rows that are mixed in."""
+
+    loader: RowLoader
+    train: list[Pair]
+    fingerprint: str
+    """Of the pairs' token ids and pictures, in order: what reference log-probs are a function of, but for the model."""
+    sft: list[Conversation]
+    """Those that ask what no pair asks; empty without `data.sft`."""
+    skipped: list[str]
+    asked_by_pairs: int
+    """SFT rows left out since a pair asks the same."""
+
+
 def read_grpo_inputs(config: GrpoConfig) -> GrpoInputs:
     """Read and audit the prompts; every gold must be graded correct by the first reward function.
 
     Raises:
         UserError: a file, a row, a picture, a model folder or a reward function that cannot be used.
     """
-    _check_length(resolve_path(config.model.path), config.rollout.max_model_tokens, "rollout.max_model_tokens")
-    encoder, folder = _open_model(config.model, config.data)
+    check_length(resolve_path(config.model.path), config.rollout.max_model_tokens, "rollout.max_model_tokens")
+    encoder, folder = open_model(config.model, config.data)
     grade = Rubric.from_config(config.rewards).functions[0].call
-    limit = config.data.max_prompt_tokens
 
     def problem(prompt: Prompt) -> str | None:
-        pictures = [folder.outline(path) for path in prompt.images]
-        length = len(encoder.prompt(prompt.messages, pictures).token_ids)
-        if length > limit:
-            return f"the prompt has {length} tokens{_share(pictures)}, data.max_prompt_tokens is {limit}"
-        return gold_problem(prompt, grade)
+        too_long = prompt_problem(prompt, encoder, folder, config.data.max_prompt_tokens)
+        return too_long or gold_problem(prompt, grade)
 
     files = [resolve_path(path) for path in (config.data.train, config.data.heldout) if path]
     loaded = [load_prompts(file, on_bad_row=config.data.on_bad_row, check_gold=problem) for file in files]
-    (train, *rest), loader = _with_sound_pictures(loaded, encoder, folder)
+    (train, *rest), loader = with_sound_pictures(loaded, encoder, folder)
     return GrpoInputs(
         loader=loader,
         train=train.records,
@@ -80,27 +97,90 @@ def read_sft_inputs(config: SftConfig) -> SftInputs:
         UserError: a file, a row, a picture or a model folder that cannot be used.
     """
     limit = config.data.max_tokens
-    _check_length(resolve_path(config.model.path), limit, "data.max_tokens")
-    encoder, folder = _open_model(config.model, config.data)
-
-    def problem(conversation: Conversation) -> str | None:
-        pictures = [folder.outline(path) for path in conversation.images]
-        length = len(encoder.conversation(conversation.messages, pictures).token_ids)
-        too_long = f"the conversation has {length} tokens{_share(pictures)}, data.max_tokens is {limit}"
-        return too_long if length > limit else None
-
-    loaded = load_conversations(resolve_path(config.data.train), on_bad_row=config.data.on_bad_row, check=problem)
-    [train], loader = _with_sound_pictures([loaded], encoder, folder)
+    check_length(resolve_path(config.model.path), limit, "data.max_tokens")
+    encoder, folder = open_model(config.model, config.data)
+    loaded = _conversations(config.data.train, config.data, encoder, folder)
+    [train], loader = with_sound_pictures([loaded], encoder, folder)
     return SftInputs(loader=loader, train=train.records, skipped=train.skipped)
 
 
-def _open_model(model: ModelConfig, data: DataConfig | SftDataConfig) -> tuple[Encoder, PictureFolder]:
+def read_dpo_inputs(config: DpoConfig) -> DpoInputs:
+    """Read the pairs and the SFT rows beside them.
+
+    Raises:
+        UserError: a file, a row, a picture or a model folder that cannot be used, or no SFT row that no pair asks.
+    """
+    data, limit = config.data, config.data.max_tokens
+    check_length(resolve_path(config.model.path), limit, "data.max_tokens")
+    encoder, folder = open_model(config.model, data)
+    encoded: dict[str, bytes] = {}
+
+    def problem(pair: Pair) -> str | None:
+        pictures = [folder.outline(path) for path in pair.images]
+        row = encoder.pair(pair.messages, pair.chosen, pair.rejected, pictures)
+        ids = np.concatenate([row.prompt.token_ids, [-1], row.chosen, [-1], row.rejected])
+        encoded[pair.uid] = xxhash.xxh3_128_digest(ids.tobytes())
+        if row.num_tokens > limit:
+            return (
+                f"the prompt and its longer response have {row.num_tokens} tokens{_share(pictures)}, "
+                f"data.max_tokens is {limit}"
+            )
+        if row.chosen == row.rejected:
+            return "chosen and rejected are the same tokens under the model's chat template: there is nothing to prefer"
+        return None
+
+    loaded: list[Loaded[Any]] = [load_pairs(resolve_path(data.train), on_bad_row=data.on_bad_row, check=problem)]
+    if data.sft is not None:
+        loaded.append(_conversations(data.sft, data, encoder, folder))
+    (pairs, *rest), loader = with_sound_pictures(loaded, encoder, folder)
+    digest = xxhash.xxh3_128()
+    for pair in pairs.records:
+        digest.update(encoded[pair.uid])
+        digest.update("".join(loader.digests[path] for path in pair.images).encode())
+    rows = rest[0].records if rest else []
+    remaining = without_queries_of(pairs.records, rows)
+    if rows and not remaining:
+        raise DataError(f"data.sft {data.sft}: pairs ask all that its {len(rows)} rows ask, none remains to mix in")
+    return DpoInputs(
+        loader=loader,
+        train=pairs.records,
+        fingerprint=digest.hexdigest(),
+        sft=remaining,
+        skipped=[line for part in (pairs, *rest) for line in part.skipped],
+        asked_by_pairs=len(rows) - len(remaining),
+    )
+
+
+def _conversations(
+    path: str, data: SftDataConfig | DpoDataConfig, encoder: Encoder, folder: PictureFolder
+) -> Loaded[Conversation]:
+    def problem(conversation: Conversation) -> str | None:
+        pictures = [folder.outline(path) for path in conversation.images]
+        length = len(encoder.conversation(conversation.messages, pictures).token_ids)
+        too_long = f"the conversation has {length} tokens{_share(pictures)}, data.max_tokens is {data.max_tokens}"
+        return too_long if length > data.max_tokens else None
+
+    return load_conversations(resolve_path(path), on_bad_row=data.on_bad_row, check=problem)
+
+
+def prompt_problem(prompt: Prompt, encoder: Encoder, folder: PictureFolder, limit: int) -> str | None:
+    """Why the model cannot be asked `prompt` in `limit` tokens, or None."""
+    pictures = [folder.outline(path) for path in prompt.images]
+    length = len(encoder.prompt(prompt.messages, pictures).token_ids)
+    if length <= limit:
+        return None
+    return f"the prompt has {length} tokens{_share(pictures)}, data.max_prompt_tokens is {limit}"
+
+
+def open_model(
+    model: ModelConfig, data: DataConfig | SftDataConfig | DpoDataConfig | QueryDataConfig
+) -> tuple[Encoder, PictureFolder]:
     path = resolve_path(model.path)
     encoder = Encoder(path, model.chat_template)
     return encoder, PictureFolder(data.media_root, path, multimodal=encoder.vision is not None)
 
 
-def _with_sound_pictures(
+def with_sound_pictures(
     loaded: Sequence[Loaded[Any]], encoder: Encoder, folder: PictureFolder
 ) -> tuple[list[Loaded[Any]], RowLoader]:
     """The rows whose pictures all decode, and what loads them."""
@@ -113,7 +193,7 @@ def _share(pictures: Sequence[Picture]) -> str:
     return f" ({sum(picture.tokens for picture in pictures)} of them its pictures')" if pictures else ""
 
 
-def _check_length(model: Path, tokens: int, key: str) -> None:
+def check_length(model: Path, tokens: int, key: str) -> None:
     """Refuse sequences longer than the positions that the model was made for.
 
     Raises:

@@ -26,7 +26,7 @@ class Learners:
     def __init__(self, spec: LearnerSpec) -> None:
         self._spec = spec
         self._actors: list[Any] = []
-        self._actors = _translated(lambda: start_learners(spec))
+        self._actors = translated(lambda: start_learners(spec))
 
     def check_packing(self, packs: Sequence[Pack]) -> dict[str, float]:
         """Refuse a model whose packed log-probs are not its own; see `pangu_rl.learner.model.check_packing`."""
@@ -36,11 +36,21 @@ class Learners:
         """[mini-batch][rank] -> metrics per optimiser step."""
         per_rank = [[batch[rank] for batch in mini_batches] for rank in range(len(self._actors))]
         calls = [actor.update.remote(batches) for actor, batches in zip(self._actors, per_rank, strict=True)]
-        return _translated(lambda: ray.get(calls))[0]
+        return translated(lambda: ray.get(calls))[0]
+
+    def update_from(self, handles: Sequence[ray.ObjectRef]) -> list[dict[str, float]]:
+        """As `update`, of one handle per rank to its mini-batches: they never pass through the driver."""
+        calls = [actor.update.remote(handle) for actor, handle in zip(self._actors, handles, strict=True)]
+        return translated(lambda: ray.get(calls))[0]
 
     def log_probs(self, packs: Sequence[Pack], temperature: float) -> list[np.ndarray]:
         """float32 [M] per pack at `temperature`, of the current weights."""
         return self._call("log_probs", list(packs), temperature)[0]
+
+    def shared_log_probs(self, packs: Sequence[Sequence[Pack]], temperature: float) -> list[list[np.ndarray]]:
+        """[rank][pack] -> float32 [M] each: every rank computes its own packs, all the same number of them."""
+        calls = [actor.log_probs.remote(list(own), temperature) for actor, own in zip(self._actors, packs, strict=True)]
+        return translated(lambda: ray.get(calls))
 
     def publish(self, version: int) -> WeightManifest:
         """Hand the weights out to the rollout engines as `version`."""
@@ -75,10 +85,11 @@ class Learners:
 
     def _call(self, method: str, *args: Any) -> list[Any]:
         calls = [getattr(actor, method).remote(*args) for actor in self._actors]
-        return _translated(lambda: ray.get(calls))
+        return translated(lambda: ray.get(calls))
 
 
-def _translated(call: Any) -> Any:
+def translated(call: Any) -> Any:
+    """`call()`, whose Ray errors arrive as what an actor raised for the user."""
     try:
         return call()
     except RayTaskError as error:

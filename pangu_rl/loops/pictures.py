@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import ray
 
-from pangu_rl.data.batching import TrainingRow
+from pangu_rl.data.batching import PairRow
 from pangu_rl.data.conversations import Conversation
 from pangu_rl.data.encoding import Encoder
+from pangu_rl.data.layout import TrainingRow
+from pangu_rl.data.pairs import Pair
 from pangu_rl.data.pictures import PictureFolder, in_threads
 from pangu_rl.errors import DataError
 from pangu_rl.records import Picture, Prompt
@@ -57,7 +59,15 @@ class RowLoader:
             self.encoder.conversation(row.messages, [pictures[path] for path in row.images]) for row in conversations
         ]
 
-    def _pictures(self, rows: Sequence[Prompt | Conversation]) -> dict[str, Picture]:
+    def pairs(self, pairs: Sequence[Pair]) -> list[PairRow]:
+        """One row per pair, without its reference; raises as `prompts`."""
+        pictures = self._pictures(pairs)
+        return [
+            self.encoder.pair(row.messages, row.chosen, row.rejected, [pictures[path] for path in row.images])
+            for row in pairs
+        ]
+
+    def _pictures(self, rows: Sequence[Prompt | Conversation | Pair]) -> dict[str, Picture]:
         paths = list(dict.fromkeys(path for row in rows for path in row.images))
         handles: dict[str, Any] = {}
         loaded: dict[str, Picture] = {}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pangu_rl.config.stages import SftConfig
-from pangu_rl.data.batching import pack_conversations, pack_counts, split_ranks
+from pangu_rl.data.batching import pack_conversations, pack_counts, root_count, split_ranks
 from pangu_rl.data.conversations import Conversation
 from pangu_rl.data.stream import PromptStream
 from pangu_rl.learner.spec import LearnerSpec
@@ -35,7 +35,8 @@ class SftParts:
         drawn = self.stream.next(self.config.trainer.sequences_per_step)
         rows = self.loader.conversations([conversation for _, conversation in drawn])
         packs = pack_conversations(rows, self.config.learner.pack_tokens, self.loader.encoder.placeholders)
-        return split_ranks(packs, self.config.learner.ranks, *pack_counts(packs))
+        batches = split_ranks(packs, self.config.learner.ranks, *pack_counts(packs))
+        return [replace(batch, loss_roots=root_count(packs)) for batch in batches]
 
     def save(self, run: Run, step: int) -> None:
         folder = run.checkpoints.begin(step)
@@ -87,6 +88,7 @@ def open_parts(config: SftConfig, run: Run, inputs: SftInputs) -> Iterator[SftPa
         model=config.model,
         learner=config.learner,
         objective="sft",
+        algorithm=config.algorithm,
         total_steps=config.trainer.steps,
         seed=config.trainer.seed,
         accelerator=run.accelerator.name,

@@ -14,8 +14,12 @@ from pangu_rl.accelerators import Accelerator, get_accelerator
 from pangu_rl.checkpoint.run_lock import run_lock
 from pangu_rl.checkpoint.store import Checkpoint, CheckpointStore
 from pangu_rl.cluster import ray_runtime
+from pangu_rl.config.evaluation import EvalConfig
 from pangu_rl.config.load import dump_config
-from pangu_rl.config.stages import GrpoConfig, SftConfig
+from pangu_rl.config.pretrain import PretrainConfig
+from pangu_rl.config.sampling import SampledStage
+from pangu_rl.config.stages import DpoConfig, GrpoConfig, SftConfig
+from pangu_rl.config.trainer import TrainerConfig
 from pangu_rl.errors import ConfigError, Preempted
 from pangu_rl.monitoring.live import LiveView, Sample
 from pangu_rl.monitoring.phases import PhaseTimer, Waiting
@@ -24,6 +28,8 @@ from pangu_rl.monitoring.sinks import MetricSinks
 from pangu_rl.monitoring.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
+
+TrainingStage = GrpoConfig | SftConfig | DpoConfig | PretrainConfig
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,20 +94,23 @@ def with_speeds(row: dict[str, float]) -> dict[str, float]:
 
 
 @contextmanager
-def open_run(config: GrpoConfig | SftConfig, title: str) -> Iterator[Run]:
+def open_run(config: TrainingStage | SampledStage | EvalConfig, title: str, steps: int | None = None) -> Iterator[Run]:
     """Lock the run directory, write `config.yaml`, start Ray and everything that watches the run.
+
+    `steps` are those of a stage whose configuration does not say how many it takes.
 
     Raises:
         ConfigError: another driver has the directory, or `resume: never` and it holds a checkpoint.
     """
     trainer = config.trainer
     directory = Path(trainer.run_dir)
-    checkpoints = CheckpointStore(directory, trainer.keep_checkpoints)
+    checkpoints = CheckpointStore(directory, trainer.keep_checkpoints if isinstance(trainer, TrainerConfig) else 1)
     accelerator = get_accelerator(config.cluster.accelerator)
     phases = PhaseTimer()
     with ExitStack() as stack:
         stack.enter_context(run_lock(directory))
-        if trainer.resume == "never" and checkpoints.latest() is not None:
+        never = isinstance(trainer, TrainerConfig) and trainer.resume == "never"
+        if never and checkpoints.latest() is not None:
             raise ConfigError(
                 f"{directory} holds checkpoints and trainer.resume is never: set resume to auto, or another run_dir"
             )
@@ -110,7 +119,7 @@ def open_run(config: GrpoConfig | SftConfig, title: str) -> Iterator[Run]:
         stack.enter_context(run_log(directory, console))
         sinks = stack.enter_context(MetricSinks(directory, config.monitoring))
         preemption = stack.enter_context(ray_runtime.session(config.cluster))
-        view = LiveView(title, trainer.steps, phases, live=config.monitoring.live, console=console)
+        view = LiveView(title, steps or trainer.steps, phases, live=config.monitoring.live, console=console)
         watchdog = Watchdog(phases, trainer.stall_s, directory)
         stack.enter_context(view)
         stack.enter_context(watchdog)

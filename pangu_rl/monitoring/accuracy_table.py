@@ -45,16 +45,26 @@ def accuracy_table(evaluations: Sequence[Evaluation]) -> Table:
     )
     for header in ("weights", "items", "accuracy", "change", "p"):
         table.add_column(header, justify="left" if header == "weights" else "right", no_wrap=True)
+    for cells, is_source in accuracy_rows(evaluations):
+        if not is_source:
+            table.add_section()
+        table.add_row(*cells, style="dim" if is_source else "bold")
+    return table
+
+
+def accuracy_rows(evaluations: Sequence[Evaluation]) -> list[tuple[list[str], bool]]:
+    """Cells of `accuracy_table` (weights, items, accuracy, and from the second on change and p), and whether the row
+    is one source of the evaluation above it."""
+    rows = []
     previous = None
     for evaluation in evaluations:
-        table.add_section()
-        table.add_row(*_row(evaluation.name, evaluation, previous), style="bold")
+        rows.append((_row(evaluation.name, evaluation, previous), False))
         sources = sorted(set(evaluation.sources.values()))
         for source in sources if len(sources) > 1 else []:
             before = _only(previous, source) if previous else None
-            table.add_row(*_row(f"  {source}", _only(evaluation, source), before), style="dim")
+            rows.append((_row(f"  {source}", _only(evaluation, source), before), True))
         previous = evaluation
-    return table
+    return rows
 
 
 def _row(label: str, evaluation: Evaluation, previous: Evaluation | None) -> list[str]:

@@ -33,6 +33,8 @@ _FIELDS = {
 _BRIEF = {
     "reward": "reward/mean",
     "loss": "train/loss",
+    "preferred": "train/accuracy",
+    "margin": "train/reward_margin",
     "held out": "heldout/accuracy",
     "length": "response/length_mean",
     "clip low": "train/clip_fraction_low",

@@ -28,6 +28,8 @@ class Panel:
     """Draw the raw curve pale and a running mean over it."""
     zero: bool = False
     """Start the axis at 0."""
+    legend: bool = False
+    """Name also a single curve."""
 
 
 _PANELS = (
@@ -57,33 +59,52 @@ _PANELS = (
     ),
 )
 
+_FAMILIES = (
+    ("Reward parts", "mean per completion", "reward/"),
+    ("Answers", "share of completions", "outcome/"),
+)
+"""Title, unit, prefix of panels that draw every metric under the prefix."""
+
 
 def plot_curves(run_dir: Path) -> Path | None:
     """Draw `run_dir/curves.png` from its metrics; a panel without data is left out, None without any."""
-    rows = read_metrics(Path(run_dir) / METRICS)
-    present = {name for row in rows for name, value in row.items() if value is not None}
-    draws: list[Callable[[Axes], None]] = [
-        _curves(panel, rows, present) for panel in _PANELS if present & set(panel.curves.values())
-    ]
-    phases = [name for name in present if name.startswith("time/")]
-    if phases:
-        draws.append(_stack(rows, sorted(phases, key=lambda name: _total(rows, name), reverse=True)))
+    draws = panels(read_metrics(Path(run_dir) / METRICS))
     if not draws:
         return None
     columns = min(3, len(draws))
     lines = -(-len(draws) // columns)
     figure = Figure(figsize=(4.6 * columns, 3.1 * lines), layout="constrained")
     figure.suptitle(Path(run_dir).name)
-    for index, draw in enumerate(draws):
-        axes = figure.add_subplot(lines, columns, index + 1)
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.set_xlabel("step")
-        draw(axes)
-        axes.set_xlim(0, rows[-1]["step"] + 1)
+    for index, draw in enumerate(draws.values()):
+        draw(figure.add_subplot(lines, columns, index + 1))
     path = Path(run_dir) / "curves.png"
     figure.savefig(path, dpi=120)
     return path
+
+
+def panels(rows: Rows) -> dict[str, Callable[[Axes], None]]:
+    """Title of each panel that `rows` have data for -> what draws it."""
+    present = {name for row in rows for name, value in row.items() if value is not None}
+    draws = {panel.title: _curves(panel, rows, present) for panel in _PANELS if present & set(panel.curves.values())}
+    for title, unit, prefix in _FAMILIES:
+        names = sorted(name for name in present if name.startswith(prefix) and name != "reward/mean")
+        if names:
+            curves = {name.removeprefix(prefix): name for name in names}
+            draws[title] = _curves(Panel(title, unit, curves, zero=True, legend=True), rows, present)
+    phases = [name for name in present if name.startswith("time/")]
+    if phases:
+        title = "Time per phase"
+        draws[title] = _stack(title, rows, sorted(phases, key=lambda name: _total(rows, name), reverse=True))
+    return draws
+
+
+def _dress(axes: Axes, title: str, unit: str, rows: Rows) -> None:
+    axes.set_title(title, fontsize=11)
+    axes.set_ylabel(unit, fontsize=9)
+    axes.set_xlabel("step")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlim(0, rows[-1]["step"] + 1)
 
 
 def _curves(panel: Panel, rows: Rows, present: set[str]) -> Callable[[Axes], None]:
@@ -100,17 +121,16 @@ def _curves(panel: Panel, rows: Rows, present: set[str]) -> Callable[[Axes], Non
                 line.set_label("_step")
                 mean = f"mean of {_SMOOTH} steps" if len(shown) == 1 else label
                 axes.plot(steps, running_mean(values), color=line.get_color(), linewidth=2, label=mean)
-        if len(shown) > 1 or panel.smooth:
+        if len(shown) > 1 or panel.smooth or panel.legend:
             axes.legend(frameon=False, fontsize=8)
         if panel.zero:
             axes.set_ylim(0, axes.get_ylim()[1] * 1.15)
-        axes.set_title(panel.title, fontsize=11)
-        axes.set_ylabel(panel.unit, fontsize=9)
+        _dress(axes, panel.title, panel.unit, rows)
 
     return draw
 
 
-def _stack(rows: Rows, phases: Sequence[str]) -> Callable[[Axes], None]:
+def _stack(title: str, rows: Rows, phases: Sequence[str]) -> Callable[[Axes], None]:
     def draw(axes: Axes) -> None:
         steps = [row["step"] for row in rows]
         below = [0.0] * len(rows)
@@ -120,8 +140,7 @@ def _stack(rows: Rows, phases: Sequence[str]) -> Callable[[Axes], None]:
             below = [low + height for low, height in zip(below, seconds, strict=True)]
         axes.legend(frameon=False, fontsize=8, ncols=3, loc="upper center")
         axes.set_ylim(0, max(below) * 1.3 or 1.0)
-        axes.set_title("Time per phase", fontsize=11)
-        axes.set_ylabel("seconds per step", fontsize=9)
+        _dress(axes, title, "seconds per step", rows)
 
     return draw
 

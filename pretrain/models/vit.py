@@ -159,6 +159,22 @@ class VisionModel(nn.Module):
         Raises:
             DataError: the pixels do not match the grids.
         """
+        features, order = self._features(pixel_values, grid_thw)
+        inverse = torch.argsort(order)
+        if self.vision_projection is None:
+            return self.merger(features[0])[inverse]
+        return self.vision_projection(self.merger(features)[inverse])
+
+    def patch_features(self, pixel_values: Tensor, grid_thw: Tensor) -> Tensor:
+        """The deepest selected block's features [P, W], in the order of `pixel_values`: what vision-only stages train.
+
+        Inputs and errors as in `forward`.
+        """
+        features, order = self._features(pixel_values, grid_thw)
+        return features[0].unflatten(0, (len(order), -1))[torch.argsort(order)].flatten(0, 1)
+
+    def _features(self, pixel_values: Tensor, grid_thw: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Features [P, W] of the selected blocks by window, the deepest first; int64 [K], the cell at each place."""
         grids = [tuple(grid) for grid in grid_thw.tolist()]
         self._check(pixel_values, grids)
         merge, device = self.config.spatial_merge_size, pixel_values.device
@@ -168,11 +184,7 @@ class VisionModel(nn.Module):
         angles = rotation(torch.from_numpy(layout.positions).to(device), size)
         x = self.patch_embed(pixel_values)
         x = x.view(len(order), merge * merge, x.shape[1])[order].flatten(0, 1)
-        features = self._run_blocks(x, _Segments(angles, layout.window_lengths, layout.frame_lengths))
-        inverse = torch.argsort(order)
-        if self.vision_projection is None:
-            return self.merger(features[0])[inverse]
-        return self.vision_projection(self.merger(features)[inverse])
+        return self._run_blocks(x, _Segments(angles, layout.window_lengths, layout.frame_lengths)), order
 
     def _run_blocks(self, x: Tensor, segments: _Segments) -> list[Tensor]:
         """The features [P, W] of the selected blocks, the deepest first."""

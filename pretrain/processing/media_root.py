@@ -5,12 +5,17 @@ Paths come out of data rows, so they are hostile until they have passed here. No
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from pathlib import Path
 from typing import BinaryIO
 
 from pangu_rl.errors import DataError
+from pretrain.processing.shards import read_member, split_at_shard
+
+MAX_MEMBER_BYTES = 2**30
+"""Of a file in a tar, which is read whole."""
 
 
 def resolve_inside(path: str, media_root: Path) -> Path:
@@ -32,12 +37,14 @@ def resolve_inside(path: str, media_root: Path) -> Path:
 
 
 def open_inside(path: str, media_root: Path) -> BinaryIO:
-    """The file at `path`, open for reading; the caller closes it.
+    """The file at `path`, open for reading, on disk or in a tar; the caller closes it.
 
     Raises:
         DataError: as `resolve_inside`; also no file there, no regular file, or an empty one.
     """
     resolved = resolve_inside(path, media_root)
+    if in_shard := split_at_shard(resolved):
+        return io.BytesIO(read_member(*in_shard, MAX_MEMBER_BYTES))
     try:
         # NOFOLLOW: the last step was resolved already. NONBLOCK: a named pipe in the folder must not hang the reader.
         descriptor = os.open(resolved, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -58,7 +65,7 @@ def read_inside(path: str, media_root: Path, max_bytes: int) -> bytes:
     """
     with open_inside(path, media_root) as file:
         content = file.read(max_bytes + 1)
-        size = os.fstat(file.fileno()).st_size
+        size = file.seek(0, os.SEEK_END)
     if len(content) > max_bytes:
         raise DataError(f"{named(path)}: {size} bytes, the limit is {max_bytes}")
     return content

@@ -1,20 +1,36 @@
-"""Every YAML under configs/ loads; a stage's files start with its name."""
+"""Every YAML under configs/ loads; a stage's files start with its name or lie in a folder of it."""
 
 from __future__ import annotations
 
 import pytest
 
+from pangu_rl.config.cluster_profile import ClusterProfile
+from pangu_rl.config.evaluation import EvalConfig
 from pangu_rl.config.load import dump_config, load_config
-from pangu_rl.config.stages import GrpoConfig, SftConfig
+from pangu_rl.config.pretrain import PretrainConfig, VisionStageConfig
+from pangu_rl.config.sampling import DifficultyConfig, IterativeConfig, PairsConfig
+from pangu_rl.config.stages import DpoConfig, GrpoConfig, SftConfig
 from tests.contracts.source_tree import ROOT
 
-SCHEMAS = {"grpo": GrpoConfig, "sft": SftConfig}
-CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+SCHEMAS = {
+    "pretrain": PretrainConfig,
+    "vit": VisionStageConfig,
+    "grpo": GrpoConfig,
+    "sft": SftConfig,
+    "dpo": DpoConfig,
+    "difficulty": DifficultyConfig,
+    "pairs": PairsConfig,
+    "iterative": IterativeConfig,
+    "eval": EvalConfig,
+}
+CLUSTERS = ROOT / "configs" / "clusters"
+CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if not path.is_relative_to(CLUSTERS))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_the_shipped_configuration_loads_and_survives_a_round_trip(path, tmp_path):
-    stage = path.name.split("_")[0].removesuffix(".yaml")
+    folder = path.parent.name
+    stage = folder if folder in SCHEMAS else path.name.split("_")[0].removesuffix(".yaml")
     assert stage in SCHEMAS, f"{path}: start its name with one of {', '.join(SCHEMAS)}"
     config = load_config(SCHEMAS[stage], path)
     again = tmp_path / "config.yaml"
@@ -22,6 +38,11 @@ def test_the_shipped_configuration_loads_and_survives_a_round_trip(path, tmp_pat
     assert load_config(SCHEMAS[stage], again) == config
     if stage == "grpo" and config.start is not None:
         load_config(SftConfig, ROOT / config.start.sft_config)
+
+
+@pytest.mark.parametrize("path", sorted(CLUSTERS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_shipped_cluster_profile_loads(path):
+    load_config(ClusterProfile, path)
 
 
 def test_there_are_configurations():

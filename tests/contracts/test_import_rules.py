@@ -15,6 +15,8 @@ LEVELS = {
     "pangu_rl.loops.pipeline": 5,
     "pretrain.train": 5,
     "pangu_rl.loops": 4,
+    "pangu_rl.report": 4,
+    "pangu_rl.doctor": 4,
     "data_curation": 4,
     "pangu_rl.data": 3,
     "rollout": 3,

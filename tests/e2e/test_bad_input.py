@@ -18,10 +18,15 @@ def config(tiny_model: Path, tmp_path: Path) -> Path:
 
 
 def complaint(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], config: Path, *overrides: str, code: int = 2
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    config: Path,
+    *overrides: str,
+    code: int = 2,
+    stage: str = "grpo",
 ) -> str:
-    """The one line that `pangu-rl grpo` leaves behind."""
-    monkeypatch.setattr(sys, "argv", ["pangu-rl", "grpo", "--config", str(config), *overrides])
+    """The one line that `pangu-rl STAGE` leaves behind."""
+    monkeypatch.setattr(sys, "argv", ["pangu-rl", stage, "--config", str(config), *overrides])
     with pytest.raises(SystemExit) as left:
         cli.main()
     assert left.value.code == code

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from pangu_rl.data.batching import TrainingRow, pack_conversations
+from pangu_rl.data.batching import pack_conversations
+from pangu_rl.data.layout import TrainingRow
 from pangu_rl.errors import DataError
 from pangu_rl.learner.model import PackedCausalLM, PackTensors, check_packing
 from pangu_rl.learner.packed_attention import PACKED, attend_by

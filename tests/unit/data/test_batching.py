@@ -12,17 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pangu_rl.data.batching import (
-    TrainingRow,
+    PairRow,
     empty_pack,
     loss_counts,
     pack_conversations,
     pack_counts,
     pack_groups,
+    pack_pairs,
     split_groups,
     split_ranks,
     valid_rows,
 )
 from pangu_rl.data.bins import first_fit_decreasing
+from pangu_rl.data.layout import TrainingRow
 from pangu_rl.errors import DataError
 from pangu_rl.records import FinishReason, Group, Pack, Picture
 from tests.unit.data.groups import make_group
@@ -384,3 +386,55 @@ def test_mini_batches_split_trained_groups_evenly() -> None:
     assert names == [["0", "1"], ["3", "4"], ["5", "6", "7"]]
     assert split_groups(groups[:2], 3) == [[groups[0]], [groups[1]]]
     assert split_groups([], 2) == []
+
+
+def pair(prompt: int, chosen: int, rejected: int, reference: tuple[float, float] = (-6.0, -2.0)) -> PairRow:
+    """Prompt ids 1, 2, ...; chosen ids 100, 101, ...; rejected ids 200, 201, ..."""
+    row = TrainingRow(token_ids=range(1, prompt + 1), trained=(False,) * prompt)
+    return PairRow(
+        prompt=row, chosen=range(100, 100 + chosen), rejected=range(200, 200 + rejected), reference=reference
+    )
+
+
+def test_a_pair_and_an_sft_row_in_one_pack() -> None:
+    """The reference is spread over a response's tokens: -6 / 2 and -2 / 1. The row is sequence 2, after the pair's."""
+    sft = TrainingRow(token_ids=[7, 8, 9], trained=[False, True, True])
+    (pack,) = pack_pairs([pair(3, 2, 1)], 100, rows=[sft])
+    assert rows(pack) == {
+        "token_ids": [1, 2, 3, 100, 101, 200, 7, 8, 9],
+        "position_ids": [0, 1, 2, 3, 4, 3, 0, 1, 2],
+        "segment_starts": [0, 3, 5, 6, 9],
+        "segment_parents": [-1, 0, 0, -1],
+        "targets": [3, 4, 5, 7, 8],
+        "predictors": [2, 3, 2, 6, 7],
+        "sequence_ids": [0, 0, 1, 2, 2],
+        "reference": [-3.0, -3.0, -2.0, 0.0, 0.0],
+    }
+
+
+@given(
+    st.lists(st.tuples(*[st.integers(1, 20)] * 3), min_size=1, max_size=12),
+    st.lists(st.integers(0, 20), max_size=6),
+    st.integers(1, 60),
+)
+@settings(max_examples=60, deadline=None)
+def test_no_pair_is_parted_and_every_token_stands_once(
+    sizes: list[tuple[int, int, int]], answers: list[int], pack_tokens: int
+) -> None:
+    """A row of one token has no target and is left out."""
+    sft = [TrainingRow(token_ids=[5] * (length + 1), trained=[True] * (length + 1)) for length in answers]
+    packs = pack_pairs([pair(*size) for size in sizes], pack_tokens, rows=sft)
+    where: dict[int, set[int]] = {}
+    for number, pack in enumerate(packs):
+        assert pack.num_tokens <= pack_tokens or len(set(pack.sequence_ids // 2)) == 1
+        for sequence in set(pack.sequence_ids.tolist()):
+            where.setdefault(sequence, set()).add(number)
+    assert all(len(numbers) == 1 for numbers in where.values())
+    assert all(where[2 * index] == where[2 * index + 1] for index in range(len(sizes)))
+    kept = [length for length in answers if length]
+    assert sum(pack.num_tokens for pack in packs) == sum(map(sum, sizes)) + sum(kept) + len(kept)
+    tokens, sequences = pack_counts(packs)
+    assert (tokens, sequences) == (
+        sum(chosen + rejected for _, chosen, rejected in sizes) + sum(kept),
+        2 * len(sizes) + len(kept),
+    )

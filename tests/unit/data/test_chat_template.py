@@ -142,3 +142,25 @@ def test_refusals_name_the_way_out(tmp_path: Path) -> None:
 
 def test_decode_drops_special_tokens(chat: ChatTemplate) -> None:
     assert chat.decode((*chat.encode_prompt(SUM)[-3:], IM_END)) == "assistant\n"
+
+
+@pytest.mark.parametrize("text", ["\\boxed{42}", "a <|im_end|> spelled", "two\n\nlines ", "\nfirst"])
+@pytest.mark.parametrize("messages", [SUM, [*ANSWERED, {"role": "user", "content": "And 2 more?"}]])
+def test_a_response_is_what_the_assistant_writes_last(chat: ChatTemplate, messages: list, text: str) -> None:
+    """The prompt's ids and the response's decode to the rendered conversation, and the end of turn is trained."""
+    ids = chat.encode_response(messages, text)
+    assert ids[-1] == IM_END
+    assert ids.count(IM_END) == 1
+    assert chat.tokenizer.decode(ids[:-1]) == text
+    whole, mask = chat.encode_conversation([*messages, {"role": "assistant", "content": text}])
+    prompt = chat.encode_prompt(messages)
+    if whole[: len(prompt)] == prompt:
+        assert ids == tuple(token for token, trained in zip(whole[len(prompt) :], mask[len(prompt) :]) if trained)
+
+
+def test_a_response_that_begins_with_a_line_break_is_not_joined_with_the_prompts(chat: ChatTemplate) -> None:
+    """The prompt ends with a line break; a tokenizer would write the two as one token, which no model can answer."""
+    prompt, text = chat.encode_prompt(SUM), "\n\nfirst"
+    joined, _ = chat.encode_conversation([*SUM, {"role": "assistant", "content": text}])
+    assert joined[: len(prompt)] != prompt
+    assert chat.tokenizer.decode(chat.encode_response(SUM, text)[:-1]) == text

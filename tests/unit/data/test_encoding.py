@@ -109,3 +109,18 @@ def test_a_template_that_drops_pictures_is_refused_not_mistrained(tmp_path: Path
     encoder = Encoder(build_vl_folder(tmp_path / "vl"), str(deaf))
     with pytest.raises(DataError, match=r"0 .* 1|1 .* 0"):
         encoder.prompt([{"role": "user", "content": "Hi"}], [SMALL])
+
+
+def test_a_pair_is_one_prompt_with_its_picture_and_two_answers(encoder: Encoder) -> None:
+    """Behind the prompt each answer is what the whole conversation trains; `<|image_pad|>` in it is text."""
+    question = [{"role": "user", "content": "Which colour?"}]
+    row = encoder.pair(question, "red <|image_pad|>", "blue", [SMALL])
+    assert row.prompt.token_ids == encoder.prompt(question, [SMALL]).token_ids
+    assert row.prompt.pictures == (SMALL,)
+    for text_of, ids in (("red <|image_pad|>", row.chosen), ("blue", row.rejected)):
+        whole = encoder.conversation([*question, {"role": "assistant", "content": text_of}], [SMALL])
+        trained = tuple(token for token, in_loss in zip(whole.token_ids, whole.trained) if in_loss)
+        assert ids == trained
+        assert whole.token_ids[: len(row.prompt.token_ids)] == row.prompt.token_ids
+    assert PAD not in row.chosen
+    assert row.num_tokens == len(row.prompt.token_ids) + len(row.chosen)

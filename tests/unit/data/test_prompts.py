@@ -132,13 +132,17 @@ def test_files_that_hold_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no usable row; the first of 2: .* row 1: is not JSON"):
         load_prompts(jsonl(tmp_path, b"{", b"{"), on_bad_row="skip")
     (tmp_path / "set.csv").write_text("prompt,answer")
-    with pytest.raises(DataError, match=r"expected \.jsonl, \.parquet or a folder saved by `datasets`, found '\.csv'"):
+    with pytest.raises(
+        DataError,
+        match=r"expected \.jsonl, \.parquet, \.tar, a folder of \.tar, or one saved by `datasets`, found '\.csv'",
+    ):
         load_prompts(tmp_path / "set.csv")
     (tmp_path / "set.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match="not a readable Parquet file"):
         load_prompts(tmp_path / "set.parquet")
+    (tmp_path / "folder").mkdir()
     with pytest.raises(DataError, match="not a folder saved by `datasets`"):
-        load_prompts(tmp_path)
+        load_prompts(tmp_path / "folder")
 
 
 def test_parquet_and_datasets_give_the_same_prompts_as_jsonl(tmp_path: Path) -> None:

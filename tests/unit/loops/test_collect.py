@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pangu_rl.config.stages import GrpoConfig
-from pangu_rl.data.batching import TrainingRow
+from pangu_rl.data.layout import TrainingRow
 from pangu_rl.data.stream import PromptStream
 from pangu_rl.loops.collect import Batch, Collector, sampling_seed
 from pangu_rl.loops.metrics import rollout_metrics

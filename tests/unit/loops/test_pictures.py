@@ -13,8 +13,8 @@ import ray
 from pangu_rl.data.conversations import Conversation
 from pangu_rl.data.encoding import Encoder
 from pangu_rl.data.pictures import PictureFolder
+from pangu_rl.data.prompts import readable
 from pangu_rl.errors import DataError
-from pangu_rl.loops.grpo_parts import readable
 from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.loops.weight_sync import Probe
 from pangu_rl.records import Prompt

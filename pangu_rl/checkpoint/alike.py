@@ -1,0 +1,100 @@
+"""Are these folders one architecture? Folders -> **the first difference that forbids a mean**, as an error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pangu_rl.checkpoint.model_folder import COMPANIONS, model_config
+from pangu_rl.checkpoint.model_tensors import ModelTensors
+from pangu_rl.checkpoint.settings import brief, flat
+from pangu_rl.errors import DataError
+
+FREE_KEYS = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
+"""Keys of config.json that say nothing of the architecture; dtypes are compared tensor by tensor."""
+
+
+def require_alike(models: Sequence[ModelTensors]) -> list[str]:
+    """Refuse another architecture or vocabulary; a line for each other file that differs from the first folder's.
+
+    Raises:
+        DataError: names what differs, with both values.
+    """
+    differences = _compare_folders([model.folder for model in models])
+    for model in models[1:]:
+        _compare_tensors(models[0], model)
+    _compare_tied(models)
+    return differences
+
+
+def companions(folder: Path) -> list[Path]:
+    """What a model folder has beside its weights and config.json."""
+    return [file for pattern in ("generation_config.json", *COMPANIONS) for file in folder.glob(pattern)]
+
+
+def _compare_folders(folders: Sequence[Path]) -> list[str]:
+    """Refuse another architecture or vocabulary; a line for each other file that differs from the first folder's."""
+    differences = []
+    first = folders[0]
+    for folder in folders[1:]:
+        _compare_json(first / "config.json", folder / "config.json", FREE_KEYS)
+        if (first / "tokenizer.json").is_file() or (folder / "tokenizer.json").is_file():
+            _compare_json(first / "tokenizer.json", folder / "tokenizer.json")
+        for name in sorted({file.name for place in (first, folder) for file in companions(place)} - {"tokenizer.json"}):
+            if _content(first / name) != _content(folder / name):
+                differences.append(f"{name}: {folder} differs from {first}, whose file is taken")
+    return differences
+
+
+def _compare_json(one: Path, other: Path, free: Sequence[str] = ()) -> None:
+    trees = [flat(_json(path), free) for path in (one, other)]
+    for key in sorted(trees[0].keys() | trees[1].keys()):
+        mine, theirs = (tree.get(key, "absent") for tree in trees)
+        if mine != theirs:
+            raise DataError(f"{key} is {brief(mine)} in {one} and {brief(theirs)} in {other}: no mean of the two")
+
+
+def _compare_tensors(one: ModelTensors, other: ModelTensors) -> None:
+    for name in sorted(one.entries.keys() ^ other.entries.keys()):
+        has, lacks = (one, other) if name in one.entries else (other, one)
+        raise DataError(
+            f"tensor {name} is in {has.folder} and not in {lacks.folder}: {len(one.entries)} tensors against "
+            f"{len(other.entries)}"
+        )
+    for name, entry in one.entries.items():
+        theirs = other.entries[name]
+        for what, mine, their in (("shape", entry.shape, theirs.shape), ("dtype", entry.dtype, theirs.dtype)):
+            if mine != their:
+                raise DataError(f"tensor {name} has {what} {mine} in {one.folder} and {their} in {other.folder}")
+
+
+def _compare_tied(models: Sequence[ModelTensors]) -> None:
+    """A checkpoint of a tied model that repeats its head must repeat the embedding."""
+    config = model_config(models[0].folder)
+    if not (config.get("text_config") or config).get("tie_word_embeddings", config.get("tie_word_embeddings", False)):
+        return
+    names = models[0].entries
+    heads = [name for name in names if name.endswith("lm_head.weight")]
+    embeddings = [name for name in names if name.endswith("embed_tokens.weight")]
+    for model in models if heads and embeddings else ():
+        if not torch.equal(model.read(heads[0]), model.read(embeddings[0])):
+            raise DataError(
+                f"{model.folder}: config.json ties word embeddings, and {heads[0]} differs from {embeddings[0]}"
+            )
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing, another of the models has it") from None
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON: {error}") from None
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None

@@ -1,0 +1,58 @@
+"""A run directory belongs to the settings that it was begun with: what is resumed is what was started."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pangu_rl.checkpoint.manifest import flush, write
+from pangu_rl.errors import ConfigError
+
+SETTINGS = "settings.json"
+
+
+def claim(directory: Path, settings: Mapping[str, Any]) -> None:
+    """Write `settings` (JSON values) into `directory`, or compare them with what is there.
+
+    Raises:
+        ConfigError: the directory was begun with others; names the first that differs, with both values.
+    """
+    path = directory / SETTINGS
+    if not path.is_file():
+        write_whole(path, json.dumps(settings, indent=1) + "\n")
+        return
+    before, now = (flat(tree) for tree in (json.loads(path.read_text(encoding="utf-8")), settings))
+    for key in now | before:
+        was, is_now = before.get(key, "absent"), now.get(key, "absent")
+        if was != is_now:
+            raise ConfigError(
+                f"{directory} was begun with {key} {brief(was)}, now it is {brief(is_now)}: set it back, or another "
+                "run_dir"
+            )
+
+
+def write_whole(path: Path, text: str) -> None:
+    """A small file that has its name only when it is on disk."""
+    temporary = path.with_name(path.name + ".tmp")
+    write(temporary, text)
+    os.replace(temporary, path)
+    flush(path.parent)
+
+
+def flat(tree: Any, free: Sequence[str] = (), prefix: str = "") -> dict[str, Any]:
+    """Nested keys as dotted ones; keys in `free` are left out at any depth."""
+    if not isinstance(tree, Mapping) or not tree:
+        return {prefix: list(tree) if isinstance(tree, tuple) else tree}
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if key not in free:
+            found |= flat(value, free, f"{prefix}.{key}" if prefix else key)
+    return found
+
+
+def brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,80 @@
+"""The recipe between the training stages: prompts by difficulty, preference pairs, iterative fine-tuning, merging."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pangu_rl.cli.app import AsJson, ConfigFile, Overrides, app, load_stage
+from pangu_rl.config.paths import resolve_path
+from pangu_rl.errors import ConfigError
+
+
+@app.command()
+def difficulty(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Sample prompts with a model and keep those that it does not answer too well, with their pass rates.
+
+    Writes prompts.jsonl, left_out.jsonl and manifest.json into the run directory. Resumes by itself.
+    """
+    from pangu_rl.loops.run_difficulty import run_difficulty
+
+    manifest = run_difficulty(load_stage("difficulty", config, overrides))
+    done = f"{manifest['queries']['selected']} of {sum(manifest['queries'].values())} prompts kept"
+    typer.echo(json.dumps(manifest) if as_json else done)
+
+
+@app.command()
+def pairs(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Sample SFT queries, score the answers from 1 to 5, and pair good ones with bad ones for `dpo`.
+
+    Writes pairs.jsonl and manifest.json into the run directory; rollouts/ has all candidates and votes. Resumes by
+    itself.
+    """
+    from pangu_rl.loops.run_pairs import run_pairs
+
+    manifest = run_pairs(load_stage("pairs", config, overrides))
+    done = f"{manifest['queries']['selected']} pairs of {sum(manifest['queries'].values())} queries"
+    typer.echo(json.dumps(manifest) if as_json else done)
+
+
+@app.command()
+def iterative(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Fine-tune on the model's own right answers to queries that it often gets wrong, in rounds. Resumes by itself."""
+    from pangu_rl.loops.run_iterative import run_iterative
+
+    manifest = run_iterative(load_stage("iterative", config, overrides))
+    rounds = ", ".join(str(turn["selected"]["rows"]) for turn in manifest["rounds"])
+    typer.echo(json.dumps(manifest) if as_json else f"rows selected by round: {rounds}; model: {manifest['model']}")
+
+
+@app.command()
+def merge(
+    models: Annotated[
+        list[Path], typer.Argument(help="Model folders; a run directory stands for the checkpoints that it keeps.")
+    ],
+    output: Annotated[Path, typer.Option(help="Folder of the mean, a new one.")],
+    weights: Annotated[str | None, typer.Option(help="One per model, e.g. 1,1,2; equal by default.")] = None,
+    steps: Annotated[str | None, typer.Option(help="Steps of the run directories, e.g. 20,40; default: all.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Average the weights of models of one architecture, tensor by tensor; merge.json in the folder says of what."""
+    from pangu_rl.loops.run_merge import merge as run_merge
+    from pangu_rl.loops.run_merge import model_folders, provenance
+
+    chosen = [int(step) for step in _numbers("--steps", steps)] if steps else None
+    folders = model_folders([resolve_path(str(model)) for model in models], chosen)
+    summary = run_merge(folders, resolve_path(str(output)), _numbers("--weights", weights) if weights else None)
+    for line in summary.differences:
+        typer.echo(f"note: {line}", err=True)
+    text = f"{output}: mean of {len(folders)} models, {summary.tensors} tensors, {summary.parameters:,} parameters"
+    typer.echo(json.dumps(json.loads(provenance(summary))) if as_json else text)
+
+
+def _numbers(option: str, text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"{option} {text}: expected numbers with commas between them, e.g. 1,1,2") from None

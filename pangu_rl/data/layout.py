@@ -1,0 +1,145 @@
+"""Trees of segments -> **packs, laid out token by token** -> batching.
+
+Letters: T tokens, M targets, K placeholder tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pangu_rl.data.bins import first_fit_decreasing
+from pangu_rl.errors import DataError
+from pangu_rl.records import Pack, Picture
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRow:
+    """One conversation, ready to be packed."""
+
+    token_ids: Sequence[int]
+    """[T], every picture's placeholder repeated once per token of it."""
+    trained: Sequence[bool]
+    """[T], which tokens are in the loss: those that the assistant writes."""
+    positions: np.ndarray | None = None
+    """int64 [3, T] of a multimodal model (time, height, width); None counts 0, 1, 2, ..."""
+    pictures: tuple[Picture, ...] = ()
+    """In the order of their placeholders."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A run of tokens that attends to itself causally, and to its parent."""
+
+    token_ids: np.ndarray
+    """int64 [T]"""
+    trained: np.ndarray
+    """int64 [M], indices into `token_ids` of the tokens in the loss."""
+    sequence: int
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
+    """float32 [M] each."""
+    positions: np.ndarray | None = None
+    """int64 [3, T], of a root alone."""
+    pictures: tuple[Picture, ...] = ()
+    picture_tokens: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """int64 [K], indices into `token_ids`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tree:
+    """A root and the segments that hang on it: what a pack holds whole."""
+
+    root: Segment
+    children: tuple[Segment, ...] = ()
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(len(segment.token_ids) for segment in (self.root, *self.children))
+
+
+def root_segment(row: TrainingRow, name: str, sequence: int, placeholders: frozenset[int]) -> Segment:
+    """`row` as a root; its first token has nothing that predicts it and is never a target.
+
+    Raises:
+        DataError: its placeholder tokens are not as many as its pictures fill; `name` says whose.
+    """
+    length = len(row.token_ids)
+    if len(row.trained) != length:
+        raise ValueError(f"{name} has {length} token ids and a mask of {len(row.trained)}")
+    if row.positions is not None and row.positions.shape != (3, length):
+        raise ValueError(f"{name} has {length} token ids and positions of shape {row.positions.shape}")
+    token_ids = np.asarray(row.token_ids, dtype=np.int64)
+    picture_tokens = np.flatnonzero(np.isin(token_ids, tuple(placeholders)))
+    expected = sum(picture.tokens for picture in row.pictures)
+    if len(picture_tokens) != expected:
+        raise DataError(
+            f"{name} has {len(picture_tokens)} picture placeholder tokens, and its {len(row.pictures)} pictures fill "
+            f"{expected}"
+        )
+    trained = np.flatnonzero(np.asarray(row.trained, dtype=bool))
+    return Segment(
+        token_ids=token_ids,
+        trained=trained[trained > 0],
+        sequence=sequence,
+        positions=row.positions,
+        pictures=row.pictures,
+        picture_tokens=picture_tokens,
+    )
+
+
+def pack_trees(trees: Sequence[Tree], pack_tokens: int) -> list[Pack]:
+    """Whole trees in packs of at most `pack_tokens`; a larger tree gets a pack of its own."""
+    bins = first_fit_decreasing([tree.num_tokens for tree in trees], pack_tokens)
+    axes = (3,) if any(tree.root.positions is not None for tree in trees) else ()
+    return [_lay_out([trees[index] for index in items], axes) for items in bins]
+
+
+def _lay_out(trees: Sequence[Tree], axes: tuple[int, ...]) -> Pack:
+    segments: list[Segment] = []
+    parents: list[int] = []
+    targets: list[np.ndarray] = []
+    predictors: list[np.ndarray] = []
+    picture_tokens: list[np.ndarray] = []
+    start = 0
+    for tree in trees:
+        root, root_start, root_length = len(segments), start, len(tree.root.token_ids)
+        picture_tokens.append(start + tree.root.picture_tokens)
+        for segment in (tree.root, *tree.children):
+            indices = start + segment.trained
+            segments.append(segment)
+            parents.append(-1 if segment is tree.root else root)
+            targets.append(indices)
+            # A child's first token is predicted from the root's last state, every other from the token before it.
+            predictors.append(np.where(segment.trained > 0, indices - 1, root_start + root_length - 1))
+            start += len(segment.token_ids)
+    lengths = [len(segment.token_ids) for segment in segments]
+    trained = [segment for segment in segments if len(segment.trained)]
+    return Pack(
+        token_ids=np.concatenate([segment.token_ids for segment in segments]),
+        position_ids=np.concatenate([part for tree in trees for part in _positions(tree, axes)], axis=-1),
+        segment_starts=np.cumsum([0, *lengths], dtype=np.int64),
+        segment_parents=np.asarray(parents, dtype=np.int64),
+        targets=np.concatenate(targets).astype(np.int64),
+        predictors=np.concatenate(predictors).astype(np.int64),
+        sequence_ids=np.concatenate(
+            [np.full(len(segment.trained), segment.sequence, dtype=np.int64) for segment in trained]
+        ),
+        columns={name: np.concatenate([segment.columns[name] for segment in trained]) for name in trained[0].columns},
+        pictures=tuple(picture for tree in trees for picture in tree.root.pictures),
+        picture_tokens=np.concatenate(picture_tokens),
+    )
+
+
+def _positions(tree: Tree, axes: tuple[int, ...]) -> Iterator[np.ndarray]:
+    """int64 [*axes, T] of the root, then of every child, which goes on after the root's largest position."""
+
+    def count(segment: Segment, first: int) -> np.ndarray:
+        row = np.arange(first, first + len(segment.token_ids), dtype=np.int64)
+        return np.broadcast_to(row, (*axes, len(row)))
+
+    root = count(tree.root, 0) if tree.root.positions is None else tree.root.positions
+    yield root
+    for child in tree.children:
+        yield count(child, int(root.max()) + 1)

@@ -1,0 +1,98 @@
+"""The rows of DPO: a prompt, the response that was preferred, and the one that was not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pangu_rl.data.conversations import Conversation
+from pangu_rl.data.images import check_image_parts, image_paths, with_image_parts
+from pangu_rl.data.rows import BadRow, Loaded, OnBadRow, Row, load_records, message_list, text_field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """One preference."""
+
+    uid: str
+    messages: tuple[dict[str, Any], ...]
+    """Chat messages up to where the assistant answers."""
+    chosen: str
+    rejected: str
+    images: tuple[str, ...] = ()
+    """Paths of pictures, relative to the media root, in the order of their placeholders."""
+    source: str = ""
+
+
+def load_pairs(
+    path: Path, *, on_bad_row: OnBadRow = "refuse", check: Callable[[Pair], str | None] = lambda pair: None
+) -> Loaded[Pair]:
+    """Read preference rows: `messages` (or `prompt`, one user message), `chosen` and `rejected`.
+
+    `check` returns why a pair cannot be used (it is too long), or None.
+
+    Raises:
+        DataError: no such file, no usable row, or a bad row that may not be skipped; names file and row.
+    """
+
+    def parse(row: Row, uid: str) -> Pair:
+        pair = parse_pair(row, uid)
+        problem = check(pair)
+        if problem is not None:
+            raise BadRow(problem)
+        return pair
+
+    return load_records(path, on_bad_row=on_bad_row, parse=parse)
+
+
+def parse_pair(row: Row, uid: str) -> Pair:
+    """One row -> a pair; raises `BadRow` with the key at fault."""
+    if row.get("messages") is not None:
+        messages = message_list(row)
+        if messages[-1]["role"] == "assistant":
+            raise BadRow("messages end with an assistant turn: `chosen` and `rejected` carry it, leave it out")
+    else:
+        messages = ({"role": "user", "content": text_field(row, "prompt")},)
+    chosen, rejected = (_response(row, key) for key in ("chosen", "rejected"))
+    if chosen == rejected:
+        raise BadRow(f"chosen and rejected are equal ({chosen[:40]!r}): there is nothing to prefer")
+    _check_scores(row)
+    images = image_paths(row)
+    check_image_parts(messages, images)
+    return Pair(
+        uid=uid,
+        messages=messages,
+        chosen=chosen,
+        rejected=rejected,
+        images=images,
+        source=text_field(row, "source", ""),
+    )
+
+
+def without_queries_of(pairs: Sequence[Pair], conversations: Sequence[Conversation]) -> list[Conversation]:
+    """The remaining SFT data: `conversations` whose last question, with its pictures, is that of none of the pairs."""
+    asked = {_query(pair.messages, pair.images) for pair in pairs}
+    return [row for row in conversations if _query(row.messages[:-1], row.images) not in asked]
+
+
+def _query(messages: Sequence[Row], images: Sequence[str]) -> str:
+    return json.dumps([with_image_parts(messages, len(images)), images], sort_keys=True)
+
+
+def _response(row: Row, key: str) -> str:
+    text = text_field(row, key)
+    if not text.strip():
+        raise BadRow(f"key {key} is empty: a response needs text")
+    return text
+
+
+def _check_scores(row: Row) -> None:
+    scores = [row.get(key) for key in ("chosen_score", "rejected_score")]
+    for key, score in zip(("chosen_score", "rejected_score"), scores):
+        if score is not None and (isinstance(score, bool) or not isinstance(score, (int, float))):
+            raise BadRow(f"key {key} is {type(score).__name__} {str(score)[:40]!r}, not a number")
+    if None not in scores and not scores[0] > scores[1]:
+        raise BadRow(f"chosen_score {scores[0]} is not above rejected_score {scores[1]}: swap the two, or drop the row")

@@ -1,0 +1,68 @@
+"""What draws and what scores: requests -> **rollout pool -> reward service**, started and ended together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from pangu_rl.accelerators import Accelerator
+from pangu_rl.config.model import ModelConfig
+from pangu_rl.config.paths import resolve_path
+from pangu_rl.config.rewards import RewardsConfig
+from pangu_rl.config.rollout import RolloutConfig
+from pangu_rl.loops.scorer_engine import scorer_engines
+from rewards.service import RewardPool
+from rollout.engine import EngineSpec
+from rollout.pool import RolloutPool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnginesConfig:
+    """The sections of a stage's configuration that its engines are made from."""
+
+    model: ModelConfig
+    rollout: RolloutConfig
+    rewards: RewardsConfig
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engines:
+    pool: RolloutPool
+    rewards: RewardPool
+
+    def waiting(self) -> list[str]:
+        """Actors with the completions that are waited for from them, then those without a score."""
+        drawing = [f"{actor}: {', '.join(uids[:4])}" for actor, uids in self.pool.outstanding_by_actor().items()]
+        scoring = self.rewards.waiting_for()
+        return drawing + ([f"reward service: {', '.join(scoring[:4])}"] if scoring else [])
+
+    def pids(self) -> dict[str, int]:
+        """Processes whose stacks a stalled step needs."""
+        return {f"rollout actor {index}": pid for index, pid in enumerate(self.pool.pids())}
+
+
+@contextmanager
+def open_engines(config: EnginesConfig, accelerator: Accelerator) -> Iterator[Engines]:
+    """Scorers' engines, reward workers, and a pool that is yet to be started; they end with the context.
+
+    Raises:
+        UserError: a reward function or a scorer that cannot be used.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(scorer_engines(config.rewards, accelerator))
+        rewards = RewardPool(config.rewards)
+        stack.callback(rewards.close)
+        spec = EngineSpec(
+            model=config.model,
+            rollout=config.rollout,
+            accelerator=accelerator,
+            model_path=resolve_path(config.model.path),
+            seed=config.seed,
+            threads=max(1, (os.cpu_count() or 1) // config.rollout.actors),
+        )
+        pool = RolloutPool(spec)
+        stack.callback(pool.close)
+        yield Engines(pool=pool, rewards=rewards)

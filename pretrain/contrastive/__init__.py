@@ -1,0 +1,1 @@
+"""Vision-only pre-training of the encoder: cluster labels -> **multi-label cluster discrimination**, then regions."""

@@ -1,0 +1,75 @@
+"""The loader beside a learner rank, in a process of its own: it prepares the next step while this one trains."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from functools import reduce
+from operator import add
+
+import ray
+
+from pangu_rl.config.pretrain import PretrainConfig
+from pangu_rl.data.row_file import RowFile
+from pangu_rl.loops.learners import translated
+from pangu_rl.records import MiniBatch, Pack
+from pretrain.train.loader import Counts, PackLoader
+from pretrain.train.order import PackOrder, deal_packs
+
+
+class LoaderActor:
+    """One rank's `PackLoader`. `prepare` and `batch` take turns; `prepare` may run a step ahead."""
+
+    def __init__(self) -> None:
+        self._loader: PackLoader | None = None
+        self._ready: deque[list[Pack]] = deque()
+
+    def start(self, config: PretrainConfig, files: RowFile) -> None:
+        """Not in the constructor, whose errors arrive without a cause."""
+        self._loader = PackLoader(config, files)
+
+    def prepare(self, orders: Sequence[PackOrder]) -> Counts:
+        """Load the packs of a step; its counts, without the packs."""
+        packs, counts = self._loader.load(orders)
+        self._ready.append(packs)
+        return counts
+
+    def batch(self, total: Counts) -> list[MiniBatch]:
+        """The oldest prepared step as this rank's mini-batch; `total` are the counts of all ranks."""
+        return [
+            MiniBatch(
+                packs=tuple(self._ready.popleft()),
+                loss_tokens=total.targets,
+                loss_sequences=total.sequences,
+                loss_roots=total.roots,
+            )
+        ]
+
+
+class Loaders:
+    """All ranks' loaders as one: the driver's side.
+
+    Raises (every method):
+        RunError: a loader died; the run resumes from its checkpoint. DataError: a row that cannot be used.
+    """
+
+    def __init__(self, config: PretrainConfig, files: RowFile) -> None:
+        """One actor per learner rank, ready to load."""
+        handle = ray.put(files)
+        self._actors = [ray.remote(LoaderActor).options(num_cpus=0).remote() for _ in range(config.learner.ranks)]
+        translated(lambda: ray.get([actor.start.remote(config, handle) for actor in self._actors]))
+        self._counts: list[ray.ObjectRef] = []
+
+    def prepare(self, batch: list[PackOrder]) -> None:
+        """Deal a global batch out and have it loaded; returns at once."""
+        dealt = deal_packs(batch, len(self._actors))
+        self._counts = [actor.prepare.remote(own) for actor, own in zip(self._actors, dealt, strict=True)]
+
+    def take(self) -> tuple[list[ray.ObjectRef], Counts]:
+        """What was prepared: a handle to each rank's mini-batches, and the counts of all."""
+        total = reduce(add, translated(lambda: ray.get(self._counts)))
+        return [actor.batch.remote(total) for actor in self._actors], total
+
+    def close(self) -> None:
+        for actor in self._actors:
+            ray.kill(actor)

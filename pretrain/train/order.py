@@ -1,0 +1,205 @@
+"""Which rows a step trains on: a plan, or packing on the way -> **the global batch, pack by pack** -> loaders.
+
+Only identities and sizes are known here. The order is that of the whole stage: which rank takes which pack is decided
+afterwards, so a run goes on with another number of ranks as it would have with the first. The state is all that has
+been consumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pangu_rl.config.pretrain import PretrainConfig
+from pangu_rl.data.row_file import RowFile, RowRef
+from pangu_rl.data.stream import PromptStream
+from pangu_rl.errors import ConfigError, DataError
+from pretrain.packing.balance import deal
+from pretrain.packing.metadata import file_sha256
+from pretrain.packing.online import OnlinePacker, PacksApart, StreamSample
+from pretrain.packing.plan_file import MANIFEST, PACKS, PlanReader
+
+FRUITLESS = 10_000
+"""Rows on end that give a stream nothing are a wrong file or context."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackOrder:
+    """A pack before it is read: indices into the `RowFile`."""
+
+    rows: tuple[int, ...]
+    load: float
+    """For the encoder, in any unit."""
+
+
+class Order(Protocol):
+    """Hands out global batches, step after step."""
+
+    skipped: int
+    """Rows left out before they came into a pack."""
+
+    def next_batch(self) -> list[PackOrder]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+def deal_packs(batch: list[PackOrder], ranks: int) -> list[list[PackOrder]]:
+    """The packs of each rank, all the same number, heavy pictures first; a short batch is filled up with empty ones."""
+    filled = [*batch, *[PackOrder((), 0.0)] * (-len(batch) % ranks)]
+    return [[filled[i] for i in own] for own in deal(np.array([order.load for order in filled]), ranks).tolist()]
+
+
+class PlannedOrder:
+    """The steps of a plan, epoch after epoch."""
+
+    skipped = 0
+
+    def __init__(self, reader: PlanReader, files: RowFile, config: PretrainConfig) -> None:
+        """
+        Raises:
+            ConfigError: the plan is for other packs than the stage. DataError: it names rows that are not there.
+        """
+        _check_plan(reader, files, config)
+        self._reader, self._files = reader, files
+        self._digest = file_sha256(reader.directory / MANIFEST)
+        self._data = file_sha256(files.path)
+        self._step = 0
+
+    def next_batch(self) -> list[PackOrder]:
+        packs = self._reader.packs(self._step % self._reader.steps)
+        self._step += 1
+        found = self._files.index_of
+        return [PackOrder(tuple(found[str(uid)] for uid in pack.ids), pack.visual_flops) for pack in packs]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"plan": self._digest, "data": self._data, "step": self._step}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """
+        Raises:
+            DataError: the state is of another plan or other rows.
+        """
+        for name, now in (("plan", self._digest), ("data", self._data)):
+            if state.get(name) != now:
+                raise DataError(
+                    f"the checkpoint was made with {name} of sha256 {state.get(name)}, now it is {now}: restore it, or "
+                    "start in a new run_dir"
+                )
+        self._step = state["step"]
+
+
+class OnlineOrder:
+    """Packs from streams of rows, one per source that has a share, packed apart and mixed in every global batch."""
+
+    def __init__(
+        self, files: RowFile, config: PretrainConfig, measure: Callable[[int], tuple[int, int] | None]
+    ) -> None:
+        """`measure`: row index -> (tokens, visual tokens) of a row that fits, or None for one that is left out.
+
+        Raises:
+            ConfigError: shares of sources that no row has.
+        """
+        self._files, self._measure = files, measure
+        self._streams = {
+            name: PromptStream(rows, shuffle=True, seed=config.trainer.seed)
+            for name, rows in _rows_by_stream(files, config.data.shares).items()
+        }
+        packers = {name: OnlinePacker(config.learner.pack_tokens, pool=config.data.pool) for name in self._streams}
+        shares = {name: config.data.shares.get(name, 1.0) for name in self._streams}
+        self._apart = PacksApart(packers, shares, config.trainer.packs_per_step)
+        self.skipped = 0
+
+    def next_batch(self) -> list[PackOrder]:
+        fruitless = 0
+        while lacking := self._apart.lacking():
+            for name in lacking:
+                fruitless = 0 if self._feed(name) else fruitless + 1
+            if fruitless > FRUITLESS:
+                raise DataError(
+                    f"{self._files.path}: none of the last {fruitless} rows can be used, the reasons are in the log: "
+                    "mend the file, or raise learner.pack_tokens"
+                )
+        return [
+            PackOrder(
+                tuple(self._files.index_of[sample.id] for sample in pack),
+                float(sum(sample.visual_tokens for sample in pack)),
+            )
+            for _, pack in self._apart.take()
+        ]
+
+    def state_dict(self) -> dict[str, Any]:
+        streams = {name: stream.state_dict() for name, stream in self._streams.items()}
+        return {"streams": streams, "packers": self._apart.state_dict(), "skipped": self.skipped}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """
+        Raises:
+            DataError, ConfigError: the state is of other rows, shares or another seed.
+        """
+        if "streams" not in state or set(state["streams"]) != set(self._streams):
+            raise ConfigError(
+                f"the checkpoint has streams {sorted(state.get('streams', ['of a plan']))}, this run "
+                f"{sorted(self._streams)}: set data.plan and data.shares back, or start in a new run_dir"
+            )
+        for name, stream in self._streams.items():
+            stream.load_state_dict(state["streams"][name])
+        self._apart.load_state_dict(state["packers"])
+        self.skipped = state["skipped"]
+
+    def _feed(self, name: str) -> bool:
+        """Give the stream's next row to its packer; whether it can be packed."""
+        [(_, row)] = self._streams[name].next(1)
+        size = self._measure(row.index)
+        if size is None:
+            self.skipped += 1
+            return False
+        self._apart.add(name, StreamSample(row.uid, *size))
+        return True
+
+
+def _rows_by_stream(files: RowFile, shares: Mapping[str, float]) -> dict[str, list[RowRef]]:
+    if not shares:
+        return {"": files.refs()}
+    streams: dict[str, list[RowRef]] = {name: [] for name, share in shares.items() if share}
+    for row in files.refs():
+        if row.source not in shares:
+            raise ConfigError(
+                f"{files.where(row.index)} has source {row.source!r}, which data.shares does not name: give it a "
+                "share, or 0 to leave it out"
+            )
+        if row.source in streams:
+            streams[row.source].append(row)
+    if empty := [name for name, rows in streams.items() if not rows]:
+        raise ConfigError(f"data.shares.{empty[0]} is {shares[empty[0]]:g}, but no row of {files.path} has that source")
+    return streams
+
+
+def _check_plan(reader: PlanReader, files: RowFile, config: PretrainConfig) -> None:
+    where, settings = reader.directory, reader.manifest["settings"]
+    if not reader.steps:
+        raise ConfigError(
+            f"{where}: a plan without a step: use fewer ranks or a smaller global batch in `pangu-rl pack`"
+        )
+    if reader.manifest["step_packs"] != config.trainer.packs_per_step:
+        raise ConfigError(
+            f"{where} has {reader.manifest['step_packs']} packs a step, trainer.packs_per_step is "
+            f"{config.trainer.packs_per_step}: make them the same"
+        )
+    if settings["context"] > config.learner.pack_tokens:
+        raise ConfigError(
+            f"{where} has packs of {settings['context']} tokens, learner.pack_tokens is {config.learner.pack_tokens}: "
+            "raise it, or pack again"
+        )
+    ids = pq.read_table(where / PACKS, columns=["ids"])["ids"].combine_chunks().flatten().cast(pa.string())
+    strange = pc.invert(pc.is_in(ids, value_set=pa.array(files.uids, pa.string())))
+    if pc.any(strange).as_py():
+        first = ids.filter(strange)[0].as_py()
+        raise DataError(f"{where} names sample {first!r}, which {files.path} has not: the plan is of other rows")

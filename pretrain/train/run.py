@@ -1,0 +1,230 @@
+"""One stage of pre-training: orders -> loaders -> **next-token loss on packs** -> a checkpoint.
+
+    order (plan, or packing online) --rows of each pack--> loader of each rank --packs--> learner of each rank
+                    |                                              |
+                    '-- what is consumed, in the checkpoint        '-- prepares a step ahead
+
+The driver sees identities and counts alone. The learner, its checkpoints and the run directory are those of SFT.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from pangu_rl.checkpoint.store import CheckpointStore
+from pangu_rl.config.paths import resolve_path
+from pangu_rl.config.pretrain import PretrainConfig
+from pangu_rl.data.row_file import open_rows
+from pangu_rl.errors import ConfigError, DataError
+from pangu_rl.learner.spec import LearnerSpec
+from pangu_rl.loops.learners import Learners
+from pangu_rl.loops.session import Run, open_run
+from pretrain.packing.plan_file import PlanReader
+from pretrain.train.actor import Loaders
+from pretrain.train.loader import Counts, PackLoader
+from pretrain.train.order import OnlineOrder, Order, PlannedOrder
+from pretrain.train.watch import SpikeWatch
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class PretrainParts:
+    """What the loop works with."""
+
+    config: PretrainConfig
+    order: Order
+    loaders: Loaders
+    learners: Learners
+    watch: SpikeWatch
+    seen: Counter[str] = field(default_factory=Counter)
+    """Samples trained on, by source."""
+    skipped: int = 0
+    _before: dict[str, Any] | None = None
+    """The order's state before the step that is being prepared."""
+
+    def prepare(self) -> None:
+        """Tell the loaders what the next step trains on; they work while the learner does."""
+        self._before = self.order.state_dict()
+        self.loaders.prepare(self.order.next_batch())
+
+    def next_batch(self) -> tuple[list[Any], Counts]:
+        """The prepared step: a handle to each rank's mini-batches, and the counts of all."""
+        if self._before is None:
+            self.prepare()
+        handles, total = self.loaders.take()
+        self._before = None
+        for line in total.skipped:
+            log.warning("left out: %s", line)
+        self.seen += total.sources
+        self.skipped += len(total.skipped)
+        return handles, total
+
+    def metrics(self, counts: Counts) -> dict[str, float]:
+        """Of the step's data; samples and skipped rows are counted from the start of the stage."""
+        capacity = self.config.trainer.packs_per_step * self.config.learner.pack_tokens
+        samples = {f"data/samples/{source or 'all'}": float(count) for source, count in sorted(self.seen.items())}
+        skipped = float(self.skipped + self.order.skipped)
+        return {"data/fill": counts.tokens / capacity, "data/skipped": skipped} | samples
+
+    def save(self, run: Run, step: int) -> None:
+        folder = run.checkpoints.begin(step)
+        self.learners.save(folder / "learner")
+        self.learners.export(folder / "hf")
+        # What is prepared ahead has not been trained on.
+        consumed = self._before or self.order.state_dict()
+        state = {"order": consumed, "seen": dict(self.seen), "skipped": self.skipped, "losses": self.watch.state_dict()}
+        run.checkpoints.commit(step, state)
+
+    def restore(self, run: Run) -> int:
+        """Steps done; 0 when there is no checkpoint."""
+        checkpoint = run.checkpoints.latest()
+        if checkpoint is None:
+            return 0
+        self.order.load_state_dict(checkpoint.state["order"])
+        self.learners.load(checkpoint.path / "learner")
+        self.seen = Counter(checkpoint.state["seen"])
+        self.skipped = checkpoint.state["skipped"]
+        self.watch.load_state_dict(checkpoint.state["losses"])
+        run.resume_from(checkpoint)
+        return checkpoint.step
+
+
+def run_pretrain(config: PretrainConfig) -> dict[str, float]:
+    """Run the stage to its last step, from the newest checkpoint if there is one; returns the last step's metrics.
+
+    Raises:
+        UserError, RunError: see `pangu_rl.errors`. Preempted: SIGTERM came, a checkpoint was written.
+    """
+    config = with_start(config)
+    trainer = config.trainer
+    metrics: dict[str, float] = {}
+    files = open_rows(resolve_path(config.data.train), on_bad_row=config.data.on_bad_row)
+    loader = PackLoader(config, files)
+    order = open_order(config, loader)
+    with open_run(config, "pre-training") as run, open_parts(config, run, loader, order) as parts:
+        for step in range(parts.restore(run) + 1, trainer.steps + 1):
+            with run.phase("data"):
+                handles, counts = parts.next_batch()
+            last = step == trainer.steps
+            if not last:
+                parts.prepare()
+            started = time.monotonic()
+            with run.phase("train"):
+                [update] = parts.learners.update_from(handles)
+            metrics = {f"train/{name}": value for name, value in update.items()} | parts.metrics(counts)
+            metrics |= _judged(run, parts.watch, step, update["nll"])
+            metrics |= _speed(config, counts.flops / (time.monotonic() - started))
+            run.log(step, metrics)
+            if last or run.preempted or run.is_due(step, trainer.checkpoint_every):
+                with run.phase("checkpoint"):
+                    parts.save(run, step)
+            if not last:
+                run.raise_if_preempted(step)
+    return metrics
+
+
+def with_start(config: PretrainConfig) -> PretrainConfig:
+    """`model.path` of a run directory becomes the model in its newest checkpoint: a stage starts where one ended.
+
+    Raises:
+        DataError: the run has no checkpoint yet. CheckpointError: it is corrupt.
+    """
+    path = resolve_path(config.model.path)
+    if (path / "config.json").exists() or not (path / "config.yaml").exists():
+        return config
+    newest = CheckpointStore(path, 1).latest()
+    if newest is None:
+        raise DataError(f"model.path {path} is a run without a checkpoint: run that stage to its end first")
+    log.info("starting from step %d of %s", newest.step, path)
+    return config.model_copy(update={"model": config.model.model_copy(update={"path": str(newest.path / "hf")})})
+
+
+def open_order(config: PretrainConfig, loader: PackLoader) -> Order:
+    """The plan of the stage, or packing on the way.
+
+    Raises:
+        UserError: a plan that does not fit the stage, shares that do not fit the rows.
+    """
+    if config.data.plan is None:
+        return OnlineOrder(loader.files, config, lambda index: _measured(loader, index))
+    reader = PlanReader(resolve_path(config.data.plan))
+    settings = reader.manifest["settings"]
+    if loader.encoder.vision is not None:
+        limits = loader.folder.limits
+        planned = settings["min_pixels"], settings["max_pixels"]
+        if planned != (limits.min_pixels, limits.max_pixels):
+            raise ConfigError(
+                f"{reader.directory} was packed for pictures of {planned[0]} to {planned[1]} pixels, the stage shows "
+                f"them at {limits.min_pixels} to {limits.max_pixels}: set data.min_pixels and data.max_pixels, or pack "
+                "again"
+            )
+    return PlannedOrder(reader, loader.files, config)
+
+
+@contextmanager
+def open_parts(config: PretrainConfig, run: Run, loader: PackLoader, order: Order) -> Iterator[PretrainParts]:
+    """Start the learner and its loaders; they end with the context."""
+    for line in loader.files.skipped:
+        log.warning("left out: %s", line)
+    loaders = Loaders(config, loader.files)
+    spec = LearnerSpec(
+        model=config.model,
+        learner=config.learner,
+        objective="sft",
+        algorithm=config.algorithm,
+        total_steps=config.trainer.steps,
+        seed=config.trainer.seed,
+        accelerator=run.accelerator.name,
+        world_size=config.learner.ranks,
+    )
+    learners = Learners(spec)
+    run.watchdog.pids = learners.pids
+    run.view.start_at(0)
+    try:
+        yield PretrainParts(
+            config=config,
+            order=order,
+            loaders=loaders,
+            learners=learners,
+            watch=SpikeWatch(config.trainer.loss_spike),
+            skipped=len(loader.files.skipped),
+        )
+    finally:
+        learners.close()
+        loaders.close()
+
+
+def _measured(loader: PackLoader, index: int) -> tuple[int, int] | None:
+    """(tokens, visual tokens) of a row for the online packer."""
+    try:
+        tokens, grids = loader.sizes(index)
+        if tokens > loader.context:
+            where = loader.files.where(index)
+            raise DataError(f"{where}: {tokens} tokens are longer than a pack, learner.pack_tokens {loader.context}")
+    except DataError as error:
+        if not loader.skips:
+            raise DataError(f"{error} (mend it, or set data.on_bad_row to skip)") from None
+        log.warning("left out: %s", error)
+        return None
+    return tokens, sum(count * rows * columns // 4 for count, rows, columns in grids)
+
+
+def _judged(run: Run, watch: SpikeWatch, step: int, loss: float) -> dict[str, float]:
+    usual = watch.judge(loss)
+    if usual is not None:
+        run.say(f"step {step}: the loss {loss:.3f} is a spike, the median of the last steps is {usual:.3f}")
+    return {"train/loss_spike": float(usual is not None)}
+
+
+def _speed(config: PretrainConfig, flops_per_s: float) -> dict[str, float]:
+    speed = {"speed/train_tflops": flops_per_s / 1e12}
+    if config.trainer.peak_tflops is not None:
+        speed["speed/mfu"] = speed["speed/train_tflops"] / (config.trainer.peak_tflops * config.learner.ranks)
+    return speed

@@ -1,0 +1,34 @@
+"""Losses of past steps -> **whether this one is a spike** -> log and metrics."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from statistics import median
+
+WINDOW = 100
+FIRST = 10
+"""So many steps are seen before any is judged."""
+
+
+class SpikeWatch:
+    """Compares a loss with the median of the last hundred."""
+
+    def __init__(self, factor: float | None) -> None:
+        """`factor`: how many times the median is a spike; None judges nothing."""
+        self._factor = factor
+        self._losses: deque[float] = deque(maxlen=WINDOW)
+
+    def judge(self, loss: float) -> float | None:
+        """The median if `loss` is a spike over it, else None. A spike does not enter the median."""
+        usual = median(self._losses) if len(self._losses) >= FIRST else None
+        if self._factor is not None and usual is not None and not loss <= self._factor * usual:
+            return usual
+        self._losses.append(loss)
+        return None
+
+    def state_dict(self) -> list[float]:
+        return list(self._losses)
+
+    def load_state_dict(self, losses: Sequence[float]) -> None:
+        self._losses = deque(losses, maxlen=WINDOW)

@@ -1,0 +1,112 @@
+"""Rows become packs when they are due, with their counts; what cannot be used ends the run or is named."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from pangu_rl.data.row_file import open_rows
+from pangu_rl.errors import DataError
+from pretrain.packing.plan_file import PlanReader
+from pretrain.train.loader import PackLoader
+from pretrain.train.order import PackOrder
+from pretrain.train.watch import SpikeWatch
+from tests.unit.pretrain.train.builders import SIZES, plan, stage, write_rows
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    home = tmp_path_factory.mktemp("rows")
+    write_rows(home)
+    return home
+
+
+def open_loader(folder: Path, model: Path, **data) -> PackLoader:
+    config = stage(folder, model, data=data)
+    return PackLoader(config, open_rows(Path(config.data.train), on_bad_row=config.data.on_bad_row))
+
+
+def test_a_pack_holds_its_rows_in_order_and_counts_them(folder, tiny_vl_model):
+    loader = open_loader(folder, tiny_vl_model)
+    [pack, empty], counts = loader.load([PackOrder((2, 0, 1), 0.0), PackOrder((), 0.0)])
+    sizes = [loader.sizes(index)[0] for index in (2, 0, 1)]
+    assert np.diff(pack.segment_starts).tolist() == sizes
+    assert [picture.path for picture in pack.pictures] == ["b.png", "c.png", "a.png"]
+    assert (len(empty.targets), empty.position_ids.shape) == (0, (3, 1))
+    targets = np.unique(pack.sequence_ids, return_counts=True)[1]
+    assert counts.tokens == pack.num_tokens == sum(sizes)
+    assert (counts.targets, counts.sequences) == (targets.sum(), 3)
+    assert counts.roots == pytest.approx(sum(math.sqrt(n) for n in targets))
+    assert counts.sources == {"vl": 2, "text": 1}
+    assert counts.flops > 0
+    assert (counts + counts).sources == {"vl": 4, "text": 2}
+
+
+def test_the_plan_and_the_loader_agree_on_every_pack_to_the_token(folder, tiny_vl_model):
+    """Otherwise packs would overflow, or hold less than they could."""
+    config = stage(folder, tiny_vl_model)
+    reader = PlanReader(plan(config, folder))
+    loader = open_loader(folder, tiny_vl_model)
+    rows = {row["id"]: row for row in pq.read_table(folder / "sizes.parquet").to_pylist()}
+    assert rows["r02"]["width"] == [SIZES["b"][0], SIZES["c"][0]]
+    for step in range(reader.steps):
+        for planned in reader.packs(step):
+            order = PackOrder(tuple(loader.files.index_of[uid] for uid in planned.ids), 0.0)
+            [pack], _ = loader.load([order])
+            assert pack.num_tokens == planned.tokens
+            assert len(pack.picture_tokens) == planned.visual_tokens
+
+
+def test_a_row_too_many_is_refused_or_named(folder, tiny_vl_model):
+    order = PackOrder((4, 10), 0.0)
+    with pytest.raises(DataError, match=r"row 11 \(r10\): \d+ tokens behind \d+ others exceed the 256"):
+        open_loader(folder, tiny_vl_model).load([order])
+    [pack], counts = open_loader(folder, tiny_vl_model, on_bad_row="skip").load([order])
+    assert len(pack.segment_parents) == 1
+    assert len(counts.skipped) == 1
+
+
+def test_a_missing_picture_and_a_bad_row_are_refused_or_named(tmp_path, tiny_vl_model):
+    path = write_rows(tmp_path, count=6)
+    bad = [{"id": "bad", "prompt": "p"}, {"id": "gone", "prompt": "p", "response": "r", "images": ["none.png"]}]
+    path.write_text(path.read_text() + "".join(json.dumps(row) + "\n" for row in bad))
+    orders = [PackOrder((0, 6, 7), 0.0)]
+    with pytest.raises(DataError, match=r"row 7 \(bad\): key response is missing.*on_bad_row to skip"):
+        open_loader(tmp_path, tiny_vl_model).load(orders)
+    [pack], counts = open_loader(tmp_path, tiny_vl_model, on_bad_row="skip").load(orders)
+    assert len(pack.segment_parents) == 1
+    assert "row 8 (gone)" in counts.skipped[1] and "none.png" in counts.skipped[1]
+    assert counts.sources == {"text": 1}
+
+
+def test_the_stages_limits_win_over_the_processors(folder, tiny_vl_model):
+    loader = open_loader(folder, tiny_vl_model, min_pixels=56 * 56, max_pixels=10_000)
+    [(_, rows, columns)] = loader.sizes(4)[1]
+    assert rows * columns * 14**2 <= 10_000
+
+
+def test_a_spike_is_told_and_forgotten_and_a_trend_is_none():
+    watch = SpikeWatch(2.0)
+    assert [watch.judge(loss) for loss in [9.0, *[1.0] * 8, 1.2]] == [None] * 10
+    assert watch.judge(2.1) == 1.0
+    assert watch.judge(float("nan")) == 1.0
+    assert watch.judge(1.9) is None
+    again = SpikeWatch(2.0)
+    again.load_state_dict(watch.state_dict())
+    assert again.judge(2.1) == 1.0
+    assert SpikeWatch(None).judge(1e9) is None
+
+
+def test_a_document_is_measured_planned_and_packed_like_any_row(tmp_path, tiny_vl_model):
+    path = write_rows(tmp_path, count=2)
+    document = {"id": "doc", "document": ["A red", {"type": "image"}, " thing."], "images": ["b.png"]}
+    path.write_text(path.read_text() + json.dumps(document) + "\n")
+    loader = open_loader(tmp_path, tiny_vl_model)
+    [pack], counts = loader.load([PackOrder((2,), 0.0)])
+    assert pack.num_tokens == loader.sizes(2)[0]
+    assert counts.targets == pack.num_tokens - 12 - 2 - 1, "all but the picture, its marks and the first token"

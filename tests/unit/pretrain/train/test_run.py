@@ -1,0 +1,105 @@
+"""The loop's bookkeeping, with loaders in this process: what is prepared ahead is not consumed yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pangu_rl.checkpoint.store import CheckpointStore
+from pangu_rl.data.row_file import open_rows
+from pretrain.train.loader import Counts, PackLoader
+from pretrain.train.order import PackOrder, deal_packs
+from pretrain.train.run import PretrainParts, open_order
+from pretrain.train.watch import SpikeWatch
+from tests.unit.pretrain.train.builders import plan, stage, write_rows
+
+
+@dataclass
+class HereLoaders:
+    """`Loaders` without processes."""
+
+    loader: PackLoader
+    ranks: int
+    _loaded: list[Any] = field(default_factory=list)
+
+    def prepare(self, batch: list[PackOrder]) -> None:
+        self._loaded = [self.loader.load(own) for own in deal_packs(batch, self.ranks)]
+
+    def take(self) -> tuple[list[Any], Counts]:
+        return [packs for packs, _ in self._loaded], reduce(add, [counts for _, counts in self._loaded])
+
+
+class NoLearners:
+    """Saves nothing and learns nothing."""
+
+    def save(self, directory: Path) -> None:
+        directory.mkdir(parents=True)
+
+    export = save
+
+    def load(self, directory: Path) -> None:
+        assert directory.is_dir()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    home = tmp_path_factory.mktemp("rows")
+    write_rows(home)
+    return home
+
+
+def open_parts(folder: Path, model: Path, ranks: int, **sections) -> PretrainParts:
+    config = stage(folder, model, **sections)
+    loader = PackLoader(config, open_rows(Path(config.data.train), on_bad_row="refuse"))
+    return PretrainParts(
+        config=config,
+        order=open_order(config, loader),
+        loaders=HereLoaders(loader, ranks),
+        learners=NoLearners(),
+        watch=SpikeWatch(2.0),
+    )
+
+
+def tokens_of(handles: list[Any]) -> list[list[int]]:
+    """The packs of all ranks as ids, in no order."""
+    return sorted(pack.token_ids.tolist() for own in handles for pack in own)
+
+
+@pytest.mark.parametrize("mode", ["plan", "online"])
+def test_a_step_prepared_ahead_comes_again_after_a_restart_on_another_number_of_ranks(
+    folder, tiny_vl_model, tmp_path, mode
+):
+    data = {"shares": {"vl": 3, "text": 1}, "pool": 3}
+    if mode == "plan":
+        data = {"plan": str(plan(stage(folder, tiny_vl_model), folder))}
+    parts = open_parts(folder, tiny_vl_model, 1, data=data)
+    parts.next_batch()
+    parts.next_batch()
+    parts.watch.judge(3.0)
+    parts.prepare()
+    run = SimpleNamespace(checkpoints=CheckpointStore(tmp_path, 2), resume_from=lambda checkpoint: None)
+    parts.save(run, 2)
+    seen = dict(parts.seen)
+
+    again = open_parts(folder, tiny_vl_model, 2, data=data)
+    assert again.restore(run) == 2
+    assert dict(again.seen) == seen and sum(seen.values()) > 4
+    assert again.watch.state_dict() == [3.0]
+    for _ in range(3):
+        expected, counts = parts.next_batch()
+        found, theirs = again.next_batch()
+        assert tokens_of(found) == tokens_of(expected)
+        assert (theirs.targets, theirs.sequences) == (counts.targets, counts.sequences)
+        assert theirs.roots == pytest.approx(counts.roots)
+        assert again.metrics(theirs) == parts.metrics(counts)
+
+
+def test_every_rank_trains_on_as_many_packs(folder, tiny_vl_model):
+    handles, _ = open_parts(folder, tiny_vl_model, 2).next_batch()
+    assert [len(own) for own in handles] == [1, 1]
