@@ -30,7 +30,7 @@ def write_eval(folder: Path, model: Path, **data: object) -> Path:
         "cluster": {"object_store_gib": 0.1},
     }
     path = folder / "eval.yaml"
-    path.write_text(yaml.safe_dump(tree))
+    path.write_text(yaml.safe_dump(tree, sort_keys=False))
     return path
 
 
