@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from pangu_rl.config.base import Strict
 
@@ -28,7 +28,10 @@ class OptimizerConfig(Strict):
 
 class LearnerConfig(Strict):
     ranks: PositiveInt = 1
-    """Data-parallel ranks, one actor each."""
+    """One actor each."""
+    sequence_parallel: PositiveInt = 1
+    """Ranks that share each pack, a divisor of `ranks` and of the model's attention heads: each runs its part of the
+    tokens, of the heads and of the pictures. Packs are dealt over the ranks / sequence_parallel groups."""
     zero_stage: Literal[0, 1, 2, 3] = 1
     """0 and 1 reduce gradients once a step; 2 and 3 at every micro-batch. bf16 needs 1 or more."""
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -44,3 +47,16 @@ class LearnerConfig(Strict):
     """Threads of a cpu rank; null shares the cores among the ranks."""
     nonfinite_limit: PositiveInt = 3
     """Steps in a row that may be skipped for a non-finite gradient before the run stops."""
+
+    @property
+    def groups(self) -> int:
+        """Data-parallel groups: packs are dealt over them."""
+        return self.ranks // self.sequence_parallel
+
+    @model_validator(mode="after")
+    def groups_are_whole(self) -> "LearnerConfig":
+        if self.ranks % self.sequence_parallel:
+            raise ValueError(
+                f"ranks {self.ranks} are no groups of sequence_parallel {self.sequence_parallel}: make them a multiple"
+            )
+        return self

@@ -18,7 +18,7 @@ from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.records import MiniBatch, Pack, Picture, WeightManifest
 
 if TYPE_CHECKING:
-    from pangu_rl.learner.engine import Learner
+    from pangu_rl.learner.learner import Learner
 
 
 class LearnerActor:
@@ -34,7 +34,7 @@ class LearnerActor:
 
     def start(self, host: str, port: int) -> None:
         """Join the other ranks and build the engine. Not in the constructor, whose errors arrive without a cause."""
-        from pangu_rl.learner.engine import Learner
+        from pangu_rl.learner.learner import Learner
 
         spec = self._spec
         accelerator = get_accelerator(spec.accelerator)

@@ -9,7 +9,7 @@ Letters: T tokens, M targets, V vocabulary, E hidden size.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from pangu_rl.learner.chunked_logprobs import target_logprobs
 from pangu_rl.learner.packed_attention import PACKED, Layout, attend_by, build_layout
 from pangu_rl.learner.pictures import PictureTensors, embed_pack, is_multimodal, own_inputs
 from pangu_rl.learner.rms_norm import replace_rms_norms
+from pangu_rl.learner.sequence_parallel import SequenceGroup, TargetShares, padded, share_targets
 from pangu_rl.records import Pack
 from pretrain.auto import register_auto_classes
 
@@ -53,28 +54,49 @@ class PackTensors:
     """float32 [M] each."""
     layout: Layout
     pictures: PictureTensors
+    shares: TargetShares | None = None
+    """Under sequence parallelism: T are this rank's tokens, `predictors` and `target_ids` its own targets, while
+    `sequence_ids` and `columns` stay those of all, which the log-probs are gathered to."""
 
     @classmethod
-    def of(cls, pack: Pack, device: torch.device | str) -> PackTensors:
+    def of(cls, pack: Pack, device: torch.device | str, sequence: SequenceGroup | None = None) -> PackTensors:
+        """The whole pack, or this rank's part of what the ranks of `sequence` run together."""
+
         def move(array: np.ndarray) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
-        return cls(
+        if sequence is not None:
+            pack = padded(pack, sequence.size)
+        whole = cls(
             token_ids=move(pack.token_ids).unsqueeze(0),
             position_ids=move(pack.position_ids).unsqueeze(-2),
             predictors=move(pack.predictors),
             target_ids=move(pack.token_ids[pack.targets]),
             sequence_ids=move(pack.sequence_ids),
             columns={name: move(column) for name, column in pack.columns.items()},
-            layout=build_layout(pack, device),
+            layout=build_layout(pack, device, sequence),
             pictures=PictureTensors.of(pack, device),
+        )
+        if sequence is None:
+            return whole
+        span = sequence.span(pack.num_tokens)
+        own, shares = share_targets(pack, sequence, device)
+        return replace(
+            whole,
+            token_ids=whole.token_ids[:, span],
+            position_ids=whole.position_ids[..., span],
+            predictors=move(pack.predictors[own] - span.start),
+            target_ids=move(pack.token_ids[pack.targets[own]]),
+            pictures=whole.pictures.within(span),
+            shares=shares,
         )
 
 
 class PackedCausalLM(nn.Module):
     """A causal LM that takes a pack and gives float32 (log-probs [M], entropy [M]) of its targets.
 
-    Call it, and run the backward pass, under `attend_by(batch.layout)`.
+    Call it, and run the backward pass, under `attend_by(batch.layout)`. The ranks of a sequence group call it together
+    and each gets the results of all; the gradient is that of the rank's own targets.
     """
 
     def __init__(self, lm: PreTrainedModel, *, temperature: float, chunk: int) -> None:
@@ -87,12 +109,16 @@ class PackedCausalLM(nn.Module):
         hidden = self._hidden_states(batch)[0].index_select(0, batch.predictors)
         head = self.lm.get_output_embeddings().weight
         temperature = self.temperature if temperature is None else temperature
-        return target_logprobs(hidden, head, batch.target_ids, temperature=temperature, chunk=self.chunk)
+        logp, entropy = target_logprobs(hidden, head, batch.target_ids, temperature=temperature, chunk=self.chunk)
+        if batch.shares is not None:
+            logp, entropy = batch.shares.gather(logp, entropy)
+        return logp, entropy.detach()
 
     def _hidden_states(self, batch: PackTensors) -> Tensor:
         """[1, T, E]"""
         if is_multimodal(self.lm):
-            return self.lm.hidden_states(embed_pack(self.lm, batch.token_ids, batch.pictures), batch.position_ids)
+            embeddings = embed_pack(self.lm, batch.token_ids, batch.pictures, batch.layout.sequence)
+            return self.lm.hidden_states(embeddings, batch.position_ids)
         # A cache would make packed sequences see each other.
         output = self.lm.base_model(input_ids=batch.token_ids, position_ids=batch.position_ids, use_cache=False)
         return output.last_hidden_state
@@ -143,6 +169,7 @@ def check_packing(
     *,
     temperature: float,
     plain_attention: str,
+    sequence: SequenceGroup | None = None,
 ) -> dict[str, float]:
     """Compare the packed log-probs with the model's own forward, one unpacked sequence at a time, full logits.
 
@@ -152,7 +179,7 @@ def check_packing(
         DataError: they differ by more than rounding.
     """
     device = next(lm.parameters()).device
-    batches = [PackTensors.of(pack, device) for pack in packs]
+    batches = [PackTensors.of(pack, device, sequence) for pack in packs]
     packed, plain = [], []
     with torch.no_grad():
         for batch in batches:

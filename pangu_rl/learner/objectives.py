@@ -192,13 +192,13 @@ def add_totals(totals: dict[str, Tensor], terms: Mapping[str, Tensor]) -> None:
             totals[name] = torch.maximum(totals[name], term) if name.endswith("_max") else totals[name] + term
 
 
-def reduce_totals(totals: Mapping[str, Tensor], ranks: int) -> dict[str, float]:
-    """Totals over all ranks of the default group, in two collectives."""
+def reduce_totals(totals: Mapping[str, Tensor], ranks: int, copies: int = 1) -> dict[str, float]:
+    """Totals over all ranks of the default group, in two collectives; `copies` ranks each have the same ones."""
     values = torch.stack(list(totals.values())).float()
     if ranks > 1:
         largest = values.clone()
         dist.all_reduce(values)
         dist.all_reduce(largest, op=dist.ReduceOp.MAX)
         is_max = torch.tensor([name.endswith("_max") for name in totals], device=values.device)
-        values = torch.where(is_max, largest, values)
+        values = torch.where(is_max, largest, values / copies)
     return dict(zip(totals, values.tolist()))

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from pangu_rl.errors import ConfigError
+from pangu_rl.learner.sequence_parallel import SequenceGroup
 from pangu_rl.records import Pack
 
 PACKED = "pangu_packed"
@@ -60,6 +61,8 @@ class Layout:
     """int64 [T], where each token's output lies in the batches' query slots, end to end."""
     longest: int
     """Tokens of the longest sequence, ancestors included."""
+    sequence: SequenceGroup | None = None
+    """The ranks that run the pack together; None when one runs all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ class _Block:
     """int64 [S], the last `size` of them are the queries themselves."""
 
 
-def build_layout(pack: Pack, device: torch.device | str = "cpu") -> Layout:
+def build_layout(pack: Pack, device: torch.device | str = "cpu", sequence: SequenceGroup | None = None) -> Layout:
     """The layout of `pack`, with its tensors on `device`."""
     blocks = _blocks(pack)
     groups = _alike(blocks)
@@ -85,7 +88,7 @@ def build_layout(pack: Pack, device: torch.device | str = "cpu") -> Layout:
         offset += len(group) * width
         batches.append(_batch(group, device))
     longest = max((len(block.keys) for block in blocks), default=0)
-    return Layout(tuple(batches), torch.from_numpy(slots).to(device), longest)
+    return Layout(tuple(batches), torch.from_numpy(slots).to(device), longest, sequence)
 
 
 def tree_attention(query: Tensor, key: Tensor, value: Tensor, layout: Layout, scale: float) -> Tensor:
@@ -109,6 +112,8 @@ def packed_attention(
 ) -> tuple[Tensor, None]:
     """The function that transformers calls: query [1, H, T, D], key and value [1, K, T, D] -> [1, T, H, D].
 
+    Under sequence parallelism T are the tokens of this rank, before and after.
+
     Raises:
         ConfigError: the model wants what this attention does not compute (a window shorter than the sequences, a
             soft cap, sinks, a mask or bias of its own, dropout).
@@ -116,8 +121,11 @@ def packed_attention(
     layout = _open_layout()
     _refuse_unsupported(module, layout, attention_mask, dropout, kwargs)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    output = tree_attention(query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1), layout, scale)
-    return output.unsqueeze(0), None
+    query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
+    if layout.sequence is None:
+        return tree_attention(query, key, value, layout, scale).unsqueeze(0), None
+    output = tree_attention(*layout.sequence.to_heads(query, key, value), layout, scale)
+    return layout.sequence.to_tokens(output).unsqueeze(0), None
 
 
 @contextmanager

@@ -8,13 +8,15 @@ Letters: P patches, I distinct pictures, K placeholder tokens of the pack, F enc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from pangu_rl.learner.encoder_parallel import SharedPack, encode_dealt
+from pangu_rl.learner.sequence_parallel import SequenceGroup
 from pangu_rl.records import Pack, Picture
 
 BLANK = Picture(path="", sha256="", grid=(1, 2, 2), patches=np.zeros((4, 588), dtype=np.uint8))
@@ -51,16 +53,29 @@ class PictureTensors:
             features=torch.from_numpy(np.concatenate([np.zeros(0, dtype=np.int64), *features])).to(device),
         )
 
+    def within(self, span: slice) -> PictureTensors:
+        """The same pictures, and of their places those among the tokens of `span`, counted from its start."""
+        here = (self.places >= span.start) & (self.places < span.stop)
+        return replace(self, places=self.places[here] - span.start, features=self.features[here])
+
 
 def is_multimodal(lm: PreTrainedModel) -> bool:
     """Whether the model has a tower beside its language model."""
     return hasattr(lm, "visual")
 
 
-def embed_pack(lm: PreTrainedModel, token_ids: Tensor, pictures: PictureTensors) -> Tensor:
-    """Embeddings [1, T, E] of `token_ids` [1, T], the pictures' features at their places."""
+def embed_pack(
+    lm: PreTrainedModel, token_ids: Tensor, pictures: PictureTensors, sequence: SequenceGroup | None = None
+) -> Tensor:
+    """Embeddings [1, T, E] of `token_ids` [1, T], the pictures' features at their places.
+
+    The ranks of `sequence`, which have the same pictures, deal them out; each takes the features of its own tokens.
+    """
     embeddings = lm.get_input_embeddings()(token_ids)
-    features = lm.encode_pictures(pictures.patches, pictures.grids)
+    if sequence is None:
+        features = lm.encode_pictures(pictures.patches, pictures.grids)
+    else:
+        features = encode_dealt(lm.visual, pictures.patches, pictures.grids, SharedPack(group=sequence.group))
     placed = features.index_select(0, pictures.features).to(embeddings.dtype)
     return embeddings.index_copy(1, pictures.places, placed.unsqueeze(0))
 

@@ -19,6 +19,8 @@ from pangu_rl.records import MiniBatch, Pack, WeightManifest
 class Learners:
     """Calls every rank at once and waits; what a rank raises for the user arrives as it was raised.
 
+    The ranks of a sequence-parallel group get the same packs; without sequence parallelism each rank is a group.
+
     Raises (every method):
         RunError: a rank died; the run resumes from its checkpoint.
     """
@@ -33,9 +35,9 @@ class Learners:
         return self._call("check_packing", list(packs))[0]
 
     def update(self, mini_batches: Sequence[Sequence[MiniBatch]]) -> list[dict[str, float]]:
-        """[mini-batch][rank] -> metrics per optimiser step."""
-        per_rank = [[batch[rank] for batch in mini_batches] for rank in range(len(self._actors))]
-        calls = [actor.update.remote(batches) for actor, batches in zip(self._actors, per_rank, strict=True)]
+        """[mini-batch][group] -> metrics per optimiser step."""
+        per_group = [[batch[group] for batch in mini_batches] for group in range(self._spec.learner.groups)]
+        calls = [actor.update.remote(own) for actor, own in zip(self._actors, self._for_ranks(per_group), strict=True)]
         return translated(lambda: ray.get(calls))[0]
 
     def update_from(self, handles: Sequence[ray.ObjectRef]) -> list[dict[str, float]]:
@@ -48,9 +50,10 @@ class Learners:
         return self._call("log_probs", list(packs), temperature)[0]
 
     def shared_log_probs(self, packs: Sequence[Sequence[Pack]], temperature: float) -> list[list[np.ndarray]]:
-        """[rank][pack] -> float32 [M] each: every rank computes its own packs, all the same number of them."""
-        calls = [actor.log_probs.remote(list(own), temperature) for actor, own in zip(self._actors, packs, strict=True)]
-        return translated(lambda: ray.get(calls))
+        """[group][pack] -> float32 [M] each: every group computes its own packs, all the same number of them."""
+        own = self._for_ranks([list(group) for group in packs])
+        calls = [actor.log_probs.remote(mine, temperature) for actor, mine in zip(self._actors, own, strict=True)]
+        return translated(lambda: ray.get(calls[:: self._spec.learner.sequence_parallel]))
 
     def publish(self, version: int) -> WeightManifest:
         """Hand the weights out to the rollout engines as `version`."""
@@ -82,6 +85,12 @@ class Learners:
         finally:
             for actor in self._actors:
                 ray.kill(actor)
+
+    def _for_ranks(self, per_group: Sequence[Any]) -> list[Any]:
+        """What each rank is sent; what a group shares is stored once."""
+        degree = self._spec.learner.sequence_parallel
+        shared = per_group if degree == 1 else [ray.put(own) for own in per_group]
+        return [own for own in shared for _ in range(degree)]
 
     def _call(self, method: str, *args: Any) -> list[Any]:
         calls = [getattr(actor, method).remote(*args) for actor in self._actors]

@@ -24,13 +24,13 @@ def train_on(
 
 
 def rank_batches(groups: Sequence[Group], config: GrpoConfig, placeholders: frozenset[int]) -> list[list[MiniBatch]]:
-    """[mini-batch][rank]; denominators are global, of the mini-batch over all ranks."""
+    """[mini-batch][group of ranks]; denominators are global, of the mini-batch over all ranks."""
     algorithm, learner = config.algorithm, config.learner
     batches = []
     for part in split_groups(groups, algorithm.mini_batches):
         packs = pack_groups(part, learner.pack_tokens, placeholders)
         if packs:
-            batches.append(split_ranks(packs, learner.ranks, *loss_counts(part, algorithm.overlong)))
+            batches.append(split_ranks(packs, learner.groups, *loss_counts(part, algorithm.overlong)))
     return batches
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from pangu_rl.algorithms.sft import square_averaged_loss
 from pangu_rl.config.algorithm import SupervisedConfig
@@ -16,13 +18,17 @@ from pangu_rl.config.learner import LearnerConfig
 from pangu_rl.config.model import ModelConfig
 from pangu_rl.data.batching import pack_conversations, pack_counts, root_count
 from pangu_rl.data.layout import TrainingRow
-from pangu_rl.learner.model import PackedCausalLM, PackTensors
+from pangu_rl.data.row_files import open_rows
+from pangu_rl.learner.model import PackedCausalLM, PackTensors, load_causal_lm
 from pangu_rl.learner.objectives import build_objective
 from pangu_rl.learner.packed_attention import PACKED, attend_by
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.records import MiniBatch, Pack
 from pretrain.models.positions import multimodal_positions
+from pretrain.train.loader import PackLoader
+from pretrain.train.order import PackOrder
 from tests.unit.learner.vl_builders import END, IMAGE, PLACEHOLDERS, START, TOKENS, pangu_vl, picture
+from tests.unit.pretrain.train.builders import stage, write_rows
 
 LOSSES = torch.tensor([1.0, 3.0, 0.5, 0.5, 1.0, 2.0, 4.0], dtype=torch.float64)
 SAMPLES = torch.tensor([0, 0, 1, 1, 1, 1, 2])
@@ -80,9 +86,11 @@ def log_probs(model: PackedCausalLM, pack: Pack) -> Tensor:
         return model(batch)[0]
 
 
-def gradients(average: str, packs: list[Pack], *, one_pack: bool = False) -> tuple[float, dict[str, Tensor]]:
+def gradients(
+    average: str, packs: list[Pack], *, one_pack: bool = False, lm: PreTrainedModel | None = None
+) -> tuple[float, dict[str, Tensor]]:
     """Loss and gradients of a step over `packs`; with `one_pack` the log-probs of all are one pack's to the loss."""
-    lm = pangu_vl()
+    lm = pangu_vl() if lm is None else lm
     lm.set_attn_implementation(PACKED)
     model = PackedCausalLM(lm, temperature=1.0, chunk=64)
     tokens, sequences = pack_counts(packs)
@@ -104,7 +112,11 @@ def gradients(average: str, packs: list[Pack], *, one_pack: bool = False) -> tup
 
 def apart() -> list[Pack]:
     """Each row a pack of its own, numbered as in one pack."""
-    packs = [pack_conversations([row], 500, PLACEHOLDERS)[0] for row in rows()]
+    return numbered([pack_conversations([row], 500, PLACEHOLDERS)[0] for row in rows()])
+
+
+def numbered(packs: list[Pack]) -> list[Pack]:
+    """Packs of one row each."""
     return [dataclasses.replace(pack, sequence_ids=pack.sequence_ids + n) for n, pack in enumerate(packs)]
 
 
@@ -116,6 +128,24 @@ def test_packed_rows_with_pictures_have_the_gradients_of_the_rows_alone(average)
     loss, expected = gradients(average, apart(), one_pack=average == "balanced")
     found, packed = gradients(average, together)
     assert found == pytest.approx(loss, abs=1e-6)
+    assert max(gradient.abs().max() for gradient in expected.values()) > 1e-2
+    for name, gradient in expected.items():
+        torch.testing.assert_close(packed[name], gradient, atol=1e-5, rtol=0, msg=name)
+
+
+def test_packs_of_pretraining_have_the_gradients_of_their_rows_alone(tmp_path: Path, tiny_vl_model: Path):
+    """From the file on: what the loader packs of an order, and what it makes of each row alone, by eq. (1)."""
+    write_rows(tmp_path)
+    config = stage(tmp_path, tiny_vl_model)
+    loader = PackLoader(config, open_rows(Path(config.data.train), on_bad_row="refuse"))
+    chosen = (2, 0, 1, 5)
+    together, _ = loader.load([PackOrder(chosen, 0.0)])
+    alone, _ = loader.load([PackOrder((row,), 0.0) for row in chosen])
+    assert len(together[0].pictures) == 4
+    model = ModelConfig(path=str(tiny_vl_model), dtype="float32")
+    loss, expected = gradients("balanced", numbered(alone), one_pack=True, lm=load_causal_lm(model))
+    found, packed = gradients("balanced", together, lm=load_causal_lm(model))
+    assert found == pytest.approx(loss, abs=1e-5)
     assert max(gradient.abs().max() for gradient in expected.values()) > 1e-2
     for name, gradient in expected.items():
         torch.testing.assert_close(packed[name], gradient, atol=1e-5, rtol=0, msg=name)

@@ -96,7 +96,7 @@ def padded_step(aggregation: str) -> Outcome:
 
 
 def packed_step(path: Path, case: Case, rank: int, ranks: int) -> Outcome:
-    from pangu_rl.learner.engine import Learner
+    from pangu_rl.learner.learner import Learner
 
     spec = LearnerSpec(
         model=ModelConfig(path=str(path), dtype=case.dtype),

@@ -54,7 +54,7 @@ def spec(
 
 
 def build(path: Path, *args, **options):
-    from pangu_rl.learner.engine import Learner
+    from pangu_rl.learner.learner import Learner
 
     return Learner(spec(path, *args, **options))
 

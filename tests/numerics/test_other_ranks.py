@@ -28,7 +28,7 @@ OPTIMIZER = OptimizerConfig(lr=1e-2, eps=1e-2, grad_clip=0.1, encoder_lr_ratio=0
 
 
 def build(path: Path, case: Case, rank: int, ranks: int):
-    from pangu_rl.learner.engine import Learner
+    from pangu_rl.learner.learner import Learner
 
     return Learner(
         LearnerSpec(

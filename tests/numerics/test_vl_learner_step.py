@@ -47,7 +47,7 @@ def rendezvous() -> None:
 def build(
     path: Path, *, stage: Literal[0, 1, 2, 3] = 1, dtype: str = "float32", rank: int = 0, ranks: int = 1, **options
 ):
-    from pangu_rl.learner.engine import Learner
+    from pangu_rl.learner.learner import Learner
 
     return Learner(
         LearnerSpec(

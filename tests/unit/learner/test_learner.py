@@ -47,7 +47,7 @@ def spec(path: Path, *, stage: int = 1, dtype: str = "float32", **options: objec
 
 
 def build(*args: object, **kwargs: object):
-    from pangu_rl.learner.engine import Learner
+    from pangu_rl.learner.learner import Learner
 
     return Learner(spec(*args, **kwargs))
 
