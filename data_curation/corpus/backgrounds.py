@@ -36,11 +36,16 @@ def named_background(rng: Random, size: Size) -> tuple[Image.Image, tuple[str, s
     return Image.new("RGB", size, colour), name
 
 
+def plain_background(rng: Random, size: Size) -> Image.Image:
+    """A light one of one colour."""
+    return Image.new("RGB", size, _light(rng))
+
+
 def background(rng: Random, size: Size) -> Image.Image:
     """A light one of any kind."""
     kind = rng.randrange(4)
     if kind == 0:
-        return Image.new("RGB", size, _light(rng))
+        return plain_background(rng, size)
     width, height = size
     one, other = np.array(_light(rng), float), np.array(_light(rng), float)
     if kind == 1:

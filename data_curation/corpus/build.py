@@ -9,6 +9,7 @@ same packages give the same bytes.
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -83,6 +84,8 @@ def _write_files(folder: Path, written: dict[tuple[str, Split], Written], materi
     rows: dict[str, list[Row]] = {
         split: [row for name in FAMILIES for row in written[name, split].rows] for split in SHARES
     }
+    # Without pattern, so that the first so many are a sample of all.
+    rows["heldout"].sort(key=lambda row: hashlib.sha256(row["id"].encode()).hexdigest())
     _check_apart(rows)
     sizes: Sizes = {path: size for result in written.values() for path, size in result.sizes.items()}
     rows["heldout_blank"] = list(_blank_twins(rows["heldout"], sizes, folder))

@@ -72,19 +72,19 @@ class Studio:
     def scene(self, things: Sequence[Cutout], low: int = 180, high: int = 560) -> Scene:
         """One instance of each of `things`, which may repeat, in drawn places."""
         size = canvas_size(self.rng, low, high)
-        cells = _cells(len(things), size)
-        if min(cells[0][2] - cells[0][0], cells[0][3] - cells[0][1]) * FILL[0] < 1.5 * MIN_PIXELS:
+        room = cells(len(things), size)
+        if min(room[0][2] - room[0][0], room[0][3] - room[0][1]) * FILL[0] < 1.5 * MIN_PIXELS:
             return self.scene(things, int(low * 1.2), int(high * 1.2))
         canvas = background(self.rng, size)
-        places = self.rng.sample(cells, len(things))
+        places = self.rng.sample(room, len(things))
         placed = tuple(self.place(canvas, thing, cell) for thing, cell in zip(things, places, strict=True))
         return Scene(Picture(canvas), placed)
 
-    def place(self, canvas: Image.Image, thing: Cutout, cell: Box) -> Placed:
-        """Paste `thing` somewhere in `cell`, scaled to it; its box is exact."""
+    def place(self, canvas: Image.Image, thing: Cutout, cell: Box, fill: tuple[float, float] = FILL) -> Placed:
+        """Paste `thing` somewhere in `cell`, scaled to a share of it in the range `fill`; its box is exact."""
         image = thing.load(self.materials)
         width, height = cell[2] - cell[0], cell[3] - cell[1]
-        scale = min(width / image.width, height / image.height) * self.rng.uniform(*FILL)
+        scale = min(width / image.width, height / image.height) * self.rng.uniform(*fill)
         image = image.resize((max(4, int(image.width * scale)), max(4, int(image.height * scale))))
         x = int(cell[0] + self.rng.random() * (width - image.width))
         y = int(cell[1] + self.rng.random() * (height - image.height))
@@ -99,7 +99,7 @@ def _by_origin(pool: Sequence[Cutout]) -> list[list[Cutout]]:
     return list(groups.values())
 
 
-def _cells(count: int, size: Size) -> list[Box]:
+def cells(count: int, size: Size) -> list[Box]:
     """At least `count` equal cells, about as wide as high."""
     width, height = size
     columns = max(1, round((count * width / height) ** 0.5))

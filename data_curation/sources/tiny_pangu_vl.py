@@ -1,7 +1,8 @@
 """A miniature of openPangu-VL: a small openPangu-ViT and connector, untrained, before the first layers of SmolLM2.
 
 Everything is as in the real model but the size: hierarchical connector, interleaved 3D rotary positions, four vision
-tokens, a processor that shows pictures at their native resolution. The folder is an ordinary Hugging Face one.
+tokens, a token for each grounding tag, a processor that shows pictures at their native resolution. The folder is an
+ordinary Hugging Face one.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from data_curation.sources import smollm2
 from data_curation.sources.folders import whole_folder
 from pangu_rl.config.paths import resolve_path
+from pangu_rl.records import GROUNDING_TAGS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -64,8 +66,11 @@ CHAT_TEMPLATE = """\
 
 
 def prepare(directory: Path) -> Path:
-    """Assemble the model in `directory` (config, tokenizer, processor, safetensors in bf16); kept if already there."""
-    if (directory / "model.safetensors").is_file():
+    """Assemble the model in `directory` (config, tokenizer, processor, safetensors in bf16); kept if already there.
+
+    One that an earlier version made, without tokens for the grounding tags, is made anew.
+    """
+    if (directory / "model.safetensors").is_file() and GROUNDING_TAGS[0] in _tokenizer_text(directory):
         return directory
     import torch
 
@@ -88,7 +93,8 @@ def assemble(source: Path, tokenizer: PreTrainedTokenizerBase) -> PanguVLForCond
     text.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     rows = text.embed_tokens.weight.data
     # The rows of the new tokens start at the mean of the others: what no token has been taught yet.
-    rows[-len(VISION_TOKENS) :] = rows[: -len(VISION_TOKENS)].mean(0)
+    added = len(VISION_TOKENS) + len(GROUNDING_TAGS)
+    rows[-added:] = rows[:-added].mean(0)
     torch.manual_seed(SEED)
     model = PanguVLForConditionalGeneration(
         PanguVLConfig(
@@ -104,14 +110,16 @@ def assemble(source: Path, tokenizer: PreTrainedTokenizerBase) -> PanguVLForCond
 
 
 def vision_tokenizer(source: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer in `source` with four vision tokens more, and a chat template that takes text, pictures and videos.
+    """The tokenizer in `source` with four vision tokens more, a token for each grounding tag, and a chat template.
 
-    The template adds no system message of its own.
+    The template takes text, pictures and videos, and adds no system message of its own. The tags are ordinary tokens,
+    not special ones, so that decoding an answer keeps them.
     """
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(source)
     tokenizer.add_special_tokens({"additional_special_tokens": list(VISION_TOKENS.values())})
+    tokenizer.add_tokens(list(GROUNDING_TAGS))
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
 
@@ -119,6 +127,10 @@ def vision_tokenizer(source: Path) -> PreTrainedTokenizerBase:
 def token_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     """The configuration's names of the vision tokens -> their ids."""
     return {name: tokenizer.convert_tokens_to_ids(spelling) for name, spelling in VISION_TOKENS.items()}
+
+
+def _tokenizer_text(directory: Path) -> str:
+    return (directory / "tokenizer.json").read_text(encoding="utf-8")
 
 
 def save_folder(

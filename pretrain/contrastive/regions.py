@@ -33,17 +33,20 @@ class Region:
     """Of the reader of a line of text."""
 
     @property
-    def is_large(self) -> bool:
+    def side(self) -> float:
+        """The shorter one, in pixels."""
         left, top, right, bottom = self.box
-        return min(right - left, bottom - top) >= MIN_SIDE
+        return min(right - left, bottom - top)
 
 
-def sample_regions(regions: Sequence[Region], per_picture: int, seed: int, step: int) -> list[Region]:
+def sample_regions(
+    regions: Sequence[Region], per_picture: int, seed: int, step: int, min_side: int = MIN_SIDE
+) -> list[Region]:
     """At most `per_picture` usable ones of each picture, in order; drawn anew at every step."""
     random = np.random.default_rng((seed, step))
     usable: dict[int, list[int]] = {}
     for number, region in enumerate(regions):
-        if region.is_large and region.confidence > MIN_CONFIDENCE and region.classes:
+        if region.side >= min_side and region.confidence > MIN_CONFIDENCE and region.classes:
             usable.setdefault(region.picture, []).append(number)
     kept = [random.permutation(numbers)[:per_picture] for _, numbers in sorted(usable.items())]
     return [regions[number] for number in sorted(np.concatenate(kept))] if kept else []

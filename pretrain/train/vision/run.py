@@ -1,0 +1,175 @@
+"""The vision-only stage: pictures -> labels -> **cascade of resolutions** -> a checkpoint whose tower sees.
+
+    rows --pictures--> teacher, k-means --labels.parquet--> batches of an epoch --> ranks --> checkpoints/step_N/hf
+
+Which pictures a step has follows from the seed and its number alone, so a run that is cut short goes on as it would
+have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from pangu_rl.config.paths import resolve_path
+from pangu_rl.config.vision import Resolution, VisionStageConfig
+from pangu_rl.loops.session import Run, open_run
+from pretrain.train.run import with_start
+from pretrain.train.vision.actor import VisionLearners
+from pretrain.train.vision.labels import LABELS, make_labels, picture_names, read_labels
+from pretrain.train.vision.learner import PictureBatch
+from pretrain.train.vision.regions import REGIONS, Place, make_regions, read_regions
+
+
+@dataclass(frozen=True, slots=True)
+class Cascade:
+    """Which pictures are shown at which step, at which size and rate."""
+
+    config: VisionStageConfig
+    pictures: int
+
+    @property
+    def steps(self) -> int:
+        """Of the whole cascade, or as many as `trainer.steps` says; an epoch's last, short batch is left out."""
+        whole = self.pictures // self.config.batch * sum(step.epochs for step in self.config.cascade)
+        return min(whole, self.config.trainer.steps or whole)
+
+    def resolution(self, step: int) -> Resolution:
+        """Of step 1, 2, ..."""
+        epoch = (step - 1) // (self.pictures // self.config.batch)
+        for part in self.config.cascade:
+            if epoch < part.epochs:
+                return part
+            epoch -= part.epochs
+        raise AssertionError(f"step {step} is behind the cascade")
+
+    def rate(self, step: int) -> float:
+        """Learning rate: up over `warmup_steps`, then straight down to 0 behind the last step, times `lr_factor`."""
+        warmup = self.config.learner.warmup_steps
+        share = step / warmup if step <= warmup else (self.steps + 1 - step) / max(self.steps + 1 - warmup, 1)
+        return self.config.lr * share * self.resolution(step).lr_factor
+
+    def batch(self, step: int) -> np.ndarray:
+        """Numbers of the pictures of a step, int64 [batch]."""
+        size = self.config.batch
+        epoch, place = divmod(step - 1, self.pictures // size)
+        return _order(self.config.trainer.seed, epoch, self.pictures)[place * size : (place + 1) * size]
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """N pictures by name, with what they are told apart by."""
+
+    images: tuple[str, ...]
+    labels: Tensor | None
+    """int64 [N, L], the classes of each; None in the text-aware stage."""
+    places: tuple[tuple[Place, ...], ...] = ()
+    """Of each, in the text-aware stage."""
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, pictures: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(pictures)
+
+
+def run_vit(config: VisionStageConfig) -> dict[str, float]:
+    """Run the stage to its last step, from the newest checkpoint if there is one; returns the last step's metrics.
+
+    Raises:
+        UserError, RunError: see `pangu_rl.errors`. Preempted: SIGTERM came, a checkpoint was written.
+    """
+    config = with_start(config)
+    metrics: dict[str, float] = {}
+    with open_run(config, "vision stage", steps=config.trainer.steps or 1) as run:
+        pictures = labelled(config, run) if config.regions is None else with_regions(config, run)
+        cascade = Cascade(config, len(pictures.images))
+        run.view.steps = cascade.steps
+        with open_learners(config, run) as learners:
+            for step in range(restore(run, learners) + 1, cascade.steps + 1):
+                with run.phase("train"):
+                    metrics = learners.update(parts(cascade, pictures, step), step)
+                metrics = {f"train/{name}": value for name, value in metrics.items()}
+                shown = {"data/pictures": float(cascade.pictures), "data/edge": float(cascade.resolution(step).edge)}
+                run.log(step, metrics | shown)
+                last = step == cascade.steps
+                if last or run.preempted or run.is_due(step, config.trainer.checkpoint_every):
+                    with run.phase("checkpoint"):
+                        save(run, learners, step)
+                if not last:
+                    run.raise_if_preempted(step)
+    return metrics
+
+
+def labelled(config: VisionStageConfig, run: Run) -> Pictures:
+    """With the labels that the configuration names, or those of the run directory, which are made first."""
+    if config.data.labels is not None:
+        return Pictures(*read_labels(resolve_path(config.data.labels), config))
+    path = Path(config.trainer.run_dir) / LABELS
+    if not path.is_file():
+        names = picture_names(config)
+        run.say(f"{config.teacher.encoder} embeds {len(names)} pictures for {config.classes} clusters")
+        with run.phase("labels"):
+            make_labels(names, config, path)
+    return Pictures(*read_labels(path, config))
+
+
+def with_regions(config: VisionStageConfig, run: Run) -> Pictures:
+    """With the regions that the configuration names, or those of the run directory, which are made first."""
+    path = Path(config.trainer.run_dir) / REGIONS
+    if config.regions.file is not None:
+        path = resolve_path(config.regions.file)
+    elif not path.is_file():
+        run.say(f"{config.teacher.encoder} embeds the objects in the rows for {config.classes} clusters")
+        with run.phase("labels"):
+            make_regions(config, path)
+    found = read_regions(path, config)
+    return Pictures(tuple(found), None, tuple(found.values()))
+
+
+def parts(cascade: Cascade, pictures: Pictures, step: int) -> list[PictureBatch]:
+    """The step's pictures, dealt to the ranks."""
+    return [
+        PictureBatch(
+            images=tuple(pictures.images[number] for number in own),
+            labels=None if pictures.labels is None else pictures.labels[own],
+            places=tuple(pictures.places[number] for number in own) if pictures.places else (),
+            edge=cascade.resolution(step).edge,
+            lr=cascade.rate(step),
+        )
+        for own in np.split(cascade.batch(step), cascade.config.learner.ranks)
+    ]
+
+
+@contextmanager
+def open_learners(config: VisionStageConfig, run: Run) -> Iterator[VisionLearners]:
+    """Start the ranks; they end with the context."""
+    learners = VisionLearners(config, run.accelerator)
+    run.watchdog.pids = learners.pids
+    run.view.start_at(0)
+    try:
+        yield learners
+    finally:
+        learners.close()
+
+
+def save(run: Run, learners: VisionLearners, step: int) -> None:
+    folder = run.checkpoints.begin(step)
+    learners.save(folder / "learner")
+    learners.export(folder / "hf")
+    run.checkpoints.commit(step, {})
+
+
+def restore(run: Run, learners: VisionLearners) -> int:
+    """Steps done; 0 when there is no checkpoint."""
+    checkpoint = run.checkpoints.latest()
+    if checkpoint is None:
+        return 0
+    learners.load(checkpoint.path / "learner")
+    run.resume_from(checkpoint)
+    return checkpoint.step
