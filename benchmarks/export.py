@@ -1,8 +1,9 @@
-"""Seconds and peak memory of `pangu-rl export` over a made-up store: by default a million rows, groups of eight.
+"""Seconds and peak memory of `pangu-rl export` over made-up stores: by default of 0.1, 1 and 2 million rows.
 
-The store is written by the product's own shard writer, with drawn tokens, log-probs and texts of the lengths of short
-reasoning, every tenth prompt with a picture. Each export runs in a process of its own, whose peak resident memory and
-seconds are reported; a second store of a quarter of the rows shows whether memory grows with the store.
+The stores are written by the product's own shard writer, with drawn tokens, log-probs and texts of the lengths of short
+reasoning, groups of eight, every tenth prompt with a picture. The first 100,000 rows are drawn; later ones are those
+again, of other steps and prompts. Each export runs in a process of its own, whose peak resident memory and seconds are
+reported; several sizes show whether memory grows with the store.
 """
 
 from __future__ import annotations
@@ -21,13 +22,17 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from PIL import Image
 
 from rollout.schema import SCHEMA
 from rollout.shards import shard_path, write_shard
 
 GROUP = 8
-STEP_GROUPS = 512
+STEP_GROUPS = 500
+DRAWN_STEPS = 25
+"""100,000 rows."""
 PHRASE = "so the sum of both sides is then we add divide by two and get therefore answer first second"
 WORDS = PHRASE.split()
 EXPORTS = {
@@ -45,12 +50,12 @@ EXPORTS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000, 2_000_000])
     parser.add_argument("--folder", type=Path, default=Path("/tmp/pangu_rl_export_bench"))
     parser.add_argument("--only", nargs="*", help="names of exports")
     args = parser.parse_args()
     report: dict[str, object] = {"cores": os.cpu_count(), "load_before": round(os.getloadavg()[0], 2)}
-    for rows in (args.rows // 4, args.rows):
+    for rows in args.rows:
         run = args.folder / f"run-{rows}"
         started = time.perf_counter()
         if not run.exists():
@@ -90,8 +95,23 @@ def make_store(run: Path, rows: int) -> None:
     groups = rows // GROUP
     for step in range(1, -(-groups // STEP_GROUPS) + 1):
         count = min(STEP_GROUPS, groups - (step - 1) * STEP_GROUPS)
+        path = shard_path(folder, step, step)
+        if step > DRAWN_STEPS:
+            write_shard(path, again(folder, step).slice(0, count * GROUP))
+            continue
         made = [row for index in range(count) for row in group_rows(rng, run.name, step, index, pictures)]
-        write_shard(shard_path(folder, step, step), pa.Table.from_pylist(made, schema=SCHEMA))
+        write_shard(path, pa.Table.from_pylist(made, schema=SCHEMA))
+
+
+def again(folder: Path, step: int) -> pa.Table:
+    """The rows of a drawn step as those of `step`, each prompt another one."""
+    drawn = (step - 1) % DRAWN_STEPS + 1
+    table = pq.read_table(shard_path(folder, drawn, drawn))
+    for name in ("prompt_uid", "group", "completion_uid"):
+        renamed = pc.replace_substring(table[name], f"p-{drawn}-", f"p-{step}-")
+        table = table.set_column(table.schema.get_field_index(name), SCHEMA.field(name), renamed)
+    steps = pa.array([step] * len(table), pa.int64())
+    return table.set_column(table.schema.get_field_index("step"), SCHEMA.field("step"), steps)
 
 
 def keep_picture(folder: Path, rng: np.random.Generator) -> dict[str, str]:

@@ -5,7 +5,7 @@ sizes, documents of many pages. All planners see the same samples. `pool` is Min
 wait, and each pack takes the largest that fit. `ffd` packs first-fit-decreasing on estimated lengths, as NeMo
 Automodel's `neat_packing_vlm` does; `ffd, neighbours` then orders the bins by visual load, as its `_vt_balanced` does.
 Imbalance is the largest rank's encoder FLOPs over the mean rank's, averaged over the global batches. Speeds are per
-second of processor time; every planner runs on one core.
+second of processor time; every planner runs on one core. `packing_rows.py` plans real rows by decoding and from sizes.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from packing_rows import plan_rows
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -60,6 +61,7 @@ def main() -> None:
     parser.add_argument("--contexts", type=int, nargs="+", default=[24_576, 131_072])
     parser.add_argument("--ranks", type=int, default=64)
     parser.add_argument("--decoded", type=int, default=300, help="pictures of the comparison with planning by decoding")
+    parser.add_argument("--rows", type=int, default=1000, help="rows of the mini-corpus in the same comparison")
     args = parser.parse_args()
     report: dict = {"load_before": round(os.getloadavg()[0], 2), "samples": args.samples, "ranks": args.ranks}
     with TemporaryDirectory() as folder:
@@ -70,6 +72,7 @@ def main() -> None:
         metadata = read_metadata(path, config)
         report["sizes_per_s"] = round(args.samples / (time.process_time() - started))
         report["planning_by_decoding"] = by_decoding(args.decoded)
+        report["planning_real_rows"] = plan_rows(args.rows)
         for context in args.contexts:
             report[f"context {context}"] = compare(metadata, context, args)
     report["peak_memory_gib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)

@@ -186,7 +186,7 @@ def mini_batch(packs: Sequence[Pack], group: Group) -> MiniBatch:
 
 
 def build_learner(size: Size, folder: Path, args: argparse.Namespace) -> Any:
-    from pangu_rl.learner.engine import Learner
+    from pangu_rl.learner.learner import Learner
 
     torch.manual_seed(0)
     text = LlamaConfig(vocab_size=VOCABULARY, num_key_value_heads=2, attention_bias=True, **size.text)

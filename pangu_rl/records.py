@@ -12,6 +12,12 @@ from typing import Any
 
 import numpy as np
 
+GROUNDING_TAGS = tuple(
+    f"<|{shape}_{end}|>" for shape in ("object_ref", "box", "point", "quad") for end in ("start", "end")
+)
+"""What an answer writes around the name and the place of an object. Content of a turn, even where a tokenizer lists
+them as special tokens: they neither end a turn nor ask for a picture, and graders read them."""
+
 
 class Outcome(StrEnum):
     """What a grader found. Only the first four are rewards; the others are "no verdict" and mask the row."""

@@ -14,6 +14,7 @@ from pangu_rl.accelerators import Accelerator
 from pangu_rl.config.model import ModelConfig
 from pangu_rl.config.rollout import RolloutConfig
 from pangu_rl.records import Completion, RolloutRequest, Scorable, WeightManifest
+from pretrain.processing.resize import PixelLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,9 @@ class EngineSpec:
     """The model's folder on disk: `model.path` resolved, or the SFT start that replaces it."""
     seed: int = 0
     """Seed of the engine itself; what is sampled depends on each request's own seed."""
+    limits: PixelLimits | None = None
+    """Of the pictures that requests bring, for an engine that sizes its buffers by the largest; None are those of the
+    model folder's processor."""
     threads: int = 1
     """Threads of one engine on cpu."""
     factory: Callable[[EngineSpec], Engine] | None = None

@@ -22,6 +22,7 @@ from vllm.sampling_params import RequestOutputKind
 from pangu_rl.checkpoint.model_folder import model_config
 from pangu_rl.errors import ConfigError, DataError, RunError, UserError
 from pangu_rl.records import (
+    GROUNDING_TAGS,
     Completion,
     FinishReason,
     Picture,
@@ -55,6 +56,9 @@ class VllmEngine:
             torch.compiler.set_stance("force_eager")
         self._llm = _start(spec)
         self._tokenizer = self._llm.get_tokenizer()
+        added = self._tokenizer.added_tokens_decoder.items()
+        # Graders read the grounding tags, also of a tokenizer that lists them as special tokens.
+        self._dropped = {i for i, token in added if token.special and token.content not in GROUNDING_TAGS}
 
     @property
     def weight_version(self) -> int:
@@ -148,7 +152,7 @@ class VllmEngine:
             prompt_uid=request.prompt_uid,
             token_ids=ids,
             logprobs=_sampled_logprobs(drawn.logprobs, ids),
-            text=self._tokenizer.decode(ids, skip_special_tokens=True),
+            text=self._tokenizer.decode([index for index in ids if index not in self._dropped]),
             finish_reason=FinishReason(drawn.finish_reason),
             weight_version=self._version,
             seconds=seconds,
@@ -202,6 +206,8 @@ def _engine_args(spec: EngineSpec) -> dict[str, Any]:
         memory["block_size"] = SHARED_BLOCK
     if rollout.kv_cache_gib is not None:
         memory["kv_cache_memory_bytes"] = int(rollout.kv_cache_gib * 2**30)
+    if spec.limits is not None:
+        memory["mm_processor_kwargs"] = asdict(spec.limits)
     return memory | {
         "model": str(spec.model_path),
         "dtype": spec.model.dtype,

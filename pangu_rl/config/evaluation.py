@@ -12,6 +12,11 @@ from pangu_rl.config.rewards import RewardFunctionConfig, RewardsConfig
 from pangu_rl.config.rollout import RolloutConfig, require_room
 from pangu_rl.config.trainer import ClusterConfig, MonitoringConfig
 
+TOKEN_AREA = 28**2
+"""Pixels of a token of a picture."""
+Areas = Annotated[tuple[Annotated[int, Field(ge=TOKEN_AREA)], ...], Field(min_length=1)]
+"""In pixels."""
+
 
 class EvalDataConfig(Strict):
     sets: Annotated[dict[str, str], Field(min_length=1)]
@@ -21,8 +26,44 @@ class EvalDataConfig(Strict):
     on_bad_row: Literal["refuse", "skip"] = "refuse"
     max_prompt_tokens: PositiveInt = 1024
     """A longer prompt is a bad row; a picture counts with all its tokens, one per 28 x 28 pixels."""
+    prompts: str | None = None
+    """YAML of how each category of rows is asked, such as `configs/prompts/openpangu_vl.yaml`; a row whose `source` it
+    does not name is asked as it stands."""
+    min_pixels: Annotated[int, Field(ge=TOKEN_AREA)] | None = None
+    """Least area that a picture is shown at; null is what the model folder's processor says."""
+    max_pixels: PositiveInt | None = None
+    """Greatest area."""
     limit: PositiveInt | None = None
     """Evaluate on the first so many rows of each set only."""
+
+    @model_validator(mode="after")
+    def limits_come_in_pairs(self) -> EvalDataConfig:
+        if (self.min_pixels is None) != (self.max_pixels is None):
+            raise ValueError(f"min_pixels {self.min_pixels}, max_pixels {self.max_pixels}: set both or neither")
+        if self.min_pixels is not None and self.min_pixels > self.max_pixels:
+            raise ValueError(f"min_pixels {self.min_pixels} exceeds max_pixels {self.max_pixels}: lower the first")
+        return self
+
+
+class ResolutionGridConfig(Strict):
+    """MindVL's test-time resolution search (section 3.6): every pair of limits is evaluated, 24 by default."""
+
+    min_pixels: Areas = tuple(count * TOKEN_AREA for count in (4, 16, 32, 64))
+    max_pixels: Areas = tuple(count * TOKEN_AREA for count in (1280, 2048, 2560, 3072, 4096, 8192))
+    choose_on: str | None = None
+    """Set of `data.sets` that chooses the pair; the others then say what it is worth. Null chooses on all of them, and
+    its accuracy is optimistic."""
+
+    @model_validator(mode="after")
+    def every_pair_is_a_range(self) -> ResolutionGridConfig:
+        for name, areas in (("min_pixels", self.min_pixels), ("max_pixels", self.max_pixels)):
+            if twice := sorted({area for area in areas if areas.count(area) > 1}):
+                raise ValueError(f"{name} has {twice[0]} twice: name each once")
+        if max(self.min_pixels) > min(self.max_pixels):
+            raise ValueError(
+                f"min_pixels {max(self.min_pixels)} exceeds max_pixels {min(self.max_pixels)}: leave one of them out"
+            )
+        return self
 
 
 class EvalTrainerConfig(Strict):
@@ -36,6 +77,8 @@ class EvalTrainerConfig(Strict):
 class EvalConfig(Strict):
     model: ModelConfig
     data: EvalDataConfig
+    resolutions: ResolutionGridConfig | None = None
+    """Evaluate at every pair of picture sizes of a grid, with one engine; null evaluates once."""
     rollout: RolloutConfig = RolloutConfig()
     """Answers are drawn at temperature 0, one for each prompt, whatever stands here about sampling."""
     rewards: RewardsConfig = RewardsConfig(functions=(RewardFunctionConfig(name="boxed_accuracy"),))
@@ -47,4 +90,16 @@ class EvalConfig(Strict):
     @model_validator(mode="after")
     def lengths_fit_the_engine(self) -> EvalConfig:
         require_room(self.data.max_prompt_tokens, self.rollout)
+        return self
+
+    @model_validator(mode="after")
+    def a_grid_has_its_sets_and_its_limits(self) -> EvalConfig:
+        if self.resolutions is None:
+            return self
+        if (name := self.resolutions.choose_on) is not None and name not in self.data.sets:
+            raise ValueError(
+                f"resolutions.choose_on is {name!r}, data.sets has {', '.join(self.data.sets)}: name one of them"
+            )
+        if self.data.min_pixels is not None:
+            raise ValueError("data.min_pixels and resolutions are both set: a grid has its own limits")
         return self

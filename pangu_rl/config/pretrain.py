@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from pangu_rl.config.algorithm import SupervisedConfig
 from pangu_rl.config.base import Strict
-from pangu_rl.config.contrastive import ClusterLossConfig
 from pangu_rl.config.learner import LearnerConfig
 from pangu_rl.config.model import ModelConfig
 from pangu_rl.config.packing import Share
+from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.trainer import ClusterConfig, MonitoringConfig, TrainerConfig
 
 
 class PretrainDataConfig(Strict):
-    train: str
-    """JSONL or Parquet, read row by row when a pack is due, by its rank alone. Rows are conversations as SFT reads
-    them, or have a `document`: a text, or a list of texts and `{"type": "image"}` parts, of which all text is trained.
-    Optional are `id`, `images`, `source`."""
+    train: str | Annotated[tuple[str, ...], Field(min_length=1)]
+    """Rows, read one by one when a pack is due, by its rank alone: a JSONL or Parquet file, a WebDataset tar, a folder
+    of files of one of these kinds, or a list of such files and folders. Rows are conversations as SFT reads them, or
+    have a `document`: a text, or a list of texts and `{"type": "image"}` parts, of which all text is trained. Optional
+    are `id`, which no two rows of all files share, `images` and `source`."""
     media_root: str | None = None
     """Folder under which the pictures that rows name in `images` lie; nothing outside it is ever read."""
     plan: str | None = None
@@ -37,6 +39,10 @@ class PretrainDataConfig(Strict):
     on_bad_row: Literal["refuse", "skip"] = "refuse"
     """What a row that cannot be read or encoded, or is longer than a pack, does when its turn comes: end the run, or be
     left out, named in the log and counted in `data/skipped`."""
+
+    def row_paths(self) -> list[Path]:
+        """The files and folders of `train`."""
+        return [resolve_path(path) for path in ([self.train] if isinstance(self.train, str) else self.train)]
 
     @model_validator(mode="after")
     def limits_come_in_pairs(self) -> PretrainDataConfig:
@@ -57,7 +63,7 @@ class PretrainTrainerConfig(TrainerConfig):
     tokens: PositiveInt | None = None
     """Capacity of all packs of the stage, which gives `steps`: tokens / (packs_per_step * learner.pack_tokens)."""
     packs_per_step: PositiveInt
-    """The global batch, a multiple of `learner.ranks`."""
+    """The global batch, a multiple of `learner.ranks` / `learner.sequence_parallel`."""
     loss_spike: PositiveFloat | None = 2.0
     """A step whose token loss is so many times the median of the last hundred is reported; null watches nothing."""
     peak_tflops: PositiveFloat | None = None
@@ -95,39 +101,8 @@ class PretrainConfig(Strict):
 
     @model_validator(mode="after")
     def packs_divide_over_the_ranks(self) -> PretrainConfig:
-        packs, ranks = self.trainer.packs_per_step, self.learner.ranks
-        if packs % ranks:
-            raise ValueError(
-                f"trainer.packs_per_step {packs} cannot be dealt equally to learner.ranks {ranks}: make it a multiple"
-            )
+        packs, groups, degree = self.trainer.packs_per_step, self.learner.groups, self.learner.sequence_parallel
+        if packs % groups:
+            ranks = f"learner.ranks {groups}" if degree == 1 else f"the {groups} groups of {degree} learner.ranks"
+            raise ValueError(f"trainer.packs_per_step {packs} cannot be dealt equally to {ranks}: make it a multiple")
         return self
-
-
-class Resolution(Strict):
-    """One step of the cascade of the vision-only stage."""
-
-    edge: PositiveInt
-    """Pixels; pictures are square."""
-    epochs: PositiveInt
-    lr_factor: PositiveFloat = 1.0
-
-
-class VisionStageConfig(Strict):
-    """A vision-only stage of the encoder: what `pretrain.contrastive` needs to know. openPangu-VL 4.1 names pictures,
-    classes, labels and the cascade; loss and optimiser are those of MLCD and RICE."""
-
-    pictures: PositiveInt
-    classes: PositiveInt
-    labels: PositiveInt
-    """Nearest clusters of a picture, all of them its positives."""
-    cascade: Annotated[tuple[Resolution, ...], Field(min_length=1)]
-    loss: ClusterLossConfig = ClusterLossConfig()
-    batch: PositiveInt = 32_768
-    lr: PositiveFloat = 1e-3
-    weight_decay: NonNegativeFloat = 0.2
-    regions_per_picture: PositiveInt | None = None
-    """Of the text-aware stage; null has no regions."""
-
-    @property
-    def samples_seen(self) -> int:
-        return self.pictures * sum(step.epochs for step in self.cascade)

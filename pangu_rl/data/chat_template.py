@@ -3,7 +3,8 @@
 A model's Jinja template writes its special tokens as text, so a question that spells `<|im_end|>` could end its own
 turn. Here such spellings are broken by a guard character before rendering and restored after the rendered string is cut
 at the special tokens that the template itself wrote; they are then tokenised as ordinary text. Text without such
-spellings gives exactly the ids of `tokenizer.apply_chat_template`.
+spellings gives exactly the ids of `tokenizer.apply_chat_template`. The grounding tags are content, never broken, and
+keep the token that a tokenizer has for them.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from pangu_rl.errors import ConfigError, DataError
+from pangu_rl.records import GROUNDING_TAGS
 
 Message = dict[str, Any]
 Token = tuple[int, int, int]
@@ -43,8 +45,10 @@ class ChatTemplate:
             )
         added = self.tokenizer.added_tokens_decoder
         self._special = {token.content: index for index, token in added.items() if token.special}
-        spellings = "|".join(map(re.escape, sorted(self._special, key=len, reverse=True)))
-        self._special_pattern = re.compile(f"({spellings or '(?!)'})")
+        self._special_pattern = _any_of(self._special)
+        structure = {token: index for token, index in self._special.items() if token not in GROUNDING_TAGS}
+        self._structure_ids = frozenset(structure.values())
+        self._structure_pattern = _any_of(structure)
 
     def encode_prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Ids of the conversation so far, ending where the assistant is to go on.
@@ -92,11 +96,11 @@ class ChatTemplate:
         return tuple(answer)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of `ids` without special tokens."""
-        return self.tokenizer.decode(list(ids), skip_special_tokens=True)
+        """Text of `ids` without special tokens other than the grounding tags."""
+        return self.tokenizer.decode([index for index in ids if index not in self._structure_ids])
 
     def _guard(self, messages: Sequence[Message]) -> tuple[str, list[Message]]:
-        """Break every special-token spelling in the messages: `<|im_end|>` -> `<` + guard + `|im_end|>`."""
+        """Break every spelling of a token of structure in the messages: `<|im_end|>` -> `<` + guard + `|im_end|>`."""
         text = json.dumps(messages, ensure_ascii=False, default=str)
         guard = next((candidate for candidate in GUARDS if candidate not in text), None)
         if guard is None:
@@ -105,7 +109,7 @@ class ChatTemplate:
 
     def _broken(self, value: Any, guard: str) -> Any:
         if isinstance(value, str):
-            return self._special_pattern.sub(lambda m: m[0][:1] + guard + m[0][1:], value)
+            return self._structure_pattern.sub(lambda m: m[0][:1] + guard + m[0][1:], value)
         if isinstance(value, dict):
             return {key: self._broken(item, guard) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
@@ -129,11 +133,11 @@ class ChatTemplate:
                 f"the chat template of {self.model_path} writes turn {turn + 1} differently when others follow: split "
                 "the conversation into rows that end with one assistant turn, or set model.chat_template"
             )
-        closing = [match.end() for match in self._special_pattern.finditer(through, len(before))]
+        closing = [match.end() for match in self._structure_pattern.finditer(through, len(before))]
         return len(before), closing[-1] if closing else len(through.rstrip())
 
     def _tokens(self, rendered: str, guard: str) -> Iterator[Token]:
-        """Tokens of a rendered conversation, whose only whole special tokens are the template's own."""
+        """Tokens of a rendered conversation, whose only whole tokens of structure are the template's own."""
         if guard not in rendered:
             yield from self._encode(rendered, range(len(rendered) + 1), split_special_tokens=False)
             return
@@ -157,6 +161,11 @@ class ChatTemplate:
         )
         for index, (left, right) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
             yield index, positions[left], positions[right - 1] + 1 if right > left else positions[left]
+
+
+def _any_of(spellings: Iterable[str]) -> re.Pattern[str]:
+    """One group that matches any of the spellings, the longest first."""
+    return re.compile(f"({'|'.join(map(re.escape, sorted(spellings, key=len, reverse=True))) or '(?!)'})")
 
 
 def _load_tokenizer(model_path: Path) -> Any:

@@ -100,6 +100,14 @@ def load_records(path: Path, *, on_bad_row: OnBadRow, parse: Callable[[Row, str]
     return Loaded(path, on_bad_row, records, list(numbers.values()), skipped)
 
 
+def evenly(records: Sequence[Record], limit: int | None) -> list[Record]:
+    """`limit` of the records, spread evenly over the file, which may be sorted by what its rows are about; None is all
+    of them."""
+    if limit is None or limit >= len(records):
+        return list(records)
+    return [records[index * len(records) // limit] for index in range(limit)]
+
+
 def _refusal(line: str) -> DataError:
     return DataError(f"{line} (mend it, or set data.on_bad_row to skip)")
 

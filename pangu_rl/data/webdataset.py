@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from pretrain.processing.shards import SUFFIX, members, read_member
+from pretrain.processing.shards import KEPT, SUFFIX, members, read_member
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 ROW = ".json"
 MAX_ROW_BYTES = 16 * 2**20
+Sample = tuple[str, ...]
+"""Names in the tar: of the row, empty if there is none, then of the pictures."""
 
 
 def shards(path: Path) -> list[Path]:
@@ -31,11 +34,34 @@ def shard_rows(shard: Path) -> Iterator[dict[str, Any] | bytes]:
     Raises:
         DataError: no plain tar, or a row of more than `MAX_ROW_BYTES`.
     """
-    for key, group in groupby(members(shard), _key):
-        names = list(group)
-        row_name = next((name for name in names if name == key + ROW), None)
-        content = read_member(shard, row_name, MAX_ROW_BYTES) if row_name else b""
-        yield _with_pictures(content, shard, [name for name in names if name.lower().endswith(PICTURES)])
+    return (shard_row(shard, number) for number in range(len(samples(shard))))
+
+
+def shard_row(shard: Path, number: int) -> dict[str, Any] | bytes:
+    """The row of one sample, by its number from 0; raises as `shard_rows`."""
+    row_name, *pictures = samples(shard)[number]
+    content = read_member(shard, row_name, MAX_ROW_BYTES) if row_name else b""
+    return _with_pictures(content, shard, pictures)
+
+
+def samples(shard: Path) -> tuple[Sample, ...]:
+    """The samples of `shard`, in its order.
+
+    Raises:
+        DataError: no plain tar.
+    """
+    status = shard.stat()
+    return _samples(shard, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=KEPT)
+def _samples(shard: Path, _changed: int, _size: int) -> tuple[Sample, ...]:
+    return tuple(_sample(key, list(group)) for key, group in groupby(members(shard), _key))
+
+
+def _sample(key: str, names: list[str]) -> Sample:
+    row_name = key + ROW if key + ROW in names else ""
+    return (row_name, *(name for name in names if name.lower().endswith(PICTURES)))
 
 
 def _key(name: str) -> str:

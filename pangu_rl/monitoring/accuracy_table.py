@@ -61,8 +61,8 @@ def accuracy_rows(evaluations: Sequence[Evaluation]) -> list[tuple[list[str], bo
         rows.append((_row(evaluation.name, evaluation, previous), False))
         sources = sorted(set(evaluation.sources.values()))
         for source in sources if len(sources) > 1 else []:
-            before = _only(previous, source) if previous else None
-            rows.append((_row(f"  {source}", _only(evaluation, source), before), True))
+            before = of_source(previous, source) if previous else None
+            rows.append((_row(f"  {source}", of_source(evaluation, source), before), True))
         previous = evaluation
     return rows
 
@@ -78,6 +78,7 @@ def _row(label: str, evaluation: Evaluation, previous: Evaluation | None) -> lis
     return [*row, points, f"{change.p:.0e}" if change.p < 0.01 else f"{change.p:.2f}"]
 
 
-def _only(evaluation: Evaluation, source: str) -> Evaluation:
+def of_source(evaluation: Evaluation, source: str) -> Evaluation:
+    """The part of it that has this source."""
     correct = {uid: right for uid, right in evaluation.correct.items() if evaluation.sources.get(uid) == source}
     return Evaluation(name=evaluation.name, step=evaluation.step, correct=correct)

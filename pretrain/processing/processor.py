@@ -28,6 +28,8 @@ from pretrain.processing.video import Sampling, VideoBudget, cut_frames, read_fr
 Grid = tuple[int, int, int]
 FIXED = {"patch_size": PATCH, "merge_size": 2}
 """What a released configuration states too, and this code does not vary."""
+UNCHANGING = {"add_special_tokens": False, "truncation": False, "max_length": None, "pad_to_multiple_of": None}
+"""Options of other processors, with the one value that is taken: a trainer that has settled them hands them over."""
 
 
 class PanguVLImageProcessor(BaseImageProcessor):
@@ -107,7 +109,7 @@ class PanguVLProcessor(ProcessorMixin):
             text: one text or B of them.
             videos: likewise; a video is a list of pictures of one size, a uint8 array [T, H, W, 3], or a local path.
             options: `padding` (True), `padding_side` ("left"), `return_tensors` (None: lists and arrays) and `sampling`
-                (which frames of a video file to take; `Sampling()`).
+                (which frames of a video file to take; `Sampling()`); and those of `UNCHANGING` with its values.
 
         Returns:
             `input_ids` and `attention_mask` [B, T], and for pictures `pixel_values` uint8 [P, 588] and `image_grid_thw`
@@ -165,8 +167,11 @@ class PanguVLProcessor(ProcessorMixin):
         padding_side: str = "left",
         return_tensors: str | None = None,
         sampling: Sampling | None = None,
+        **others: Any,
     ) -> BatchFeature:
         """Inputs of rendered texts, each with the guard that breaks what is no special token of its own."""
+        if refused := {name: value for name, value in others.items() if value != UNCHANGING.get(name, ...)}:
+            raise TypeError(f"{type(self).__name__} has no options {refused}: samples are neither cut nor changed")
         ids = [self._special.encode(self.tokenizer, guard, text) for guard, text in rendered]
         images = _dealt(media["image"], _is_picture, [sample.count(self._special.image) for sample in ids], "image")
         videos = _dealt(media["video"], _is_video, [sample.count(self._special.video) for sample in ids], "video")

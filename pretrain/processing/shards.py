@@ -5,15 +5,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import tarfile
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
+from pangu_rl.config.paths import cache_root
 from pangu_rl.errors import DataError
 
 SUFFIX = ".tar"
 Members = dict[str, tuple[int, int]]
 """Name of a regular file in a tar -> where its bytes begin, and how many they are."""
+KEPT = 64
+"""Tars whose members one process holds in memory."""
+INDEXED = 1000
+"""Members from which on they are written down: finding them takes a read of every header, half a second for 10,000."""
 
 
 def split_at_shard(path: Path) -> tuple[Path, str] | None:
@@ -26,6 +35,9 @@ def split_at_shard(path: Path) -> tuple[Path, str] | None:
 
 def members(shard: Path) -> Members:
     """The regular files in `shard`, in its order, without links and devices; of two of one name the last counts.
+
+    Those of a large tar are found once and kept in the cache, for every process and run, as long as size and time of
+    the file stay the same.
 
     Raises:
         DataError: no tar, or a compressed one, whose members cannot be found without reading all before them.
@@ -51,8 +63,26 @@ def read_member(shard: Path, name: str, max_bytes: int) -> bytes:
         return file.read(size)
 
 
-@lru_cache(maxsize=64)
-def _members(shard: Path, _changed: int, _size: int) -> Members:
+@lru_cache(maxsize=KEPT)
+def _members(shard: Path, changed: int, size: int) -> Members:
+    index = cache_root() / "tar_indexes" / f"{hashlib.sha256(str(shard.resolve()).encode()).hexdigest()[:32]}.json"
+    identity = [changed, size]
+    with suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or one that a crash of the machine cut
+        kept = json.loads(index.read_text(encoding="utf-8"))
+        if kept["identity"] == identity:
+            return {name: (start, length) for name, start, length in kept["members"]}
+    found = _scanned(shard)
+    if len(found) >= INDEXED:
+        with suppress(OSError):  # a cache that cannot be written only costs the time
+            index.parent.mkdir(parents=True, exist_ok=True)
+            partial = index.with_suffix(f".{os.getpid()}.partial")
+            kept = {"identity": identity, "members": [[name, *place] for name, place in found.items()]}
+            partial.write_text(json.dumps(kept), encoding="utf-8")
+            os.replace(partial, index)
+    return found
+
+
+def _scanned(shard: Path) -> Members:
     try:
         with tarfile.open(shard, "r:") as tar:
             return {

@@ -3,6 +3,7 @@
 A chat template writes its special tokens as text, so a question that spells `<|image_pad|>` could ask for a picture of
 its own. Such spellings are broken by a guard character before the template renders them; the rendered string is cut at
 the special tokens left whole, which only the template can have written, and the rest is tokenised as ordinary text.
+The grounding tags are content: they are never broken, and keep the token that a tokenizer has for them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pangu_rl.errors import ConfigError, DataError
+from pangu_rl.records import GROUNDING_TAGS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -40,13 +42,14 @@ class SpecialTokens:
             raise ConfigError(f"the tokenizer of {tokenizer.name_or_path} has no special tokens {expected}: add them")
         self.start, self.image, self.video, self.end = (self.ids[token] for token in family)
         start, image, video, end = map(re.escape, family)
-        self._pattern = re.compile("(" + "|".join(map(re.escape, sorted(self.ids, key=len, reverse=True))) + ")")
+        self._pattern = _any_of(self.ids)
+        self._structure = _any_of(self.ids.keys() - set(GROUNDING_TAGS))
         self._lone_pad = re.compile(f"(?<!{start})(?:{image}|{video})|(?:{image}|{video})(?!{end})")
 
     def break_all(self, messages: Any) -> tuple[str, Any]:
-        """The guard, and the messages with every special token's spelling broken by it, at any depth."""
+        """The guard, and the messages with the spelling of every special token but the grounding tags broken by it."""
         guard = _unused(_strings(messages))
-        return guard, _mapped(messages, lambda text: self._pattern.sub(lambda match: _broken(match, guard), text))
+        return guard, _mapped(messages, lambda text: self._structure.sub(lambda match: _broken(match, guard), text))
 
     def break_lone_pads(self, rendered: str) -> tuple[str, str]:
         """The guard, and the text with every placeholder broken that does not stand between start and end."""
@@ -81,6 +84,10 @@ class SpecialTokens:
             frame = [token] * (h * w // 4)
             expanded += frame + [self.end, self.start, *frame] * (t - 1)
         return expanded
+
+
+def _any_of(spellings: Iterable[str]) -> re.Pattern[str]:
+    return re.compile("(" + "|".join(map(re.escape, sorted(spellings, key=len, reverse=True))) + ")")
 
 
 def _broken(match: re.Match[str], guard: str) -> str:

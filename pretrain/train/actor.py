@@ -1,4 +1,4 @@
-"""The loader beside a learner rank, in a process of its own: it prepares the next step while this one trains."""
+"""The loader beside the learner ranks, in a process of its own: it prepares the next step while this one trains."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from operator import add
 import ray
 
 from pangu_rl.config.pretrain import PretrainConfig
-from pangu_rl.data.row_file import RowFile
+from pangu_rl.data.row_files import RowFiles
 from pangu_rl.loops.learners import translated
 from pangu_rl.records import MiniBatch, Pack
 from pretrain.train.loader import Counts, PackLoader
@@ -18,13 +18,13 @@ from pretrain.train.order import PackOrder, deal_packs
 
 
 class LoaderActor:
-    """One rank's `PackLoader`. `prepare` and `batch` take turns; `prepare` may run a step ahead."""
+    """One `PackLoader`. `prepare` and `batch` take turns; `prepare` may run a step ahead."""
 
     def __init__(self) -> None:
         self._loader: PackLoader | None = None
         self._ready: deque[list[Pack]] = deque()
 
-    def start(self, config: PretrainConfig, files: RowFile) -> None:
+    def start(self, config: PretrainConfig, files: RowFiles) -> None:
         """Not in the constructor, whose errors arrive without a cause."""
         self._loader = PackLoader(config, files)
 
@@ -35,7 +35,7 @@ class LoaderActor:
         return counts
 
     def batch(self, total: Counts) -> list[MiniBatch]:
-        """The oldest prepared step as this rank's mini-batch; `total` are the counts of all ranks."""
+        """The oldest prepared step as the group's mini-batch; `total` are the counts of all groups."""
         return [
             MiniBatch(
                 packs=tuple(self._ready.popleft()),
@@ -47,16 +47,17 @@ class LoaderActor:
 
 
 class Loaders:
-    """All ranks' loaders as one: the driver's side.
+    """All loaders as one: the driver's side. The ranks of a group, which share packs, have one loader.
 
     Raises (every method):
         RunError: a loader died; the run resumes from its checkpoint. DataError: a row that cannot be used.
     """
 
-    def __init__(self, config: PretrainConfig, files: RowFile) -> None:
-        """One actor per learner rank, ready to load."""
+    def __init__(self, config: PretrainConfig, files: RowFiles) -> None:
+        """One actor per group of learner ranks, ready to load."""
         handle = ray.put(files)
-        self._actors = [ray.remote(LoaderActor).options(num_cpus=0).remote() for _ in range(config.learner.ranks)]
+        self._degree = config.learner.sequence_parallel
+        self._actors = [ray.remote(LoaderActor).options(num_cpus=0).remote() for _ in range(config.learner.groups)]
         translated(lambda: ray.get([actor.start.remote(config, handle) for actor in self._actors]))
         self._counts: list[ray.ObjectRef] = []
 
@@ -66,9 +67,10 @@ class Loaders:
         self._counts = [actor.prepare.remote(own) for actor, own in zip(self._actors, dealt, strict=True)]
 
     def take(self) -> tuple[list[ray.ObjectRef], Counts]:
-        """What was prepared: a handle to each rank's mini-batches, and the counts of all."""
+        """What was prepared: a handle for each rank, to its group's mini-batches, and the counts of all."""
         total = reduce(add, translated(lambda: ray.get(self._counts)))
-        return [actor.batch.remote(total) for actor in self._actors], total
+        handles = [actor.batch.remote(total) for actor in self._actors]
+        return [handle for handle in handles for _ in range(self._degree)], total
 
     def close(self) -> None:
         for actor in self._actors:

@@ -22,7 +22,7 @@ from pangu_rl.data.documents import Document
 from pangu_rl.data.encoding import Encoder
 from pangu_rl.data.layout import TrainingRow
 from pangu_rl.data.pictures import PictureFolder, in_threads
-from pangu_rl.data.row_file import RowFile
+from pangu_rl.data.row_files import RowFiles
 from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.learner.flops import ModelFlops
 from pangu_rl.records import Pack, Picture
@@ -61,7 +61,7 @@ class Counts:
 class PackLoader:
     """Reads, encodes and packs what it is told to."""
 
-    def __init__(self, config: PretrainConfig, files: RowFile) -> None:
+    def __init__(self, config: PretrainConfig, files: RowFiles) -> None:
         """
         Raises:
             UserError: a model folder or media root that cannot be used.

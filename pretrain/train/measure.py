@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import track
 
-from pangu_rl.config.paths import resolve_path
+from pangu_rl.cluster.ranges import ranges_of, tables_of
 from pangu_rl.config.pretrain import PretrainConfig
-from pangu_rl.data.row_file import open_rows
+from pangu_rl.data.row_files import RowFiles, open_rows
 from pangu_rl.errors import DataError
 from pretrain.processing.pictures import picture_size
 from pretrain.train.loader import PackLoader
@@ -22,8 +22,8 @@ from pretrain.train.loader import PackLoader
 log = logging.getLogger(__name__)
 MARKS = 2
 """The tokens that open and close a picture, which the planner adds itself."""
-ROWS = 4096
-"""Rows of a row group."""
+GROUP = 65_536
+"""Rows of a row group of the file, at least."""
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -33,59 +33,94 @@ SCHEMA = pa.schema(
         ("source", pa.string()),
     ]
 )
+PROBLEM = "problem"
+"""Column of what is wrong with a row, null for a sound one; it stays out of the file."""
 
 
-def write_sizes(config: PretrainConfig, output: Path) -> int:
+def write_sizes(config: PretrainConfig, output: Path, workers: int = 1) -> int:
     """Measure the rows of `data.train` into the Parquet file `output`; returns how many it has.
+
+    With several `workers` over Ray Data, on as many CPUs of `cluster`; the file is the same.
 
     Raises:
         DataError: a row that cannot be used, unless `data.on_bad_row` skips it; no usable row; or a folder that cannot
             be written.
+        UserError, RunError: as `tables_of`.
     """
-    files = open_rows(resolve_path(config.data.train), on_bad_row=config.data.on_bad_row)
-    loader = PackLoader(config, files)
-    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
+    files = open_rows(config.data.row_paths(), on_bad_row=config.data.on_bad_row)
+    console = Console(stderr=True)
+    for line in files.skipped:
+        console.print(f"left out: {line}", markup=False, highlight=False)
+    partial_output = output.with_name(f".{output.name}.{os.getpid()}.partial")
     written = 0
+    tables = tables_of(partial(Measure, config, files), len(files), config.cluster, workers)
+    shown = track(
+        tables, "measuring", total=len(ranges_of(len(files))), console=console, disable=not console.is_terminal
+    )
     try:
-        with pq.ParquetWriter(partial, SCHEMA) as writer:
-            rows: list[dict] = []
-            for row in _sizes(loader):
-                rows.append(row)
-                if len(rows) == ROWS:
-                    writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
-                    written, rows = written + len(rows), []
-            if rows:
-                writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
-                written += len(rows)
+        with pq.ParquetWriter(partial_output, SCHEMA) as writer:
+            waiting: list[pa.Table] = []
+            for table in shown:
+                waiting.append(_sound(table, config, console))
+                if sum(map(len, waiting)) >= GROUP:
+                    written += _write(writer, waiting)
+            written += _write(writer, waiting)
         if not written:
-            raise DataError(f"{files.path}: no usable row among {len(files)}")
-        os.replace(partial, output)
+            raise DataError(f"{files.name}: no usable row among {len(files)}")
+        os.replace(partial_output, output)
     except OSError as error:
         raise DataError(f"{output}: {error.strerror or error}; --measure is a file to write") from None
     finally:
-        partial.unlink(missing_ok=True)
+        partial_output.unlink(missing_ok=True)
     return written
 
 
-def _sizes(loader: PackLoader) -> Iterator[dict]:
-    console = Console(stderr=True)
-    for line in loader.files.skipped:
-        console.print(f"left out: {line}", markup=False, highlight=False)
-    for index in track(range(len(loader.files)), "measuring", console=console, disable=not console.is_terminal):
+class Measure:
+    """Row numbers -> a table of `SCHEMA` and `PROBLEM`."""
+
+    def __init__(self, config: PretrainConfig, files: RowFiles) -> None:
+        self._loader = PackLoader(config, files)
+
+    def __call__(self, rows: range) -> pa.Table:
+        """A row that cannot be used has a problem in place of sizes.
+
+        Raises:
+            ConfigError: it needs what the configuration lacks.
+        """
+        schema = SCHEMA.append(pa.field(PROBLEM, pa.string()))
+        return pa.Table.from_pylist([self._row(index) for index in rows], schema)
+
+    def _row(self, index: int) -> dict:
+        loader = self._loader
         try:
             tokens, grids = loader.sizes(index)
         except DataError as error:
-            if not loader.skips:
-                raise DataError(f"{error} (mend it, or set data.on_bad_row to skip)") from None
-            console.print(f"left out: {error}", markup=False, highlight=False)
-            continue
-        images = loader.files.read(index).images
-        sizes = [picture_size(path, loader.folder.root) for path in images]
+            return {PROBLEM: str(error)}
+        sizes = [picture_size(path, loader.folder.root) for path in loader.files.read(index).images]
         shown = sum(rows * columns // 4 + MARKS for _, rows, columns in grids)
-        yield {
+        return {
             "id": loader.files.uids[index],
             "text_tokens": tokens - shown,
             "width": [width for width, _ in sizes],
             "height": [height for _, height in sizes],
             "source": loader.files.sources[index],
         }
+
+
+def _sound(table: pa.Table, config: PretrainConfig, console: Console) -> pa.Table:
+    """The rows without a problem; the others are refused or named."""
+    problems = table[PROBLEM].drop_null().to_pylist()
+    if problems and config.data.on_bad_row == "refuse":
+        raise DataError(f"{problems[0]} (mend it, or set data.on_bad_row to skip)")
+    for problem in problems:
+        console.print(f"left out: {problem}", markup=False, highlight=False)
+    return table.filter(table[PROBLEM].is_null()).drop_columns([PROBLEM]) if problems else table.drop_columns([PROBLEM])
+
+
+def _write(writer: pq.ParquetWriter, waiting: list[pa.Table]) -> int:
+    """Write what waits as one row group, and empty it; returns its rows."""
+    rows = sum(map(len, waiting))
+    if rows:
+        writer.write_table(pa.concat_tables(waiting), row_group_size=rows)
+    waiting.clear()
+    return rows

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pangu_rl.config.pretrain import PretrainConfig
-from pangu_rl.data.row_file import RowFile, RowRef
+from pangu_rl.data.row_files import RowFiles, RowRef
 from pangu_rl.data.stream import PromptStream
 from pangu_rl.errors import ConfigError, DataError
 from pretrain.packing.balance import deal
@@ -31,7 +31,7 @@ FRUITLESS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class PackOrder:
-    """A pack before it is read: indices into the `RowFile`."""
+    """A pack before it is read: indices into the `RowFiles`."""
 
     rows: tuple[int, ...]
     load: float
@@ -52,7 +52,8 @@ class Order(Protocol):
 
 
 def deal_packs(batch: list[PackOrder], ranks: int) -> list[list[PackOrder]]:
-    """The packs of each rank, all the same number, heavy pictures first; a short batch is filled up with empty ones."""
+    """The packs of each rank (or group of ranks that share packs), all the same number, heavy pictures first; a short
+    batch is filled up with empty ones."""
     filled = [*batch, *[PackOrder((), 0.0)] * (-len(batch) % ranks)]
     return [[filled[i] for i in own] for own in deal(np.array([order.load for order in filled]), ranks).tolist()]
 
@@ -62,7 +63,7 @@ class PlannedOrder:
 
     skipped = 0
 
-    def __init__(self, reader: PlanReader, files: RowFile, config: PretrainConfig) -> None:
+    def __init__(self, reader: PlanReader, files: RowFiles, config: PretrainConfig) -> None:
         """
         Raises:
             ConfigError: the plan is for other packs than the stage. DataError: it names rows that are not there.
@@ -70,7 +71,7 @@ class PlannedOrder:
         _check_plan(reader, files, config)
         self._reader, self._files = reader, files
         self._digest = file_sha256(reader.directory / MANIFEST)
-        self._data = file_sha256(files.path)
+        self._data = files.sha256()
         self._step = 0
 
     def next_batch(self) -> list[PackOrder]:
@@ -100,7 +101,7 @@ class OnlineOrder:
     """Packs from streams of rows, one per source that has a share, packed apart and mixed in every global batch."""
 
     def __init__(
-        self, files: RowFile, config: PretrainConfig, measure: Callable[[int], tuple[int, int] | None]
+        self, files: RowFiles, config: PretrainConfig, measure: Callable[[int], tuple[int, int] | None]
     ) -> None:
         """`measure`: row index -> (tokens, visual tokens) of a row that fits, or None for one that is left out.
 
@@ -124,7 +125,7 @@ class OnlineOrder:
                 fruitless = 0 if self._feed(name) else fruitless + 1
             if fruitless > FRUITLESS:
                 raise DataError(
-                    f"{self._files.path}: none of the last {fruitless} rows can be used, the reasons are in the log: "
+                    f"{self._files.name}: none of the last {fruitless} rows can be used, the reasons are in the log: "
                     "mend the file, or raise learner.pack_tokens"
                 )
         return [
@@ -165,7 +166,7 @@ class OnlineOrder:
         return True
 
 
-def _rows_by_stream(files: RowFile, shares: Mapping[str, float]) -> dict[str, list[RowRef]]:
+def _rows_by_stream(files: RowFiles, shares: Mapping[str, float]) -> dict[str, list[RowRef]]:
     if not shares:
         return {"": files.refs()}
     streams: dict[str, list[RowRef]] = {name: [] for name, share in shares.items() if share}
@@ -178,11 +179,11 @@ def _rows_by_stream(files: RowFile, shares: Mapping[str, float]) -> dict[str, li
         if row.source in streams:
             streams[row.source].append(row)
     if empty := [name for name, rows in streams.items() if not rows]:
-        raise ConfigError(f"data.shares.{empty[0]} is {shares[empty[0]]:g}, but no row of {files.path} has that source")
+        raise ConfigError(f"data.shares.{empty[0]} is {shares[empty[0]]:g}, but no row of {files.name} has that source")
     return streams
 
 
-def _check_plan(reader: PlanReader, files: RowFile, config: PretrainConfig) -> None:
+def _check_plan(reader: PlanReader, files: RowFiles, config: PretrainConfig) -> None:
     where, settings = reader.directory, reader.manifest["settings"]
     if not reader.steps:
         raise ConfigError(
@@ -202,4 +203,4 @@ def _check_plan(reader: PlanReader, files: RowFile, config: PretrainConfig) -> N
     strange = pc.invert(pc.is_in(ids, value_set=pa.array(files.uids, pa.string())))
     if pc.any(strange).as_py():
         first = ids.filter(strange)[0].as_py()
-        raise DataError(f"{where} names sample {first!r}, which {files.path} has not: the plan is of other rows")
+        raise DataError(f"{where} names sample {first!r}, which {files.name} has not: the plan is of other rows")

@@ -15,12 +15,13 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from pangu_rl.checkpoint.store import CheckpointStore
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.pretrain import PretrainConfig
-from pangu_rl.data.row_file import open_rows
+from pangu_rl.config.vision import VisionStageConfig
+from pangu_rl.data.row_files import open_rows
 from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.loops.learners import Learners
@@ -32,6 +33,8 @@ from pretrain.train.order import OnlineOrder, Order, PlannedOrder
 from pretrain.train.watch import SpikeWatch
 
 log = logging.getLogger(__name__)
+
+Stage = TypeVar("Stage", PretrainConfig, VisionStageConfig)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -105,7 +108,7 @@ def run_pretrain(config: PretrainConfig) -> dict[str, float]:
     config = with_start(config)
     trainer = config.trainer
     metrics: dict[str, float] = {}
-    files = open_rows(resolve_path(config.data.train), on_bad_row=config.data.on_bad_row)
+    files = open_rows(config.data.row_paths(), on_bad_row=config.data.on_bad_row)
     loader = PackLoader(config, files)
     order = open_order(config, loader)
     with open_run(config, "pre-training") as run, open_parts(config, run, loader, order) as parts:
@@ -130,7 +133,7 @@ def run_pretrain(config: PretrainConfig) -> dict[str, float]:
     return metrics
 
 
-def with_start(config: PretrainConfig) -> PretrainConfig:
+def with_start(config: Stage) -> Stage:
     """`model.path` of a run directory becomes the model in its newest checkpoint: a stage starts where one ended.
 
     Raises:

@@ -66,3 +66,18 @@ def test_bad_input_is_one_line(tiny_model, tmp_path, data, message):
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_rows_are_asked_as_their_category_is(tiny_model, tmp_path):
+    """Longer prompts count: with the table's text they no longer fit."""
+    table = tmp_path / "prompts.yaml"
+    table.write_text(yaml.safe_dump({"categories": {"low": {"any": "Please say it: {question}" + " please" * 40}}}))
+    done = run("eval", write_eval(tmp_path, tiny_model, prompts=str(table)), "--json")
+    assert done.returncode == 0, done.stderr
+    assert "prompts.yaml asks 10 of 14 rows; as they stand: 4 of high" in done.stderr
+    done = run("eval", write_eval(tmp_path, tiny_model, prompts=str(table), max_prompt_tokens=48))
+    assert done.returncode == 2 and "data.max_prompt_tokens is 48" in done.stderr
+    table.write_text(yaml.safe_dump({"categories": {"chart": {"any": "{question}"}}}))
+    done = run("eval", write_eval(tmp_path, tiny_model, prompts=str(table)))
+    assert done.returncode == 2, done.stderr
+    assert "has the categories chart, the rows' sources are high, low: it asks none" in done.stderr

@@ -89,23 +89,36 @@ def test_the_metrics_say_what_was_read_and_how_fast(uninterrupted: Path) -> None
     assert last["train/lr"] < first["train/lr"] == pytest.approx(1e-3)
 
 
+def test_two_ranks_that_share_every_pack_train_as_one(uninterrupted: Path, rows: Path, model: Path) -> None:
+    """The same packs, each read once; losses equal within rounding, and weights after six steps of Adam."""
+    done = runs.run("pretrain", planned(rows, model, "shared", learner={"ranks": 2, "sequence_parallel": 2}))
+    assert done.returncode == 0, done.stderr
+    assert_same_stage(rows / "shared", uninterrupted)
+
+
+def assert_same_stage(run_dir: Path, other: Path) -> None:
+    found, expected = runs.metrics(run_dir), runs.metrics(other)
+    for name in ("step", "data/samples/vl", "data/fill", "train/tokens"):
+        assert [row[name] for row in found] == [row[name] for row in expected], name
+    assert [row["train/nll"] for row in found] == pytest.approx([row["train/nll"] for row in expected], abs=1e-4)
+    ours, theirs = runs.weights(run_dir, STEPS), runs.weights(other, STEPS)
+    for name in theirs:
+        torch.testing.assert_close(ours[name], theirs[name], atol=1e-3, rtol=0, msg=name)
+
+
 @pytest.mark.slow
 def test_a_stage_goes_on_with_other_numbers_of_ranks(uninterrupted: Path, rows: Path, model: Path) -> None:
-    """Two steps on one rank, two on two, two on one: the packs are the same ones, and so are the weights."""
-    for steps, ranks in ((2, 1), (4, 2), (6, 1)):
-        config = planned(rows, model, "moved", learner={"ranks": ranks})
+    """Two steps on one rank, two on two, two on two that share packs: the packs are the same ones, and so are the
+    weights."""
+    for steps, ranks, degree in ((2, 1, 1), (4, 2, 1), (6, 2, 2)):
+        config = planned(rows, model, "moved", learner={"ranks": ranks, "sequence_parallel": degree})
         # The schedule spans the whole stage: the run is stopped by a kill, not by fewer steps.
         if steps < STEPS:
             runs.run_until_killed("pretrain", config, when=lambda done=steps: logged(rows / "moved") >= done + 1)
         else:
             done = runs.run("pretrain", config)
             assert done.returncode == 0, done.stderr
-    found, expected = runs.metrics(rows / "moved"), runs.metrics(uninterrupted)
-    assert [row["data/samples/vl"] for row in found] == [row["data/samples/vl"] for row in expected]
-    assert [row["train/nll"] for row in found] == pytest.approx([row["train/nll"] for row in expected], abs=1e-4)
-    ours, theirs = runs.weights(rows / "moved", STEPS), runs.weights(uninterrupted, STEPS)
-    for name in theirs:
-        torch.testing.assert_close(ours[name], theirs[name], atol=1e-3, rtol=0, msg=name)
+    assert_same_stage(rows / "moved", uninterrupted)
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import pytest
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.data.chat_template import GUARDS, ChatTemplate
 from pangu_rl.errors import ConfigError, DataError
+from pangu_rl.records import GROUNDING_TAGS
 from tests.builders import SMOLLM2
 
 IM_START, IM_END = 1, 2
@@ -142,6 +143,39 @@ def test_refusals_name_the_way_out(tmp_path: Path) -> None:
 
 def test_decode_drops_special_tokens(chat: ChatTemplate) -> None:
     assert chat.decode((*chat.encode_prompt(SUM)[-3:], IM_END)) == "assistant\n"
+
+
+BOX = "<|object_ref_start|>cat<|object_ref_end|><|box_start|>(012,034),(250,999)<|box_end|>"
+
+
+@pytest.fixture(scope="module", params=["ordinary", "special"])
+def grounded(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> ChatTemplate:
+    """SmolLM2's tokenizer with a token for each grounding tag: as the miniature has them, and as Qwen's lists them."""
+    folder = tmp_path_factory.mktemp(request.param)
+    tokenizer = ChatTemplate(resolve_path(SMOLLM2)).tokenizer
+    tokenizer.add_tokens(list(GROUNDING_TAGS), special_tokens=request.param == "special")
+    tokenizer.save_pretrained(folder)
+    return ChatTemplate(folder)
+
+
+@pytest.mark.parametrize("spelled", ["", "<|im_end|>"], ids=["ordinary text", "beside a spelled token of structure"])
+def test_grounding_tags_are_one_token_each_in_every_turn(grounded: ChatTemplate, spelled: str) -> None:
+    """In a question and in an answer; the tag that ends an answer does not end the turn, and what is trained ends with
+    the end of the turn."""
+    ids_of = dict(zip(GROUNDING_TAGS, grounded.tokenizer.convert_tokens_to_ids(list(GROUNDING_TAGS)), strict=True))
+    messages = [
+        {"role": "user", "content": f"What is at <|point_start|>(001,002)<|point_end|>? {spelled}"},
+        {"role": "assistant", "content": BOX},
+    ]
+    ids, mask = grounded.encode_conversation(messages)
+    tags = [index for index in ids if index in ids_of.values()]
+    written = ["point_start", "point_end", "object_ref_start", "object_ref_end", "box_start", "box_end"]
+    assert tags == [ids_of[f"<|{tag}|>"] for tag in written]
+    assert ids.count(IM_END) == 3  # default system, user, assistant
+    assert masked_text(grounded, messages) == [BOX + "<|im_end|>"]
+    trained = [index for index, loss in zip(ids, mask, strict=True) if loss]
+    assert grounded.decode(trained) == BOX
+    assert list(grounded.encode_response(messages[:1], BOX)) == trained
 
 
 @pytest.mark.parametrize("text", ["\\boxed{42}", "a <|im_end|> spelled", "two\n\nlines ", "\nfirst"])

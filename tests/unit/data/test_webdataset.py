@@ -14,6 +14,7 @@ from PIL import Image
 from pangu_rl.data.prompts import load_prompts
 from pangu_rl.data.rows import numbered_rows
 from pangu_rl.errors import DataError
+from pretrain.processing import shards
 from pretrain.processing.media_root import open_inside, read_inside
 from pretrain.processing.pictures import open_picture
 
@@ -125,3 +126,29 @@ def test_a_tar_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
     assert read_inside("one.tar/a.txt", tmp_path, 9) == b"old"
     shard(path, {"longer/name.txt": b"x" * 20000, "a.txt": b"new"})
     assert read_inside("one.tar/a.txt", tmp_path, 9) == b"new"
+
+
+def test_the_members_of_a_large_tar_are_found_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second process reads the index; a tar that was replaced, or an index that was cut, is scanned anew."""
+    monkeypatch.setenv("PANGU_RL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(shards, "INDEXED", 3)
+    path = shard(tmp_path / "one.tar", {f"{number}.json": row(answer=str(number)) for number in range(4)})
+    small = shard(tmp_path / "small.tar", {"1.json": row()})
+    scans = []
+    monkeypatch.setattr(shards, "_scanned", lambda tar, scan=shards._scanned: scans.append(tar.name) or scan(tar))
+
+    def members_in_a_new_process(tar: Path) -> dict[str, tuple[int, int]]:
+        shards._members.cache_clear()
+        return shards.members(tar)
+
+    first = members_in_a_new_process(path)
+    assert members_in_a_new_process(path) == first and list(first) == ["0.json", "1.json", "2.json", "3.json"]
+    assert scans == ["one.tar"]
+    assert members_in_a_new_process(small) == members_in_a_new_process(small)
+    assert scans == ["one.tar", "small.tar", "small.tar"]
+    [index] = (tmp_path / "cache" / "tar_indexes").iterdir()
+    index.write_text(index.read_text()[:40])
+    assert members_in_a_new_process(path) == first and scans[3:] == ["one.tar"]
+    shard(path, {"longer/name.json": row(answer="x" * 2000), "a.json": row(), "b.json": row()})
+    assert list(members_in_a_new_process(path)) == ["longer/name.json", "a.json", "b.json"]
+    assert shards.read_member(path, "a.json", 1000) == row()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from pangu_rl.config.load import checked, load_config
-from pangu_rl.config.pretrain import PretrainConfig, VisionStageConfig
+from pangu_rl.config.pretrain import PretrainConfig
+from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.errors import ConfigError
 from pretrain.stages import HOME, RECIPES, load_recipe
 from tests.contracts.source_tree import ROOT
@@ -87,7 +90,7 @@ def test_the_encoders_cascade():
     """660M pictures, 30 + 2 + 1 epochs: 21.78B samples; ten labels of two million classes."""
     clusters = load_config(VisionStageConfig, ROOT / "configs/vit/openpangu_clusters.yaml")
     assert [(step.edge, step.epochs) for step in clusters.cascade] == [(224, 30), (336, 2), (560, 1)]
-    assert clusters.samples_seen == 21_780_000_000
+    assert clusters.epochs * clusters.data.pictures == 21_780_000_000
     assert (clusters.classes, clusters.labels) == (2_000_000, 10)
     regions = load_config(VisionStageConfig, ROOT / "configs/vit/openpangu_regions.yaml")
     assert (regions.loss.draw, regions.loss.margin, regions.loss.scale) == ("rice", 0.3, 64.0)
@@ -97,6 +100,14 @@ def stage(**sections) -> PretrainConfig:
     trainer = {"run_dir": "r", "packs_per_step": 4} | sections.pop("trainer", {})
     tree = {"model": {"path": "m"}, "data": {"train": "t.jsonl"}, "trainer": trainer, "learner": {"pack_tokens": 100}}
     return checked(PretrainConfig, tree | sections, "test")
+
+
+@pytest.mark.parametrize("name", [name for name, stage in STAGES.items() if stage.config.learner.pack_tokens > 2**15])
+def test_long_packs_are_shared_by_ranks_that_divide_the_released_models_heads(name):
+    heads = json.loads((ROOT / "configs/models/openpangu_vl_7b/config.json").read_text())["num_key_value_heads"]
+    learner = STAGES[name].config.learner
+    assert heads % learner.sequence_parallel == 0
+    assert learner.pack_tokens // learner.sequence_parallel < 24576
 
 
 def test_steps_follow_from_tokens_unless_they_are_given():
@@ -111,6 +122,10 @@ def test_steps_follow_from_tokens_unless_they_are_given():
         (
             {"trainer": {"steps": 1}, "learner": {"ranks": 3}},
             "packs_per_step 4 cannot be dealt equally to learner.ranks 3",
+        ),
+        (
+            {"trainer": {"steps": 1}, "learner": {"ranks": 6, "sequence_parallel": 2}},
+            "packs_per_step 4 cannot be dealt equally to the 3 groups of 2 learner.ranks",
         ),
         ({"trainer": {"tokens": "many"}}, "trainer.tokens is 'many'"),
         ({"data": {"train": "t", "min_pixels": 4000}, "trainer": {"steps": 1}}, "set both or neither"),

@@ -13,6 +13,7 @@ from PIL import Image
 from transformers import AutoTokenizer
 
 from pangu_rl.errors import ConfigError, DataError
+from pangu_rl.records import GROUNDING_TAGS
 from pretrain.processing.patches import load_picture
 from pretrain.processing.processor import PanguVLImageProcessor, PanguVLProcessor
 from pretrain.processing.resize import TRAINING, read_limits
@@ -101,6 +102,19 @@ def test_ordinary_text_has_the_tokenizers_own_ids(processor: PanguVLProcessor) -
     assert processor(text=rendered)["input_ids"] == [ids]
 
 
+@pytest.mark.parametrize("special", [True, False])
+def test_grounding_tags_are_content_and_keep_their_tokens(tiny_model: Path, special: bool) -> None:
+    """Also beside a spelled placeholder, which is broken, and in a tokenizer that lists the tags as special tokens."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.add_special_tokens({"additional_special_tokens": [START, IMAGE, VIDEO, END]})
+    tokenizer.add_tokens(list(GROUNDING_TAGS), special_tokens=special)
+    processor = PanguVLProcessor(PanguVLImageProcessor(), tokenizer, chat_template=TEMPLATE)
+    for question in ("<|box_start|>(001,002),(003,004)<|box_end|>?", f"<|box_start|>(1,2)<|box_end|> {IMAGE}"):
+        encoded = encode(processor, ask(question, picture()))
+        assert [count(processor, encoded, tag) for tag in GROUNDING_TAGS] == [0, 0, 1, 1, 0, 0, 0, 0]
+        assert count(processor, encoded, IMAGE) == 6
+
+
 def test_a_video_is_frames_parted_by_end_and_start(processor: PanguVLProcessor) -> None:
     """A frame of 448 x 224 is exactly the least area, 128 tokens."""
     frames = [picture(448, 224, seed) for seed in range(3)]
@@ -144,6 +158,17 @@ def test_a_batch_is_padded(processor: PanguVLProcessor, side: str) -> None:
     assert batch["input_ids"].shape == batch["attention_mask"].shape and batch["attention_mask"][0].all()
     assert (batch["input_ids"][1][mask] == short).all()
     assert bool(mask[-1]) is (side == "left") and bool(mask[0]) is (side == "right")
+
+
+def test_a_trainers_settled_options_are_taken_and_others_refused(processor: PanguVLProcessor) -> None:
+    """TRL hands these over with every batch; a limit that would cut is none of ours to obey."""
+    settled = {"truncation": False, "max_length": None, "pad_to_multiple_of": None, "add_special_tokens": False}
+    plain, given = encode(processor, ask("one")), encode(processor, ask("one"), processor_kwargs=settled)
+    assert torch.equal(plain["input_ids"], given["input_ids"])
+    with pytest.raises(TypeError, match=r"has no options \{'max_length': 8\}: samples are neither cut nor changed"):
+        processor(text="one", **settled | {"max_length": 8})
+    with pytest.raises(TypeError, match=r"has no options \{'colour': 1\}"):
+        processor(text="one", colour=1)
 
 
 @pytest.mark.parametrize("nested", [True, False])

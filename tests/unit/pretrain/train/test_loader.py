@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pangu_rl.data.row_file import open_rows
+from pangu_rl.data.row_files import open_rows
 from pangu_rl.errors import DataError
 from pretrain.packing.plan_file import PlanReader
 from pretrain.train.loader import PackLoader

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pangu_rl.data.row_file import open_rows
+from pangu_rl.data.row_files import open_rows
 from pangu_rl.errors import ConfigError, DataError
 from pretrain.packing.plan_file import PlanReader
 from pretrain.train.loader import PackLoader

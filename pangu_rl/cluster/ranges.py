@@ -1,0 +1,121 @@
+"""Work over the rows of a large corpus: ranges of rows -> **Ray Data, on the CPUs of the cluster** -> tables in order.
+
+The same ranges worked one after another in this process give the same tables, so how many CPUs there are changes no
+result. Ray Data keeps a bounded number of finished tables and waits for the reader when it is slow.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from pangu_rl import errors
+from pangu_rl.config.trainer import ClusterConfig
+from pangu_rl.errors import ConfigError, Preempted, RunError, UserError
+
+Work = Callable[[range], pa.Table]
+"""Row numbers -> a table, with the same columns for every range."""
+ROWS = 512
+"""Of a range, where there are not so many that the ranges themselves would be a burden."""
+RANGES = 8192
+RESTARTS = 2
+"""Of a worker that died; Ray Data's own number has no end."""
+RESULT = pa.schema([("table", pa.large_binary()), ("kind", pa.string()), ("message", pa.string())])
+"""What an actor says of a range: its table as an Arrow stream, or the class and the text of the user's error."""
+
+
+def tables_of(make: Callable[[], Work], count: int, cluster: ClusterConfig, workers: int = 1) -> Iterator[pa.Table]:
+    """The tables of the ranges of `count` rows, in order.
+
+    One worker is this process; more are actors of `cluster`, each of which calls `make` once.
+
+    Raises:
+        UserError: what the work raised. ConfigError: fewer CPUs than workers. RunError: a worker failed. Preempted:
+            SIGTERM came.
+    """
+    ranges = ranges_of(count)
+    if workers == 1:
+        work = make()
+        yield from (work(some) for some in ranges)
+        return
+    from pangu_rl.cluster.ray_runtime import session
+
+    with session(cluster) as preemption:
+        for table in _on_ray(make, ranges, workers):
+            yield table
+            if preemption.requested:
+                raise Preempted("SIGTERM: what was worked so far is not kept; the same command begins anew")
+
+
+def ranges_of(count: int) -> list[range]:
+    """Consecutive ranges over `range(count)`."""
+    rows = max(ROWS, -(-count // RANGES))
+    return [range(start, min(start + rows, count)) for start in range(0, count, rows)]
+
+
+def _on_ray(make: Callable[[], Work], ranges: list[range], workers: int) -> Iterator[pa.Table]:
+    import ray
+    import ray.data
+
+    if (there := int(ray.cluster_resources().get("CPU", 0))) < workers:
+        raise ConfigError(f"{workers} workers and {there} CPUs in the cluster: ask for as many as there are, or fewer")
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    before = context.execution_options.preserve_order, context.enable_progress_bars
+    context.execution_options.preserve_order, context.enable_progress_bars = True, False
+    try:
+        shared = ray.put(make)  # held here: an actor that is started anew needs it again
+        blocks = [pa.table({"start": [some.start], "stop": [some.stop]}) for some in ranges]
+        results = ray.data.from_arrow(blocks).map_batches(
+            _Worker,
+            fn_constructor_args=([shared],),
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(size=min(workers, len(blocks))),
+            num_cpus=1,
+            max_restarts=RESTARTS,
+            max_task_retries=RESTARTS,
+        )
+        for block in results.iter_batches(batch_size=None, batch_format="pyarrow"):
+            yield from map(_opened, block.to_pylist())
+    except ray.exceptions.RayError as error:
+        raise RunError(f"a worker failed: {str(error).strip().splitlines()[0]}") from None
+    finally:
+        context.execution_options.preserve_order, context.enable_progress_bars = before
+
+
+class _Worker:
+    """One actor of Ray Data. A range's result is one row, so that its table arrives as it was made, and so does a
+    mistake of the user's, which Ray would wrap."""
+
+    def __init__(self, handle: list[Any]) -> None:
+        """`handle` holds a reference, in a list so that it arrives as one."""
+        import ray
+
+        self._make = ray.get(handle[0])
+        self._work: Work | None = None
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        return pa.Table.from_pylist(
+            [self._result(range(row["start"], row["stop"])) for row in block.to_pylist()], RESULT
+        )
+
+    def _result(self, rows: range) -> dict[str, Any]:
+        try:
+            self._work = self._work or self._make()
+            table = self._work(rows)
+        except UserError as error:
+            return {"kind": type(error).__name__, "message": str(error)}
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        return {"table": sink.getvalue().to_pybytes()}
+
+
+def _opened(result: dict[str, Any]) -> pa.Table:
+    if result["table"] is None:
+        raise getattr(errors, result["kind"], UserError)(result["message"])
+    return pa.ipc.open_stream(result["table"]).read_all()
