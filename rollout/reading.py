@@ -26,9 +26,15 @@ def require_run(run_dir: Path) -> None:
     if not run_dir.is_dir():
         raise DataError(f"{run_dir}: no such run directory")
     if not (run_dir / "rollouts").is_dir():
-        inside = run_dir.name == "rollouts" and list(run_dir.glob("step*.parquet"))
-        hint = f"name the run's folder, {run_dir.parent}" if inside else "it needs a folder rollouts/"
-        raise DataError(f"{run_dir}: no run with rollouts; {hint}")
+        raise DataError(f"{run_dir}: no run with rollouts; {_where_they_lie(run_dir)}")
+
+
+def _where_they_lie(folder: Path) -> str:
+    if folder.name == "rollouts" and list(folder.glob("step*.parquet")):
+        return f"name the run's folder, {folder.parent}"
+    if rounds := sorted(str(path.parent) for path in folder.glob("round_*/samples/rollouts")):
+        return f"those of its rounds lie in {', '.join(rounds[:4])}: name these"
+    return "it needs a folder rollouts/"
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def submit(
     With a profile it is planned first: what would not fit is named, and nothing is sent (exit code 2).
     """
     from pangu_rl.cluster import jobs
-    from pangu_rl.cluster.plan import plan
+    from pangu_rl.cluster.plan import model_paths, plan
     from pangu_rl.cluster.plan_table import plan_json, plan_table
 
     if show_plan and profile is None:
@@ -38,7 +38,8 @@ def submit(
     cluster = jobs.load_profile(profile) if profile else None
     resolved = load_stage(stage, config, jobs.job_overrides(config, overrides or (), cluster))
     if cluster is not None:
-        planned = plan(stage, resolved, cluster, jobs.weight_gib(resolved.model.path))
+        weights = [gib for path in model_paths(resolved) if (gib := jobs.weight_gib(path)) is not None]
+        planned = plan(stage, resolved, cluster, max(weights, default=None))
         if show_plan:
             if as_json:
                 typer.echo(json.dumps(plan_json(planned)))
@@ -73,7 +74,7 @@ def logs(job: JobId, address: Address = None, follow: Annotated[bool, typer.Opti
 
 @app.command()
 def stop(job: JobId, address: Address = None) -> None:
-    """Ask a job to stop; it checkpoints first."""
+    """Ask a job to stop; one that has begun checkpoints first."""
     from pangu_rl.cluster import jobs
 
     typer.echo(jobs.stop(job, address=address))

@@ -25,6 +25,7 @@ EXCLUDES = [".git", ".venv", "runs", "build", "*.egg-info", "__pycache__", ".pyt
 GRACE_S = ClusterProfile.model_fields["grace_s"].default
 """Seconds between `stop`'s SIGTERM and Ray's SIGKILL: time to finish a step and write its checkpoint. Ray's is 3."""
 
+AGENT_TRIES = 6
 DEFAULT_PYTHON = ClusterProfile.model_fields["python"].default
 SECRETS = "PANGU_RL_SECRETS"
 """In the job's environment: names of the variables that must be there, never their values."""
@@ -59,10 +60,22 @@ def submit(
     python = profile.python if profile and profile.python != DEFAULT_PYTHON else local
     command = [python, "-m", "pangu_rl", stage, "--config", str(config.resolve().relative_to(folder))]
     with _explained(client.get_address()):
-        return client.submit_job(
+        return _sent(
+            client,
             entrypoint=shlex.join([*command, *job_overrides(config, overrides, profile)]),
             runtime_env={"working_dir": str(folder), **runtime_env(profile)},
         )
+
+
+def _sent(client: JobSubmissionClient, **job: Any) -> str:
+    """Right after `ray start` the dashboard answers before the agent that takes jobs does; it waits 10 s for one."""
+    for _ in range(AGENT_TRIES - 1):
+        try:
+            return client.submit_job(**job)
+        except RuntimeError as error:
+            if "No available agent" not in str(error):
+                raise
+    return client.submit_job(**job)
 
 
 def runtime_env(profile: ClusterProfile | None) -> dict[str, Any]:
@@ -153,8 +166,12 @@ def stop(job: str, *, address: str | None = None) -> str:
     """Send SIGTERM to the job, which checkpoints and leaves; returns a sentence for the terminal."""
     client = connect(address)
     with _explained(client.get_address(), job):
-        running = client.stop_job(job)
-    return f"{job} was asked to stop; it writes a checkpoint first" if running else f"{job} does not run"
+        before = client.get_job_status(job)
+        if not client.stop_job(job):
+            return f"{job} does not run: {client.get_job_status(job).value}"
+    if before.value == "PENDING":
+        return f"{job} was asked to stop before it had begun: this job writes no checkpoint"
+    return f"{job} was asked to stop; it writes a checkpoint first"
 
 
 def list_jobs(*, address: str | None = None) -> list[dict[str, Any]]:
@@ -196,7 +213,7 @@ def _explained(address: str, job: str | None = None) -> Iterator[None]:
             f"Ray at {address} refused us: put its token into {auth.token_path()} and export RAY_AUTH_MODE=token"
         ) from None
     except (OSError, RuntimeError, ValueError) as error:
-        text = " ".join(str(error).split())
+        text = " ".join(str(error).split()).rstrip(".")
         if job is not None and "404" in text:
             raise ConfigError(f"Ray at {address} knows no job {job}: `pangu-rl list` shows its jobs") from None
         raise ConfigError(f"Ray at {address}: {text[:300]}; is it up? (`ray start --head`, or --address)") from None

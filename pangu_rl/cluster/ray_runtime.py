@@ -40,14 +40,18 @@ class Preemption:
 
 @contextmanager
 def session(cluster: ClusterConfig) -> Iterator[Preemption]:
-    """Ray for the length of a run.
+    """Ray for the length of a run; a run inside another one's session shares its Ray.
 
     Raises:
         ConfigError: the cluster to join is not there, or is open to everybody (see `auth.require_token`).
         RunError: a private Ray did not start.
     """
+    import ray
+
     before = signal.getsignal(signal.SIGTERM)
-    start(cluster)
+    outermost = not ray.is_initialized()
+    if outermost:
+        start(cluster)
     preemption = Preemption()
     # ray.init installs a handler that exits at once: ours has to come after it.
     signal.signal(signal.SIGTERM, preemption.request)
@@ -55,7 +59,10 @@ def session(cluster: ClusterConfig) -> Iterator[Preemption]:
         yield preemption
     finally:
         signal.signal(signal.SIGTERM, before)
-        stop()
+        if outermost:
+            stop()
+        if preemption.requested and callable(before):
+            before(signal.SIGTERM, None)  # whoever has more to run must hear of it
 
 
 def start(cluster: ClusterConfig) -> None:
@@ -94,7 +101,7 @@ def _start_local(cluster: ClusterConfig) -> None:
             object_store_memory=int(cluster.object_store_gib * 2**30),
             _temp_dir=str(socket_root()),
         )
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray raises that very class for a node that takes too long
         raise RunError(f"a local Ray did not start: {_one_line(error)}; its logs lie in {socket_root()}") from error
     finally:
         auth.tighten_token()

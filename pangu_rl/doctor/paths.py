@@ -88,6 +88,8 @@ def named_paths(config: BaseModel, prefix: str = "") -> Iterator[tuple[str, str]
             yield from named_paths(value, f"{key}.")
         elif name in PATH_FIELDS and isinstance(value, str):
             yield key, value
+        elif name in PATH_FIELDS and isinstance(value, tuple):
+            yield from ((f"{key}.{number}", path) for number, path in enumerate(value))
         elif name == "sets":
             yield from ((f"{key}.{one}", path) for one, path in value.items())
 

@@ -49,7 +49,8 @@ class Phase:
     name: str
     seconds: float
     share: float
-    per_step: float
+    mean: float
+    """Over the steps that have the phase: an evaluation is none of most."""
     longest: float
 
 
@@ -87,7 +88,7 @@ def phases(metrics: Sequence[Mapping[str, Any]]) -> list[Phase]:
                 seconds.setdefault(name.removeprefix("time/"), []).append(value)
     total = sum(map(sum, seconds.values())) or 1.0
     found = [
-        Phase(name=n, seconds=sum(v), share=sum(v) / total, per_step=sum(v) / len(metrics), longest=max(v))
+        Phase(name=n, seconds=sum(v), share=sum(v) / total, mean=sum(v) / len(v), longest=max(v))
         for n, v in seconds.items()
     ]
     return sorted(found, key=lambda phase: -phase.seconds)

@@ -14,8 +14,9 @@ It is made before the connection is locked: after that no SQL reaches a file, th
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +31,10 @@ from rollout.schema import SCHEMA, checked_metadata
 from rollout.shards import Shard
 from rollout.store import RolloutStore
 
-MEMORY_LIMIT = "512MiB"
+MEMORY_LIMIT = "128MiB"
 """Of DuckDB; what does not fit goes to the scratch folder."""
+THREADS = 4
+"""At most, since each wants a share of the memory."""
 EXTRA_COLUMNS = ("score", "response_tokens", "prompt_tokens")
 
 
@@ -120,29 +123,32 @@ def _labelled(runs: Sequence[Path]) -> Iterator[tuple[Path, str]]:
 
 
 def _prepare(connection: duckdb.DuckDBPyConnection, shards: Sequence[StoredShard], scratch: Path) -> None:
+    # DuckDB opens and keeps every file to unite schemas: only where there are several.
     connection.execute(f"SET memory_limit = '{MEMORY_LIMIT}'; SET temp_directory = {literal(str(scratch.resolve()))}")
+    connection.execute(f"SET threads = {min(THREADS, os.cpu_count() or 1)}")
     connection.execute("SET preserve_insertion_order = false; SET enable_progress_bar = false")
     connection.execute("SET autoinstall_known_extensions = false; SET autoload_known_extensions = false")
+    schemas = {checked_metadata(stored.shard.path).schema.to_arrow_schema().remove_metadata() for stored in shards}
     paths = ", ".join(literal(str(stored.shard.path.resolve())) for stored in shards)
     labels = ", ".join(literal(stored.run) for stored in shards)
     starts = ", ".join(str(stored.start) for stored in shards)
     connection.execute(f"""
         CREATE VIEW rollouts AS
-        SELECT {_columns(shards)},
+        SELECT {_columns(schemas)},
             [{labels}][file_index::BIGINT + 1] AS run,
             [{starts}][file_index::BIGINT + 1] + file_row_number AS position,
             map_from_entries(list_transform(parts, lambda part: {{'k': part.name, 'v': part.value}})) AS score,
             len(token_ids) AS response_tokens,
             len(prompt_token_ids) AS prompt_tokens
-        FROM read_parquet([{paths}], union_by_name = true)
+        FROM read_parquet([{paths}], union_by_name = {len(schemas) > 1})
     """)
     connection.execute(f"SET allowed_paths = [{paths}]")
     connection.execute("SET enable_external_access = false; SET lock_configuration = true")
 
 
-def _columns(shards: Sequence[StoredShard]) -> str:
+def _columns(schemas: Iterable[pa.Schema]) -> str:
     """The columns of the newest schema but `run`; null for one that no shard has."""
-    found = {name for stored in shards for name in checked_metadata(stored.shard.path).schema.to_arrow_schema().names}
+    found = {name for schema in schemas for name in schema.names}
     return ", ".join(
         f'"{name}"' if name in found else f'NULL::VARCHAR AS "{name}"' for name in SCHEMA.names if name != "run"
     )

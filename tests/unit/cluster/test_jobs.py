@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from ray.job_submission import JobStatus
 
 from pangu_rl.cluster import jobs
 from pangu_rl.config.cluster_profile import ClusterProfile
@@ -109,6 +110,63 @@ def test_what_a_profile_adds(config, monkeypatch, tmp_path):
     assert "cluster.accelerator=npu" not in named
 
 
+class Starting(FakeClient):
+    """A cluster whose agent comes after a while."""
+
+    def __init__(self, refusals, text="No available agent to submit job, please try again later."):
+        super().__init__("http://127.0.0.1:8265")
+        self.refusals = refusals
+        self.text = text
+
+    def submit_job(self, **kwargs):
+        if self.refusals:
+            self.refusals -= 1
+            raise RuntimeError(f"Request failed with status code 500: {self.text}")
+        return super().submit_job(**kwargs)
+
+
+def test_a_cluster_that_is_starting_is_waited_for(config, monkeypatch, tmp_path):
+    client = Starting(2)
+    monkeypatch.setattr(jobs, "connect", lambda address: client)
+    assert jobs.submit("sft", config, working_dir=tmp_path) == "raysubmit_1"
+    client.refusals = 99
+    with pytest.raises(ConfigError, match="No available agent"):
+        jobs.submit("sft", config, working_dir=tmp_path)
+    assert client.refusals == 99 - jobs.AGENT_TRIES
+    client.refusals, client.text = 1, "a broken package"
+    with pytest.raises(ConfigError, match="a broken package"):
+        jobs.submit("sft", config, working_dir=tmp_path)
+    assert client.refusals == 0
+
+
+class Stoppable(FakeClient):
+    """A job in each state that `stop` may find it in."""
+
+    def __init__(self, status):
+        super().__init__("http://127.0.0.1:8265")
+        self.status = JobStatus(status)
+
+    def get_job_status(self, job):
+        return self.status
+
+    def stop_job(self, job):
+        return not self.status.is_terminal()
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence"),
+    [
+        ("PENDING", "j was asked to stop before it had begun: this job writes no checkpoint"),
+        ("RUNNING", "j was asked to stop; it writes a checkpoint first"),
+        ("SUCCEEDED", "j does not run: SUCCEEDED"),
+        ("STOPPED", "j does not run: STOPPED"),
+    ],
+)
+def test_stop_says_what_becomes_of_the_job(monkeypatch, status, sentence):
+    monkeypatch.setattr(jobs, "connect", lambda address: Stoppable(status))
+    assert jobs.stop("j") == sentence
+
+
 def test_a_job_without_its_secrets_ends_at_once(monkeypatch):
     jobs.require_secrets({"PANGU_RL_SECRETS": "A_KEY", "A_KEY": "x"})
     jobs.require_secrets({})
@@ -185,8 +243,20 @@ def test_a_job_is_submitted_followed_stopped_and_listed(cluster, tmp_path, confi
     wait_for(lambda: ask(cluster, state)[0] == "STOPPED", 60)
     assert "left in order" in ask(cluster, read)[0]
 
+    assert ask(cluster, f"print(jobs.stop({job!r}, address=address))")[0] == f"{job} does not run: SUCCEEDED"
+
+    at_once = "print(jobs.status(job, address=address), jobs.stop(job, address=address), sep='\\n')"
+    sent = f"from pathlib import Path\njob = jobs.submit('sft', Path({str(config)!r}), ['trainer.steps=0'],"
+    sent += f" address=address, working_dir=Path({str(tmp_path)!r}))\nprint(job)\n{at_once}"
+    output, error = ask(cluster, sent)
+    pending, status, sentence = output.splitlines()
+    assert status == "PENDING", error
+    assert sentence == f"{pending} was asked to stop before it had begun: this job writes no checkpoint"
+    wait_for(lambda: ask(cluster, f"print(jobs.status({pending!r}, address=address))")[0] == "STOPPED", 60)
+    assert "checkpoint written" not in ask(cluster, f"print(next(jobs.logs({pending!r}, address=address)))")[0]
+
     listing = ask(cluster, "print([row['job'] for row in jobs.list_jobs(address=address)])")[0]
-    assert listing == str([long, job])
+    assert listing == str([pending, long, job])
     complaint = "from pangu_rl.errors import ConfigError\ntry: %s\nexcept ConfigError as error: print(error)"
     assert "knows no job nope" in ask(cluster, complaint % "jobs.status('nope', address=address)")[0]
 

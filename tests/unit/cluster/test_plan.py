@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from pangu_rl.cli import app
 from pangu_rl.cli.app import STAGES
 from pangu_rl.cluster.jobs import load_profile
-from pangu_rl.cluster.plan import learner_gib, phases_of, plan
+from pangu_rl.cluster.plan import learner_gib, model_paths, phases_of, plan
 from pangu_rl.config.cluster_profile import ClusterProfile
 from pangu_rl.config.load import checked, load_config
 from pangu_rl.config.sampling import IterativeConfig
@@ -173,6 +173,33 @@ def test_shipped_stages_are_planned_on_every_shipped_profile(file, monkeypatch):
     for shipped in sorted(Path("configs/clusters").glob("*.yaml")):
         found = plan(stage, config, load_profile(shipped.stem))
         assert len(found.phases[-1].placed) >= 1, shipped
+
+
+def test_a_pipeline_needs_what_its_stages_need(monkeypatch):
+    """Each stage's actors live in a phase of its own; a merge has none. Weights of 2 GiB make a learner of 2 x 9."""
+    monkeypatch.chdir(ROOT)
+    config = load_config(STAGES["pipeline"], "configs/pipeline/text.yaml", ["trainer.run_dir=/shared/runs"])
+    found = plan("pipeline", config, profile(count=1, devices=2, memory=15), weight_gib=2)
+    actors = {phase.name: [placed.actor.name for placed in phase.placed] for phase in found.phases}
+    assert list(actors)[:4] == ["evaluations/start", "sft", "evaluations/sft", "pairs"]
+    assert actors["sft"] == ["learner rank 0"]
+    assert actors["pairs"] == ["rollout actor 0"]
+    assert actors["grpo"] == ["rollout actor 0", "learner rank 0"]
+    assert actors["iterative: fine-tuning"] == ["learner rank 0"]
+    assert "mean" not in actors
+    assert {problem.split(":")[0] for problem in found.all_problems} == {"sft", "dpo", "grpo", "iterative"}
+    assert plan("pipeline", config, profile(count=1, devices=2, memory=64), weight_gib=2).fits
+
+
+def test_a_pipeline_must_see_its_starts_and_name_its_secrets(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    overrides = ["trainer.run_dir=/shared/runs", "monitoring={wandb_project: x}"]
+    config = load_config(STAGES["pipeline"], "configs/pipeline/text.yaml", overrides)
+    problems = plan("pipeline", config, profile()).all_problems
+    assert model_paths(config) == ["cache://models/smollm2-135m-instruct"]
+    assert problems[0].startswith("model.path cache://models/smollm2-135m-instruct is under no folder")
+    assert problems[1].startswith("monitoring.wandb_project needs WANDB_API_KEY")
+    assert len(problems) == 2
 
 
 @pytest.mark.parametrize(

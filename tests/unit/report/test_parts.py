@@ -65,8 +65,8 @@ def test_thinned_means_over_neighbours():
 def test_phases_and_ranges():
     rows = [{"step": 1, "time/a": 1.0, "x": 3.0}, {"step": 2, "time/a": 2.0, "time/b": 9.0, "x": None}]
     first, second = phases(rows)
-    assert (first.name, first.seconds, first.share, first.per_step, first.longest) == ("b", 9.0, 0.75, 4.5, 9.0)
-    assert (second.name, second.seconds, second.longest) == ("a", 3.0, 2.0)
+    assert (first.name, first.seconds, first.share, first.mean, first.longest) == ("b", 9.0, 0.75, 9.0, 9.0)
+    assert (second.name, second.seconds, second.mean, second.longest) == ("a", 3.0, 1.5, 2.0)
     assert ranges(rows)[-1] == ("x", 3.0, 3.0, 3.0, 3.0)
 
 

@@ -199,10 +199,12 @@ def test_a_running_run_and_a_reader_keep_compaction_out(tmp_path: Path) -> None:
         ("nothing", "nothing: no such run directory"),
         (".", "no run with rollouts; it needs a folder rollouts/"),
         ("run/rollouts", "rollouts: no run with rollouts; name the run's folder, .*run"),
+        ("iterative", r"iterative: no run with rollouts; those of its rounds lie in .*/round_001/samples: name these"),
     ],
 )
 def test_what_is_no_run_is_refused(tmp_path: Path, folder: str, message: str) -> None:
     store_of(tmp_path / "run", steps(1))
+    store_of(tmp_path / "iterative" / "round_001" / "samples", steps(1))
     with pytest.raises(DataError, match=message):
         compact(tmp_path / folder)
 
