@@ -1,4 +1,4 @@
-# make setup | quickstart | quickstart-vl | test | test-slow | lint | bench
+# make setup | quickstart | quickstart-vl | mini-pretrain | test | test-slow | lint | bench
 #
 # The environment of a CPU machine. Where pip's index serves CUDA builds of torch, name one that serves CPU builds:
 #   make setup TORCH_INDEX="--index-url https://download.pytorch.org/whl/cpu"
@@ -11,7 +11,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -q --no-deps --no-compile
 LOCK := requirements/cpu.lock
 
-.PHONY: setup quickstart quickstart-vl test test-slow lint format bench
+.PHONY: setup quickstart quickstart-vl mini-pretrain test test-slow lint format bench
 .DELETE_ON_ERROR:
 
 setup: .venv/.packages .venv/.project .venv/.cache
@@ -44,6 +44,12 @@ quickstart-vl: setup
 	$(BIN)/pangu-rl grpo --config configs/quickstart/grpo_vl.yaml
 	$(BIN)/pangu-rl eval --config configs/eval/easy_vqa.yaml \
 	  model.path=$$(ls -d runs/grpo_vl/checkpoints/step_*/hf | tail -1)
+
+mini-pretrain: setup
+	$(BIN)/pangu-rl curate mini-corpus
+	$(BIN)/pangu-rl curate mini-pangu-vl
+	$(BIN)/pangu-rl pipeline --config configs/pipeline/mini_pretrain.yaml
+	$(BIN)/python benchmarks/mini_pretrain.py runs/mini_pretrain
 
 test: setup
 	$(BIN)/python -m pytest -q -m "not slow"

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import xxhash
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -85,16 +84,6 @@ class ModelTensors:
         """One tensor, mapped from its file; the mapping ends with the last reference to it."""
         with safe_open(self._files[name], framework="pt") as file:
             return file.get_tensor(name)
-
-    def checksum(self) -> str:
-        """xxh3-128 of the shards' names and bytes, hex: which weights these are."""
-        digest = xxhash.xxh3_128()
-        for name in sorted(self.shards):
-            digest.update(name.encode())
-            with (self.folder / name).open("rb") as file:
-                while block := file.read(1 << 22):
-                    digest.update(block)
-        return digest.hexdigest()
 
     def _shard_files(self) -> list[Path]:
         index = self.folder / INDEX

@@ -24,14 +24,22 @@ def claim(directory: Path, settings: Mapping[str, Any]) -> None:
     if not path.is_file():
         write_whole(path, json.dumps(settings, indent=1) + "\n")
         return
-    before, now = (flat(tree) for tree in (json.loads(path.read_text(encoding="utf-8")), settings))
-    for key in now | before:
-        was, is_now = before.get(key, "absent"), now.get(key, "absent")
-        if was != is_now:
-            raise ConfigError(
-                f"{directory} was begun with {key} {brief(was)}, now it is {brief(is_now)}: set it back, or another "
-                "run_dir"
-            )
+    difference = first_difference(json.loads(path.read_text(encoding="utf-8")), settings)
+    if difference is not None:
+        key, was, is_now = difference
+        raise ConfigError(
+            f"{directory} was begun with {key} {was}, now it is {is_now}: set it back, or another run_dir"
+        )
+
+
+def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """The dotted key of the first setting that differs, and both values as people read them; None of equal ones."""
+    was, is_now = flat(before), flat(now)
+    for key in is_now | was:
+        values = was.get(key, "absent"), is_now.get(key, "absent")
+        if values[0] != values[1]:
+            return key, brief(values[0]), brief(values[1])
+    return None
 
 
 def write_whole(path: Path, text: str) -> None:

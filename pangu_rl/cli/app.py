@@ -9,21 +9,15 @@ import typer
 
 from pangu_rl.config.evaluation import EvalConfig
 from pangu_rl.config.load import load_config
+from pangu_rl.config.pipeline import PipelineConfig
+from pangu_rl.config.pipeline_graph import SCHEMAS, read_graph
 from pangu_rl.config.pretrain import PretrainConfig
-from pangu_rl.config.sampling import DifficultyConfig, IterativeConfig, PairsConfig, SampledStage
+from pangu_rl.config.sampling import SampledStage
 from pangu_rl.config.stages import DpoConfig, GrpoConfig, SftConfig
+from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.errors import ConfigError
 
-STAGES = {
-    "grpo": GrpoConfig,
-    "sft": SftConfig,
-    "dpo": DpoConfig,
-    "pretrain": PretrainConfig,
-    "difficulty": DifficultyConfig,
-    "pairs": PairsConfig,
-    "iterative": IterativeConfig,
-    "eval": EvalConfig,
-}
+STAGES = {**SCHEMAS, "pipeline": PipelineConfig}
 """Name of a stage, which is its command -> its schema."""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -36,15 +30,20 @@ StageName = Annotated[str, typer.Argument(help=f"{', '.join(STAGES)}.")]
 
 def load_stage(
     stage: str, path: Path, overrides: list[str] | None
-) -> GrpoConfig | SftConfig | DpoConfig | PretrainConfig | SampledStage | EvalConfig:
-    """The checked configuration of `stage`: the file, then the overrides.
+) -> (
+    GrpoConfig | SftConfig | DpoConfig | PretrainConfig | VisionStageConfig | SampledStage | EvalConfig | PipelineConfig
+):
+    """The checked configuration of `stage`: the file, then the overrides; of a pipeline also its stages'.
 
     Raises:
         ConfigError: an unknown stage, file, key or value.
     """
     if stage not in STAGES:
         raise ConfigError(f"unknown stage {stage!r}: one of {', '.join(STAGES)}")
-    return load_config(STAGES[stage], path, [expanded(override) for override in overrides or ()])
+    config = load_config(STAGES[stage], path, [expanded(override) for override in overrides or ()])
+    if isinstance(config, PipelineConfig):
+        read_graph(config)
+    return config
 
 
 def expanded(override: str) -> str:

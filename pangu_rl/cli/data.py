@@ -16,7 +16,9 @@ from pangu_rl.config.paths import resolve_path
 
 @app.command()
 def curate(
-    target: Annotated[str, typer.Argument(help="text-prompts, smollm2, easy-vqa, tiny-pangu-vl or mini-corpus.")],
+    target: Annotated[
+        str, typer.Argument(help="text-prompts, smollm2, easy-vqa, tiny-pangu-vl, mini-corpus or mini-pangu-vl.")
+    ],
     output: Annotated[str | None, typer.Option(help="Folder; by default its place in the cache.")] = None,
 ) -> None:
     """Build a prompt set or a model folder from installed packages; kept if it is there already."""

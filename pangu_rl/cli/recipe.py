@@ -1,4 +1,4 @@
-"""The recipe between the training stages: prompts by difficulty, preference pairs, iterative fine-tuning, merging."""
+"""The recipe around the training stages: prompts by difficulty, pairs, iterative fine-tuning, merging, pipelines."""
 
 from __future__ import annotations
 
@@ -48,6 +48,28 @@ def iterative(config: ConfigFile, overrides: Overrides = None, as_json: AsJson =
     manifest = run_iterative(load_stage("iterative", config, overrides))
     rounds = ", ".join(str(turn["selected"]["rows"]) for turn in manifest["rounds"])
     typer.echo(json.dumps(manifest) if as_json else f"rows selected by round: {rounds}; model: {manifest['model']}")
+
+
+@app.command()
+def pipeline(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    restart_from: Annotated[
+        str | None, typer.Option(help="Set a stage (or `evaluate`) aside and run it and all that depends on it anew.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a graph of stages and evaluate every model that they make; configs/pipeline/ has the shipped ones.
+
+    A folder for each stage, manifest.json and one table of all evaluations (.md, .json, .png) in the run directory. The
+    same command again skips what is over and goes on.
+    """
+    from pangu_rl.loops.pipeline import run_pipeline
+
+    stage = load_stage("pipeline", config, overrides)
+    manifest = run_pipeline(stage, restart_from)
+    done = f"{len(manifest['stages'])} stages; manifest.json and table.md, .json, .png in {stage.trainer.run_dir}"
+    typer.echo(json.dumps(manifest) if as_json else done)
 
 
 @app.command()

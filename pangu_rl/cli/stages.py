@@ -45,11 +45,22 @@ def dpo(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False
 def evaluate(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Measure a model on sets of prompts: greedy answers, accuracy per set and source, 95 % intervals.
 
-    Items that two sets share are compared one by one. Writes evaluations.json into the run directory.
+    Items that two sets share are compared one by one. Writes evaluations.json into the run directory. With a section
+    `resolutions`, at every pair of picture sizes of a grid: resolutions.json, a table and resolutions.png.
     """
     from pangu_rl.loops.run_eval import run_eval
 
     summary = run_eval(load_stage("eval", config, overrides))
+    if as_json:
+        typer.echo(json.dumps(summary))
+
+
+@app.command()
+def vit(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Train a vision tower alone: pictures, labels by the clusters of a real encoder, MLCD. Resumes by itself."""
+    from pretrain.train.vision.run import run_vit
+
+    summary = run_vit(load_stage("vit", config, overrides))
     if as_json:
         typer.echo(json.dumps(summary))
 
@@ -61,6 +72,9 @@ def pretrain(
     measure: Annotated[
         Path | None, typer.Option(help="Write the sizes of the rows here, for `pangu-rl pack`, and end.")
     ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="CPUs that measure: above 1, Ray Data on those of `cluster`.")
+    ] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Run a stage of pre-training: packs from a plan or made on the way, parts trained or frozen. Resumes by itself."""
@@ -71,7 +85,7 @@ def pretrain(
     if measure is None:
         summary = run_pretrain(stage)
     else:
-        summary = {"rows": write_sizes(with_start(stage), measure)}
+        summary = {"rows": write_sizes(with_start(stage), measure, workers)}
         typer.echo(f"{measure}: sizes of {summary['rows']} rows", err=True)
     if as_json:
         typer.echo(json.dumps(summary))

@@ -15,6 +15,8 @@ from typing import Any
 from pangu_rl.config.cluster_profile import ClusterProfile, NodeGroup
 from pangu_rl.config.load import load_config
 from pangu_rl.config.paths import CACHE_SCHEME
+from pangu_rl.config.pipeline import PipelineConfig
+from pangu_rl.config.pipeline_graph import read_graph, start_models
 from pangu_rl.config.scorers import ScorerConfig, ScorersConfig
 from pangu_rl.config.stages import SftConfig
 
@@ -105,7 +107,14 @@ def plan(stage: str, config: Any, profile: ClusterProfile, weight_gib: float | N
 
 
 def phases_of(stage: str, config: Any, weight_gib: float | None = None) -> list[tuple[str, list[Actor]]]:
-    """(name, actors that live at once) in the order of the stage."""
+    """(name, actors that live at once) in the order of the stage; of a pipeline those of all its stages."""
+    if isinstance(config, PipelineConfig):
+        return [
+            (node.name if phase == node.stage else f"{node.name}: {phase}", actors)
+            for node in read_graph(config)
+            if node.stage != "merge"
+            for phase, actors in phases_of(node.stage, node.draft(), weight_gib)
+        ]
     sampling = [*_scorers(config), *_engines(config, weight_gib)]
     learning = _learners(config, weight_gib)
     if stage == "iterative":
@@ -115,6 +124,13 @@ def phases_of(stage: str, config: Any, weight_gib: float | None = None) -> list[
     if start is not None:
         before = [("SFT start", _learners(load_config(SftConfig, start.sft_config), weight_gib))]
     return [*before, (stage, [*sampling, *learning])]
+
+
+def model_paths(config: Any) -> list[str]:
+    """The models that a stage starts from; a pipeline may start from several."""
+    return (
+        list(start_models(read_graph(config)).values()) if isinstance(config, PipelineConfig) else [config.model.path]
+    )
 
 
 def _learners(config: Any, weight_gib: float | None) -> list[Actor]:
@@ -238,12 +254,11 @@ def _unshared_paths(config: Any, profile: ClusterProfile) -> list[str]:
     if sum(group.count for group in profile.nodes) == 1:
         return []
     known = ", ".join(profile.shared) or "none: list them under shared"
-    named = {key: _setting(config, key) for key in ("model.path", "trainer.run_dir")}
+    named = [*(("model.path", path) for path in model_paths(config)), ("trainer.run_dir", config.trainer.run_dir)]
     return [
         f"{key} {value} is under no folder that all nodes see ({known})"
-        for key, value in named.items()
-        if value is not None
-        and not any(_on_the_cluster(value, profile).is_relative_to(root) for root in profile.shared)
+        for key, value in named
+        if not any(_on_the_cluster(value, profile).is_relative_to(root) for root in profile.shared)
     ]
 
 
@@ -255,8 +270,13 @@ def _on_the_cluster(path: str, profile: ClusterProfile) -> Path:
 
 
 def _unnamed_secrets(config: Any, profile: ClusterProfile) -> list[str]:
-    needed = {variable: setting for setting, variable in KEYS.items() if _setting(config, setting)}
-    needed |= {s.api_key_env: f"scorer {s.name}" for s in _scorer_configs(config) if s.api_key_env}
+    stages = [config]
+    if isinstance(config, PipelineConfig):
+        stages = [node.draft() for node in read_graph(config) if node.stage != "merge"]
+    needed: dict[str, str] = {}
+    for own in stages:
+        needed |= {variable: setting for setting, variable in KEYS.items() if _setting(own, setting)}
+        needed |= {s.api_key_env: f"scorer {s.name}" for s in _scorer_configs(own) if s.api_key_env}
     return [
         f"{setting} needs {variable}: list it under the profile's secrets and set it on the cluster"
         for variable, setting in needed.items()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -12,6 +12,17 @@ from pydantic import BaseModel, ValidationError
 from pangu_rl.errors import ConfigError
 
 T = TypeVar("T", bound=BaseModel)
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML's own loader takes the last of two equal keys and says nothing."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        for name in names:
+            if names.count(name) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {name} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def load_config(schema: type[T], path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> T:
@@ -35,8 +46,12 @@ def checked(schema: type[T], tree: dict[str, Any], origin: str) -> T:
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
+    """
+    Raises:
+        ConfigError: no such file, not YAML, a key that stands twice in a section, or no sections at all.
+    """
     try:
-        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        tree = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such configuration file; the shipped ones lie in configs/") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -51,6 +66,19 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
     key, found, text = override.partition("=")
     if not found or not all(key.split(".")):
         raise ConfigError(f"override {override!r}: write it as section.key=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"override {override!r}: the value is not YAML; quote it") from None
+    set_key(tree, key, value)
+
+
+def set_key(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Set the dotted `key` of a nested dict, in place.
+
+    Raises:
+        ConfigError: a part of the key names a value, which has no keys.
+    """
     *sections, leaf = key.split(".")
     node = tree
     for section in sections:
@@ -58,12 +86,9 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
         if child is None:
             child = node[section] = {}
         if not isinstance(child, dict):
-            raise ConfigError(f"override {override!r}: {section} is a value, not a section")
+            raise ConfigError(f"override {key!r}: {section} is a value, not a section")
         node = child
-    try:
-        node[leaf] = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"override {override!r}: the value is not YAML; quote it") from None
+    node[leaf] = value
 
 
 def dump_config(config: BaseModel) -> str:
@@ -88,8 +113,10 @@ def _explain(schema: type[BaseModel], error: dict[str, Any]) -> str:
 
 def _known_keys(schema: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
     node: Any = schema
+    is_name = False
     for part in loc:
-        if isinstance(part, int):
+        if isinstance(part, int) or is_name:
+            is_name = False
             continue
         field = node.model_fields.get(part)
         if field is None:
@@ -97,6 +124,7 @@ def _known_keys(schema: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
         node = _model_of(field.annotation)
         if node is None:
             return []
+        is_name = get_origin(field.annotation) is dict
     return list(node.model_fields)
 
 

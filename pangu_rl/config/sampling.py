@@ -31,7 +31,7 @@ class QueryDataConfig(Strict):
     max_prompt_tokens: PositiveInt = 1024
     """A longer prompt is a bad row; a picture counts with all its tokens, one per 28 x 28 pixels."""
     limit: PositiveInt | None = None
-    """Take the first so many usable rows only."""
+    """Take so many usable rows only, spread evenly over the file."""
 
 
 class IterativeDataConfig(QueryDataConfig):

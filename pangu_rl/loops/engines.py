@@ -8,11 +8,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from pangu_rl.accelerators import Accelerator
+from pangu_rl.config.evaluation import EvalConfig
 from pangu_rl.config.model import ModelConfig
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.rewards import RewardsConfig
 from pangu_rl.config.rollout import RolloutConfig
 from pangu_rl.loops.scorer_engine import scorer_engines
+from pretrain.processing.resize import PixelLimits
 from rewards.service import RewardPool
 from rollout.engine import EngineSpec
 from rollout.pool import RolloutPool
@@ -26,6 +28,14 @@ class EnginesConfig:
     rollout: RolloutConfig
     rewards: RewardsConfig
     seed: int
+    limits: PixelLimits | None = None
+    """Of the pictures that requests bring; None are those of the model folder's processor."""
+
+    @classmethod
+    def of_evaluation(cls, config: EvalConfig, limits: PixelLimits | None) -> EnginesConfig:
+        return cls(
+            model=config.model, rollout=config.rollout, rewards=config.rewards, seed=config.trainer.seed, limits=limits
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +71,7 @@ def open_engines(config: EnginesConfig, accelerator: Accelerator) -> Iterator[En
             accelerator=accelerator,
             model_path=resolve_path(config.model.path),
             seed=config.seed,
+            limits=config.limits,
             threads=max(1, (os.cpu_count() or 1) // config.rollout.actors),
         )
         pool = RolloutPool(spec)

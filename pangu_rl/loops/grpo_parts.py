@@ -24,6 +24,7 @@ from pangu_rl.loops.inputs import GrpoInputs
 from pangu_rl.loops.learners import Learners
 from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.loops.session import Run
+from pangu_rl.loops.stage_report import write_rows_read
 from pangu_rl.loops.weight_sync import Probe, sync_weights
 from pangu_rl.monitoring.accuracy_table import accuracy_table
 from pangu_rl.monitoring.live import Sample
@@ -157,6 +158,7 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
     """
     for line in inputs.skipped:
         log.warning("left out: %s", line)
+    write_rows_read(run.dir, train=len(inputs.train), heldout=len(inputs.heldout), left_out=len(inputs.skipped))
     loader = inputs.loader
     stream = PromptStream(inputs.train, shuffle=config.data.shuffle, seed=config.trainer.seed, digests=loader.digests)
     probe = Probe.of(inputs.train, loader, config.rollout.probe_tolerance)

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from pangu_rl.algorithms.rejection_sampling import Candidate, Reason, select_hard
-from pangu_rl.checkpoint.model_tensors import ModelTensors
+from pangu_rl.checkpoint.model_folder import model_checksum
 from pangu_rl.checkpoint.settings import claim, write_whole
 from pangu_rl.checkpoint.store import CheckpointStore
 from pangu_rl.config.data import SftDataConfig
@@ -69,7 +69,7 @@ def run_round(turn: Round) -> dict[str, Any]:
     """One round; returns its manifest, read if the round is over already."""
     if (turn.dir / MANIFEST).is_file():
         return json.loads((turn.dir / MANIFEST).read_text(encoding="utf-8"))
-    checksum = ModelTensors(turn.model).checksum()
+    checksum = model_checksum(turn.model)
     candidates = sample_round(turn, checksum)
     rows, reasons = select_rows(turn, candidates)
     turn.dir.mkdir(parents=True, exist_ok=True)
@@ -174,7 +174,7 @@ def fine_tune(turn: Round, rows: int) -> dict[str, Any]:
             "last_loss": losses[-1],
         },
         "model": model.relative_to(turn.config.trainer.run_dir).as_posix(),
-        "weights": ModelTensors(model).checksum(),
+        "weights": model_checksum(model),
     }
 
 

@@ -8,6 +8,7 @@ from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.sampling import IterativeConfig, SampledStage, ScoredStage
 from pangu_rl.data.prompts import load_prompts
 from pangu_rl.data.queries import load_queries
+from pangu_rl.data.rows import evenly
 from pangu_rl.errors import ConfigError
 from pangu_rl.loops.inputs import check_length, open_model, prompt_problem, with_sound_pictures
 from pangu_rl.loops.pictures import RowLoader
@@ -61,7 +62,7 @@ def read_queries(config: SampledStage) -> Queries:
         _require_scale(queries.records[0], grade, function.name)
     return Queries(
         loader=loader,
-        rows=queries.records[: data.limit],
+        rows=evenly(queries.records, data.limit),
         heldout=rest[0].records if rest else [],
         skipped=[line for part in (queries, *rest) for line in part.skipped],
     )

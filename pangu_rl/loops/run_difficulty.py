@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from pangu_rl.algorithms.rejection_sampling import Reason, select_by_difficulty
-from pangu_rl.checkpoint.model_tensors import ModelTensors
+from pangu_rl.checkpoint.model_folder import model_checksum
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.sampling import DifficultyConfig
 from pangu_rl.data.queries import query_row
@@ -39,7 +39,7 @@ def run_difficulty(config: DifficultyConfig) -> dict[str, Any]:
         UserError, RunError: see `pangu_rl.errors`. Preempted: SIGTERM came; the same command goes on.
     """
     queries = read_queries(config)
-    checksum = ModelTensors(resolve_path(config.model.path)).checksum()
+    checksum = model_checksum(resolve_path(config.model.path))
     candidates = sample(config, queries.rows, queries.loader, "Difficulty", checksum)
     kept, left_out, rates = [], [], []
     for prompt in queries.rows:

@@ -19,7 +19,7 @@ from typing import Any
 
 from rich.console import Console
 
-from pangu_rl.checkpoint.model_tensors import ModelTensors
+from pangu_rl.checkpoint.model_folder import model_checksum
 from pangu_rl.checkpoint.run_lock import run_lock
 from pangu_rl.checkpoint.settings import claim, write_whole
 from pangu_rl.config.load import dump_config
@@ -44,7 +44,7 @@ def run_iterative(config: IterativeConfig) -> dict[str, Any]:
     queries = read_queries(config)
     model = resolve_path(config.model.path)
     with run_lock(run_dir):
-        claim(run_dir, _settings(config, queries, ModelTensors(model).checksum()))
+        claim(run_dir, _settings(config, queries, model_checksum(model)))
         (run_dir / "config.yaml").write_text(dump_config(config), encoding="utf-8")
         rounds: list[dict[str, Any]] = []
         turns = [Round(number=1, config=config, queries=queries, model=model)]
@@ -73,6 +73,7 @@ def _finish(config: IterativeConfig, rounds: Sequence[dict[str, Any]], turns: Se
         "stage": "iterative",
         "made_from": {"model": config.model.path, "queries": config.data.queries, "heldout": config.data.heldout},
         "rule": config.hard.model_dump(mode="json"),
+        "bad_rows": len(turns[0].queries.skipped),
         "decontamination": config.decontamination.model_dump(mode="json"),
         "rounds": list(rounds),
         "model": next((turn["model"] for turn in reversed(rounds) if "model" in turn), None),

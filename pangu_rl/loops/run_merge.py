@@ -19,7 +19,7 @@ from torch import Tensor
 from pangu_rl.algorithms.merge import normalised, weighted_mean
 from pangu_rl.checkpoint.alike import companions, require_alike
 from pangu_rl.checkpoint.manifest import flush
-from pangu_rl.checkpoint.model_folder import model_config
+from pangu_rl.checkpoint.model_folder import model_checksum, model_config
 from pangu_rl.checkpoint.model_tensors import ModelTensors, TensorEntry, write_index, write_shard
 from pangu_rl.errors import ConfigError, DataError
 
@@ -33,7 +33,7 @@ class Merged:
     """What a merge was made of, as `merge.json` in its folder says."""
 
     inputs: tuple[dict[str, Any], ...]
-    """`path` as given, `weight` over the sum of all, `checksum` of the weights."""
+    """`path` as given, `weight` over the sum of all, `checksum` of the model."""
     tensors: int
     parameters: int
     checksum: str
@@ -64,12 +64,12 @@ def merge(folders: Sequence[Path], output: Path, weights: Sequence[float] | None
         _copy_companions(folders[0], partial)
         summary = Merged(
             inputs=tuple(
-                {"path": str(folder), "weight": share, "checksum": model.checksum()}
-                for folder, share, model in zip(folders, shares, models, strict=True)
+                {"path": str(folder), "weight": share, "checksum": model_checksum(folder)}
+                for folder, share in zip(folders, shares, strict=True)
             ),
             tensors=len(models[0].entries),
             parameters=sum(entry.elements for entry in models[0].entries.values()),
-            checksum=ModelTensors(partial).checksum(),
+            checksum=model_checksum(partial),
             differences=tuple(differences),
         )
         (partial / PROVENANCE).write_text(provenance(summary), encoding="utf-8")

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from pangu_rl.algorithms.rejection_sampling import Candidate, Pair, Reason, select_pair
-from pangu_rl.checkpoint.model_tensors import ModelTensors
+from pangu_rl.checkpoint.model_folder import model_checksum
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.sampling import PairsConfig
 from pangu_rl.data.queries import modality, select_queries
@@ -41,7 +41,7 @@ def run_pairs(config: PairsConfig) -> dict[str, Any]:
         raise DataError(
             f"{config.data.queries}: selector takes none of {len(queries.rows)} queries, left out by {left_out}"
         )
-    checksum = ModelTensors(resolve_path(config.model.path)).checksum()
+    checksum = model_checksum(resolve_path(config.model.path))
     candidates = sample(config, selected, queries.loader, "Pairs", checksum)
     rows, reasons = pair_rows(config, selected, candidates)
     run_dir = Path(config.trainer.run_dir)

@@ -19,6 +19,7 @@ from pangu_rl.loops.learners import Learners
 from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.loops.reference import open_store, reference_log_probs
 from pangu_rl.loops.session import Run, open_run
+from pangu_rl.loops.stage_report import write_rows_read
 from pangu_rl.records import MiniBatch
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class PreferenceParts:
     learners: Learners
 
     def next_batch(self) -> list[MiniBatch]:
-        """The next pairs and SFT rows, packed together, one mini-batch per rank."""
+        """The next pairs and SFT rows, packed together, one mini-batch per group of ranks."""
         drawn = [pair for _, pair in self.pairs.next(self.config.trainer.pairs_per_step)]
         pairs = [self.reference[pair.uid].on(row) for pair, row in zip(drawn, self.loader.pairs(drawn), strict=True)]
         mixed_in = self.sft.next(self.config.sft_per_step) if self.sft else []
@@ -44,7 +45,7 @@ class PreferenceParts:
         packs = pack_pairs(pairs, self.config.learner.pack_tokens, self.loader.encoder.placeholders, rows)
         tokens, sequences = pack_counts(packs)
         row_tokens = tokens - sum(len(pair.chosen) + len(pair.rejected) for pair in pairs)
-        batches = split_ranks(packs, self.config.learner.ranks, tokens, sequences)
+        batches = split_ranks(packs, self.config.learner.groups, tokens, sequences)
         return [replace(batch, loss_pairs=len(pairs), row_tokens=row_tokens) for batch in batches]
 
     def save(self, run: Run, step: int) -> None:
@@ -97,6 +98,13 @@ def open_parts(config: DpoConfig, run: Run, inputs: DpoInputs, store: ReferenceS
     """Start the learner and have it compute the reference log-probs; it ends with the context."""
     for line in inputs.skipped:
         log.warning("left out: %s", line)
+    write_rows_read(
+        run.dir,
+        pairs=len(inputs.train),
+        sft=len(inputs.sft),
+        left_out=len(inputs.skipped),
+        sft_asked_by_pairs=inputs.asked_by_pairs,
+    )
     if inputs.skipped or inputs.asked_by_pairs:
         run.say(f"left out: {len(inputs.skipped)} bad rows, {inputs.asked_by_pairs} SFT rows that ask what a pair asks")
     spec = LearnerSpec(

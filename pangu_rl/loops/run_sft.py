@@ -16,6 +16,7 @@ from pangu_rl.loops.inputs import SftInputs, read_sft_inputs
 from pangu_rl.loops.learners import Learners
 from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.loops.session import Run, open_run
+from pangu_rl.loops.stage_report import write_rows_read
 from pangu_rl.records import MiniBatch
 
 log = logging.getLogger(__name__)
@@ -31,11 +32,11 @@ class SftParts:
     learners: Learners
 
     def next_batch(self) -> list[MiniBatch]:
-        """The next rows, packed, one mini-batch per rank."""
+        """The next rows, packed, one mini-batch per group of ranks."""
         drawn = self.stream.next(self.config.trainer.sequences_per_step)
         rows = self.loader.conversations([conversation for _, conversation in drawn])
         packs = pack_conversations(rows, self.config.learner.pack_tokens, self.loader.encoder.placeholders)
-        batches = split_ranks(packs, self.config.learner.ranks, *pack_counts(packs))
+        batches = split_ranks(packs, self.config.learner.groups, *pack_counts(packs))
         return [replace(batch, loss_roots=root_count(packs)) for batch in batches]
 
     def save(self, run: Run, step: int) -> None:
@@ -84,6 +85,7 @@ def open_parts(config: SftConfig, run: Run, inputs: SftInputs) -> Iterator[SftPa
     """Start the learner; it ends with the context."""
     for line in inputs.skipped:
         log.warning("left out: %s", line)
+    write_rows_read(run.dir, train=len(inputs.train), left_out=len(inputs.skipped))
     spec = LearnerSpec(
         model=config.model,
         learner=config.learner,

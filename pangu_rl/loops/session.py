@@ -14,12 +14,14 @@ from pangu_rl.accelerators import Accelerator, get_accelerator
 from pangu_rl.checkpoint.run_lock import run_lock
 from pangu_rl.checkpoint.store import Checkpoint, CheckpointStore
 from pangu_rl.cluster import ray_runtime
+from pangu_rl.cluster.room import require_room
 from pangu_rl.config.evaluation import EvalConfig
 from pangu_rl.config.load import dump_config
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.config.sampling import SampledStage
 from pangu_rl.config.stages import DpoConfig, GrpoConfig, SftConfig
 from pangu_rl.config.trainer import TrainerConfig
+from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.errors import ConfigError, Preempted
 from pangu_rl.monitoring.live import LiveView, Sample
 from pangu_rl.monitoring.phases import PhaseTimer, Waiting
@@ -29,7 +31,7 @@ from pangu_rl.monitoring.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
-TrainingStage = GrpoConfig | SftConfig | DpoConfig | PretrainConfig
+TrainingStage = GrpoConfig | SftConfig | DpoConfig | PretrainConfig | VisionStageConfig
 
 
 @dataclass(slots=True, kw_only=True)
@@ -100,7 +102,8 @@ def open_run(config: TrainingStage | SampledStage | EvalConfig, title: str, step
     `steps` are those of a stage whose configuration does not say how many it takes.
 
     Raises:
-        ConfigError: another driver has the directory, or `resume: never` and it holds a checkpoint.
+        ConfigError: another driver has the directory, or `resume: never` and it holds a checkpoint, or the cluster
+            can never place the actors.
     """
     trainer = config.trainer
     directory = Path(trainer.run_dir)
@@ -119,6 +122,7 @@ def open_run(config: TrainingStage | SampledStage | EvalConfig, title: str, step
         stack.enter_context(run_log(directory, console))
         sinks = stack.enter_context(MetricSinks(directory, config.monitoring))
         preemption = stack.enter_context(ray_runtime.session(config.cluster))
+        require_room(config, accelerator)
         view = LiveView(title, steps or trainer.steps, phases, live=config.monitoring.live, console=console)
         watchdog = Watchdog(phases, trainer.stall_s, directory)
         stack.enter_context(view)

@@ -18,6 +18,7 @@ from pangu_rl.algorithms.rejection_sampling import Candidate, Reason, score_hist
 from pangu_rl.checkpoint.settings import write_whole
 
 MANIFEST = "manifest.json"
+ROWS = "rows.json"
 BAR = 40
 
 
@@ -26,6 +27,11 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     write_whole(path, text)
     return {"rows": len(rows), "sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def write_rows_read(run_dir: Path, **counts: int) -> None:
+    """`rows.json`: how many rows a stage reads from where, and how many of them are left out."""
+    write_whole(run_dir / ROWS, json.dumps(counts) + "\n")
 
 
 def write_manifest(directory: Path, tree: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from pangu_rl.checkpoint.model_folder import model_checksum
 from pangu_rl.config.load import dump_config, load_config
 from pangu_rl.config.paths import cache_root, resolve_path
 from pangu_rl.config.stages import GrpoConfig, SftConfig
@@ -51,20 +52,24 @@ def start_model(config: GrpoConfig) -> Path:
 
 
 def start_identity(sft: SftConfig) -> str:
-    """Hash of all that decides the start's weights: the configuration, the bytes of the training rows and pictures."""
+    """Hash of all that decides the start's weights: configuration, base model, bytes of training rows and pictures."""
     described = dump_config(sft.model_copy(update={"trainer": sft.trainer.model_copy(update={"run_dir": ""})}))
     digest = hashlib.sha256(described.encode())
+    base = resolve_path(sft.model.path)
+    if (base / "config.json").is_file():
+        digest.update(model_checksum(base).encode())
     data = resolve_path(sft.data.train)
     if data.is_file():
         digest.update(data.read_bytes())
     if sft.data.media_root is not None and data.exists():
-        for line in _picture_lines(data, resolve_path(sft.data.media_root)):
+        for line in picture_lines(data, resolve_path(sft.data.media_root)):
             digest.update(line.encode())
     return digest.hexdigest()[:16]
 
 
-def _picture_lines(data: Path, media_root: Path) -> Iterator[str]:
-    # By content: sizes are alike among drawn pictures, and times of change differ between copies of one folder.
+def picture_lines(data: Path, media_root: Path) -> Iterator[str]:
+    """Path and digest of each picture that the rows of `data` name: by content, since sizes are alike among drawn
+    pictures and times of change differ between copies of one folder."""
     paths = named_images(data)
-    digests = in_threads(partial(file_digest, media_root=media_root), paths, "hashing pictures of the SFT start")
+    digests = in_threads(partial(file_digest, media_root=media_root), paths, "hashing pictures")
     return (f"{path}\t{digest}\n" for path, digest in zip(paths, digests, strict=True))

@@ -7,9 +7,14 @@ import pytest
 from pangu_rl.config.cluster_profile import ClusterProfile
 from pangu_rl.config.evaluation import EvalConfig
 from pangu_rl.config.load import dump_config, load_config
-from pangu_rl.config.pretrain import PretrainConfig, VisionStageConfig
+from pangu_rl.config.pipeline import PipelineConfig
+from pangu_rl.config.pipeline_graph import read_graph
+from pangu_rl.config.pretrain import PretrainConfig
+from pangu_rl.config.question_prompts import QuestionPromptsConfig
 from pangu_rl.config.sampling import DifficultyConfig, IterativeConfig, PairsConfig
+from pangu_rl.config.scorers import ScorersConfig
 from pangu_rl.config.stages import DpoConfig, GrpoConfig, SftConfig
+from pangu_rl.config.vision import VisionStageConfig
 from tests.contracts.source_tree import ROOT
 
 SCHEMAS = {
@@ -22,13 +27,16 @@ SCHEMAS = {
     "pairs": PairsConfig,
     "iterative": IterativeConfig,
     "eval": EvalConfig,
+    "prompts": QuestionPromptsConfig,
+    "pipeline": PipelineConfig,
+    "scorers": ScorersConfig,
 }
 CLUSTERS = ROOT / "configs" / "clusters"
 CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if not path.is_relative_to(CLUSTERS))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_the_shipped_configuration_loads_and_survives_a_round_trip(path, tmp_path):
+def test_the_shipped_configuration_loads_and_survives_a_round_trip(path, tmp_path, monkeypatch):
     folder = path.parent.name
     stage = folder if folder in SCHEMAS else path.name.split("_")[0].removesuffix(".yaml")
     assert stage in SCHEMAS, f"{path}: start its name with one of {', '.join(SCHEMAS)}"
@@ -38,6 +46,9 @@ def test_the_shipped_configuration_loads_and_survives_a_round_trip(path, tmp_pat
     assert load_config(SCHEMAS[stage], again) == config
     if stage == "grpo" and config.start is not None:
         load_config(SftConfig, ROOT / config.start.sft_config)
+    if stage == "pipeline":
+        monkeypatch.chdir(ROOT)
+        read_graph(config)
 
 
 @pytest.mark.parametrize("path", sorted(CLUSTERS.glob("*.yaml")), ids=lambda path: path.stem)

@@ -12,7 +12,7 @@ from tests.contracts.source_tree import ROOT, imports, module_name, parse, place
 LEVELS = {
     "pangu_rl.cli": 6,
     "pangu_rl.__main__": 7,
-    "pangu_rl.loops.pipeline": 5,
+    "pangu_rl.loops.pipeline": 5.5,
     "pretrain.train": 5,
     "pangu_rl.loops": 4,
     "pangu_rl.report": 4,

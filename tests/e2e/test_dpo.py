@@ -187,14 +187,16 @@ def test_settings_that_exclude_each_other(
 
 @pytest.mark.slow
 def test_two_ranks_take_the_steps_of_one(tiny_vl_model: Path, tmp_path: Path) -> None:
-    """In float32, each rank with its own pictures: losses, gradients and the shift are those of the global batch."""
-    rows = {}
-    for ranks in (1, 2):
-        folder = tmp_path / str(ranks)
+    """In float32, each rank with its own pictures, or both with every pack: losses, gradients and the shift are those
+    of the global batch."""
+    rows = []
+    for ranks, degree in ((1, 1), (2, 1), (2, 2)):
+        folder = tmp_path / f"{ranks}_{degree}"
         folder.mkdir()
         config = write_config(folder, tiny_vl_model)
-        done = runs.run("dpo", config, f"learner.ranks={ranks}", "model.dtype=float32", "trainer.steps=2")
+        shared = [f"learner.ranks={ranks}", f"learner.sequence_parallel={degree}"]
+        done = runs.run("dpo", config, *shared, "model.dtype=float32", "trainer.steps=2")
         assert done.returncode == 0, done.stderr
-        rows[ranks] = list(map(timeless, runs.metrics(folder / "run")))
-    for one, two in zip(rows[1], rows[2], strict=True):
-        assert two == pytest.approx(one, abs=2e-3, rel=2e-3)
+        rows.append(list(map(timeless, runs.metrics(folder / "run"))))
+    for one, *others in zip(*rows, strict=True):
+        assert others == [pytest.approx(one, abs=2e-3, rel=2e-3)] * 2

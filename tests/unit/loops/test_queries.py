@@ -59,7 +59,9 @@ def test_a_prompt_that_is_too_long_is_a_bad_row(tiny_model: Path, tmp_path: Path
         read_queries(config(PairsConfig, tmp_path, tiny_model, [RL | {"prompt": "word " * 80}]))
 
 
-def test_limit_takes_the_first_usable_rows(tiny_model: Path, tmp_path: Path) -> None:
-    first = {"on_bad_row": "skip", "limit": 1}
-    queries = read_queries(config(PairsConfig, tmp_path, tiny_model, [UNREADABLE, SFT, RL], data=first))
-    assert [prompt.uid for prompt in queries.rows] == ["sft"]
+def test_limit_takes_usable_rows_spread_over_the_file(tiny_model: Path, tmp_path: Path) -> None:
+    rows = [UNREADABLE, SFT, *(RL | {"id": f"r{i}"} for i in range(5))]
+    for limit, taken in ((1, ["sft"]), (2, ["sft", "r2"]), (4, ["sft", "r0", "r2", "r3"]), (6, 6), (9, 6)):
+        data = {"on_bad_row": "skip", "limit": limit}
+        found = [prompt.uid for prompt in read_queries(config(PairsConfig, tmp_path, tiny_model, rows, data=data)).rows]
+        assert found == taken or len(found) == taken

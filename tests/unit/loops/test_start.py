@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import save_file
 
 from pangu_rl.config.stages import GrpoConfig, SftConfig
 from pangu_rl.errors import ConfigError
@@ -31,6 +33,21 @@ def test_identity_follows_rows_and_settings_but_not_the_run_dir(tmp_path: Path) 
     assert start_identity(sft(rows, steps=5)) != first
     rows.write_text("two")
     assert start_identity(sft(rows)) != first
+
+
+def test_identity_follows_what_the_base_model_holds(tmp_path: Path) -> None:
+    """A base model that was made anew under its old path has no use for the start of the one before."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("one")
+    config = sft(rows)
+    config = config.model_copy(update={"model": config.model.model_copy(update={"path": str(tmp_path / "base")})})
+    found = set()
+    for value in (0.0, 1.0):
+        (tmp_path / "base").mkdir(exist_ok=True)
+        (tmp_path / "base" / "config.json").write_text("{}")
+        save_file({"w": torch.full((2,), value)}, tmp_path / "base" / "model.safetensors")
+        found |= {start_identity(config), start_identity(config)}
+    assert len(found) == 2
 
 
 def test_identity_follows_what_the_pictures_hold(tmp_path: Path) -> None:

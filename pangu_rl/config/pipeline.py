@@ -1,0 +1,105 @@
+"""A pipeline: stages as data, what each takes from others, and the evaluation of every model that they make."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
+
+from pangu_rl.config.base import Strict
+from pangu_rl.config.trainer import ClusterConfig, MonitoringConfig
+
+StageKind = Literal["vit", "pretrain", "sft", "difficulty", "pairs", "dpo", "grpo", "iterative", "merge"]
+RESERVED = ("evaluate", "evaluations", "set_aside", "start")
+"""Folders and names of the pipeline itself."""
+
+
+def dotted(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys as dotted ones; of a key that is written both ways the later counts, as an override does."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        below = dotted(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
+        found |= below
+    return found
+
+
+class StageEntry(Strict):
+    stage: StageKind
+    config: str | None = None
+    """YAML of the stage, relative to the working directory. A merge has none."""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """What is other than in the file: keys of the stage's configuration, dotted or nested."""
+    takes: dict[str, str] = Field(default_factory=dict)
+    """Key of the stage's configuration -> `<stage>.<output>`: `model.path: sft.model`, `data.train: pairs.pairs`.
+    Outputs: `model`; of pairs `pairs`; of difficulty `prompts` and `left_out`."""
+    models: tuple[str, ...] = ()
+    """Of a merge: the stages whose models it averages."""
+    weights: tuple[PositiveFloat, ...] | None = None
+    """Of a merge: one for each of `models`; equal by default."""
+
+    @field_validator("set", "takes", mode="before")
+    @classmethod
+    def keys_are_dotted(cls, tree: Any) -> Any:
+        return dotted(tree) if isinstance(tree, Mapping) else tree
+
+    @model_validator(mode="after")
+    def a_merge_has_models_and_others_a_file(self) -> StageEntry:
+        if self.stage != "merge":
+            if self.config is None:
+                raise ValueError(f"a {self.stage} stage needs config: the YAML file of the stage")
+            if self.models or self.weights:
+                raise ValueError(f"models and weights belong to a merge, this is a {self.stage} stage: remove them")
+            return self
+        if self.config or self.set or self.takes:
+            raise ValueError("a merge has models and weights alone: remove config, set and takes")
+        if len(self.models) < 2:
+            raise ValueError(f"a merge needs two models or more, models is {list(self.models)}")
+        if self.weights is not None and len(self.weights) != len(self.models):
+            raise ValueError(f"{len(self.weights)} weights for {len(self.models)} models: give one each")
+        return self
+
+
+class EvaluateEntry(Strict):
+    config: str
+    """YAML of an evaluation; its `model.path` is replaced by each model in turn."""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """As of a stage."""
+
+    @field_validator("set", mode="before")
+    @classmethod
+    def keys_are_dotted(cls, tree: Any) -> Any:
+        return dotted(tree) if isinstance(tree, Mapping) else tree
+
+
+class PipelineTrainerConfig(Strict):
+    run_dir: str
+    """A folder for each stage, `evaluations/`, `manifest.json`, and the table and plot of all evaluations."""
+    steps: PositiveInt | None = None
+    """To try a pipeline out: no stage takes more steps than this (optimiser steps, steps of queries, rounds)."""
+    seed: NonNegativeInt | None = None
+    """Of every stage that does not `set` its own; null leaves what their files say."""
+
+
+class PipelineConfig(Strict):
+    trainer: PipelineTrainerConfig
+    stages: Annotated[dict[str, StageEntry], Field(min_length=1)]
+    """By name, which is the stage's folder in `run_dir`. They run as soon as what they take is there, else in this
+    order."""
+    evaluate: EvaluateEntry | None = None
+    """Run on the model that the pipeline starts from and on the model of each stage."""
+    cluster: ClusterConfig = ClusterConfig()
+    """Where all stages run; it stands in place of what their files say."""
+    monitoring: MonitoringConfig | None = None
+    """In place of what the stages' files say; null leaves them that."""
+
+    @field_validator("stages")
+    @classmethod
+    def names_are_folders(cls, stages: dict[str, StageEntry]) -> dict[str, StageEntry]:
+        for name in stages:
+            if name in RESERVED or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+                raise ValueError(
+                    f"{name!r} cannot name a stage: letters, digits, _ and -, and none of {', '.join(RESERVED)}"
+                )
+        return stages
