@@ -14,6 +14,7 @@ import ray
 
 from pangu_rl.accelerators import get_accelerator
 from pangu_rl.accelerators.collective import free_port
+from pangu_rl.accelerators.threads import threads_each
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.records import MiniBatch, Pack, Picture, WeightManifest
 
@@ -107,7 +108,7 @@ def start_learners(spec: LearnerSpec, placement: Sequence[dict[str, Any]] | None
         ray.exceptions.RayTaskError: what `Learner` raised, as its cause.
     """
     accelerator = get_accelerator(spec.accelerator)
-    threads = spec.learner.cpu_threads or max(1, (os.cpu_count() or 1) // spec.world_size)
+    threads = spec.learner.cpu_threads or threads_each(spec.world_size)
     options = {
         **accelerator.ray_options(1),
         "runtime_env": {"env_vars": accelerator.train_env(threads)},

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from pangu_rl.accelerators import Accelerator
+from pangu_rl.accelerators.threads import threads_each
 from pangu_rl.config.evaluation import EvalConfig
 from pangu_rl.config.model import ModelConfig
 from pangu_rl.config.paths import resolve_path
@@ -72,7 +72,7 @@ def open_engines(config: EnginesConfig, accelerator: Accelerator) -> Iterator[En
             model_path=resolve_path(config.model.path),
             seed=config.seed,
             limits=config.limits,
-            threads=max(1, (os.cpu_count() or 1) // config.rollout.actors),
+            threads=threads_each(config.rollout.actors),
         )
         pool = RolloutPool(spec)
         stack.callback(pool.close)

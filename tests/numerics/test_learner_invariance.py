@@ -160,7 +160,7 @@ def test_two_ranks_equal_the_padded_step(tmp_path: Path, references: dict[str, O
     for process in processes:
         process.start()
     for process in processes:
-        process.join(120)
+        process.join(300)
         assert process.exitcode == 0
     for rank in (0, 1):
         outcomes = torch.load(tmp_path / f"outcomes_{rank}.pt", weights_only=False)

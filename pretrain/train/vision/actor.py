@@ -10,6 +10,7 @@ import ray
 
 from pangu_rl.accelerators import Accelerator, get_accelerator
 from pangu_rl.accelerators.collective import free_port
+from pangu_rl.accelerators.threads import threads_each
 from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.loops.learners import translated
 from pretrain.train.vision.learner import PictureBatch, VisionLearner
@@ -64,7 +65,7 @@ class VisionLearners:
 
     def __init__(self, config: VisionStageConfig, accelerator: Accelerator) -> None:
         ranks = config.learner.ranks
-        threads = config.learner.cpu_threads or max(1, (os.cpu_count() or 1) // ranks)
+        threads = config.learner.cpu_threads or threads_each(ranks)
         options = {**accelerator.ray_options(1), "runtime_env": {"env_vars": accelerator.train_env(threads)}}
         remote = ray.remote(concurrency_groups={"health": 1})(VisionActor)
         self._actors = [remote.options(**options).remote(config, accelerator.name, rank) for rank in range(ranks)]
