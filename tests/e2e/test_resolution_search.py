@@ -111,19 +111,22 @@ def test_the_same_command_evaluates_only_what_is_missing(searched: Path, tiny_vl
     assert "was begun with rollout.max_new_tokens 8, now it is 9" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_choice_on_all_that_is_reported_is_said_to_be_optimistic(searched: Path, tiny_vl_model: Path) -> None:
     """And pairs that show every picture alike are evaluated once: all cells are there, so none is now."""
+    before = metrics(searched / "run")
     config = write_search(
         searched, tiny_vl_model, resolutions={"choose_on": None, "max_pixels": [LARGE, HUGE, 2 * HUGE]}
     )
     done = run("eval", config, "rollout.engine=vllm", "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert result["chosen_on"] == "all sets" and "is optimistic" in result["warning"] and "is optimistic" in done.stderr
+    assert result["chosen_on"] == "all sets" and "is optimistic" in result["warning"]
+    assert "is optimistic" in " ".join(done.stderr.split())
     assert len(result["cells"]) == 6
     for huge, larger in ((1, 2), (4, 5)):
         assert result["cells"][huge]["sets"] == result["cells"][larger]["sets"]
-    assert [row["step"] for row in metrics(searched / "run")] == [1, 2, 3, 4, 3]
+    assert metrics(searched / "run") == before
 
 
 @pytest.mark.parametrize(
