@@ -61,8 +61,8 @@ def session(cluster: ClusterConfig) -> Iterator[Preemption]:
         signal.signal(signal.SIGTERM, before)
         if outermost:
             stop()
-        if preemption.requested and callable(before):
-            before(signal.SIGTERM, None)  # whoever has more to run must hear of it
+        elif preemption.requested and callable(before):
+            before(signal.SIGTERM, None)  # the session around this one has more to run and must hear of it
 
 
 def start(cluster: ClusterConfig) -> None:
