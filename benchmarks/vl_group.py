@@ -13,7 +13,9 @@ import os
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -88,7 +90,9 @@ def main() -> None:
     args = parser.parse_args()
     os.environ.setdefault("DS_ACCELERATOR", args.accelerator)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
-    report = {name: measure(SIZES[name], args) for name in args.sizes}
+    # A process each: DeepSpeed keeps the groups of the first learner of its process.
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        report = {name: pool.submit(measure, SIZES[name], args).result() for name in args.sizes}
     print(f"{'size':8} {'packs':10} {'tokens':>7} {'patches':>8} {'seconds':>8}")
     for name, figures in report.items():
         for way in ("group", "prompts", "sequences"):
