@@ -16,19 +16,52 @@ from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.records import MiniBatch, Pack, WeightManifest
 
 
-class Learners:
-    """Calls every rank at once and waits; what a rank raises for the user arrives as it was raised.
-
-    The ranks of a sequence-parallel group get the same packs; without sequence parallelism each rank is a group.
+class RankActors:
+    """The actors of all ranks of a learner: each method is called on every one at once and waited for.
 
     Raises (every method):
-        RunError: a rank died; the run resumes from its checkpoint.
+        RunError: a rank died; the run resumes from its checkpoint. UserError: what a rank raised.
+    """
+
+    def __init__(self, actors: Sequence[ray.actor.ActorHandle]) -> None:
+        self._actors = list(actors)
+
+    def save(self, directory: Path) -> None:
+        directory.mkdir(parents=True)
+        self._call("save", directory.resolve())
+
+    def load(self, directory: Path) -> None:
+        self._call("load", directory.resolve())
+
+    def export(self, directory: Path) -> None:
+        self._call("export", directory.resolve())
+
+    def pids(self) -> dict[str, int]:
+        """Process of every rank, for the watchdog."""
+        return {f"learner rank {r}": ray.get(actor.pid.remote(), timeout=10.0) for r, actor in enumerate(self._actors)}
+
+    def close(self) -> None:
+        """End the ranks; what they published in shared memory goes with them."""
+        try:
+            self._call("close")
+        finally:
+            for actor in self._actors:
+                ray.kill(actor)
+
+    def _call(self, method: str, *args: Any) -> list[Any]:
+        calls = [getattr(actor, method).remote(*args) for actor in self._actors]
+        return translated(lambda: ray.get(calls))
+
+
+class Learners(RankActors):
+    """The ranks that train a language model.
+
+    The ranks of a sequence-parallel group get the same packs; without sequence parallelism each rank is a group.
     """
 
     def __init__(self, spec: LearnerSpec) -> None:
+        super().__init__(translated(lambda: start_learners(spec)))
         self._spec = spec
-        self._actors: list[Any] = []
-        self._actors = translated(lambda: start_learners(spec))
 
     def check_packing(self, packs: Sequence[Pack]) -> dict[str, float]:
         """Refuse a model whose packed log-probs are not its own; see `pangu_rl.learner.model.check_packing`."""
@@ -64,37 +97,11 @@ class Learners:
         host, _ = ray.get(self._actors[0].address.remote())
         self._call("open_publisher", transport, host, receivers)
 
-    def save(self, directory: Path) -> None:
-        directory.mkdir(parents=True)
-        self._call("save", directory.resolve())
-
-    def load(self, directory: Path) -> None:
-        self._call("load", directory.resolve())
-
-    def export(self, directory: Path) -> None:
-        self._call("export", directory.resolve())
-
-    def pids(self) -> dict[str, int]:
-        """Process of every rank, for the watchdog."""
-        return {f"learner rank {r}": ray.get(actor.pid.remote(), timeout=10.0) for r, actor in enumerate(self._actors)}
-
-    def close(self) -> None:
-        """End the ranks; what they published in shared memory goes with them."""
-        try:
-            self._call("close")
-        finally:
-            for actor in self._actors:
-                ray.kill(actor)
-
     def _for_ranks(self, per_group: Sequence[Any]) -> list[Any]:
         """What each rank is sent; what a group shares is stored once."""
         degree = self._spec.learner.sequence_parallel
         shared = per_group if degree == 1 else [ray.put(own) for own in per_group]
         return [own for own in shared for _ in range(degree)]
-
-    def _call(self, method: str, *args: Any) -> list[Any]:
-        calls = [getattr(actor, method).remote(*args) for actor in self._actors]
-        return translated(lambda: ray.get(calls))
 
 
 def translated(call: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import ray
 
@@ -12,7 +11,7 @@ from pangu_rl.accelerators import Accelerator, get_accelerator
 from pangu_rl.accelerators.collective import free_port
 from pangu_rl.accelerators.threads import threads_each
 from pangu_rl.config.vision import VisionStageConfig
-from pangu_rl.loops.learners import translated
+from pangu_rl.loops.learners import RankActors, translated
 from pretrain.train.vision.learner import PictureBatch, VisionLearner
 
 
@@ -56,19 +55,15 @@ class VisionActor:
         return os.getpid()
 
 
-class VisionLearners:
-    """Calls every rank at once and waits.
-
-    Raises (every method):
-        RunError: a rank died; the run resumes from its checkpoint. UserError: what a rank raised.
-    """
+class VisionLearners(RankActors):
+    """The ranks that train a tower."""
 
     def __init__(self, config: VisionStageConfig, accelerator: Accelerator) -> None:
         ranks = config.learner.ranks
         threads = config.learner.cpu_threads or threads_each(ranks)
         options = {**accelerator.ray_options(1), "runtime_env": {"env_vars": accelerator.train_env(threads)}}
         remote = ray.remote(concurrency_groups={"health": 1})(VisionActor)
-        self._actors = [remote.options(**options).remote(config, accelerator.name, rank) for rank in range(ranks)]
+        super().__init__([remote.options(**options).remote(config, accelerator.name, rank) for rank in range(ranks)])
         host, port = translated(lambda: ray.get(self._actors[0].address.remote()))
         self._call("start", host, port)
 
@@ -76,28 +71,3 @@ class VisionLearners:
         """One optimiser step on a part for each rank; metrics of the global batch."""
         calls = [actor.update.remote(own, step) for actor, own in zip(self._actors, batches, strict=True)]
         return translated(lambda: ray.get(calls))[0]
-
-    def save(self, directory: Path) -> None:
-        directory.mkdir(parents=True)
-        self._call("save", directory.resolve())
-
-    def load(self, directory: Path) -> None:
-        self._call("load", directory.resolve())
-
-    def export(self, directory: Path) -> None:
-        self._call("export", directory.resolve())
-
-    def pids(self) -> dict[str, int]:
-        """Process of every rank, for the watchdog."""
-        return {f"vision rank {r}": ray.get(actor.pid.remote(), timeout=10.0) for r, actor in enumerate(self._actors)}
-
-    def close(self) -> None:
-        try:
-            self._call("close")
-        finally:
-            for actor in self._actors:
-                ray.kill(actor)
-
-    def _call(self, method: str, *args: Any) -> list[Any]:
-        calls = [getattr(actor, method).remote(*args) for actor in self._actors]
-        return translated(lambda: ray.get(calls))
