@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import glob
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -63,7 +64,7 @@ def submit(
         return _sent(
             client,
             entrypoint=shlex.join([*command, *job_overrides(config, overrides, profile)]),
-            runtime_env={"working_dir": str(folder), **runtime_env(profile)},
+            runtime_env={"working_dir": str(folder), **runtime_env(profile, _below(folder, config, overrides))},
         )
 
 
@@ -78,14 +79,22 @@ def _sent(client: JobSubmissionClient, **job: Any) -> str:
     return client.submit_job(**job)
 
 
-def runtime_env(profile: ClusterProfile | None) -> dict[str, Any]:
+def _below(folder: Path, config: Path, overrides: Sequence[str]) -> list[str]:
+    """The run directory as a pattern of what stays here: a resumed run's checkpoints are more than Ray takes."""
+    run = _run_dir(_overridden(config, _expanded(overrides)))
+    if run is None or folder not in run.parents:
+        return []
+    return [f"/{glob.escape(str(run.relative_to(folder)))}"]
+
+
+def runtime_env(profile: ClusterProfile | None, excludes: Sequence[str] = ()) -> dict[str, Any]:
     """What travels with the working directory: what of it stays here, and the job's variables. No secret is in it."""
     if profile is None:
-        return {"excludes": EXCLUDES, "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(GRACE_S)}}
+        return {"excludes": [*EXCLUDES, *excludes], "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(GRACE_S)}}
     variables = {**profile.env, "RAY_JOB_STOP_WAIT_TIME_S": str(profile.grace_s)}
     if profile.secrets:
         variables[SECRETS] = ",".join(profile.secrets)
-    return {"excludes": [*EXCLUDES, *profile.excludes], "env_vars": variables}
+    return {"excludes": [*EXCLUDES, *excludes, *profile.excludes], "env_vars": variables}
 
 
 def require_secrets(environment: Mapping[str, str]) -> None:
@@ -127,19 +136,33 @@ def weight_gib(path: str) -> float | None:
 def job_overrides(config: Path, overrides: Sequence[str], profile: ClusterProfile | None = None) -> list[str]:
     """The user's overrides, made independent of the job's working directory, `cluster.address=auto`, and the profile's
     kind of device, which the node of the driver may not have."""
-    expanded = [f"trainer.{o}" if o.startswith("run_dir=") else o for o in overrides]
-    tree = read_yaml(config)
-    for override in expanded:
-        apply_override(tree, override)
+    expanded = _expanded(overrides)
+    tree = _overridden(config, expanded)
     added = []
-    if run_dir := (tree.get("trainer") or {}).get("run_dir"):
-        added.append(f"trainer.run_dir={Path(run_dir).expanduser().resolve()}")
+    if run := _run_dir(tree):
+        added.append(f"trainer.run_dir={run}")
     if not any(o.startswith("cluster.address=") for o in expanded):
         added.append("cluster.address=auto")
     named = (tree.get("cluster") or {}).get("accelerator", "auto")
     if profile is not None and named == "auto":
         added.append(f"cluster.accelerator={profile.accelerator}")
     return [*expanded, *added]
+
+
+def _expanded(overrides: Sequence[str]) -> list[str]:
+    return [f"trainer.{o}" if o.startswith("run_dir=") else o for o in overrides]
+
+
+def _overridden(config: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    tree = read_yaml(config)
+    for override in overrides:
+        apply_override(tree, override)
+    return tree
+
+
+def _run_dir(tree: dict[str, Any]) -> Path | None:
+    run = (tree.get("trainer") or {}).get("run_dir")
+    return Path(run).expanduser().resolve() if run else None
 
 
 def status(job: str, *, address: str | None = None) -> str:
@@ -216,4 +239,9 @@ def _explained(address: str, job: str | None = None) -> Iterator[None]:
         text = " ".join(str(error).split()).rstrip(".")
         if job is not None and "404" in text:
             raise ConfigError(f"Ray at {address} knows no job {job}: `pangu-rl list` shows its jobs") from None
+        if "413" in text:
+            raise ConfigError(
+                f"Ray at {address} takes at most 100 MiB of working directory: put large files elsewhere, or name them "
+                "under `excludes` of a cluster profile"
+            ) from None
         raise ConfigError(f"Ray at {address}: {text[:300]}; is it up? (`ray start --head`, or --address)") from None

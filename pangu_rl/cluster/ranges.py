@@ -7,7 +7,9 @@ result. Ray Data keeps a bounded number of finished tables and waits for the rea
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import pyarrow as pa
@@ -23,6 +25,8 @@ ROWS = 512
 RANGES = 8192
 RESTARTS = 2
 """Of a worker that died; Ray Data's own number has no end."""
+EXECUTOR_WAIT = 60.0
+"""Seconds."""
 RESULT = pa.schema([("table", pa.large_binary()), ("kind", pa.string()), ("message", pa.string())])
 """What an actor says of a range: its table as an Arrow stream, or the class and the text of the user's error."""
 
@@ -79,12 +83,22 @@ def _on_ray(make: Callable[[], Work], ranges: list[range], workers: int) -> Iter
             max_restarts=RESTARTS,
             max_task_retries=RESTARTS,
         )
-        for block in results.iter_batches(batch_size=None, batch_format="pyarrow"):
-            yield from map(_opened, block.to_pylist())
+        with closing(iter(results.iter_batches(batch_size=None, batch_format="pyarrow"))) as tables:
+            for block in tables:
+                yield from map(_opened, block.to_pylist())
     except ray.exceptions.RayError as error:
         raise RunError(f"a worker failed: {str(error).strip().splitlines()[0]}") from None
     finally:
         context.execution_options.preserve_order, context.enable_progress_bars = before
+        _wait_for_executors()
+
+
+def _wait_for_executors() -> None:
+    """Ray Data gives its scheduling thread two seconds to end; one that outlives the session finds no raylet, upon
+    which Ray ends this process without a word."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("StreamingExecutor"):
+            thread.join(EXECUTOR_WAIT)
 
 
 class _Worker:

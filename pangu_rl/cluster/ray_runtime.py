@@ -91,6 +91,8 @@ def _start_local(cluster: ClusterConfig) -> None:
     # Ray turns token authentication on for a cluster of its own, and makes a token where there is none.
     import ray
 
+    # Ray's workers are at 15 otherwise: whatever else runs on the machine would starve the training itself.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     try:
         ray.init(
             address="local",

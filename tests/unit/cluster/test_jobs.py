@@ -77,6 +77,24 @@ def test_what_is_submitted(config, monkeypatch, tmp_path, address, python):
     assert "canary-secret" not in str(client.submitted)
 
 
+@pytest.mark.parametrize(("run", "stays"), [("out/[1]", "/out/[[]1]"), ("/shared/x", None), (".", None)])
+def test_the_run_directory_does_not_travel(config, monkeypatch, tmp_path, run, stays):
+    client = FakeClient("http://127.0.0.1:8265")
+    monkeypatch.setattr(jobs, "connect", lambda address: client)
+    monkeypatch.chdir(tmp_path)
+    jobs.submit("sft", config, [f"run_dir={run}"])
+    assert client.submitted["runtime_env"]["excludes"] == [*jobs.EXCLUDES, *([stays] if stays else [])]
+
+
+def test_a_working_directory_too_large_is_one_line():
+    error = RuntimeError("Request failed with status code 413: Maximum request body size 104857600 exceeded.")
+    with (
+        pytest.raises(ConfigError, match=r"at most 100 MiB of working directory.*excludes"),
+        jobs._explained("http://x"),
+    ):
+        raise error
+
+
 def test_what_a_profile_adds(config, monkeypatch, tmp_path):
     client = FakeClient("http://10.0.0.5:8265")
     seen = []
