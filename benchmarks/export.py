@@ -66,6 +66,7 @@ def main() -> None:
         for name, options in EXPORTS.items():
             if not args.only or name in args.only:
                 report[f"{rows} rows: {name}"] = timed(run, options, args.folder / "out")
+                print(f"{rows} rows: {name}", report[f"{rows} rows: {name}"], flush=True)
     print(json.dumps(report, indent=1))
 
 

@@ -58,6 +58,8 @@ class Catalogue:
     connection: duckdb.DuckDBPyConnection
     parts: tuple[str, ...]
     """Names of the reward parts that rows have."""
+    scratch: Path
+    """A folder for what memory does not hold."""
 
     @property
     def rows(self) -> int:
@@ -88,7 +90,7 @@ def open_catalogue(runs: Sequence[Path], scratch: Path) -> Iterator[Catalogue]:
         try:
             _prepare(connection, shards, scratch)
             parts = connection.execute("SELECT DISTINCT unnest(parts).name AS name FROM rollouts ORDER BY name")
-            yield Catalogue(shards, connection, tuple(name for (name,) in parts.fetchall()))
+            yield Catalogue(shards, connection, tuple(name for (name,) in parts.fetchall()), scratch)
         except (duckdb.Error, pa.ArrowException) as error:
             line = " ".join(str(error).split())[:300]
             if isinstance(error, duckdb.OutOfMemoryException) or "No space left" in line:

@@ -1,13 +1,15 @@
 """`--near-duplicates`: rows that say almost what an earlier one says. Table of positions -> **the table without them**.
 
 Texts are sets of 5-character shingles, their likeness is the Jaccard index, estimated from 128 min-hashes (standard
-error 0.03 at 0.9). Banded hashes find the candidates, so the work grows with the rows and not with their pairs; the
-hashes lie in DuckDB, which moves them to disk. Of the rows that share a band, each is compared with the first.
+error 0.03 at 0.9). Banded hashes find the candidates, so the work grows with the rows and not with their pairs. Bands
+lie in DuckDB, which moves them to disk, the hashes in a file. Of the rows that share a band, each is compared with the
+first.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from tempfile import TemporaryFile
+from typing import IO, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -32,18 +34,24 @@ Column = Literal["text", "messages"]
 
 def drop_near_duplicates(catalogue: Catalogue, table: str, column: Column, likeness: float) -> None:
     """Delete from `table` (`position`, `scope`, ...) each row that is at least so like an earlier one of its scope."""
-    catalogue.connection.execute("CREATE TABLE signatures (position BIGINT, scope UBIGINT, hashes UINTEGER[])")
-    catalogue.connection.execute("CREATE TABLE bands (position BIGINT, scope UBIGINT, band UTINYINT, value UBIGINT)")
+    connection = catalogue.connection
+    connection.execute("CREATE TABLE bands (number UINTEGER, position BIGINT, band UBIGINT)")
     alone = f"SELECT scope FROM {table} GROUP BY scope HAVING count(*) > 1"
     query = f"SELECT position, scope FROM {table} WHERE scope IN ({alone}) ORDER BY position"
     width = band_width(likeness)
-    for _, selected, rows in in_order(catalogue, query, [column]):
-        texts = rows[column].to_pylist()
-        _add(catalogue, selected, signatures(list(map(prompt_text, texts)) if column == "messages" else texts), width)
-    _compare(catalogue, likeness)
-    catalogue.connection.execute(f"DELETE FROM {table} WHERE position IN (SELECT position FROM alike)")
-    for made in ("signatures", "bands", "alike"):
-        catalogue.connection.execute(f"DROP TABLE {made}")
+    number = 0
+    with TemporaryFile(dir=catalogue.scratch) as signed:
+        for _, selected, rows in in_order(catalogue, query, [column]):
+            texts = rows[column].to_pylist()
+            hashes = signatures(list(map(prompt_text, texts)) if column == "messages" else texts)
+            signed.write(hashes.tobytes())
+            _add_bands(catalogue, number, selected, hashes, width)
+            number += len(hashes)
+        signed.flush()
+        _compare(catalogue, signed, number, likeness)
+    connection.execute(f"DELETE FROM {table} WHERE position IN (SELECT position FROM alike)")
+    for made in ("bands", "alike"):
+        connection.execute(f"DROP TABLE {made}")
 
 
 def signatures(texts: list[str]) -> np.ndarray:
@@ -59,42 +67,38 @@ def band_width(likeness: float) -> int:
     return max((w for w in widths if 1 - (1 - likeness**w) ** (PERMUTATIONS // w) >= RECALL), default=1)
 
 
-def _add(catalogue: Catalogue, selected: pa.Table, hashes: np.ndarray, width: int) -> None:
-    positions, scopes = (selected[name].to_numpy() for name in ("position", "scope"))
-    bands = PERMUTATIONS // width
-    multipliers = np.random.default_rng(_SEED).integers(1, 2**63, size=width, dtype=np.uint64) | np.uint64(1)
-    values = (hashes.reshape(len(hashes), bands, width).astype(np.uint64) * multipliers).sum(axis=2, dtype=np.uint64)
-    banded = pa.table(
-        {
-            "position": np.repeat(positions, bands),
-            "scope": np.repeat(scopes, bands),
-            "band": np.tile(np.arange(bands, dtype=np.uint8), len(hashes)),
-            "value": values.reshape(-1),
-        }
+def _add_bands(catalogue: Catalogue, number: int, selected: pa.Table, hashes: np.ndarray, width: int) -> None:
+    """Rows from `number` on. A band is known by one word, in which scope, place and hashes are mixed."""
+    count, bands = len(hashes), PERMUTATIONS // width
+    mixed = np.random.default_rng(_SEED).integers(1, 2**63, size=width + 2, dtype=np.uint64) | np.uint64(1)
+    values = (hashes.reshape(count, bands, width).astype(np.uint64) * mixed[:width]).sum(axis=2, dtype=np.uint64)
+    values += (
+        selected["scope"].to_numpy()[:, None] * mixed[width] + np.arange(bands, dtype=np.uint64) * mixed[width + 1]
     )
-    listed = pa.FixedSizeListArray.from_arrays(pa.array(hashes.reshape(-1)), PERMUTATIONS)
-    signed = pa.table({"position": positions, "scope": scopes, "hashes": listed.cast(pa.list_(pa.uint32()))})
-    for table, rows in (("bands", banded), ("signatures", signed)):
-        catalogue.connection.register("added", rows)
-        catalogue.connection.execute(f"INSERT INTO {table} FROM added")
-        catalogue.connection.unregister("added")
+    columns = {
+        "number": np.repeat(np.arange(number, number + count, dtype=np.uint32), bands),
+        "position": np.repeat(selected["position"].to_numpy(), bands),
+        "band": values.reshape(-1),
+    }
+    _insert(catalogue, "bands", columns)
 
 
-def _compare(catalogue: Catalogue, likeness: float) -> None:
+def _compare(catalogue: Catalogue, signed: IO[bytes], count: int, likeness: float) -> None:
     """Fill `alike` with the positions that are near the first of a band."""
     catalogue.connection.execute("CREATE TABLE alike (position BIGINT)")
     candidates = catalogue.connection.cursor().sql("""
-        WITH firsts AS (
-            SELECT scope, band, value, min(position) AS first FROM bands GROUP BY scope, band, value HAVING count(*) > 1
-        ), pairs AS (
-            SELECT DISTINCT position, first FROM bands JOIN firsts USING (scope, band, value) WHERE position > first
-        )
-        SELECT pairs.position, mine.hashes AS mine, theirs.hashes AS theirs
-        FROM pairs JOIN signatures AS mine USING (position) JOIN signatures AS theirs ON theirs.position = first
+        WITH firsts AS (SELECT band, min(number) AS first FROM bands GROUP BY band HAVING count(*) > 1)
+        SELECT DISTINCT position, number, first FROM bands JOIN firsts USING (band) WHERE number > first
+        ORDER BY number, first
     """)
     for batch in candidates.to_arrow_reader(_COMPARED):
-        mine, theirs = (batch[name].flatten().to_numpy().reshape(-1, PERMUTATIONS) for name in ("mine", "theirs"))
-        near = (mine == theirs).mean(axis=1) >= likeness
-        catalogue.connection.register("added", pa.table({"position": batch["position"].to_numpy()[near]}))
-        catalogue.connection.execute("INSERT INTO alike FROM added")
-        catalogue.connection.unregister("added")
+        # Mapped anew for each batch: pages of the last one are not kept.
+        stored = np.memmap(signed, np.uint32, "r", shape=(count, PERMUTATIONS))
+        near = (stored[batch["number"].to_numpy()] == stored[batch["first"].to_numpy()]).mean(axis=1) >= likeness
+        _insert(catalogue, "alike", {"position": batch["position"].to_numpy()[near]})
+
+
+def _insert(catalogue: Catalogue, table: str, columns: dict[str, np.ndarray]) -> None:
+    catalogue.connection.register("added", pa.table(columns))
+    catalogue.connection.execute(f"INSERT INTO {table} FROM added")
+    catalogue.connection.unregister("added")
