@@ -46,8 +46,8 @@ VISION = {
     "fullatt_block_indexes": [1, 3],
     "out_hidden_size": 192,
 }
-MIN_PIXELS, MAX_PIXELS = 84 * 84, 336 * 336
-"""9 to 144 tokens."""
+MIN_PIXELS, MAX_PIXELS = 84 * 84, 168 * 168
+"""9 to 36 tokens."""
 
 
 def prepare(directory: Path) -> Path:
