@@ -51,9 +51,8 @@ def initialize(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: rate_at(step, spec.total_steps, optimizer_config)
     )
-    engine, *_ = deepspeed.initialize(
-        model=module, optimizer=optimizer, lr_scheduler=schedule, config=deepspeed_config(spec)
-    )
+    config = deepspeed_config(spec, sum(parameter.numel() for parameter in module.parameters()))
+    engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, lr_scheduler=schedule, config=config)
     engine.checkpoint_engine = SafeCheckpointEngine()
     if stage == 3:
         # Weights that are used outside their own modules: ZeRO must gather them for those that use them.

@@ -7,6 +7,9 @@ from typing import Any
 from pangu_rl.errors import ConfigError
 from pangu_rl.learner.spec import LearnerSpec
 
+REDUCE_BUCKET = 500_000_000
+"""DeepSpeed's own: elements whose gradients are reduced at once."""
+
 
 def check_precision(spec: LearnerSpec) -> None:
     """DeepSpeed has no bf16 engine with float32 accumulation at ZeRO 0."""
@@ -17,8 +20,8 @@ def check_precision(spec: LearnerSpec) -> None:
         )
 
 
-def deepspeed_config(spec: LearnerSpec) -> dict[str, Any]:
-    """DeepSpeed's own configuration for `spec`."""
+def deepspeed_config(spec: LearnerSpec, parameters: int) -> dict[str, Any]:
+    """DeepSpeed's own configuration for `spec` and a model of so many `parameters`."""
     learner = spec.learner
     return {
         "train_micro_batch_size_per_gpu": 1,
@@ -26,7 +29,12 @@ def deepspeed_config(spec: LearnerSpec) -> dict[str, Any]:
         # We say when a step ends: mini-batches differ in their number of packs.
         "managed_gradient_accumulation": False,
         "gradient_clipping": learner.optimizer.grad_clip if learner.zero_stage else 0.0,
-        "zero_optimization": {"stage": learner.zero_stage, "overlap_comm": False},
+        "zero_optimization": {
+            "stage": learner.zero_stage,
+            "overlap_comm": False,
+            # ZeRO 3 allocates a whole bucket for each dtype: 1.9 GiB beside a model of any size.
+            "reduce_bucket_size": min(parameters, REDUCE_BUCKET),
+        },
         # The hook moves a gradient into the float32 sum while it is in the cache.
         "bf16": {"enabled": spec.model.dtype == "bfloat16", "immediate_grad_update": True},
         "data_types": {"grad_accum_dtype": "fp32"},

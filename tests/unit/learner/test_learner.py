@@ -195,3 +195,20 @@ def test_empty_pack_changes_nothing(model_path: Path) -> None:
 def test_bfloat16_needs_zero_1(model_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"learner.zero_stage=1"):
         build(model_path, stage=0, dtype="bfloat16")
+
+
+@pytest.mark.parametrize(("parameters", "bucket"), [(1000, 1000), (7_000_000_000, 500_000_000)])
+def test_gradients_are_reduced_in_buckets_no_larger_than_the_model(
+    model_path: Path, parameters: int, bucket: int
+) -> None:
+    from pangu_rl.learner.zero import deepspeed_config
+
+    assert deepspeed_config(spec(model_path), parameters)["zero_optimization"]["reduce_bucket_size"] == bucket
+
+
+def test_zero_3_keeps_no_buffer_larger_than_its_model(model_path: Path) -> None:
+    learner = build(model_path, stage=3)
+    learner.update([batch(*PACKS)])
+    count = sum(parameter.ds_numel for parameter in learner.engine.module.parameters())
+    buffers = [bucket.buffer for bucket in learner.engine.optimizer.ipg_buckets.values() if bucket.buffer is not None]
+    assert buffers and all(buffer.numel() <= count for buffer in buffers)
