@@ -239,7 +239,7 @@ def _explained(address: str, job: str | None = None) -> Iterator[None]:
         text = " ".join(str(error).split()).rstrip(".")
         if job is not None and "404" in text:
             raise ConfigError(f"Ray at {address} knows no job {job}: `pangu-rl list` shows its jobs") from None
-        if "413" in text:
+        if "status code 413" in text:
             raise ConfigError(
                 f"Ray at {address} takes at most 100 MiB of working directory: put large files elsewhere, or name them "
                 "under `excludes` of a cluster profile"

@@ -26,7 +26,7 @@ RANGES = 8192
 RESTARTS = 2
 """Of a worker that died; Ray Data's own number has no end."""
 EXECUTOR_WAIT = 60.0
-"""Seconds."""
+"""Seconds for Ray Data's scheduling thread to end."""
 RESULT = pa.schema([("table", pa.large_binary()), ("kind", pa.string()), ("message", pa.string())])
 """What an actor says of a range: its table as an Arrow stream, or the class and the text of the user's error."""
 
@@ -94,8 +94,7 @@ def _on_ray(make: Callable[[], Work], ranges: list[range], workers: int) -> Iter
 
 
 def _wait_for_executors() -> None:
-    """Ray Data gives its scheduling thread two seconds to end; one that outlives the session finds no raylet, upon
-    which Ray ends this process without a word."""
+    """Ray Data gives its scheduling thread two seconds to end; Ray must not be stopped under one that needs longer."""
     for thread in threading.enumerate():
         if thread.name.startswith("StreamingExecutor"):
             thread.join(EXECUTOR_WAIT)

@@ -95,6 +95,11 @@ def test_a_working_directory_too_large_is_one_line():
         raise error
 
 
+def test_a_port_is_no_status_code():
+    with pytest.raises(ConfigError, match="is it up"), jobs._explained("http://x"):
+        raise OSError("connection to 127.0.0.1:41377 refused")
+
+
 def test_what_a_profile_adds(config, monkeypatch, tmp_path):
     client = FakeClient("http://10.0.0.5:8265")
     seen = []
