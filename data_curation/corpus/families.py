@@ -69,7 +69,7 @@ FAMILIES: dict[str, Family] = {
     "shapes": Family(questions.shapes, 500),
     "plain_counts": Family(plain.counts, 4000),
     "plain_boxes": Family(plain.boxes, 6000),
-    "plain_colours": Family(plain.colours, 1500),
+    "plain_colours": Family(plain.colours, 3000),
     "garments": Family(questions.garments, 250),
     "flags": Family(questions.flags, 150),
     "odd_garments": Family(several.odd_garments, 100),
