@@ -3,12 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from pangu_rl.loops.collect import requests_of, score_stream
 from pangu_rl.loops.pictures import RowLoader
-from pangu_rl.records import Evaluation, Outcome, Prompt, RolloutRequest, SamplingParams
+from pangu_rl.records import Completion, Evaluation, Outcome, Part, Prompt, RolloutRequest, SamplingParams
 from rewards.service import RewardPool
 from rollout.pool import RolloutPool
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A prompt, what the model said to it, and what the first reward function said of that."""
+
+    prompt: Prompt
+    completion: Completion
+    part: Part
+
+    def as_row(self, name: str) -> dict[str, Any]:
+        """Of set `name`, for people who look at what a model says."""
+        return {
+            "set": name,
+            "id": self.prompt.uid,
+            "source": self.prompt.source,
+            "answer": self.prompt.answer,
+            "said": self.completion.text,
+            "finish_reason": self.completion.finish_reason,
+            "outcome": self.part.outcome,
+            "detail": self.part.detail,
+        }
+
+
+def answers(
+    prompts: Sequence[Prompt], *, loader: RowLoader, pool: RolloutPool, rewards: RewardPool, max_new_tokens: int
+) -> list[Answered]:
+    """Temperature 0, one completion per prompt, in the order of `prompts`."""
+    sampling = SamplingParams(temperature=0.0, max_new_tokens=max_new_tokens)
+    requests: list[RolloutRequest] = []
+    for prompt, row in zip(prompts, loader.prompts(prompts), strict=True):
+        requests += requests_of(prompt, f"eval:{prompt.uid}", row, sampling, [0])
+    by_group = {request.group: prompt for request, prompt in zip(requests, prompts, strict=True)}
+    completions, scores = score_stream(requests, by_group, pool, rewards)
+    return [
+        Answered(prompt, completions[request.uid], next(iter(scores[request.uid].parts.values())))
+        for request, prompt in zip(requests, prompts, strict=True)
+    ]
+
+
+def verdicts(name: str, step: int, answered: Sequence[Answered]) -> Evaluation:
+    """A row without a verdict is left out of the figures, never wrong."""
+    judged = [one for one in answered if one.part.outcome.is_verdict]
+    return Evaluation(
+        name=name,
+        step=step,
+        correct={one.prompt.uid: one.part.outcome is Outcome.CORRECT for one in judged},
+        sources={one.prompt.uid: one.prompt.source for one in judged},
+    )
 
 
 def evaluate(
@@ -21,22 +72,6 @@ def evaluate(
     rewards: RewardPool,
     max_new_tokens: int,
 ) -> Evaluation:
-    """Temperature 0, one completion per prompt. A row without a verdict is left out of the figures, never wrong."""
-    sampling = SamplingParams(temperature=0.0, max_new_tokens=max_new_tokens)
-    requests: list[RolloutRequest] = []
-    for prompt, row in zip(prompts, loader.prompts(prompts), strict=True):
-        requests += requests_of(prompt, f"eval:{prompt.uid}", row, sampling, [0])
-    by_group = {request.group: prompt for request, prompt in zip(requests, prompts, strict=True)}
-    _, scores = score_stream(requests, by_group, pool, rewards)
-    correct = {
-        request.prompt_uid: _first_outcome(scores[request.uid].parts) is Outcome.CORRECT
-        for request in requests
-        if _first_outcome(scores[request.uid].parts).is_verdict
-    }
-    return Evaluation(
-        name=name, step=step, correct=correct, sources={p.uid: p.source for p in prompts if p.uid in correct}
-    )
-
-
-def _first_outcome(parts: dict) -> Outcome:
-    return next(iter(parts.values())).outcome
+    """The verdicts on the greedy answers to `prompts`."""
+    answered = answers(prompts, loader=loader, pool=pool, rewards=rewards, max_new_tokens=max_new_tokens)
+    return verdicts(name, step, answered)

@@ -51,6 +51,10 @@ def test_accuracy_per_set_and_source_with_intervals(tiny_model, tmp_path):
     saved = json.loads((tmp_path / "run" / "evaluations.json").read_text())
     assert saved[1]["correct"] == {f"p{i}": i % 2 == 0 for i in range(10)}
     assert "Held-out accuracy" in done.stderr
+    said = [json.loads(line) for line in (tmp_path / "run" / "answers.jsonl").read_text().splitlines()]
+    assert [(row["set"], row["id"]) for row in said[3:6]] == [("few", "p3"), ("all", "p0"), ("all", "p1")]
+    assert [row["outcome"] for row in said[4:6]] == ["correct", "incorrect"]
+    assert all(row["said"] and row["answer"] == str(1000 + int(row["id"][1:])) for row in said)
 
 
 @pytest.mark.parametrize(
