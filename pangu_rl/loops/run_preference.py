@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pangu_rl.config.stages import DpoConfig
 from pangu_rl.data.batching import pack_counts, pack_pairs, split_ranks
@@ -13,13 +14,13 @@ from pangu_rl.data.conversations import Conversation
 from pangu_rl.data.pairs import Pair
 from pangu_rl.data.reference import Reference, ReferenceStore
 from pangu_rl.data.stream import PromptStream
-from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.loops.inputs import DpoInputs, read_dpo_inputs
 from pangu_rl.loops.learners import Learners
 from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.loops.reference import open_store, reference_log_probs
 from pangu_rl.loops.session import Run, open_run
 from pangu_rl.loops.stage_report import write_rows_read
+from pangu_rl.loops.supervised import open_learners, train_stage
 from pangu_rl.records import MiniBatch
 
 log = logging.getLogger(__name__)
@@ -48,24 +49,18 @@ class PreferenceParts:
         batches = split_ranks(packs, self.config.learner.groups, tokens, sequences)
         return [replace(batch, loss_pairs=len(pairs), row_tokens=row_tokens) for batch in batches]
 
-    def save(self, run: Run, step: int) -> None:
-        folder = run.checkpoints.begin(step)
-        self.learners.save(folder / "learner")
-        self.learners.export(folder / "hf")
-        sft = self.sft.state_dict() if self.sft else None
-        run.checkpoints.commit(step, {"pairs": self.pairs.state_dict(), "sft": sft})
+    def train_step(self, run: Run, step: int) -> dict[str, float]:
+        with run.phase("train"):
+            [update] = self.learners.update([self.next_batch()])
+        return {f"train/{name}": value for name, value in update.items()}
 
-    def restore(self, run: Run) -> int:
-        """Steps done; 0 when there is no checkpoint."""
-        checkpoint = run.checkpoints.latest()
-        if checkpoint is None:
-            return 0
-        self.learners.load(checkpoint.path / "learner")
-        self.pairs.load_state_dict(checkpoint.state["pairs"])
-        if self.sft and checkpoint.state["sft"]:
-            self.sft.load_state_dict(checkpoint.state["sft"])
-        run.resume_from(checkpoint)
-        return checkpoint.step
+    def state_dict(self) -> dict[str, Any]:
+        return {"pairs": self.pairs.state_dict(), "sft": self.sft.state_dict() if self.sft else None}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.pairs.load_state_dict(state["pairs"])
+        if self.sft and state["sft"]:
+            self.sft.load_state_dict(state["sft"])
 
 
 def run_preference(config: DpoConfig) -> dict[str, float]:
@@ -74,23 +69,10 @@ def run_preference(config: DpoConfig) -> dict[str, float]:
     Raises:
         UserError, RunError: see `pangu_rl.errors`. Preempted: SIGTERM came, a checkpoint was written.
     """
-    trainer = config.trainer
-    metrics: dict[str, float] = {}
     inputs = read_dpo_inputs(config)
     store = open_store(config, inputs)
     with open_run(config, "DPO") as run, open_parts(config, run, inputs, store) as parts:
-        for step in range(parts.restore(run) + 1, trainer.steps + 1):
-            with run.phase("train"):
-                [update] = parts.learners.update([parts.next_batch()])
-            metrics = {f"train/{name}": value for name, value in update.items()}
-            run.log(step, metrics)
-            last = step == trainer.steps
-            if last or run.preempted or run.is_due(step, trainer.checkpoint_every):
-                with run.phase("checkpoint"):
-                    parts.save(run, step)
-            if not last:
-                run.raise_if_preempted(step)
-    return metrics
+        return train_stage(run, parts, config.trainer.steps, config.trainer.checkpoint_every)
 
 
 @contextmanager
@@ -107,21 +89,8 @@ def open_parts(config: DpoConfig, run: Run, inputs: DpoInputs, store: ReferenceS
     )
     if inputs.skipped or inputs.asked_by_pairs:
         run.say(f"left out: {len(inputs.skipped)} bad rows, {inputs.asked_by_pairs} SFT rows that ask what a pair asks")
-    spec = LearnerSpec(
-        model=config.model,
-        learner=config.learner,
-        objective="mpo",
-        algorithm=config.algorithm,
-        total_steps=config.trainer.steps,
-        seed=config.trainer.seed,
-        accelerator=run.accelerator.name,
-        world_size=config.learner.ranks,
-    )
-    learners = Learners(spec)
-    run.watchdog.pids = learners.pids
-    run.view.start_at(0)
     order = {"shuffle": config.data.shuffle, "seed": config.trainer.seed, "digests": inputs.loader.digests}
-    try:
+    with open_learners(config, "mpo", run) as learners:
         learners.check_packing(
             pack_pairs(
                 inputs.loader.pairs(inputs.train[:2]), config.learner.pack_tokens, inputs.loader.encoder.placeholders
@@ -135,5 +104,3 @@ def open_parts(config: DpoConfig, run: Run, inputs: DpoInputs, store: ReferenceS
             reference=reference_log_probs(config, run, inputs, store, learners),
             learners=learners,
         )
-    finally:
-        learners.close()

@@ -4,7 +4,7 @@
                     |                                              |
                     '-- what is consumed, in the checkpoint        '-- prepares a step ahead
 
-The driver sees identities and counts alone. The learner, its checkpoints and the run directory are those of SFT.
+The driver sees identities and counts alone. The learner, the loop and the run directory are those of SFT.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -23,9 +23,9 @@ from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.data.row_files import open_rows
 from pangu_rl.errors import ConfigError, DataError
-from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.loops.learners import Learners
 from pangu_rl.loops.session import Run, open_run
+from pangu_rl.loops.supervised import open_learners, train_stage
 from pretrain.packing.plan_file import PlanReader
 from pretrain.train.actor import Loaders
 from pretrain.train.loader import Counts, PackLoader
@@ -76,27 +76,29 @@ class PretrainParts:
         skipped = float(self.skipped + self.order.skipped)
         return {"data/fill": counts.tokens / capacity, "data/skipped": skipped} | samples
 
-    def save(self, run: Run, step: int) -> None:
-        folder = run.checkpoints.begin(step)
-        self.learners.save(folder / "learner")
-        self.learners.export(folder / "hf")
+    def train_step(self, run: Run, step: int) -> dict[str, float]:
+        """One update, while the loaders prepare the next step."""
+        with run.phase("data"):
+            handles, counts = self.next_batch()
+        if step < self.config.trainer.steps:
+            self.prepare()
+        started = time.monotonic()
+        with run.phase("train"):
+            [update] = self.learners.update_from(handles)
+        speed = _speed(self.config, counts.flops / (time.monotonic() - started))
+        metrics = {f"train/{name}": value for name, value in update.items()} | self.metrics(counts)
+        return metrics | _judged(run, self.watch, step, update["nll"]) | speed
+
+    def state_dict(self) -> dict[str, Any]:
         # What is prepared ahead has not been trained on.
         consumed = self._before or self.order.state_dict()
-        state = {"order": consumed, "seen": dict(self.seen), "skipped": self.skipped, "losses": self.watch.state_dict()}
-        run.checkpoints.commit(step, state)
+        return {"order": consumed, "seen": dict(self.seen), "skipped": self.skipped, "losses": self.watch.state_dict()}
 
-    def restore(self, run: Run) -> int:
-        """Steps done; 0 when there is no checkpoint."""
-        checkpoint = run.checkpoints.latest()
-        if checkpoint is None:
-            return 0
-        self.order.load_state_dict(checkpoint.state["order"])
-        self.learners.load(checkpoint.path / "learner")
-        self.seen = Counter(checkpoint.state["seen"])
-        self.skipped = checkpoint.state["skipped"]
-        self.watch.load_state_dict(checkpoint.state["losses"])
-        run.resume_from(checkpoint)
-        return checkpoint.step
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.order.load_state_dict(state["order"])
+        self.seen = Counter(state["seen"])
+        self.skipped = state["skipped"]
+        self.watch.load_state_dict(state["losses"])
 
 
 def run_pretrain(config: PretrainConfig) -> dict[str, float]:
@@ -106,31 +108,11 @@ def run_pretrain(config: PretrainConfig) -> dict[str, float]:
         UserError, RunError: see `pangu_rl.errors`. Preempted: SIGTERM came, a checkpoint was written.
     """
     config = with_start(config)
-    trainer = config.trainer
-    metrics: dict[str, float] = {}
     files = open_rows(config.data.row_paths(), on_bad_row=config.data.on_bad_row)
     loader = PackLoader(config, files)
     order = open_order(config, loader)
     with open_run(config, "pre-training") as run, open_parts(config, run, loader, order) as parts:
-        for step in range(parts.restore(run) + 1, trainer.steps + 1):
-            with run.phase("data"):
-                handles, counts = parts.next_batch()
-            last = step == trainer.steps
-            if not last:
-                parts.prepare()
-            started = time.monotonic()
-            with run.phase("train"):
-                [update] = parts.learners.update_from(handles)
-            metrics = {f"train/{name}": value for name, value in update.items()} | parts.metrics(counts)
-            metrics |= _judged(run, parts.watch, step, update["nll"])
-            metrics |= _speed(config, counts.flops / (time.monotonic() - started))
-            run.log(step, metrics)
-            if last or run.preempted or run.is_due(step, trainer.checkpoint_every):
-                with run.phase("checkpoint"):
-                    parts.save(run, step)
-            if not last:
-                run.raise_if_preempted(step)
-    return metrics
+        return train_stage(run, parts, config.trainer.steps, config.trainer.checkpoint_every)
 
 
 def with_start(config: Stage) -> Stage:
@@ -177,30 +159,17 @@ def open_parts(config: PretrainConfig, run: Run, loader: PackLoader, order: Orde
     for line in loader.files.skipped:
         log.warning("left out: %s", line)
     loaders = Loaders(config, loader.files)
-    spec = LearnerSpec(
-        model=config.model,
-        learner=config.learner,
-        objective="sft",
-        algorithm=config.algorithm,
-        total_steps=config.trainer.steps,
-        seed=config.trainer.seed,
-        accelerator=run.accelerator.name,
-        world_size=config.learner.ranks,
-    )
-    learners = Learners(spec)
-    run.watchdog.pids = learners.pids
-    run.view.start_at(0)
     try:
-        yield PretrainParts(
-            config=config,
-            order=order,
-            loaders=loaders,
-            learners=learners,
-            watch=SpikeWatch(config.trainer.loss_spike),
-            skipped=len(loader.files.skipped),
-        )
+        with open_learners(config, "sft", run) as learners:
+            yield PretrainParts(
+                config=config,
+                order=order,
+                loaders=loaders,
+                learners=learners,
+                watch=SpikeWatch(config.trainer.loss_spike),
+                skipped=len(loader.files.skipped),
+            )
     finally:
-        learners.close()
         loaders.close()
 
 

@@ -8,11 +8,12 @@ have.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -20,6 +21,7 @@ from torch import Tensor
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.vision import Resolution, VisionStageConfig
 from pangu_rl.loops.session import Run, open_run
+from pangu_rl.loops.supervised import train_stage
 from pretrain.train.run import with_start
 from pretrain.train.vision.actor import VisionLearners
 from pretrain.train.vision.labels import LABELS, make_labels, picture_names, read_labels
@@ -73,6 +75,29 @@ class Pictures:
     """Of each, in the text-aware stage."""
 
 
+@dataclass(slots=True)
+class VisionParts:
+    """What the loop works with."""
+
+    cascade: Cascade
+    pictures: Pictures
+    learners: VisionLearners
+
+    def train_step(self, run: Run, step: int) -> dict[str, float]:
+        with run.phase("train"):
+            update = self.learners.update(parts(self.cascade, self.pictures, step), step)
+        metrics = {f"train/{name}": value for name, value in update.items()}
+        edge = float(self.cascade.resolution(step).edge)
+        return metrics | {"data/pictures": float(self.cascade.pictures), "data/edge": edge}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the seed and a step's number say which pictures it has."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        pass
+
+
 @lru_cache(maxsize=2)
 def _order(seed: int, epoch: int, pictures: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(pictures)
@@ -85,25 +110,13 @@ def run_vit(config: VisionStageConfig) -> dict[str, float]:
         UserError, RunError: see `pangu_rl.errors`. Preempted: SIGTERM came, a checkpoint was written.
     """
     config = with_start(config)
-    metrics: dict[str, float] = {}
     with open_run(config, "vision stage", steps=config.trainer.steps or 1) as run:
         pictures = labelled(config, run) if config.regions is None else with_regions(config, run)
         cascade = Cascade(config, len(pictures.images))
         run.view.steps = cascade.steps
         with open_learners(config, run) as learners:
-            for step in range(restore(run, learners) + 1, cascade.steps + 1):
-                with run.phase("train"):
-                    metrics = learners.update(parts(cascade, pictures, step), step)
-                metrics = {f"train/{name}": value for name, value in metrics.items()}
-                shown = {"data/pictures": float(cascade.pictures), "data/edge": float(cascade.resolution(step).edge)}
-                run.log(step, metrics | shown)
-                last = step == cascade.steps
-                if last or run.preempted or run.is_due(step, config.trainer.checkpoint_every):
-                    with run.phase("checkpoint"):
-                        save(run, learners, step)
-                if not last:
-                    run.raise_if_preempted(step)
-    return metrics
+            stage = VisionParts(cascade, pictures, learners)
+            return train_stage(run, stage, cascade.steps, config.trainer.checkpoint_every)
 
 
 def labelled(config: VisionStageConfig, run: Run) -> Pictures:
@@ -156,20 +169,3 @@ def open_learners(config: VisionStageConfig, run: Run) -> Iterator[VisionLearner
         yield learners
     finally:
         learners.close()
-
-
-def save(run: Run, learners: VisionLearners, step: int) -> None:
-    folder = run.checkpoints.begin(step)
-    learners.save(folder / "learner")
-    learners.export(folder / "hf")
-    run.checkpoints.commit(step, {})
-
-
-def restore(run: Run, learners: VisionLearners) -> int:
-    """Steps done; 0 when there is no checkpoint."""
-    checkpoint = run.checkpoints.latest()
-    if checkpoint is None:
-        return 0
-    learners.load(checkpoint.path / "learner")
-    run.resume_from(checkpoint)
-    return checkpoint.step

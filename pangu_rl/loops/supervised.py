@@ -1,0 +1,94 @@
+"""The loop of every stage that learns from given rows: **a step, its metrics, a checkpoint when one is due**.
+
+newest checkpoint --> step --> metrics.jsonl --> checkpoints/step_N: learner/, hf/, the stage's own state
+                       ^                              |
+                       '------------------------------'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal, Protocol
+
+from pangu_rl.config.pretrain import PretrainConfig
+from pangu_rl.config.stages import DpoConfig, SftConfig
+from pangu_rl.learner.spec import LearnerSpec
+from pangu_rl.loops.learners import Learners, RankActors
+from pangu_rl.loops.session import Run
+
+
+class SupervisedStage(Protocol):
+    """What a stage brings to the loop."""
+
+    learners: RankActors
+
+    def train_step(self, run: Run, step: int) -> dict[str, float]:
+        """Train on the step's rows; its metrics."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has been consumed, as JSON; the learners keep their own."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+def train_stage(run: Run, stage: SupervisedStage, steps: int, checkpoint_every: int | None) -> dict[str, float]:
+    """Take every step up to `steps` that the newest checkpoint does not hold; returns the last one's metrics.
+
+    Raises:
+        Preempted: SIGTERM came, a checkpoint was written.
+    """
+    metrics: dict[str, float] = {}
+    for step in range(_restore(run, stage) + 1, steps + 1):
+        metrics = stage.train_step(run, step)
+        run.log(step, metrics)
+        last = step == steps
+        if last or run.preempted or run.is_due(step, checkpoint_every):
+            with run.phase("checkpoint"):
+                _save(run, stage, step)
+        if not last:
+            run.raise_if_preempted(step)
+    return metrics
+
+
+@contextmanager
+def open_learners(
+    config: SftConfig | DpoConfig | PretrainConfig, objective: Literal["sft", "mpo"], run: Run
+) -> Iterator[Learners]:
+    """Start the ranks of a language model's learner; they end with the context."""
+    learners = Learners(
+        LearnerSpec(
+            model=config.model,
+            learner=config.learner,
+            objective=objective,
+            algorithm=config.algorithm,
+            total_steps=config.trainer.steps,
+            seed=config.trainer.seed,
+            accelerator=run.accelerator.name,
+            world_size=config.learner.ranks,
+        )
+    )
+    run.watchdog.pids = learners.pids
+    run.view.start_at(0)
+    try:
+        yield learners
+    finally:
+        learners.close()
+
+
+def _save(run: Run, stage: SupervisedStage, step: int) -> None:
+    folder = run.checkpoints.begin(step)
+    stage.learners.save(folder / "learner")
+    stage.learners.export(folder / "hf")
+    run.checkpoints.commit(step, stage.state_dict())
+
+
+def _restore(run: Run, stage: SupervisedStage) -> int:
+    """Steps done; 0 when there is no checkpoint."""
+    checkpoint = run.checkpoints.latest()
+    if checkpoint is None:
+        return 0
+    stage.load_state_dict(checkpoint.state)
+    stage.learners.load(checkpoint.path / "learner")
+    run.resume_from(checkpoint)
+    return checkpoint.step

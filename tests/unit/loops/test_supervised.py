@@ -1,0 +1,101 @@
+"""The loop of the supervised stages: which steps it takes, when it saves, where it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+
+from pangu_rl.checkpoint.store import CheckpointStore
+from pangu_rl.errors import Preempted
+from pangu_rl.loops.session import Run
+from pangu_rl.loops.supervised import train_stage
+from pangu_rl.monitoring.phases import PhaseTimer
+
+
+class Weights:
+    """Learners whose weights are the number of steps that they have taken."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def save(self, directory: Path) -> None:
+        directory.mkdir(parents=True)
+        (directory / "steps").write_text(str(self.steps))
+
+    export = save
+
+    def load(self, directory: Path) -> None:
+        self.steps = int((directory / "steps").read_text())
+
+
+@dataclass
+class Counting:
+    """A stage that consumes ten rows a step; SIGTERM comes during step `preempted_in`."""
+
+    preempted_in: int | None = None
+    learners: Weights = field(default_factory=Weights)
+    taken: list[int] = field(default_factory=list)
+    consumed: int = 0
+
+    def train_step(self, run: Run, step: int) -> dict[str, float]:
+        self.taken.append(step)
+        self.learners.steps += 1
+        self.consumed += 10
+        run.preemption.requested = step == self.preempted_in
+        return {"train/steps": float(self.learners.steps)}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"consumed": self.consumed}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.consumed = state["consumed"]
+
+
+def opened(folder: Path) -> Run:
+    phases = PhaseTimer()
+    return Run(
+        dir=folder,
+        accelerator=Mock(),
+        checkpoints=CheckpointStore(folder, keep=9),
+        sinks=Mock(),
+        view=Mock(),
+        phases=phases,
+        watchdog=Mock(),
+        preemption=SimpleNamespace(requested=False),
+    )
+
+
+def saved(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "checkpoints").iterdir())
+
+
+def test_it_saves_what_is_due_and_the_last_step(tmp_path: Path) -> None:
+    stage = Counting()
+    assert train_stage(opened(tmp_path), stage, 5, 2) == {"train/steps": 5.0}
+    assert stage.taken == [1, 2, 3, 4, 5]
+    assert saved(tmp_path) == ["step_000002", "step_000004", "step_000005"]
+
+
+def test_it_goes_on_behind_the_newest_checkpoint_with_what_was_consumed(tmp_path: Path) -> None:
+    train_stage(opened(tmp_path), Counting(), 3, None)
+    run, stage = opened(tmp_path), Counting()
+    assert train_stage(run, stage, 5, None) == {"train/steps": 5.0}
+    assert (stage.taken, stage.consumed) == ([4, 5], 50)
+    run.sinks.truncate_after.assert_called_once_with(3)
+    assert train_stage(opened(tmp_path), Counting(), 5, None) == {}
+
+
+def test_a_preempted_step_is_saved_and_a_preempted_last_step_ends_the_stage(tmp_path: Path) -> None:
+    stage = Counting(preempted_in=2)
+    with pytest.raises(Preempted, match="checkpoint of step 2 written"):
+        train_stage(opened(tmp_path), stage, 3, None)
+    assert stage.taken == [1, 2] and saved(tmp_path) == ["step_000002"]
+    stage = Counting(preempted_in=3)
+    assert train_stage(opened(tmp_path), stage, 3, None) == {"train/steps": 3.0}
+    assert stage.taken == [3]
