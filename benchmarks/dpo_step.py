@@ -182,7 +182,7 @@ class Peer:
 
 def token_ids(pair: Pair, inputs: DpoInputs) -> dict[str, Any]:
     pictures = [inputs.loader.folder.outline(path) for path in pair.images]
-    row = inputs.loader.encoder.pair(pair.messages, pair.chosen, pair.rejected, pictures)
+    row = inputs.loader.encoder.pair(pair, pictures)
     ids = {"prompt_ids": row.prompt.token_ids, "chosen_ids": row.chosen, "rejected_ids": row.rejected}
     return ids | {"pictures": pair.images}
 

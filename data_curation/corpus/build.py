@@ -10,6 +10,7 @@ same packages give the same bytes.
 from __future__ import annotations
 
 import hashlib
+import json
 import multiprocessing
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -39,8 +40,23 @@ Sizes = dict[str, tuple[int, int]]
 
 
 def prepare(directory: Path) -> Path:
-    """The whole corpus in `directory`; kept if already there."""
-    return directory if (directory / "report.json").is_file() else build(directory)
+    """The whole corpus in `directory`; kept if already there, with a word if another version of this code made it."""
+    if not (directory / "report.json").is_file():
+        return build(directory)
+    if json.loads((directory / "report.json").read_text(encoding="utf-8")).get("generator") != generator():
+        console = Console(stderr=True)
+        console.print(
+            f"{directory} was made by another version of the corpus: delete it to have it made anew", style="yellow"
+        )
+    return directory
+
+
+def generator() -> str:
+    """What the samples are a function of beside the packages: a hash of the code that makes them."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def build(directory: Path, *, scale: float = 1.0, with_debian: bool = True, workers: int | None = None) -> Path:
@@ -98,7 +114,9 @@ def _write_files(folder: Path, written: dict[tuple[str, Split], Written], materi
     }
     families = {name: {split: len(written[name, split].rows) for split in SHARES} for name in FAMILIES}
     splits = {split: rows[split] for split in SHARES}
-    write_report(folder, splits, sizes, tokens, {"families": families, "left_out": left_out}, materials)
+    write_report(
+        folder, splits, sizes, tokens, {"generator": generator(), "families": families, "left_out": left_out}, materials
+    )
 
 
 def _check_apart(rows: dict[str, list[Row]]) -> None:

@@ -27,10 +27,11 @@ def write_report(
     splits: Mapping[str, Sequence[Row]],
     sizes: Mapping[str, tuple[int, int]],
     tokens: Sequence[int],
-    made: Mapping[str, Mapping[str, Mapping[str, int]]],
+    made: Mapping[str, Any],
     materials: Materials,
 ) -> None:
-    """Write both; the same corpus gives the same bytes. `made`: samples of each family, and those left out."""
+    """Write both; the same corpus gives the same bytes. `made`: by which code, samples of each family, those
+    left out."""
     rows = [row for some in splits.values() for row in some]
     pixels = [width * height for width, height in sizes.values()]
     report = {

@@ -7,6 +7,7 @@ Letters: B pairs.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,7 +91,12 @@ class RunningShift:
     batches: int = 0
 
     def update(self, batch_mean: float) -> float:
-        """Take in the mean reward over all chosen and rejected responses of a batch; returns the shift to use on it."""
+        """Take in the mean reward over all chosen and rejected responses of a batch; returns the shift to use on it.
+
+        A batch whose mean is not finite leaves no trace: its step is skipped, and those after it are not to be.
+        """
+        if not math.isfinite(batch_mean):
+            return self.mean
         self.batches += 1
         self.mean += (batch_mean - self.mean) / self.batches
         return self.mean

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
 from pangu_rl.cli.app import AsJson, ConfigFile, Overrides, app, load_stage
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import ConfigError
+
+Number = TypeVar("Number", int, float)
 
 
 @app.command()
@@ -86,17 +88,18 @@ def merge(
     from pangu_rl.loops.run_merge import merge as run_merge
     from pangu_rl.loops.run_merge import model_folders, provenance
 
-    chosen = [int(step) for step in _numbers("--steps", steps)] if steps else None
+    chosen = _numbers("--steps", steps, int) if steps else None
     folders = model_folders([resolve_path(str(model)) for model in models], chosen)
-    summary = run_merge(folders, resolve_path(str(output)), _numbers("--weights", weights) if weights else None)
+    summary = run_merge(folders, resolve_path(str(output)), _numbers("--weights", weights, float) if weights else None)
     for line in summary.differences:
         typer.echo(f"note: {line}", err=True)
     text = f"{output}: mean of {len(folders)} models, {summary.tensors} tensors, {summary.parameters:,} parameters"
     typer.echo(json.dumps(json.loads(provenance(summary))) if as_json else text)
 
 
-def _numbers(option: str, text: str) -> list[float]:
+def _numbers(option: str, text: str, kind: type[Number]) -> list[Number]:
     try:
-        return [float(part) for part in text.split(",")]
+        return [kind(part) for part in text.split(",")]
     except ValueError:
-        raise ConfigError(f"{option} {text}: expected numbers with commas between them, e.g. 1,1,2") from None
+        what = "whole numbers" if kind is int else "numbers"
+        raise ConfigError(f"{option} {text}: expected {what} with commas between them, e.g. 1,1,2") from None

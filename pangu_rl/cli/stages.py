@@ -45,8 +45,8 @@ def dpo(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False
 def evaluate(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Measure a model on sets of prompts: greedy answers, accuracy per set and source, 95 % intervals.
 
-    Items that two sets share are compared one by one. Writes evaluations.json into the run directory. With a section
-    `resolutions`, at every pair of picture sizes of a grid: resolutions.json, a table and resolutions.png.
+    Items that two sets share are compared one by one. Writes evaluations.json and answers.jsonl into the run directory.
+    With a section `resolutions`, at every pair of picture sizes of a grid: resolutions.json, a table, resolutions.png.
     """
     from pangu_rl.loops.run_eval import run_eval
 

@@ -14,7 +14,7 @@ from types import FrameType
 
 from pangu_rl.cluster import auth
 from pangu_rl.config.trainer import ClusterConfig
-from pangu_rl.errors import ConfigError, RunError
+from pangu_rl.errors import ConfigError, Preempted, RunError
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,11 @@ class Preemption:
         log.warning("SIGTERM: a checkpoint follows this step; a second SIGTERM ends the run without one")
         self.requested = True
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def raise_if_requested(self, done: str) -> None:
+        """Raises `Preempted` with what is `done`."""
+        if self.requested:
+            raise Preempted(f"SIGTERM: {done}; the same command goes on from there")
 
 
 @contextmanager

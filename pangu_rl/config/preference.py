@@ -26,7 +26,7 @@ class MpoAlgorithmConfig(Strict):
 class DpoDataConfig(Strict):
     train: str
     """Rows with the prompt's `messages` (or `prompt`), the responses `chosen` and `rejected` as text, and optionally
-    `id`, `images`, `source`, `chosen_score`, `rejected_score`."""
+    `id`, `images`, `source`, `chosen_score`, `rejected_score`, and `rejected_ended`, false of one that was cut."""
     sft: str | None = None
     """Rows of SFT that each step mixes in with the next-token loss; those that ask what a pair asks are left out."""
     sft_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0

@@ -75,8 +75,9 @@ class ChatTemplate:
         mask = tuple(any(start < right and left < end for start, end in turns) for _, left, right in tokens)
         return tuple(index for index, *_ in tokens), mask
 
-    def encode_response(self, messages: Sequence[Message], text: str) -> tuple[int, ...]:
-        """Ids that the assistant writes behind the prompt `messages` to answer `text`, its end-of-turn token with them.
+    def encode_response(self, messages: Sequence[Message], text: str, *, ended: bool = True) -> tuple[int, ...]:
+        """Ids that the assistant writes behind the prompt `messages` to answer `text`, and its end-of-turn token if the
+        answer `ended` by itself.
 
         Behind `encode_prompt(messages)` they are the ids of the whole conversation, unless its tokenisation joins the
         prompt's last character with the answer's first (a line break with a line break). No model writes across that
@@ -92,8 +93,8 @@ class ChatTemplate:
         tokens = list(self._tokens(rendered, guard))
         answer = [index for index, left, right in tokens if left < end and start < right]
         if any(left < start < right for _, left, right in tokens):
-            return tuple(index for index, *_ in self._tokens(rendered[start:end], guard))
-        return tuple(answer)
+            answer = [index for index, *_ in self._tokens(rendered[start:end], guard)]
+        return tuple(answer if ended else answer[:-1])
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids` without special tokens other than the grounding tags."""

@@ -16,6 +16,7 @@ from pangu_rl.data.batching import PairRow
 from pangu_rl.data.chat_template import ChatTemplate, Message
 from pangu_rl.data.images import with_image_parts
 from pangu_rl.data.layout import TrainingRow
+from pangu_rl.data.pairs import Pair
 from pangu_rl.records import Picture
 from pretrain.models.positions import VisionTokens, expand_placeholders, multimodal_positions
 
@@ -59,19 +60,17 @@ class Encoder:
             *self.template.encode_conversation(with_image_parts(messages, len(pictures))), pictures=pictures
         )
 
-    def pair(
-        self, messages: Sequence[Message], chosen: str, rejected: str, pictures: Sequence[Picture] = ()
-    ) -> PairRow:
+    def pair(self, pair: Pair, pictures: Sequence[Picture] = ()) -> PairRow:
         """A prompt with two answers to it; all that the assistant writes in them is trained, nothing of the prompt.
 
         Raises:
             DataError: as `prompt`, or the template writes earlier turns differently when the answer follows.
         """
-        shown = with_image_parts(messages, len(pictures))
+        shown = with_image_parts(pair.messages, len(pictures))
         return PairRow(
-            prompt=self.prompt(messages, pictures),
-            chosen=self.template.encode_response(shown, chosen),
-            rejected=self.template.encode_response(shown, rejected),
+            prompt=self.prompt(pair.messages, pictures),
+            chosen=self.template.encode_response(shown, pair.chosen),
+            rejected=self.template.encode_response(shown, pair.rejected, ended=pair.rejected_ended),
         )
 
     def document(self, parts: Sequence[str | None], pictures: Sequence[Picture] = ()) -> TrainingRow:

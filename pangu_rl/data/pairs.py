@@ -25,12 +25,15 @@ class Pair:
     images: tuple[str, ...] = ()
     """Paths of pictures, relative to the media root, in the order of their placeholders."""
     source: str = ""
+    rejected_ended: bool = True
+    """False of an answer that the limit cut: it has no end-of-turn token, and is not to be trained as if it had."""
 
 
 def load_pairs(
     path: Path, *, on_bad_row: OnBadRow = "refuse", check: Callable[[Pair], str | None] = lambda pair: None
 ) -> Loaded[Pair]:
-    """Read preference rows: `messages` (or `prompt`, one user message), `chosen` and `rejected`.
+    """Read preference rows: `messages` (or `prompt`, one user message), `chosen` and `rejected`; `rejected_ended` is
+    false of a rejected answer that was cut.
 
     `check` returns why a pair cannot be used (it is too long), or None.
 
@@ -69,6 +72,7 @@ def parse_pair(row: Row, uid: str) -> Pair:
         rejected=rejected,
         images=images,
         source=text_field(row, "source", ""),
+        rejected_ended=_flag(row, "rejected_ended"),
     )
 
 
@@ -87,6 +91,13 @@ def _response(row: Row, key: str) -> str:
     if not text.strip():
         raise BadRow(f"key {key} is empty: a response needs text")
     return text
+
+
+def _flag(row: Row, key: str) -> bool:
+    value = row.get(key, True)
+    if not isinstance(value, bool):
+        raise BadRow(f"key {key} is {type(value).__name__} {str(value)[:40]!r}, not true or false")
+    return value
 
 
 def _check_scores(row: Row) -> None:

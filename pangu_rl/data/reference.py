@@ -7,9 +7,11 @@ chunk at a time; one that a crash cut short is cut off, and computed again.
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +82,14 @@ class ReferenceStore:
                     f"set {setting} back, delete the file to compute them anew, or name another in data.reference"
                 )
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the file from other runs that share it: who comes second waits, and finds the log-probs computed."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.with_name(f".{self.path.name}.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
     def read(self) -> list[Reference]:
         """The pairs that are done, all or whole chunks of them; what stands behind them in the file is cut off.
 
@@ -88,7 +98,6 @@ class ReferenceStore:
         """
         self.check()
         if not self.path.exists() or self.path.stat().st_size == 0:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             self._append(json.dumps(dataclasses.asdict(self.identity)) + "\n")
         header, *lines = (row for row in self.path.read_bytes().splitlines(keepends=True) if row.endswith(b"\n"))
         if len(lines) < len(self.ids):

@@ -60,6 +60,7 @@ class GrpoParts:
         checkpoint = self.run.checkpoints.latest()
         if checkpoint is None:
             self.store.truncate_after(0)
+            self.run.sinks.truncate_after(-1)
             self._measure_start()
             return 0
         self.learners.load(checkpoint.path / "learner")

@@ -117,7 +117,7 @@ def read_dpo_inputs(config: DpoConfig) -> DpoInputs:
 
     def problem(pair: Pair) -> str | None:
         pictures = [folder.outline(path) for path in pair.images]
-        row = encoder.pair(pair.messages, pair.chosen, pair.rejected, pictures)
+        row = encoder.pair(pair, pictures)
         ids = np.concatenate([row.prompt.token_ids, [-1], row.chosen, [-1], row.rejected])
         encoded[pair.uid] = xxhash.xxh3_128_digest(ids.tobytes())
         if row.num_tokens > limit:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from rich.console import Console
 
 from pangu_rl.algorithms.rejection_sampling import Candidate, Reason, select_hard
 from pangu_rl.checkpoint.model_folder import model_checksum
-from pangu_rl.checkpoint.settings import claim, write_whole
+from pangu_rl.checkpoint.settings import write_whole
 from pangu_rl.checkpoint.store import CheckpointStore
+from pangu_rl.cluster.ray_runtime import Preemption
 from pangu_rl.config.data import SftDataConfig
 from pangu_rl.config.sampling import IterativeConfig
 from pangu_rl.config.stages import SftConfig
@@ -65,12 +67,17 @@ class Round:
         )
 
 
-def run_round(turn: Round) -> dict[str, Any]:
-    """One round; returns its manifest, read if the round is over already."""
+def run_round(turn: Round, preemption: Preemption) -> dict[str, Any]:
+    """One round; returns its manifest, read if the round is over already.
+
+    Raises:
+        Preempted: SIGTERM came in its last shard or step, which the runs inside the round end with.
+    """
     if (turn.dir / MANIFEST).is_file():
         return json.loads((turn.dir / MANIFEST).read_text(encoding="utf-8"))
     checksum = model_checksum(turn.model)
     candidates = sample_round(turn, checksum)
+    preemption.raise_if_requested(f"the answers of round {turn.number} are in {turn.dir / 'samples'}")
     rows, reasons = select_rows(turn, candidates)
     turn.dir.mkdir(parents=True, exist_ok=True)
     manifest = {
@@ -86,6 +93,7 @@ def run_round(turn: Round) -> dict[str, Any]:
     if rows:
         manifest |= fine_tune(turn, len(rows))
     write_manifest(turn.dir, manifest)
+    preemption.raise_if_requested(f"round {turn.number} is over")
     return manifest
 
 
@@ -93,8 +101,8 @@ def sample_round(turn: Round, checksum: str) -> dict[str, list[Candidate]]:
     """Measure the round's model on the held-out prompts, then draw and score every query."""
     config, queries = turn.sampling_config(turn.dir / "samples"), turn.queries
     batches = in_batches(config, queries.rows)
-    with open_sampler(config, queries.loader, f"Iterative, round {turn.number}", len(batches)) as sampler:
-        claim(sampler.run.dir, settings(config, queries.rows, queries.loader, checksum))
+    deciding = settings(config, queries.rows, queries.loader, checksum)
+    with open_sampler(config, queries.loader, f"Iterative, round {turn.number}", len(batches), deciding) as sampler:
         measure(turn, sampler)
         sampler.draw(batches, epoch=turn.number - 1)
     return candidates_of(sampler.store, len(batches))
@@ -138,8 +146,7 @@ def conversation_row(prompt: Prompt, picked: Candidate) -> dict[str, Any]:
 def fine_tune(turn: Round, rows: int) -> dict[str, Any]:
     """Train the round's model on its selection by the SFT stage; the manifest's entries of it."""
     trainer = turn.config.trainer
-    sequences = min(trainer.sequences_per_step, rows)
-    steps = -(-rows * trainer.epochs // sequences)
+    steps, sequences = even_steps(rows * trainer.epochs, trainer.sequences_per_step)
     run_dir = turn.dir / "sft"
     config = turn.sampling_config(run_dir)
     run_sft(
@@ -176,6 +183,13 @@ def fine_tune(turn: Round, rows: int) -> dict[str, Any]:
         "model": model.relative_to(turn.config.trainer.run_dir).as_posix(),
         "weights": model_checksum(model),
     }
+
+
+def even_steps(rows: int, most: int) -> tuple[int, int]:
+    """(steps, rows a step) for `rows` in as few steps of at most `most` as can be, each of the same size: the last one
+    is not filled up with rows that were seen already, but for less than one for each step."""
+    steps = ceil(rows / most)
+    return steps, ceil(rows / steps)
 
 
 def measure(turn: Round, sampler: Sampler) -> None:

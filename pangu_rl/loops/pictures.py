@@ -62,10 +62,7 @@ class RowLoader:
     def pairs(self, pairs: Sequence[Pair]) -> list[PairRow]:
         """One row per pair, without its reference; raises as `prompts`."""
         pictures = self._pictures(pairs)
-        return [
-            self.encoder.pair(row.messages, row.chosen, row.rejected, [pictures[path] for path in row.images])
-            for row in pairs
-        ]
+        return [self.encoder.pair(row, [pictures[path] for path in row.images]) for row in pairs]
 
     def _pictures(self, rows: Sequence[Prompt | Conversation | Pair]) -> dict[str, Picture]:
         paths = list(dict.fromkeys(path for row in rows for path in row.images))

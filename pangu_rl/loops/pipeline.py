@@ -77,7 +77,8 @@ class Pipeline:
         """Take up what earlier starts left.
 
         Raises:
-            ConfigError: a stage was begun with other settings, data or start; names the first one.
+            ConfigError: a stage was begun with other settings, data or start, or what it was made from is gone; names
+                the first one.
         """
         for node in sorted(self.nodes, key=lambda node: node.stage == "eval"):
             begun, done = self.folder(node) / BEGUN, self.folder(node) / DONE
@@ -94,6 +95,13 @@ class Pipeline:
                 )
             if done.is_file():
                 self.entries[node.name] = json.loads(done.read_text(encoding="utf-8"))
+        for node in self.nodes:
+            gone = next((parent for parent in node.parents if parent not in self.entries), None)
+            if node.name in self.entries and gone is not None:
+                raise ConfigError(
+                    f"{self.run_dir}: {node.name} is over, and {gone}, from which it was made, is not: put the folder "
+                    f"of {gone} back, or run it and what depends on it anew with --restart-from {gone}"
+                )
 
     def taken(self, node: Node) -> tuple[dict[str, str], dict[str, Any]]:
         """Path and manifest entry of everything that the node takes, by key.
@@ -125,8 +133,8 @@ class Pipeline:
         try:
             found = RUNS[node.stage](config) if config else _merge(node, folder, paths)
         except UserError:
-            if first:  # a mistake in the input, found before anything was made: it may be mended
-                (folder / BEGUN).unlink()
+            if first and not any(folder.glob("checkpoints/step_*")):
+                (folder / BEGUN).unlink()  # a mistake in the input, found before anything was made: it may be mended
             raise
         made = stage_outputs.output_paths(node, folder, resolve_path(config.model.path) if config else None)
         entry = {
@@ -202,7 +210,7 @@ def _set_aside(pipeline: Pipeline, nodes: Sequence[Node]) -> None:
     """Move the nodes' folders to `set_aside/<number>/`; nothing is deleted."""
     there = [node for node in nodes if pipeline.folder(node).exists()]
     number = len(list((pipeline.run_dir / "set_aside").glob("*"))) + 1
-    for node in there:
+    for node in reversed(there):  # what was made from a stage before the stage: a kill in between leaves no orphan
         target = pipeline.run_dir / "set_aside" / f"{number:03d}" / node.name
         target.parent.mkdir(parents=True, exist_ok=True)
         pipeline.folder(node).rename(target)

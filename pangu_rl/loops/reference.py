@@ -48,18 +48,19 @@ def reference_log_probs(
         DataError: the store is that of another model or of other pairs, or a picture has changed.
         Preempted: SIGTERM came; what is done is stored.
     """
-    done = store.read()
-    for start in range(len(done), len(inputs.train), store.chunk):
-        with run.phase("reference"):
-            pairs = inputs.train[start : start + store.chunk]
-            sums = response_sums(inputs.loader.pairs(pairs), learners, config, inputs.loader.encoder.placeholders)
-            chunk = [Reference(pair.uid, *logps) for pair, logps in zip(pairs, sums.tolist(), strict=True)]
-            store.add(chunk)
-            done += chunk
-        found = f"reference log-probs: {len(done)} of {len(inputs.train)} pairs"
-        run.say(found)
-        if run.preempted:
-            raise Preempted(f"SIGTERM: {found} are in {store.path}; the same command goes on from there")
+    with store.held():
+        done = store.read()
+        for start in range(len(done), len(inputs.train), store.chunk):
+            with run.phase("reference"):
+                pairs = inputs.train[start : start + store.chunk]
+                sums = response_sums(inputs.loader.pairs(pairs), learners, config, inputs.loader.encoder.placeholders)
+                chunk = [Reference(pair.uid, *logps) for pair, logps in zip(pairs, sums.tolist(), strict=True)]
+                store.add(chunk)
+                done += chunk
+            found = f"reference log-probs: {len(done)} of {len(inputs.train)} pairs"
+            run.say(found)
+            if run.preempted:
+                raise Preempted(f"SIGTERM: {found} are in {store.path}; the same command goes on from there")
     return {reference.id: reference for reference in done}
 
 

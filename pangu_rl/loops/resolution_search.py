@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pangu_rl.checkpoint.model_folder import model_checksum
-from pangu_rl.checkpoint.settings import claim, write_whole
+from pangu_rl.checkpoint.settings import write_whole
 from pangu_rl.config.evaluation import EvalConfig
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.data.stream import fingerprint
@@ -62,10 +62,9 @@ def search_resolutions(config: EvalConfig, inputs: EvalInputs) -> dict[str, Any]
     checksum = model_checksum(resolve_path(config.model.path))
     cells: list[Cell] = []
     with (
-        open_run(config, "resolution search", steps=len(pairs)) as run,
+        open_run(config, "resolution search", len(pairs), _settings(config, inputs, checksum)) as run,
         open_engines(EnginesConfig.of_evaluation(config, largest_limits(config)), run.accelerator) as engines,
     ):
-        claim(run.dir, _settings(config, inputs, checksum))
         write_rows_read(
             run.dir, left_out=len(inputs.skipped), **{name: len(rows) for name, rows in inputs.sets.items()}
         )

@@ -22,6 +22,7 @@ from rich.console import Console
 from pangu_rl.checkpoint.model_folder import model_checksum
 from pangu_rl.checkpoint.run_lock import run_lock
 from pangu_rl.checkpoint.settings import claim, write_whole
+from pangu_rl.cluster import ray_runtime
 from pangu_rl.config.load import dump_config
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.sampling import IterativeConfig
@@ -48,12 +49,13 @@ def run_iterative(config: IterativeConfig) -> dict[str, Any]:
         (run_dir / "config.yaml").write_text(dump_config(config), encoding="utf-8")
         rounds: list[dict[str, Any]] = []
         turns = [Round(number=1, config=config, queries=queries, model=model)]
-        while len(rounds) < config.trainer.steps:
-            rounds.append(run_round(turns[-1]))
-            if "model" not in rounds[-1]:
-                break
-            turns.append(turns[-1].after(run_dir / rounds[-1]["model"]))
-        _measure_last(turns[-1])
+        with ray_runtime.session(config.cluster) as preemption:
+            while len(rounds) < config.trainer.steps:
+                rounds.append(run_round(turns[-1], preemption))
+                if "model" not in rounds[-1]:
+                    break
+                turns.append(turns[-1].after(run_dir / rounds[-1]["model"]))
+            _measure_last(turns[-1])
         return _finish(config, rounds, turns)
 
 
@@ -92,7 +94,7 @@ def _settings(config: IterativeConfig, queries: Queries, checksum: str) -> dict[
     free = {"trainer": {"run_dir", "steps", "stall_s", "checkpoint_every"}, "monitoring": True, "cluster": True}
     tree = config.model_dump(mode="json", exclude=OPERATIONAL | free | {"data": True, "model": True})
     return {
-        "model": {"weights": checksum},
+        "model": {"weights": checksum, **config.model.model_dump(mode="json", exclude={"path"})},
         "data": {
             "queries": fingerprint(queries.rows, digests),
             "heldout": fingerprint(queries.heldout, digests),

@@ -21,7 +21,7 @@ from pangu_rl.checkpoint.alike import companions, require_alike
 from pangu_rl.checkpoint.manifest import flush
 from pangu_rl.checkpoint.model_folder import model_checksum, model_config
 from pangu_rl.checkpoint.model_tensors import ModelTensors, TensorEntry, write_index, write_shard
-from pangu_rl.errors import ConfigError, DataError
+from pangu_rl.errors import ConfigError, DataError, RunError
 
 CHUNK = 1 << 22
 """Elements that are summed at once: 32 MiB of float64."""
@@ -105,7 +105,8 @@ def model_folders(paths: Sequence[Path], steps: Sequence[int] | None = None) -> 
 
 
 def _of_steps(run_dir: Path, kept: Sequence[Path], steps: Sequence[int] | None) -> list[Path]:
-    by_step = {int(path.parent.name.removeprefix("step_")): path for path in kept}
+    numbers = [(path.parent.name.removeprefix("step_"), path) for path in kept]
+    by_step = {int(number): path for number, path in numbers if number.isdecimal()}
     if missing := sorted(set(steps or ()) - by_step.keys()):
         raise DataError(
             f"{run_dir} keeps no checkpoint of step {missing[0]}: it has {', '.join(map(str, by_step))} "
@@ -143,18 +144,19 @@ def _means(entries: Sequence[TensorEntry], models: Sequence[ModelTensors], share
 @contextmanager
 def _whole_folder(output: Path) -> Iterator[Path]:
     partial = output.with_name(f".partial-{output.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
         yield partial
         for file in partial.iterdir():
             flush(file)
         flush(partial)
         os.replace(partial, output)
         flush(output.parent)
-    except BaseException:
+    except OSError as error:
+        raise RunError(f"{output}: {error.strerror}; nothing was written") from None
+    finally:
         shutil.rmtree(partial, ignore_errors=True)
-        raise
 
 
 def _copy_companions(source: Path, target: Path) -> None:

@@ -95,6 +95,7 @@ def pair_row(prompt: Prompt, pair: Pair) -> dict[str, Any]:
         "source": prompt.source,
         "chosen_score": pair.chosen.score,
         "rejected_score": pair.rejected.score,
+        "rejected_ended": pair.rejected.whole,
     }
 
 

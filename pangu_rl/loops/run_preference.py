@@ -14,6 +14,7 @@ from pangu_rl.data.conversations import Conversation
 from pangu_rl.data.pairs import Pair
 from pangu_rl.data.reference import Reference, ReferenceStore
 from pangu_rl.data.stream import PromptStream
+from pangu_rl.errors import ConfigError
 from pangu_rl.loops.inputs import DpoInputs, read_dpo_inputs
 from pangu_rl.loops.learners import Learners
 from pangu_rl.loops.pictures import RowLoader
@@ -59,7 +60,12 @@ class PreferenceParts:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.pairs.load_state_dict(state["pairs"])
-        if self.sft and state["sft"]:
+        if (self.sft is None) != (state["sft"] is None):
+            was, now = ("mixed in", "not") if state["sft"] else ("not mixed in", "they are")
+            raise ConfigError(
+                f"data.sft: SFT rows were {was} when the run began, now {now}: set it back, or another run_dir"
+            )
+        if self.sft:
             self.sft.load_state_dict(state["sft"])
 
 

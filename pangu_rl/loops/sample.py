@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import cached_property
 from typing import Any
 
 from pangu_rl.algorithms.rejection_sampling import Candidate
-from pangu_rl.checkpoint.settings import claim
 from pangu_rl.config.sampling import SampledStage, SampleTrainerConfig, ScoredStage
 from pangu_rl.data.prompts import readable
 from pangu_rl.data.stream import fingerprint
@@ -154,12 +153,14 @@ class Sampler:
 
 
 @contextmanager
-def open_sampler(config: SampledStage, loader: RowLoader, title: str, steps: int = 1) -> Iterator[Sampler]:
-    """A run in `config.trainer.run_dir`; engines start when they are needed and end with the context."""
+def open_sampler(
+    config: SampledStage, loader: RowLoader, title: str, steps: int = 1, settings: Mapping[str, Any] | None = None
+) -> Iterator[Sampler]:
+    """A run, see `open_run`; engines start when they are needed and end with the context."""
     sections = EnginesConfig(
         model=config.model, rollout=config.rollout, rewards=config.rewards, seed=config.trainer.seed
     )
-    with open_run(config, title, steps) as run, ExitStack() as stack:
+    with open_run(config, title, steps, settings) as run, ExitStack() as stack:
         yield Sampler(config, run, loader, lambda: stack.enter_context(open_engines(sections, run.accelerator)))
 
 
@@ -174,8 +175,8 @@ def sample(
         ConfigError: the run directory was begun with other settings, data or weights.
     """
     batches = in_batches(config, prompts)
-    with open_sampler(config, loader, title, len(batches)) as sampler:
-        claim(sampler.run.dir, settings(config, prompts, loader, checksum))
+    deciding = settings(config, prompts, loader, checksum)
+    with open_sampler(config, loader, title, len(batches), deciding) as sampler:
         sampler.draw(batches)
     return candidates_of(sampler.store, len(batches))
 

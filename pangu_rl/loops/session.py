@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console, RenderableType
 
 from pangu_rl.accelerators import Accelerator, get_accelerator
 from pangu_rl.checkpoint.run_lock import run_lock
+from pangu_rl.checkpoint.settings import claim
 from pangu_rl.checkpoint.store import Checkpoint, CheckpointStore
 from pangu_rl.cluster import ray_runtime
 from pangu_rl.cluster.room import require_room
@@ -96,14 +98,20 @@ def with_speeds(row: dict[str, float]) -> dict[str, float]:
 
 
 @contextmanager
-def open_run(config: TrainingStage | SampledStage | EvalConfig, title: str, steps: int | None = None) -> Iterator[Run]:
+def open_run(
+    config: TrainingStage | SampledStage | EvalConfig,
+    title: str,
+    steps: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Iterator[Run]:
     """Lock the run directory, write `config.yaml`, start Ray and everything that watches the run.
 
-    `steps` are those of a stage whose configuration does not say how many it takes.
+    `steps` are those of a stage whose configuration does not say how many it takes, `settings` what the directory
+    belongs to from its first start on.
 
     Raises:
-        ConfigError: another driver has the directory, or `resume: never` and it holds a checkpoint, or the cluster
-            can never place the actors.
+        ConfigError: another driver has the directory, or it was begun with other `settings`, or `resume: never` and it
+            holds a checkpoint, or the cluster can never place the actors.
     """
     trainer = config.trainer
     directory = Path(trainer.run_dir)
@@ -117,6 +125,8 @@ def open_run(config: TrainingStage | SampledStage | EvalConfig, title: str, step
             raise ConfigError(
                 f"{directory} holds checkpoints and trainer.resume is never: set resume to auto, or another run_dir"
             )
+        if settings is not None:
+            claim(directory, settings)
         (directory / "config.yaml").write_text(dump_config(config), encoding="utf-8")
         console = Console(stderr=True)
         stack.enter_context(run_log(directory, console))

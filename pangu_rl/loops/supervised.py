@@ -87,6 +87,7 @@ def _restore(run: Run, stage: SupervisedStage) -> int:
     """Steps done; 0 when there is no checkpoint."""
     checkpoint = run.checkpoints.latest()
     if checkpoint is None:
+        run.sinks.truncate_after(0)  # of a start that was killed before its first checkpoint
         return 0
     stage.load_state_dict(checkpoint.state)
     stage.learners.load(checkpoint.path / "learner")

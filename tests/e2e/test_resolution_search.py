@@ -106,8 +106,10 @@ def test_the_same_command_evaluates_only_what_is_missing(searched: Path, tiny_vl
     kept = {path: path.stat().st_mtime_ns for path in (searched / "run" / "cells").iterdir()}
     assert kept.keys() == cells.keys() and [path for path in cells if kept[path] != cells[path]] == [gone]
     # A fake engine would answer otherwise: that the settings are compared first shows that it is not asked.
+    settings = (searched / "run" / "config.yaml").read_bytes()
     done = run("eval", config, "rollout.max_new_tokens=9")
     assert done.returncode == 2, done.stderr
+    assert (searched / "run" / "config.yaml").read_bytes() == settings
     assert "was begun with rollout.max_new_tokens 8, now it is 9" in done.stderr
 
 

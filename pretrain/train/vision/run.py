@@ -85,7 +85,7 @@ class VisionParts:
 
     def train_step(self, run: Run, step: int) -> dict[str, float]:
         with run.phase("train"):
-            update = self.learners.update(parts(self.cascade, self.pictures, step), step)
+            update = self.learners.update(dealt(self.cascade, self.pictures, step), step)
         metrics = {f"train/{name}": value for name, value in update.items()}
         edge = float(self.cascade.resolution(step).edge)
         return metrics | {"data/pictures": float(self.cascade.pictures), "data/edge": edge}
@@ -114,7 +114,7 @@ def run_vit(config: VisionStageConfig) -> dict[str, float]:
         pictures = labelled(config, run) if config.regions is None else with_regions(config, run)
         cascade = Cascade(config, len(pictures.images))
         run.view.steps = cascade.steps
-        with open_learners(config, run) as learners:
+        with open_towers(config, run) as learners:
             stage = VisionParts(cascade, pictures, learners)
             return train_stage(run, stage, cascade.steps, config.trainer.checkpoint_every)
 
@@ -145,7 +145,7 @@ def with_regions(config: VisionStageConfig, run: Run) -> Pictures:
     return Pictures(tuple(found), None, tuple(found.values()))
 
 
-def parts(cascade: Cascade, pictures: Pictures, step: int) -> list[PictureBatch]:
+def dealt(cascade: Cascade, pictures: Pictures, step: int) -> list[PictureBatch]:
     """The step's pictures, dealt to the ranks."""
     return [
         PictureBatch(
@@ -160,7 +160,7 @@ def parts(cascade: Cascade, pictures: Pictures, step: int) -> list[PictureBatch]
 
 
 @contextmanager
-def open_learners(config: VisionStageConfig, run: Run) -> Iterator[VisionLearners]:
+def open_towers(config: VisionStageConfig, run: Run) -> Iterator[VisionLearners]:
     """Start the ranks; they end with the context."""
     learners = VisionLearners(config, run.accelerator)
     run.watchdog.pids = learners.pids

@@ -111,6 +111,14 @@ def test_the_running_shift_is_the_mean_of_all_batch_means() -> None:
     assert [shift.update(mean) for mean in batches] == pytest.approx(plain_shift(batches), abs=1e-12)
 
 
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_a_batch_that_is_not_finite_leaves_the_running_shift_as_it_was(broken: float) -> None:
+    shift = RunningShift()
+    shift.update(0.5)
+    assert shift.update(broken) == 0.5
+    assert shift.update(1.5) == 1.0
+
+
 def test_the_running_shift_goes_on_exactly_from_its_json() -> None:
     first, second = RunningShift(), RunningShift()
     for mean in (0.1, -0.7, 1 / 3):

@@ -186,6 +186,7 @@ def test_a_response_is_what_the_assistant_writes_last(chat: ChatTemplate, messag
     assert ids[-1] == IM_END
     assert ids.count(IM_END) == 1
     assert chat.tokenizer.decode(ids[:-1]) == text
+    assert chat.encode_response(messages, text, ended=False) == ids[:-1]
     whole, mask = chat.encode_conversation([*messages, {"role": "assistant", "content": text}])
     prompt = chat.encode_prompt(messages)
     if whole[: len(prompt)] == prompt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.data.encoding import Encoder
+from pangu_rl.data.pairs import Pair
 from pangu_rl.errors import DataError
 from pangu_rl.records import Picture
 from tests.builders import SMOLLM2
@@ -114,7 +116,8 @@ def test_a_template_that_drops_pictures_is_refused_not_mistrained(tmp_path: Path
 def test_a_pair_is_one_prompt_with_its_picture_and_two_answers(encoder: Encoder) -> None:
     """Behind the prompt each answer is what the whole conversation trains; `<|image_pad|>` in it is text."""
     question = [{"role": "user", "content": "Which colour?"}]
-    row = encoder.pair(question, "red <|image_pad|>", "blue", [SMALL])
+    pair = Pair(uid="p", messages=tuple(question), chosen="red <|image_pad|>", rejected="blue")
+    row = encoder.pair(pair, [SMALL])
     assert row.prompt.token_ids == encoder.prompt(question, [SMALL]).token_ids
     assert row.prompt.pictures == (SMALL,)
     for text_of, ids in (("red <|image_pad|>", row.chosen), ("blue", row.rejected)):
@@ -123,4 +126,6 @@ def test_a_pair_is_one_prompt_with_its_picture_and_two_answers(encoder: Encoder)
         assert ids == trained
         assert whole.token_ids[: len(row.prompt.token_ids)] == row.prompt.token_ids
     assert PAD not in row.chosen
+    cut = encoder.pair(dataclasses.replace(pair, rejected_ended=False), [SMALL])
+    assert (cut.chosen, cut.rejected) == (row.chosen, row.rejected[:-1])
     assert row.num_tokens == len(row.prompt.token_ids) + len(row.chosen)

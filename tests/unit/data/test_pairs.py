@@ -33,6 +33,7 @@ def test_a_row_of_messages_with_a_picture_and_scores() -> None:
     row = {"messages": PARTS, "chosen": "red", "rejected": "blue", "images": ["a.png"], "source": "colour"}
     pair = parse_pair(row | {"chosen_score": 4.5, "rejected_score": 1}, "b")
     assert (pair.images, pair.source, pair.messages) == (("a.png",), "colour", tuple(PARTS))
+    assert pair.rejected_ended and not parse_pair(row | {"rejected_ended": False}, "b").rejected_ended
 
 
 BAD = {
@@ -47,6 +48,7 @@ BAD = {
         "messages end with an assistant turn",
     ),
     "scores the other way": ({"chosen_score": 1, "rejected_score": 5}, "chosen_score 1 is not above rejected_score 5"),
+    "a flag of text": ({"rejected_ended": "no"}, "key rejected_ended is str 'no', not true or false"),
     "a score of text": ({"chosen_score": "5"}, "key chosen_score is str '5', not a number"),
 }
 

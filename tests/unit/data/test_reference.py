@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,14 +23,38 @@ def store(path: Path, **changes: str) -> ReferenceStore:
 @pytest.fixture
 def full(tmp_path: Path) -> ReferenceStore:
     made = store(tmp_path)
-    assert made.read() == []
-    for start in (0, 2, 4):
-        made.add(DONE[start : start + 2])
+    with made.held():
+        assert made.read() == []
+        for start in (0, 2, 4):
+            made.add(DONE[start : start + 2])
     return made
 
 
 def test_what_is_added_is_read_to_the_last_digit(full: ReferenceStore, tmp_path: Path) -> None:
     assert store(tmp_path).read() == DONE
+
+
+def test_a_second_run_waits_for_what_the_first_one_computes(full: ReferenceStore, tmp_path: Path) -> None:
+    full.path.unlink()
+    order: list[str] = []
+
+    def second() -> list[Reference]:
+        other = store(tmp_path)
+        with other.held():
+            order.append("second")
+            return other.read()
+
+    with ThreadPoolExecutor(1) as pool:
+        with full.held():
+            waiting = pool.submit(second)
+            full.read()
+            for start in (0, 2, 4):
+                full.add(DONE[start : start + 2])
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.2)
+            order.append("first")
+        assert waiting.result(timeout=10) == DONE
+    assert order == ["first", "second"]
 
 
 @pytest.mark.parametrize(("cut", "kept"), [(1, 4), (60, 4), (200, 2)])

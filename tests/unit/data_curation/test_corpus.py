@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from data_curation.corpus.build import build
+from data_curation.corpus.build import build, prepare
 from data_curation.corpus.families import FAMILIES
 from data_curation.corpus.materials import DEBIAN, gather
 from data_curation.schema import BOX_TYPES, CATEGORIES
@@ -140,6 +140,16 @@ def test_the_same_bytes_again_on_two_processes(folder: Path, tmp_path: Path) -> 
     files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     assert files == sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
     assert [path for path in files if (folder / path).read_bytes() != (again / path).read_bytes()] == []
+
+
+def test_a_corpus_of_another_version_is_kept_with_a_word(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert prepare(folder) == folder
+    assert "another version" not in capsys.readouterr().err
+    (tmp_path / "report.json").write_text("{}")
+    assert prepare(tmp_path) == tmp_path
+    assert "was made by another version of the corpus" in " ".join(capsys.readouterr().err.split())
 
 
 def test_an_interrupted_build_leaves_nothing_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

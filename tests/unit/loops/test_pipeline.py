@@ -236,6 +236,22 @@ def test_a_mistake_found_at_a_stages_start_may_be_mended(path: Path, stages: Sta
     assert run(path, "stages.dpo.set.data.on_bad_row=skip")["stages"]["dpo"]["outputs"]
 
 
+def test_a_stage_that_failed_with_a_checkpoint_keeps_its_settings(path: Path, stages: Stages) -> None:
+    (path.parent / "run" / "dpo" / "checkpoints" / "step_000001").mkdir(parents=True)
+    stages.fails["dpo"] = DataError("a picture has changed")
+    with pytest.raises(DataError, match="a picture has changed"):
+        run(path)
+    with pytest.raises(ConfigError, match=r"dpo was begun with learner.optimizer.lr 1.0, now it is 0.5"):
+        run(path, "stages.dpo.set.learner.optimizer.lr=0.5")
+
+
+def test_a_stage_whose_parent_is_gone_does_not_count_as_done(path: Path, stages: Stages) -> None:
+    run(path)
+    shutil.rmtree(path.parent / "run" / "sft")
+    with pytest.raises(ConfigError, match=r"is over, and sft, from which it was made, is not: .*--restart-from sft"):
+        run(path)
+
+
 @pytest.mark.parametrize(
     ("override", "stage", "key"),
     [

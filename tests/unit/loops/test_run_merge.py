@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from pangu_rl.cli import app
-from pangu_rl.errors import ConfigError, DataError
+from pangu_rl.errors import ConfigError, DataError, RunError
 from pangu_rl.loops import run_merge
 from pangu_rl.loops.run_merge import merge, model_folders
 from tests.builders import build_tiny_model, build_tiny_vl_model
@@ -179,6 +181,7 @@ def test_another_vocabulary_is_refused_and_other_pixel_limits_are_reported(tmp_p
 def test_steps_of_one_run(models: list[Path], tmp_path: Path) -> None:
     for step, model in zip((2, 4, 6), models, strict=True):
         shutil.copytree(model, tmp_path / "run" / "checkpoints" / f"step_{step:06d}" / "hf")
+    shutil.copytree(models[0], tmp_path / "run" / "checkpoints" / "step_000004_old" / "hf")
     run = tmp_path / "run"
     assert [path.parent.name for path in model_folders([run])] == ["step_000002", "step_000004", "step_000006"]
     assert [path.parent.name for path in model_folders([run], [6, 2])] == ["step_000006", "step_000002"]
@@ -201,11 +204,25 @@ def test_weights_and_numbers_of_models_must_fit(models: list[Path], tmp_path: Pa
         merge(models, tmp_path / "mean", [0, 0, 0])
 
 
+def test_a_disk_that_is_full_is_one_line_and_leaves_nothing(
+    models: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(run_merge, "write_shard", full)
+    with pytest.raises(RunError, match="mean: No space left on device; nothing was written"):
+        merge(models, tmp_path / "out" / "mean")
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_the_command(models: list[Path], tmp_path: Path) -> None:
     arguments = ["merge", *map(str, models[:2]), "--output", str(tmp_path / "mean"), "--weights", "3,1", "--json"]
     done = CliRunner().invoke(app, arguments)
     assert json.loads(done.stdout) == json.loads((tmp_path / "mean" / "merge.json").read_text())
     with pytest.raises(ConfigError, match="--weights 3;1: expected numbers with commas"):
         CliRunner().invoke(app, [*arguments[:5], "--weights", "3;1"], catch_exceptions=False)
+    with pytest.raises(ConfigError, match=r"--steps 20.7: expected whole numbers with commas"):
+        CliRunner().invoke(app, [*arguments[:5], "--steps", "20.7"], catch_exceptions=False)
     with pytest.raises(DataError, match="none: no such folder"):
         CliRunner().invoke(app, ["merge", str(tmp_path / "none"), "--output", "x"], catch_exceptions=False)

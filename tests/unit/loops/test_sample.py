@@ -194,8 +194,9 @@ def test_pairs_of_the_stored_candidates(tmp_path: Path) -> None:
     rows, reasons = pair_rows(pairs_config(), PROMPTS, candidates)
     assert list(map(str, reasons)) == ["selected", "no_rejected", "no_verdict", *["selected"] * 3, "not_drawn"]
     assert [row["id"] for row in rows] == ["p0", "p3", "p4", "p5"]
-    keys = ["id", "messages", "chosen", "rejected", "images", "source", "chosen_score", "rejected_score"]
-    assert list(rows[0]) == keys
+    scores = ["chosen_score", "rejected_score", "rejected_ended"]
+    assert list(rows[0]) == ["id", "messages", "chosen", "rejected", "images", "source", *scores]
+    assert rows[0]["rejected_ended"] == candidates["p0"][3].whole
     assert rows[0]["messages"] == [{"role": "user", "content": "0?"}]
     assert (rows[0]["chosen"], rows[0]["rejected"]) == (candidates["p0"][0].text, candidates["p0"][3].text)
     assert (rows[0]["chosen_score"], rows[0]["rejected_score"]) == (5.0, 1.0)

@@ -12,7 +12,7 @@ from unittest.mock import Mock
 import pytest
 
 from pangu_rl.checkpoint.store import CheckpointStore
-from pangu_rl.errors import Preempted
+from pangu_rl.errors import ConfigError, Preempted, RunError
 from pangu_rl.loops.session import Run
 from pangu_rl.loops.supervised import train_stage
 from pangu_rl.monitoring.phases import PhaseTimer
@@ -39,11 +39,14 @@ class Counting:
     """A stage that consumes ten rows a step; SIGTERM comes during step `preempted_in`."""
 
     preempted_in: int | None = None
+    fails_in: int | None = None
     learners: Weights = field(default_factory=Weights)
     taken: list[int] = field(default_factory=list)
     consumed: int = 0
 
     def train_step(self, run: Run, step: int) -> dict[str, float]:
+        if step == self.fails_in:
+            raise RunError("a learner rank died")
         self.taken.append(step)
         self.learners.steps += 1
         self.consumed += 10
@@ -76,9 +79,10 @@ def saved(folder: Path) -> list[str]:
 
 
 def test_it_saves_what_is_due_and_the_last_step(tmp_path: Path) -> None:
-    stage = Counting()
-    assert train_stage(opened(tmp_path), stage, 5, 2) == {"train/steps": 5.0}
+    run, stage = opened(tmp_path), Counting()
+    assert train_stage(run, stage, 5, 2) == {"train/steps": 5.0}
     assert stage.taken == [1, 2, 3, 4, 5]
+    run.sinks.truncate_after.assert_called_once_with(0)
     assert saved(tmp_path) == ["step_000002", "step_000004", "step_000005"]
 
 
@@ -89,6 +93,29 @@ def test_it_goes_on_behind_the_newest_checkpoint_with_what_was_consumed(tmp_path
     assert (stage.taken, stage.consumed) == ([4, 5], 50)
     run.sinks.truncate_after.assert_called_once_with(3)
     assert train_stage(opened(tmp_path), Counting(), 5, None) == {}
+
+
+def test_a_step_that_fails_is_not_saved_and_is_taken_again(tmp_path: Path) -> None:
+    with pytest.raises(RunError):
+        train_stage(opened(tmp_path), Counting(fails_in=4), 5, 2)
+    assert saved(tmp_path) == ["step_000002"]
+    stage = Counting()
+    train_stage(opened(tmp_path), stage, 5, 2)
+    assert (stage.taken, stage.consumed) == ([3, 4, 5], 50)
+
+
+def test_a_state_that_does_not_fit_is_refused_before_the_weights_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Counting, state: Mapping[str, Any]) -> None:
+        raise ConfigError("other rows")
+
+    train_stage(opened(tmp_path), Counting(), 1, None)
+    monkeypatch.setattr(Counting, "load_state_dict", refuse)
+    stage = Counting()
+    with pytest.raises(ConfigError, match="other rows"):
+        train_stage(opened(tmp_path), stage, 2, None)
+    assert stage.learners.steps == 0
 
 
 def test_a_preempted_step_is_saved_and_a_preempted_last_step_ends_the_stage(tmp_path: Path) -> None:
