@@ -10,6 +10,9 @@ import pytest
 
 from tests.builders import build_tiny_model, build_tiny_vl_model
 
+# As a private Ray of ours has it: at Ray's own 15, a Ray of the tests waits for whatever else runs on the machine.
+os.environ.setdefault("RAY_worker_niceness", "0")
+
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
