@@ -154,7 +154,7 @@ def _whole_folder(output: Path) -> Iterator[Path]:
         os.replace(partial, output)
         flush(output.parent)
     except OSError as error:
-        raise RunError(f"{output}: {error.strerror}; nothing was written") from None
+        raise RunError(f"{error.filename or output}: {error.strerror}; nothing was written") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
