@@ -8,14 +8,16 @@ newest checkpoint --> step --> metrics.jsonl --> checkpoints/step_N: learner/, h
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, Literal, Protocol
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Literal, Protocol, TypeVar
 
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.config.stages import DpoConfig, SftConfig
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.loops.learners import Learners, RankActors
 from pangu_rl.loops.session import Run
+
+Ranks = TypeVar("Ranks", bound=RankActors)
 
 
 class SupervisedStage(Protocol):
@@ -51,23 +53,26 @@ def train_stage(run: Run, stage: SupervisedStage, steps: int, checkpoint_every: 
     return metrics
 
 
-@contextmanager
 def open_learners(
     config: SftConfig | DpoConfig | PretrainConfig, objective: Literal["sft", "mpo"], run: Run
-) -> Iterator[Learners]:
+) -> AbstractContextManager[Learners]:
     """Start the ranks of a language model's learner; they end with the context."""
-    learners = Learners(
-        LearnerSpec(
-            model=config.model,
-            learner=config.learner,
-            objective=objective,
-            algorithm=config.algorithm,
-            total_steps=config.trainer.steps,
-            seed=config.trainer.seed,
-            accelerator=run.accelerator.name,
-            world_size=config.learner.ranks,
-        )
+    spec = LearnerSpec(
+        model=config.model,
+        learner=config.learner,
+        objective=objective,
+        algorithm=config.algorithm,
+        total_steps=config.trainer.steps,
+        seed=config.trainer.seed,
+        accelerator=run.accelerator.name,
+        world_size=config.learner.ranks,
     )
+    return closing_ranks(Learners(spec), run)
+
+
+@contextmanager
+def closing_ranks(learners: Ranks, run: Run) -> Iterator[Ranks]:
+    """Ranks that have started, watched by the run; they end with the context."""
     run.watchdog.pids = learners.pids
     run.view.start_at(0)
     try:

@@ -8,8 +8,7 @@ have.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +20,7 @@ from torch import Tensor
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.vision import Resolution, VisionStageConfig
 from pangu_rl.loops.session import Run, open_run
-from pangu_rl.loops.supervised import train_stage
+from pangu_rl.loops.supervised import closing_ranks, train_stage
 from pretrain.train.run import with_start
 from pretrain.train.vision.actor import VisionLearners
 from pretrain.train.vision.labels import LABELS, make_labels, picture_names, read_labels
@@ -114,7 +113,7 @@ def run_vit(config: VisionStageConfig) -> dict[str, float]:
         pictures = labelled(config, run) if config.regions is None else with_regions(config, run)
         cascade = Cascade(config, len(pictures.images))
         run.view.steps = cascade.steps
-        with open_towers(config, run) as learners:
+        with closing_ranks(VisionLearners(config, run.accelerator), run) as learners:
             stage = VisionParts(cascade, pictures, learners)
             return train_stage(run, stage, cascade.steps, config.trainer.checkpoint_every)
 
@@ -157,15 +156,3 @@ def dealt(cascade: Cascade, pictures: Pictures, step: int) -> list[PictureBatch]
         )
         for own in np.split(cascade.batch(step), cascade.config.learner.ranks)
     ]
-
-
-@contextmanager
-def open_towers(config: VisionStageConfig, run: Run) -> Iterator[VisionLearners]:
-    """Start the ranks; they end with the context."""
-    learners = VisionLearners(config, run.accelerator)
-    run.watchdog.pids = learners.pids
-    run.view.start_at(0)
-    try:
-        yield learners
-    finally:
-        learners.close()
