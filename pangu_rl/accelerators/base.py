@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+    from pangu_rl.accelerators.attention.kernel import AttentionKernel
+
 Environment = dict[str, str]
 
 
@@ -46,6 +48,8 @@ class Accelerator:
     """Bytes `allocated`, `reserved`, `peak`, `free`, `total` of the current device (on cpu: process and node)."""
     varlen_attention: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, tuple[int, ...], float], torch.Tensor]
     """query, key, value [P, H, D], lengths of segments (one or more, P in all), scale -> [P, H, D]; not causal."""
+    attention: Callable[[], AttentionKernel]
+    """Attention over the segment tree of a pack."""
     device_files: str | None = None
     """Pattern of the files in /dev that the driver makes, one per device; None where there are none."""
     extra: str = "cpu"

@@ -10,6 +10,8 @@ from pangu_rl.accelerators.base import Accelerator, Environment
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pangu_rl.accelerators.attention.kernel import AttentionKernel
+
 SPIN = "10000"
 """Turns that an idle OpenMP thread spins for before it sleeps. The default spins on: with any other process on the
 cores, every small kernel then waits for a thread that has lost its own, and a step takes ten times as long."""
@@ -44,6 +46,12 @@ def _varlen_attention(query: Tensor, key: Tensor, value: Tensor, lengths: tuple[
     return sdpa_by_length(query, key, value, lengths, scale)
 
 
+def _attention() -> AttentionKernel:
+    from pangu_rl.accelerators.attention.compiled import compiled_or_plain
+
+    return compiled_or_plain()
+
+
 CPU = Accelerator(
     name="cpu",
     dist_backend="gloo",
@@ -58,4 +66,5 @@ CPU = Accelerator(
     rollout_env=_rollout_env,
     memory_stats=_memory,
     varlen_attention=_varlen_attention,
+    attention=_attention,
 )

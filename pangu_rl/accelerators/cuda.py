@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from pangu_rl.accelerators.attention.kernel import AttentionKernel
+
 _NETWORK = ("NCCL_", "GLOO_SOCKET_IFNAME")
 
 
@@ -65,6 +67,13 @@ def _cumulative(lengths: tuple[int, ...], device: torch.device) -> Tensor:
         return torch.tensor((0, *accumulate(lengths)), dtype=torch.int32, device=device)
 
 
+def _attention() -> AttentionKernel:
+    from pangu_rl.accelerators.attention.flash import FLASH
+    from pangu_rl.accelerators.attention.merged import over_trees
+
+    return over_trees(FLASH)
+
+
 CUDA = Accelerator(
     name="cuda",
     dist_backend="nccl",
@@ -79,6 +88,7 @@ CUDA = Accelerator(
     rollout_env=_rollout_env,
     memory_stats=lambda: device_memory("cuda"),
     varlen_attention=_varlen_attention,
+    attention=_attention,
     device_files="nvidia[0-9]*",
     extra="cuda",
 )

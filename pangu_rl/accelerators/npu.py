@@ -21,6 +21,8 @@ from pangu_rl.errors import ConfigError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pangu_rl.accelerators.attention.kernel import AttentionKernel
+
 log = logging.getLogger(__name__)
 
 _NETWORK = ("HCCL_", "GLOO_SOCKET_IFNAME", "TP_SOCKET_IFNAME")
@@ -131,6 +133,13 @@ def _varlen_attention(query: Tensor, key: Tensor, value: Tensor, lengths: tuple[
     )[0]
 
 
+def _attention() -> AttentionKernel:
+    from pangu_rl.accelerators.attention.fusion import FUSION
+    from pangu_rl.accelerators.attention.merged import over_trees
+
+    return over_trees(FUSION)
+
+
 NPU = Accelerator(
     name="npu",
     dist_backend="hccl",
@@ -147,4 +156,5 @@ NPU = Accelerator(
     device_files="davinci[0-9]*",
     extra="ascend",
     varlen_attention=_varlen_attention,
+    attention=_attention,
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -11,9 +10,11 @@ import torch
 from torch import Tensor, nn
 from transformers import MistralConfig, MistralForCausalLM, PreTrainedModel
 
+from pangu_rl.accelerators.attention.flash import FLASH
+from pangu_rl.accelerators.attention.merged import over_trees
 from pangu_rl.errors import ConfigError
 from pangu_rl.learner.model import PackedCausalLM, PackTensors, unpacked
-from pangu_rl.learner.packed_attention import PACKED, attend_by, build_layout, tree_attention
+from pangu_rl.learner.packed_attention import PACKED, attend_by, build_layout, packed_attention
 from pangu_rl.records import Pack
 from tests.unit.learner.builders import VOCABULARY, llama, plain_pack, tree_pack
 
@@ -40,46 +41,6 @@ def gradients(lm: PreTrainedModel, pack: Pack, weights: Tensor) -> dict[str, Ten
     lm.zero_grad()
     (log_probs(lm, pack) * weights).sum().backward()
     return {name: parameter.grad.clone() for name, parameter in lm.named_parameters()}
-
-
-@pytest.mark.parametrize(
-    ("starts", "parents"),
-    [
-        ([0, 5, 9, 10, 17], [-1, 0, 0, 0]),
-        ([0, 4, 7, 12, 13, 20], [-1, 0, 1, 1, -1]),  # a grandchild sees both ancestors
-        ([0, 300, 900, 930], [-1, 0, -1]),  # segments longer than a query block
-        ([0, 1], [-1]),
-    ],
-)
-def test_tree_attention_equals_one_masked_softmax(starts: list[int], parents: list[int]) -> None:
-    pack = replace(tree_pack([(1, [])]), segment_starts=np.array(starts), segment_parents=np.array(parents))
-    pack = replace(pack, token_ids=np.zeros(starts[-1], dtype=np.int64))
-    allowed = torch.zeros(starts[-1], starts[-1], dtype=torch.bool)
-    for segment, (start, end) in enumerate(itertools.pairwise(starts)):
-        allowed[start:end, start:end] = torch.ones(end - start, end - start).tril().bool()
-        ancestor = parents[segment]
-        while ancestor >= 0:
-            allowed[start:end, starts[ancestor] : starts[ancestor + 1]] = True
-            ancestor = parents[ancestor]
-    torch.manual_seed(0)
-    query, key, value = (torch.randn(starts[-1], heads, 8, dtype=torch.float64) for heads in (4, 2, 2))
-    upstream = torch.randn(starts[-1], 4, 8, dtype=torch.float64)
-
-    def dense(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        scores = torch.einsum("qhd,khd->hqk", q, k.repeat_interleave(2, 1)) * 0.3
-        probs = scores.masked_fill(~allowed, -torch.inf).softmax(-1)
-        return torch.einsum("hqk,khd->qhd", probs, v.repeat_interleave(2, 1))
-
-    exact = [x.clone().requires_grad_() for x in (query, key, value)]
-    ours = [x.float().requires_grad_() for x in (query, key, value)]
-    expected = dense(*exact)
-    found = tree_attention(*ours, build_layout(pack), 0.3)
-    expected.backward(upstream)
-    found.backward(upstream.float())
-    torch.testing.assert_close(found.double(), expected, atol=ROUNDING, rtol=0)
-    for mine, theirs in zip(ours, exact):
-        # Up to 600 queries add to one key.
-        torch.testing.assert_close(mine.grad.double(), theirs.grad, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -173,20 +134,33 @@ def mistral(window: int | None) -> PreTrainedModel:
     return MistralForCausalLM(config).eval()
 
 
-def test_a_window_shorter_than_a_sequence_is_refused_and_a_longer_one_is_not() -> None:
-    pack = tree_pack([(6, [9])])
-    log_probs(mistral(window=15), pack)
-    with pytest.raises(ConfigError, match="sliding window of 14 tokens for sequences of 15"):
-        log_probs(mistral(window=14), pack)
+def test_a_window_hides_what_lies_further_back_across_the_tree() -> None:
+    pack = tree_pack([(6, [9, 4]), (11, [5])])
+    lm = mistral(window=7)
+    packed = log_probs(lm, pack)
+    lm.set_attn_implementation("eager")
+    for tokens, rows in unpacked(pack):
+        ids = torch.from_numpy(pack.token_ids[tokens])
+        logits = lm(input_ids=ids.unsqueeze(0), use_cache=False).logits[0].log_softmax(-1)
+        places = torch.from_numpy(np.searchsorted(tokens, pack.targets[rows]))
+        torch.testing.assert_close(packed[rows], logits[places - 1, ids[places]], atol=ROUNDING, rtol=0)
+    assert (log_probs(mistral(window=None), pack) - packed).abs().max() > 1e-2
 
 
 @pytest.mark.parametrize(
-    ("option", "complaint"), [({"softcap": 50.0}, "soft cap"), ({"s_aux": torch.zeros(4)}, "sinks")]
+    ("option", "complaint"),
+    [({"position_bias": torch.zeros(1)}, "position bias"), ({"is_causal": False}, None), ({"dropout": 0.1}, "dropout")],
 )
-def test_unsupported_attention_is_refused(option: dict[str, object], complaint: str) -> None:
-    from pangu_rl.learner.packed_attention import packed_attention
-
-    pack = tree_pack([(2, [1])])
+def test_unsupported_attention_is_refused(option: dict[str, object], complaint: str | None) -> None:
+    module = nn.Module()
+    module.is_causal = False
     query, key = torch.zeros(1, 4, 3, 8), torch.zeros(1, 2, 3, 8)
-    with attend_by(build_layout(pack)), pytest.raises(ConfigError, match=complaint):
-        packed_attention(nn.Module(), query, key, key, None, **option)
+    with attend_by(build_layout(tree_pack([(2, [1])]))), pytest.raises(ConfigError, match=complaint or "not causal"):
+        packed_attention(module, query, key, key, None, **({"is_causal": True} | option))
+
+
+def test_a_cap_that_the_kernel_lacks_is_refused_by_name() -> None:
+    layout = build_layout(tree_pack([(2, [1])]), kernel=over_trees(FLASH))
+    query, key = torch.zeros(1, 4, 3, 8), torch.zeros(1, 2, 3, 8)
+    with attend_by(layout), pytest.raises(ConfigError, match=r"a soft cap of 50 .* by torch's flash attention"):
+        packed_attention(nn.Module(), query, key, key, None, softcap=50.0)
