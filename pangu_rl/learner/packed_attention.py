@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -63,14 +63,15 @@ def tree_attention(
     """softmax(scores) v over each token's ancestors and itself: [T, H, E], in the dtype of `query`.
 
     query: [T, H, D]; key: [T, K, D]; value: [T, K, E]. sinks: [H], a further score of each head that takes its share of
-    the softmax and has no value. float64 and whatever else the kernel does not take runs in plain torch.
+    the softmax and has no value. A dtype that the kernel does not take runs in plain torch.
     """
-    kernel = layout.kernel if query.dtype in (torch.float32, torch.bfloat16, torch.float16) else PLAIN
+    if query.dtype not in layout.kernel.dtypes:
+        layout = replace(layout, kernel=PLAIN)
     width = value.shape[-1]
     size = max(query.shape[-1], width)
-    size += -size % kernel.head_multiple
+    size += -size % layout.kernel.head_multiple
     padded = (pad(x, (0, size - x.shape[-1])) if x.shape[-1] < size else x for x in (query, key, value))
-    return _TreeAttention.apply(*padded, sinks, layout.segments, kernel, scores)[..., :width]
+    return _TreeAttention.apply(*padded, sinks, layout, scores)[..., :width]
 
 
 def packed_attention(
@@ -141,28 +142,28 @@ class _TreeAttention(torch.autograd.Function):
         key: Tensor,
         value: Tensor,
         sinks: Tensor | None,
-        segments: Segments,
-        kernel: AttentionKernel,
+        layout: Layout,
         scores: Scores,
     ) -> Tensor:
-        out, lse = kernel.forward(query, key, value, segments, scores)
+        out, lse = layout.kernel.forward(query, key, value, layout.segments, scores)
         if sinks is not None:
             merged = torch.logaddexp(lse, sinks.float().unsqueeze(1))
             out = out * (lse - merged).exp().t().unsqueeze(-1).to(out.dtype)
             lse = merged
         ctx.save_for_backward(query, key, value, out, lse, sinks)
-        ctx.segments, ctx.kernel, ctx.scores = segments, kernel, scores
+        ctx.layout, ctx.scores = layout, scores
         return out
 
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, out, lse, sinks = ctx.saved_tensors
-        grads = ctx.kernel.backward(grad_out, (query, key, value), (out, lse), ctx.segments, ctx.scores)
+        kernel, segments = ctx.layout.kernel, ctx.layout.segments
+        grads = kernel.backward(grad_out, (query, key, value), (out, lse), segments, ctx.scores)
         grad_sinks = None
         if sinks is not None:
             dots = (grad_out.float() * out.float()).sum(-1).t()
             grad_sinks = -((sinks.float().unsqueeze(1) - lse).exp() * dots).sum(1).to(sinks.dtype)
-        return *grads, grad_sinks, None, None, None
+        return *grads, grad_sinks, None, None
 
 
 def _refuse_unsupported(

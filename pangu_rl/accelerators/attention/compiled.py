@@ -40,7 +40,13 @@ def _with_rows(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
-COMPILED = AttentionKernel(name="compiled tree attention", forward=_forward, backward=_backward, head_multiple=2)
+COMPILED = AttentionKernel(
+    name="compiled tree attention",
+    forward=_forward,
+    backward=_backward,
+    dtypes=(torch.bfloat16, torch.float32),
+    head_multiple=2,
+)
 
 
 @lru_cache(maxsize=1)

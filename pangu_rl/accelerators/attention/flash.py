@@ -58,5 +58,10 @@ def _window(runs: Pass, scores: Scores) -> dict[str, int]:
 
 
 FLASH = VarlenKernel(
-    name="torch's flash attention", forward=_forward, backward=_backward, head_multiple=8, longest_head=256
+    name="torch's flash attention",
+    forward=_forward,
+    backward=_backward,
+    dtypes=(torch.bfloat16, torch.float16),
+    head_multiple=8,
+    longest_head=256,
 )

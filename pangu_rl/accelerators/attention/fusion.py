@@ -113,5 +113,10 @@ def _mask(device: torch.device) -> Tensor:
 
 
 FUSION = VarlenKernel(
-    name="npu_fusion_attention", forward=_forward, backward=_backward, head_multiple=16, longest_head=768
+    name="npu_fusion_attention",
+    forward=_forward,
+    backward=_backward,
+    dtypes=(torch.bfloat16, torch.float16, torch.float32),
+    head_multiple=16,
+    longest_head=768,
 )

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from pangu_rl.accelerators.attention.segments import Segments
@@ -42,6 +43,8 @@ class AttentionKernel:
     backward: Backward
     """Gradient of the output [T, H, D], (query, key, value), (output, log-sum-exp) -> gradients of the three. Output
     and log-sum-exp may have been merged with others: P = exp(score - lse), and its slope needs sum(grad * output)."""
+    dtypes: tuple[torch.dtype, ...]
+    """Of query, key and value."""
     head_multiple: int = 1
     """Head sizes are padded with zeros to a multiple of it."""
     longest_head: int | None = None

@@ -30,6 +30,7 @@ class VarlenKernel:
         [Tensor, tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor], Pass, Scores], tuple[Tensor, Tensor, Tensor]
     ]
     """Gradient of the output, (query, key, value), (output, log-sum-exp) -> gradients of the three."""
+    dtypes: tuple[torch.dtype, ...]
     head_multiple: int
     longest_head: int
 
@@ -83,6 +84,7 @@ def over_trees(varlen: VarlenKernel) -> AttentionKernel:
         name=varlen.name,
         forward=forward,
         backward=backward,
+        dtypes=varlen.dtypes,
         head_multiple=varlen.head_multiple,
         longest_head=varlen.longest_head,
         caps=False,

@@ -102,4 +102,9 @@ def _per_head(rows: Tensor, block: _Block) -> Tensor:
     return rows.index_select(0, block.keys).float().transpose(0, 1).unsqueeze(1)
 
 
-PLAIN = AttentionKernel(name="plain torch", forward=_forward, backward=_backward)
+PLAIN = AttentionKernel(
+    name="plain torch",
+    forward=_forward,
+    backward=_backward,
+    dtypes=(torch.bfloat16, torch.float16, torch.float32, torch.float64),
+)
