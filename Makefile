@@ -14,7 +14,7 @@ LOCK := requirements/cpu.lock
 .PHONY: setup quickstart quickstart-vl mini-pretrain test test-slow lint format bench
 .DELETE_ON_ERROR:
 
-setup: .venv/.packages .venv/.project .venv/.cache
+setup: .venv/.packages .venv/.project .venv/.kernels .venv/.cache
 
 # uv fetches in parallel, a quarter of pip's time; pip then settles whatever is missing, and is enough alone.
 # Both compile what they install: where PYTHONDONTWRITEBYTECODE is set, each process would compile torch and vllm anew.
@@ -31,7 +31,12 @@ setup: .venv/.packages .venv/.project .venv/.cache
 	$(PIP) --no-build-isolation -e .
 	touch $@
 
-.venv/.cache: .venv/.project
+# Kernels for this processor; without a compiler the references in torch are used.
+.venv/.kernels: .venv/.project $(shell find pangu_rl/accelerators -name '*.cpp' -o -name '*.h')
+	$(BIN)/python -m pangu_rl.accelerators.native
+	touch $@
+
+.venv/.cache: .venv/.kernels
 	$(BIN)/pangu-rl curate smollm2
 	$(BIN)/pangu-rl curate text-prompts
 	$(BIN)/pangu-rl curate tiny-pangu-vl
