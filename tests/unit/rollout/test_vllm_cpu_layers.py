@@ -79,6 +79,12 @@ def test_residual_is_added_first_and_comes_back():
     assert ((normed.double() - expected).abs() <= 2.1 * ROUNDED_ONCE * expected.abs() + 1e-6).all()
 
 
+def test_float32_is_kept():
+    norm, x = built(64), drawn(3, 64).float()
+    norm.weight.data = norm.weight.data.float()
+    assert torch.allclose(norm(x).double(), reference(x, norm.weight), rtol=1e-6, atol=0)
+
+
 @pytest.mark.parametrize("width", [8, 40])
 def test_a_width_that_the_kernel_does_not_take(width):
     norm, x = built(width), drawn(3, width)
