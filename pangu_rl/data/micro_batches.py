@@ -92,7 +92,7 @@ def merge_packs(packs: Sequence[Pack]) -> Pack:
 def _merged(tokens: Sequence[int], costs: Sequence[float], ranks: int, capacity: int) -> list[list[int]]:
     """Numbers of packs in the fewest rows of `ranks` micro-batches that the longest-first rule finds room in."""
     most = -(-len(tokens) // ranks)
-    least = min(most, -(-sum(tokens) // (capacity * ranks)))
+    least = -(-sum(min(size, capacity) for size in tokens) // (capacity * ranks))
     rows = bisect_left(
         range(most), True, lo=least, key=lambda rows: _longest_first(tokens, costs, rows * ranks, capacity) is not None
     )

@@ -78,7 +78,10 @@ class ModelFlops:
         )
 
     def of_training(self, pack: Pack, trained: Collection[ModelPart]) -> float:
-        """Forward and backward passes of a pack; what is frozen is passed through, or not entered at all."""
+        """Forward and backward passes of a pack; what is frozen is passed through, or not entered at all. An empty pack
+        asks for nothing."""
+        if not len(pack.targets):
+            return 0.0
         lengths, before = _segments(pack)
         grids = {(picture.sha256, picture.grid): picture.grid for picture in pack.pictures}.values()
         patches, patch_pairs = _patches(grids)
