@@ -18,9 +18,6 @@ import numpy as np
 from pangu_rl.records import Pack
 from pretrain.packing.balance import deal
 
-PACK_IDS = "pack_ids"
-"""Column of a merged pack: which of its packs a target is from, 0, 1, ..."""
-
 
 def by_tokens(pack: Pack) -> float:
     """The work of a pack where nothing is known of the model."""
@@ -58,9 +55,9 @@ BY_TOKENS = Dealing()
 
 
 def merge_packs(packs: Sequence[Pack]) -> Pack:
-    """One pack of all of them, with the column `pack_ids`; of one pack, that pack itself.
+    """One pack of all of them, with the column `pack_ids`: of which of them a target is, 0, 1, ... One is itself.
 
-    Its trees stand side by side as they stood alone, so every log-prob is what it was; a loss that sums within a pack
+    Their trees stand side by side as they stood alone, so every log-prob is what it was; a loss that sums within a pack
     tells them apart by the column.
     """
     if len(packs) == 1:
@@ -83,7 +80,7 @@ def merge_packs(packs: Sequence[Pack]) -> Pack:
         targets=moved("targets"),
         predictors=moved("predictors"),
         sequence_ids=np.concatenate([pack.sequence_ids for pack in packs]),
-        columns=columns | {PACK_IDS: np.repeat(numbers, [len(pack.targets) for pack in packs])},
+        columns=columns | {"pack_ids": np.repeat(numbers, [len(pack.targets) for pack in packs])},
         pictures=tuple(picture for pack in packs for picture in pack.pictures),
         picture_tokens=moved("picture_tokens"),
     )

@@ -91,8 +91,8 @@ class Learner:
         """One optimiser step per mini-batch; metrics of the global mini-batch, the same on every rank.
 
         Where a GRPO step has several mini-batches and no `old_logprobs`, these are computed before the first update.
-        Beside the objective's metrics: `loss`, `tokens` (trained, global), `flops` (what the mathematics of the step
-        asks for), `grad_norm` (before clipping), `lr`, `lr_encoder` of a multimodal model, and `skipped` (1 when a
+        Beside the objective's metrics: `loss`, `tokens` (trained, global), `tflop` (10^12 operations
+        that its mathematics asks for), `grad_norm` (before clipping), `lr`, `lr_encoder` of a multimodal model, and `skipped` (1 when a
         non-finite gradient left the weights as they were).
 
         Raises:
@@ -224,12 +224,12 @@ class Learner:
                     self.objective.statistic.take(self._reduced({"share": statistic})["share"])
                 loss, terms = self.objective.loss(logp, entropy, batch, mini_batch)
                 self.engine.backward(loss * self.spec.world_size, scale_wrt_gas=False)
-            work = loss.new_tensor(self.flops.of_training(pack, self.spec.learner.trainable))
-            add_totals(totals, terms | {"loss": loss.detach(), "flops": work})
+            work = loss.new_tensor(self.flops.of_training(pack, self.spec.learner.trainable) / 1e12)
+            add_totals(totals, terms | {"loss": loss.detach(), "tflop": work})
         rates = dict(zip(self.rates, self.engine.get_lr(), strict=True))
         self.engine.step()
         sums = self._reduced(totals)
-        metrics = {name: sums.pop(name) for name in ("loss", "flops")} | {"tokens": float(mini_batch.loss_tokens)}
+        metrics = {name: sums.pop(name) for name in ("loss", "tflop")} | {"tokens": float(mini_batch.loss_tokens)}
         return metrics | rates | self._outcome() | self.objective.means(sums)
 
     @torch.no_grad()

@@ -8,8 +8,8 @@ import torch
 
 from pangu_rl.accelerators import Accelerator
 
-SIZES = {True: 8192, False: 1024}
-"""Sides of the matrices, on a device and on a processor: large enough that nothing but the product counts."""
+DEVICE_SIDE, HOST_SIDE = 8192, 1024
+"""Of the matrices: large enough that nothing but the product counts."""
 SECONDS = 0.25
 """The best of all products within this time is taken, at least of three."""
 
@@ -19,14 +19,14 @@ def matmul_peak(accelerator: Accelerator, device: torch.device, dtype: torch.dty
 
     The ranks of a machine without devices measure at once and share its cores, as they do in a step.
     """
-    size = SIZES[accelerator.ray_resource is not None]
+    side = HOST_SIDE if accelerator.ray_resource is None else DEVICE_SIDE
     # A generator of its own: training draws the numbers that it would have drawn.
     generator = torch.Generator().manual_seed(0)
-    left, right = (torch.rand(size, size, generator=generator).to(device, dtype) for _ in range(2))
+    left, right = (torch.rand(side, side, generator=generator).to(device, dtype) for _ in range(2))
     best, runs, end = float("inf"), 0, time.perf_counter() + SECONDS
     while runs < 3 or time.perf_counter() < end:
         begun = time.perf_counter()
         left @ right
         accelerator.synchronize()
         best, runs = min(best, time.perf_counter() - begun), runs + 1
-    return 2 * size**3 / best
+    return 2 * side**3 / best

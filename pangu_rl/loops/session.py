@@ -103,10 +103,10 @@ def with_speeds(row: dict[str, float], peak_flops: float = 0.0) -> dict[str, flo
         updates_per_s = row.get("train/updates", 1.0) / row["time/train"]
         if "train/tokens" in row:
             speeds["speed/train_tokens_per_s"] = row["train/tokens"] * updates_per_s
-        if "train/flops" in row:
-            speeds["speed/train_tflops"] = row["train/flops"] * updates_per_s / 1e12
+        if "train/tflop" in row:
+            speeds["speed/train_tflops"] = row["train/tflop"] * updates_per_s
             if peak_flops:
-                speeds["speed/mfu"] = row["train/flops"] * updates_per_s / peak_flops
+                speeds["speed/mfu"] = speeds["speed/train_tflops"] * 1e12 / peak_flops
     return row | speeds
 
 

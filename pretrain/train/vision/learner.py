@@ -88,12 +88,13 @@ class VisionLearner:
         self.media_root = resolve_path(config.data.media_root)
 
     def update(self, batch: PictureBatch, step: int) -> dict[str, float]:
-        """One optimiser step; metrics of the global batch: `loss`, `grad_norm`, `lr`, `flops` of the tower (its head
+        """One optimiser step; metrics of the global batch: `loss`, `grad_norm`, `lr`, `tflop` of the tower (its head
         and the classes are small beside it) and those of the loss.
 
         Raises:
             DataError: a picture that cannot be used.
         """
+        self.done = 0.0
         loss, metrics = (
             self._picture_loss(batch, step) if self.config.regions is None else self._region_loss(batch, step)
         )
@@ -109,7 +110,7 @@ class VisionLearner:
                 group["lr"] = batch.lr
             optimizer.step()
             optimizer.zero_grad()
-        found = {"loss": loss.item(), "grad_norm": float(norm), "lr": batch.lr, "flops": self._take_flops()}
+        found = {"loss": loss.item(), "grad_norm": float(norm), "lr": batch.lr, "tflop": self._all_flops() / 1e12}
         return found | {name: value.item() for name, value in metrics.items()}
 
     def peak_flops(self) -> float:
@@ -153,9 +154,9 @@ class VisionLearner:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.model.dtype == "bfloat16"):
             return self.tower.patch_features(patches, grids).float(), grids
 
-    def _take_flops(self) -> float:
-        """Of the step, over all ranks."""
-        total, self.done = torch.tensor(self.done, device=self.device), 0.0
+    def _all_flops(self) -> float:
+        """Of the tower in this step, over all ranks."""
+        total = torch.tensor(self.done, device=self.device)
         if self.config.learner.ranks > 1:
             dist.all_reduce(total)
         return total.item()
