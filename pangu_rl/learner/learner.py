@@ -91,9 +91,9 @@ class Learner:
         """One optimiser step per mini-batch; metrics of the global mini-batch, the same on every rank.
 
         Where a GRPO step has several mini-batches and no `old_logprobs`, these are computed before the first update.
-        Beside the objective's metrics: `loss`, `tokens` (trained, global), `tflop` (10^12 operations
-        that its mathematics asks for), `grad_norm` (before clipping), `lr`, `lr_encoder` of a multimodal model, and `skipped` (1 when a
-        non-finite gradient left the weights as they were).
+        Beside the objective's metrics: `loss`, `tokens` (trained, global), `tflop` (10^12 operations that the step's
+        mathematics asks for), `grad_norm` (before clipping), `lr`, `lr_encoder` of a multimodal model, and `skipped` (1
+        when a non-finite gradient left the weights as they were).
 
         Raises:
             RunError: more than `nonfinite_limit` steps in a row were skipped.
