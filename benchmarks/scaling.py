@@ -18,6 +18,7 @@ import pickle
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from pangu_rl.data.batching import loss_counts, pack_groups, split_ranks
 from pangu_rl.data.micro_batches import BY_TOKENS, Dealing
 from pangu_rl.learner.flops import ModelFlops, model_shape
 from pangu_rl.learner.spec import LearnerSpec
-from pangu_rl.records import Completion, FinishReason, Group, MiniBatch, Outcome, Part, Prompt, Score
+from pangu_rl.records import Completion, FinishReason, Group, MiniBatch, Outcome, Pack, Part, Prompt, Score
 
 REPO = Path(__file__).parents[1]
 FACTORS = (1, 2, 4, 8)
@@ -90,14 +91,20 @@ def scaling(calls: Sequence[Callable[[], object]], runs: int) -> dict[str, objec
 
 def waits(groups: Sequence[Group], ranks: int, by_flops: Dealing) -> dict[str, dict[str, float]]:
     """Work that the ranks wait for over that of the mean rank; 1 is perfect."""
-    found = {}
-    for name, dealing in {"by tokens": BY_TOKENS, "by FLOPs": by_flops}.items():
-        batches = dealt(groups, ranks, dealing)
-        costs = np.array([[by_flops.cost(pack) for pack in batch.packs] for batch in batches])
-        mean = costs.sum() / ranks
-        rows, sums = costs.max(axis=0).sum() / mean, costs.sum(axis=1).max() / mean
-        found[name] = {"zero_2_and_3": round(float(rows), 3), "zero_0_and_1": round(float(sums), 3)}
-    return found
+    two_packs = replace(by_flops, micro_batch_tokens=2 * (LONGEST + PROMPT))
+    dealings = {"by tokens": BY_TOKENS, "by FLOPs": by_flops, "by FLOPs, two packs a micro-batch": two_packs}
+    return {name: _waits(groups, ranks, dealing, by_flops.cost) for name, dealing in dealings.items()}
+
+
+def _waits(groups: Sequence[Group], ranks: int, dealing: Dealing, cost: Callable[[Pack], float]) -> dict[str, float]:
+    def costs(rule: Dealing) -> np.ndarray:
+        return np.array([[cost(pack) for pack in batch.packs] for batch in dealt(groups, ranks, rule)])
+
+    rows, sums = costs(dealing), costs(replace(dealing, in_rows=False))
+    return {
+        "zero_2_and_3": round(float(rows.max(axis=0).sum() / rows.sum() * ranks), 3),
+        "zero_0_and_1": round(float(sums.sum(axis=1).max() / sums.sum() * ranks), 3),
+    }
 
 
 def updates(folder: Path, runs: int) -> dict[str, object]:
