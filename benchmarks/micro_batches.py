@@ -25,7 +25,7 @@ from pangu_rl.data.layout import TrainingRow
 from pangu_rl.data.micro_batches import Dealing
 from pangu_rl.learner.spec import LearnerSpec
 
-RANKS, PACK, STEPS, ROUNDS = 2, 512, 3, 2
+RANKS, PACK, STEPS, ROUNDS = 2, 512, 2, 2
 SETTINGS: tuple[dict[str, Any], ...] = (
     *({"zero_stage": stage, "micro_batch_tokens": size} for stage in (1, 2, 3) for size in (None, 2048, 4096)),
     *({"zero_stage": stage, "reduce_bucket": size} for stage in (2, 3) for size in (1_000_000, 8_000_000)),
