@@ -238,7 +238,8 @@ class Pack:
     sequence_ids: np.ndarray
     """int64 [M], which sequence (completion or sample) of the global batch each target belongs to."""
     columns: dict[str, np.ndarray] = field(default_factory=dict)
-    """Per-target float32 [M] inputs of the objective, e.g. `advantages`, `sampler_logprobs`, `old_logprobs`."""
+    """Per-target float32 [M] inputs of the objective, e.g. `advantages`, `sampler_logprobs`, `old_logprobs`; and
+    `pack_ids` where several packs share a micro-batch, whose losses may be sums within each."""
     pictures: tuple[Picture, ...] = ()
     """Pictures of the pack in token order; one that several prompts share may stand here several times and is encoded
     once."""

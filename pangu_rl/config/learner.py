@@ -34,17 +34,29 @@ class LearnerConfig(Strict):
     tokens, of the heads and of the pictures. Packs are dealt over the ranks / sequence_parallel groups."""
     zero_stage: Literal[0, 1, 2, 3] = 1
     """0 and 1 reduce gradients once a step; 2 and 3 at every micro-batch. bf16 needs 1 or more."""
+    overlap_comm: bool | None = None
+    """Whether ZeRO 2 and 3 communicate while the device computes; under ZeRO 2 that takes a second reduce bucket. Null
+    does so under ZeRO 3 on a device with streams: there every layer waits for its weights."""
+    reduce_bucket: PositiveInt | None = None
+    """Gradients that ZeRO 2 and 3 reduce at once, in elements; null is 500 million, or all of a smaller model."""
+    prefetch_bucket: NonNegativeInt | None = None
+    """Weights that ZeRO 3 gathers ahead of their layer, in elements; null is 50 million."""
     optimizer: OptimizerConfig = OptimizerConfig()
     trainable: Annotated[tuple[ModelPart, ...], Field(min_length=1)] = ("encoder", "connector", "language")
     """Parts of a multimodal model that are trained; the others are frozen, and published and exported as they are. A
     text model is trained whole."""
     pack_tokens: PositiveInt = 2048
-    """Capacity of a micro-batch; sequences are packed into it, none is ever cut."""
+    """Capacity of a pack; sequences are packed into it, none is ever cut."""
+    micro_batch_tokens: PositiveInt | None = None
+    """Packs that together have no more tokens go through the model as one; the loss keeps its packs. Memory grows with
+    it, and ZeRO 2 and 3 communicate once for each. Null is a micro-batch for every pack."""
     logprob_chunk: PositiveInt = 2048
     """Targets whose [chunk, V] logits exist at once."""
     gradient_checkpointing: bool = False
     cpu_threads: PositiveInt | None = None
     """Threads of a cpu rank; null shares the cores among the ranks."""
+    peak_tflops: PositiveFloat | None = None
+    """What one rank's device reaches in `model.dtype`; `speed/mfu` is a share of it. Null measures it at start."""
     nonfinite_limit: PositiveInt = 3
     """Steps in a row that may be skipped for a non-finite gradient before the run stops."""
 
@@ -52,6 +64,30 @@ class LearnerConfig(Strict):
     def groups(self) -> int:
         """Data-parallel groups: packs are dealt over them."""
         return self.ranks // self.sequence_parallel
+
+    @property
+    def ranks_meet_at_micro_batches(self) -> bool:
+        """Whether ranks wait for each other at every micro-batch, not only at the end of a step."""
+        return self.zero_stage >= 2
+
+    @model_validator(mode="after")
+    def a_micro_batch_holds_a_pack(self) -> "LearnerConfig":
+        if self.micro_batch_tokens is not None and self.micro_batch_tokens < self.pack_tokens:
+            raise ValueError(
+                f"micro_batch_tokens {self.micro_batch_tokens} holds no pack of pack_tokens {self.pack_tokens}: set a "
+                "multiple of it, or null"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def communication_is_that_of_the_stage(self) -> "LearnerConfig":
+        for name, stages in (("overlap_comm", (2, 3)), ("reduce_bucket", (2, 3)), ("prefetch_bucket", (3,))):
+            if getattr(self, name) and self.zero_stage not in stages:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)} and zero_stage is {self.zero_stage}, which does not use it: set "
+                    f"it to null, or zero_stage to {' or '.join(map(str, stages))}"
+                )
+        return self
 
     @model_validator(mode="after")
     def groups_are_whole(self) -> "LearnerConfig":

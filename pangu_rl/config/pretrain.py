@@ -66,8 +66,6 @@ class PretrainTrainerConfig(TrainerConfig):
     """The global batch, a multiple of `learner.ranks` / `learner.sequence_parallel`."""
     loss_spike: PositiveFloat | None = 2.0
     """A step whose token loss is so many times the median of the last hundred is reported; null watches nothing."""
-    peak_tflops: PositiveFloat | None = None
-    """Of one rank's device in `model.dtype`; gives `speed/mfu` beside `speed/train_tflops`."""
 
 
 class PretrainConfig(Strict):

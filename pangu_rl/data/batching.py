@@ -11,7 +11,6 @@ its own, all packs of the call have three rows of positions.
 
 from __future__ import annotations
 
-import heapq
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ import numpy as np
 
 from pangu_rl.data.bins import first_fit_decreasing
 from pangu_rl.data.layout import Segment, TrainingRow, Tree, pack_trees, root_segment
+from pangu_rl.data.micro_batches import BY_TOKENS, Dealing, merge_packs
 from pangu_rl.records import Completion, FinishReason, Group, MiniBatch, Pack
 
 
@@ -146,26 +146,20 @@ def pack_pairs(
     return pack_trees(trees, pack_tokens)
 
 
-def split_ranks(packs: Sequence[Pack], ranks: int, loss_tokens: int, loss_sequences: int) -> list[MiniBatch]:
-    """One mini-batch per rank: equal numbers of packs, tokens balanced, short ranks filled up with empty packs.
-
-    The largest pack goes to the rank with the fewest tokens that has room (longest processing time first), so that
-    every rank's packs also come in falling size: where ZeRO 2 and 3 meet at each micro-batch, they meet at like ones.
-    """
-    per_rank = max(1, -(-len(packs) // ranks))
-    assigned: list[list[Pack]] = [[] for _ in range(ranks)]
-    loads = [(0, rank) for rank in range(ranks)]
-    for pack in sorted(packs, key=lambda pack: -pack.num_tokens):
-        load, rank = heapq.heappop(loads)
-        assigned[rank].append(pack)
-        if len(assigned[rank]) < per_rank:
-            heapq.heappush(loads, (load + pack.num_tokens, rank))
+def split_ranks(
+    packs: Sequence[Pack], ranks: int, loss_tokens: int, loss_sequences: int, dealing: Dealing = BY_TOKENS
+) -> list[MiniBatch]:
+    """One mini-batch per rank: equally many micro-batches, work balanced, short ranks filled up with empty packs."""
+    costs = [dealing.cost(pack) for pack in packs]
+    shared = dealing.share([pack.num_tokens for pack in packs], costs, ranks)
     filler = empty_pack(tuple(packs[0].columns), packs[0].position_ids.shape[:-1]) if packs else empty_pack()
     return [
         MiniBatch(
-            packs=(*own, *[filler] * (per_rank - len(own))), loss_tokens=loss_tokens, loss_sequences=loss_sequences
+            packs=tuple(merge_packs([packs[number] for number in numbers]) if numbers else filler for numbers in own),
+            loss_tokens=loss_tokens,
+            loss_sequences=loss_sequences,
         )
-        for own in assigned
+        for own in shared
     ]
 
 

@@ -121,8 +121,8 @@ def _lay_out(trees: Sequence[Tree], axes: tuple[int, ...]) -> Pack:
         position_ids=np.concatenate([part for tree in trees for part in _positions(tree, axes)], axis=-1),
         segment_starts=np.cumsum([0, *lengths], dtype=np.int64),
         segment_parents=np.asarray(parents, dtype=np.int64),
-        targets=np.concatenate(targets).astype(np.int64),
-        predictors=np.concatenate(predictors).astype(np.int64),
+        targets=np.concatenate(targets).astype(np.int64, copy=False),
+        predictors=np.concatenate(predictors).astype(np.int64, copy=False),
         sequence_ids=np.concatenate(
             [np.full(len(segment.trained), segment.sequence, dtype=np.int64) for segment in trained]
         ),

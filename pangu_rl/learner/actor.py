@@ -61,6 +61,9 @@ class LearnerActor:
     def check_packing(self, packs: Sequence[Pack]) -> dict[str, float]:
         return self._learner.check_packing(with_pixels(packs))
 
+    def peak_flops(self) -> float:
+        return self._learner.peak_flops()
+
     def open_publisher(self, transport: str, host: str, receivers: int) -> None:
         self._learner.open_publisher(transport, host=host, receivers=receivers)
 

@@ -1,13 +1,16 @@
-"""Floating-point operations that training on a pack takes by its model's shape -> **TFLOP/s and MFU**.
+"""Floating-point operations that training on a pack takes by its model's shape -> **dealing, TFLOP/s and MFU**.
 
-What the mathematics asks for, not what is computed: attention counts the pairs that attend, recomputation counts
-nothing. A multiplication with its addition is two. Letters: T tokens, M targets, P patches.
+What the mathematics asks for, not what is computed: attention counts the pairs that attend, in their window where a
+layer has one; recomputation counts nothing. A multiplication with its addition is two. The language model is counted as
+a decoder with gated MLPs, of which a token enters `num_experts_per_tok` where there are experts.
+Letters: T tokens, M targets, P patches, S segments.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,15 +23,34 @@ FORWARD, THROUGH, WHOLE = 1, 2, 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What there is to do in a pack."""
+
+    tokens: float
+    targets: float
+    pairs: float
+    """A token and one that it attends to, itself among them, as if nothing limited attention."""
+    near_pairs: float = 0.0
+    """Those within the window of the layers that have one."""
+    patches: float = 0.0
+    patch_pairs: float = 0.0
+    """Two patches of one frame."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFlops:
     """Forward FLOPs of a model's parts."""
 
     per_token: float
     """All layers of the language model, without attention's pairs and without the head."""
     per_pair: float
-    """A token that attends to a token, all layers."""
+    """A token that attends to a token, all layers without a window."""
     per_target: float
     """The output head."""
+    per_near_pair: float = 0.0
+    """A token that attends to a token, all layers with a window."""
+    window: int | None = None
+    """Tokens that such a layer attends to, the token itself among them."""
     per_patch: float = 0.0
     """The tower without its connector."""
     per_patch_pair: float = 0.0
@@ -39,32 +61,52 @@ class ModelFlops:
     def of(cls, config: Any) -> ModelFlops:
         """From a model's configuration as transformers loads it."""
         text = config.get_text_config()
-        width, heads = text.hidden_size, text.num_attention_heads
+        width, heads, layers = text.hidden_size, text.num_attention_heads, text.num_hidden_layers
         keys = getattr(text, "num_key_value_heads", None) or heads
         size = getattr(text, "head_dim", None) or width // heads
-        layer = 2 * width * size * (2 * heads + 2 * keys) + 6 * width * text.intermediate_size
+        layer = 2 * width * size * (2 * heads + 2 * keys) + 6 * width * _mlp_width(text)
+        window = getattr(text, "sliding_window", None)
+        kinds = getattr(text, "layer_types", None) or ("sliding_attention" if window else "full_attention",) * layers
         vision = getattr(config, "vision_config", None)
         return cls(
-            per_token=text.num_hidden_layers * layer,
-            per_pair=text.num_hidden_layers * 4 * heads * size,
+            per_token=layers * layer,
+            per_pair=kinds.count("full_attention") * 4 * heads * size,
             per_target=2 * width * text.vocab_size,
-            **(_tower(vision, width) if vision is not None else {}),
+            per_near_pair=kinds.count("sliding_attention") * 4 * heads * size,
+            window=window,
+            **(_tower_flops(vision, width) if vision is not None else {}),
         )
 
     def of_training(self, pack: Pack, trained: Collection[ModelPart]) -> float:
-        """Forward and backward passes of a pack; what is frozen is passed through, or not entered at all."""
-        lengths = np.diff(pack.segment_starts).astype(np.float64)
-        behind = sum(_ancestors(pack, segment) * lengths[segment] for segment in range(len(lengths)))
-        pairs = float((lengths * (lengths + 1) / 2).sum() + behind)
-        language = pack.num_tokens * self.per_token + pairs * self.per_pair + len(pack.targets) * self.per_target
-        grids = {(picture.sha256, picture.grid) for picture in pack.pictures}
-        frames = [(rows * columns, count) for _, (count, rows, columns) in grids]
-        patches = float(sum(size * count for size, count in frames))
-        squares = float(sum(size**2 * count for size, count in frames))
-        tower = patches * self.per_patch + squares * self.per_patch_pair
-        connector = patches * self.connector_per_patch
+        """Forward and backward passes of a pack; what is frozen is passed through, or not entered at all. An empty pack
+        asks for nothing."""
+        if not len(pack.targets):
+            return 0.0
+        lengths, before = _segments(pack)
+        grids = {(picture.sha256, picture.grid): picture.grid for picture in pack.pictures}.values()
+        patches, patch_pairs = _patches(grids)
+        work = Work(
+            tokens=pack.num_tokens,
+            targets=len(pack.targets),
+            pairs=attended(lengths, before),
+            near_pairs=attended(lengths, before, self.window),
+            patches=patches,
+            patch_pairs=patch_pairs,
+        )
+        return self.of_work(work, trained)
+
+    def of_work(self, work: Work, trained: Collection[ModelPart]) -> float:
+        """As `of_training`."""
+        language = (
+            work.tokens * self.per_token
+            + work.pairs * self.per_pair
+            + work.near_pairs * self.per_near_pair
+            + work.targets * self.per_target
+        )
         if not self.per_patch:
             return WHOLE * language
+        tower = self._tower(work.patches, work.patch_pairs)
+        connector = work.patches * self.connector_per_patch
         factors = (
             WHOLE if "language" in trained else THROUGH,
             WHOLE if "encoder" in trained else FORWARD,
@@ -72,8 +114,43 @@ class ModelFlops:
         )
         return sum(factor * part for factor, part in zip(factors, (language, tower, connector), strict=True))
 
+    def of_tower(self, grids: Iterable[tuple[int, int, int]]) -> float:
+        """Forward pass of the tower alone over pictures of (t, h, w) patches."""
+        return self._tower(*_patches(grids))
 
-def _tower(vision: Any, text_width: int) -> dict[str, float]:
+    def _tower(self, patches: float, patch_pairs: float) -> float:
+        return patches * self.per_patch + patch_pairs * self.per_patch_pair
+
+
+def attended(lengths: np.ndarray, before: np.ndarray, window: int | None = None) -> float:
+    """Pairs of attention in segments of `lengths` [S] that also attend to `before` [S] tokens; with a `window`, those
+    of which at most so many tokens lie from the one to the other, both counted."""
+
+    def up_to(end: np.ndarray) -> np.ndarray:
+        near = end if window is None else np.minimum(end, window)
+        return near * (near + 1) / 2 + (end - near) * near
+
+    return float((up_to(before + lengths) - up_to(before)).sum())
+
+
+def model_shape(path: Path, trust_remote_code: bool) -> Any:
+    """The configuration of a model folder, defaults filled in."""
+    from transformers import AutoConfig
+
+    from pretrain.auto import register_auto_classes
+
+    register_auto_classes()
+    return AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+
+
+def _mlp_width(text: Any) -> int:
+    """Inner width of what a token enters."""
+    width = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
+    experts = getattr(text, "num_experts_per_tok", None)
+    return experts * (getattr(text, "moe_intermediate_size", None) or width) if experts else width
+
+
+def _tower_flops(vision: Any, text_width: int) -> dict[str, float]:
     width, full, cell = vision.hidden_size, len(vision.fullatt_block_indexes), vision.spatial_merge_size**2
     matrices = 3 if vision.hidden_act == "silu" else 2
     block = 2 * (4 * width**2 + matrices * width * vision.intermediate_size)
@@ -90,10 +167,17 @@ def _tower(vision: Any, text_width: int) -> dict[str, float]:
     }
 
 
-def _ancestors(pack: Pack, segment: int) -> float:
-    """Tokens that a segment attends to beside its own."""
-    total, parent = 0.0, int(pack.segment_parents[segment])
-    while parent >= 0:
-        total += float(pack.segment_starts[parent + 1] - pack.segment_starts[parent])
-        parent = int(pack.segment_parents[parent])
-    return total
+def _patches(grids: Iterable[tuple[int, int, int]]) -> tuple[int, int]:
+    """Patches of pictures, and pairs of patches of one frame."""
+    frames = [(count, rows * columns) for count, rows, columns in grids]
+    return sum(count * size for count, size in frames), sum(count * size**2 for count, size in frames)
+
+
+def _segments(pack: Pack) -> tuple[np.ndarray, np.ndarray]:
+    """float64 [S] each: tokens of every segment, and of those that it attends to beside its own."""
+    lengths = np.diff(pack.segment_starts).astype(np.float64)
+    before, ancestor = np.zeros_like(lengths), pack.segment_parents.copy()
+    while (has := ancestor >= 0).any():
+        before[has] += lengths[ancestor[has]]
+        ancestor[has] = pack.segment_parents[ancestor[has]]
+    return lengths, before

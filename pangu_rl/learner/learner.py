@@ -28,16 +28,18 @@ from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import CheckpointError, RunError
 from pangu_rl.learner.engine import initialize, whole_parameters
 from pangu_rl.learner.export import write_model
+from pangu_rl.learner.flops import ModelFlops
 from pangu_rl.learner.model import PackTensors, check_packing, load_causal_lm
 from pangu_rl.learner.objectives import add_totals, build_objective, reduce_totals
 from pangu_rl.learner.packed_attention import attend_by
 from pangu_rl.learner.parts import freeze_parts, parameter_groups
+from pangu_rl.learner.peak import matmul_peak
 from pangu_rl.learner.pictures import is_multimodal
 from pangu_rl.learner.publish import BroadcastPublisher, Publisher, ShmPublisher
 from pangu_rl.learner.repartition import repartition
 from pangu_rl.learner.sequence_parallel import check_heads, open_sequence_group
 from pangu_rl.learner.spec import LearnerSpec
-from pangu_rl.learner.zero import check_precision
+from pangu_rl.learner.zero import check_precision, check_streams
 from pangu_rl.records import MiniBatch, Pack, WeightManifest
 
 
@@ -49,9 +51,11 @@ class Learner:
 
         Raises:
             DataError: the model folder cannot be used (see `load_causal_lm`).
-            ConfigError: bf16 with ZeRO 0, or attention heads that `sequence_parallel` does not divide.
+            ConfigError: bf16 with ZeRO 0, overlap without streams, or attention heads that `sequence_parallel` does not
+                divide.
         """
         check_precision(spec)
+        check_streams(spec)
         check_heads(spec.model, spec.learner.sequence_parallel)
         self.spec = spec
         self.accelerator = get_accelerator(spec.accelerator)
@@ -68,6 +72,7 @@ class Learner:
         self.lm = lm
         self.device = next(lm.parameters()).device
         self.objective = build_objective(spec)
+        self.flops = ModelFlops.of(lm.config)
         self.nonfinite_in_a_row = 0
         self._publisher: Publisher | None = None
 
@@ -86,8 +91,9 @@ class Learner:
         """One optimiser step per mini-batch; metrics of the global mini-batch, the same on every rank.
 
         Where a GRPO step has several mini-batches and no `old_logprobs`, these are computed before the first update.
-        Beside the objective's metrics: `loss`, `tokens` (trained, global), `grad_norm` (before clipping), `lr`,
-        `lr_encoder` of a multimodal model, and `skipped` (1 when a non-finite gradient left the weights as they were).
+        Beside the objective's metrics: `loss`, `tokens` (trained, global), `tflop` (10^12 operations that the step's
+        mathematics asks for), `grad_norm` (before clipping), `lr`, `lr_encoder` of a multimodal model, and `skipped` (1
+        when a non-finite gradient left the weights as they were).
 
         Raises:
             RunError: more than `nonfinite_limit` steps in a row were skipped.
@@ -105,6 +111,12 @@ class Learner:
             plain_attention=self.accelerator.attn_implementation,
             sequence=self.sequence,
         )
+
+    def peak_flops(self) -> float:
+        """FLOP/s that this rank's device reaches at most, `peak_tflops` or measured now."""
+        if self.spec.learner.peak_tflops is not None:
+            return self.spec.learner.peak_tflops * 1e12
+        return matmul_peak(self.accelerator, self.device, self.lm.dtype)
 
     def open_publisher(self, transport: str, *, host: str = "127.0.0.1", receivers: int = 0) -> None:
         """Choose how `publish` hands weights out: `shm`, or `broadcast` to so many receivers through this host."""
@@ -212,11 +224,12 @@ class Learner:
                     self.objective.statistic.take(self._reduced({"share": statistic})["share"])
                 loss, terms = self.objective.loss(logp, entropy, batch, mini_batch)
                 self.engine.backward(loss * self.spec.world_size, scale_wrt_gas=False)
-            add_totals(totals, terms | {"loss": loss.detach()})
+            work = loss.new_tensor(self.flops.of_training(pack, self.spec.learner.trainable) / 1e12)
+            add_totals(totals, terms | {"loss": loss.detach(), "tflop": work})
         rates = dict(zip(self.rates, self.engine.get_lr(), strict=True))
         self.engine.step()
         sums = self._reduced(totals)
-        metrics = {"loss": sums.pop("loss"), "tokens": float(mini_batch.loss_tokens)}
+        metrics = {name: sums.pop(name) for name in ("loss", "tflop")} | {"tokens": float(mini_batch.loss_tokens)}
         return metrics | rates | self._outcome() | self.objective.means(sums)
 
     @torch.no_grad()

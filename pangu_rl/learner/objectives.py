@@ -164,6 +164,7 @@ def _sft(config: SupervisedConfig) -> Loss:
             -logp,
             batch.sequence_ids,
             trained,
+            pack_ids=batch.columns.get("pack_ids"),
             denominators=(mini_batch.loss_tokens, mini_batch.loss_sequences),
             reading=BalanceReading(magnitude=config.magnitude, detach_weights=config.detach_weights),
             **_balance(config),

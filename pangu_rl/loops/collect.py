@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import xxhash
@@ -131,9 +132,9 @@ class Collector:
             scale=algorithm.advantage_scale,
             eps=algorithm.advantage_eps,
         ).tolist()
+        left = iter(advantages)
         for group in groups:
-            count = len(group.completions)
-            group.advantages, advantages = advantages[:count], advantages[count:]
+            group.advantages = list(islice(left, len(group.completions)))
             group.trained = any(group.advantages) or not algorithm.dynamic_sampling.enabled
 
 

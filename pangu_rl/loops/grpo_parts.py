@@ -171,6 +171,7 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
         learners = Learners(_learner_spec(config, start, run.accelerator))
         stack.callback(learners.close)
         engines.pool.start()
+        run.peak_flops = learners.peak_flops()
         learners.check_packing(probe.packs)
         receivers = config.rollout.actors * config.rollout.devices_per_actor
         learners.open_publisher(_transport(config), receivers)

@@ -10,8 +10,11 @@ import numpy as np
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
+from pangu_rl.config.paths import resolve_path
+from pangu_rl.data.micro_batches import Dealing
 from pangu_rl.errors import RunError, UserError
 from pangu_rl.learner.actor import start_learners
+from pangu_rl.learner.flops import ModelFlops, model_shape
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.records import MiniBatch, Pack, WeightManifest
 
@@ -35,6 +38,10 @@ class RankActors:
 
     def export(self, directory: Path) -> None:
         self._call("export", directory.resolve())
+
+    def peak_flops(self) -> float:
+        """FLOP/s that the devices of all ranks reach together at most; measured, unless the configuration says."""
+        return sum(self._call("peak_flops"))
 
     def pids(self) -> dict[str, int]:
         """Process of every rank, for the watchdog."""
@@ -62,6 +69,7 @@ class Learners(RankActors):
     def __init__(self, spec: LearnerSpec) -> None:
         super().__init__(translated(lambda: start_learners(spec)))
         self._spec = spec
+        self.dealing = dealing(spec)
 
     def check_packing(self, packs: Sequence[Pack]) -> dict[str, float]:
         """Refuse a model whose packed log-probs are not its own; see `pangu_rl.learner.model.check_packing`."""
@@ -102,6 +110,16 @@ class Learners(RankActors):
         degree = self._spec.learner.sequence_parallel
         shared = per_group if degree == 1 else [ray.put(own) for own in per_group]
         return [own for own in shared for _ in range(degree)]
+
+
+def dealing(spec: LearnerSpec) -> Dealing:
+    """How packs come to the ranks of `spec`: by the FLOPs of its model, alike at every micro-batch where ranks meet."""
+    flops = ModelFlops.of(model_shape(resolve_path(spec.model.path), spec.model.trust_remote_code))
+    return Dealing(
+        cost=lambda pack: flops.of_training(pack, spec.learner.trainable),
+        micro_batch_tokens=spec.learner.micro_batch_tokens,
+        in_rows=spec.learner.ranks_meet_at_micro_batches,
+    )
 
 
 def translated(call: Any) -> Any:

@@ -69,7 +69,8 @@ def response_sums(
 ) -> np.ndarray:
     """float64 [B, 2] summed log-probs of the chosen and the rejected responses under the current weights."""
     packs = pack_pairs(rows, config.learner.pack_tokens, placeholders)
-    shares = [batch.packs for batch in split_ranks(packs, config.learner.groups, *pack_counts(packs))]
+    batches = split_ranks(packs, config.learner.groups, *pack_counts(packs), learners.dealing)
+    shares = [batch.packs for batch in batches]
     sums = np.zeros(2 * len(rows))
     for own, found in zip(shares, learners.shared_log_probs(shares, temperature=1.0), strict=True):
         for pack, logp in zip(own, found, strict=True):

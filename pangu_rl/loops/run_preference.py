@@ -47,7 +47,7 @@ class PreferenceParts:
         packs = pack_pairs(pairs, self.config.learner.pack_tokens, self.loader.encoder.placeholders, rows)
         tokens, sequences = pack_counts(packs)
         row_tokens = tokens - sum(len(pair.chosen) + len(pair.rejected) for pair in pairs)
-        batches = split_ranks(packs, self.config.learner.groups, tokens, sequences)
+        batches = split_ranks(packs, self.config.learner.groups, tokens, sequences, self.learners.dealing)
         return [replace(batch, loss_pairs=len(pairs), row_tokens=row_tokens) for batch in batches]
 
     def train_step(self, run: Run, step: int) -> dict[str, float]:

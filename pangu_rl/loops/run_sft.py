@@ -37,7 +37,7 @@ class SftParts:
         drawn = self.stream.next(self.config.trainer.sequences_per_step)
         rows = self.loader.conversations([conversation for _, conversation in drawn])
         packs = pack_conversations(rows, self.config.learner.pack_tokens, self.loader.encoder.placeholders)
-        batches = split_ranks(packs, self.config.learner.groups, *pack_counts(packs))
+        batches = split_ranks(packs, self.config.learner.groups, *pack_counts(packs), self.learners.dealing)
         return [replace(batch, loss_roots=root_count(packs)) for batch in batches]
 
     def train_step(self, run: Run, step: int) -> dict[str, float]:

@@ -48,6 +48,8 @@ class Run:
     phases: PhaseTimer
     watchdog: Watchdog
     preemption: ray_runtime.Preemption
+    peak_flops: float = 0.0
+    """FLOP/s that the learner's ranks reach together at most; 0 until they have started."""
 
     def phase(self, name: str, waiting: Waiting = tuple) -> AbstractContextManager[None]:
         return self.phases.phase(name, waiting)
@@ -60,7 +62,7 @@ class Run:
 
     def log(self, step: int, metrics: Mapping[str, float], sample: Sample | None = None) -> None:
         """One row of metrics.jsonl, one update of the view."""
-        row = with_speeds({**metrics, **self.phases.take()})
+        row = with_speeds({**metrics, **self.phases.take()}, self.peak_flops)
         self.sinks.log(step, row)
         self.view.update(step, row, sample)
 
@@ -87,13 +89,24 @@ class Run:
             )
 
 
-def with_speeds(row: dict[str, float]) -> dict[str, float]:
-    """Add tokens per second of the two phases that a step spends its time in."""
+def with_speeds(row: dict[str, float], peak_flops: float = 0.0) -> dict[str, float]:
+    """Add the speeds of the two phases that a step spends its time in.
+
+    `speed/rollout_tokens_per_s`, `speed/train_tokens_per_s` (trained tokens), `speed/train_tflops` and, with a peak,
+    `speed/mfu`: the share of it that the step's FLOPs come to over the whole phase, packing and waiting included.
+    """
     speeds = {}
     if row.get("time/rollout") and "response/tokens" in row:
         speeds["speed/rollout_tokens_per_s"] = row["response/tokens"] / row["time/rollout"]
-    if row.get("time/train") and "train/tokens" in row:
-        speeds["speed/train_tokens_per_s"] = row["train/tokens"] / row["time/train"]
+    if row.get("time/train"):
+        # Tokens and FLOPs are those of the step's mean update.
+        updates_per_s = row.get("train/updates", 1.0) / row["time/train"]
+        if "train/tokens" in row:
+            speeds["speed/train_tokens_per_s"] = row["train/tokens"] * updates_per_s
+        if "train/tflop" in row:
+            speeds["speed/train_tflops"] = row["train/tflop"] * updates_per_s
+            if peak_flops:
+                speeds["speed/mfu"] = speeds["speed/train_tflops"] * 1e12 / peak_flops
     return row | speeds
 
 

@@ -76,6 +76,7 @@ def closing_ranks(learners: Ranks, run: Run) -> Iterator[Ranks]:
     run.watchdog.pids = learners.pids
     run.view.start_at(0)
     try:
+        run.peak_flops = learners.peak_flops()
         yield learners
     finally:
         learners.close()

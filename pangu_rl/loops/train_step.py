@@ -7,6 +7,7 @@ from statistics import fmean
 
 from pangu_rl.config.stages import GrpoConfig
 from pangu_rl.data.batching import loss_counts, pack_groups, split_groups, split_ranks
+from pangu_rl.data.micro_batches import Dealing
 from pangu_rl.loops.learners import Learners
 from pangu_rl.records import Group, MiniBatch
 
@@ -18,19 +19,21 @@ def train_on(
 
     `placeholders`: ids of the model's picture tokens.
     """
-    mini_batches = rank_batches(groups, config, placeholders)
+    mini_batches = rank_batches(groups, config, placeholders, learners.dealing)
     updates = learners.update(mini_batches) if mini_batches else []
     return summarise(updates) | {"train/updates": float(len(updates))}
 
 
-def rank_batches(groups: Sequence[Group], config: GrpoConfig, placeholders: frozenset[int]) -> list[list[MiniBatch]]:
+def rank_batches(
+    groups: Sequence[Group], config: GrpoConfig, placeholders: frozenset[int], dealing: Dealing
+) -> list[list[MiniBatch]]:
     """[mini-batch][group of ranks]; denominators are global, of the mini-batch over all ranks."""
     algorithm, learner = config.algorithm, config.learner
     batches = []
     for part in split_groups(groups, algorithm.mini_batches):
         packs = pack_groups(part, learner.pack_tokens, placeholders)
         if packs:
-            batches.append(split_ranks(packs, learner.groups, *loss_counts(part, algorithm.overlong)))
+            batches.append(split_ranks(packs, learner.groups, *loss_counts(part, algorithm.overlong), dealing))
     return batches
 
 

@@ -41,6 +41,7 @@ _BRIEF = {
     "clip high": "train/clip_fraction_high",
     "rollout tok/s": "speed/rollout_tokens_per_s",
     "train tok/s": "speed/train_tokens_per_s",
+    "MFU": "speed/mfu",
 }
 """Label -> metric of the one-line form."""
 

@@ -34,20 +34,36 @@ def global_batches(
     return np.concatenate([layers[:, order].swapaxes(0, 1).ravel(), rows[middle].ravel()]), carried
 
 
-def deal(loads: np.ndarray, ranks: int) -> np.ndarray:
+def deal(loads: np.ndarray, ranks: int, *, in_rows: bool = False) -> np.ndarray:
     """The packs of one global batch with `loads` [ranks * k] -> int64 [ranks, k], each rank's in falling load.
 
-    The heaviest pack left goes to the least loaded rank that has room. A pure function: every rank computes it alone.
+    The heaviest pack left goes to the least loaded rank that has room. With `in_rows` it has room once a row, so the
+    k-th packs of all ranks are neighbours in load: the sum of each row's largest is then as small as it can be, which
+    is what ranks wait for that meet at every pack. A pure function: every rank computes it alone.
     """
     each = len(loads) // ranks
+    heaviest = np.argsort(-loads, kind="stable")
+    if in_rows:
+        return _in_rows(loads, heaviest.reshape(each, ranks))
     dealt: list[list[int]] = [[] for _ in range(ranks)]
     least = [(0.0, rank) for rank in range(ranks)]
-    for pack in np.argsort(-loads, kind="stable").tolist():
+    for pack in heaviest.tolist():
         load, rank = heapq.heappop(least)
         dealt[rank].append(pack)
         if len(dealt[rank]) < each:
             heapq.heappush(least, (load + float(loads[pack]), rank))
     return np.array(dealt, dtype=np.int64).reshape(ranks, each)
+
+
+def _in_rows(loads: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """[k, ranks] packs in falling load -> [ranks, k]: of each row the heavier goes to the rank with less so far."""
+    dealt = np.empty_like(rows.T)
+    totals = np.zeros(rows.shape[1])
+    for number, row in enumerate(rows):
+        least = np.argsort(totals, kind="stable")
+        dealt[least, number] = row
+        totals[least] += loads[row]
+    return dealt
 
 
 def imbalance(loads: np.ndarray, ranks: int, packs: int) -> float:

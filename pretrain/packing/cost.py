@@ -33,6 +33,10 @@ class EncoderCost:
         """`frames` [K] frames of `patches` [K] patches each -> float64 [K]. Attention never crosses frames."""
         return frames * (self.per_patch * patches + self.per_pair * np.square(patches, dtype=np.float64))
 
+    def pairs(self, flops: float, patches: int) -> float:
+        """Pairs of patches within a frame of what has so many `patches` in all and costs `flops`."""
+        return max(0.0, (flops - self.per_patch * patches) / self.per_pair)
+
 
 _BLOCK = 2 * (4 * 1536**2 + 2 * 1536 * 4608)
 _WINDOW = 4 * 64 * 1536

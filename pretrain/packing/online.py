@@ -22,6 +22,8 @@ class StreamSample:
     id: str
     tokens: int
     visual_tokens: int = 0
+    patch_pairs: int = 0
+    """Pairs of patches within a frame, over all of the sample's frames."""
 
 
 class OnlinePacker:

@@ -32,6 +32,8 @@ class Plan:
     """int64 [P + 1], pack p holds `rows[starts[p] : starts[p + 1]]`."""
     tokens: np.ndarray
     """int64 [P]"""
+    token_pairs: np.ndarray
+    """float64 [P], pairs of causal attention: T (T + 1) / 2 of each of a pack's samples of T tokens."""
     visual_tokens: np.ndarray
     """int64 [P]"""
     visual_flops: np.ndarray
@@ -84,6 +86,7 @@ def make_plan(metadata: Metadata, config: PackingConfig, workers: int = 1) -> Pl
         rows=rows[packs.members],
         starts=packs.starts,
         tokens=tokens,
+        token_pairs=packs.sums(samples.tokens * (samples.tokens + 1) / 2),
         visual_tokens=packs.sums(samples.visual_tokens),
         visual_flops=visual_flops,
         carried_over=len(carried),

@@ -29,7 +29,7 @@ from pretrain.packing.balance import deal
 from pretrain.packing.metadata import Metadata, file_sha256
 from pretrain.packing.plan import LEFT_OUT, Plan
 
-VERSION = 1
+VERSION = 2
 MANIFEST, PACKS, REST = "manifest.json", "packs.parquet", "left_out.parquet"
 GROUP_PACKS = 1024
 """At least so many packs are read at once; a step never straddles two reads."""
@@ -42,6 +42,7 @@ class PlannedPack:
     ids: tuple[str | int, ...]
     rows: tuple[int, ...]
     tokens: int
+    token_pairs: float
     visual_tokens: int
     visual_flops: float
 
@@ -138,6 +139,7 @@ def _write_packs(path: Path, plan: Plan, metadata: Metadata, config: PackingConf
             ("ids", pa.list_(metadata.ids.type)),
             ("rows", pa.list_(pa.int64())),
             ("tokens", pa.int64()),
+            ("token_pairs", pa.float64()),
             ("visual_tokens", pa.int64()),
             ("visual_flops", pa.float64()),
         ]
@@ -152,7 +154,7 @@ def _write_packs(path: Path, plan: Plan, metadata: Metadata, config: PackingConf
             columns = [
                 pa.ListArray.from_arrays(offsets, metadata.ids.take(rows)),
                 pa.ListArray.from_arrays(offsets, rows),
-                *(pa.array(values[part]) for values in (plan.tokens, plan.visual_tokens, plan.visual_flops)),
+                *(pa.array(getattr(plan, name)[part]) for name in schema.names[2:]),
             ]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=group)
 

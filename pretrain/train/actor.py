@@ -10,6 +10,7 @@ from operator import add
 import ray
 
 from pangu_rl.config.pretrain import PretrainConfig
+from pangu_rl.data.micro_batches import Dealing
 from pangu_rl.data.row_files import RowFiles
 from pangu_rl.loops.learners import translated
 from pangu_rl.records import MiniBatch, Pack
@@ -28,9 +29,9 @@ class LoaderActor:
         """Not in the constructor, whose errors arrive without a cause."""
         self._loader = PackLoader(config, files)
 
-    def prepare(self, orders: Sequence[PackOrder]) -> Counts:
-        """Load the packs of a step; its counts, without the packs."""
-        packs, counts = self._loader.load(orders)
+    def prepare(self, shared: Sequence[Sequence[PackOrder]]) -> Counts:
+        """Load the packs of a step's micro-batches; its counts, without the packs."""
+        packs, counts = self._loader.load_merged(shared)
         self._ready.append(packs)
         return counts
 
@@ -57,13 +58,17 @@ class Loaders:
         """One actor per group of learner ranks, ready to load."""
         handle = ray.put(files)
         self._degree = config.learner.sequence_parallel
+        self._dealing = Dealing(
+            micro_batch_tokens=config.learner.micro_batch_tokens,
+            in_rows=config.learner.ranks_meet_at_micro_batches,
+        )
         self._actors = [ray.remote(LoaderActor).options(num_cpus=0).remote() for _ in range(config.learner.groups)]
         translated(lambda: ray.get([actor.start.remote(config, handle) for actor in self._actors]))
         self._counts: list[ray.ObjectRef] = []
 
     def prepare(self, batch: list[PackOrder]) -> None:
         """Deal a global batch out and have it loaded; returns at once."""
-        dealt = deal_packs(batch, len(self._actors))
+        dealt = deal_packs(batch, len(self._actors), self._dealing)
         self._counts = [actor.prepare.remote(own) for actor, own in zip(self._actors, dealt, strict=True)]
 
     def take(self) -> tuple[list[ray.ObjectRef], Counts]:

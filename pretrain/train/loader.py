@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from itertools import islice
 
 import numpy as np
 
@@ -21,10 +20,11 @@ from pangu_rl.data.conversations import Conversation
 from pangu_rl.data.documents import Document
 from pangu_rl.data.encoding import Encoder
 from pangu_rl.data.layout import TrainingRow
+from pangu_rl.data.micro_batches import merge_packs
 from pangu_rl.data.pictures import PictureFolder, in_threads
 from pangu_rl.data.row_files import RowFiles
 from pangu_rl.errors import ConfigError, DataError
-from pangu_rl.learner.flops import ModelFlops
+from pangu_rl.learner.flops import ModelFlops, Work, model_shape
 from pangu_rl.records import Pack, Picture
 from pretrain.processing.resize import PixelLimits
 from pretrain.train.order import PackOrder
@@ -40,7 +40,6 @@ class Counts:
     sequences: int = 0
     roots: float = 0.0
     """Sum over the sequences of the root of their targets."""
-    flops: float = 0.0
     skipped: list[str] = field(default_factory=list)
     """A line (file, row, reason) for each row left out."""
     sources: Counter[str] = field(default_factory=Counter)
@@ -52,7 +51,6 @@ class Counts:
             targets=self.targets + other.targets,
             sequences=self.sequences + other.sequences,
             roots=self.roots + other.roots,
-            flops=self.flops + other.flops,
             skipped=self.skipped + other.skipped,
             sources=self.sources + other.sources,
         )
@@ -75,7 +73,7 @@ class PackLoader:
         self.context = config.learner.pack_tokens
         self.skips = config.data.on_bad_row == "skip"
         self._axes = () if self.encoder.vision is None else (3,)
-        shape = _shape(path, config.model.trust_remote_code)
+        shape = model_shape(path, config.model.trust_remote_code)
         self._flops = ModelFlops.of(shape)
         self._positions = getattr(shape.get_text_config(), "max_position_embeddings", None) or self.context
         self._trained = config.learner.trainable
@@ -95,6 +93,26 @@ class PackLoader:
         except ConfigError as error:
             raise ConfigError(f"{self.files.where(index)}: {error}") from None
         return length, tuple(picture.grid for picture in pictures)
+
+    def cost(self, tokens: int, token_pairs: float, patches: int, patch_pairs: float) -> float:
+        """FLOPs of training on a pack of such sizes, every token of it a target."""
+        near = token_pairs if self._flops.window is None else min(token_pairs, tokens * self._flops.window)
+        work = Work(
+            tokens=tokens,
+            targets=tokens,
+            pairs=token_pairs,
+            near_pairs=near,
+            patches=patches,
+            patch_pairs=patch_pairs,
+        )
+        return self._flops.of_work(work, self._trained)
+
+    def load_merged(self, shared: Sequence[Sequence[PackOrder]]) -> tuple[list[Pack], Counts]:
+        """As `load`, the packs of each micro-batch merged; empty for one without a usable row."""
+        packs, counts = self.load([order for orders in shared for order in orders])
+        left = iter(packs)
+        full = [[pack for pack in islice(left, len(orders)) if len(pack.targets)] for orders in shared]
+        return [merge_packs(own) if own else empty_pack(axes=self._axes) for own in full], counts
 
     def load(self, orders: Sequence[PackOrder]) -> tuple[list[Pack], Counts]:
         """A pack for every order, empty for one without a usable row.
@@ -132,7 +150,6 @@ class PackLoader:
         counts.targets += len(pack.targets)
         counts.sequences += len(np.unique(pack.sequence_ids))
         counts.roots += root_count(packs)
-        counts.flops += self._flops.of_training(pack, self._trained)
         return pack
 
     def _row(self, index: int) -> TrainingRow:
@@ -150,13 +167,3 @@ class PackLoader:
         if (length := len(encoded.token_ids)) > self._positions:
             raise DataError(f"{length} tokens, the model has {self._positions} positions")
         return encoded
-
-
-def _shape(path: Path, trust_remote_code: bool) -> Any:
-    """The model's configuration, defaults filled in."""
-    from transformers import AutoConfig
-
-    from pretrain.auto import register_auto_classes
-
-    register_auto_classes()
-    return AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)

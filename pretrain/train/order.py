@@ -7,23 +7,23 @@ been consumed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pangu_rl.config.pretrain import PretrainConfig
+from pangu_rl.data.micro_batches import BY_TOKENS, Dealing
 from pangu_rl.data.row_files import RowFiles, RowRef
 from pangu_rl.data.stream import PromptStream
 from pangu_rl.errors import ConfigError, DataError
-from pretrain.packing.balance import deal
+from pretrain.packing.cost import OPENPANGU_VIT, PATCHES_PER_TOKEN
 from pretrain.packing.metadata import file_sha256
 from pretrain.packing.online import OnlinePacker, PacksApart, StreamSample
-from pretrain.packing.plan_file import MANIFEST, PACKS, PlanReader
+from pretrain.packing.plan_file import MANIFEST, PACKS, PlannedPack, PlanReader
 
 FRUITLESS = 10_000
 """Rows on end that give a stream nothing are a wrong file or context."""
@@ -35,7 +35,14 @@ class PackOrder:
 
     rows: tuple[int, ...]
     load: float
-    """For the encoder, in any unit."""
+    """FLOPs of training on it, as well as sizes alone tell."""
+    tokens: int = 0
+
+
+class OrderCost(Protocol):
+    """FLOPs of training on a pack that has not been read: the order's `load`."""
+
+    def __call__(self, tokens: int, token_pairs: float, patches: int, patch_pairs: float) -> float: ...
 
 
 class Order(Protocol):
@@ -51,11 +58,10 @@ class Order(Protocol):
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
-def deal_packs(batch: list[PackOrder], ranks: int) -> list[list[PackOrder]]:
-    """The packs of each rank (or group of ranks that share packs), all the same number, heavy pictures first; a short
-    batch is filled up with empty ones."""
-    filled = [*batch, *[PackOrder((), 0.0)] * (-len(batch) % ranks)]
-    return [[filled[i] for i in own] for own in deal(np.array([order.load for order in filled]), ranks).tolist()]
+def deal_packs(batch: list[PackOrder], ranks: int, dealing: Dealing = BY_TOKENS) -> list[list[list[PackOrder]]]:
+    """[rank (or group of ranks that share packs)][micro-batch] -> its packs; ranks have equally many micro-batches."""
+    shared = dealing.share([order.tokens for order in batch], [order.load for order in batch], ranks)
+    return [[[batch[number] for number in numbers] for numbers in own] for own in shared]
 
 
 class PlannedOrder:
@@ -63,13 +69,13 @@ class PlannedOrder:
 
     skipped = 0
 
-    def __init__(self, reader: PlanReader, files: RowFiles, config: PretrainConfig) -> None:
+    def __init__(self, reader: PlanReader, files: RowFiles, config: PretrainConfig, cost: OrderCost) -> None:
         """
         Raises:
             ConfigError: the plan is for other packs than the stage. DataError: it names rows that are not there.
         """
         _check_plan(reader, files, config)
-        self._reader, self._files = reader, files
+        self._reader, self._files, self._cost = reader, files, cost
         self._digest = file_sha256(reader.directory / MANIFEST)
         self._data = files.sha256()
         self._step = 0
@@ -77,8 +83,7 @@ class PlannedOrder:
     def next_batch(self) -> list[PackOrder]:
         packs = self._reader.packs(self._step % self._reader.steps)
         self._step += 1
-        found = self._files.index_of
-        return [PackOrder(tuple(found[str(uid)] for uid in pack.ids), pack.visual_flops) for pack in packs]
+        return [self._order(pack) for pack in packs]
 
     def state_dict(self) -> dict[str, Any]:
         return {"plan": self._digest, "data": self._data, "step": self._step}
@@ -96,19 +101,29 @@ class PlannedOrder:
                 )
         self._step = state["step"]
 
+    def _order(self, pack: PlannedPack) -> PackOrder:
+        patches = PATCHES_PER_TOKEN * pack.visual_tokens
+        load = self._cost(pack.tokens, pack.token_pairs, patches, OPENPANGU_VIT.pairs(pack.visual_flops, patches))
+        return PackOrder(tuple(self._files.index_of[str(uid)] for uid in pack.ids), load, pack.tokens)
+
 
 class OnlineOrder:
     """Packs from streams of rows, one per source that has a share, packed apart and mixed in every global batch."""
 
     def __init__(
-        self, files: RowFiles, config: PretrainConfig, measure: Callable[[int], tuple[int, int] | None]
+        self,
+        files: RowFiles,
+        config: PretrainConfig,
+        measure: Callable[[int], tuple[int, int, int] | None],
+        cost: OrderCost,
     ) -> None:
-        """`measure`: row index -> (tokens, visual tokens) of a row that fits, or None for one that is left out.
+        """`measure`: row index -> (tokens, visual tokens, pairs of patches within a frame) of a row that fits, or None
+        for one that is left out.
 
         Raises:
             ConfigError: shares of sources that no row has.
         """
-        self._files, self._measure = files, measure
+        self._files, self._measure, self._cost = files, measure, cost
         self._streams = {
             name: PromptStream(rows, shuffle=True, seed=config.trainer.seed)
             for name, rows in _rows_by_stream(files, config.data.shares).items()
@@ -128,13 +143,7 @@ class OnlineOrder:
                     f"{self._files.name}: none of the last {fruitless} rows can be used, the reasons are in the log: "
                     "mend the file, or raise learner.pack_tokens"
                 )
-        return [
-            PackOrder(
-                tuple(self._files.index_of[sample.id] for sample in pack),
-                float(sum(sample.visual_tokens for sample in pack)),
-            )
-            for _, pack in self._apart.take()
-        ]
+        return [self._order(pack) for _, pack in self._apart.take()]
 
     def state_dict(self) -> dict[str, Any]:
         streams = {name: stream.state_dict() for name, stream in self._streams.items()}
@@ -154,6 +163,16 @@ class OnlineOrder:
             stream.load_state_dict(state["streams"][name])
         self._apart.load_state_dict(state["packers"])
         self.skipped = state["skipped"]
+
+    def _order(self, pack: Sequence[StreamSample]) -> PackOrder:
+        tokens = sum(sample.tokens for sample in pack)
+        load = self._cost(
+            tokens,
+            sum(sample.tokens * (sample.tokens + 1) / 2 for sample in pack),
+            PATCHES_PER_TOKEN * sum(sample.visual_tokens for sample in pack),
+            sum(sample.patch_pairs for sample in pack),
+        )
+        return PackOrder(tuple(self._files.index_of[sample.id] for sample in pack), load, tokens)
 
     def _feed(self, name: str) -> bool:
         """Give the stream's next row to its packer; whether it can be packed."""

@@ -10,7 +10,6 @@ The driver sees identities and counts alone. The learner, the loop and the run d
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -82,12 +81,10 @@ class PretrainParts:
             handles, counts = self.next_batch()
         if step < self.config.trainer.steps:
             self.prepare()
-        started = time.monotonic()
         with run.phase("train"):
             [update] = self.learners.update_from(handles)
-        speed = _speed(self.config, counts.flops / (time.monotonic() - started))
         metrics = {f"train/{name}": value for name, value in update.items()} | self.metrics(counts)
-        return metrics | _judged(run, self.watch, step, update["nll"]) | speed
+        return metrics | _judged(run, self.watch, step, update["nll"])
 
     def state_dict(self) -> dict[str, Any]:
         # What is prepared ahead has not been trained on.
@@ -138,7 +135,7 @@ def open_order(config: PretrainConfig, loader: PackLoader) -> Order:
         UserError: a plan that does not fit the stage, shares that do not fit the rows.
     """
     if config.data.plan is None:
-        return OnlineOrder(loader.files, config, lambda index: _measured(loader, index))
+        return OnlineOrder(loader.files, config, lambda index: _measured(loader, index), loader.cost)
     reader = PlanReader(resolve_path(config.data.plan))
     settings = reader.manifest["settings"]
     if loader.encoder.vision is not None:
@@ -150,7 +147,7 @@ def open_order(config: PretrainConfig, loader: PackLoader) -> Order:
                 f"them at {limits.min_pixels} to {limits.max_pixels}: set data.min_pixels and data.max_pixels, or pack "
                 "again"
             )
-    return PlannedOrder(reader, loader.files, config)
+    return PlannedOrder(reader, loader.files, config, loader.cost)
 
 
 @contextmanager
@@ -173,8 +170,8 @@ def open_parts(config: PretrainConfig, run: Run, loader: PackLoader, order: Orde
         loaders.close()
 
 
-def _measured(loader: PackLoader, index: int) -> tuple[int, int] | None:
-    """(tokens, visual tokens) of a row for the online packer."""
+def _measured(loader: PackLoader, index: int) -> tuple[int, int, int] | None:
+    """(tokens, visual tokens, pairs of patches within a frame) of a row for the online packer."""
     try:
         tokens, grids = loader.sizes(index)
         if tokens > loader.context:
@@ -185,7 +182,8 @@ def _measured(loader: PackLoader, index: int) -> tuple[int, int] | None:
             raise DataError(f"{error} (mend it, or set data.on_bad_row to skip)") from None
         log.warning("left out: %s", error)
         return None
-    return tokens, sum(count * rows * columns // 4 for count, rows, columns in grids)
+    visual = sum(count * rows * columns // 4 for count, rows, columns in grids)
+    return tokens, visual, sum(count * (rows * columns) ** 2 for count, rows, columns in grids)
 
 
 def _judged(run: Run, watch: SpikeWatch, step: int, loss: float) -> dict[str, float]:
@@ -193,10 +191,3 @@ def _judged(run: Run, watch: SpikeWatch, step: int, loss: float) -> dict[str, fl
     if usual is not None:
         run.say(f"step {step}: the loss {loss:.3f} is a spike, the median of the last steps is {usual:.3f}")
     return {"train/loss_spike": float(usual is not None)}
-
-
-def _speed(config: PretrainConfig, flops_per_s: float) -> dict[str, float]:
-    speed = {"speed/train_tflops": flops_per_s / 1e12}
-    if config.trainer.peak_tflops is not None:
-        speed["speed/mfu"] = speed["speed/train_tflops"] / (config.trainer.peak_tflops * config.learner.ranks)
-    return speed

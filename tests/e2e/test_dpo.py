@@ -104,6 +104,7 @@ def test_it_learns_what_is_preferred(whole: Path) -> None:
     assert abs(rows[0]["train/reward_margin"]) < 0.05
     assert rows[-1]["train/reward_margin"] > 0.5
     assert rows[-1]["train/accuracy"] == 1.0
+    assert 0 < rows[-1]["speed/mfu"] < 1
     assert rows[-1]["train/loss_sft"] < rows[0]["train/loss_sft"]
     assert rows[0]["train/lr_encoder"] == pytest.approx(0.1 * rows[0]["train/lr"])
     first, last = runs.weights(whole / "run", 4), runs.weights(whole / "run", STEPS)

@@ -85,7 +85,7 @@ def test_the_metrics_say_what_was_read_and_how_fast(uninterrupted: Path) -> None
     assert 0.5 < first["data/fill"] <= 1
     assert last["data/samples/vl"] > first["data/samples/vl"] > 0
     assert last["data/skipped"] == 0
-    assert last["speed/train_tflops"] > 0
+    assert 0 < last["speed/mfu"] < 1
     assert last["train/lr"] < first["train/lr"] == pytest.approx(1e-3)
 
 

@@ -50,6 +50,7 @@ def test_training_moved_the_weights(uninterrupted: Path) -> None:
     first, last = runs.weights(uninterrupted, 6), runs.weights(uninterrupted, STEPS)
     assert any(not torch.equal(first[name], last[name]) for name in first)
     assert all(row["train/updates"] == 1 for row in runs.metrics(uninterrupted))
+    assert all(0 < row["speed/mfu"] < 1 for row in runs.metrics(uninterrupted))
 
 
 def logged(run_dir: Path) -> int:

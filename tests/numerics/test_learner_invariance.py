@@ -20,6 +20,7 @@ from pangu_rl.config.algorithm import GrpoAlgorithmConfig
 from pangu_rl.config.learner import LearnerConfig, OptimizerConfig
 from pangu_rl.config.model import ModelConfig
 from pangu_rl.data.batching import split_ranks
+from pangu_rl.data.micro_batches import Dealing
 from pangu_rl.learner.model import unpacked
 from pangu_rl.learner.spec import LearnerSpec
 from tests.unit.learner.builders import join, llama, save_llama, tree_pack
@@ -43,6 +44,7 @@ class Case:
     stage: Literal[0, 1, 2, 3] = 1
     aggregation: Literal["token", "sequence"] = "token"
     dtype: Literal["float32", "bfloat16"] = "float32"
+    micro_batch_tokens: int | None = None
 
 
 ONE_RANK = [Case(1), Case(2), Case(4), Case(4, aggregation="sequence")]
@@ -54,6 +56,7 @@ TWO_RANKS = [
     Case(4, 0),
     Case(4, 2),
     Case(2, 3),
+    Case(4, 3, micro_batch_tokens=70),
     Case(2, dtype="bfloat16"),
 ]
 
@@ -110,7 +113,10 @@ def packed_step(path: Path, case: Case, rank: int, ranks: int) -> Outcome:
     learner = Learner(spec)
     size = len(GROUPS) // case.packs
     packs = [join(GROUPS[start : start + size]) for start in range(0, len(GROUPS), size)]
-    [metrics] = learner.update([split_ranks(packs, ranks, TOKENS, SEQUENCES)[rank]])
+    dealing = Dealing(micro_batch_tokens=case.micro_batch_tokens, in_rows=case.stage >= 2)
+    batch = split_ranks(packs, ranks, TOKENS, SEQUENCES, dealing)[rank]
+    assert len(batch.packs) == (1 if case.micro_batch_tokens else -(-len(packs) // ranks))
+    [metrics] = learner.update([batch])
     weights = {name: tensor.clone() for name, tensor in learner._weights()}
     return Outcome(metrics["loss"], metrics["grad_norm"], weights)
 

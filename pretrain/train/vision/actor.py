@@ -38,6 +38,9 @@ class VisionActor:
     def update(self, batch: PictureBatch, step: int) -> dict[str, float]:
         return self._learner.update(batch, step)
 
+    def peak_flops(self) -> float:
+        return self._learner.peak_flops()
+
     def save(self, directory: Path) -> None:
         self._learner.save(directory)
 

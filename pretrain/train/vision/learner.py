@@ -21,8 +21,10 @@ from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.data.pictures import in_threads
 from pangu_rl.errors import CheckpointError, DataError
 from pangu_rl.learner.export import write_model
-from pangu_rl.learner.model import load_causal_lm
+from pangu_rl.learner.flops import WHOLE, ModelFlops
+from pangu_rl.learner.model import DTYPES, load_causal_lm
 from pangu_rl.learner.parts import ENCODER
+from pangu_rl.learner.peak import matmul_peak
 from pangu_rl.learner.pictures import is_multimodal
 from pretrain.contrastive.centres import ClassCentres, RowAdamW
 from pretrain.contrastive.cluster_loss import cluster_loss
@@ -67,6 +69,9 @@ class VisionLearner:
             raise DataError(f"model.path {config.model.path} is a text model: give one with a vision tower")
         self.device = torch.device(self.accelerator.device())
         self.lm = lm
+        self.flops = ModelFlops.of(lm.config)
+        self.done = 0.0
+        """FLOPs of the tower in this rank's part of the step."""
         self.tower = lm.visual.to(self.device)
         self.tower.gradient_checkpointing = config.learner.gradient_checkpointing
         width = self.tower.config.hidden_size
@@ -83,11 +88,13 @@ class VisionLearner:
         self.media_root = resolve_path(config.data.media_root)
 
     def update(self, batch: PictureBatch, step: int) -> dict[str, float]:
-        """One optimiser step; metrics of the global batch: `loss`, `grad_norm`, `lr` and those of the loss.
+        """One optimiser step; metrics of the global batch: `loss`, `grad_norm`, `lr`, `tflop` of the tower (its head
+        and the classes are small beside it) and those of the loss.
 
         Raises:
             DataError: a picture that cannot be used.
         """
+        self.done = 0.0
         loss, metrics = (
             self._picture_loss(batch, step) if self.config.regions is None else self._region_loss(batch, step)
         )
@@ -103,8 +110,12 @@ class VisionLearner:
                 group["lr"] = batch.lr
             optimizer.step()
             optimizer.zero_grad()
-        found = {"loss": loss.item(), "grad_norm": float(norm), "lr": batch.lr}
+        found = {"loss": loss.item(), "grad_norm": float(norm), "lr": batch.lr, "tflop": self._all_flops() / 1e12}
         return found | {name: value.item() for name, value in metrics.items()}
+
+    def peak_flops(self) -> float:
+        """FLOP/s that this rank's device reaches at most, measured now."""
+        return matmul_peak(self.accelerator, self.device, DTYPES[self.config.model.dtype])
 
     def embed(self, images: tuple[str, ...], edge: int) -> Tensor:
         """float32 [N, D] of whole pictures; raises as `update`."""
@@ -139,8 +150,16 @@ class VisionLearner:
         loaded = list(in_threads(lambda name: load_picture(name, self.media_root, limits), images))
         patches = torch.from_numpy(np.concatenate([picture.patches for picture in loaded])).to(self.device)
         grids = torch.tensor([picture.grid for picture in loaded])
+        self.done += WHOLE * self.flops.of_tower(grids.tolist())
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.model.dtype == "bfloat16"):
             return self.tower.patch_features(patches, grids).float(), grids
+
+    def _all_flops(self) -> float:
+        """Of the tower in this step, over all ranks."""
+        total = torch.tensor(self.done, device=self.device)
+        if self.config.learner.ranks > 1:
+            dist.all_reduce(total)
+        return total.item()
 
     def _head(self, width: int) -> nn.Module:
         if self.config.regions is None:

@@ -33,6 +33,19 @@ def complaint(path, *overrides, schema=GrpoConfig):
     return str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["learner.micro_batch_tokens=2047"], "micro_batch_tokens 2047 holds no pack of pack_tokens 2048"),
+        (["learner.reduce_bucket=5"], "reduce_bucket is 5 and zero_stage is 1, which does not use it"),
+        (["learner.overlap_comm=true"], "set it to null, or zero_stage to 2 or 3"),
+        (["learner.zero_stage=2", "learner.prefetch_bucket=5"], "prefetch_bucket is 5 and zero_stage is 2"),
+    ],
+)
+def test_communication_that_a_stage_does_not_have_is_refused(path, overrides, message):
+    assert message in complaint(path, *overrides)
+
+
 def test_defaults_are_the_recipe(path):
     config = load_config(GrpoConfig, path)
     assert (config.algorithm.clip_low, config.algorithm.clip_high) == (0.2, 0.28)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from transformers import LlamaConfig
+from transformers import Gemma3TextConfig, LlamaConfig, MistralConfig, Qwen3MoeConfig
 
 from pangu_rl.learner.flops import ModelFlops
 from pretrain.models.configuration import PanguVisionConfig
 from pretrain.packing.cost import OPENPANGU_VIT
-from tests.unit.learner.builders import plain_pack, tree_pack
+from tests.unit.learner.builders import join, plain_pack, tree_pack
 from tests.unit.learner.vl_builders import group, packed, pangu_vl, picture
 
-LLAMA = LlamaConfig(
-    hidden_size=8, num_attention_heads=2, num_key_value_heads=1, head_dim=4, intermediate_size=10, num_hidden_layers=3,
-    vocab_size=50,
-)  # fmt: skip
+SHAPE = {
+    "hidden_size": 8, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4, "intermediate_size": 10,
+    "num_hidden_layers": 3, "vocab_size": 50,
+}  # fmt: skip
+LLAMA = LlamaConfig(**SHAPE)
 
 
 def test_a_pack_of_text_by_hand():
@@ -31,6 +34,32 @@ def test_a_completion_attends_to_its_prompt():
     """Prompt 4, completions 2 and 1: pairs 10 + (3 + 2 * 4) + (1 + 4) = 26."""
     flops = ModelFlops(per_token=0.0, per_pair=1.0, per_target=0.0)
     assert flops.of_training(tree_pack([(4, [2, 1])]), ("language",)) == 3 * 26
+
+
+def test_layers_with_a_window_count_the_pairs_within_it():
+    """Window 3. Prompt 4: 1 + 2 + 3 + 3 = 9 pairs; completion of 2 behind it: 3 + 3; a sequence of 2 alone: 1 + 2.
+
+    Of 4 layers one is full: 10 + (3 + 2 * 4) + 3 = 24 pairs.
+    """
+    pack = join([replace(tree_pack([(4, [2])]), columns={}), plain_pack([[1, 2]], [1])])
+    flops = ModelFlops(per_token=0.0, per_pair=1.0, per_target=0.0, per_near_pair=100.0, window=3)
+    assert flops.of_training(pack, ("language",)) == 3 * (24 + 100 * (9 + 6 + 3))
+
+
+def test_windows_and_experts_are_those_of_the_configuration():
+    """A pair costs 4 * 2 heads * 4 a layer, 32; of experts of width 6 a token enters 2."""
+    mistral = ModelFlops.of(MistralConfig(**SHAPE, sliding_window=7))
+    assert (mistral.per_pair, mistral.per_near_pair, mistral.window) == (0, 3 * 32, 7)
+    kinds = ["sliding_attention", "full_attention", "sliding_attention"]
+    mixed = ModelFlops.of(Gemma3TextConfig(**SHAPE, sliding_window=5, layer_types=kinds))
+    assert (mixed.per_pair, mixed.per_near_pair, mixed.window) == (32, 2 * 32, 5)
+    dense, sparse = (
+        ModelFlops.of(
+            Qwen3MoeConfig(**SHAPE | {"intermediate_size": width}, moe_intermediate_size=6, num_experts_per_tok=n)
+        )
+        for width, n in ((12, 0), (99, 2))
+    )
+    assert dense.per_token == sparse.per_token
 
 
 def test_the_released_tower_costs_what_the_planner_says():

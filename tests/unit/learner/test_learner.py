@@ -206,6 +206,49 @@ def test_gradients_are_reduced_in_buckets_no_larger_than_the_model(
     assert deepspeed_config(spec(model_path), parameters)["zero_optimization"]["reduce_bucket_size"] == bucket
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"stage": 2}, {"overlap_comm": False, "reduce_bucket_size": 9000, "stage3_prefetch_bucket_size": 50_000_000}),
+        ({"stage": 3, "accelerator": "cuda"}, {"overlap_comm": True}),
+        ({"stage": 2, "accelerator": "cuda"}, {"overlap_comm": False}),
+        ({"stage": 2, "accelerator": "cuda", "overlap_comm": True}, {"overlap_comm": True}),
+        ({"stage": 3, "accelerator": "cuda", "overlap_comm": False}, {"overlap_comm": False}),
+        ({"stage": 3}, {"overlap_comm": False}),
+        ({"stage": 3, "reduce_bucket": 70, "prefetch_bucket": 0},
+         {"reduce_bucket_size": 70, "stage3_prefetch_bucket_size": 0}),
+    ],
+)  # fmt: skip
+def test_communication_is_what_the_configuration_says(model_path: Path, settings: dict, expected: dict) -> None:
+    from pangu_rl.learner.zero import deepspeed_config
+
+    accelerator = settings.pop("accelerator", "cpu")
+    found = deepspeed_config(replace(spec(model_path, **settings), accelerator=accelerator), 9000)["zero_optimization"]
+    assert {name: found[name] for name in expected} == expected
+
+
+def test_a_device_without_streams_overlaps_nothing(model_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"overlap_comm is true and the ranks run on cpu.*set it to null"):
+        build(model_path, stage=2, overlap_comm=True)
+
+
+def test_a_peak_is_measured_or_said_and_draws_no_number(model_path: Path) -> None:
+    learner = build(model_path)
+    state = torch.get_rng_state()
+    assert 1e9 < learner.peak_flops() < 1e15
+    assert torch.equal(torch.get_rng_state(), state)
+    assert build(model_path, peak_tflops=2.0).peak_flops() == 2e12
+
+
+def test_a_step_counts_the_flops_of_its_packs(model_path: Path) -> None:
+    from pangu_rl.learner.flops import ModelFlops
+
+    [metrics] = build(model_path).update([batch(*PACKS)])
+    flops = ModelFlops.of(llama().config)
+    done = sum(flops.of_training(pack, ("language",)) for pack in PACKS)
+    assert metrics["tflop"] == pytest.approx(done / 1e12, rel=1e-6)
+
+
 def test_zero_3_keeps_no_buffer_larger_than_its_model(model_path: Path) -> None:
     learner = build(model_path, stage=3)
     learner.update([batch(*PACKS)])

@@ -15,6 +15,7 @@ from pangu_rl.config.load import checked
 from pangu_rl.config.stages import DpoConfig
 from pangu_rl.data.batching import PairRow
 from pangu_rl.data.layout import TrainingRow
+from pangu_rl.data.micro_batches import BY_TOKENS
 from pangu_rl.data.pairs import Pair
 from pangu_rl.data.reference import Reference, ReferenceIdentity, ReferenceStore
 from pangu_rl.errors import Preempted
@@ -26,6 +27,8 @@ PAIRS = [Pair(uid=f"p{i}", messages=(), chosen="", rejected="") for i in range(7
 
 class CountingLearners:
     """Says that a token of id t has the log-prob -t / 4, and counts the calls."""
+
+    dealing = BY_TOKENS
 
     def __init__(self) -> None:
         self.calls: list[list[int]] = []

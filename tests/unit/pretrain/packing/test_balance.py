@@ -53,6 +53,24 @@ def test_the_emptiest_packs_are_carried_over():
     assert carried.tolist() == [1, 4]
 
 
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=6), st.integers(1, 3), st.integers(0, 9))
+@settings(max_examples=60, deadline=None)
+def test_rows_wait_least_for_their_largest(loads, ranks, seed):
+    """No order of the packs has a smaller sum over rows of the largest in a row."""
+    drawn = np.array([*loads, *[0] * (-len(loads) % ranks)], dtype=float)
+    dealt = deal(drawn, ranks, in_rows=True)
+    assert sorted(dealt.ravel().tolist()) == list(range(len(drawn)))
+    waited = drawn[dealt].max(axis=0).sum()
+    assert waited == min(
+        np.array(order).reshape(-1, ranks).max(axis=1).sum() for order in itertools.permutations(drawn)
+    )
+
+
+def test_in_rows_the_heavier_goes_to_the_rank_with_less():
+    """Rows 9 5, 4 3, 2 1: 4 to the second (5 < 9), 3 to the first, 2 to the second (9 < 12)."""
+    assert deal(np.array([1.0, 9.0, 3.0, 2.0, 5.0, 4.0]), 2, in_rows=True).tolist() == [[1, 2, 0], [4, 5, 3]]
+
+
 def test_dealing_by_hand():
     """8 to the first, 7 to the second, 5 to the second (7 < 8), 4 to the first: 12 and 12."""
     assert deal(np.array([4.0, 8.0, 5.0, 7.0]), 2).tolist() == [[1, 0], [3, 2]]

@@ -163,5 +163,5 @@ def test_a_changed_plan_is_refused(metadata, tmp_path):
         PlanReader(tmp_path)
     manifest = json.loads((tmp_path / "plan" / "manifest.json").read_text())
     (tmp_path / "plan" / "manifest.json").write_text(json.dumps(manifest | {"version": 9}))
-    with pytest.raises(DataError, match="a plan of version 9, this program reads 1"):
+    with pytest.raises(DataError, match="a plan of version 9, this program reads 2"):
         PlanReader(tmp_path / "plan")

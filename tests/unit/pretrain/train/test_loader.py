@@ -12,9 +12,11 @@ import pytest
 
 from pangu_rl.data.row_files import open_rows
 from pangu_rl.errors import DataError
+from pangu_rl.learner.flops import ModelFlops, model_shape
 from pretrain.packing.plan_file import PlanReader
 from pretrain.train.loader import PackLoader
 from pretrain.train.order import PackOrder
+from pretrain.train.run import open_order
 from pretrain.train.watch import SpikeWatch
 from tests.unit.pretrain.train.builders import SIZES, plan, stage, write_rows
 
@@ -43,7 +45,6 @@ def test_a_pack_holds_its_rows_in_order_and_counts_them(folder, tiny_vl_model):
     assert (counts.targets, counts.sequences) == (targets.sum(), 3)
     assert counts.roots == pytest.approx(sum(math.sqrt(n) for n in targets))
     assert counts.sources == {"vl": 2, "text": 1}
-    assert counts.flops > 0
     assert (counts + counts).sources == {"vl": 4, "text": 2}
 
 
@@ -60,6 +61,42 @@ def test_the_plan_and_the_loader_agree_on_every_pack_to_the_token(folder, tiny_v
             [pack], _ = loader.load([order])
             assert pack.num_tokens == planned.tokens
             assert len(pack.picture_tokens) == planned.visual_tokens
+
+
+def test_what_a_plan_or_a_stream_knows_of_a_pack_gives_its_flops(folder, tiny_vl_model):
+    """But for the head, which sizes let run on every token, and for a picture that a pack shows twice."""
+    loader = open_loader(folder, tiny_vl_model)
+    flops = ModelFlops.of(model_shape(tiny_vl_model, trust_remote_code=False))
+    online = stage(folder, tiny_vl_model)
+    planned = stage(folder, tiny_vl_model, data={"plan": str(plan(online, folder))})
+    for config in (planned, online):
+        exact, steps = 0, open_order(config, loader)
+        for order in [*steps.next_batch(), *steps.next_batch()]:
+            [pack], _ = loader.load([order])
+            head = 3 * flops.per_target * (pack.num_tokens - len(pack.targets))
+            found = order.load - head
+            expected = flops.of_training(pack, ("encoder", "connector", "language"))
+            assert order.tokens == pack.num_tokens
+            assert found >= expected * (1 - 1e-9)
+            if len({picture.sha256 for picture in pack.pictures}) == len(pack.pictures) > 0:
+                assert found == pytest.approx(expected, rel=1e-9)
+                exact += 1
+        assert exact
+
+
+def test_packs_that_share_a_micro_batch_are_merged_and_counted_as_before(folder, tiny_vl_model):
+    orders = [PackOrder((2, 0), 0.0), PackOrder((1,), 0.0), PackOrder((5,), 0.0)]
+    packs, expected = open_loader(folder, tiny_vl_model).load(orders)
+    merged, counts = open_loader(folder, tiny_vl_model).load_merged([orders[:2], orders[2:], [], [PackOrder((), 0.0)]])
+    assert counts == expected
+    assert [pack.num_tokens for pack in merged] == [
+        packs[0].num_tokens + packs[1].num_tokens,
+        packs[2].num_tokens,
+        1,
+        1,
+    ]
+    assert np.unique(merged[0].columns["pack_ids"]).tolist() == [0, 1]
+    assert merged[2].position_ids.shape == (3, 1)
 
 
 def test_a_row_too_many_is_refused_or_named(folder, tiny_vl_model):

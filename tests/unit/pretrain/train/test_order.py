@@ -30,9 +30,13 @@ def planned(folder, tiny_vl_model):
     return stage(folder, tiny_vl_model, data={"plan": str(plan(config, folder))})
 
 
+def by_tokens(tokens: int, token_pairs: float, patches: int, patch_pairs: float) -> float:
+    return float(tokens)
+
+
 def open_planned(config) -> PlannedOrder:
     return PlannedOrder(
-        PlanReader(Path(config.data.plan)), open_rows(Path(config.data.train), on_bad_row="refuse"), config
+        PlanReader(Path(config.data.plan)), open_rows(Path(config.data.train), on_bad_row="refuse"), config, by_tokens
     )
 
 
@@ -68,7 +72,9 @@ def test_every_number_of_ranks_trains_on_the_same_packs(planned):
     for ranks in (1, 2, 3):
         dealt = deal_packs(batch, ranks)
         assert len({len(own) for own in dealt}) == 1
-        assert sorted(o.rows for own in dealt for o in own if o.rows) == sorted(order.rows for order in batch)
+        assert sorted(order.rows for own in dealt for orders in own for order in orders) == sorted(
+            order.rows for order in batch
+        )
 
 
 @pytest.mark.parametrize(
@@ -99,7 +105,7 @@ def online(folder: Path, model: Path, **data) -> OnlineOrder:
     config = stage(folder, model, data={"pool": 4} | data)
     files = open_rows(Path(config.data.train), on_bad_row="refuse")
     # Rows of 100 tokens, 60 of them visual in those of the second source: two to a pack of 256.
-    return OnlineOrder(files, config, lambda index: (100, 60 if files.sources[index] == "vl" else 0))
+    return OnlineOrder(files, config, lambda index: (100, 60 if files.sources[index] == "vl" else 0, 0), by_tokens)
 
 
 def test_online_packs_hold_what_fits_and_every_row_comes_once_an_epoch(folder, tiny_vl_model):
@@ -140,7 +146,7 @@ def test_shares_that_do_not_fit_the_rows_are_refused(folder, tiny_vl_model):
 def test_a_stream_without_a_row_that_fits_ends_with_a_reason(folder, tiny_vl_model, monkeypatch):
     monkeypatch.setattr("pretrain.train.order.FRUITLESS", 50)
     config = stage(folder, tiny_vl_model)
-    order = OnlineOrder(open_rows(folder / "rows.jsonl", on_bad_row="refuse"), config, lambda index: None)
+    order = OnlineOrder(open_rows(folder / "rows.jsonl", on_bad_row="refuse"), config, lambda index: None, by_tokens)
     with pytest.raises(DataError, match="none of the last 51 rows can be used"):
         order.next_batch()
     assert order.skipped == order.state_dict()["skipped"] == 51

@@ -28,7 +28,7 @@ class HereLoaders:
     _loaded: list[Any] = field(default_factory=list)
 
     def prepare(self, batch: list[PackOrder]) -> None:
-        self._loaded = [self.loader.load(own) for own in deal_packs(batch, self.ranks)]
+        self._loaded = [self.loader.load_merged(own) for own in deal_packs(batch, self.ranks)]
 
     def take(self) -> tuple[list[Any], Counts]:
         return [packs for packs, _ in self._loaded], reduce(add, [counts for _, counts in self._loaded])

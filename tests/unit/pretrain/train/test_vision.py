@@ -83,8 +83,12 @@ def tensors(directory: Path) -> dict[str, torch.Tensor]:
     return load_file(directory / "checkpoints/step_000009/hf/model.safetensors")
 
 
+def logged(directory: Path, name: str) -> list[float]:
+    return [json.loads(line)[name] for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
 def losses(directory: Path) -> list[float]:
-    return [json.loads(line)["train/loss"] for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    return logged(directory, "train/loss")
 
 
 @pytest.fixture(scope="module")
@@ -172,3 +176,5 @@ def test_two_ranks_train_as_one_does(folder: Path, whole: Path) -> None:
     """Up to float32 rounding, which nine steps of AdamW carry on."""
     two = run(stage(folder, learner={"ranks": 2}, trainer={"run_dir": str(folder / "two")}))
     assert losses(two) == pytest.approx(losses(whole), rel=1e-4)
+    assert logged(two, "train/tflop") == pytest.approx(logged(whole, "train/tflop"), rel=1e-6)
+    assert all(0 < share < 1 for share in logged(two, "speed/mfu"))

@@ -1,0 +1,28 @@
+"""Speeds of a step, by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from pangu_rl.loops.session import with_speeds
+
+
+def test_speeds_are_those_of_all_updates_of_the_step() -> None:
+    """Two updates of 300 tokens and 4e12 operations on average in 10 s: 60 tokens/s, 0.8 TFLOP/s of a peak of 2."""
+    row = {"train/tokens": 300.0, "train/tflop": 4.0, "train/updates": 2.0, "time/train": 10.0}
+    speeds = with_speeds(row, peak_flops=2e12)
+    assert speeds["speed/train_tokens_per_s"] == pytest.approx(60)
+    assert speeds["speed/train_tflops"] == pytest.approx(0.8)
+    assert speeds["speed/mfu"] == pytest.approx(0.4)
+
+
+def test_a_stage_of_one_update_does_not_say_so() -> None:
+    row = {"train/tokens": 300.0, "train/tflop": 4.0, "time/train": 10.0}
+    assert with_speeds(row, 4e12)["speed/mfu"] == pytest.approx(0.1)
+    assert "speed/mfu" not in with_speeds(row)
+    assert with_speeds({"train/updates": 0.0, "time/train": 1.0}, 4e12) == {"train/updates": 0.0, "time/train": 1.0}
+
+
+def test_rollouts_have_their_own_phase() -> None:
+    row = {"response/tokens": 500.0, "time/rollout": 2.0}
+    assert with_speeds(row) == row | {"speed/rollout_tokens_per_s": 250.0}
