@@ -28,15 +28,17 @@ from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import CheckpointError, RunError
 from pangu_rl.learner.engine import initialize, whole_parameters
 from pangu_rl.learner.export import write_model
-from pangu_rl.learner.model import PackTensors, check_packing, load_causal_lm
+from pangu_rl.learner.model import PackTensors, load_causal_lm
 from pangu_rl.learner.objectives import add_totals, build_objective, reduce_totals
 from pangu_rl.learner.packed_attention import attend_by
+from pangu_rl.learner.packing_check import PackingCheck, check_packing
 from pangu_rl.learner.parts import freeze_parts, parameter_groups
 from pangu_rl.learner.pictures import is_multimodal
 from pangu_rl.learner.publish import BroadcastPublisher, Publisher, ShmPublisher
 from pangu_rl.learner.repartition import repartition
 from pangu_rl.learner.sequence_parallel import check_heads, open_sequence_group
 from pangu_rl.learner.spec import LearnerSpec
+from pangu_rl.learner.trial_pack import trial_pack
 from pangu_rl.learner.zero import check_precision
 from pangu_rl.records import MiniBatch, Pack, WeightManifest
 
@@ -94,14 +96,12 @@ class Learner:
         """
         return [self._step(batch) for batch in self._freeze_old(batches)]
 
-    @torch.no_grad()
-    def check_packing(self, packs: Sequence[Pack]) -> dict[str, float]:
-        """Packed against plain log-probs of the same tokens: `model.check_packing`, which raises on a difference."""
+    def check_packing(self) -> PackingCheck:
+        """Packed against plain log-probs of made-up sequences; see `packing_check`, which raises on a difference."""
         return check_packing(
             self.engine,
             self.lm,
-            packs,
-            temperature=self.spec.temperature,
+            trial_pack(self.lm),
             plain_attention=self.accelerator.attn_implementation,
             sequence=self.sequence,
         )

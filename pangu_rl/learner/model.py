@@ -1,14 +1,13 @@
 """The causal LM, packed: pack -> base model -> chosen hidden states -> **log-probs and entropy** -> objective.
 
 Any causal LM of transformers whose attention goes through the attention-interface registry runs here, and the
-multimodal models of `pretrain.models` over it; `check_packing` proves it for the model at hand, since a model may also
-scale or cap its logits, or bypass the registry.
+multimodal models of `pretrain.models` over it; `packing_check` proves it for the model at hand, since a model may
+bypass the registry, or carry a state from one sequence into the next.
 Letters: T tokens, M targets, V vocabulary, E hidden size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,18 +21,15 @@ from pangu_rl.config.model import ModelConfig
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import DataError
 from pangu_rl.learner.chunked_logprobs import target_logprobs
-from pangu_rl.learner.packed_attention import PACKED, Layout, attend_by, build_layout
-from pangu_rl.learner.pictures import PictureTensors, embed_pack, is_multimodal, own_inputs
+from pangu_rl.learner.logit_scaling import logit_scaling
+from pangu_rl.learner.packed_attention import PACKED, Layout, build_layout
+from pangu_rl.learner.pictures import PictureTensors, embed_pack, is_multimodal
 from pangu_rl.learner.rms_norm import replace_rms_norms
 from pangu_rl.learner.sequence_parallel import SequenceGroup, TargetShares, padded, share_targets
 from pangu_rl.records import Pack
 from pretrain.auto import register_auto_classes
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
-PACKING_TOLERANCE = {torch.bfloat16: 1e-1, torch.float32: 1e-4}
-"""Largest mean |difference| in nats between packed and plain log-probs. A bf16 logit of 16 to 32 is known to an eighth,
-and prompts hold unlikely tokens, so SmolLM2 shows 0.05; leakage from a neighbour or a wrong position costs several
-tenths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +100,14 @@ class PackedCausalLM(nn.Module):
         self.lm = lm
         self.temperature = temperature
         self.chunk = chunk
+        self.scaling = logit_scaling(lm.config.get_text_config())
 
     def forward(self, batch: PackTensors, temperature: float | None = None) -> tuple[Tensor, Tensor]:
         hidden = self._hidden_states(batch)[0].index_select(0, batch.predictors)
         head = self.lm.get_output_embeddings().weight
         temperature = self.temperature if temperature is None else temperature
-        logp, entropy = target_logprobs(hidden, head, batch.target_ids, temperature=temperature, chunk=self.chunk)
+        options = self.scaling.folded(temperature)
+        logp, entropy = target_logprobs(hidden, head, batch.target_ids, chunk=self.chunk, **options)
         if batch.shares is not None:
             logp, entropy = batch.shares.gather(logp, entropy)
         return logp, entropy.detach()
@@ -160,77 +158,6 @@ def without_dropout(model: PreTrainedModel) -> PreTrainedModel:
         if isinstance(module, nn.Dropout):
             module.p = 0.0
     return model.eval()
-
-
-def check_packing(
-    forward: Callable[[PackTensors], tuple[Tensor, Tensor]],
-    lm: PreTrainedModel,
-    packs: Sequence[Pack],
-    *,
-    temperature: float,
-    plain_attention: str,
-    sequence: SequenceGroup | None = None,
-) -> dict[str, float]:
-    """Compare the packed log-probs with the model's own forward, one unpacked sequence at a time, full logits.
-
-    Returns `packing_diff_mean`, `packing_diff_max` in nats and `packing_tokens`.
-
-    Raises:
-        DataError: they differ by more than rounding.
-    """
-    device = next(lm.parameters()).device
-    batches = [PackTensors.of(pack, device, sequence) for pack in packs]
-    packed, plain = [], []
-    with torch.no_grad():
-        for batch in batches:
-            with attend_by(batch.layout):
-                packed.append(forward(batch)[0])
-        lm.set_attn_implementation(plain_attention)
-        try:
-            plain = [_plain_logprobs(lm, pack, temperature, device) for pack in packs]
-        finally:
-            lm.set_attn_implementation(PACKED)
-    difference = (torch.cat(packed) - torch.cat(plain)).abs()
-    mean, limit = difference.mean().item(), PACKING_TOLERANCE[lm.dtype]
-    if not mean <= limit:
-        raise DataError(
-            f"model.path: packed log-probs of {type(lm).__name__} differ from its own forward by {mean:.3g} nats on "
-            f"average (limit {limit:g} in {str(lm.dtype).removeprefix('torch.')}): its attention bypasses the registry "
-            "or its logits are scaled or capped; it cannot be trained packed"
-        )
-    return {
-        "packing_diff_mean": mean,
-        "packing_diff_max": difference.max().item(),
-        "packing_tokens": float(difference.numel()),
-    }
-
-
-def _plain_logprobs(lm: PreTrainedModel, pack: Pack, temperature: float, device: torch.device) -> Tensor:
-    """float32 [M], in the order of the pack's targets."""
-    result = torch.empty(len(pack.targets), dtype=torch.float32, device=device)
-    for tokens, rows in unpacked(pack):
-        ids = torch.from_numpy(pack.token_ids[tokens]).to(device)
-        pictures = own_inputs(lm, pack, tokens, device) if is_multimodal(lm) else {}
-        logits = lm(input_ids=ids.unsqueeze(0), use_cache=False, **pictures).logits[0].float() / temperature
-        logprobs = torch.log_softmax(logits, -1)
-        places = torch.from_numpy(np.searchsorted(tokens, pack.targets[rows])).to(device)
-        result[torch.from_numpy(rows).to(device)] = logprobs[places - 1, ids[places]]
-    return result
-
-
-def unpacked(pack: Pack) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Every segment with targets, as its own sequence: (its tokens, ancestors first; its rows among the targets).
-
-    Both are int64 indices. Ancestors stand before their children in a pack, so the first is sorted.
-    """
-    bounds = np.asarray(pack.segment_starts)
-    segment_of = np.searchsorted(bounds, pack.targets, side="right") - 1
-    for segment in np.unique(segment_of):
-        spans, current = [], int(segment)
-        while current >= 0:
-            spans.append(np.arange(bounds[current], bounds[current + 1]))
-            current = int(pack.segment_parents[current])
-        yield np.concatenate(spans[::-1]), np.flatnonzero(segment_of == segment)
 
 
 def _first_line(error: BaseException) -> str:

@@ -171,7 +171,6 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
         learners = Learners(_learner_spec(config, start, run.accelerator))
         stack.callback(learners.close)
         engines.pool.start()
-        learners.check_packing(probe.packs)
         receivers = config.rollout.actors * config.rollout.devices_per_actor
         learners.open_publisher(_transport(config), receivers)
         background = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="rollout"))

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from transformers import MistralConfig, MistralForCausalLM, PreTrainedModel
 
 from pangu_rl.errors import ConfigError
-from pangu_rl.learner.model import PackedCausalLM, PackTensors, unpacked
+from pangu_rl.learner.model import PackedCausalLM, PackTensors
 from pangu_rl.learner.packed_attention import PACKED, attend_by, build_layout, tree_attention
+from pangu_rl.learner.packing_check import unpacked
 from pangu_rl.records import Pack
 from tests.unit.learner.builders import VOCABULARY, llama, plain_pack, tree_pack
 

@@ -1,0 +1,177 @@
+"""Truth at start: a made-up pack -> **packed log-probs against the model's own forward** -> trained, or refused.
+
+Two questions, each with the smallest limit that rounding leaves:
+
+1. Does a sequence's log-prob change with the order of the sequences in the pack? In a sound model it does not: the
+   difference is 0 or a last digit in any dtype, while the state of a recurrence or a convolution that runs on into the
+   next sequence, and attention that looks at it, cost tenths of a nat.
+2. Are the packed log-probs those of the model's own forward, every sequence alone? They are of a sound model up to
+   rounding; how much that is, the model says itself: by the difference of its own forward under two implementations of
+   attention. Beyond ROUNDINGS times that, positions, scores or logits are computed in another way.
+
+Both compare the median over targets: a mixture of experts that rounding sends another way changes a few tokens by a
+lot, a fault changes most of them. That windows, caps and sinks are obeyed in *long* sequences is not seen here;
+`packed_attention` refuses by name what it does not compute. Letters: T tokens, M targets, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from pangu_rl.errors import DataError, RunError, UserError
+from pangu_rl.learner.model import PackTensors
+from pangu_rl.learner.packed_attention import PACKED, attend_by
+from pangu_rl.learner.pictures import is_multimodal, own_inputs
+from pangu_rl.learner.sequence_parallel import SequenceGroup
+from pangu_rl.learner.trial_pack import reordered
+from pangu_rl.records import Pack
+
+FLOOR = {torch.bfloat16: 2e-2, torch.float32: 1e-4}
+"""Nats that are never too many: a bfloat16 logit of 4 to 8 is known to half of this."""
+ROUNDINGS = 4.0
+"""A sound model's packed log-probs are at most 2.6 times as far from its own as two implementations of its attention
+are from each other, over 50 families in bfloat16; a final cap of 15 left out, the faintest fault among them, is 6."""
+
+Forward = Callable[[PackTensors, float], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackingCheck:
+    """Medians over the targets in nats."""
+
+    order: float
+    """|packed - packed in another order|"""
+    plain: float
+    """|packed - the model's own forward|"""
+    limit: float
+    """What rounding may make of either."""
+    tokens: int
+    """Targets compared."""
+
+
+def check_packing(
+    forward: Forward,
+    lm: PreTrainedModel,
+    pack: Pack,
+    *,
+    plain_attention: str,
+    sequence: SequenceGroup | None = None,
+) -> PackingCheck:
+    """Compare the log-probs of `forward(batch, temperature)`, which runs `lm`, with those of `lm` alone, over `pack`.
+
+    `plain_attention` is transformers' name of the device's own attention. Collective.
+
+    Raises:
+        DataError: the model cannot be trained packed; the message says what differs, by how much, and why that is.
+    """
+    try:
+        found = _compared(forward, lm, pack, plain_attention, sequence)
+    except (UserError, RunError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        # Anything may come out of a model's own code that was not written for packs.
+        reason = next(iter(str(error).strip().splitlines()), "")
+        raise DataError(
+            f"model.path: {type(lm).__name__} does not run packed ({type(error).__name__}: {reason}): its code takes "
+            "no packed sequences; choose a model of plain causal attention"
+        ) from error
+    if not found.order <= found.limit:
+        raise DataError(
+            f"model.path: packed log-probs of {type(lm).__name__} change by {found.order:.2g} nats with the order of "
+            f"the sequences in the pack (rounding: {found.limit:.2g}): {_leak(lm)}; it cannot be trained packed"
+        )
+    if not found.plain <= found.limit:
+        raise DataError(
+            f"model.path: packed log-probs of {type(lm).__name__} differ from its own forward by {found.plain:.2g} "
+            f"nats (rounding: {found.limit:.2g}): its attention bypasses transformers' registry or has a position bias "
+            "(ALiBi), or its logits are scaled or capped in a way that is not known; it cannot be trained packed"
+        )
+    return found
+
+
+@torch.no_grad()
+def _compared(
+    forward: Forward, lm: PreTrainedModel, pack: Pack, plain_attention: str, sequence: SequenceGroup | None
+) -> PackingCheck:
+    device = next(lm.parameters()).device
+
+    def packed(one: Pack) -> Tensor:
+        batch = PackTensors.of(one, device, sequence)
+        with attend_by(batch.layout):
+            return forward(batch, 1.0)[0]
+
+    here, there = packed(pack), packed(reordered(pack))
+    eager, fused = (_own_logprobs(lm, pack, name, device) for name in ("eager", plain_attention))
+    rounding = 0.0 if fused is None else _median(eager - fused)
+    return PackingCheck(
+        order=_median(here - there),
+        plain=_median(here - eager),
+        limit=max(FLOOR[lm.dtype], ROUNDINGS * rounding),
+        tokens=len(here),
+    )
+
+
+def _own_logprobs(lm: PreTrainedModel, pack: Pack, attention: str, device: torch.device) -> Tensor | None:
+    """float32 [M] of the model's own forward, in the order of the pack's targets; None if it has no such attention.
+
+    One batch of all sequences, filled up at their ends, where nothing that is causal looks.
+    """
+    rows = list(unpacked(pack))
+    ids = np.full((len(rows), max(len(tokens) for tokens, _ in rows)), pack.token_ids[0])
+    for row, (tokens, _) in enumerate(rows):
+        ids[row, : len(tokens)] = pack.token_ids[tokens]
+    batch, pictures = torch.from_numpy(ids).to(device), {}
+    if is_multimodal(lm):
+        pictures = _joined([own_inputs(lm, pack, tokens, device) for tokens, _ in rows])
+    try:
+        lm.set_attn_implementation(attention)
+    except (ValueError, ImportError):
+        return None
+    try:
+        logits = lm(input_ids=batch, use_cache=False, **pictures).logits
+    finally:
+        lm.set_attn_implementation(PACKED)
+    result = torch.empty(len(pack.targets), dtype=torch.float32, device=device)
+    for row, (tokens, targets) in enumerate(rows):
+        places = torch.from_numpy(np.searchsorted(tokens, pack.targets[targets])).to(device)
+        logprobs = torch.log_softmax(logits[row, places - 1].float(), -1)
+        result[torch.from_numpy(targets).to(device)] = logprobs.gather(1, batch[row, places, None]).squeeze(1)
+    return result
+
+
+def unpacked(pack: Pack) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Every segment with targets, as its own sequence: (its tokens, ancestors first; its rows among the targets).
+
+    Both are int64 indices. Ancestors stand before their children in a pack, so the first is sorted.
+    """
+    bounds = np.asarray(pack.segment_starts)
+    segment_of = np.searchsorted(bounds, pack.targets, side="right") - 1
+    for segment in np.unique(segment_of):
+        spans, current = [], int(segment)
+        while current >= 0:
+            spans.append(np.arange(bounds[current], bounds[current + 1]))
+            current = int(pack.segment_parents[current])
+        yield np.concatenate(spans[::-1]), np.flatnonzero(segment_of == segment)
+
+
+def _joined(inputs: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    names = {name for own in inputs for name in own}
+    return {name: torch.cat([own[name] for own in inputs if name in own]) for name in names}
+
+
+def _median(difference: Tensor) -> float:
+    return difference.abs().median().item()
+
+
+def _leak(lm: PreTrainedModel) -> str:
+    """What may carry one sequence into the next: a layer with a convolution over tokens has a state, as a rule."""
+    convolving = {type(m).__name__ for m in lm.modules() if any(isinstance(c, nn.Conv1d) for c in m.children())}
+    if convolving:
+        return f"the state of {', '.join(sorted(convolving))} runs on from one sequence into the next"
+    return "its attention, or a state of its own, reads across the borders of sequences"
