@@ -64,9 +64,12 @@ class Learner:
         if spec.learner.gradient_checkpointing:
             lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
             lm.train()
-        self.engine = initialize(spec, lm, list(groups.values()), self.accelerator.dist_backend)
+        self.engine = initialize(spec, lm, [group for _, group in groups], self.accelerator.dist_backend)
         self.sequence = open_sequence_group(spec.learner.sequence_parallel)
-        self.rates = tuple(groups)
+        self.rates = tuple(rate for rate, _ in groups)
+        self.group_sizes: dict[str, list[int]] = {}
+        for rate, group in groups:
+            self.group_sizes.setdefault(rate, []).append(len(group["params"]))
         self.lm = lm
         self.device = next(lm.parameters()).device
         self.objective = build_objective(spec)
@@ -151,6 +154,8 @@ class Learner:
             saved = json.loads((directory / "learner.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{directory}: not a learner checkpoint: {error}") from None
+        # A checkpoint that does not say has one group a rate: norms and biases decayed with the matrices.
+        saved.setdefault("parameter_groups", {rate: [sum(sizes)] for rate, sizes in self.group_sizes.items()})
         for name, value in self._identity().items():
             may_differ = name == "world_size" and self.spec.learner.zero_stage < 3
             if saved.get(name) != value and not may_differ:
@@ -274,6 +279,7 @@ class Learner:
             "dtype": self.spec.model.dtype,
             "model_type": self.lm.config.model_type,
             "parameters": {name: list(getattr(p, "ds_shape", p.shape)) for name, p in self.lm.named_parameters()},
+            "parameter_groups": self.group_sizes,
         }
         if is_multimodal(self.lm):
             identity["trainable"] = sorted(set(self.spec.learner.trainable))

@@ -131,7 +131,7 @@ def load_causal_lm(config: ModelConfig) -> PreTrainedModel:
     path = resolve_path(config.path)
     if config.dtype not in DTYPES:
         raise DataError(f"model.dtype is {config.dtype!r}: the learner trains in {' or '.join(DTYPES)}")
-    model_config(path)
+    folder = model_config(path)
     register_auto_classes()
     try:
         lm, info = AutoModelForCausalLM.from_pretrained(
@@ -142,12 +142,22 @@ def load_causal_lm(config: ModelConfig) -> PreTrainedModel:
             output_loading_info=True,
         )
     except (ValueError, OSError, KeyError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, KeyError) and error.args == (PACKED,):
+            raise DataError(
+                f"{path}: its model code chooses attention from a table of its own, not from transformers' registry, "
+                "where packed attention is: it cannot be trained packed"
+            ) from error
         raise DataError(f"{path}: not a causal LM that transformers loads: {_first_line(error)}") from error
     if info["missing_keys"]:
         names = sorted(info["missing_keys"])
         raise DataError(f"{path}: {len(names)} tensors of the model are not in its weights, the first {names[0]}")
     if getattr(lm.get_output_embeddings(), "bias", None) is not None:
         raise DataError(f"{path}: the output head has a bias, which the chunked log-probs do not compute")
+    if folder.get("vision_config") and not _has_tower(lm):
+        raise DataError(
+            f"{path}: has a vision_config, but transformers loads {type(lm).__name__} from it, which has no tower: "
+            "pictures would train as text and the tower would be lost; give a text model or one of ours"
+        )
     replace_rms_norms(lm)
     return without_dropout(lm)
 
@@ -158,6 +168,12 @@ def without_dropout(model: PreTrainedModel) -> PreTrainedModel:
         if isinstance(module, nn.Dropout):
             module.p = 0.0
     return model.eval()
+
+
+def _has_tower(lm: PreTrainedModel) -> bool:
+    """Ours, or any model inside it that reads pictures."""
+    inner = (module for module in lm.modules() if module is not lm)
+    return is_multimodal(lm) or any("pixel_values" in getattr(module, "main_input_name", "") for module in inner)
 
 
 def _first_line(error: BaseException) -> str:

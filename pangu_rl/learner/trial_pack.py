@@ -44,13 +44,29 @@ def trial_pack(lm: PreTrainedModel) -> Pack:
 
 def reordered(pack: Pack) -> Pack:
     """`pack` with its trees, and the children of every segment, in reverse; the targets keep their order."""
+    return _arranged(pack, {parent: own[::-1] for parent, own in _children(pack).items()})
+
+
+def turned(pack: Pack) -> Pack:
+    """`pack` with its first tree behind the others, which keep their neighbours; the targets keep their order."""
+    children = _children(pack)
+    return _arranged(pack, children | {-1: children[-1][1:] + children[-1][:1]})
+
+
+def _children(pack: Pack) -> dict[int, list[int]]:
+    """Segments by their parent, the roots under -1."""
     children: dict[int, list[int]] = {}
     for segment, parent in enumerate(pack.segment_parents.tolist()):
         children.setdefault(parent, []).append(segment)
-    order, waiting = [], list(children[-1])
+    return children
+
+
+def _arranged(pack: Pack, children: dict[int, list[int]]) -> Pack:
+    """Every segment of `pack`, followed by its children in the order that is given."""
+    order, waiting = [], children[-1][::-1]
     while waiting:
         order.append(waiting.pop())
-        waiting += children.get(order[-1], [])
+        waiting += children.get(order[-1], [])[::-1]
     bounds = pack.segment_starts
     spans = [np.arange(bounds[segment], bounds[segment + 1]) for segment in order]
     tokens, rank = np.concatenate(spans), np.append(np.argsort(order), -1)

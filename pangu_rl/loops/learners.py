@@ -75,7 +75,7 @@ class Learners(RankActors):
         except (UserError, RunError):
             self.close()
             raise
-        log.info("packed log-probs are the model's own to %.2g nats (rounding: %.2g)", found.plain, found.limit)
+        log.info("packed log-probs are the model's own to %.2g nats (rounding: %.2g)", found.plain, found.plain_limit)
 
     def update(self, mini_batches: Sequence[Sequence[MiniBatch]]) -> list[dict[str, float]]:
         """[mini-batch][group] -> metrics per optimiser step."""
