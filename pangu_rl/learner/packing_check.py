@@ -96,8 +96,8 @@ def check_packing(
         raise DataError(
             f"model.path: packed log-probs of {type(lm).__name__} differ from its own forward by {found.plain:.2g} "
             f"nats (rounding: {found.plain_limit:.2g}): its attention bypasses transformers' registry or has a "
-            "position bias (ALiBi), or its logits are scaled or capped in a way that is not known; it cannot be trained "
-            "packed"
+            "position bias (ALiBi), or its logits are scaled or capped in a way that is not known; "
+            "it cannot be trained packed"
         )
     return found
 
