@@ -61,15 +61,16 @@ class Learner:
         lm = load_causal_lm(spec.model)
         freeze_parts(lm, spec.learner)
         groups = parameter_groups(lm, spec.learner)
+        self.rates = tuple(rate for rate, _ in groups)
+        # Now, since DeepSpeed puts one flat tensor in the place of a group's parameters.
+        self.group_sizes = {
+            rate: [len(group["params"]) for name, group in groups if name == rate] for rate in self.rates
+        }
         if spec.learner.gradient_checkpointing:
             lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
             lm.train()
         self.engine = initialize(spec, lm, [group for _, group in groups], self.accelerator.dist_backend)
         self.sequence = open_sequence_group(spec.learner.sequence_parallel)
-        self.rates = tuple(rate for rate, _ in groups)
-        self.group_sizes: dict[str, list[int]] = {}
-        for rate, group in groups:
-            self.group_sizes.setdefault(rate, []).append(len(group["params"]))
         self.lm = lm
         self.device = next(lm.parameters()).device
         self.objective = build_objective(spec)

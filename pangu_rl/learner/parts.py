@@ -44,8 +44,8 @@ def parameter_groups(lm: nn.Module, config: LearnerConfig) -> list[tuple[Rate, d
     """
     optimizer, multimodal = config.optimizer, is_multimodal(lm)
     rates: dict[Rate, float] = {"lr": optimizer.lr, "lr_encoder": optimizer.lr * optimizer.encoder_lr_ratio}
-    decays = sorted({optimizer.weight_decay, 0.0}, reverse=True)
-    members: dict[tuple[Rate, float], list[nn.Parameter]] = {(rate, decay): [] for rate in rates for decay in decays}
+    amounts = sorted({optimizer.weight_decay, 0.0}, reverse=True)
+    members: dict[tuple[Rate, float], list[nn.Parameter]] = {(rate, decay): [] for rate in rates for decay in amounts}
     for name, parameter in lm.named_parameters():
         if parameter.requires_grad:
             rate = "lr_encoder" if multimodal and part_of(name) == "encoder" else "lr"
