@@ -49,10 +49,7 @@ def own_loss(lm: PreTrainedModel, pack: Pack) -> Tensor:
     [
         *("granite", "cohere2", "gemma2", "nanochat", "qwen3_moe"),
         *(pytest.param(name, marks=NARROW_VALUES) for name in ("minicpm3", "deepseek_v2", "deepseek_v3")),
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in ("cohere", "granitemoe", "hyperclovax", "gemma4_text")
-        ),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("cohere", "granitemoe", "hyperclovax")),
         *(pytest.param(name, marks=pytest.mark.slow) for name in ("gemma4_text", "gemma3n_text")),
         pytest.param("glm4_moe_lite", marks=[pytest.mark.slow, NARROW_VALUES]),
     ],
@@ -69,6 +66,6 @@ def test_gradients_are_the_models_own(family: str) -> None:
         if parameter.grad is None:
             assert found[name] is None or not found[name].any(), name
             continue
-        # Float32 sums in another order; a cap's slope or a scale that is left out changes every digit.
-        limit = 2e-5 * parameter.grad.abs().max().item() + 1e-8
+        # Float32 sums in another order, of embeddings times 4; a slope or a scale that is left out changes every digit.
+        limit = 1e-4 * parameter.grad.abs().max().item() + 1e-8
         torch.testing.assert_close(found[name], parameter.grad, atol=limit, rtol=0, msg=name)
