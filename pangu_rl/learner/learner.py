@@ -102,13 +102,7 @@ class Learner:
 
     def check_packing(self) -> PackingCheck:
         """Packed against plain log-probs of made-up sequences; see `packing_check`, which raises on a difference."""
-        return check_packing(
-            self.engine,
-            self.lm,
-            trial_pack(self.lm),
-            plain_attention=self.accelerator.attn_implementation,
-            sequence=self.sequence,
-        )
+        return check_packing(self.engine, self.lm, trial_pack(self.lm), self.sequence)
 
     def open_publisher(self, transport: str, *, host: str = "127.0.0.1", receivers: int = 0) -> None:
         """Choose how `publish` hands weights out: `shm`, or `broadcast` to so many receivers through this host."""

@@ -173,7 +173,7 @@ def test_gradient_checkpointing_of_tower_and_backbone_changes_no_bit() -> None:
 def compare(lm: PreTrainedModel, pack: Pack | None = None) -> PackingCheck:
     lm.set_attn_implementation(PACKED)
     model = PackedCausalLM(lm, temperature=0.7, chunk=64)
-    return check_packing(model, lm, trial_pack(lm) if pack is None else pack, plain_attention="sdpa")
+    return check_packing(model, lm, trial_pack(lm) if pack is None else pack)
 
 
 def test_check_packing_compares_with_the_models_own_forward_and_positions() -> None:

@@ -66,7 +66,7 @@ REFUSED_SLOW = {
 
 def check(lm: PreTrainedModel) -> PackingCheck:
     model = PackedCausalLM(lm, temperature=0.7, chunk=64)
-    return check_packing(model, lm, trial_pack(lm), plain_attention="sdpa")
+    return check_packing(model, lm, trial_pack(lm))
 
 
 def known(family: str) -> str:
