@@ -36,8 +36,6 @@ class Accelerator:
     """Variable that keeps Ray from setting `visible_env`."""
     dtypes: tuple[str, ...]
     """Dtypes the forward pass may have, the preferred one first."""
-    attn_implementation: str
-    """transformers' attention for the plain (unpacked) model."""
     detect: Callable[[], bool]
     """Whether this machine has the device in working order; never raises."""
     train_env: Callable[[int], Environment]

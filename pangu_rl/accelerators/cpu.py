@@ -68,7 +68,6 @@ CPU = Accelerator(
     visible_env=None,
     noset_env=None,
     dtypes=("bfloat16", "float32"),
-    attn_implementation="sdpa",
     detect=lambda: True,
     train_env=_train_env,
     rollout_env=_rollout_env,

@@ -82,7 +82,6 @@ CUDA = Accelerator(
     visible_env="CUDA_VISIBLE_DEVICES",
     noset_env="RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES",
     dtypes=("bfloat16", "float16", "float32"),
-    attn_implementation="sdpa",
     detect=_detect,
     train_env=_train_env,
     rollout_env=_rollout_env,

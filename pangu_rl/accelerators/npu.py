@@ -148,7 +148,6 @@ NPU = Accelerator(
     visible_env="ASCEND_RT_VISIBLE_DEVICES",
     noset_env="RAY_EXPERIMENTAL_NOSET_ASCEND_RT_VISIBLE_DEVICES",
     dtypes=("bfloat16", "float16", "float32"),
-    attn_implementation="flash_attention_2",
     detect=_detect,
     train_env=train_env,
     rollout_env=rollout_env,

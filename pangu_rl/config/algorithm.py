@@ -31,6 +31,10 @@ class GrpoAlgorithmConfig(Strict):
     its group's statistics."""
     tis_cap: PositiveFloat | None = None
     """Truncated importance sampling: weight each token by min(learner/sampler, cap). Required with stale rollouts."""
+    sampler_kl_limit: PositiveFloat | None = 0.2
+    """KL(sampler || learner) in nats a token, `train/sampler_kl`, above which a run ends whose rollouts are of the
+    weights that train (`trainer.max_staleness` 0); from a tenth of it on a step says so. Sound pairs of engine and
+    learner show 0.001. null only measures."""
 
 
 class SupervisedConfig(Strict):

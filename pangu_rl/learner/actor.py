@@ -20,6 +20,7 @@ from pangu_rl.records import MiniBatch, Pack, Picture, WeightManifest
 
 if TYPE_CHECKING:
     from pangu_rl.learner.learner import Learner
+    from pangu_rl.learner.packing_check import PackingCheck
 
 
 class LearnerActor:
@@ -58,8 +59,8 @@ class LearnerActor:
             [replace(batch, packs=tuple(itertools.islice(packs, len(batch.packs)))) for batch in batches]
         )
 
-    def check_packing(self, packs: Sequence[Pack]) -> dict[str, float]:
-        return self._learner.check_packing(with_pixels(packs))
+    def check_packing(self) -> PackingCheck:
+        return self._learner.check_packing()
 
     def peak_flops(self) -> float:
         return self._learner.peak_flops()

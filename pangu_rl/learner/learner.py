@@ -29,9 +29,10 @@ from pangu_rl.errors import CheckpointError, RunError
 from pangu_rl.learner.engine import initialize, whole_parameters
 from pangu_rl.learner.export import write_model
 from pangu_rl.learner.flops import ModelFlops
-from pangu_rl.learner.model import PackTensors, check_packing, load_causal_lm
+from pangu_rl.learner.model import PackTensors, load_causal_lm
 from pangu_rl.learner.objectives import add_totals, build_objective, reduce_totals
 from pangu_rl.learner.packed_attention import attend_by
+from pangu_rl.learner.packing_check import PackingCheck, check_packing
 from pangu_rl.learner.parts import freeze_parts, parameter_groups
 from pangu_rl.learner.peak import matmul_peak
 from pangu_rl.learner.pictures import is_multimodal
@@ -39,6 +40,7 @@ from pangu_rl.learner.publish import BroadcastPublisher, Publisher, ShmPublisher
 from pangu_rl.learner.repartition import repartition
 from pangu_rl.learner.sequence_parallel import check_heads, open_sequence_group
 from pangu_rl.learner.spec import LearnerSpec
+from pangu_rl.learner.trial_pack import trial_pack
 from pangu_rl.learner.zero import check_precision, check_streams
 from pangu_rl.records import MiniBatch, Pack, WeightManifest
 
@@ -63,12 +65,16 @@ class Learner:
         lm = load_causal_lm(spec.model)
         freeze_parts(lm, spec.learner)
         groups = parameter_groups(lm, spec.learner)
+        self.rates = tuple(rate for rate, _ in groups)
+        # Now, since DeepSpeed puts one flat tensor in the place of a group's parameters.
+        self.group_sizes = {
+            rate: [len(group["params"]) for name, group in groups if name == rate] for rate in self.rates
+        }
         if spec.learner.gradient_checkpointing:
             lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
             lm.train()
-        self.engine = initialize(spec, lm, list(groups.values()), self.accelerator.dist_backend)
+        self.engine = initialize(spec, lm, [group for _, group in groups], self.accelerator.dist_backend)
         self.sequence = open_sequence_group(spec.learner.sequence_parallel)
-        self.rates = tuple(groups)
         self.lm = lm
         self.device = next(lm.parameters()).device
         self.objective = build_objective(spec)
@@ -100,17 +106,9 @@ class Learner:
         """
         return [self._step(batch) for batch in self._freeze_old(batches)]
 
-    @torch.no_grad()
-    def check_packing(self, packs: Sequence[Pack]) -> dict[str, float]:
-        """Packed against plain log-probs of the same tokens: `model.check_packing`, which raises on a difference."""
-        return check_packing(
-            self.engine,
-            self.lm,
-            packs,
-            temperature=self.spec.temperature,
-            plain_attention=self.accelerator.attn_implementation,
-            sequence=self.sequence,
-        )
+    def check_packing(self) -> PackingCheck:
+        """Packed against plain log-probs of made-up sequences; see `packing_check`, which raises on a difference."""
+        return check_packing(self.engine, self.lm, trial_pack(self.lm), self.sequence)
 
     def peak_flops(self) -> float:
         """FLOP/s that this rank's device reaches at most, `peak_tflops` or measured now."""
@@ -163,6 +161,8 @@ class Learner:
             saved = json.loads((directory / "learner.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{directory}: not a learner checkpoint: {error}") from None
+        # A checkpoint that does not say has one group a rate: norms and biases decayed with the matrices.
+        saved.setdefault("parameter_groups", {rate: [sum(sizes)] for rate, sizes in self.group_sizes.items()})
         for name, value in self._identity().items():
             may_differ = name == "world_size" and self.spec.learner.zero_stage < 3
             if saved.get(name) != value and not may_differ:
@@ -287,6 +287,7 @@ class Learner:
             "dtype": self.spec.model.dtype,
             "model_type": self.lm.config.model_type,
             "parameters": {name: list(getattr(p, "ds_shape", p.shape)) for name, p in self.lm.named_parameters()},
+            "parameter_groups": self.group_sizes,
         }
         if is_multimodal(self.lm):
             identity["trainable"] = sorted(set(self.spec.learner.trainable))

@@ -1,14 +1,13 @@
 """The causal LM, packed: pack -> base model -> chosen hidden states -> **log-probs and entropy** -> objective.
 
 Any causal LM of transformers whose attention goes through the attention-interface registry runs here, and the
-multimodal models of `pretrain.models` over it; `check_packing` proves it for the model at hand, since a model may also
-scale or cap its logits, or bypass the registry.
+multimodal models of `pretrain.models` over it; `packing_check` proves it for the model at hand, since a model may
+bypass the registry, or carry a state from one sequence into the next.
 Letters: T tokens, M targets, V vocabulary, E hidden size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,18 +21,15 @@ from pangu_rl.config.model import ModelConfig
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import DataError
 from pangu_rl.learner.chunked_logprobs import target_logprobs
-from pangu_rl.learner.packed_attention import PACKED, Layout, attend_by, build_layout
-from pangu_rl.learner.pictures import PictureTensors, embed_pack, is_multimodal, own_inputs
+from pangu_rl.learner.logit_scaling import logit_scaling
+from pangu_rl.learner.packed_attention import PACKED, Layout, build_layout
+from pangu_rl.learner.pictures import PictureTensors, embed_pack, is_multimodal
 from pangu_rl.learner.rms_norm import replace_rms_norms
 from pangu_rl.learner.sequence_parallel import SequenceGroup, TargetShares, padded, share_targets
 from pangu_rl.records import Pack
 from pretrain.auto import register_auto_classes
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
-PACKING_TOLERANCE = {torch.bfloat16: 1e-1, torch.float32: 1e-4}
-"""Largest mean |difference| in nats between packed and plain log-probs. A bf16 logit of 16 to 32 is known to an eighth,
-and prompts hold unlikely tokens, so SmolLM2 shows 0.05; leakage from a neighbour or a wrong position costs several
-tenths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +100,14 @@ class PackedCausalLM(nn.Module):
         self.lm = lm
         self.temperature = temperature
         self.chunk = chunk
+        self.scaling = logit_scaling(lm.config.get_text_config())
 
     def forward(self, batch: PackTensors, temperature: float | None = None) -> tuple[Tensor, Tensor]:
         hidden = self._hidden_states(batch)[0].index_select(0, batch.predictors)
         head = self.lm.get_output_embeddings().weight
         temperature = self.temperature if temperature is None else temperature
-        logp, entropy = target_logprobs(hidden, head, batch.target_ids, temperature=temperature, chunk=self.chunk)
+        options = self.scaling.folded(temperature)
+        logp, entropy = target_logprobs(hidden, head, batch.target_ids, chunk=self.chunk, **options)
         if batch.shares is not None:
             logp, entropy = batch.shares.gather(logp, entropy)
         return logp, entropy.detach()
@@ -133,7 +131,7 @@ def load_causal_lm(config: ModelConfig) -> PreTrainedModel:
     path = resolve_path(config.path)
     if config.dtype not in DTYPES:
         raise DataError(f"model.dtype is {config.dtype!r}: the learner trains in {' or '.join(DTYPES)}")
-    model_config(path)
+    folder = model_config(path)
     register_auto_classes()
     try:
         lm, info = AutoModelForCausalLM.from_pretrained(
@@ -144,12 +142,22 @@ def load_causal_lm(config: ModelConfig) -> PreTrainedModel:
             output_loading_info=True,
         )
     except (ValueError, OSError, KeyError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, KeyError) and error.args == (PACKED,):
+            raise DataError(
+                f"{path}: its model code chooses attention from a table of its own, not from transformers' registry, "
+                "where packed attention is: it cannot be trained packed"
+            ) from error
         raise DataError(f"{path}: not a causal LM that transformers loads: {_first_line(error)}") from error
     if info["missing_keys"]:
         names = sorted(info["missing_keys"])
         raise DataError(f"{path}: {len(names)} tensors of the model are not in its weights, the first {names[0]}")
     if getattr(lm.get_output_embeddings(), "bias", None) is not None:
         raise DataError(f"{path}: the output head has a bias, which the chunked log-probs do not compute")
+    if folder.get("vision_config") and not _has_tower(lm):
+        raise DataError(
+            f"{path}: has a vision_config, but transformers loads {type(lm).__name__} from it, which has no tower: "
+            "pictures would train as text and the tower would be lost; give a text model or one of ours"
+        )
     replace_rms_norms(lm)
     return without_dropout(lm)
 
@@ -162,75 +170,10 @@ def without_dropout(model: PreTrainedModel) -> PreTrainedModel:
     return model.eval()
 
 
-def check_packing(
-    forward: Callable[[PackTensors], tuple[Tensor, Tensor]],
-    lm: PreTrainedModel,
-    packs: Sequence[Pack],
-    *,
-    temperature: float,
-    plain_attention: str,
-    sequence: SequenceGroup | None = None,
-) -> dict[str, float]:
-    """Compare the packed log-probs with the model's own forward, one unpacked sequence at a time, full logits.
-
-    Returns `packing_diff_mean`, `packing_diff_max` in nats and `packing_tokens`.
-
-    Raises:
-        DataError: they differ by more than rounding.
-    """
-    device = next(lm.parameters()).device
-    batches = [PackTensors.of(pack, device, sequence) for pack in packs]
-    packed, plain = [], []
-    with torch.no_grad():
-        for batch in batches:
-            with attend_by(batch.layout):
-                packed.append(forward(batch)[0])
-        lm.set_attn_implementation(plain_attention)
-        try:
-            plain = [_plain_logprobs(lm, pack, temperature, device) for pack in packs]
-        finally:
-            lm.set_attn_implementation(PACKED)
-    difference = (torch.cat(packed) - torch.cat(plain)).abs()
-    mean, limit = difference.mean().item(), PACKING_TOLERANCE[lm.dtype]
-    if not mean <= limit:
-        raise DataError(
-            f"model.path: packed log-probs of {type(lm).__name__} differ from its own forward by {mean:.3g} nats on "
-            f"average (limit {limit:g} in {str(lm.dtype).removeprefix('torch.')}): its attention bypasses the registry "
-            "or its logits are scaled or capped; it cannot be trained packed"
-        )
-    return {
-        "packing_diff_mean": mean,
-        "packing_diff_max": difference.max().item(),
-        "packing_tokens": float(difference.numel()),
-    }
-
-
-def _plain_logprobs(lm: PreTrainedModel, pack: Pack, temperature: float, device: torch.device) -> Tensor:
-    """float32 [M], in the order of the pack's targets."""
-    result = torch.empty(len(pack.targets), dtype=torch.float32, device=device)
-    for tokens, rows in unpacked(pack):
-        ids = torch.from_numpy(pack.token_ids[tokens]).to(device)
-        pictures = own_inputs(lm, pack, tokens, device) if is_multimodal(lm) else {}
-        logits = lm(input_ids=ids.unsqueeze(0), use_cache=False, **pictures).logits[0].float() / temperature
-        logprobs = torch.log_softmax(logits, -1)
-        places = torch.from_numpy(np.searchsorted(tokens, pack.targets[rows])).to(device)
-        result[torch.from_numpy(rows).to(device)] = logprobs[places - 1, ids[places]]
-    return result
-
-
-def unpacked(pack: Pack) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Every segment with targets, as its own sequence: (its tokens, ancestors first; its rows among the targets).
-
-    Both are int64 indices. Ancestors stand before their children in a pack, so the first is sorted.
-    """
-    bounds = np.asarray(pack.segment_starts)
-    segment_of = np.searchsorted(bounds, pack.targets, side="right") - 1
-    for segment in np.unique(segment_of):
-        spans, current = [], int(segment)
-        while current >= 0:
-            spans.append(np.arange(bounds[current], bounds[current + 1]))
-            current = int(pack.segment_parents[current])
-        yield np.concatenate(spans[::-1]), np.flatnonzero(segment_of == segment)
+def _has_tower(lm: PreTrainedModel) -> bool:
+    """Ours, or any model inside it that reads pictures."""
+    inner = (module for module in lm.modules() if module is not lm)
+    return is_multimodal(lm) or any("pixel_values" in getattr(module, "main_input_name", "") for module in inner)
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,11 +1,15 @@
-"""Parts of a multimodal model: configuration -> **what is frozen, and what learns at which rate** -> optimizer.
+"""What of a model learns, and how: configuration -> **what is frozen, at which rate, with which decay** -> optimizer.
 
-The names are those of a released checkpoint (`visual.*`, `model.*`, `lm_head.weight`).
+Weight decay acts on matrices alone, embeddings and head among them, as in Megatron: a vector is a norm's scale, a bias
+or another offset, whose size is no excess to be pulled to 0. An embedding is a matrix that the next norm divides by its
+length; without decay it would grow without a bound.
+
+The names of parts are those of a released checkpoint (`visual.*`, `model.*`, `lm_head.weight`).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -14,6 +18,9 @@ from pangu_rl.learner.pictures import is_multimodal
 
 ENCODER = ("visual.patch_embed.", "visual.blocks.")
 TOWER = "visual."
+
+Rate = Literal["lr", "lr_encoder"]
+"""Metric of a learning rate."""
 
 
 def part_of(name: str) -> ModelPart:
@@ -30,16 +37,27 @@ def freeze_parts(lm: nn.Module, config: LearnerConfig) -> None:
             parameter.requires_grad_(part_of(name) in config.trainable)
 
 
-def parameter_groups(lm: nn.Module, config: LearnerConfig) -> dict[str, dict[str, Any]]:
-    """Metric of the rate (`lr`, `lr_encoder`) -> AdamW's parameter group of what learns at it; none is empty."""
-    rate = config.optimizer.lr
-    if not is_multimodal(lm):
-        return {"lr": {"params": list(lm.parameters()), "lr": rate}}
-    trained = [(name, parameter) for name, parameter in lm.named_parameters() if parameter.requires_grad]
-    encoder = [parameter for name, parameter in trained if part_of(name) == "encoder"]
-    others = [parameter for name, parameter in trained if part_of(name) != "encoder"]
-    groups = {
-        "lr": {"params": others, "lr": rate},
-        "lr_encoder": {"params": encoder, "lr": rate * config.optimizer.encoder_lr_ratio},
-    }
-    return {name: group for name, group in groups.items() if group["params"]}
+def parameter_groups(lm: nn.Module, config: LearnerConfig) -> list[tuple[Rate, dict[str, Any]]]:
+    """(metric of its rate, AdamW's parameter group) of what learns alike; none is empty.
+
+    Without weight decay there is one group a rate, with it two: first what decays, then what does not.
+    """
+    optimizer, multimodal = config.optimizer, is_multimodal(lm)
+    rates: dict[Rate, float] = {"lr": optimizer.lr, "lr_encoder": optimizer.lr * optimizer.encoder_lr_ratio}
+    amounts = sorted({optimizer.weight_decay, 0.0}, reverse=True)
+    members: dict[tuple[Rate, float], list[nn.Parameter]] = {(rate, decay): [] for rate in rates for decay in amounts}
+    for name, parameter in lm.named_parameters():
+        if parameter.requires_grad:
+            rate = "lr_encoder" if multimodal and part_of(name) == "encoder" else "lr"
+            members[rate, optimizer.weight_decay if decays(name, parameter) else 0.0].append(parameter)
+    return [
+        (rate, {"params": parameters, "lr": rates[rate], "weight_decay": decay})
+        for (rate, decay), parameters in members.items()
+        if parameters
+    ]
+
+
+def decays(name: str, parameter: nn.Parameter) -> bool:
+    """Whether it is a matrix (or more), and not the biases of many experts in one."""
+    # ZeRO 3 keeps a flat part of a parameter, and its shape beside.
+    return len(getattr(parameter, "ds_shape", parameter.shape)) > 1 and not name.endswith("bias")

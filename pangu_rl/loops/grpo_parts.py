@@ -172,7 +172,6 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
         stack.callback(learners.close)
         engines.pool.start()
         run.peak_flops = learners.peak_flops()
-        learners.check_packing(probe.packs)
         receivers = config.rollout.actors * config.rollout.devices_per_actor
         learners.open_publisher(_transport(config), receivers)
         background = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="rollout"))

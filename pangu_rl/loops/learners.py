@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from pangu_rl.learner.actor import start_learners
 from pangu_rl.learner.flops import ModelFlops, model_shape
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.records import MiniBatch, Pack, WeightManifest
+
+log = logging.getLogger(__name__)
 
 
 class RankActors:
@@ -67,13 +70,20 @@ class Learners(RankActors):
     """
 
     def __init__(self, spec: LearnerSpec) -> None:
+        """Start the ranks and check, for every stage, that the model may be trained packed.
+
+        Raises:
+            DataError: its packed log-probs are not its own; see `pangu_rl.learner.packing_check`.
+        """
         super().__init__(translated(lambda: start_learners(spec)))
         self._spec = spec
         self.dealing = dealing(spec)
-
-    def check_packing(self, packs: Sequence[Pack]) -> dict[str, float]:
-        """Refuse a model whose packed log-probs are not its own; see `pangu_rl.learner.model.check_packing`."""
-        return self._call("check_packing", list(packs))[0]
+        try:
+            found = self._call("check_packing")[0]
+        except (UserError, RunError):
+            self.close()
+            raise
+        log.info("packed log-probs are the model's own to %.2g nats (rounding: %.2g)", found.plain, found.plain_limit)
 
     def update(self, mini_batches: Sequence[Sequence[MiniBatch]]) -> list[dict[str, float]]:
         """[mini-batch][group] -> metrics per optimiser step."""

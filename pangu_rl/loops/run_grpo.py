@@ -20,6 +20,7 @@ from pangu_rl.config.stages import GrpoConfig
 from pangu_rl.loops.grpo_parts import GrpoParts, open_parts
 from pangu_rl.loops.inputs import read_grpo_inputs
 from pangu_rl.loops.metrics import rollout_metrics
+from pangu_rl.loops.sampler_alarm import check_sampler
 from pangu_rl.loops.session import Run, open_run
 from pangu_rl.loops.start import start_model
 from pangu_rl.loops.train_step import train_on
@@ -58,6 +59,7 @@ def grpo_step(run: Run, parts: GrpoParts, step: int) -> dict[str, float]:
     parts.store.append(step, batch.groups, parts.collector.sampling)
     with run.phase("train"):
         metrics = train_on(batch.trained, parts.learners, parts.config, parts.loader.encoder.placeholders)
+    check_sampler(run, parts.config, step, metrics)
     with run.phase("sync"):
         metrics |= parts.sync(step)
     return rollout_metrics(batch.groups) | metrics

@@ -97,11 +97,6 @@ def open_parts(config: DpoConfig, run: Run, inputs: DpoInputs, store: ReferenceS
         run.say(f"left out: {len(inputs.skipped)} bad rows, {inputs.asked_by_pairs} SFT rows that ask what a pair asks")
     order = {"shuffle": config.data.shuffle, "seed": config.trainer.seed, "digests": inputs.loader.digests}
     with open_learners(config, "mpo", run) as learners:
-        learners.check_packing(
-            pack_pairs(
-                inputs.loader.pairs(inputs.train[:2]), config.learner.pack_tokens, inputs.loader.encoder.placeholders
-            )
-        )
         yield PreferenceParts(
             config=config,
             loader=inputs.loader,

@@ -102,3 +102,31 @@ def test_a_model_folder_without_weights(
             (empty / file.name).write_bytes(file.read_bytes())
     assert "no weights" in complaint(monkeypatch, capsys, config, f"model.path={empty}")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_sft_of_a_model_whose_state_runs_into_the_next_sequence(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Its learner has started: the check is of the model that would train, and before anything is written."""
+    from transformers import AutoTokenizer, Lfm2Config, Lfm2ForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2}
+    layers = {"num_hidden_layers": 2, "layer_types": ["conv", "full_attention"], "block_ff_dim": 96}
+    Lfm2ForCausalLM(Lfm2Config(vocab_size=len(tokenizer), initializer_range=0.2, **sizes, **layers)).save_pretrained(
+        tmp_path / "lfm2"
+    )
+    tokenizer.save_pretrained(tmp_path / "lfm2")
+    turns = [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "2"}]
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"id": "a", "messages": turns}) + "\n")
+    sections = {
+        "model": {"path": str(tmp_path / "lfm2")},
+        "data": {"train": str(tmp_path / "rows.jsonl")},
+        "trainer": {"run_dir": str(tmp_path / "run"), "steps": 1, "sequences_per_step": 1},
+    }
+    config = tmp_path / "sft.yaml"
+    config.write_text(json.dumps(sections))
+    line = complaint(monkeypatch, capsys, config, stage="sft")
+    assert "the state of Lfm2ShortConv runs on from one sequence into the next; it cannot be trained packed" in line
+    assert not (tmp_path / "run" / "checkpoints" / "step_1").exists()

@@ -21,7 +21,7 @@ from pangu_rl.config.learner import LearnerConfig, OptimizerConfig
 from pangu_rl.config.model import ModelConfig
 from pangu_rl.data.batching import split_ranks
 from pangu_rl.data.micro_batches import Dealing
-from pangu_rl.learner.model import unpacked
+from pangu_rl.learner.packing_check import unpacked
 from pangu_rl.learner.spec import LearnerSpec
 from tests.unit.learner.builders import join, llama, save_llama, tree_pack
 

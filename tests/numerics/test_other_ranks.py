@@ -23,8 +23,8 @@ Case = tuple[Literal[0, 1, 2, 3], str]
 """ZeRO stage and dtype."""
 PACKS = tuple(plain_pack([[5 + n, 7, 9, 11, 8], [4, 6 + n, 12]], trained_from=[1, 1]) for n in range(2))
 LATER = tuple(plain_pack([[15, 7 + n, 19, 21], [3, 16, 2 + n, 9]], trained_from=[2, 1]) for n in range(2))
-OPTIMIZER = OptimizerConfig(lr=1e-2, eps=1e-2, grad_clip=0.1, encoder_lr_ratio=0.5, schedule="linear")
-"""Two groups of rates, and a large eps that keeps Adam from blowing up rounding."""
+OPTIMIZER = OptimizerConfig(lr=1e-2, eps=1e-2, grad_clip=0.1, encoder_lr_ratio=0.5, schedule="linear", weight_decay=0.1)
+"""Two groups of rates, each in what decays and what does not; a large eps keeps Adam from blowing up rounding."""
 
 
 def build(path: Path, case: Case, rank: int, ranks: int):

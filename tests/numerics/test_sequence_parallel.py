@@ -139,11 +139,12 @@ def mine(learner: Any, case: Case) -> list[MiniBatch]:
 
 
 def outcome(home: Path, case: Case, rank: int, ranks: int) -> dict[str, Any]:
-    """Metrics of two steps, the weights after them, and log-probs of the first pack."""
+    """What the packing check finds, metrics of two steps, the weights after them, and log-probs of the first pack."""
     learner = build(home, case, rank, ranks)
-    batches = mine(learner, case)
+    checked, batches = learner.check_packing(), mine(learner, case)
     metrics = learner.update(batches)
-    found = {"metrics": metrics, "weights": {name: tensor.clone() for name, tensor in learner._weights()}}
+    found = {"checked": checked, "metrics": metrics}
+    found |= {"weights": {name: tensor.clone() for name, tensor in learner._weights()}}
     return found | {"logp": torch.from_numpy(learner.log_probs(batches[0].packs[:1])[0])}
 
 
@@ -279,6 +280,13 @@ def test_two_ranks_take_the_steps_of_one(home: Path, shared: list[dict[str, Any]
     for rank in shared:
         assert_same(rank["steps"][number], expected, start, case)
     torch.testing.assert_close(shared[0]["steps"][number]["logp"], expected["logp"], atol=1e-5, rtol=0)
+
+
+def test_the_packing_check_passes_on_ranks_that_share_a_pack(shared: list[dict[str, Any]]) -> None:
+    """Text and pictures, ZeRO 3 too; both ranks find the same."""
+    for ours, theirs in zip(*(rank["steps"] for rank in shared), strict=True):
+        assert ours["checked"] == theirs["checked"]
+        assert max(ours["checked"].order, ours["checked"].plain) < 5e-6
 
 
 def test_a_checkpoint_goes_on_at_another_degree(home: Path, shared: list[dict[str, Any]]) -> None:

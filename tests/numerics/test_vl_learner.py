@@ -17,9 +17,11 @@ from transformers import PreTrainedModel
 from pangu_rl.data.batching import pack_conversations
 from pangu_rl.data.layout import TrainingRow
 from pangu_rl.errors import DataError
-from pangu_rl.learner.model import PackedCausalLM, PackTensors, check_packing
+from pangu_rl.learner.model import PackedCausalLM, PackTensors
 from pangu_rl.learner.packed_attention import PACKED, attend_by
+from pangu_rl.learner.packing_check import PackingCheck, check_packing
 from pangu_rl.learner.parts import part_of
+from pangu_rl.learner.trial_pack import trial_pack
 from pangu_rl.records import Group, Pack
 from pretrain.models.configuration import MindVLConfig
 from pretrain.models.mindvl import MindVLForConditionalGeneration
@@ -168,17 +170,29 @@ def test_gradient_checkpointing_of_tower_and_backbone_changes_no_bit() -> None:
     assert (len(blocks), len(layers)) == (3, 3)
 
 
-def compare(lm: PreTrainedModel, pack: Pack) -> dict[str, float]:
+def compare(lm: PreTrainedModel, pack: Pack | None = None) -> PackingCheck:
     lm.set_attn_implementation(PACKED)
     model = PackedCausalLM(lm, temperature=0.7, chunk=64)
-    return check_packing(model, lm, [pack], temperature=0.7, plain_attention="sdpa")
+    return check_packing(model, lm, trial_pack(lm) if pack is None else pack)
 
 
 def test_check_packing_compares_with_the_models_own_forward_and_positions() -> None:
     [pack] = packed(MIXTURES["text among pictures"] + MIXTURES["two sizes"])
     found = compare(pangu_vl(), pack)
-    assert found["packing_tokens"] == 27
-    assert found["packing_diff_max"] < 1e-5
+    assert found.tokens == 27
+    assert max(found.order, found.plain) < 5e-6
+
+
+def test_the_trial_pack_shows_pictures_in_a_sequence_and_in_a_prompt() -> None:
+    lm, seen = pangu_vl(), []
+    pack = trial_pack(lm)
+    assert [pack.token_ids[place] for place in pack.picture_tokens] == [IMAGE] * 4
+    assert len(pack.pictures) == 2 and not np.isin([START, IMAGE, END], pack.token_ids[pack.targets]).any()
+    lm.visual.register_forward_hook(lambda *args: seen.append(1))
+    found = compare(lm)
+    assert max(found.order, found.plain) < 5e-6
+    # Three packs, which encode their one picture once, and twice the model's own forward.
+    assert len(seen) == 5
 
 
 def test_mindvl_packs() -> None:
@@ -190,7 +204,9 @@ def test_mindvl_packs() -> None:
     tokens = {"image_token_id": IMAGE, "video_token_id": VIDEO, "vision_start_token_id": START}
     config = MindVLConfig(vision_config=small, text_config=text | layers, vision_end_token_id=END, **tokens)
     lm, groups = MindVLForConditionalGeneration(config).eval(), MIXTURES["two sizes"]
-    assert compare(lm, packed(groups)[0])["packing_diff_max"] < 1e-5
+    for pack in (packed(groups)[0], None):
+        found = compare(lm, pack)
+        assert max(found.order, found.plain) < 5e-6
     assert {part_of(name) for name, _ in lm.named_parameters()} == {"encoder", "connector", "language"}
 
 
@@ -205,7 +221,7 @@ def test_check_packing_of_a_video() -> None:
         pictures=(film, WIDE),
     )
     [pack] = pack_conversations([row], 100, PLACEHOLDERS)
-    assert compare(pangu_vl(), pack)["packing_diff_max"] < 1e-5
+    assert compare(pangu_vl(), pack).plain < 5e-6
 
 
 def test_check_packing_refuses_wrong_positions() -> None:

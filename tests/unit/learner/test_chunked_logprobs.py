@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -16,17 +18,24 @@ def example(rows: int = 150, vocabulary: int = 311) -> tuple[Tensor, Tensor, Ten
     return hidden, weight, torch.randint(vocabulary, (rows,)), torch.randn(rows)
 
 
-def naive(hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    logp = (hidden.double() @ weight.double().t() / temperature).log_softmax(-1)
+def naive(
+    hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float, cap: float | None = None
+) -> tuple[Tensor, Tensor]:
+    logits = hidden.double() @ weight.double().t()
+    if cap is not None:
+        logits = cap * (logits / cap).tanh()
+    logp = (logits / temperature).log_softmax(-1)
     return logp.gather(1, targets[:, None]).squeeze(1), -(logp.exp() * logp).sum(-1)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 @pytest.mark.parametrize("chunk", [1, 64, 100, 150, 1024])
-def test_equals_the_naive_computation(temperature: float, chunk: int) -> None:
+@pytest.mark.parametrize("cap", [None, 3.0])
+def test_equals_the_naive_computation(temperature: float, chunk: int, cap: float | None) -> None:
+    """Of logits of deviation 4, up to 20, a cap of 3 changes every one."""
     hidden, weight, targets, upstream = example()
-    logp, entropy = target_logprobs(hidden, weight, targets, temperature=temperature, chunk=chunk)
-    expected, expected_entropy = naive(hidden, weight, targets, temperature)
+    logp, entropy = target_logprobs(hidden, weight, targets, temperature=temperature, cap=cap, chunk=chunk)
+    expected, expected_entropy = naive(hidden, weight, targets, temperature, cap)
     # Logits up to 20 in float32: 2e-6 of rounding each, and the entropy multiplies by them.
     torch.testing.assert_close(logp.double(), expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(entropy.double(), expected_entropy, atol=3e-5, rtol=0)
@@ -58,11 +67,22 @@ def test_no_target_gives_zero_gradients_not_none() -> None:
     assert all(torch.equal(grad, torch.zeros_like(grad)) for grad in found)
 
 
-def test_bfloat16_gradients_follow_the_float32_ones() -> None:
+def test_a_capped_logit_by_hand() -> None:
+    """Logits (ln 2, 0) under a cap of ln 2 become (a, 0), a = ln 2 tanh 1 = 0.527897; at temperature 2 p of the first
+    is 1 / (1 + exp(-a / 2)) = 0.565607, and d log p / d hidden = (1 - p) (1 - tanh(1)^2) / 2 = 0.091217."""
+    hidden = torch.tensor([[math.log(2)]], requires_grad=True)
+    logp, _ = target_logprobs(hidden, torch.tensor([[1.0], [0.0]]), torch.tensor([0]), temperature=2, cap=math.log(2))
+    logp.sum().backward()
+    assert logp.item() == pytest.approx(math.log(0.565607), abs=2e-6)
+    assert hidden.grad.item() == pytest.approx(0.091217, abs=2e-6)
+
+
+@pytest.mark.parametrize("cap", [None, 3.0])
+def test_bfloat16_gradients_follow_the_float32_ones(cap: float | None) -> None:
     hidden, weight, targets, upstream = example()
     half = [x.detach().bfloat16().requires_grad_() for x in (hidden, weight)]
-    logp, _ = target_logprobs(*half, targets, chunk=64)
-    expected, _ = naive(half[0].float(), half[1].float(), targets, 1.0)
+    logp, _ = target_logprobs(*half, targets, cap=cap, chunk=64)
+    expected, _ = naive(half[0].float(), half[1].float(), targets, 1.0, cap)
     # A bfloat16 logit of 16 is off by up to 2^-4 / 2.
     torch.testing.assert_close(logp.double(), expected, atol=0.08, rtol=0)
     found = torch.autograd.grad((logp * upstream).sum(), half)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -75,7 +76,10 @@ def test_two_mini_batches_equal_a_reference_loop_and_clip(model_path: Path, stag
     from tests.numerics.test_packed_attention import log_probs
 
     lm = llama()
-    adam = torch.optim.AdamW(lm.parameters(), lr=config.lr, eps=1e-3, weight_decay=0.1)
+    norms = [parameter for parameter in lm.parameters() if parameter.ndim == 1]
+    matrices = [parameter for parameter in lm.parameters() if parameter.ndim > 1]
+    groups = [{"params": matrices}, {"params": norms, "weight_decay": 0.0}]
+    adam = torch.optim.AdamW(groups, lr=config.lr, eps=1e-3, weight_decay=0.1)
     old = {id(pack): log_probs(lm, pack).detach() for pack in PACKS}
     for step, packs in enumerate([(PACKS[0],), PACKS]):
         adam.zero_grad()
@@ -88,7 +92,8 @@ def test_two_mini_batches_equal_a_reference_loop_and_clip(model_path: Path, stag
             total += loss.item()
             clipped += ((ratio < 0.8) & (advantages < 0)).sum().item()
         norm = torch.nn.utils.clip_grad_norm_(lm.parameters(), 0.3).item()
-        adam.param_groups[0]["lr"] = config.lr * rate_at(step, 10, config)
+        for group in adam.param_groups:
+            group["lr"] = config.lr * rate_at(step, 10, config)
         adam.step()
         assert metrics[step]["loss"] == pytest.approx(total, abs=1e-6)
         assert metrics[step]["grad_norm"] == pytest.approx(norm, rel=1e-5)
@@ -114,6 +119,30 @@ def test_a_reload_continues_to_the_bit(model_path: Path, tmp_path: Path, stage: 
     assert second.update([batch(*PACKS), batch(PACKS[1])]) == expected
     before, after = weights_of(first), weights_of(second)
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 3])
+def test_the_packing_check_passes_and_changes_nothing(model_path: Path, stage: int) -> None:
+    learner, twin = build(model_path, stage=stage), build(model_path, stage=stage)
+    found = learner.check_packing()
+    assert max(found.order, found.plain) < 2e-6 and found.tokens == 38
+    assert learner.update([batch(*PACKS)]) == twin.update([batch(*PACKS)])
+
+
+def test_a_checkpoint_from_before_decay_had_groups_is_read_or_refused(model_path: Path, tmp_path: Path) -> None:
+    """Without weight decay it is the same; with it, norms had decayed and the optimizer's groups are others."""
+    learner = build(model_path)
+    learner.save(tmp_path)
+    state = tmp_path / "learner.json"
+    saved = json.loads(state.read_text())
+    assert saved.pop("parameter_groups") == {"lr": [20]}
+    state.write_text(json.dumps(saved))
+    learner.load(tmp_path)
+    decaying = build(model_path, optimizer=OptimizerConfig(lr=1e-3, weight_decay=0.1))
+    with pytest.raises(
+        CheckpointError, match=r"saved with parameter_groups {'lr': \[20\]}, this run has {'lr': \[15, 5\]}"
+    ):
+        decaying.load(tmp_path)
 
 
 def test_a_checkpoint_of_another_run_is_refused(model_path: Path, tmp_path: Path) -> None:

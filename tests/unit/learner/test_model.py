@@ -1,4 +1,4 @@
-"""What is refused before a run starts: folders without a model, and models that cannot be trained packed."""
+"""What is refused before a run starts: folders without a model, and models of which something is missing."""
 
 from __future__ import annotations
 
@@ -7,53 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import GraniteConfig, GraniteForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, Gemma3Config, Qwen3_5Config
 
 from pangu_rl.config.model import ModelConfig
 from pangu_rl.errors import DataError
-from pangu_rl.learner.model import PackedCausalLM, check_packing, load_causal_lm
-from tests.unit.learner.builders import VOCABULARY, llama, save_llama, tree_pack
-
-PACK = tree_pack([(6, [9, 4]), (11, [5, 7, 2])])
-
-
-def compare(lm: PreTrainedModel) -> dict[str, float]:
-    from pangu_rl.learner.packed_attention import PACKED
-
-    lm.set_attn_implementation(PACKED)
-    model = PackedCausalLM(lm, temperature=0.7, chunk=64)
-    return check_packing(model, lm, [PACK], temperature=0.7, plain_attention="sdpa")
-
-
-@pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
-def test_llama_packs(dtype: torch.dtype, limit: float) -> None:
-    found = compare(llama().to(dtype))
-    assert found["packing_tokens"] == 27
-    assert found["packing_diff_mean"] < limit
-
-
-def test_a_model_that_scales_its_logits_is_refused() -> None:
-    torch.manual_seed(0)
-    config = GraniteConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=1,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        logits_scaling=4.0,
-    )
-    with pytest.raises(DataError, match="GraniteForCausalLM differ from its own forward by"):
-        compare(GraniteForCausalLM(config).eval())
-
-
-def test_a_model_that_sees_its_neighbours_is_refused() -> None:
-    lm = llama()
-    # Positions that do not restart stand for any model that takes the pack for one sequence.
-    forward = lm.model.forward
-    lm.model.forward = lambda position_ids=None, **kwargs: forward(**kwargs)
-    with pytest.raises(DataError, match="cannot be trained packed"):
-        compare(lm)
+from pangu_rl.learner.model import load_causal_lm
+from tests.unit.learner.builders import save_llama
+from tests.unit.learner.families import tiny
 
 
 def test_a_good_folder_loads_in_the_asked_dtype(tmp_path: Path) -> None:
@@ -85,3 +45,29 @@ def test_weights_without_a_tensor_are_refused_by_its_name(tmp_path: Path) -> Non
     save_file(tensors, file, metadata={"format": "pt"})
     with pytest.raises(DataError, match=r"1 tensors .* first model.layers.1.mlp.up_proj.weight"):
         load_causal_lm(ModelConfig(path=str(tmp_path)))
+
+
+def test_a_model_that_chooses_attention_from_its_own_table_is_refused_by_that(tmp_path: Path) -> None:
+    tiny("gptj").save_pretrained(tmp_path)
+    with pytest.raises(DataError, match=r"chooses attention from a table of its own, .* cannot be trained packed"):
+        load_causal_lm(ModelConfig(path=str(tmp_path)))
+
+
+def test_a_folder_with_a_tower_that_transformers_leaves_out_is_refused(tmp_path: Path) -> None:
+    """A folder of Qwen 3.5 with pictures: transformers' causal LM of it is the language model alone."""
+    text = tiny("qwen3_5_text")
+    text.save_pretrained(tmp_path)
+    Qwen3_5Config(text_config=text.config.to_dict(), vision_config={"depth": 2}).save_pretrained(tmp_path)
+    with pytest.raises(DataError, match="has a vision_config, but transformers loads Qwen3_5ForCausalLM"):
+        load_causal_lm(ModelConfig(path=str(tmp_path)))
+
+
+def test_a_tower_of_another_family_is_one(tmp_path: Path) -> None:
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = Gemma3Config(
+        text_config=tiny("gemma3_text").config.to_dict(),
+        vision_config=small | {"image_size": 28, "patch_size": 14},
+        mm_tokens_per_image=1,
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    assert type(load_causal_lm(ModelConfig(path=str(tmp_path)))).__name__ == "Gemma3ForConditionalGeneration"
