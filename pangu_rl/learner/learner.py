@@ -11,9 +11,8 @@ partitions over all of them. Metrics alone would count a pack s times. Letters: 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pangu_rl.accelerators import get_accelerator
+from pangu_rl.checkpoint.manifest import Entry
+from pangu_rl.checkpoint.rank_files import host_copy, write_files
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import CheckpointError, RunError
-from pangu_rl.learner.engine import initialize, whole_parameters
+from pangu_rl.learner.engine import initialize, load_states, read_state, take_states, whole_parameters
 from pangu_rl.learner.export import write_model
 from pangu_rl.learner.model import PackTensors, check_packing, load_causal_lm
 from pangu_rl.learner.objectives import add_totals, build_objective, reduce_totals
@@ -34,11 +35,14 @@ from pangu_rl.learner.packed_attention import attend_by
 from pangu_rl.learner.parts import freeze_parts, parameter_groups
 from pangu_rl.learner.pictures import is_multimodal
 from pangu_rl.learner.publish import BroadcastPublisher, Publisher, ShmPublisher
-from pangu_rl.learner.repartition import repartition
+from pangu_rl.learner.repartition import OtherRanks
 from pangu_rl.learner.sequence_parallel import check_heads, open_sequence_group
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.learner.zero import check_precision
 from pangu_rl.records import MiniBatch, Pack, WeightManifest
+
+LEARNER = "learner.json"
+"""What the learner itself keeps of a checkpoint, and by whom it can be loaded."""
 
 
 class Learner:
@@ -131,14 +135,17 @@ class Learner:
             pass
         return None
 
-    def save(self, directory: Path) -> None:
-        """Write this rank's part of a checkpoint into `directory`, which exists."""
-        self.engine.save_checkpoint(str(directory), tag="engine")
-        torch.save(self.accelerator.rng_state(), directory / f"rng_{self.spec.rank}.pt")
+    def save(self, directory: Path) -> Future[dict[str, Entry]]:
+        """Copy this rank's part of a checkpoint and write it into `directory`, which exists, while training goes on.
+
+        The result is there when the files are; see `write_files`.
+        """
+        states = take_states(self.engine, directory)
+        states[_rng_file(self.spec.rank)] = host_copy(self.accelerator.rng_state())
         if self.spec.rank == 0:
             state = {"nonfinite_in_a_row": self.nonfinite_in_a_row, "objective": self.objective.state_dict()}
-            identity = self._identity() | state
-            (directory / "learner.json").write_text(json.dumps(identity, indent=1), encoding="utf-8")
+            states[LEARNER] = json.dumps(self._identity() | state, indent=1).encode()
+        return write_files(directory, states)
 
     def load(self, directory: Path) -> None:
         """Continue exactly where `save` was called; under ZeRO 0 to 2 also with another number of ranks.
@@ -147,20 +154,19 @@ class Learner:
             CheckpointError: a file is missing, or it was made by another ZeRO stage, model or dtype, or under ZeRO 3 by
                 other ranks.
         """
-        try:
-            saved = json.loads((directory / "learner.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"{directory}: not a learner checkpoint: {error}") from None
-        for name, value in self._identity().items():
-            may_differ = name == "world_size" and self.spec.learner.zero_stage < 3
-            if saved.get(name) != value and not may_differ:
-                raise CheckpointError(f"{directory}: saved with {name} {saved.get(name)!r}, this run has {value!r}")
-        ranks = saved["world_size"]
-        with self._cut_for_our_ranks(directory, ranks) as folder:
-            path, _ = self.engine.load_checkpoint(str(folder), tag="engine")
-        if path is None:
-            raise CheckpointError(f"{directory}: DeepSpeed finds no checkpoint in it")
-        self.accelerator.set_rng_state(torch.load(directory / f"rng_{self.spec.rank % ranks}.pt", weights_only=True))
+        saved = self._saved(directory)
+        ranks, ours = saved["world_size"], self.spec.world_size
+        # What is copied out of a file is mapped; DeepSpeed keeps the tensors of an optimizer's state as it gets them.
+        copied = "" if ranks != ours else "model_states.pt"
+
+        def read(path: Path) -> Any:
+            return read_state(path, mapped=self.spec.learner.zero_stage > 0 and path.name.endswith(copied))
+
+        load_states(self.engine, directory, read if ranks == ours else OtherRanks(ours, read))
+        rng = directory / _rng_file(self.spec.rank % ranks)
+        if not rng.is_file():
+            raise CheckpointError(f"{rng} is missing")
+        self.accelerator.set_rng_state(torch.load(rng, weights_only=True))
         self.nonfinite_in_a_row = saved["nonfinite_in_a_row"]
         self.objective.load_state_dict(saved.get("objective", {}))
 
@@ -177,23 +183,17 @@ class Learner:
         if dist.is_initialized():
             dist.destroy_process_group()
 
-    @contextmanager
-    def _cut_for_our_ranks(self, directory: Path, ranks: int) -> Iterator[Path]:
-        """`directory` itself, or for as long as it is needed a copy that our number of ranks might have written."""
-        if ranks == self.spec.world_size:
-            yield directory
-            return
-        # Not inside the checkpoint, which is sealed.
-        folder = directory.parents[1] / f".{directory.parent.name}.for_{self.spec.world_size}_ranks"
-        if self.spec.rank == 0:
-            shutil.rmtree(folder, ignore_errors=True)
-            load = self.engine.checkpoint_engine.load
-            repartition(directory / "engine", folder / "engine", self.spec.world_size, load)
-        self._meet()
-        yield folder
-        self._meet()
-        if self.spec.rank == 0:
-            shutil.rmtree(folder)
+    def _saved(self, directory: Path) -> dict[str, Any]:
+        """What rank 0 said of the checkpoint, which is one that this learner can load."""
+        try:
+            saved = json.loads((directory / LEARNER).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{directory}: not a learner checkpoint: {error}") from None
+        for name, value in self._identity().items():
+            may_differ = name == "world_size" and self.spec.learner.zero_stage < 3
+            if saved.get(name) != value and not may_differ:
+                raise CheckpointError(f"{directory}: saved with {name} {saved.get(name)!r}, this run has {value!r}")
+        return saved
 
     def _meet(self) -> None:
         if self.spec.world_size > 1:
@@ -283,3 +283,7 @@ class Learner:
         if self._publisher is not None:
             self._publisher.close()
             self._publisher = None
+
+
+def _rng_file(rank: int) -> str:
+    return f"rng_{rank}.pt"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,15 @@ import numpy as np
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
+from pangu_rl.checkpoint.manifest import Entry
+from pangu_rl.checkpoint.shared_folder import Answer
 from pangu_rl.errors import RunError, UserError
 from pangu_rl.learner.actor import start_learners
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.records import MiniBatch, Pack, WeightManifest
+
+RANKS, MODEL = "learner", "hf"
+"""Folders of a checkpoint: what the ranks go on from, and the model for everybody else."""
 
 
 class RankActors:
@@ -26,15 +32,36 @@ class RankActors:
     def __init__(self, actors: Sequence[ray.actor.ActorHandle]) -> None:
         self._actors = list(actors)
 
-    def save(self, directory: Path) -> None:
-        directory.mkdir(parents=True)
-        self._call("save", directory.resolve())
+    def save(self, checkpoint: Path) -> None:
+        """Begin to write the ranks' part of a checkpoint, and the model as a folder; then training may go on."""
+        (checkpoint / RANKS).mkdir(parents=True)
+        self._call("save", (checkpoint / RANKS).resolve())
+        self._call("export", (checkpoint / MODEL).resolve())
 
-    def load(self, directory: Path) -> None:
-        self._call("load", directory.resolve())
+    def written(self, checkpoint: Path) -> dict[str, Entry]:
+        """What `save` wrote, once it is on disk: name below `checkpoint` -> what its rank says of the file."""
+        exported = self._actors[0].entries_of.remote((checkpoint / MODEL).resolve())
+        found = {}
+        for rank, entries in enumerate(self._call("written")):
+            found |= {f"{RANKS}/{name}": replace(entry, rank=rank) for name, entry in entries.items()}
+        entries = translated(lambda: ray.get(exported))
+        return found | {f"{MODEL}/{name}": replace(entry, rank=0) for name, entry in entries.items()}
 
-    def export(self, directory: Path) -> None:
-        self._call("export", directory.resolve())
+    def check_files(self, checkpoint: Path, entries: Mapping[str, Entry]) -> None:
+        """Have each file hashed once, by the rank that is to read it where there is one, all at the same time."""
+        dealt: list[dict[str, Entry]] = [{} for _ in self._actors]
+        for name, entry in entries.items():
+            dealt[(entry.rank or 0) % len(dealt)][name] = entry
+        folder = checkpoint.resolve()
+        calls = [actor.check_files.remote(folder, own) for actor, own in zip(self._actors, dealt, strict=True)]
+        translated(lambda: ray.get(calls))
+
+    def load(self, checkpoint: Path) -> None:
+        self._call("load", (checkpoint / RANKS).resolve())
+
+    def answer(self, folder: Path) -> list[Answer]:
+        """Of every rank, whether it sees `folder`; see `shared_folder`."""
+        return self._call("answer", folder)
 
     def pids(self) -> dict[str, int]:
         """Process of every rank, for the watchdog."""

@@ -126,7 +126,7 @@ def test_a_reload_with_two_rates_continues_to_the_bit(
     options = {"optimizer": OPTIMIZER.model_copy(update={"encoder_lr_ratio": 0.1, "schedule": "cosine"})}
     first = build(model_path, stage=stage, dtype=dtype, **options)
     first.update([batch(*PACKS)])
-    first.save(tmp_path)
+    first.save(tmp_path).result()
     expected = first.update([batch(*PACKS), batch(*TEXT)])
     second = build(model_path, stage=stage, dtype=dtype, **options)
     second.load(tmp_path)
@@ -143,7 +143,7 @@ def test_a_frozen_tower_resumes_to_the_bit_and_other_parts_are_refused(
     options = {"stage": stage, "dtype": "bfloat16", "trainable": ("connector", "language")}
     first = build(model_path, **options)
     first.update([batch(*PACKS)])
-    first.save(tmp_path)
+    first.save(tmp_path).result()
     expected = first.update([batch(*PACKS)])
     second = build(model_path, **options)
     second.load(tmp_path)

@@ -6,6 +6,7 @@ tower and its head are summed over the ranks, and each rank updates its own cent
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer
 
 from pangu_rl.accelerators import get_accelerator
+from pangu_rl.checkpoint.manifest import Entry
+from pangu_rl.checkpoint.rank_files import host_copy, write_files
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.data.pictures import in_threads
@@ -150,13 +153,17 @@ class VisionLearner:
     def _centres(self, classes: int, seed: int) -> ClassCentres:
         return ClassCentres(classes, self.config.learner.embedding, seed=seed).to(self.device)
 
-    def save(self, directory: Path) -> None:
-        """Write this rank's part of a checkpoint into `directory`, which exists."""
+    def save(self, directory: Path) -> Future[dict[str, Entry]]:
+        """Copy this rank's part of a checkpoint and write it into `directory`, which exists, while training goes on.
+
+        The result is there when the files are; see `write_files`.
+        """
         part = {name: table.state_dict() for name, table in self._tables()}
-        torch.save(part | {"optimizer": self.centre_optimizer.state_dict()}, directory / f"centres_{self.rank}.pt")
+        states = {f"centres_{self.rank}.pt": part | {"optimizer": self.centre_optimizer.state_dict()}}
         if self.rank == 0:
-            state = {name: parameter.detach() for name, parameter in self.trained.items()}
-            torch.save({"model": state, "optimizer": self.optimizer.state_dict()}, directory / "tower.pt")
+            tower = {name: parameter.detach() for name, parameter in self.trained.items()}
+            states["tower.pt"] = {"model": tower, "optimizer": self.optimizer.state_dict()}
+        return write_files(directory, host_copy(states))
 
     def load(self, directory: Path) -> None:
         """Continue exactly where `save` was called.

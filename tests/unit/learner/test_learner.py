@@ -107,7 +107,7 @@ def test_two_mini_batches_equal_a_reference_loop_and_clip(model_path: Path, stag
 def test_a_reload_continues_to_the_bit(model_path: Path, tmp_path: Path, stage: int, dtype: str) -> None:
     first = build(model_path, stage=stage, dtype=dtype)
     first.update([batch(*PACKS)])
-    first.save(tmp_path)
+    first.save(tmp_path).result()
     expected = first.update([batch(*PACKS), batch(PACKS[1])])
     second = build(model_path, stage=stage, dtype=dtype)
     second.load(tmp_path)
@@ -120,7 +120,7 @@ def test_a_checkpoint_of_another_run_is_refused(model_path: Path, tmp_path: Path
     learner = build(model_path)
     with pytest.raises(CheckpointError, match="not a learner checkpoint"):
         learner.load(tmp_path)
-    learner.save(tmp_path)
+    learner.save(tmp_path).result()
     other = build(model_path, stage=2)
     with pytest.raises(CheckpointError, match="saved with zero_stage 1, this run has 2"):
         other.load(tmp_path)
@@ -132,7 +132,7 @@ def test_a_checkpoint_runs_no_code(model_path: Path, tmp_path: Path) -> None:
             return os.mkdir, (str(tmp_path / "executed"),)
 
     learner = build(model_path)
-    learner.save(tmp_path)
+    learner.save(tmp_path).result()
     [file] = (tmp_path / "engine").glob("*optim_states.pt")
     torch.save({"optimizer_state_dict": Payload()}, file)
     with pytest.raises(Exception, match="Weights only load failed"):

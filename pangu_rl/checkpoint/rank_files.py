@@ -1,0 +1,108 @@
+"""The files of one rank: state -> copy in host memory -> **written and hashed in one pass, by a thread** -> manifest.
+
+Training goes on while the thread writes: what it writes is a copy, so no later step can reach it.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pangu_rl.checkpoint.manifest import Entry
+from pangu_rl.errors import CheckpointError
+
+_THREAD = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+"""One for the process: hashing and writing must not take more than one core from the training."""
+
+
+class HashedFile:
+    """A new file that is hashed on its way to disk, where it is when the context ends."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._hash = hashlib.sha256()
+
+    def __enter__(self) -> HashedFile:
+        self._file = self._path.open("wb")
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        with self._file:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def write(self, data: bytes | memoryview) -> int:
+        self._hash.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def entry(self) -> Entry:
+        return Entry(size=self._path.stat().st_size, sha256=self._hash.hexdigest())
+
+
+def host_copy(state: Any) -> Any:
+    """`state` with every tensor in its dicts, lists and tuples copied into host memory, tied ones once.
+
+    A tensor that is a view of a larger one comes without the rest of it.
+    """
+    copies: dict[tuple, Tensor] = {}
+
+    def copied(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            key = (value.data_ptr(), value.dtype, value.shape, value.stride(), value.device)
+            if value.numel() == 0 or key not in copies:
+                copies[key] = value.detach().to("cpu", copy=True)
+            return copies[key]
+        if isinstance(value, dict):
+            result = copy.copy(value)  # keeps the class, and what a module's state has beside its tensors
+            result.update((name, copied(item)) for name, item in value.items())
+            return result
+        if type(value) in (list, tuple):
+            return type(value)(map(copied, value))
+        return value
+
+    return copied(state)
+
+
+def write_files(directory: Path, states: Mapping[str, Any]) -> Future[dict[str, Entry]]:
+    """Write `states` (name below `directory` -> bytes, or what `torch.save` writes) by a thread, each freed after it.
+
+    The result: an entry for each. It raises CheckpointError: a file could not be written.
+    """
+    return _THREAD.submit(_write, directory, dict(states))
+
+
+def _write(directory: Path, states: dict[str, Any]) -> dict[str, Entry]:
+    entries = {}
+    for name in list(states):
+        state = states.pop(name)
+        try:
+            with HashedFile(directory / name) as file:
+                if isinstance(state, bytes):
+                    file.write(state)
+                else:
+                    torch.save(state, file)
+        except OSError as error:
+            raise CheckpointError(not_written(directory / name, error)) from None
+        entries[name] = file.entry()
+    return entries
+
+
+def not_written(path: Path, error: OSError) -> str:
+    """The line for a file of a checkpoint that could not be written."""
+    free = shutil.disk_usage(next(parent for parent in path.parents if parent.exists())).free
+    return (
+        f"{path}: {error.strerror} ({free:,} bytes free); make room or set trainer.keep_checkpoints lower; earlier "
+        "checkpoints are whole"
+    )
