@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -87,4 +90,50 @@ def test_an_end_by_another_error_seals_what_it_can_and_only_logs(
     with caplog.at_level(logging.WARNING):
         saving.settle()
     assert "the last checkpoint was not written: rank 0's file" in caplog.text
+    assert store.latest().step == 1
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from pangu_rl.checkpoint.rank_files import host_copy, write_files
+from pangu_rl.checkpoint.store import CheckpointStore
+from pangu_rl.loops.saving import Saving
+
+countdown = int(sys.argv[2])
+
+def killing(function):
+    def wrapped(*args, **kwargs):
+        global countdown
+        countdown -= 1
+        if countdown == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*args, **kwargs)
+    return wrapped
+
+class Ranks:
+    def save(self, checkpoint):
+        states = {f"rank_{n}.pt": {"w": torch.full((1000,), float(n))} for n in range(3)}
+        self.writing = write_files(checkpoint, host_copy(states))
+
+    def written(self, checkpoint):
+        return self.writing.result()
+
+saving = Saving(CheckpointStore(Path(sys.argv[1]), keep=9))
+saving.begin(1, Ranks(), {})
+saving.wait()
+os.fsync, os.replace = killing(os.fsync), killing(os.replace)
+saving.begin(2, Ranks(), {})
+saving.wait()
+"""
+
+
+@pytest.mark.parametrize("countdown", [1, 3, 6])
+def test_killed_in_the_background_leaves_the_one_before(tmp_path: Path, countdown: int) -> None:
+    """SIGKILL at the flush of a rank's first and last file, and while the driver seals."""
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(countdown)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    store = CheckpointStore(tmp_path, keep=9)
+    assert (store.directory / ".partial-step_000002").is_dir()
     assert store.latest().step == 1
