@@ -9,15 +9,17 @@ import copy
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
-from pangu_rl.checkpoint.manifest import Entry
+from pangu_rl.checkpoint.manifest import Entry, entries_of
 from pangu_rl.errors import CheckpointError
 
 _THREAD = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -83,26 +85,38 @@ def write_files(directory: Path, states: Mapping[str, Any]) -> Future[dict[str, 
     return _THREAD.submit(_write, directory, dict(states))
 
 
+def fill_folder(directory: Path, write: Callable[[], None]) -> Future[dict[str, Entry]]:
+    """Have `write` fill `directory` by the same thread; it is hashed afterwards. Result and errors as `write_files`."""
+    return _THREAD.submit(_fill, directory, write)
+
+
 def _write(directory: Path, states: dict[str, Any]) -> dict[str, Entry]:
     entries = {}
     for name in list(states):
         state = states.pop(name)
-        try:
-            with HashedFile(directory / name) as file:
-                if isinstance(state, bytes):
-                    file.write(state)
-                else:
-                    torch.save(state, file)
-        except OSError as error:
-            raise CheckpointError(not_written(directory / name, error)) from None
+        with _one_line(directory / name), HashedFile(directory / name) as file:
+            if isinstance(state, bytes):
+                file.write(state)
+            else:
+                torch.save(state, file)
         entries[name] = file.entry()
     return entries
 
 
-def not_written(path: Path, error: OSError) -> str:
-    """The line for a file of a checkpoint that could not be written."""
-    free = shutil.disk_usage(next(parent for parent in path.parents if parent.exists())).free
-    return (
-        f"{path}: {error.strerror} ({free:,} bytes free); make room or set trainer.keep_checkpoints lower; earlier "
-        "checkpoints are whole"
-    )
+def _fill(directory: Path, write: Callable[[], None]) -> dict[str, Entry]:
+    with _one_line(directory):
+        write()
+        return entries_of(directory)
+
+
+@contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        free = shutil.disk_usage(next(parent for parent in path.parents if parent.exists())).free
+        raise CheckpointError(
+            f"{path}: {reason} ({free:,} bytes free); make room or set trainer.keep_checkpoints lower; earlier "
+            "checkpoints are whole"
+        ) from None

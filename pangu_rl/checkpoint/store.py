@@ -26,6 +26,8 @@ from pangu_rl.errors import CheckpointError
 log = logging.getLogger(__name__)
 
 STATE = "state.json"
+RANKS, MODEL = "learner", "hf"
+"""Folders of a checkpoint: what the ranks go on from, and the model for everybody else."""
 _PREFIX = "step_"
 _PARTIAL = ".partial-"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

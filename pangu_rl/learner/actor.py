@@ -16,8 +16,9 @@ import ray
 from pangu_rl.accelerators import get_accelerator
 from pangu_rl.accelerators.collective import free_port
 from pangu_rl.accelerators.threads import threads_each
-from pangu_rl.checkpoint.manifest import Entry, check_files, entries_of
+from pangu_rl.checkpoint.manifest import Entry, check_files
 from pangu_rl.checkpoint.shared_folder import Answer, answer
+from pangu_rl.checkpoint.store import MODEL, RANKS
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.records import MiniBatch, Pack, Picture, WeightManifest
 
@@ -28,40 +29,37 @@ CONCURRENCY = {"health": 1, "files": 2}
 class RankActor:
     """What an actor around one rank does whatever it trains: checkpoints, and signs of life.
 
-    `save`, `load`, `export` and `close` are collective.
+    `save`, `load` and `close` are collective.
     """
 
     def __init__(self, rank: int) -> None:
         self._rank = rank
         self._learner: Any = None
-        self._saving: Future[dict[str, Entry]] | None = None
+        self._writing: dict[str, Future[dict[str, Entry]]] = {}
 
     def address(self) -> tuple[str, int]:
         """(host, free port) of this actor's node, where rank 0 serves the rendezvous."""
         return ray.util.get_node_ip_address(), free_port()
 
-    def save(self, directory: Path) -> None:
-        """Begin to write this rank's part of a checkpoint; `written` says when it is there."""
-        self._saving = self._learner.save(directory)
+    def save(self, checkpoint: Path) -> None:
+        """Begin to write this rank's part of a checkpoint and of the model; `written` says when it is there."""
+        parts = {RANKS: self._learner.save, MODEL: self._learner.export}
+        self._writing = {folder: part(checkpoint / folder) for folder, part in parts.items()}
 
-    def load(self, directory: Path) -> None:
-        self._learner.load(directory)
-
-    def export(self, directory: Path) -> None:
-        self._learner.export(directory)
+    def load(self, checkpoint: Path) -> None:
+        self._learner.load(checkpoint / RANKS)
 
     def close(self) -> None:
         self._learner.close()
 
     @ray.method(concurrency_group="files")
     def written(self) -> dict[str, Entry]:
-        """The files of the last `save`, once they are on disk."""
-        return self._saving.result()
-
-    @ray.method(concurrency_group="files")
-    def entries_of(self, directory: Path) -> dict[str, Entry]:
-        """Of all files of a folder."""
-        return entries_of(directory)
+        """The files of the last `save`, once they are on disk; names are below the checkpoint."""
+        return {
+            f"{folder}/{name}": replace(entry, rank=self._rank)
+            for folder, writing in self._writing.items()
+            for name, entry in writing.result().items()
+        }
 
     @ray.method(concurrency_group="files")
     def check_files(self, directory: Path, entries: Mapping[str, Entry]) -> None:

@@ -14,6 +14,7 @@ import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from pangu_rl.accelerators import get_accelerator
 from pangu_rl.checkpoint.manifest import Entry
-from pangu_rl.checkpoint.rank_files import host_copy, write_files
+from pangu_rl.checkpoint.rank_files import fill_folder, host_copy, write_files
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import CheckpointError, RunError
 from pangu_rl.learner.engine import initialize, load_states, read_state, take_states, whole_parameters
@@ -170,12 +171,14 @@ class Learner:
         self.nonfinite_in_a_row = saved["nonfinite_in_a_row"]
         self.objective.load_state_dict(saved.get("objective", {}))
 
-    def export(self, directory: Path) -> None:
-        """Write the model in Hugging Face layout, with its tokenizer and processor; it reloads to identical logits."""
+    def export(self, directory: Path) -> Future[dict[str, Entry]]:
+        """Copy the model and have rank 0 write it into `directory` while training goes on, in Hugging Face layout with
+        tokenizer and processor; it reloads to identical logits. The result as of `save`."""
         state = {name: tensor.detach().to("cpu", copy=True) for name, tensor in self._weights()}
-        if self.spec.rank == 0:
-            write_model(directory, self.lm, state, resolve_path(self.spec.model.path))
-        self._meet()
+        if self.spec.rank != 0:
+            return write_files(directory, {})
+        source = resolve_path(self.spec.model.path)
+        return fill_folder(directory, partial(write_model, directory, self.lm, state, source))
 
     def close(self) -> None:
         """Free the published buffers and leave the group."""
@@ -194,10 +197,6 @@ class Learner:
             if saved.get(name) != value and not may_differ:
                 raise CheckpointError(f"{directory}: saved with {name} {saved.get(name)!r}, this run has {value!r}")
         return saved
-
-    def _meet(self) -> None:
-        if self.spec.world_size > 1:
-            dist.barrier()
 
     def _step(self, mini_batch: MiniBatch) -> dict[str, float]:
         totals: dict[str, Tensor] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,11 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from pangu_rl.checkpoint.manifest import Entry
 from pangu_rl.checkpoint.shared_folder import Answer
+from pangu_rl.checkpoint.store import RANKS
 from pangu_rl.errors import RunError, UserError
 from pangu_rl.learner.actor import start_learners
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.records import MiniBatch, Pack, WeightManifest
-
-RANKS, MODEL = "learner", "hf"
-"""Folders of a checkpoint: what the ranks go on from, and the model for everybody else."""
 
 
 class RankActors:
@@ -35,17 +32,11 @@ class RankActors:
     def save(self, checkpoint: Path) -> None:
         """Begin to write the ranks' part of a checkpoint, and the model as a folder; then training may go on."""
         (checkpoint / RANKS).mkdir(parents=True)
-        self._call("save", (checkpoint / RANKS).resolve())
-        self._call("export", (checkpoint / MODEL).resolve())
+        self._call("save", checkpoint.resolve())
 
-    def written(self, checkpoint: Path) -> dict[str, Entry]:
-        """What `save` wrote, once it is on disk: name below `checkpoint` -> what its rank says of the file."""
-        exported = self._actors[0].entries_of.remote((checkpoint / MODEL).resolve())
-        found = {}
-        for rank, entries in enumerate(self._call("written")):
-            found |= {f"{RANKS}/{name}": replace(entry, rank=rank) for name, entry in entries.items()}
-        entries = translated(lambda: ray.get(exported))
-        return found | {f"{MODEL}/{name}": replace(entry, rank=0) for name, entry in entries.items()}
+    def written(self) -> dict[str, Entry]:
+        """What `save` wrote, once it is on disk: name below the checkpoint -> what its rank says of the file."""
+        return {name: entry for entries in self._call("written") for name, entry in entries.items()}
 
     def check_files(self, checkpoint: Path, entries: Mapping[str, Entry]) -> None:
         """Have each file hashed once, by the rank that is to read it where there is one, all at the same time."""
@@ -57,7 +48,7 @@ class RankActors:
         translated(lambda: ray.get(calls))
 
     def load(self, checkpoint: Path) -> None:
-        self._call("load", (checkpoint / RANKS).resolve())
+        self._call("load", checkpoint.resolve())
 
     def answer(self, folder: Path) -> list[Answer]:
         """Of every rank, whether it sees `folder`; see `shared_folder`."""

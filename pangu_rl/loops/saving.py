@@ -23,7 +23,7 @@ class Ranks(Protocol):
 
     def save(self, checkpoint: Path) -> None: ...
 
-    def written(self, checkpoint: Path) -> dict[str, Entry]: ...
+    def written(self) -> dict[str, Entry]: ...
 
 
 class Saving:
@@ -42,9 +42,8 @@ class Saving:
             CheckpointError, RunError: the one before could not be written, or this one not be begun.
         """
         self.wait()
-        folder = self._store.begin(step)
-        ranks.save(folder)
-        self._pending = self._thread.submit(self._finish, step, folder, ranks, copy.deepcopy(state))
+        ranks.save(self._store.begin(step))
+        self._pending = self._thread.submit(self._finish, step, ranks, copy.deepcopy(state))
 
     def wait(self) -> None:
         """Until nothing is under way; raises what went wrong, once."""
@@ -68,7 +67,7 @@ class Saving:
         seconds, self._seconds = self._seconds, None
         return {} if seconds is None else {"time/checkpoint_write": seconds}
 
-    def _finish(self, step: int, folder: Path, ranks: Ranks, state: dict[str, Any]) -> None:
+    def _finish(self, step: int, ranks: Ranks, state: dict[str, Any]) -> None:
         started = time.monotonic()
-        self._store.commit(step, state, ranks.written(folder))
+        self._store.commit(step, state, ranks.written())
         self._seconds = time.monotonic() - started

@@ -162,7 +162,7 @@ def test_an_export_has_the_sources_names_and_processor_and_reloads_to_identical_
 
     learner = build(model_path, stage=stage, dtype="bfloat16", trainable=("connector", "language"))
     learner.update([batch(*PACKS)])
-    learner.export(tmp_path)
+    learner.export(tmp_path).result()
     names = []
     for folder in (model_path, tmp_path):
         with safe_open(folder / "model.safetensors", framework="np") as file:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from transformers import AutoTokenizer
 
 from pangu_rl.accelerators import get_accelerator
 from pangu_rl.checkpoint.manifest import Entry
-from pangu_rl.checkpoint.rank_files import host_copy, write_files
+from pangu_rl.checkpoint.rank_files import fill_folder, host_copy, write_files
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.data.pictures import in_threads
@@ -52,7 +53,7 @@ class PictureBatch:
 
 
 class VisionLearner:
-    """One rank. Every method but `export` is collective."""
+    """One rank. Every method but `save` and `export` is collective."""
 
     def __init__(self, config: VisionStageConfig, accelerator: str, rank: int) -> None:
         """Join the ranks at MASTER_ADDR:MASTER_PORT and build tower, head, centres and their optimisers.
@@ -184,16 +185,18 @@ class VisionLearner:
         except (OSError, KeyError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{directory}: not a checkpoint of this tower and these ranks: {error}") from None
 
-    def export(self, directory: Path) -> None:
-        """The model folder that the stage started from, with the trained tower, in the dtype it was saved in."""
-        if self.rank == 0:
-            source = resolve_path(self.config.model.path)
-            dtype = torch.bfloat16 if self.config.model.dtype == "bfloat16" else torch.float32
-            self.lm.config.dtype = dtype
-            state = {name: value.detach().to("cpu", dtype) for name, value in self.lm.state_dict().items()}
-            if self.lm.config.tie_word_embeddings:
-                state.pop("lm_head.weight", None)
-            write_model(directory, self.lm, state, source)
+    def export(self, directory: Path) -> Future[dict[str, Entry]]:
+        """Copy the model that the stage started from, with the trained tower and in the dtype it was saved in, and have
+        rank 0 write it into `directory` while training goes on. The result as of `save`."""
+        if self.rank != 0:
+            return write_files(directory, {})
+        source = resolve_path(self.config.model.path)
+        dtype = torch.bfloat16 if self.config.model.dtype == "bfloat16" else torch.float32
+        self.lm.config.dtype = dtype
+        state = {name: value.detach().to("cpu", dtype, copy=True) for name, value in self.lm.state_dict().items()}
+        if self.lm.config.tie_word_embeddings:
+            state.pop("lm_head.weight", None)
+        return fill_folder(directory, partial(write_model, directory, self.lm, state, source))
 
     def close(self) -> None:
         if dist.is_initialized():

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from pangu_rl.checkpoint.manifest import entries_of
-from pangu_rl.checkpoint.rank_files import host_copy, write_files
+from pangu_rl.checkpoint.rank_files import fill_folder, host_copy, write_files
 from pangu_rl.errors import CheckpointError
 
 
@@ -75,3 +77,16 @@ def test_a_full_disk_is_one_line(tmp_path: Path, elements: int) -> None:
 def test_a_folder_that_is_gone_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"gone/w\.pt: No such file or directory"):
         write_files(tmp_path / "gone", {"w.pt": torch.zeros(3)}).result()
+
+
+def test_a_folder_that_is_filled_is_hashed_and_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    """Also by the safetensors library, whose error is its own."""
+    tensors = {"w": torch.zeros(100)}
+    entries = fill_folder(tmp_path, lambda: save_file(tensors, tmp_path / "model.safetensors")).result()
+    assert entries == entries_of(tmp_path) and entries.keys() == {"model.safetensors"}
+
+    def fail() -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    with pytest.raises(CheckpointError, match=r"No space left on device \(os error 28\) \([\d,]+ bytes free\)"):
+        fill_folder(tmp_path, fail).result()

@@ -144,7 +144,7 @@ def test_a_checkpoint_runs_no_code(model_path: Path, tmp_path: Path) -> None:
 def test_an_export_reloads_to_identical_logits(model_path: Path, tmp_path: Path, stage: int) -> None:
     learner = build(model_path, stage=stage, dtype="bfloat16")
     learner.update([batch(*PACKS)])
-    learner.export(tmp_path)
+    learner.export(tmp_path).result()
     ids = torch.from_numpy(PACKS[0].token_ids)[None]
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="sdpa").eval()
     assert loaded.dtype is torch.bfloat16

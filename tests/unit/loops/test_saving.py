@@ -27,12 +27,14 @@ class SlowRanks:
         self.lost: str | None = None
 
     def save(self, checkpoint: Path) -> None:
+        self.checkpoint = checkpoint
         (checkpoint / "learner").mkdir()
         for rank in range(2):
             (checkpoint / f"learner/rank_{rank}.pt").write_bytes(b"o" * 1000)
 
-    def written(self, checkpoint: Path) -> dict[str, Entry]:
+    def written(self) -> dict[str, Entry]:
         assert self.disk.wait(PATIENCE)
+        checkpoint = self.checkpoint
         found = {
             name: Entry(entry.size, entry.sha256, rank=int(name[-4])) for name, entry in entries_of(checkpoint).items()
         }
@@ -117,7 +119,7 @@ class Ranks:
         states = {f"rank_{n}.pt": {"w": torch.full((1000,), float(n))} for n in range(3)}
         self.writing = write_files(checkpoint, host_copy(states))
 
-    def written(self, checkpoint):
+    def written(self):
         return self.writing.result()
 
 saving = Saving(CheckpointStore(Path(sys.argv[1]), keep=9))

@@ -29,11 +29,13 @@ class Weights:
 
     def save(self, checkpoint: Path) -> None:
         (checkpoint / "steps").write_text(str(self.steps))
+        self.entries = entries_of(checkpoint)
+        self.disk_fails = self.steps == self.disk_fails_at
 
-    def written(self, checkpoint: Path) -> dict[str, Entry]:
-        if self.steps == self.disk_fails_at:
+    def written(self) -> dict[str, Entry]:
+        if self.disk_fails:
             raise CheckpointError("the disk is full")
-        return entries_of(checkpoint, ["steps"])
+        return self.entries
 
     def load(self, checkpoint: Path) -> None:
         self.steps = int((checkpoint / "steps").read_text())
