@@ -99,14 +99,16 @@ def load_states(engine: deepspeed.DeepSpeedEngine, directory: Path, read: Read) 
     Raises:
         CheckpointError: a file is missing.
     """
+    model = Path(engine._get_ckpt_name(str(directory), TAG))
+    if not model.is_file():  # DeepSpeed looks by a pattern, and asserts
+        raise CheckpointError(f"{model} is missing")
     engine.checkpoint_engine.read = read
     shared = engine.zero_optimization_stage() in (1, 2)
     try:
         path, _ = engine.load_checkpoint(str(directory), tag=TAG, custom_load_fn=_load_shared if shared else None)
     except FileNotFoundError as error:
         raise CheckpointError(f"{error.filename} is missing") from None
-    if path is None:
-        raise CheckpointError(f"{directory / TAG}: DeepSpeed finds no checkpoint in it")
+    assert path is not None, f"DeepSpeed has loaded nothing from {directory}"
 
 
 def read_state(path: Path, *, mapped: bool = False) -> Any:

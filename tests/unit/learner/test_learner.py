@@ -126,6 +126,20 @@ def test_a_checkpoint_of_another_run_is_refused(model_path: Path, tmp_path: Path
         other.load(tmp_path)
 
 
+@pytest.mark.parametrize("stage", [1, 3])
+def test_a_missing_file_is_named(model_path: Path, tmp_path: Path, stage: int) -> None:
+    learner = build(model_path, stage=stage)
+    learner.save(tmp_path).result()
+    files = [*(tmp_path / "engine").glob("*_states.pt"), tmp_path / "rng_0.pt"]
+    assert len(files) == 3
+    for file in files:
+        aside = file.rename(tmp_path / "aside")
+        with pytest.raises(CheckpointError, match=f"{file.name} is missing"):
+            build(model_path, stage=stage).load(tmp_path)
+        aside.rename(file)
+    build(model_path, stage=stage).load(tmp_path)
+
+
 def test_a_checkpoint_runs_no_code(model_path: Path, tmp_path: Path) -> None:
     class Payload:
         def __reduce__(self):
