@@ -44,6 +44,11 @@ class Checkpoint:
     """What the loop handed to `commit`."""
 
 
+def check_model(directory: Path, entries: Mapping[str, Entry]) -> None:
+    """A `Check` for those who read the model alone."""
+    manifest.check_files(directory, {name: entry for name, entry in entries.items() if name.startswith(f"{MODEL}/")})
+
+
 class CheckpointStore:
     """The checkpoints of one run directory, the newest `keep` of them."""
 

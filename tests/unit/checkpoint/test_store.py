@@ -14,6 +14,7 @@ import pytest
 
 from pangu_rl.checkpoint import CheckpointStore, run_lock
 from pangu_rl.checkpoint.manifest import Entry, check_files, entries_of
+from pangu_rl.checkpoint.store import check_model
 from pangu_rl.errors import CheckpointError, ConfigError
 
 SAVE = """
@@ -259,6 +260,22 @@ def test_others_may_check_the_content_but_not_what_is_there(tmp_path):
     with pytest.raises(CheckpointError, match=r"corrupt checkpoint: .*rank_1\.pt is missing"):
         store.latest(check)
     assert len(asked) == 2
+
+
+def test_who_reads_the_model_alone_verifies_the_model_alone(tmp_path):
+    store = CheckpointStore(tmp_path, keep=2)
+    partial = store.begin(1)
+    for folder in ("learner", "hf"):
+        (partial / folder).mkdir()
+        (partial / folder / "weights").write_bytes(folder.encode() * 10)
+    path = store.commit(1, {}, {}).path
+    flip(path / "learner/weights")
+    assert store.latest(check_model).path == path
+    with pytest.raises(CheckpointError, match="learner/weights has sha256"):
+        store.latest()
+    flip(path / "hf/weights")
+    with pytest.raises(CheckpointError, match="hf/weights has sha256"):
+        store.latest(check_model)
 
 
 HOLD = """
