@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -43,10 +43,9 @@ def seal(directory: Path, step: int, written: Mapping[str, Entry]) -> int:
         CheckpointError: a rank's file is not here, or not whole; the folder holds a link or something else that is no
             plain file.
     """
-    names = sorted(_names(directory))
     _require_written(directory, written)
-    entries = {**entries_of(directory, (name for name in names if name not in written)), **written}
-    listing = {name: _without_nulls(entries[name]) for name in names}
+    entries = entries_of(directory, known=written)
+    listing = {name: _without_nulls(entries[name]) for name in sorted(entries)}
     write(directory / MANIFEST, json.dumps({"step": step, "files": listing}, indent=1))
     for folder, _, _ in os.walk(directory, topdown=False):
         flush(Path(folder))
@@ -55,9 +54,9 @@ def seal(directory: Path, step: int, written: Mapping[str, Entry]) -> int:
     return sum(entry.size for entry in entries.values())
 
 
-def entries_of(directory: Path, names: Iterable[str] | None = None) -> dict[str, Entry]:
-    """Hash and flush the files `names` of a folder, by default all of them, one after another: training goes on."""
-    return {name: _flushed_entry(directory / name) for name in (_names(directory) if names is None else names)}
+def entries_of(directory: Path, known: Mapping[str, Entry]) -> dict[str, Entry]:
+    """Of all files of a folder: those `known`, and the others hashed and flushed, one at a time: training goes on."""
+    return {name: known[name] if name in known else _flushed_entry(directory / name) for name in _names(directory)}
 
 
 def verify(directory: Path, check: Check) -> None:

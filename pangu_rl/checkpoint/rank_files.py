@@ -6,8 +6,6 @@ Training goes on while the thread writes: what it writes is a copy, so no later 
 from __future__ import annotations
 
 import copy
-import hashlib
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,38 +17,12 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from pangu_rl.checkpoint.hashed_file import HashedFile
 from pangu_rl.checkpoint.manifest import Entry, entries_of
 from pangu_rl.errors import CheckpointError
 
 _THREAD = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
 """One for the process: hashing and writing must not take more than one core from the training."""
-
-
-class HashedFile:
-    """A new file that is hashed on its way to disk, where it is when the context ends."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._hash = hashlib.sha256()
-
-    def __enter__(self) -> HashedFile:
-        self._file = self._path.open("wb")
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        with self._file:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-
-    def write(self, data: bytes | memoryview) -> int:
-        self._hash.update(data)
-        return self._file.write(data)
-
-    def flush(self) -> None:
-        self._file.flush()
-
-    def entry(self) -> Entry:
-        return Entry(size=self._path.stat().st_size, sha256=self._hash.hexdigest())
 
 
 def host_copy(state: Any) -> Any:
@@ -85,8 +57,11 @@ def write_files(directory: Path, states: Mapping[str, Any]) -> Future[dict[str, 
     return _THREAD.submit(_write, directory, dict(states))
 
 
-def fill_folder(directory: Path, write: Callable[[], None]) -> Future[dict[str, Entry]]:
-    """Have `write` fill `directory` by the same thread; it is hashed afterwards. Result and errors as `write_files`."""
+def fill_folder(directory: Path, write: Callable[[], Mapping[str, Entry] | None]) -> Future[dict[str, Entry]]:
+    """Have `write` fill `directory` by the same thread; what it does not return an entry of is hashed afterwards.
+
+    Result and errors as `write_files`.
+    """
     return _THREAD.submit(_fill, directory, write)
 
 
@@ -103,10 +78,9 @@ def _write(directory: Path, states: dict[str, Any]) -> dict[str, Entry]:
     return entries
 
 
-def _fill(directory: Path, write: Callable[[], None]) -> dict[str, Entry]:
+def _fill(directory: Path, write: Callable[[], Mapping[str, Entry] | None]) -> dict[str, Entry]:
     with _one_line(directory):
-        write()
-        return entries_of(directory)
+        return entries_of(directory, known=write() or {})
 
 
 @contextmanager

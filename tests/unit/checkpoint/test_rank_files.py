@@ -24,7 +24,7 @@ def test_each_file_is_hashed_as_it_lies_on_disk(tmp_path: Path) -> None:
     for name, entry in entries.items():
         content = (tmp_path / name).read_bytes()
         assert (entry.size, entry.sha256) == (len(content), hashlib.sha256(content).hexdigest())
-    assert entries == entries_of(tmp_path)
+    assert entries == entries_of(tmp_path, {})
     loaded = torch.load(tmp_path / "engine/weights.pt", weights_only=True)
     assert torch.equal(loaded["w"], torch.arange(50_000.0)) and loaded["step"] == 3
     assert (tmp_path / "learner.json").read_bytes() == b'{"world_size": 2}'
@@ -83,7 +83,7 @@ def test_a_folder_that_is_filled_is_hashed_and_a_full_disk_is_one_line(tmp_path:
     """Also by the safetensors library, whose error is its own."""
     tensors = {"w": torch.zeros(100)}
     entries = fill_folder(tmp_path, lambda: save_file(tensors, tmp_path / "model.safetensors")).result()
-    assert entries == entries_of(tmp_path) and entries.keys() == {"model.safetensors"}
+    assert entries == entries_of(tmp_path, {}) and entries.keys() == {"model.safetensors"}
 
     def fail() -> None:
         raise SafetensorError("I/O error: No space left on device (os error 28)")

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -195,11 +196,9 @@ def test_beginning_a_step_that_exists_is_refused(tmp_path):
 def begin_of_two_ranks(store: CheckpointStore, step: int) -> tuple[Path, dict[str, Entry]]:
     """A folder with a file of each rank, what they say of them, and a file that the driver has to read itself."""
     partial = store.begin(step)
-    written = {}
     for rank in range(2):
         (partial / f"rank_{rank}.pt").write_bytes(b"moments of %d" % rank)
-        entry = entries_of(partial, [f"rank_{rank}.pt"])[f"rank_{rank}.pt"]
-        written[f"rank_{rank}.pt"] = Entry(entry.size, entry.sha256, rank)
+    written = {name: replace(entry, rank=int(name[5])) for name, entry in entries_of(partial, {}).items()}
     (partial / "script.py").write_text("pass")
     return partial, written
 

@@ -29,7 +29,7 @@ class Weights:
 
     def save(self, checkpoint: Path) -> None:
         (checkpoint / "steps").write_text(str(self.steps))
-        self.entries = entries_of(checkpoint)
+        self.entries = entries_of(checkpoint, {})
         self.disk_fails = self.steps == self.disk_fails_at
 
     def written(self) -> dict[str, Entry]:
