@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+from pangu_rl.checkpoint.model_folder import model_checksum
 from pangu_rl.cli import app
 from pangu_rl.errors import ConfigError, DataError, RunError
 from pangu_rl.loops import run_merge
