@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from pangu_rl.checkpoint.manifest import Entry
 from pangu_rl.errors import DataError
 
 COMPANIONS = (
@@ -43,11 +46,16 @@ def model_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def model_checksum(path: Path) -> str:
-    """sha256 over names and bytes of the folder's weights and `config.json`, hex: another one is another model."""
+def model_checksum(path: Path, known: Mapping[str, Entry] = MappingProxyType({})) -> str:
+    """sha256 over names and bytes of the folder's weights and `config.json`, hex: another one is another model.
+
+    Files that are `known`, by name, are not read.
+    """
     files = sorted([*path.glob("*.safetensors"), path / "config.json"])
     with ThreadPoolExecutor() as threads:
-        digests = list(threads.map(_sha256, files))
+        digests = list(
+            threads.map(lambda file: known[file.name].sha256 if file.name in known else _sha256(file), files)
+        )
     lines = (f"{file.name}\t{digest}\n" for file, digest in zip(files, digests, strict=True))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 

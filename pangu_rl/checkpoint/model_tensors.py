@@ -7,7 +7,6 @@ writing to be lazy too, so the file's layout (8 bytes of length, a JSON header, 
 from __future__ import annotations
 
 import json
-import os
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from pangu_rl.checkpoint.hashed_file import HashedFile
+from pangu_rl.checkpoint.manifest import Entry
 from pangu_rl.errors import DataError
 
 INDEX = "model.safetensors.index.json"
@@ -101,8 +102,8 @@ class ModelTensors:
         return [self.folder / name for name in names]
 
 
-def write_shard(path: Path, entries: Iterable[TensorEntry], chunks: Iterable[Tensor]) -> None:
-    """A safetensors file of `entries`, whose values come as `chunks` in the same order; flushed to disk.
+def write_shard(path: Path, entries: Iterable[TensorEntry], chunks: Iterable[Tensor]) -> Entry:
+    """A safetensors file of `entries`, whose values come as `chunks` in the same order; hashed, and flushed to disk.
 
     `chunks` cut the tensors anywhere, so no tensor need exist whole.
     """
@@ -118,13 +119,12 @@ def write_shard(path: Path, entries: Iterable[TensorEntry], chunks: Iterable[Ten
     encoded = json.dumps(header, separators=(",", ":")).encode()
     encoded += b" " * (-len(encoded) % 8)
     written = 0
-    with path.open("wb") as file:
+    with HashedFile(path) as file:
         file.write(struct.pack("<Q", len(encoded)) + encoded)
         for chunk in chunks:
             written += file.write(memoryview(chunk.contiguous().flatten().view(torch.uint8).numpy()))
-        file.flush()
-        os.fsync(file.fileno())
     assert written == end, f"{path}: {written} bytes of tensors, the header says {end}"
+    return file.entry()
 
 
 def write_index(folder: Path, shards: dict[str, list[TensorEntry]]) -> None:

@@ -1,6 +1,6 @@
 """learner and loop state -> **checkpoints/step_NNNNNN** -> resume.
 
-    begin(12)    checkpoints/.partial-step_000012/     the ranks and the loop write their files into it
+    begin(12)    checkpoints/.partial-step_000012/     the ranks write their files into it, and hash them as they do
     commit(12)   + state.json, manifest.json, COMPLETE, then one atomic rename
     latest()     checkpoints/step_000012/              every byte verified before anything is loaded
 
@@ -14,16 +14,20 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pangu_rl.checkpoint import manifest
+from pangu_rl.checkpoint.manifest import Entry
 from pangu_rl.errors import CheckpointError
 
 log = logging.getLogger(__name__)
 
 STATE = "state.json"
+RANKS, MODEL = "learner", "hf"
+"""Folders of a checkpoint: what the ranks go on from, and the model for everybody else."""
 _PREFIX = "step_"
 _PARTIAL = ".partial-"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -38,6 +42,11 @@ class Checkpoint:
     """Steps done when it was written."""
     state: dict[str, Any]
     """What the loop handed to `commit`."""
+
+
+def check_model(directory: Path, entries: Mapping[str, Entry]) -> None:
+    """A `Check` for those who read the model alone."""
+    manifest.check_files(directory, {name: entry for name, entry in entries.items() if name.startswith(f"{MODEL}/")})
 
 
 class CheckpointStore:
@@ -57,16 +66,18 @@ class CheckpointStore:
         partial.mkdir(parents=True)
         return partial
 
-    def commit(self, step: int, state: dict[str, Any]) -> Checkpoint:
+    def commit(self, step: int, state: dict[str, Any], written: Mapping[str, Entry]) -> Checkpoint:
         """Seal the folder of `begin(step)` together with `state` (JSON values), name it, and drop the oldest.
 
+        `written` are the files that the ranks say they have written into it.
+
         Raises:
-            CheckpointError: the disk is full; earlier checkpoints are untouched.
+            CheckpointError: the disk is full, or a rank's file is not there; earlier checkpoints are untouched.
         """
         partial, final = self._partial(step), self._path(step)
         try:
             manifest.write(partial / STATE, json.dumps(state))
-            size = manifest.seal(partial, step)
+            size = manifest.seal(partial, step, written)
             os.replace(partial, final)
             manifest.flush(self.directory)
         except OSError as error:
@@ -81,8 +92,12 @@ class CheckpointStore:
         self._prune()
         return Checkpoint(path=final, step=step, state=state)
 
-    def latest(self) -> Checkpoint | None:
-        """The newest checkpoint, verified; None if the run has none.
+    def is_empty(self) -> bool:
+        """Whether the run has no checkpoint, sound or not."""
+        return not self._steps()
+
+    def latest(self, check: manifest.Check = manifest.check_files) -> Checkpoint | None:
+        """The newest checkpoint, verified, its files' content by `check`; None if the run has none.
 
         Raises:
             CheckpointError: it is corrupt. Going on from the one before is a person's decision, not ours.
@@ -94,7 +109,7 @@ class CheckpointStore:
             return None
         path = self._path(steps[-1])
         try:
-            manifest.verify(path)
+            manifest.verify(path, check)
         except CheckpointError as error:
             before = f"go on from step {steps[-2]}" if len(steps) > 1 else "start anew"
             raise CheckpointError(f"corrupt checkpoint: {error}; delete {path} to {before}") from None

@@ -11,11 +11,11 @@ AcceleratorName = Literal["cpu", "cuda", "npu"]
 
 class TrainerConfig(Strict):
     run_dir: str
-    """Everything the run writes lies here."""
+    """Everything the run writes lies here; all nodes of a cluster share it."""
     steps: PositiveInt
     seed: NonNegativeInt = 0
     checkpoint_every: PositiveInt | None = None
-    """Steps between checkpoints; the last step always writes one."""
+    """Steps between checkpoints, which are written while training goes on; the last step always writes one."""
     keep_checkpoints: PositiveInt = 2
     resume: Literal["auto", "never"] = "auto"
     """`auto` goes on from the newest whole checkpoint of `run_dir`; `never` refuses a run_dir that has one."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,24 +16,77 @@ import ray
 from pangu_rl.accelerators import get_accelerator
 from pangu_rl.accelerators.collective import free_port
 from pangu_rl.accelerators.threads import threads_each
+from pangu_rl.checkpoint.manifest import Entry, check_files
+from pangu_rl.checkpoint.shared_folder import Answer, answer
+from pangu_rl.checkpoint.store import MODEL, RANKS
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.records import MiniBatch, Pack, Picture, WeightManifest
 
 if TYPE_CHECKING:
-    from pangu_rl.learner.learner import Learner
     from pangu_rl.learner.packing_check import PackingCheck
 
+CONCURRENCY = {"health": 1, "files": 2}
+"""Calls of these groups do not wait for a step."""
 
-class LearnerActor:
-    """One rank in a Ray actor. Every call but `address`, `ping` and `pid` is collective."""
 
-    def __init__(self, spec: LearnerSpec) -> None:
-        self._spec = spec
-        self._learner: Learner | None = None
+class RankActor:
+    """What an actor around one rank does whatever it trains: checkpoints, and signs of life.
+
+    `save`, `load` and `close` are collective.
+    """
+
+    def __init__(self, rank: int) -> None:
+        self._rank = rank
+        self._learner: Any = None
+        self._writing: dict[str, Future[dict[str, Entry]]] = {}
 
     def address(self) -> tuple[str, int]:
         """(host, free port) of this actor's node, where rank 0 serves the rendezvous."""
         return ray.util.get_node_ip_address(), free_port()
+
+    def save(self, checkpoint: Path) -> None:
+        """Begin to write this rank's part of a checkpoint and of the model; `written` says when it is there."""
+        parts = {RANKS: self._learner.save, MODEL: self._learner.export}
+        self._writing = {folder: part(checkpoint / folder) for folder, part in parts.items()}
+
+    def load(self, checkpoint: Path) -> None:
+        self._learner.load(checkpoint / RANKS)
+
+    def close(self) -> None:
+        self._learner.close()
+
+    @ray.method(concurrency_group="files")
+    def written(self) -> dict[str, Entry]:
+        """The files of the last `save`, once they are on disk; names are below the checkpoint."""
+        return {
+            f"{folder}/{name}": replace(entry, rank=self._rank)
+            for folder, writing in self._writing.items()
+            for name, entry in writing.result().items()
+        }
+
+    @ray.method(concurrency_group="files")
+    def check_files(self, directory: Path, entries: Mapping[str, Entry]) -> None:
+        check_files(directory, entries)
+
+    @ray.method(concurrency_group="files")
+    def answer(self, folder: Path) -> Answer:
+        return answer(folder, self._rank)
+
+    @ray.method(concurrency_group="health")
+    def ping(self) -> bool:
+        return True
+
+    @ray.method(concurrency_group="health")
+    def pid(self) -> int:
+        return os.getpid()
+
+
+class LearnerActor(RankActor):
+    """One rank in a Ray actor. Every call is collective."""
+
+    def __init__(self, spec: LearnerSpec) -> None:
+        super().__init__(spec.rank)
+        self._spec = spec
 
     def start(self, host: str, port: int) -> None:
         """Join the other ranks and build the engine. Not in the constructor, whose errors arrive without a cause."""
@@ -71,26 +125,6 @@ class LearnerActor:
     def publish(self, version: int) -> WeightManifest | None:
         return self._learner.publish(version)
 
-    def save(self, directory: Path) -> None:
-        self._learner.save(directory)
-
-    def load(self, directory: Path) -> None:
-        self._learner.load(directory)
-
-    def export(self, directory: Path) -> None:
-        self._learner.export(directory)
-
-    def close(self) -> None:
-        self._learner.close()
-
-    @ray.method(concurrency_group="health")
-    def ping(self) -> bool:
-        return True
-
-    @ray.method(concurrency_group="health")
-    def pid(self) -> int:
-        return os.getpid()
-
 
 def with_pixels(packs: Sequence[Pack]) -> list[Pack]:
     """The packs with every handle to a picture's patches replaced by the array, each fetched once."""
@@ -117,7 +151,7 @@ def start_learners(spec: LearnerSpec, placement: Sequence[dict[str, Any]] | None
         **accelerator.ray_options(1),
         "runtime_env": {"env_vars": accelerator.train_env(threads)},
     }
-    remote = ray.remote(concurrency_groups={"health": 1})(LearnerActor)
+    remote = ray.remote(concurrency_groups=CONCURRENCY)(LearnerActor)
     actors = [
         remote.options(**options, **(placement[rank] if placement else {})).remote(replace(spec, rank=rank))
         for rank in range(spec.world_size)

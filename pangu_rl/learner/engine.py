@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import deepspeed
 import torch
+import torch.distributed as dist
 from deepspeed.runtime.bf16_optimizer import BF16_Optimizer
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 from deepspeed.runtime.fp16.loss_scaler import LossScaler
@@ -20,6 +22,8 @@ from deepspeed.utils.tensor_fragment import fragment_address
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from pangu_rl.checkpoint.rank_files import host_copy
+from pangu_rl.errors import CheckpointError
 from pangu_rl.learner.model import PackedCausalLM
 from pangu_rl.learner.optimizer import build_optimizer, rate_at
 from pangu_rl.learner.pictures import is_multimodal
@@ -28,6 +32,9 @@ from pangu_rl.learner.zero import deepspeed_config
 
 CHECKPOINT_CLASSES = [LossScaler, ZeroStageEnum, fragment_address]
 """What DeepSpeed pickles beside tensors; nothing else is unpickled from a checkpoint."""
+TAG = "engine"
+"""Folder of DeepSpeed's files."""
+Read = Callable[[Path], Any]
 
 
 def initialize(
@@ -53,7 +60,7 @@ def initialize(
     )
     config = deepspeed_config(spec, sum(parameter.numel() for parameter in module.parameters()))
     engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, lr_scheduler=schedule, config=config)
-    engine.checkpoint_engine = SafeCheckpointEngine()
+    engine.checkpoint_engine = MemoryCheckpointEngine()
     if stage == 3:
         # Weights that are used outside their own modules: ZeRO must gather them for those that use them.
         deepspeed.zero.register_external_parameter(module, lm.get_output_embeddings().weight)
@@ -74,12 +81,64 @@ def whole_parameters(lm: PreTrainedModel, zero_stage: int) -> Iterator[tuple[str
             yield name, parameter.detach().clone() if partitioned else parameter.detach()
 
 
-class SafeCheckpointEngine(TorchCheckpointEngine):
-    """DeepSpeed's own reader unpickles whatever the file says; this one only tensors and CHECKPOINT_CLASSES."""
+def take_states(engine: deepspeed.DeepSpeedEngine, directory: Path) -> dict[str, Any]:
+    """What DeepSpeed saves on this rank: name below `directory` -> its content, as copies in host memory.
+
+    Collective. DeepSpeed makes its folders, and copies its scripts, in `directory`.
+    """
+    engine.save_checkpoint(str(directory), tag=TAG, save_latest=False)
+    taken, engine.checkpoint_engine.taken = engine.checkpoint_engine.taken, {}
+    return {path.relative_to(directory).as_posix(): state for path, state in taken.items()}
+
+
+def load_states(engine: deepspeed.DeepSpeedEngine, directory: Path, read: Read) -> None:
+    """Have DeepSpeed load what `read` makes of the files that it asks for. Collective.
+
+    Where every rank has all weights, rank 0 reads them for all.
+
+    Raises:
+        CheckpointError: a file is missing.
+    """
+    model = Path(engine._get_ckpt_name(str(directory), TAG))
+    if not model.is_file():  # DeepSpeed looks by a pattern, and asserts
+        raise CheckpointError(f"{model} is missing")
+    engine.checkpoint_engine.read = read
+    shared = engine.zero_optimization_stage() in (1, 2)
+    try:
+        path, _ = engine.load_checkpoint(str(directory), tag=TAG, custom_load_fn=_load_shared if shared else None)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{error.filename} is missing") from None
+    assert path is not None, f"DeepSpeed has loaded nothing from {directory}"
+
+
+def read_state(path: Path, *, mapped: bool = False) -> Any:
+    """A file of DeepSpeed's, with tensors and CHECKPOINT_CLASSES alone; `mapped` tensors are read where they are used.
+
+    DeepSpeed's own reader unpickles whatever the file says.
+    """
+    with torch.serialization.safe_globals(CHECKPOINT_CLASSES):
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+
+
+class MemoryCheckpointEngine(TorchCheckpointEngine):
+    """Takes what DeepSpeed saves into memory, and gives it what `read` makes of a file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken: dict[Path, Any] = {}
+        self.read: Read = read_state
 
     def save(self, state_dict: Any, path: str) -> None:
-        torch.save(state_dict, path)
+        self.taken[Path(path)] = host_copy(state_dict)
 
     def load(self, path: str, map_location: Any = None) -> Any:
-        with torch.serialization.safe_globals(CHECKPOINT_CLASSES):
-            return torch.load(path, map_location=map_location, weights_only=True)
+        return self.read(Path(path))
+
+
+def _load_shared(src: dict[str, Tensor], dst: torch.nn.Module) -> None:
+    """Load a state dict that is mapped from a file: only rank 0 touches its tensors, the others are sent them."""
+    if dist.get_rank() == 0:
+        dst.load_state_dict(src)
+    if dist.get_world_size() > 1:
+        for tensor in dst.state_dict().values():
+            dist.broadcast(tensor, 0)

@@ -11,10 +11,10 @@ partitions over all of them. Metrics alone would count a pack s times. Letters: 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pangu_rl.accelerators import get_accelerator
+from pangu_rl.checkpoint.manifest import Entry
+from pangu_rl.checkpoint.rank_files import fill_folder, host_copy, write_files
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import CheckpointError, RunError
-from pangu_rl.learner.engine import initialize, whole_parameters
+from pangu_rl.learner.engine import initialize, load_states, read_state, take_states, whole_parameters
 from pangu_rl.learner.export import write_model
 from pangu_rl.learner.flops import ModelFlops
 from pangu_rl.learner.model import PackTensors, load_causal_lm
@@ -37,12 +39,15 @@ from pangu_rl.learner.parts import freeze_parts, parameter_groups
 from pangu_rl.learner.peak import matmul_peak
 from pangu_rl.learner.pictures import is_multimodal
 from pangu_rl.learner.publish import BroadcastPublisher, Publisher, ShmPublisher
-from pangu_rl.learner.repartition import repartition
+from pangu_rl.learner.repartition import OtherRanks
 from pangu_rl.learner.sequence_parallel import check_heads, open_sequence_group
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.learner.trial_pack import trial_pack
 from pangu_rl.learner.zero import check_precision, check_streams
 from pangu_rl.records import MiniBatch, Pack, WeightManifest
+
+LEARNER = "learner.json"
+"""What the learner itself keeps of a checkpoint, and by whom it can be loaded."""
 
 
 class Learner:
@@ -141,14 +146,17 @@ class Learner:
             pass
         return None
 
-    def save(self, directory: Path) -> None:
-        """Write this rank's part of a checkpoint into `directory`, which exists."""
-        self.engine.save_checkpoint(str(directory), tag="engine")
-        torch.save(self.accelerator.rng_state(), directory / f"rng_{self.spec.rank}.pt")
+    def save(self, directory: Path) -> Future[dict[str, Entry]]:
+        """Copy this rank's part of a checkpoint and write it into `directory`, which exists, while training goes on.
+
+        The result is there when the files are; see `write_files`.
+        """
+        states = take_states(self.engine, directory)
+        states[_rng_file(self.spec.rank)] = host_copy(self.accelerator.rng_state())
         if self.spec.rank == 0:
             state = {"nonfinite_in_a_row": self.nonfinite_in_a_row, "objective": self.objective.state_dict()}
-            identity = self._identity() | state
-            (directory / "learner.json").write_text(json.dumps(identity, indent=1), encoding="utf-8")
+            states[LEARNER] = json.dumps(self._identity() | state, indent=1).encode()
+        return write_files(directory, states)
 
     def load(self, directory: Path) -> None:
         """Continue exactly where `save` was called; under ZeRO 0 to 2 also with another number of ranks.
@@ -157,8 +165,41 @@ class Learner:
             CheckpointError: a file is missing, or it was made by another ZeRO stage, model or dtype, or under ZeRO 3 by
                 other ranks.
         """
+        saved = self._saved(directory)
+        ranks, ours = saved["world_size"], self.spec.world_size
+        # What is copied out of a file is mapped; DeepSpeed keeps the tensors of an optimizer's state as it gets them.
+        copied = "" if ranks != ours else "model_states.pt"
+
+        def read(path: Path) -> Any:
+            return read_state(path, mapped=self.spec.learner.zero_stage > 0 and path.name.endswith(copied))
+
+        load_states(self.engine, directory, read if ranks == ours else OtherRanks(ours, read))
+        rng = directory / _rng_file(self.spec.rank % ranks)
+        if not rng.is_file():
+            raise CheckpointError(f"{rng} is missing")
+        self.accelerator.set_rng_state(torch.load(rng, weights_only=True))
+        self.nonfinite_in_a_row = saved["nonfinite_in_a_row"]
+        self.objective.load_state_dict(saved.get("objective", {}))
+
+    def export(self, directory: Path) -> Future[dict[str, Entry]]:
+        """Copy the model and have rank 0 write it into `directory` while training goes on, in Hugging Face layout with
+        tokenizer and processor; it reloads to identical logits. The result as of `save`."""
+        state = {name: tensor.detach().to("cpu", copy=True) for name, tensor in self._weights()}
+        if self.spec.rank != 0:
+            return write_files(directory, {})
+        source = resolve_path(self.spec.model.path)
+        return fill_folder(directory, partial(write_model, directory, self.lm, state, source))
+
+    def close(self) -> None:
+        """Free the published buffers and leave the group."""
+        self._close_publisher()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+    def _saved(self, directory: Path) -> dict[str, Any]:
+        """What rank 0 said of the checkpoint, which is one that this learner can load."""
         try:
-            saved = json.loads((directory / "learner.json").read_text(encoding="utf-8"))
+            saved = json.loads((directory / LEARNER).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{directory}: not a learner checkpoint: {error}") from None
         # A checkpoint that does not say has one group a rate: norms and biases decayed with the matrices.
@@ -167,49 +208,7 @@ class Learner:
             may_differ = name == "world_size" and self.spec.learner.zero_stage < 3
             if saved.get(name) != value and not may_differ:
                 raise CheckpointError(f"{directory}: saved with {name} {saved.get(name)!r}, this run has {value!r}")
-        ranks = saved["world_size"]
-        with self._cut_for_our_ranks(directory, ranks) as folder:
-            path, _ = self.engine.load_checkpoint(str(folder), tag="engine")
-        if path is None:
-            raise CheckpointError(f"{directory}: DeepSpeed finds no checkpoint in it")
-        self.accelerator.set_rng_state(torch.load(directory / f"rng_{self.spec.rank % ranks}.pt", weights_only=True))
-        self.nonfinite_in_a_row = saved["nonfinite_in_a_row"]
-        self.objective.load_state_dict(saved.get("objective", {}))
-
-    def export(self, directory: Path) -> None:
-        """Write the model in Hugging Face layout, with its tokenizer and processor; it reloads to identical logits."""
-        state = {name: tensor.detach().to("cpu", copy=True) for name, tensor in self._weights()}
-        if self.spec.rank == 0:
-            write_model(directory, self.lm, state, resolve_path(self.spec.model.path))
-        self._meet()
-
-    def close(self) -> None:
-        """Free the published buffers and leave the group."""
-        self._close_publisher()
-        if dist.is_initialized():
-            dist.destroy_process_group()
-
-    @contextmanager
-    def _cut_for_our_ranks(self, directory: Path, ranks: int) -> Iterator[Path]:
-        """`directory` itself, or for as long as it is needed a copy that our number of ranks might have written."""
-        if ranks == self.spec.world_size:
-            yield directory
-            return
-        # Not inside the checkpoint, which is sealed.
-        folder = directory.parents[1] / f".{directory.parent.name}.for_{self.spec.world_size}_ranks"
-        if self.spec.rank == 0:
-            shutil.rmtree(folder, ignore_errors=True)
-            load = self.engine.checkpoint_engine.load
-            repartition(directory / "engine", folder / "engine", self.spec.world_size, load)
-        self._meet()
-        yield folder
-        self._meet()
-        if self.spec.rank == 0:
-            shutil.rmtree(folder)
-
-    def _meet(self) -> None:
-        if self.spec.world_size > 1:
-            dist.barrier()
+        return saved
 
     def _step(self, mini_batch: MiniBatch) -> dict[str, float]:
         totals: dict[str, Tensor] = {}
@@ -297,3 +296,7 @@ class Learner:
         if self._publisher is not None:
             self._publisher.close()
             self._publisher = None
+
+
+def _rng_file(rank: int) -> str:
+    return f"rng_{rank}.pt"

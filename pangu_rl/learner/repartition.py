@@ -1,15 +1,16 @@
-"""A checkpoint of so many ranks -> **the same state, cut for another number of ranks** -> DeepSpeed's own loader.
+"""The files of so many ranks -> **what one of another number of ranks would have written** -> DeepSpeed's own loader.
 
 ZeRO 1 and 2 keep the state of each parameter group as one flat vector, padded at its end and cut into equal partitions,
-one per rank. Here they are joined, the padding goes, and they are cut anew. ZeRO 0 keeps it whole. ZeRO 3 cuts every
+one per rank. A new rank reads those parts of the old partitions that lie in its own, from files that are mapped: all
+ranks together read each byte once, and none holds more than its partition. ZeRO 0 keeps it whole. ZeRO 3 cuts every
 parameter, which this does not undo.
 """
 
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -29,70 +30,73 @@ MASTER, OPTIMIZER, PADDINGS, COUNTS = (
 )
 """DeepSpeed's names of a rank's float32 weights, its optimizer's state, what is padding in them, and the ranks."""
 
-Load = Callable[[Path], Any]
+Read = Callable[[Path], Any]
 
 
-def repartition(source: Path, target: Path, ranks: int, load: Load) -> None:
-    """Write the engine's folder `source` as the new folder `target`, as `ranks` ranks would have written it.
+class OtherRanks:
+    """Reads the files of a checkpoint as if `ranks` ranks had written it; DeepSpeed asks each rank's for its own."""
 
-    `load` reads one of its files.
+    def __init__(self, ranks: int, read: Read) -> None:
+        """`read` gives the content of a file that is there, its tensors mapped."""
+        self._ranks, self._read = ranks, read
 
-    Raises:
-        CheckpointError: a file is missing.
-    """
-    target.mkdir(parents=True)
-    for file in source.iterdir():
-        if not _STATES.fullmatch(file.name):
-            _copy(file, target, ranks, load)
-    files = _rank_files(source)
-    if not files:
-        return
-    saved = [load(file)["optimizer_state_dict"] for file in files]
-    whole = load(files[0])
-    prefix, _, suffix = _STATES.fullmatch(files[0].name).groups()
-    groups = range(len(saved[0][MASTER]))
-    sizes = [sum(state[MASTER][group].numel() for state in saved) - _padding(saved, group) for group in groups]
-    for rank in range(ranks):
+    def __call__(self, path: Path) -> Any:
+        """
+        Raises:
+            CheckpointError: a rank's file is missing.
+        """
+        if match := _STATES.fullmatch(path.name):
+            return self._states(path.parent, int(match[2]))
+        # The model's own state says for how many ranks it was saved.
+        return self._read(path) | {"dp_world_size": self._ranks}
+
+    def _states(self, folder: Path, rank: int) -> Any:
+        contents = [self._read(file) for file in rank_files(folder)]
+        saved = [content["optimizer_state_dict"] for content in contents]
+        groups = range(len(saved[0][MASTER]))
+        sizes = [sum(state[MASTER][group].numel() for state in saved) - _padding(saved, group) for group in groups]
         state = dict(saved[0])
-        masters = [_cut([part[MASTER][g] for part in saved], sizes[g], ranks)[rank] for g in groups]
-        state[MASTER] = [master.clone() for master in masters]
-        state[OPTIMIZER] = _optimizer_state([part[OPTIMIZER] for part in saved], sizes, ranks, rank)
-        state[PADDINGS] = [_padding_of(size, ranks, rank) for size in sizes]
-        state[COUNTS] = [ranks for _ in groups] if isinstance(saved[0][COUNTS], list) else ranks
-        torch.save(whole | {"optimizer_state_dict": state}, target / f"{prefix}{rank}{suffix}")
+        state[MASTER] = [cut([part[MASTER][g] for part in saved], sizes[g], self._ranks, rank) for g in groups]
+        state[OPTIMIZER] = self._optimizer_state([part[OPTIMIZER] for part in saved], sizes, rank)
+        state[PADDINGS] = [_padding_of(size, self._ranks, rank) for size in sizes]
+        state[COUNTS] = [self._ranks for _ in groups] if isinstance(saved[0][COUNTS], list) else self._ranks
+        return contents[0] | {"optimizer_state_dict": state}
+
+    def _optimizer_state(self, states: Sequence[dict], sizes: Sequence[int], rank: int) -> dict[str, Any]:
+        """Of the base optimizer; what is no partition, such as the step, is the same on all ranks."""
+        found: dict[int, dict[str, Any]] = {}
+        for group, values in states[0]["state"].items():
+            found[group] = {}
+            for name, value in values.items():
+                parts = [state["state"][group][name] for state in states]
+                is_partition = isinstance(value, Tensor) and value.dim() > 0
+                found[group][name] = cut(parts, sizes[group], self._ranks, rank) if is_partition else deepcopy(value)
+        return states[0] | {"state": found}
 
 
-def _rank_files(source: Path) -> list[Path]:
-    found = {int(match[2]): file for file in source.iterdir() if (match := _STATES.fullmatch(file.name))}
+def rank_files(folder: Path) -> list[Path]:
+    """The optimizer states in `folder`, in the order of their ranks."""
+    found = {int(match[2]): file for file in folder.iterdir() if (match := _STATES.fullmatch(file.name))}
     if missing := sorted(set(range(max(found, default=-1) + 1)) - set(found)):
-        raise CheckpointError(f"{source}: the optimizer state of rank {missing[0]} is missing")
+        raise CheckpointError(f"{folder}: the optimizer state of rank {missing[0]} is missing")
     return [found[rank] for rank in sorted(found)]
 
 
-def _copy(file: Path, target: Path, ranks: int, load: Load) -> None:
-    """The model's own state says for how many ranks it was saved."""
-    if not file.name.endswith("model_states.pt"):
-        shutil.copy(file, target)
-        return
-    torch.save(load(file) | {"dp_world_size": ranks}, target / file.name)
+def cut(parts: Sequence[Tensor], size: int, ranks: int, rank: int) -> Tensor:
+    """Partition `rank` of `ranks` of the vector whose first `size` elements `parts` hold end to end, padded with 0.
 
-
-def _optimizer_state(states: Sequence[dict], sizes: Sequence[int], ranks: int, rank: int) -> dict[str, Any]:
-    """The base optimizer's state of one new rank; what is no partition, such as the step, is the same on all."""
-    cut: dict[int, dict[str, Any]] = {}
-    for group, values in states[0]["state"].items():
-        cut[group] = {}
-        for name, value in values.items():
-            parts = [state["state"][group][name] for state in states]
-            is_partition = isinstance(value, Tensor) and value.dim() > 0
-            cut[group][name] = _cut(parts, sizes[group], ranks)[rank].clone() if is_partition else value
-    return states[0] | {"state": cut}
-
-
-def _cut(parts: Sequence[Tensor], size: int, ranks: int) -> tuple[Tensor, ...]:
-    flat = torch.cat([part.flatten() for part in parts])[:size]
+    Only the elements that lie in it are read.
+    """
     each = _each(size, ranks)
-    return torch.nn.functional.pad(flat, (0, each * ranks - size)).split(each)
+    begin = rank * each
+    found = torch.zeros(each, dtype=parts[0].dtype)
+    offset = 0
+    for part in parts:
+        first, last = max(begin, offset), min(begin + each, size, offset + part.numel())
+        if first < last:
+            found[first - begin : last - begin] = part.flatten()[first - offset : last - offset]
+        offset += part.numel()
+    return found
 
 
 def _each(size: int, ranks: int) -> int:

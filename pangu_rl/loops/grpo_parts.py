@@ -25,6 +25,7 @@ from pangu_rl.loops.learners import Learners
 from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.loops.session import Run
 from pangu_rl.loops.stage_report import write_rows_read
+from pangu_rl.loops.supervised import closing_ranks
 from pangu_rl.loops.weight_sync import Probe, sync_weights
 from pangu_rl.monitoring.accuracy_table import accuracy_table
 from pangu_rl.monitoring.live import Sample
@@ -57,13 +58,13 @@ class GrpoParts:
 
     def restore(self) -> int:
         """Steps done. A fresh run measures its start; a resumed one goes on where its checkpoint was written."""
-        checkpoint = self.run.checkpoints.latest()
+        checkpoint = self.run.checkpoints.latest(self.learners.check_files)
         if checkpoint is None:
             self.store.truncate_after(0)
             self.run.sinks.truncate_after(-1)
             self._measure_start()
             return 0
-        self.learners.load(checkpoint.path / "learner")
+        self.learners.load(checkpoint.path)
         self.collector.stream.load_state_dict(checkpoint.state["stream"])
         self.evaluations = [Evaluation(**row) for row in checkpoint.state["evaluations"]]
         self.store.truncate_after(checkpoint.step)
@@ -111,15 +112,11 @@ class GrpoParts:
 
     def save(self, step: int) -> None:
         """A whole checkpoint: DeepSpeed's files, a Hugging Face folder, and the loop's own state."""
-        with self.run.phase("checkpoint"):
-            folder = self.run.checkpoints.begin(step)
-            self.learners.save(folder / "learner")
-            self.learners.export(folder / "hf")
-            state = {
-                "stream": self.batch.stream_state,
-                "evaluations": [dataclasses.asdict(evaluation) for evaluation in self.evaluations],
-            }
-            self.run.checkpoints.commit(step, state)
+        state = {
+            "stream": self.batch.stream_state,
+            "evaluations": [dataclasses.asdict(evaluation) for evaluation in self.evaluations],
+        }
+        self.run.save(step, self.learners, state)
 
     def sample(self) -> Sample:
         """The step's first completion, to look at."""
@@ -168,8 +165,7 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
             model=config.model, rollout=config.rollout, rewards=config.rewards, seed=config.trainer.seed
         )
         engines = stack.enter_context(open_engines(sections, run.accelerator))
-        learners = Learners(_learner_spec(config, start, run.accelerator))
-        stack.callback(learners.close)
+        learners = stack.enter_context(closing_ranks(Learners(_learner_spec(config, start, run.accelerator)), run))
         engines.pool.start()
         run.peak_flops = learners.peak_flops()
         receivers = config.rollout.actors * config.rollout.devices_per_actor

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,9 @@ import numpy as np
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
+from pangu_rl.checkpoint.manifest import Entry
+from pangu_rl.checkpoint.shared_folder import Answer
+from pangu_rl.checkpoint.store import RANKS
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.data.micro_batches import Dealing
 from pangu_rl.errors import RunError, UserError
@@ -32,15 +35,30 @@ class RankActors:
     def __init__(self, actors: Sequence[ray.actor.ActorHandle]) -> None:
         self._actors = list(actors)
 
-    def save(self, directory: Path) -> None:
-        directory.mkdir(parents=True)
-        self._call("save", directory.resolve())
+    def save(self, checkpoint: Path) -> None:
+        """Begin to write the ranks' part of a checkpoint, and the model as a folder; then training may go on."""
+        (checkpoint / RANKS).mkdir(parents=True)
+        self._call("save", checkpoint.resolve())
 
-    def load(self, directory: Path) -> None:
-        self._call("load", directory.resolve())
+    def written(self) -> dict[str, Entry]:
+        """What `save` wrote, once it is on disk: name below the checkpoint -> what its rank says of the file."""
+        return {name: entry for entries in self._call("written") for name, entry in entries.items()}
 
-    def export(self, directory: Path) -> None:
-        self._call("export", directory.resolve())
+    def check_files(self, checkpoint: Path, entries: Mapping[str, Entry]) -> None:
+        """Have each file hashed once, by the rank that is to read it where there is one, all at the same time."""
+        dealt: list[dict[str, Entry]] = [{} for _ in self._actors]
+        for name, entry in entries.items():
+            dealt[(entry.rank or 0) % len(dealt)][name] = entry
+        folder = checkpoint.resolve()
+        calls = [actor.check_files.remote(folder, own) for actor, own in zip(self._actors, dealt, strict=True)]
+        translated(lambda: ray.get(calls))
+
+    def load(self, checkpoint: Path) -> None:
+        self._call("load", checkpoint.resolve())
+
+    def answer(self, folder: Path) -> list[Answer]:
+        """Of every rank, whether it sees `folder`; see `shared_folder`."""
+        return self._call("answer", folder)
 
     def peak_flops(self) -> float:
         """FLOP/s that the devices of all ranks reach together at most; measured, unless the configuration says."""

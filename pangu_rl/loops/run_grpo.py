@@ -48,6 +48,7 @@ def run_grpo(config: GrpoConfig) -> dict[str, float]:
                 parts.save(step)
             if not last:
                 run.raise_if_preempted(step)
+        run.finish_saving()
         return parts.finish()
 
 

@@ -57,8 +57,10 @@ def merge(folders: Sequence[Path], output: Path, weights: Sequence[float] | None
     models = [ModelTensors(folder) for folder in folders]
     differences = require_alike(models)
     with _whole_folder(output) as partial:
-        for shard, entries in models[0].shards.items():
-            write_shard(partial / shard, entries, _means(entries, models, shares))
+        written = {
+            shard: write_shard(partial / shard, entries, _means(entries, models, shares))
+            for shard, entries in models[0].shards.items()
+        }
         if len(models[0].shards) > 1:
             write_index(partial, models[0].shards)
         _copy_companions(folders[0], partial)
@@ -69,7 +71,7 @@ def merge(folders: Sequence[Path], output: Path, weights: Sequence[float] | None
             ),
             tensors=len(models[0].entries),
             parameters=sum(entry.elements for entry in models[0].entries.values()),
-            checksum=model_checksum(partial),
+            checksum=model_checksum(partial, written),
             differences=tuple(differences),
         )
         (partial / PROVENANCE).write_text(provenance(summary), encoding="utf-8")

@@ -25,6 +25,7 @@ from pangu_rl.config.stages import DpoConfig, GrpoConfig, SftConfig
 from pangu_rl.config.trainer import TrainerConfig
 from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.errors import ConfigError, Preempted
+from pangu_rl.loops.saving import Ranks, Saving
 from pangu_rl.monitoring.live import LiveView, Sample
 from pangu_rl.monitoring.phases import PhaseTimer, Waiting
 from pangu_rl.monitoring.run_log import run_log
@@ -43,6 +44,7 @@ class Run:
     dir: Path
     accelerator: Accelerator
     checkpoints: CheckpointStore
+    saving: Saving
     sinks: MetricSinks
     view: LiveView
     phases: PhaseTimer
@@ -61,10 +63,25 @@ class Run:
             log.info(text)
 
     def log(self, step: int, metrics: Mapping[str, float], sample: Sample | None = None) -> None:
-        """One row of metrics.jsonl, one update of the view."""
-        row = with_speeds({**metrics, **self.phases.take()}, self.peak_flops)
+        """One row of metrics.jsonl, one update of the view.
+
+        Raises:
+            CheckpointError, RunError: the checkpoint that was under way could not be written.
+        """
+        self.saving.raise_if_failed()
+        row = with_speeds({**metrics, **self.phases.take(), **self.saving.take()}, self.peak_flops)
         self.sinks.log(step, row)
         self.view.update(step, row, sample)
+
+    def save(self, step: int, learners: Ranks, state: dict[str, Any]) -> None:
+        """Begin a checkpoint; the loop goes on while it is written."""
+        with self.phase("checkpoint"):
+            self.saving.begin(step, learners, state)
+
+    def finish_saving(self) -> None:
+        """Before the ranks may end; raises what went wrong."""
+        with self.phase("checkpoint"):
+            self.saving.wait()
 
     def resume_from(self, checkpoint: Checkpoint) -> None:
         """Forget what was logged after `checkpoint`; those steps are about to be repeated."""
@@ -84,6 +101,7 @@ class Run:
     def raise_if_preempted(self, step: int) -> None:
         """Leave the loop after the checkpoint of `step`, with the exit code of a preemption."""
         if self.preempted:
+            self.finish_saving()
             raise Preempted(
                 f"SIGTERM: checkpoint of step {step} written in {self.dir}; the same command goes on from it"
             )
@@ -134,7 +152,7 @@ def open_run(
     with ExitStack() as stack:
         stack.enter_context(run_lock(directory))
         never = isinstance(trainer, TrainerConfig) and trainer.resume == "never"
-        if never and checkpoints.latest() is not None:
+        if never and not checkpoints.is_empty():
             raise ConfigError(
                 f"{directory} holds checkpoints and trainer.resume is never: set resume to auto, or another run_dir"
             )
@@ -154,6 +172,7 @@ def open_run(
             dir=directory,
             accelerator=accelerator,
             checkpoints=checkpoints,
+            saving=Saving(checkpoints),
             sinks=sinks,
             view=view,
             phases=phases,

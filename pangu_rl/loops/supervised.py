@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal, Protocol, TypeVar
 
+from pangu_rl.checkpoint.shared_folder import require_shared
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.config.stages import DpoConfig, SftConfig
 from pangu_rl.learner.spec import LearnerSpec
@@ -46,10 +47,10 @@ def train_stage(run: Run, stage: SupervisedStage, steps: int, checkpoint_every: 
         run.log(step, metrics)
         last = step == steps
         if last or run.preempted or run.is_due(step, checkpoint_every):
-            with run.phase("checkpoint"):
-                _save(run, stage, step)
+            run.save(step, stage.learners, stage.state_dict())
         if not last:
             run.raise_if_preempted(step)
+    run.finish_saving()
     return metrics
 
 
@@ -72,30 +73,29 @@ def open_learners(
 
 @contextmanager
 def closing_ranks(learners: Ranks, run: Run) -> Iterator[Ranks]:
-    """Ranks that have started, watched by the run; they end with the context."""
+    """Ranks that have started, watched by the run; they end with the context, once what they write is written.
+
+    Raises:
+        ConfigError: a rank does not see the run directory.
+    """
     run.watchdog.pids = learners.pids
     run.view.start_at(0)
     try:
         run.peak_flops = learners.peak_flops()
+        require_shared(run.dir, learners.answer)
         yield learners
     finally:
+        run.saving.settle()
         learners.close()
-
-
-def _save(run: Run, stage: SupervisedStage, step: int) -> None:
-    folder = run.checkpoints.begin(step)
-    stage.learners.save(folder / "learner")
-    stage.learners.export(folder / "hf")
-    run.checkpoints.commit(step, stage.state_dict())
 
 
 def _restore(run: Run, stage: SupervisedStage) -> int:
     """Steps done; 0 when there is no checkpoint."""
-    checkpoint = run.checkpoints.latest()
+    checkpoint = run.checkpoints.latest(stage.learners.check_files)
     if checkpoint is None:
         run.sinks.truncate_after(0)  # of a start that was killed before its first checkpoint
         return 0
     stage.load_state_dict(checkpoint.state)
-    stage.learners.load(checkpoint.path / "learner")
+    stage.learners.load(checkpoint.path)
     run.resume_from(checkpoint)
     return checkpoint.step

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from pangu_rl.checkpoint.store import CheckpointStore
+from pangu_rl.checkpoint.store import MODEL, CheckpointStore, check_model
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.config.vision import VisionStageConfig
@@ -121,11 +121,11 @@ def with_start(config: Stage) -> Stage:
     path = resolve_path(config.model.path)
     if (path / "config.json").exists() or not (path / "config.yaml").exists():
         return config
-    newest = CheckpointStore(path, 1).latest()
+    newest = CheckpointStore(path, 1).latest(check_model)
     if newest is None:
         raise DataError(f"model.path {path} is a run without a checkpoint: run that stage to its end first")
     log.info("starting from step %d of %s", newest.step, path)
-    return config.model_copy(update={"model": config.model.model_copy(update={"path": str(newest.path / "hf")})})
+    return config.model_copy(update={"model": config.model.model_copy(update={"path": str(newest.path / MODEL)})})
 
 
 def open_order(config: PretrainConfig, loader: PackLoader) -> Order:

@@ -165,7 +165,7 @@ def test_a_pack_is_run_twice_only_for_the_shift_and_never_the_first(
 def test_a_reload_continues_to_the_bit_with_its_shift(model_path: Path, tmp_path: Path, stage: int) -> None:
     first = build(model_path, zero_stage=stage)
     first.update(mini_batches(PAIRS[:2], ROWS))
-    first.save(tmp_path)
+    first.save(tmp_path).result()
     expected = first.update(mini_batches(PAIRS, pack_tokens=40))
     second = build(model_path, zero_stage=stage)
     second.load(tmp_path)

@@ -69,7 +69,7 @@ def two_ranks(rank: int, ranks: int, path: Path, home: Path, cases: list[Case]) 
     for case in cases:
         learner = build(path, case, rank, ranks)
         step(learner, PACKS)
-        learner.save(folder_of(home, case, ranks))
+        learner.save(folder_of(home, case, ranks)).result()
         own = step(learner, LATER), weights_of(learner)
         taken_over = build(path, case, rank, ranks)
         taken_over.load(folder_of(home, case, 1))
@@ -91,7 +91,7 @@ def test_the_next_step_is_the_same(tmp_path: Path, cases: list[Case]) -> None:
     for case in cases:
         learner = build(path, case, 0, 1)
         step(learner, PACKS)
-        learner.save(folder_of(tmp_path, case, 1))
+        learner.save(folder_of(tmp_path, case, 1)).result()
     found = on_ranks(2, two_ranks, tmp_path, path, tmp_path, cases)
     for number, case in enumerate(cases):
         alone = build(path, case, 0, 1)
@@ -114,7 +114,7 @@ def test_zero_3_says_that_it_cannot(tmp_path: Path) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
     learner = build(save_pangu_vl(tmp_path / "model"), (3, "float32"), 0, 1)
     folder = folder_of(tmp_path, (3, "float32"), 1)
-    learner.save(folder)
+    learner.save(folder).result()
     text = (folder / "learner.json").read_text()
     (folder / "learner.json").write_text(text.replace('"world_size": 1', '"world_size": 2'))
     with pytest.raises(CheckpointError, match="saved with world_size 2, this run has 1"):

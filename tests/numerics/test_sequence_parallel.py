@@ -217,7 +217,7 @@ def folder_of(home: Path, ranks: int) -> Path:
 def save_first_step(home: Path, rank: int, ranks: int) -> None:
     learner = build(home, RESUMED, rank, ranks)
     learner.update(mine(learner, RESUMED)[:1])
-    learner.save(folder_of(home, ranks))
+    learner.save(folder_of(home, ranks)).result()
 
 
 def second_step(home: Path, rank: int, ranks: int, *, after: int) -> dict[str, Any]:

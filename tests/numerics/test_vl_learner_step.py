@@ -126,7 +126,7 @@ def test_a_reload_with_two_rates_continues_to_the_bit(
     options = {"optimizer": OPTIMIZER.model_copy(update={"encoder_lr_ratio": 0.1, "schedule": "cosine"})}
     first = build(model_path, stage=stage, dtype=dtype, **options)
     first.update([batch(*PACKS)])
-    first.save(tmp_path)
+    first.save(tmp_path).result()
     expected = first.update([batch(*PACKS), batch(*TEXT)])
     second = build(model_path, stage=stage, dtype=dtype, **options)
     second.load(tmp_path)
@@ -143,7 +143,7 @@ def test_a_frozen_tower_resumes_to_the_bit_and_other_parts_are_refused(
     options = {"stage": stage, "dtype": "bfloat16", "trainable": ("connector", "language")}
     first = build(model_path, **options)
     first.update([batch(*PACKS)])
-    first.save(tmp_path)
+    first.save(tmp_path).result()
     expected = first.update([batch(*PACKS)])
     second = build(model_path, **options)
     second.load(tmp_path)
@@ -162,7 +162,7 @@ def test_an_export_has_the_sources_names_and_processor_and_reloads_to_identical_
 
     learner = build(model_path, stage=stage, dtype="bfloat16", trainable=("connector", "language"))
     learner.update([batch(*PACKS)])
-    learner.export(tmp_path)
+    learner.export(tmp_path).result()
     names = []
     for folder in (model_path, tmp_path):
         with safe_open(folder / "model.safetensors", framework="np") as file:

@@ -6,7 +6,9 @@ tower and its head are summed over the ranks, and each rank updates its own cent
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,8 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer
 
 from pangu_rl.accelerators import get_accelerator
+from pangu_rl.checkpoint.manifest import Entry
+from pangu_rl.checkpoint.rank_files import fill_folder, host_copy, write_files
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.data.pictures import in_threads
@@ -51,7 +55,7 @@ class PictureBatch:
 
 
 class VisionLearner:
-    """One rank. Every method but `export` is collective."""
+    """One rank. Every method but `save` and `export` is collective."""
 
     def __init__(self, config: VisionStageConfig, accelerator: str, rank: int) -> None:
         """Join the ranks at MASTER_ADDR:MASTER_PORT and build tower, head, centres and their optimisers.
@@ -169,13 +173,17 @@ class VisionLearner:
     def _centres(self, classes: int, seed: int) -> ClassCentres:
         return ClassCentres(classes, self.config.learner.embedding, seed=seed).to(self.device)
 
-    def save(self, directory: Path) -> None:
-        """Write this rank's part of a checkpoint into `directory`, which exists."""
+    def save(self, directory: Path) -> Future[dict[str, Entry]]:
+        """Copy this rank's part of a checkpoint and write it into `directory`, which exists, while training goes on.
+
+        The result is there when the files are; see `write_files`.
+        """
         part = {name: table.state_dict() for name, table in self._tables()}
-        torch.save(part | {"optimizer": self.centre_optimizer.state_dict()}, directory / f"centres_{self.rank}.pt")
+        states = {f"centres_{self.rank}.pt": part | {"optimizer": self.centre_optimizer.state_dict()}}
         if self.rank == 0:
-            state = {name: parameter.detach() for name, parameter in self.trained.items()}
-            torch.save({"model": state, "optimizer": self.optimizer.state_dict()}, directory / "tower.pt")
+            tower = {name: parameter.detach() for name, parameter in self.trained.items()}
+            states["tower.pt"] = {"model": tower, "optimizer": self.optimizer.state_dict()}
+        return write_files(directory, host_copy(states))
 
     def load(self, directory: Path) -> None:
         """Continue exactly where `save` was called.
@@ -196,16 +204,18 @@ class VisionLearner:
         except (OSError, KeyError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{directory}: not a checkpoint of this tower and these ranks: {error}") from None
 
-    def export(self, directory: Path) -> None:
-        """The model folder that the stage started from, with the trained tower, in the dtype it was saved in."""
-        if self.rank == 0:
-            source = resolve_path(self.config.model.path)
-            dtype = torch.bfloat16 if self.config.model.dtype == "bfloat16" else torch.float32
-            self.lm.config.dtype = dtype
-            state = {name: value.detach().to("cpu", dtype) for name, value in self.lm.state_dict().items()}
-            if self.lm.config.tie_word_embeddings:
-                state.pop("lm_head.weight", None)
-            write_model(directory, self.lm, state, source)
+    def export(self, directory: Path) -> Future[dict[str, Entry]]:
+        """Copy the model that the stage started from, with the trained tower and in the dtype it was saved in, and have
+        rank 0 write it into `directory` while training goes on. The result as of `save`."""
+        if self.rank != 0:
+            return write_files(directory, {})
+        source = resolve_path(self.config.model.path)
+        dtype = torch.bfloat16 if self.config.model.dtype == "bfloat16" else torch.float32
+        self.lm.config.dtype = dtype
+        state = {name: value.detach().to("cpu", dtype, copy=True) for name, value in self.lm.state_dict().items()}
+        if self.lm.config.tie_word_embeddings:
+            state.pop("lm_head.weight", None)
+        return fill_folder(directory, partial(write_model, directory, self.lm, state, source))
 
     def close(self) -> None:
         if dist.is_initialized():

@@ -8,11 +8,14 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pangu_rl.checkpoint import CheckpointStore, run_lock
+from pangu_rl.checkpoint.manifest import Entry, check_files, entries_of
+from pangu_rl.checkpoint.store import check_model
 from pangu_rl.errors import CheckpointError, ConfigError
 
 SAVE = """
@@ -38,7 +41,7 @@ partial = store.begin(int(sys.argv[2]))
 (partial / "optimizer").mkdir()
 (partial / "weights.safetensors").write_bytes(b"w" * 1000)
 (partial / "optimizer" / "rank_0.pt").write_bytes(b"o" * 1000)
-store.commit(int(sys.argv[2]), {"step": int(sys.argv[2])})
+store.commit(int(sys.argv[2]), {"step": int(sys.argv[2])}, {})
 """
 
 
@@ -47,7 +50,7 @@ def save(store: CheckpointStore, step: int, content: bytes = b"weights") -> Path
     (partial / "optimizer").mkdir()
     (partial / "weights.safetensors").write_bytes(content)
     (partial / "optimizer" / "rank_0.pt").write_bytes(b"moments of " + content)
-    return store.commit(step, {"position": step * 8, "rng": [1, 2, 3]}).path
+    return store.commit(step, {"position": step * 8, "rng": [1, 2, 3]}, {}).path
 
 
 def test_a_checkpoint_comes_back_with_its_state(tmp_path):
@@ -160,7 +163,7 @@ def test_links_are_refused_on_both_sides(tmp_path):
     partial = store.begin(1)
     (partial / "weights.safetensors").symlink_to("/etc/hostname")
     with pytest.raises(CheckpointError, match="is a link"):
-        store.commit(1, {})
+        store.commit(1, {}, {})
     path = save(store, 2)
     (path / "weights.safetensors").unlink()
     (path / "weights.safetensors").symlink_to("/etc/hostname")
@@ -178,7 +181,7 @@ def test_a_full_disk_names_the_path_and_leaves_the_one_before(tmp_path, monkeypa
     partial = store.begin(2)
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(CheckpointError, match=r"step_000002: no space .* bytes free"):
-        store.commit(2, {})
+        store.commit(2, {}, {})
     assert partial.exists()
     assert store.latest().step == 1
 
@@ -188,6 +191,90 @@ def test_beginning_a_step_that_exists_is_refused(tmp_path):
     save(store, 1)
     with pytest.raises(CheckpointError, match="step_000001 exists already"):
         store.begin(1)
+
+
+def begin_of_two_ranks(store: CheckpointStore, step: int) -> tuple[Path, dict[str, Entry]]:
+    """A folder with a file of each rank, what they say of them, and a file that the driver has to read itself."""
+    partial = store.begin(step)
+    for rank in range(2):
+        (partial / f"rank_{rank}.pt").write_bytes(b"moments of %d" % rank)
+    written = {name: replace(entry, rank=int(name[5])) for name, entry in entries_of(partial, {}).items()}
+    (partial / "script.py").write_text("pass")
+    return partial, written
+
+
+def test_what_ranks_have_hashed_is_not_read_again(tmp_path, monkeypatch):
+    store = CheckpointStore(tmp_path, keep=2)
+    _, written = begin_of_two_ranks(store, 1)
+    opened = []
+    real = Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda path, *args, **kwargs: opened.append(path.name) or real(path, *args, **kwargs)
+    )
+    path = store.commit(1, {}, written).path
+    assert "script.py" in opened and not {"rank_0.pt", "rank_1.pt"} & set(opened)
+    files = json.loads((path / "manifest.json").read_text())["files"]
+    assert {name: entry.get("rank") for name, entry in files.items()} == {
+        "rank_0.pt": 0,
+        "rank_1.pt": 1,
+        "script.py": None,
+        "state.json": None,
+    }
+    monkeypatch.undo()
+    assert store.latest().path == path
+
+
+def test_a_checkpoint_without_a_rank_s_file_is_not_sealed(tmp_path):
+    store = CheckpointStore(tmp_path, keep=2)
+    save(store, 1)
+    partial, written = begin_of_two_ranks(store, 2)
+    (partial / "rank_1.pt").unlink()
+    with pytest.raises(CheckpointError, match=r"rank 1's file rank_1\.pt is not in .*: the run directory"):
+        store.commit(2, {}, written)
+    partial, written = begin_of_two_ranks(store, 2)
+    truncate(partial / "rank_0.pt")
+    with pytest.raises(CheckpointError, match=r"rank_0\.pt has 11 bytes, rank 0 wrote 12"):
+        store.commit(2, {}, written)
+    assert store.latest().step == 1
+
+
+def test_others_may_check_the_content_but_not_what_is_there(tmp_path):
+    """The learner ranks hash the files; missing and foreign ones are found before they are asked."""
+    store = CheckpointStore(tmp_path, keep=2)
+    _, written = begin_of_two_ranks(store, 1)
+    path = store.commit(1, {}, written).path
+    asked = []
+
+    def check(folder, entries):
+        asked.append(entries)
+        check_files(folder, entries)
+
+    assert store.latest(check).step == 1
+    [entries] = asked
+    assert entries["rank_1.pt"] == written["rank_1.pt"] and entries["state.json"].rank is None
+    flip(path / "rank_1.pt")
+    with pytest.raises(CheckpointError, match=r"corrupt checkpoint: .*rank_1\.pt has sha256"):
+        store.latest(check)
+    (path / "rank_1.pt").unlink()
+    with pytest.raises(CheckpointError, match=r"corrupt checkpoint: .*rank_1\.pt is missing"):
+        store.latest(check)
+    assert len(asked) == 2
+
+
+def test_who_reads_the_model_alone_verifies_the_model_alone(tmp_path):
+    store = CheckpointStore(tmp_path, keep=2)
+    partial = store.begin(1)
+    for folder in ("learner", "hf"):
+        (partial / folder).mkdir()
+        (partial / folder / "weights").write_bytes(folder.encode() * 10)
+    path = store.commit(1, {}, {}).path
+    flip(path / "learner/weights")
+    assert store.latest(check_model).path == path
+    with pytest.raises(CheckpointError, match="learner/weights has sha256"):
+        store.latest()
+    flip(path / "hf/weights")
+    with pytest.raises(CheckpointError, match="hf/weights has sha256"):
+        store.latest(check_model)
 
 
 HOLD = """

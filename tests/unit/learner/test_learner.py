@@ -112,7 +112,7 @@ def test_two_mini_batches_equal_a_reference_loop_and_clip(model_path: Path, stag
 def test_a_reload_continues_to_the_bit(model_path: Path, tmp_path: Path, stage: int, dtype: str) -> None:
     first = build(model_path, stage=stage, dtype=dtype)
     first.update([batch(*PACKS)])
-    first.save(tmp_path)
+    first.save(tmp_path).result()
     expected = first.update([batch(*PACKS), batch(PACKS[1])])
     second = build(model_path, stage=stage, dtype=dtype)
     second.load(tmp_path)
@@ -149,10 +149,24 @@ def test_a_checkpoint_of_another_run_is_refused(model_path: Path, tmp_path: Path
     learner = build(model_path)
     with pytest.raises(CheckpointError, match="not a learner checkpoint"):
         learner.load(tmp_path)
-    learner.save(tmp_path)
+    learner.save(tmp_path).result()
     other = build(model_path, stage=2)
     with pytest.raises(CheckpointError, match="saved with zero_stage 1, this run has 2"):
         other.load(tmp_path)
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_a_missing_file_is_named(model_path: Path, tmp_path: Path, stage: int) -> None:
+    learner = build(model_path, stage=stage)
+    learner.save(tmp_path).result()
+    files = [*(tmp_path / "engine").glob("*_states.pt"), tmp_path / "rng_0.pt"]
+    assert len(files) == 3
+    for file in files:
+        aside = file.rename(tmp_path / "aside")
+        with pytest.raises(CheckpointError, match=f"{file.name} is missing"):
+            build(model_path, stage=stage).load(tmp_path)
+        aside.rename(file)
+    build(model_path, stage=stage).load(tmp_path)
 
 
 def test_a_checkpoint_runs_no_code(model_path: Path, tmp_path: Path) -> None:
@@ -161,7 +175,7 @@ def test_a_checkpoint_runs_no_code(model_path: Path, tmp_path: Path) -> None:
             return os.mkdir, (str(tmp_path / "executed"),)
 
     learner = build(model_path)
-    learner.save(tmp_path)
+    learner.save(tmp_path).result()
     [file] = (tmp_path / "engine").glob("*optim_states.pt")
     torch.save({"optimizer_state_dict": Payload()}, file)
     with pytest.raises(Exception, match="Weights only load failed"):
@@ -173,7 +187,7 @@ def test_a_checkpoint_runs_no_code(model_path: Path, tmp_path: Path) -> None:
 def test_an_export_reloads_to_identical_logits(model_path: Path, tmp_path: Path, stage: int) -> None:
     learner = build(model_path, stage=stage, dtype="bfloat16")
     learner.update([batch(*PACKS)])
-    learner.export(tmp_path)
+    learner.export(tmp_path).result()
     ids = torch.from_numpy(PACKS[0].token_ids)[None]
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="sdpa").eval()
     assert loaded.dtype is torch.bfloat16

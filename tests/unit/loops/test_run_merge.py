@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+from pangu_rl.checkpoint.model_folder import model_checksum
 from pangu_rl.cli import app
 from pangu_rl.errors import ConfigError, DataError, RunError
 from pangu_rl.loops import run_merge
@@ -72,6 +73,7 @@ def test_provenance_names_inputs_weights_and_checksums(models: list[Path], tmp_p
     assert [entry["path"] for entry in tree["inputs"]] == [str(model) for model in models[:2]]
     assert [entry["weight"] for entry in tree["inputs"]] == [0.75, 0.25]
     assert len({entry["checksum"] for entry in tree["inputs"]} | {tree["checksum"]}) == 3
+    assert tree["checksum"] == model_checksum(tmp_path / "mean")
     merge(models[:2], tmp_path / "again", [6, 2])
     assert (tmp_path / "again" / "merge.json").read_bytes() == (tmp_path / "mean" / "merge.json").read_bytes()
 

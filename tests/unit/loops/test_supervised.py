@@ -11,8 +11,10 @@ from unittest.mock import Mock
 
 import pytest
 
+from pangu_rl.checkpoint.manifest import Entry, check_files, entries_of
 from pangu_rl.checkpoint.store import CheckpointStore
-from pangu_rl.errors import ConfigError, Preempted, RunError
+from pangu_rl.errors import CheckpointError, ConfigError, Preempted, RunError
+from pangu_rl.loops.saving import Saving
 from pangu_rl.loops.session import Run
 from pangu_rl.loops.supervised import train_stage
 from pangu_rl.monitoring.phases import PhaseTimer
@@ -21,17 +23,25 @@ from pangu_rl.monitoring.phases import PhaseTimer
 class Weights:
     """Learners whose weights are the number of steps that they have taken."""
 
-    def __init__(self) -> None:
+    def __init__(self, disk_fails_at: int | None = None) -> None:
         self.steps = 0
+        self.disk_fails_at = disk_fails_at
 
-    def save(self, directory: Path) -> None:
-        directory.mkdir(parents=True)
-        (directory / "steps").write_text(str(self.steps))
+    def save(self, checkpoint: Path) -> None:
+        (checkpoint / "steps").write_text(str(self.steps))
+        self.entries = entries_of(checkpoint, {})
+        self.disk_fails = self.steps == self.disk_fails_at
 
-    export = save
+    def written(self) -> dict[str, Entry]:
+        if self.disk_fails:
+            raise CheckpointError("the disk is full")
+        return self.entries
 
-    def load(self, directory: Path) -> None:
-        self.steps = int((directory / "steps").read_text())
+    def load(self, checkpoint: Path) -> None:
+        self.steps = int((checkpoint / "steps").read_text())
+
+    def check_files(self, checkpoint: Path, entries: Mapping[str, Entry]) -> None:
+        check_files(checkpoint, entries)
 
 
 @dataclass
@@ -61,11 +71,12 @@ class Counting:
 
 
 def opened(folder: Path) -> Run:
-    phases = PhaseTimer()
+    phases, store = PhaseTimer(), CheckpointStore(folder, keep=9)
     return Run(
         dir=folder,
         accelerator=Mock(),
-        checkpoints=CheckpointStore(folder, keep=9),
+        checkpoints=store,
+        saving=Saving(store),
         sinks=Mock(),
         view=Mock(),
         phases=phases,
@@ -96,8 +107,10 @@ def test_it_goes_on_behind_the_newest_checkpoint_with_what_was_consumed(tmp_path
 
 
 def test_a_step_that_fails_is_not_saved_and_is_taken_again(tmp_path: Path) -> None:
+    run = opened(tmp_path)
     with pytest.raises(RunError):
-        train_stage(opened(tmp_path), Counting(fails_in=4), 5, 2)
+        train_stage(run, Counting(fails_in=4), 5, 2)
+    run.saving.settle()
     assert saved(tmp_path) == ["step_000002"]
     stage = Counting()
     train_stage(opened(tmp_path), stage, 5, 2)
@@ -126,3 +139,21 @@ def test_a_preempted_step_is_saved_and_a_preempted_last_step_ends_the_stage(tmp_
     stage = Counting(preempted_in=3)
     assert train_stage(opened(tmp_path), stage, 3, None) == {"train/steps": 3.0}
     assert stage.taken == [3]
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_run(tmp_path: Path) -> None:
+    """At the latest where the next one begins; that of the last step at the end."""
+    stage = Counting(learners=Weights(disk_fails_at=2))
+    with pytest.raises(CheckpointError, match="the disk is full"):
+        train_stage(opened(tmp_path), stage, 9, 2)
+    assert stage.taken in ([1, 2, 3], [1, 2, 3, 4])
+    with pytest.raises(CheckpointError, match="the disk is full"):
+        train_stage(opened(tmp_path), Counting(learners=Weights(disk_fails_at=5)), 5, None)
+
+
+def test_what_saving_costs_the_loop_and_takes_beside_it_is_logged(tmp_path: Path) -> None:
+    run = opened(tmp_path)
+    train_stage(run, Counting(), 4, 2)
+    rows = [call.args[1] for call in run.sinks.log.call_args_list]
+    assert [("time/checkpoint" in row) for row in rows] == [False, False, True, False]
+    assert "time/checkpoint_write" in run.saving.take()

@@ -180,5 +180,5 @@ def test_a_run_directory_as_the_start_is_its_newest_checkpoint(tmp_path, tiny_vl
     store = CheckpointStore(run, 2)
     for step in (1, 2):
         (store.begin(step) / "hf").mkdir()
-        store.commit(step, {})
+        store.commit(step, {}, {})
     assert with_start(config).model.path == str(run / "checkpoints" / "step_000002" / "hf")

@@ -1,0 +1,73 @@
+"""A run's checkpoints, **written while it goes on**: ranks' copies -> files and hashes -> sealed by a thread.
+
+At most one is under way, and the next waits for it.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol
+
+from pangu_rl.checkpoint.manifest import Entry
+from pangu_rl.checkpoint.store import CheckpointStore
+
+log = logging.getLogger(__name__)
+
+
+class Ranks(Protocol):
+    """What is saved: `save` returns when training may go on, `written` when the files are on disk."""
+
+    def save(self, checkpoint: Path) -> None: ...
+
+    def written(self) -> dict[str, Entry]: ...
+
+
+class Saving:
+    """The checkpoint that is under way, if there is one."""
+
+    def __init__(self, store: CheckpointStore) -> None:
+        self._store = store
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: Future[None] | None = None
+        self._seconds: float | None = None
+
+    def begin(self, step: int, ranks: Ranks, state: dict[str, Any]) -> None:
+        """Save `ranks` and the loop's `state` (JSON values) as they are now.
+
+        Raises:
+            CheckpointError, RunError: the one before could not be written, or this one not be begun.
+        """
+        self.wait()
+        ranks.save(self._store.begin(step))
+        self._pending = self._thread.submit(self._finish, step, ranks, copy.deepcopy(state))
+
+    def wait(self) -> None:
+        """Until nothing is under way; raises what went wrong, once."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def raise_if_failed(self) -> None:
+        if self._pending is not None and self._pending.done():
+            self.wait()
+
+    def settle(self) -> None:
+        """Wait before the ranks end, for whatever reason they do: a checkpoint that can be sealed is."""
+        try:
+            self.wait()
+        except Exception as error:  # what ends the run is told already, and this would hide it
+            log.warning("the last checkpoint was not written: %s", error)
+
+    def take(self) -> dict[str, float]:
+        """`time/checkpoint_write`: seconds that the last checkpoint took in the background, once."""
+        seconds, self._seconds = self._seconds, None
+        return {} if seconds is None else {"time/checkpoint_write": seconds}
+
+    def _finish(self, step: int, ranks: Ranks, state: dict[str, Any]) -> None:
+        started = time.monotonic()
+        self._store.commit(step, state, ranks.written())
+        self._seconds = time.monotonic() - started
