@@ -26,7 +26,7 @@ from torch import Tensor
 from pangu_rl.accelerators import get_accelerator
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import CheckpointError, RunError
-from pangu_rl.learner.engine import initialize, whole_parameters
+from pangu_rl.learner.engine import initialize, join_ranks, placement, whole_parameters
 from pangu_rl.learner.export import write_model
 from pangu_rl.learner.model import PackTensors, check_packing, load_causal_lm
 from pangu_rl.learner.objectives import add_totals, build_objective, reduce_totals
@@ -56,17 +56,17 @@ class Learner:
         self.spec = spec
         self.accelerator = get_accelerator(spec.accelerator)
         torch.manual_seed(spec.seed)
-        lm = load_causal_lm(spec.model)
+        self.device = join_ranks(spec, self.accelerator.dist_backend)
+        lm = load_causal_lm(spec.model, placement(spec, self.device)).to(self.device)
         freeze_parts(lm, spec.learner)
         groups = parameter_groups(lm, spec.learner)
         if spec.learner.gradient_checkpointing:
             lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
             lm.train()
-        self.engine = initialize(spec, lm, list(groups.values()), self.accelerator.dist_backend)
+        self.engine = initialize(spec, lm, list(groups.values()))
         self.sequence = open_sequence_group(spec.learner.sequence_parallel)
         self.rates = tuple(groups)
         self.lm = lm
-        self.device = next(lm.parameters()).device
         self.objective = build_objective(spec)
         self.nonfinite_in_a_row = 0
         self._publisher: Publisher | None = None
