@@ -21,7 +21,9 @@ from deepspeed.utils.tensor_fragment import fragment_address
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from pangu_rl.config.learner import OffloadConfig
 from pangu_rl.learner.model import DTYPES, PackedCausalLM
+from pangu_rl.learner.offload import check_host_memory, offloaded_bytes
 from pangu_rl.learner.optimizer import build_optimizer, rate_at
 from pangu_rl.learner.pictures import is_multimodal
 from pangu_rl.learner.placement import Place
@@ -85,14 +87,21 @@ def initialize(spec: LearnerSpec, lm: PreTrainedModel, groups: list[dict[str, An
 
     DeepSpeed is told nothing of sequence parallelism: it averages over all ranks and partitions over all of them, and
     the learner's loss has the factor that makes a sum of that.
+
+    Raises:
+        ConfigError: a node has less memory than `learner.offload` needs.
     """
     module = PackedCausalLM(lm, temperature=spec.temperature, chunk=spec.learner.logprob_chunk)
     optimizer_config, stage = spec.learner.optimizer, spec.learner.zero_stage
+    count = sum(map(elements, module.parameters()))
+    if spec.learner.offload != OffloadConfig():
+        trained = sum(elements(parameter) for group in groups for parameter in group["params"])
+        check_host_memory(offloaded_bytes(spec.learner, trained, count * lm.dtype.itemsize))
     optimizer = build_optimizer(groups, optimizer_config, stage)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: rate_at(step, spec.total_steps, optimizer_config)
     )
-    config = deepspeed_config(spec, sum(map(elements, module.parameters())))
+    config = deepspeed_config(spec, count)
     engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, lr_scheduler=schedule, config=config)
     engine.checkpoint_engine = SafeCheckpointEngine()
     if stage == 3:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pangu_rl.errors import ConfigError
+from pangu_rl.learner.offload import offload_settings
 from pangu_rl.learner.spec import LearnerSpec
 
 REDUCE_BUCKET = 500_000_000
@@ -34,7 +35,10 @@ def deepspeed_config(spec: LearnerSpec, parameters: int) -> dict[str, Any]:
             "overlap_comm": False,
             # ZeRO 3 allocates a whole bucket for each dtype: 1.9 GiB beside a model of any size.
             "reduce_bucket_size": min(parameters, REDUCE_BUCKET),
+            **offload_settings(learner),
         },
+        # torch's fused AdamW steps on the CPU too; DeepSpeed's own would be compiled at the first start.
+        "zero_force_ds_cpu_optimizer": False,
         # The hook moves a gradient into the float32 sum while it is in the cache.
         "bf16": {"enabled": spec.model.dtype == "bfloat16", "immediate_grad_update": True},
         "data_types": {"grad_accum_dtype": "fp32"},
