@@ -67,6 +67,9 @@ class LearnerActor:
     def publish(self, version: int) -> WeightManifest | None:
         return self._learner.publish(version)
 
+    def send(self) -> None:
+        self._learner.send()
+
     def save(self, directory: Path) -> None:
         self._learner.save(directory)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchChe
 from deepspeed.runtime.fp16.loss_scaler import LossScaler
 from deepspeed.runtime.zero.config import ZeroStageEnum
 from deepspeed.utils.tensor_fragment import fragment_address
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
 
 from pangu_rl.config.learner import OffloadConfig
@@ -116,12 +116,9 @@ def initialize(spec: LearnerSpec, lm: PreTrainedModel, groups: list[dict[str, An
     return engine
 
 
-def whole_parameters(lm: PreTrainedModel, zero_stage: int) -> Iterator[tuple[str, Tensor]]:
-    """(name, tensor) of every parameter, tied ones once; under ZeRO 3 every rank must exhaust the iterator."""
-    for name, parameter in lm.named_parameters():
-        partitioned = [parameter] if zero_stage == 3 else []
-        with deepspeed.zero.GatheredParameters(partitioned, enabled=bool(partitioned)):
-            yield name, parameter.detach().clone() if partitioned else parameter.detach()
+def gathered(parameter: nn.Parameter) -> AbstractContextManager:
+    """Within it a parameter of ZeRO 3 is whole; every rank must enter it. Of the other stages it is anyway."""
+    return deepspeed.zero.GatheredParameters([parameter])
 
 
 class SafeCheckpointEngine(TorchCheckpointEngine):

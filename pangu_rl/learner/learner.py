@@ -26,17 +26,18 @@ from torch import Tensor
 from pangu_rl.accelerators import get_accelerator
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import CheckpointError, RunError
-from pangu_rl.learner.engine import initialize, join_ranks, placement, whole_parameters
-from pangu_rl.learner.export import write_model
+from pangu_rl.learner.engine import gathered, initialize, join_ranks, placement
+from pangu_rl.learner.export import plan_export, planned_names, write_model
 from pangu_rl.learner.model import PackTensors, check_packing, load_causal_lm
 from pangu_rl.learner.objectives import add_totals, build_objective, reduce_totals
 from pangu_rl.learner.packed_attention import attend_by
 from pangu_rl.learner.parts import freeze_parts, parameter_groups
 from pangu_rl.learner.pictures import is_multimodal
-from pangu_rl.learner.publish import BroadcastPublisher, Publisher, ShmPublisher
+from pangu_rl.learner.publish import BroadcastPublisher, Publisher, ShmPublisher, buffer_bytes
 from pangu_rl.learner.repartition import repartition
 from pangu_rl.learner.sequence_parallel import check_heads, open_sequence_group
 from pangu_rl.learner.spec import LearnerSpec
+from pangu_rl.learner.weights import ModelWeights, exhaust
 from pangu_rl.learner.zero import check_precision
 from pangu_rl.records import MiniBatch, Pack, WeightManifest
 
@@ -67,8 +68,10 @@ class Learner:
         self.sequence = open_sequence_group(spec.learner.sequence_parallel)
         self.rates = tuple(groups)
         self.lm = lm
+        self._tensors = ModelWeights(lm, gathered)
         self.objective = build_objective(spec)
         self.nonfinite_in_a_row = 0
+        self._transport: str | None = None
         self._publisher: Publisher | None = None
 
     @torch.no_grad()
@@ -109,27 +112,42 @@ class Learner:
     def open_publisher(self, transport: str, *, host: str = "127.0.0.1", receivers: int = 0) -> None:
         """Choose how `publish` hands weights out: `shm`, or `broadcast` to so many receivers through this host."""
         self._close_publisher()
+        self._transport = transport
         if self.spec.rank != 0:
             return
         if transport == "shm":
-            self._publisher = ShmPublisher()
+            self._publisher = ShmPublisher(buffer_bytes(self._tensors.described().values()))
         else:
             backend, device = self.accelerator.dist_backend, str(self.device)
             self._publisher = BroadcastPublisher(backend=backend, host=host, receivers=receivers, device=device)
 
     def publish(self, version: int) -> WeightManifest | None:
-        """Hand the weights out as `version`, over shared memory unless `open_publisher` said otherwise.
+        """Describe the weights as `version`, and over shared memory, which is the default, hand them out.
 
-        Returns the manifest on rank 0, None elsewhere.
+        By broadcast `send` hands them out, and they must not change before. Returns the manifest on rank 0, None
+        elsewhere.
         """
-        if self._publisher is None:
+        if self._transport is None:
             self.open_publisher("shm")
         weights = self._weights()
         if self._publisher is not None:
             return self._publisher.publish(version, weights)
-        for _ in weights:
-            pass
+        exhaust(weights)
         return None
+
+    def send(self) -> None:
+        """Broadcast what was published, to receivers that load it meanwhile; over shared memory there is nothing to do.
+
+        Raises:
+            WeightSyncError: it did not reach them.
+        """
+        if self._transport != "broadcast":
+            return
+        weights = self._weights()
+        if self._publisher is not None:
+            self._publisher.send(weights)
+        else:
+            exhaust(weights)
 
     def save(self, directory: Path) -> None:
         """Write this rank's part of a checkpoint into `directory`, which exists."""
@@ -166,9 +184,12 @@ class Learner:
 
     def export(self, directory: Path) -> None:
         """Write the model in Hugging Face layout, with its tokenizer and processor; it reloads to identical logits."""
-        state = {name: tensor.detach().to("cpu", copy=True) for name, tensor in self._weights()}
+        plan = plan_export(self.lm, self._tensors.described())
+        tensors = self._weights(planned_names(plan))
         if self.spec.rank == 0:
-            write_model(directory, self.lm, state, resolve_path(self.spec.model.path))
+            write_model(directory, self.lm, plan, tensors, resolve_path(self.spec.model.path))
+        else:
+            exhaust(tensors)
         self._meet()
 
     def close(self) -> None:
@@ -261,11 +282,9 @@ class Learner:
             frozen.append(replace(batch, packs=tuple(packs)))
         return frozen
 
-    def _weights(self) -> Iterator[tuple[str, Tensor]]:
-        """The tensors of a checkpoint, tied ones once; under ZeRO 3 every rank must exhaust the iterator."""
-        yield from whole_parameters(self.lm, self.spec.learner.zero_stage)
-        persistent = self.lm.state_dict().keys()
-        yield from ((name, buffer) for name, buffer in self.lm.named_buffers() if name in persistent)
+    def _weights(self, names: Sequence[str] | None = None) -> Iterator[tuple[str, Tensor]]:
+        """As `ModelWeights.stream`."""
+        return self._tensors.stream(names)
 
     def _identity(self) -> dict[str, Any]:
         identity = {
