@@ -122,6 +122,7 @@ def write_shard(path: Path, entries: Iterable[TensorEntry], chunks: Iterable[Ten
         file.write(struct.pack("<Q", len(encoded)) + encoded)
         for chunk in chunks:
             written += file.write(memoryview(chunk.contiguous().flatten().view(torch.uint8).numpy()))
+            del chunk  # before the next is made
         file.flush()
         os.fsync(file.fileno())
     assert written == end, f"{path}: {written} bytes of tensors, the header says {end}"

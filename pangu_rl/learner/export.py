@@ -6,6 +6,7 @@ host's memory.
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -78,7 +79,7 @@ def write_model(directory: Path, lm: PreTrainedModel, plan: Plan, weights: Itera
     for name, units in plan.items():
         partial = directory / f".{name}.partial"
         entries = [entry for unit in units for entry in unit.entries]
-        write_shard(partial, entries, (tensor for unit in units for tensor in _tensors(lm, unit, stream)))
+        write_shard(partial, entries, itertools.chain.from_iterable(_tensors(lm, unit, stream) for unit in units))
         os.replace(partial, directory / name)
     if len(plan) > 1:
         write_index(directory, {name: [e for unit in units for e in unit.entries] for name, units in plan.items()})

@@ -27,7 +27,7 @@ from pangu_rl.accelerators import get_accelerator
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import CheckpointError, RunError
 from pangu_rl.learner.engine import gathered, initialize, join_ranks, placement
-from pangu_rl.learner.export import plan_export, planned_names, write_model
+from pangu_rl.learner.export import SHARD_BYTES, plan_export, planned_names, write_model
 from pangu_rl.learner.model import PackTensors, check_packing, load_causal_lm
 from pangu_rl.learner.objectives import add_totals, build_objective, reduce_totals
 from pangu_rl.learner.packed_attention import attend_by
@@ -182,9 +182,9 @@ class Learner:
         self.nonfinite_in_a_row = saved["nonfinite_in_a_row"]
         self.objective.load_state_dict(saved.get("objective", {}))
 
-    def export(self, directory: Path) -> None:
+    def export(self, directory: Path, shard_bytes: int = SHARD_BYTES) -> None:
         """Write the model in Hugging Face layout, with its tokenizer and processor; it reloads to identical logits."""
-        plan = plan_export(self.lm, self._tensors.described())
+        plan = plan_export(self.lm, self._tensors.described(), shard_bytes)
         tensors = self._weights(planned_names(plan))
         if self.spec.rank == 0:
             write_model(directory, self.lm, plan, tensors, resolve_path(self.spec.model.path))
