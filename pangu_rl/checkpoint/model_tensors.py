@@ -129,12 +129,14 @@ def write_shard(path: Path, entries: Iterable[TensorEntry], chunks: Iterable[Ten
 
 
 def write_index(folder: Path, shards: dict[str, list[TensorEntry]]) -> None:
-    """The index that a folder of several shards needs."""
+    """The index that a folder of several shards needs; it appears whole."""
     tree = {
         "metadata": {"total_size": sum(entry.bytes for entries in shards.values() for entry in entries)},
         "weight_map": {entry.name: name for name, entries in shards.items() for entry in entries},
     }
-    (folder / INDEX).write_text(json.dumps(tree, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    partial = folder / f".{INDEX}.partial"
+    partial.write_text(json.dumps(tree, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    os.replace(partial, folder / INDEX)
 
 
 def _read_header(path: Path) -> list[TensorEntry]:

@@ -71,8 +71,9 @@ def write_model(directory: Path, lm: PreTrainedModel, plan: Plan, weights: Itera
     Every file appears whole, the index last.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    for stale in [directory / INDEX, *directory.glob("model*.safetensors")]:
-        stale.unlink(missing_ok=True)
+    for pattern in (INDEX, "model*.safetensors", ".model*.partial"):
+        for stale in directory.glob(pattern):
+            stale.unlink()
     # Configurations alone: without tensors transformers writes no weights.
     lm.save_pretrained(directory, state_dict={})
     stream = iter(weights)

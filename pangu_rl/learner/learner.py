@@ -166,8 +166,8 @@ class Learner:
                 other ranks.
         """
         try:
-            saved = json.loads((directory / "learner.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            saved = {"offload": "none"} | json.loads((directory / "learner.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError, TypeError) as error:
             raise CheckpointError(f"{directory}: not a learner checkpoint: {error}") from None
         for name, value in self._identity().items():
             may_differ = name == "world_size" and self.spec.learner.zero_stage < 3
@@ -291,6 +291,7 @@ class Learner:
             "world_size": self.spec.world_size,
             "zero_stage": self.spec.learner.zero_stage,
             "dtype": self.spec.model.dtype,
+            "offload": self.spec.learner.offload.optimizer,
             "model_type": self.lm.config.model_type,
             "parameters": {name: list(getattr(p, "ds_shape", p.shape)) for name, p in self.lm.named_parameters()},
         }

@@ -9,7 +9,7 @@ import torch
 from pydantic import ValidationError
 
 from pangu_rl.config.learner import LearnerConfig
-from pangu_rl.errors import ConfigError
+from pangu_rl.errors import CheckpointError, ConfigError
 from pangu_rl.learner.offload import offload_settings, offloaded_bytes
 from tests.unit.learner.test_learner import PACKS, batch, build, model_path, rendezvous, weights_of
 
@@ -45,6 +45,8 @@ def test_a_reload_continues_to_the_bit(model_path: Path, tmp_path: Path, stage: 
     second = build(model_path, stage=stage, dtype="bfloat16", offload=offload)
     second.load(tmp_path)
     assert second.update([batch(*PACKS), batch(PACKS[1])]) == expected
+    with pytest.raises(CheckpointError, match="saved with offload 'cpu', this run has 'none'"):
+        build(model_path, stage=stage, dtype="bfloat16").load(tmp_path)
 
 
 def test_what_is_chosen_reaches_deepspeed() -> None:
