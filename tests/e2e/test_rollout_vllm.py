@@ -197,7 +197,7 @@ def test_too_little_kv_cache_is_one_line_with_the_way_out(ray_session, tiny_mode
 
 
 def test_broadcast_carries_the_weights_to_every_engine_bucket_by_bucket(pool, reference, weights, versions):
-    publisher = BroadcastPublisher(backend="gloo", host="127.0.0.1", receivers=2, device="cpu", bucket_bytes=2**20)
+    publisher = BroadcastPublisher(backend="gloo", host="127.0.0.1", receivers=2, device="cpu", bucket_bytes=2**14)
     for named in (perturbed(weights), weights):
         manifest = publisher.publish(next(versions), named.items())
         assert len({tensor.bucket for tensor in manifest.tensors}) > 3
