@@ -280,9 +280,11 @@ class WeightTensor:
     shape: tuple[int, ...]
     dtype: str
     offset: int
-    """Byte offset in the shared buffer."""
+    """Byte offset in the buffer of its bucket."""
     digest: str
     """xxh3-128 of the tensor's bytes, hex."""
+    bucket: int = 0
+    """Which buffer it lies in; a shared one is the only one, a broadcast sends them in order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

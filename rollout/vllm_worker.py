@@ -7,18 +7,22 @@ from a broadcast, each is hashed as it is handed to the model's `load_weights`, 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 from math import prod
+from operator import itemgetter
 from typing import Any
 
 import torch
 import xxhash
+from torch.distributed import ProcessGroup
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
 
 from pangu_rl.accelerators.collective import broadcast_buffer, build_group
 
 ALIGNMENT = 64
-"""The sender's buffer ends on a multiple of so many bytes, and both sides of a broadcast must agree."""
+"""A sender's buffer ends on a multiple of so many bytes, and both sides of a broadcast must agree."""
 
 Named = tuple[str, torch.Tensor]
 
@@ -35,13 +39,16 @@ class WeightSyncExtension:
     def pangu_load_broadcast(
         self, tensors: list[dict[str, Any]], store: str, backend: str, first_rank: int, world_size: int
     ) -> dict[str, str]:
-        """Load from the buffer that rank 0 of a group sends; the group meets at `store` (`host:port`) and stays."""
+        """Load the buckets that rank 0 of a group sends; the group meets at `store` (`host:port`) and stays."""
         if not hasattr(self, "_pangu_group"):
             host, _, port = store.rpartition(":")
             self._pangu_group = build_group(backend, host, int(port), first_rank + self.rank, world_size)
-        buffer = torch.empty(-(-_extent(tensors) // ALIGNMENT) * ALIGNMENT, dtype=torch.uint8, device=self.device)
-        broadcast_buffer(self._pangu_group, buffer)
-        return self._pangu_load(_views(tensors, buffer))
+        received = _received(tensors, self._pangu_group, self.device)
+        try:
+            return self._pangu_load(received)
+        finally:
+            # The sender waits for every receiver, also for one whose load failed.
+            deque(received, maxlen=0)
 
     def _pangu_load(self, tensors: Iterator[Named]) -> dict[str, str]:
         digests: dict[str, str] = {}
@@ -73,6 +80,16 @@ def _hashed(tensors: Iterable[Named], digests: dict[str, str]) -> Iterator[Named
     for name, tensor in tensors:
         digests[name] = tensor_digest(tensor)
         yield name, tensor
+
+
+def _received(tensors: list[dict[str, Any]], group: ProcessGroup, device: torch.device) -> Iterator[Named]:
+    """One bucket at a time. Each has memory of its own: the reload keeps tensors of a layer until it has them all."""
+    for _, bucket in groupby(tensors, key=itemgetter("bucket")):
+        entries = list(bucket)
+        buffer = torch.empty(-(-_extent(entries) // ALIGNMENT) * ALIGNMENT, dtype=torch.uint8, device=device)
+        broadcast_buffer(group, buffer)
+        yield from _views(entries, buffer)
+        del buffer
 
 
 def _views(tensors: list[dict[str, Any]], buffer: torch.Tensor) -> Iterator[Named]:

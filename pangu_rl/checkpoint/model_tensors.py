@@ -7,6 +7,7 @@ writing to be lazy too, so the file's layout (8 bytes of length, a JSON header, 
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -123,17 +124,20 @@ def write_shard(path: Path, entries: Iterable[TensorEntry], chunks: Iterable[Ten
         file.write(struct.pack("<Q", len(encoded)) + encoded)
         for chunk in chunks:
             written += file.write(memoryview(chunk.contiguous().flatten().view(torch.uint8).numpy()))
+            del chunk  # before the next is made
     assert written == end, f"{path}: {written} bytes of tensors, the header says {end}"
     return file.entry()
 
 
 def write_index(folder: Path, shards: dict[str, list[TensorEntry]]) -> None:
-    """The index that a folder of several shards needs."""
+    """The index that a folder of several shards needs; it appears whole."""
     tree = {
         "metadata": {"total_size": sum(entry.bytes for entries in shards.values() for entry in entries)},
         "weight_map": {entry.name: name for name, entries in shards.items() for entry in entries},
     }
-    (folder / INDEX).write_text(json.dumps(tree, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    partial = folder / f".{INDEX}.partial"
+    partial.write_text(json.dumps(tree, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    os.replace(partial, folder / INDEX)
 
 
 def _read_header(path: Path) -> list[TensorEntry]:

@@ -26,6 +26,15 @@ class OptimizerConfig(Strict):
     """Where linear and cosine end, as a share of `lr`."""
 
 
+class OffloadConfig(Strict):
+    """Host memory in place of the device's: slower, for models that do not fit otherwise."""
+
+    optimizer: Literal["none", "cpu"] = "none"
+    """Where AdamW keeps a rank's float32 weights, gradients and moments, and runs. `cpu` needs zero_stage 1 or more."""
+    parameters: Literal["none", "cpu"] = "none"
+    """Where a rank's part of the weights lies between two uses. `cpu` needs zero_stage 3."""
+
+
 class LearnerConfig(Strict):
     ranks: PositiveInt = 1
     """One actor each."""
@@ -41,6 +50,7 @@ class LearnerConfig(Strict):
     """Gradients that ZeRO 2 and 3 reduce at once, in elements; null is 500 million, or all of a smaller model."""
     prefetch_bucket: NonNegativeInt | None = None
     """Weights that ZeRO 3 gathers ahead of their layer, in elements; null is 50 million."""
+    offload: OffloadConfig = OffloadConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     trainable: Annotated[tuple[ModelPart, ...], Field(min_length=1)] = ("encoder", "connector", "language")
     """Parts of a multimodal model that are trained; the others are frozen, and published and exported as they are. A
@@ -95,4 +105,14 @@ class LearnerConfig(Strict):
             raise ValueError(
                 f"ranks {self.ranks} are no groups of sequence_parallel {self.sequence_parallel}: make them a multiple"
             )
+        return self
+
+    @model_validator(mode="after")
+    def offload_suits_the_stage(self) -> "LearnerConfig":
+        for name, stage in (("optimizer", 1), ("parameters", 3)):
+            if getattr(self.offload, name) != "none" and self.zero_stage < stage:
+                raise ValueError(
+                    f"offload.{name} is cpu and zero_stage is {self.zero_stage}, which keeps them whole on every rank: "
+                    f"set zero_stage to {stage}{' or more' if stage < 3 else ''}, or offload.{name} to none"
+                )
         return self

@@ -125,6 +125,9 @@ class LearnerActor(RankActor):
     def publish(self, version: int) -> WeightManifest | None:
         return self._learner.publish(version)
 
+    def send(self) -> None:
+        self._learner.send()
+
 
 def with_pixels(packs: Sequence[Pack]) -> list[Pack]:
     """The packs with every handle to a picture's patches replaced by the array, each fetched once."""

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +21,17 @@ from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchChe
 from deepspeed.runtime.fp16.loss_scaler import LossScaler
 from deepspeed.runtime.zero.config import ZeroStageEnum
 from deepspeed.utils.tensor_fragment import fragment_address
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pangu_rl.checkpoint.rank_files import host_copy
+from pangu_rl.config.learner import OffloadConfig
 from pangu_rl.errors import CheckpointError
-from pangu_rl.learner.model import PackedCausalLM
+from pangu_rl.learner.model import DTYPES, PackedCausalLM
+from pangu_rl.learner.offload import check_host_memory, offloaded_bytes
 from pangu_rl.learner.optimizer import build_optimizer, rate_at
 from pangu_rl.learner.pictures import is_multimodal
+from pangu_rl.learner.placement import Place
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.learner.zero import deepspeed_config
 
@@ -37,14 +42,8 @@ TAG = "engine"
 Read = Callable[[Path], Any]
 
 
-def initialize(
-    spec: LearnerSpec, lm: PreTrainedModel, groups: list[dict[str, Any]], backend: str
-) -> deepspeed.DeepSpeedEngine:
-    """Join the ranks and build the engine over `lm`, packed; `groups` are the optimizer's parameter groups.
-
-    DeepSpeed is told nothing of sequence parallelism: it averages over all ranks and partitions over all of them, and
-    the learner's loss has the factor that makes a sum of that.
-    """
+def join_ranks(spec: LearnerSpec, backend: str) -> torch.device:
+    """Meet the other ranks at MASTER_ADDR:MASTER_PORT; returns this rank's device."""
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     # The shared-memory op serves inference only, and compiling it would need a toolchain at the first start.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
@@ -52,13 +51,65 @@ def initialize(
     deepspeed.init_distributed(
         dist_backend=backend, auto_mpi_discovery=False, verbose=False, rank=spec.rank, world_size=spec.world_size
     )
+    return torch.device(deepspeed.accelerator.get_accelerator().device_name(os.environ["LOCAL_RANK"]))
+
+
+def placement(spec: LearnerSpec, device: torch.device) -> Place:
+    """Where a rank keeps a weight while the model is loaded: whole on its device, under ZeRO 3 its part of it.
+
+    Under ZeRO 3 rank 0 reads and sends; every rank must load the same folder. Norms and biases stay whole until
+    `initialize`: they are a thousandth of a model, and whoever looks at their values still can.
+    """
+    if spec.learner.zero_stage < 3:
+        return partial(_move, device=device)
+    return partial(_partition, device=device, dtype=DTYPES[spec.model.dtype], config=deepspeed_config(spec, 1))
+
+
+def _move(parameter: nn.Parameter, *, device: torch.device) -> None:
+    parameter.data = parameter.data.to(device)
+
+
+def _partition(parameter: nn.Parameter, *, device: torch.device, dtype: torch.dtype, config: dict[str, Any]) -> None:
+    if hasattr(parameter, "ds_id"):
+        return
+    if parameter.dim() < 2:
+        parameter.data = parameter.data.to(device, dtype)
+        return
+    read = torch.distributed.get_rank() == 0
+    parameter.data = (
+        parameter.data.to(device, dtype) if read else torch.empty_like(parameter, dtype=dtype, device=device)
+    )
+    holder = nn.Module()
+    # Not registered, which would call the hook that called us.
+    holder._parameters["weight"] = parameter
+    deepspeed.zero.Init(module=holder, config_dict_or_path=config)
+
+
+def elements(parameter: nn.Parameter) -> int:
+    """Of the whole parameter, which a rank may hold a part of."""
+    return getattr(parameter, "ds_numel", parameter.numel())
+
+
+def initialize(spec: LearnerSpec, lm: PreTrainedModel, groups: list[dict[str, Any]]) -> deepspeed.DeepSpeedEngine:
+    """The engine over `lm`, packed, after `join_ranks`; `groups` are the optimizer's parameter groups.
+
+    DeepSpeed is told nothing of sequence parallelism: it averages over all ranks and partitions over all of them, and
+    the learner's loss has the factor that makes a sum of that.
+
+    Raises:
+        ConfigError: a node has less memory than `learner.offload` needs.
+    """
     module = PackedCausalLM(lm, temperature=spec.temperature, chunk=spec.learner.logprob_chunk)
     optimizer_config, stage = spec.learner.optimizer, spec.learner.zero_stage
+    count = sum(map(elements, module.parameters()))
+    if spec.learner.offload != OffloadConfig():
+        trained = sum(elements(parameter) for group in groups for parameter in group["params"])
+        check_host_memory(offloaded_bytes(spec.learner, trained, count * lm.dtype.itemsize))
     optimizer = build_optimizer(groups, optimizer_config, stage)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: rate_at(step, spec.total_steps, optimizer_config)
     )
-    config = deepspeed_config(spec, sum(parameter.numel() for parameter in module.parameters()))
+    config = deepspeed_config(spec, count)
     engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, lr_scheduler=schedule, config=config)
     engine.checkpoint_engine = MemoryCheckpointEngine()
     if stage == 3:
@@ -73,12 +124,9 @@ def initialize(
     return engine
 
 
-def whole_parameters(lm: PreTrainedModel, zero_stage: int) -> Iterator[tuple[str, Tensor]]:
-    """(name, tensor) of every parameter, tied ones once; under ZeRO 3 every rank must exhaust the iterator."""
-    for name, parameter in lm.named_parameters():
-        partitioned = [parameter] if zero_stage == 3 else []
-        with deepspeed.zero.GatheredParameters(partitioned, enabled=bool(partitioned)):
-            yield name, parameter.detach().clone() if partitioned else parameter.detach()
+def gathered(parameter: nn.Parameter) -> AbstractContextManager:
+    """Within it a parameter of ZeRO 3 is whole; every rank must enter it. Of the other stages it is anyway."""
+    return deepspeed.zero.GatheredParameters([parameter])
 
 
 def take_states(engine: deepspeed.DeepSpeedEngine, directory: Path) -> dict[str, Any]:

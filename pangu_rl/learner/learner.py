@@ -28,8 +28,8 @@ from pangu_rl.checkpoint.manifest import Entry
 from pangu_rl.checkpoint.rank_files import fill_folder, host_copy, write_files
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import CheckpointError, RunError
-from pangu_rl.learner.engine import initialize, load_states, read_state, take_states, whole_parameters
-from pangu_rl.learner.export import write_model
+from pangu_rl.learner.engine import gathered, initialize, join_ranks, load_states, placement, read_state, take_states
+from pangu_rl.learner.export import SHARD_BYTES, plan_export, planned_names, write_model
 from pangu_rl.learner.flops import ModelFlops
 from pangu_rl.learner.model import PackTensors, load_causal_lm
 from pangu_rl.learner.objectives import add_totals, build_objective, reduce_totals
@@ -38,11 +38,12 @@ from pangu_rl.learner.packing_check import PackingCheck, check_packing
 from pangu_rl.learner.parts import freeze_parts, parameter_groups
 from pangu_rl.learner.peak import matmul_peak
 from pangu_rl.learner.pictures import is_multimodal
-from pangu_rl.learner.publish import BroadcastPublisher, Publisher, ShmPublisher
+from pangu_rl.learner.publish import BroadcastPublisher, Publisher, ShmPublisher, buffer_bytes
 from pangu_rl.learner.repartition import OtherRanks
 from pangu_rl.learner.sequence_parallel import check_heads, open_sequence_group
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.learner.trial_pack import trial_pack
+from pangu_rl.learner.weights import ModelWeights, exhaust, released
 from pangu_rl.learner.zero import check_precision, check_streams
 from pangu_rl.records import MiniBatch, Pack, WeightManifest
 
@@ -67,7 +68,8 @@ class Learner:
         self.spec = spec
         self.accelerator = get_accelerator(spec.accelerator)
         torch.manual_seed(spec.seed)
-        lm = load_causal_lm(spec.model)
+        self.device = join_ranks(spec, self.accelerator.dist_backend)
+        lm = load_causal_lm(spec.model, placement(spec, self.device)).to(self.device)
         freeze_parts(lm, spec.learner)
         groups = parameter_groups(lm, spec.learner)
         self.rates = tuple(rate for rate, _ in groups)
@@ -78,13 +80,14 @@ class Learner:
         if spec.learner.gradient_checkpointing:
             lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
             lm.train()
-        self.engine = initialize(spec, lm, [group for _, group in groups], self.accelerator.dist_backend)
+        self.engine = initialize(spec, lm, [group for _, group in groups])
         self.sequence = open_sequence_group(spec.learner.sequence_parallel)
         self.lm = lm
-        self.device = next(lm.parameters()).device
+        self._tensors = ModelWeights(lm, gathered)
         self.objective = build_objective(spec)
         self.flops = ModelFlops.of(lm.config)
         self.nonfinite_in_a_row = 0
+        self._transport: str | None = None
         self._publisher: Publisher | None = None
 
     @torch.no_grad()
@@ -124,27 +127,42 @@ class Learner:
     def open_publisher(self, transport: str, *, host: str = "127.0.0.1", receivers: int = 0) -> None:
         """Choose how `publish` hands weights out: `shm`, or `broadcast` to so many receivers through this host."""
         self._close_publisher()
+        self._transport = transport
         if self.spec.rank != 0:
             return
         if transport == "shm":
-            self._publisher = ShmPublisher()
+            self._publisher = ShmPublisher(buffer_bytes(self._tensors.described().values()))
         else:
             backend, device = self.accelerator.dist_backend, str(self.device)
             self._publisher = BroadcastPublisher(backend=backend, host=host, receivers=receivers, device=device)
 
     def publish(self, version: int) -> WeightManifest | None:
-        """Hand the weights out as `version`, over shared memory unless `open_publisher` said otherwise.
+        """Describe the weights as `version`, and over shared memory, which is the default, hand them out.
 
-        Returns the manifest on rank 0, None elsewhere.
+        By broadcast `send` hands them out, and they must not change before. Returns the manifest on rank 0, None
+        elsewhere.
         """
-        if self._publisher is None:
+        if self._transport is None:
             self.open_publisher("shm")
         weights = self._weights()
         if self._publisher is not None:
             return self._publisher.publish(version, weights)
-        for _ in weights:
-            pass
+        exhaust(weights)
         return None
+
+    def send(self) -> None:
+        """Broadcast what was published, to receivers that load it meanwhile; over shared memory there is nothing to do.
+
+        Raises:
+            WeightSyncError: it did not reach them.
+        """
+        if self._transport != "broadcast":
+            return
+        weights = self._weights()
+        if self._publisher is not None:
+            self._publisher.send(weights)
+        else:
+            exhaust(weights)
 
     def save(self, directory: Path) -> Future[dict[str, Entry]]:
         """Copy this rank's part of a checkpoint and write it into `directory`, which exists, while training goes on.
@@ -181,14 +199,18 @@ class Learner:
         self.nonfinite_in_a_row = saved["nonfinite_in_a_row"]
         self.objective.load_state_dict(saved.get("objective", {}))
 
-    def export(self, directory: Path) -> Future[dict[str, Entry]]:
-        """Copy the model and have rank 0 write it into `directory` while training goes on, in Hugging Face layout with
-        tokenizer and processor; it reloads to identical logits. The result as of `save`."""
-        state = {name: tensor.detach().to("cpu", copy=True) for name, tensor in self._weights()}
+    def export(self, directory: Path, shard_bytes: int = SHARD_BYTES) -> Future[dict[str, Entry]]:
+        """Copy the model to rank 0's host, tensor by tensor, and have it written into `directory` while training goes
+        on, in Hugging Face layout with tokenizer and processor; it reloads to identical logits. The result as of `save`.
+        """
+        plan = plan_export(self.lm, self._tensors.described(), shard_bytes)
+        tensors = self._weights(planned_names(plan))
         if self.spec.rank != 0:
+            exhaust(tensors)
             return write_files(directory, {})
+        copies = [(name, tensor.to("cpu", copy=True)) for name, tensor in tensors]
         source = resolve_path(self.spec.model.path)
-        return fill_folder(directory, partial(write_model, directory, self.lm, state, source))
+        return fill_folder(directory, partial(write_model, directory, self.lm, plan, released(copies), source))
 
     def close(self) -> None:
         """Free the published buffers and leave the group."""
@@ -199,8 +221,8 @@ class Learner:
     def _saved(self, directory: Path) -> dict[str, Any]:
         """What rank 0 said of the checkpoint, which is one that this learner can load."""
         try:
-            saved = json.loads((directory / LEARNER).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            saved = {"offload": "none"} | json.loads((directory / LEARNER).read_text(encoding="utf-8"))
+        except (OSError, ValueError, TypeError) as error:
             raise CheckpointError(f"{directory}: not a learner checkpoint: {error}") from None
         # A checkpoint that does not say has one group a rate: norms and biases decayed with the matrices.
         saved.setdefault("parameter_groups", {rate: [sum(sizes)] for rate, sizes in self.group_sizes.items()})
@@ -273,17 +295,16 @@ class Learner:
             frozen.append(replace(batch, packs=tuple(packs)))
         return frozen
 
-    def _weights(self) -> Iterator[tuple[str, Tensor]]:
-        """The tensors of a checkpoint, tied ones once; under ZeRO 3 every rank must exhaust the iterator."""
-        yield from whole_parameters(self.lm, self.spec.learner.zero_stage)
-        persistent = self.lm.state_dict().keys()
-        yield from ((name, buffer) for name, buffer in self.lm.named_buffers() if name in persistent)
+    def _weights(self, names: Sequence[str] | None = None) -> Iterator[tuple[str, Tensor]]:
+        """As `ModelWeights.stream`."""
+        return self._tensors.stream(names)
 
     def _identity(self) -> dict[str, Any]:
         identity = {
             "world_size": self.spec.world_size,
             "zero_stage": self.spec.learner.zero_stage,
             "dtype": self.spec.model.dtype,
+            "offload": self.spec.learner.offload.optimizer,
             "model_type": self.lm.config.model_type,
             "parameters": {name: list(getattr(p, "ds_shape", p.shape)) for name, p in self.lm.named_parameters()},
             "parameter_groups": self.group_sizes,

@@ -8,6 +8,7 @@ Letters: T tokens, M targets, V vocabulary, E hidden size.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,6 +25,7 @@ from pangu_rl.learner.chunked_logprobs import target_logprobs
 from pangu_rl.learner.logit_scaling import logit_scaling
 from pangu_rl.learner.packed_attention import PACKED, Layout, build_layout
 from pangu_rl.learner.pictures import PictureTensors, embed_pack, is_multimodal
+from pangu_rl.learner.placement import Place, check_ties, placed_as_read
 from pangu_rl.learner.rms_norm import replace_rms_norms
 from pangu_rl.learner.sequence_parallel import SequenceGroup, TargetShares, padded, share_targets
 from pangu_rl.records import Pack
@@ -122,8 +124,8 @@ class PackedCausalLM(nn.Module):
         return output.last_hidden_state
 
 
-def load_causal_lm(config: ModelConfig) -> PreTrainedModel:
-    """The model of `config.path` with packed attention, on the CPU, without dropout.
+def load_causal_lm(config: ModelConfig, place: Place | None = None) -> PreTrainedModel:
+    """The model of `config.path` with packed attention, on the CPU or where `place` puts it, without dropout.
 
     Raises:
         DataError: no such folder, no weights in it, not a causal LM, tensors missing, an unknown dtype.
@@ -134,13 +136,14 @@ def load_causal_lm(config: ModelConfig) -> PreTrainedModel:
     folder = model_config(path)
     register_auto_classes()
     try:
-        lm, info = AutoModelForCausalLM.from_pretrained(
-            path,
-            dtype=DTYPES[config.dtype],
-            attn_implementation=PACKED,
-            trust_remote_code=config.trust_remote_code,
-            output_loading_info=True,
-        )
+        with nullcontext() if place is None else placed_as_read(place):
+            lm, info = AutoModelForCausalLM.from_pretrained(
+                path,
+                dtype=DTYPES[config.dtype],
+                attn_implementation=PACKED,
+                trust_remote_code=config.trust_remote_code,
+                output_loading_info=True,
+            )
     except (ValueError, OSError, KeyError, RuntimeError, SafetensorError) as error:
         if isinstance(error, KeyError) and error.args == (PACKED,):
             raise DataError(
@@ -158,6 +161,8 @@ def load_causal_lm(config: ModelConfig) -> PreTrainedModel:
             f"{path}: has a vision_config, but transformers loads {type(lm).__name__} from it, which has no tower: "
             "pictures would train as text and the tower would be lost; give a text model or one of ours"
         )
+    if place is not None:
+        check_ties(lm, path)
     replace_rms_norms(lm)
     return without_dropout(lm)
 

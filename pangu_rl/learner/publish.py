@@ -1,17 +1,19 @@
-"""Publishing weights: the learner's tensors -> **one flat buffer, names and digests** -> rollout engines.
+"""Publishing weights: the learner's tensors -> **buckets, names and digests** -> rollout engines.
 
-On one node the buffer is a file in shared memory that the engines map; across nodes it is sent to them by a collective.
-Either way the manifest says what lies where and what each tensor's bytes must hash to. A tied tensor stands once, under
-the name that a Hugging Face checkpoint gives it.
+On one node there is one bucket, a file in shared memory that the engines map. Across nodes a collective sends buckets
+of at most BUCKET_BYTES, one at a time, and the engines load each as it comes. Either way the manifest says what lies
+where and what each tensor's bytes must hash to. A tied tensor stands once, under the name that a Hugging Face
+checkpoint gives it. Tensors come one by one, and none is used after the next was asked for.
 """
 
 from __future__ import annotations
 
 import fcntl
+import itertools
+import math
 import os
 import tempfile
-import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -21,8 +23,10 @@ from torch import Tensor
 
 from pangu_rl.accelerators.collective import SENDER, broadcast_buffer, build_group, free_port
 from pangu_rl.errors import RunError, WeightSyncError
+from pangu_rl.learner.weights import Named
 from pangu_rl.records import WeightManifest, WeightTensor
 
+BUCKET_BYTES = 1 << 30
 ALIGNMENT = 64
 """Bytes; every tensor starts on a cache line, so any dtype can be viewed in place."""
 SHARED_MEMORY = Path("/dev/shm")
@@ -32,28 +36,28 @@ PREFIX = "pangu_rl_weights_"
 class Publisher(Protocol):
     """How rank 0 hands weights out."""
 
-    def publish(self, version: int, weights: Iterable[tuple[str, Tensor]]) -> WeightManifest:
-        """Keep a copy of `weights` as `version` and describe it."""
+    def publish(self, version: int, weights: Iterable[Named]) -> WeightManifest:
+        """Describe `weights` as `version`."""
 
     def close(self) -> None:
-        """Free the copies."""
+        """Free what is kept."""
 
 
 class ShmPublisher:
     """Two files in shared memory, written in turn: a reader of the last version is not overwritten by the next."""
 
-    def __init__(self, directory: Path = SHARED_MEMORY) -> None:
-        self._directory = directory
+    def __init__(self, size: int, directory: Path = SHARED_MEMORY) -> None:
+        """`size` is the `buffer_bytes` of the weights."""
+        self._size, self._directory = size, directory
         self._files: dict[int, _SharedFile] = {}
         _remove_orphans(directory)
 
-    def publish(self, version: int, weights: Iterable[tuple[str, Tensor]]) -> WeightManifest:
-        named = list(weights)
+    def publish(self, version: int, weights: Iterable[Named]) -> WeightManifest:
         turn = version % 2
         if turn not in self._files:
-            self._files[turn] = _SharedFile(self._directory, buffer_bytes(named))
+            self._files[turn] = _SharedFile(self._directory, self._size)
         file = self._files[turn]
-        tensors = write_tensors(named, file.buffer)
+        tensors = write_tensors(weights, file.buffer)
         return WeightManifest(version=version, tensors=tensors, transport="shm", location=str(file.path))
 
     def close(self) -> None:
@@ -63,83 +67,103 @@ class ShmPublisher:
 
 
 class BroadcastPublisher:
-    """A buffer on the device that a thread sends to all receivers, as soon as they have joined and listen.
+    """Bucket after bucket to all receivers, as soon as they have joined and listen; only one bucket is kept.
 
     Receivers join by `build_group(backend, host, port, 1 + their number, ...)` at the manifest's `location` and call
-    `broadcast_buffer` once for every manifest, in order.
+    `broadcast_buffer` once for every bucket of every manifest, in order, each of `buffer_bytes` of its tensors.
     """
 
-    def __init__(self, *, backend: str, host: str, receivers: int, device: str) -> None:
+    def __init__(
+        self, *, backend: str, host: str, receivers: int, device: str, bucket_bytes: int = BUCKET_BYTES
+    ) -> None:
         self._backend, self._host, self._port = backend, host, free_port(host)
-        self._world_size, self._device = receivers + 1, device
+        self._world_size, self._device, self._bucket_bytes = receivers + 1, device, bucket_bytes
         self._group = None
-        self._buffer: Tensor | None = None
-        self._thread: threading.Thread | None = None
-        self._failure: BaseException | None = None
+        self._tensors: tuple[WeightTensor, ...] = ()
 
-    def publish(self, version: int, weights: Iterable[tuple[str, Tensor]]) -> WeightManifest:
-        self._finish()
-        named = list(weights)
-        if self._buffer is None:
-            self._buffer = torch.empty(buffer_bytes(named), dtype=torch.uint8, device=self._device)
-        tensors = write_tensors(named, self._buffer)
-        self._thread = threading.Thread(target=self._send, name="weight-broadcast", daemon=True)
-        self._thread.start()
+    def publish(self, version: int, weights: Iterable[Named]) -> WeightManifest:
+        self._tensors = tuple(describe_tensors(weights, self._bucket_bytes))
         location = f"{self._host}:{self._port}"
-        return WeightManifest(version=version, tensors=tensors, transport="broadcast", location=location)
+        return WeightManifest(version=version, tensors=self._tensors, transport="broadcast", location=location)
 
-    def close(self) -> None:
-        if self._failure is None:
-            self._finish()
-        self._group = self._buffer = None
+    def send(self, weights: Iterable[Named]) -> None:
+        """Send `weights`, which are those that were described last.
 
-    def _send(self) -> None:
+        Raises:
+            WeightSyncError: they did not reach the receivers.
+        """
+        stream = iter(weights)
         try:
             if self._group is None:
                 self._group = build_group(self._backend, self._host, self._port, SENDER, self._world_size)
-            broadcast_buffer(self._group, self._buffer)
+            for _, bucket in itertools.groupby(self._tensors, key=lambda tensor: tensor.bucket):
+                broadcast_buffer(self._group, self._filled(tuple(bucket), stream))
+        # The backends' errors have no common class; whichever it is, the engines lack weights.
         except Exception as error:
-            self._failure = error
-
-    def _finish(self) -> None:
-        if self._thread is not None:
-            self._thread.join()
-        if self._failure is not None:
             raise WeightSyncError(
                 f"weights did not reach the {self._world_size - 1} rollout actors at {self._host}:{self._port}: "
-                f"{self._failure}"
-            ) from self._failure
+                f"{_first_line(error)}"
+            ) from error
+
+    def close(self) -> None:
+        self._group = None
+
+    def _filled(self, bucket: Sequence[WeightTensor], stream: Iterator[Named]) -> Tensor:
+        last = bucket[-1]
+        buffer = torch.empty(last.offset + _aligned(tensor_bytes(last)), dtype=torch.uint8, device=self._device)
+        for tensor in bucket:
+            name, value = next(stream)
+            assert name == tensor.name, f"{name} came, {tensor.name} was described"
+            read_tensor(tensor, buffer).copy_(value)
+        return buffer
 
 
-def buffer_bytes(named: Iterable[tuple[str, Tensor]]) -> int:
+def buffer_bytes(tensors: Iterable[Tensor]) -> int:
     """Bytes of the buffer that `write_tensors` fills."""
-    return sum(_aligned(tensor.nbytes) for _, tensor in named)
+    return sum(_aligned(tensor.nbytes) for tensor in tensors)
 
 
-def write_tensors(named: Iterable[tuple[str, Tensor]], buffer: Tensor) -> tuple[WeightTensor, ...]:
+def write_tensors(named: Iterable[Named], buffer: Tensor) -> tuple[WeightTensor, ...]:
     """Copy tensors end to end into the uint8 `buffer` and hash what arrived there."""
     tensors, offset = [], 0
     for name, tensor in named:
         place = buffer[offset : offset + tensor.nbytes]
         place.view(tensor.dtype).view(tensor.shape).copy_(tensor.detach())
-        tensors.append(
-            WeightTensor(
-                name=name,
-                shape=tuple(tensor.shape),
-                dtype=str(tensor.dtype).removeprefix("torch."),
-                offset=offset,
-                digest=xxhash.xxh3_128_hexdigest(place.cpu().numpy()),
-            )
-        )
+        tensors.append(_described(name, tensor, place, bucket=0, offset=offset))
         offset += _aligned(tensor.nbytes)
     return tuple(tensors)
 
 
+def describe_tensors(named: Iterable[Named], bucket_bytes: int) -> Iterator[WeightTensor]:
+    """Hash tensors and deal them, in order, into buckets of at most `bucket_bytes`; a larger one gets its own."""
+    bucket, offset = 0, 0
+    for name, tensor in named:
+        if offset and offset + tensor.nbytes > bucket_bytes:
+            bucket, offset = bucket + 1, 0
+        yield _described(name, tensor, tensor.detach().reshape(-1).view(torch.uint8), bucket=bucket, offset=offset)
+        offset += _aligned(tensor.nbytes)
+
+
 def read_tensor(tensor: WeightTensor, buffer: Tensor) -> Tensor:
-    """The tensor in the uint8 `buffer`, without a copy."""
-    dtype = getattr(torch, tensor.dtype)
-    size = dtype.itemsize * int(torch.Size(tensor.shape).numel())
-    return buffer[tensor.offset : tensor.offset + size].view(dtype).view(tensor.shape)
+    """The tensor in the uint8 `buffer` of its bucket, without a copy."""
+    place = buffer[tensor.offset : tensor.offset + tensor_bytes(tensor)]
+    return place.view(getattr(torch, tensor.dtype)).view(tensor.shape)
+
+
+def tensor_bytes(tensor: WeightTensor) -> int:
+    return getattr(torch, tensor.dtype).itemsize * math.prod(tensor.shape)
+
+
+def _described(name: str, tensor: Tensor, place: Tensor, *, bucket: int, offset: int) -> WeightTensor:
+    """`place` are the tensor's bytes, uint8."""
+    return WeightTensor(
+        name=name,
+        shape=tuple(tensor.shape),
+        dtype=str(tensor.dtype).removeprefix("torch."),
+        bucket=bucket,
+        offset=offset,
+        digest=xxhash.xxh3_128_hexdigest(place.cpu().numpy()),
+    )
 
 
 class _SharedFile:
@@ -182,3 +206,7 @@ def _remove_orphans(directory: Path) -> None:
 
 def _aligned(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -6,6 +6,7 @@ from typing import Any
 
 from pangu_rl.accelerators import get_accelerator
 from pangu_rl.errors import ConfigError
+from pangu_rl.learner.offload import offload_settings
 from pangu_rl.learner.spec import LearnerSpec
 
 REDUCE_BUCKET = 500_000_000
@@ -48,7 +49,10 @@ def deepspeed_config(spec: LearnerSpec, parameters: int) -> dict[str, Any]:
             # ZeRO 3 allocates a whole bucket for each dtype: 1.9 GiB beside a model of any size.
             "reduce_bucket_size": learner.reduce_bucket or min(parameters, REDUCE_BUCKET),
             "stage3_prefetch_bucket_size": PREFETCH_BUCKET if prefetch is None else prefetch,
+            **offload_settings(learner),
         },
+        # torch's fused AdamW steps on the CPU too; DeepSpeed's own would be compiled at the first start.
+        "zero_force_ds_cpu_optimizer": False,
         # The hook moves a gradient into the float32 sum while it is in the cache.
         "bf16": {"enabled": spec.model.dtype == "bfloat16", "immediate_grad_update": True},
         "data_types": {"grad_accum_dtype": "fp32"},

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -124,12 +125,20 @@ class Learners(RankActors):
         calls = [actor.log_probs.remote(mine, temperature) for actor, mine in zip(self._actors, own, strict=True)]
         return translated(lambda: ray.get(calls[:: self._spec.learner.sequence_parallel]))
 
-    def publish(self, version: int) -> WeightManifest:
-        """Hand the weights out to the rollout engines as `version`."""
-        return self._call("publish", version)[0]
+    @contextmanager
+    def published(self, version: int) -> Iterator[WeightManifest]:
+        """The weights as `version`, for rollout engines that load them within the context, while the ranks send.
+
+        Raises:
+            WeightSyncError: they did not reach the engines.
+        """
+        manifest = self._call("publish", version)[0]
+        sending = [actor.send.remote() for actor in self._actors]
+        yield manifest
+        translated(lambda: ray.get(sending))
 
     def open_publisher(self, transport: str, receivers: int) -> None:
-        """Choose the transport of `publish`: `shm`, or `broadcast` to so many engine workers."""
+        """Choose the transport of `published`: `shm`, or `broadcast` to so many engine workers."""
         host, _ = ray.get(self._actors[0].address.remote())
         self._call("open_publisher", transport, host, receivers)
 

@@ -50,7 +50,8 @@ def sync_weights(version: int, learners: Learners, pool: RolloutPool, probe: Pro
     Raises:
         WeightSyncError: a name, a digest or the probe differs.
     """
-    pool.sync(learners.publish(version))
+    with learners.published(version) as manifest:
+        pool.sync(manifest)
     ours = [values.tolist() for values in learners.log_probs(probe.packs, temperature=1.0)]
     gap = mean_gap(ours, pool.score(probe.sequences))
     if not gap <= probe.tolerance:

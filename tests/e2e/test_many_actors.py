@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from safetensors.torch import load_file
 
 from tests.e2e import runs
 
@@ -59,3 +60,24 @@ def kill_one_generating(driver: int, run_dir: Path) -> None:
                     return
         time.sleep(0.001)
     pytest.fail("no rollout actor was ever seen generating")
+
+
+@pytest.mark.slow
+def test_parts_of_a_model_reach_the_engines_by_broadcast(tiny_model: Path, tmp_path: Path) -> None:
+    """ZeRO 3 over two ranks, the optimizer in host memory, weights by broadcast: the engines sample from what is trained.
+
+    The probe compares learner and engines after every sync; names and digests are compared in it.
+    """
+    config = runs.write_config(
+        tmp_path,
+        tiny_model,
+        rollout={"actors": 2, "kv_cache_gib": 0.05, "weight_transport": "broadcast"},
+        learner={"ranks": 2, "zero_stage": 3, "offload": {"optimizer": "cpu"}},
+    )
+    done = runs.run("grpo", config, timeout=400)
+    assert done.returncode == 0, done.stderr
+    steps = runs.metrics(tmp_path / "run")
+    assert [row["step"] for row in steps] == [1, 2]
+    assert all(row["sync/probe_gap"] < 0.03 for row in steps)
+    assert {row["weight_version"] for row in runs.rollouts(tmp_path / "run")} == {1, 2}
+    assert runs.weights(tmp_path / "run", 2).keys() == load_file(tiny_model / "model.safetensors").keys()

@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pangu_rl.accelerators import get_accelerator
-from pangu_rl.accelerators.collective import broadcast_buffer, build_group, free_port
 from pangu_rl.config.model import ModelConfig
 from pangu_rl.config.rollout import RolloutConfig
 from pangu_rl.errors import ConfigError, WeightSyncError
+from pangu_rl.learner.publish import BroadcastPublisher
 from pangu_rl.records import FinishReason, RolloutRequest, SamplingParams, Scorable
 from rollout.engine import EngineSpec
 from rollout.pool import RolloutPool, mean_gap
@@ -196,19 +196,13 @@ def test_too_little_kv_cache_is_one_line_with_the_way_out(ray_session, tiny_mode
     pool.close()
 
 
-def test_broadcast_carries_the_weights_to_every_engine(pool, reference, weights, versions, tmp_path):
-    host, port = "127.0.0.1", free_port("127.0.0.1")
-    group: list = []
-
-    def send(path: Path) -> None:
-        group or group.append(build_group("gloo", host, port, 0, 3))
-        sent = torch.from_file(str(path), size=path.stat().st_size, dtype=torch.uint8)
-        broadcast_buffer(group[0], torch.nn.functional.pad(sent, (0, -len(sent) % 64)))
-
-    for name, named in {"moved": perturbed(weights), "back": weights}.items():
-        manifest = publish(named, next(versions), tmp_path / name)
-        sender = threading.Thread(target=send, args=(tmp_path / name,))
+def test_broadcast_carries_the_weights_to_every_engine_bucket_by_bucket(pool, reference, weights, versions):
+    publisher = BroadcastPublisher(backend="gloo", host="127.0.0.1", receivers=2, device="cpu", bucket_bytes=2**14)
+    for named in (perturbed(weights), weights):
+        manifest = publisher.publish(next(versions), named.items())
+        assert len({tensor.bucket for tensor in manifest.tensors}) > 3
+        sender = threading.Thread(target=publisher.send, args=(named.items(),))
         sender.start()
-        pool.sync(replace(manifest, transport="broadcast", location=f"{host}:{port}"))
+        pool.sync(manifest)
         sender.join()
         assert mean_gap(pool.score(PROBE), learner_scores(reference, named)) < BF16_NATS

@@ -24,12 +24,13 @@ from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.data.pictures import in_threads
 from pangu_rl.errors import CheckpointError, DataError
-from pangu_rl.learner.export import write_model
+from pangu_rl.learner.export import plan_export, planned_names, write_model
 from pangu_rl.learner.flops import WHOLE, ModelFlops
 from pangu_rl.learner.model import DTYPES, load_causal_lm
 from pangu_rl.learner.parts import ENCODER
 from pangu_rl.learner.peak import matmul_peak
 from pangu_rl.learner.pictures import is_multimodal
+from pangu_rl.learner.weights import released
 from pretrain.contrastive.centres import ClassCentres, RowAdamW
 from pretrain.contrastive.cluster_loss import cluster_loss
 from pretrain.contrastive.heads import PictureHead, RegionHead
@@ -212,10 +213,11 @@ class VisionLearner:
         source = resolve_path(self.config.model.path)
         dtype = torch.bfloat16 if self.config.model.dtype == "bfloat16" else torch.float32
         self.lm.config.dtype = dtype
-        state = {name: value.detach().to("cpu", dtype, copy=True) for name, value in self.lm.state_dict().items()}
-        if self.lm.config.tie_word_embeddings:
-            state.pop("lm_head.weight", None)
-        return fill_folder(directory, partial(write_model, directory, self.lm, state, source))
+        tensors = dict(self.lm.named_parameters())
+        described = {name: torch.empty_like(tensor, dtype=dtype, device="meta") for name, tensor in tensors.items()}
+        plan = plan_export(self.lm, described)
+        copies = [(name, tensors[name].detach().to("cpu", dtype, copy=True)) for name in planned_names(plan)]
+        return fill_folder(directory, partial(write_model, directory, self.lm, plan, released(copies), source))
 
     def close(self) -> None:
         if dist.is_initialized():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,20 @@ import torch
 import xxhash
 
 from pangu_rl.accelerators.collective import broadcast_buffer, build_group
-from pangu_rl.learner.publish import PREFIX, BroadcastPublisher, ShmPublisher, read_tensor
+from pangu_rl.errors import WeightSyncError
+from pangu_rl.learner.publish import (
+    BUCKET_BYTES,
+    PREFIX,
+    BroadcastPublisher,
+    ShmPublisher,
+    describe_tensors,
+    read_tensor,
+    tensor_bytes,
+)
 from pangu_rl.records import WeightManifest
+
+SIZE = 192
+"""Three tensors of up to 64 bytes."""
 
 
 def weights(scale: float = 1.0) -> list[tuple[str, torch.Tensor]]:
@@ -28,7 +42,7 @@ def mapped(manifest: WeightManifest) -> torch.Tensor:
 
 
 def test_what_is_published_can_be_read_back(tmp_path: Path) -> None:
-    publisher = ShmPublisher(tmp_path)
+    publisher = ShmPublisher(SIZE, tmp_path)
     manifest = publisher.publish(3, weights())
     assert (manifest.version, manifest.transport) == (3, "shm")
     assert [tensor.name for tensor in manifest.tensors] == ["a.weight", "b.bias", "c.scalar"]
@@ -43,7 +57,7 @@ def test_what_is_published_can_be_read_back(tmp_path: Path) -> None:
 
 
 def test_a_zeroed_tensor_has_another_digest(tmp_path: Path) -> None:
-    publisher = ShmPublisher(tmp_path)
+    publisher = ShmPublisher(SIZE, tmp_path)
     manifest = publisher.publish(1, weights())
     found = read_tensor(manifest.tensors[1], mapped(manifest))
     found.zero_()
@@ -55,7 +69,7 @@ def test_a_zeroed_tensor_has_another_digest(tmp_path: Path) -> None:
 
 
 def test_a_version_survives_the_publication_of_the_next(tmp_path: Path) -> None:
-    publisher = ShmPublisher(tmp_path)
+    publisher = ShmPublisher(SIZE, tmp_path)
     first = publisher.publish(1, weights(1.0))
     second = publisher.publish(2, weights(2.0))
     assert torch.equal(read_tensor(first.tensors[1], mapped(first)), weights(1.0)[1][1])
@@ -68,43 +82,95 @@ def test_a_version_survives_the_publication_of_the_next(tmp_path: Path) -> None:
 def test_buffers_of_the_dead_are_removed_and_of_the_living_are_kept(tmp_path: Path) -> None:
     orphan = tmp_path / f"{PREFIX}of_a_killed_run"
     orphan.write_bytes(b"x")
-    living = ShmPublisher(tmp_path)
+    living = ShmPublisher(SIZE, tmp_path)
     manifest = living.publish(1, weights())
     assert not orphan.exists()
-    ShmPublisher(tmp_path)
+    ShmPublisher(SIZE, tmp_path)
     assert Path(manifest.location).exists()
     living.close()
 
 
-def receive(location: str, rank: int, size: int, versions: int, results: multiprocessing.Queue) -> None:
+def receive(location: str, rank: int, versions: list[WeightManifest], results: multiprocessing.Queue) -> None:
+    """As an engine's worker: bucket after bucket of every version; digests by name come back."""
     host, _, port = location.rpartition(":")
     group = build_group("gloo", host, int(port), rank, 3, timeout_s=60)
-    for _ in range(versions):
-        buffer = torch.zeros(size, dtype=torch.uint8)
-        broadcast_buffer(group, buffer)
-        results.put((rank, xxhash.xxh3_128_hexdigest(buffer.numpy())))
+    for manifest in versions:
+        found = {}
+        for bucket in sorted({tensor.bucket for tensor in manifest.tensors}):
+            tensors = [tensor for tensor in manifest.tensors if tensor.bucket == bucket]
+            buffer = torch.zeros(64 * -(-(tensors[-1].offset + tensor_bytes(tensors[-1])) // 64), dtype=torch.uint8)
+            broadcast_buffer(group, buffer)
+            for tensor in tensors:
+                value = read_tensor(tensor, buffer).reshape(-1).view(torch.uint8)
+                found[tensor.name] = xxhash.xxh3_128_hexdigest(value.numpy())
+        results.put((rank, found))
 
 
-@pytest.mark.parametrize("default_group", [False, True])
-def test_broadcast_reaches_every_receiver_beside_a_default_group(tmp_path: Path, default_group: bool) -> None:
+@pytest.mark.parametrize(("default_group", "bucket_bytes"), [(False, BUCKET_BYTES), (True, 64)])
+def test_broadcast_reaches_every_receiver_beside_a_default_group(
+    tmp_path: Path, default_group: bool, bucket_bytes: int
+) -> None:
     if default_group and not torch.distributed.is_initialized():
         torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    publisher = BroadcastPublisher(backend="gloo", host="127.0.0.1", receivers=2, device="cpu")
+    publisher = BroadcastPublisher(
+        backend="gloo", host="127.0.0.1", receivers=2, device="cpu", bucket_bytes=bucket_bytes
+    )
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
     first = publisher.publish(1, weights(1.0))
-    processes = [context.Process(target=receive, args=(first.location, rank, 192, 2, results)) for rank in (1, 2)]
+    second = replace(publisher.publish(2, weights(2.0)), location=first.location)
+    processes = [
+        context.Process(target=receive, args=(first.location, rank, [second, second], results)) for rank in (1, 2)
+    ]
     for process in processes:
         process.start()
-    first_bytes = xxhash.xxh3_128_hexdigest(publisher._buffer.numpy())
-    got = [results.get(timeout=60) for _ in range(2)]
-    assert sorted(got) == [(1, first_bytes), (2, first_bytes)]
-    second = publisher.publish(2, weights(2.0))
-    second_bytes = xxhash.xxh3_128_hexdigest(publisher._buffer.numpy())
-    assert sorted(results.get(timeout=60) for _ in range(2)) == [(1, second_bytes), (2, second_bytes)]
-    assert second.location == first.location
-    assert second_bytes != first_bytes
+    for _ in range(2):
+        publisher.send(weights(2.0))
+        expected = {tensor.name: tensor.digest for tensor in second.tensors}
+        got = dict(results.get(timeout=60) for _ in range(2))
+        assert got == {1: expected, 2: expected}
     for process in processes:
         process.join(30)
         assert process.exitcode == 0
     publisher.close()
+    assert [a.digest == b.digest for a, b in zip(first.tensors, second.tensors)] == [False, False, False]
+
+
+def test_tensors_are_dealt_into_buckets_in_order() -> None:
+    """Of 30, 28 and 4 bytes, each aligned to 64: two fit into 96, none shares a bucket of 64 or less."""
+
+    def places(bucket_bytes: int) -> list[tuple[int, int]]:
+        return [(tensor.bucket, tensor.offset) for tensor in describe_tensors(weights(), bucket_bytes)]
+
+    assert places(BUCKET_BYTES) == [(0, 0), (0, 64), (0, 128)]
+    assert places(96) == [(0, 0), (0, 64), (1, 0)]
+    assert places(64) == places(1) == [(0, 0), (1, 0), (2, 0)]
+
+
+def test_a_sender_keeps_one_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten tensors of 1,024 bytes in buckets of two: no more than 2,048 bytes of buffers live at a time."""
+    publisher = BroadcastPublisher(backend="gloo", host="127.0.0.1", receivers=1, device="cpu", bucket_bytes=2048)
+    named = [(f"t{i}", torch.full((256,), float(i))) for i in range(10)]
+    publisher.publish(1, named)
+    alive: list[weakref.ref] = []
+    sizes: list[int] = []
+
+    def sent(_group: object, buffer: torch.Tensor) -> None:
+        alive.append(weakref.ref(buffer))
+        sizes.append(sum(ref().nbytes for ref in alive if ref() is not None))
+
+    monkeypatch.setattr("pangu_rl.learner.publish.broadcast_buffer", sent)
+    monkeypatch.setattr("pangu_rl.learner.publish.build_group", lambda *args: object())
+    publisher.send(named)
+    assert sizes == [2048] * 5
+
+
+def test_receivers_that_do_not_come_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(*args: object) -> None:
+        raise RuntimeError("timed out\nwith a stack")
+
+    monkeypatch.setattr("pangu_rl.learner.publish.build_group", nobody)
+    publisher = BroadcastPublisher(backend="gloo", host="127.0.0.1", receivers=3, device="cpu")
+    publisher.publish(1, weights())
+    with pytest.raises(WeightSyncError, match=r"did not reach the 3 rollout actors at 127.0.0.1:\d+: timed out$"):
+        publisher.send(weights())
