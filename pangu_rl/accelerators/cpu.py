@@ -15,8 +15,13 @@ SPIN = "10000"
 cores, every small kernel then waits for a thread that has lost its own, and a step takes ten times as long."""
 
 
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 34), "MALLOC_TRIM_THRESHOLD_": str(1 << 34)}
+"""Bytes above which glibc maps memory anew for every tensor, and free ones that it hands back. By default both are
+small, and a learner pays for the pages of its activations at every layer: as long as for the products in them."""
+
+
 def _train_env(threads: int) -> Environment:
-    return {**_threads_env(threads), "DS_ACCELERATOR": "cpu"}
+    return {**_threads_env(threads), **MALLOC, "DS_ACCELERATOR": "cpu"}
 
 
 def _rollout_env(threads: int) -> Environment:

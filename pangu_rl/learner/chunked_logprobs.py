@@ -1,8 +1,8 @@
 """Log-probs and entropy from hidden states: base model -> **head and softmax, a chunk at a time** -> objective.
 
-The logits [M, V] of all targets never exist at once: a chunk of [C, V] in the model's dtype does, and of that only a
-few rows in float32. The last chunk's probabilities wait for the backward pass (most packs have one chunk), those of
-the others are computed again; there they turn into the gradient of the logits in place.
+The logits [M, V] of all targets never exist at once: a chunk of [C, V] in the model's dtype does. The last chunk's
+probabilities wait for the backward pass (most packs have one chunk), those of the others are computed again; there they
+turn into the gradient of the logits in place.
 Letters: M targets, C chunk, V vocabulary, E hidden size.
 """
 
@@ -14,10 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-TILE = 1 << 19
-"""Float32 probabilities at once on a processor: they stay in its cache ..."""
-DEVICE_TILE = 1 << 26
-"""... while a device wants few and large kernels."""
+from pangu_rl.accelerators import ops
 
 
 def target_logprobs(
@@ -41,7 +38,8 @@ class _TargetLogprobs(torch.autograd.Function):
         for span in _spans(len(targets), chunk):
             # The chunk before lets go of its memory first.
             probs = None
-            probs = _softmax_(hidden[span], weight, temperature, (targets[span], logp[span], entropy[span]))
+            probs = torch.mm(hidden[span], weight.t())
+            ops.softmax_head_(probs, targets[span], logp[span], entropy[span], temperature)
         ctx.save_for_backward(hidden, weight, targets, logp)
         ctx.temperature, ctx.chunk, ctx.last_probs = temperature, chunk, probs
         ctx.mark_non_differentiable(entropy)
@@ -52,17 +50,19 @@ class _TargetLogprobs(torch.autograd.Function):
         """d log p_t / d logit_v = (1 if v is t) - p_v, over the temperature."""
         hidden, weight, targets, logp = ctx.saved_tensors
         grad_hidden, total = torch.empty_like(hidden), None
-        slope = (grad_logp / ctx.temperature).to(hidden.dtype).unsqueeze(1)
+        slope = grad_logp / ctx.temperature
         # 1 - p in float32: of a likely token, p alone would round to 1.
-        at_target = (-torch.expm1(logp)).unsqueeze(1).mul(slope).to(hidden.dtype)
+        at_target = -torch.expm1(logp) * slope
         probs, ctx.last_probs = ctx.last_probs, None
         for span in reversed(_spans(len(targets), ctx.chunk)):
             if probs is None:
-                probs = _softmax_(hidden[span], weight, ctx.temperature)
-            grad_logits = probs.mul_(-slope[span]).scatter_(1, targets[span].unsqueeze(1), at_target[span])
+                probs = torch.mm(hidden[span], weight.t())
+                read = torch.empty_like(logp[span]), torch.empty_like(logp[span])
+                ops.softmax_head_(probs, targets[span], *read, ctx.temperature)
+            grad_logits = ops.logit_slopes_(probs, targets[span], slope[span], at_target[span])
             torch.mm(grad_logits, weight, out=grad_hidden[span])
             if ctx.needs_input_grad[1]:
-                grad = grad_logits.t().mm(hidden[span])
+                grad = ops.weight_gradient(grad_logits, hidden[span])
                 total = grad if total is None else total.float().add_(grad)
             probs = grad_logits = None
         if total is None and ctx.needs_input_grad[1]:
@@ -70,36 +70,6 @@ class _TargetLogprobs(torch.autograd.Function):
             total = torch.zeros_like(weight)
         grad_weight = None if total is None else total.to(weight.dtype)
         return grad_hidden, grad_weight, None, None, None
-
-
-def _softmax_(
-    hidden: Tensor, weight: Tensor, temperature: float, read: tuple[Tensor, Tensor, Tensor] | None = None
-) -> Tensor:
-    """Probabilities [C, V] of one chunk, in the dtype of `hidden` [C, E], a few float32 rows at a time.
-
-    `read` is (targets, log-probs, entropy) [C] each; the last two are filled.
-    """
-    logits = torch.mm(hidden, weight.t())
-    rows = max(1, (TILE if hidden.is_cpu else DEVICE_TILE) // weight.shape[0])
-    for start in range(0, len(logits), rows):
-        here = slice(start, start + rows)
-        scores = logits[here].to(torch.float32, copy=True)
-        if temperature != 1.0:
-            scores.div_(temperature)
-        probs = torch.softmax(scores, -1)
-        logits[here] = probs
-        if read is not None:
-            _read_off(scores, probs, *(part[here] for part in read))
-    return logits
-
-
-def _read_off(scores: Tensor, probs: Tensor, target: Tensor, logp: Tensor, entropy: Tensor) -> None:
-    """float32 scores and probabilities [R, V] -> `logp` [R] and `entropy` [R], in place; `probs` is consumed."""
-    chosen = scores.gather(1, target.unsqueeze(1)).squeeze(1)
-    # log sum exp, from the two maxima: torch's own is ten times slower on the CPU than its softmax.
-    normaliser = scores.amax(-1) - probs.amax(-1).log()
-    torch.sub(chosen, normaliser, out=logp)
-    torch.sub(normaliser, probs.mul_(scores).sum(-1), out=entropy)
 
 
 def _spans(targets: int, chunk: int) -> list[slice]:

@@ -24,6 +24,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pangu_rl.accelerators import get_accelerator
+from pangu_rl.accelerators.ops import take_fallbacks
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import CheckpointError, RunError
 from pangu_rl.learner.engine import initialize, whole_parameters
@@ -87,7 +88,8 @@ class Learner:
 
         Where a GRPO step has several mini-batches and no `old_logprobs`, these are computed before the first update.
         Beside the objective's metrics: `loss`, `tokens` (trained, global), `grad_norm` (before clipping), `lr`,
-        `lr_encoder` of a multimodal model, and `skipped` (1 when a non-finite gradient left the weights as they were).
+        `lr_encoder` of a multimodal model, `skipped` (1 when a non-finite gradient left the weights as they were), and
+        `fallback_ops` (fused operations of this rank that plain torch computed where its device has a kernel).
 
         Raises:
             RunError: more than `nonfinite_limit` steps in a row were skipped.
@@ -217,6 +219,7 @@ class Learner:
         self.engine.step()
         sums = self._reduced(totals)
         metrics = {"loss": sums.pop("loss"), "tokens": float(mini_batch.loss_tokens)}
+        metrics["fallback_ops"] = float(take_fallbacks())
         return metrics | rates | self._outcome() | self.objective.means(sums)
 
     @torch.no_grad()

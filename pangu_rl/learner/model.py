@@ -22,9 +22,9 @@ from pangu_rl.config.model import ModelConfig
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import DataError
 from pangu_rl.learner.chunked_logprobs import target_logprobs
+from pangu_rl.learner.fused import fuse_operations
 from pangu_rl.learner.packed_attention import PACKED, Layout, attend_by, build_layout
 from pangu_rl.learner.pictures import PictureTensors, embed_pack, is_multimodal, own_inputs
-from pangu_rl.learner.rms_norm import replace_rms_norms
 from pangu_rl.learner.sequence_parallel import SequenceGroup, TargetShares, padded, share_targets
 from pangu_rl.records import Pack
 from pretrain.auto import register_auto_classes
@@ -150,7 +150,7 @@ def load_causal_lm(config: ModelConfig) -> PreTrainedModel:
         raise DataError(f"{path}: {len(names)} tensors of the model are not in its weights, the first {names[0]}")
     if getattr(lm.get_output_embeddings(), "bias", None) is not None:
         raise DataError(f"{path}: the output head has a bias, which the chunked log-probs do not compute")
-    replace_rms_norms(lm)
+    fuse_operations(lm)
     return without_dropout(lm)
 
 

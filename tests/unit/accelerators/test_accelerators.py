@@ -73,7 +73,8 @@ def test_device_names():
 
 def test_cpu_environments():
     spin = {"GOMP_SPINCOUNT": "10000"}
-    assert CPU.train_env(2) == {"OMP_NUM_THREADS": "2", "DS_ACCELERATOR": "cpu"} | spin
+    malloc = {"MALLOC_MMAP_THRESHOLD_": str(2**34), "MALLOC_TRIM_THRESHOLD_": str(2**34)}
+    assert CPU.train_env(2) == {"OMP_NUM_THREADS": "2", "DS_ACCELERATOR": "cpu"} | spin | malloc
     assert CPU.rollout_env(1) == {"OMP_NUM_THREADS": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"} | spin
 
 
