@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pangu_rl.accelerators.ops.table import Kernel, Operation, uncompiled, unlike
+from pangu_rl.accelerators.ops.table import COMPILED, Kernel, Operation, uncompiled, unlike
 
 SMALLEST = 64
 """Outputs below which the copy is not worth its call."""
@@ -21,6 +21,8 @@ STRIP = 1 << 23
 
 
 def _by_strips(grad: Tensor, x: Tensor) -> Tensor:
+    if grad.dtype is not torch.bfloat16 or grad.shape[1] < SMALLEST:
+        return grad.t().mm(x)  # float32 products read either way alike
     grad = grad if grad.stride(1) == 1 else grad.contiguous()
     tokens, outputs = grad.shape
     total = torch.empty(outputs, x.shape[1], dtype=x.dtype)
@@ -35,7 +37,7 @@ def _by_strips(grad: Tensor, x: Tensor) -> Tensor:
 
 
 def _refuses(grad: Tensor, x: Tensor) -> str | None:
-    return f"{grad.shape[1]} outputs" if grad.shape[1] < SMALLEST else unlike(grad, x, dtypes=(torch.bfloat16,))
+    return unlike(grad, x, dtypes=COMPILED)
 
 
 weight_gradient = Operation(
