@@ -29,7 +29,6 @@ setup: .venv/.packages .venv/.project .venv/.cache
 
 .venv/.project: .venv/.packages pyproject.toml
 	$(PIP) --no-build-isolation -e .
-	$(BIN)/python -m pangu_rl.accelerators.native
 	touch $@
 
 .venv/.cache: .venv/.project
