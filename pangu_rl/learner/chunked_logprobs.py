@@ -1,8 +1,8 @@
 """Log-probs and entropy from hidden states: base model -> **head and softmax, a chunk at a time** -> objective.
 
-The logits [M, V] of all targets never exist at once: a chunk of [C, V] in the model's dtype does, and of that only a
-few rows in float32. The last chunk's probabilities wait for the backward pass (most packs have one chunk), those of
-the others are computed again; there they turn into the gradient of the logits in place.
+The logits [M, V] of all targets never exist at once: a chunk of [C, V] in the model's dtype does. The last chunk's
+probabilities wait for the backward pass (most packs have one chunk), those of the others are computed again; there they
+turn into the gradient of the logits in place.
 Letters: M targets, C chunk, V vocabulary, E hidden size.
 """
 
@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pangu_rl.accelerators import ops
+
 TILE = 1 << 19
-"""Float32 probabilities at once on a processor: they stay in its cache ..."""
-DEVICE_TILE = 1 << 26
-"""... while a device wants few and large kernels."""
+"""Capped scores at once in float32."""
 
 
 def target_logprobs(
@@ -54,8 +54,8 @@ class _TargetLogprobs(torch.autograd.Function):
         for span in _spans(len(targets), chunk):
             # The chunk before lets go of its memory first.
             probs = None
-            read = targets[span], logp[span], entropy[span], cap_slope[span]
-            probs = _softmax_(hidden[span], weight, temperature, cap, read)
+            read = logp[span], entropy[span], cap_slope[span]
+            probs = _probabilities(torch.mm(hidden[span], weight.t()), targets[span], read, temperature, cap)
         ctx.save_for_backward(hidden, weight, targets, logp, cap_slope)
         ctx.temperature, ctx.cap, ctx.chunk, ctx.last_probs = temperature, cap, chunk, probs
         ctx.mark_non_differentiable(entropy)
@@ -66,17 +66,19 @@ class _TargetLogprobs(torch.autograd.Function):
         """d log p_t / d logit_v = ((1 if v is t) - p_v) * (the cap's slope at v), over the temperature."""
         hidden, weight, targets, logp, cap_slope = ctx.saved_tensors
         grad_hidden, total = torch.empty_like(hidden), None
-        slope = (grad_logp / ctx.temperature).to(hidden.dtype).unsqueeze(1)
+        slope = grad_logp / ctx.temperature
         # 1 - p in float32: of a likely token, p alone would round to 1.
-        at_target = (-torch.expm1(logp)).mul_(cap_slope).unsqueeze(1).mul(slope).to(hidden.dtype)
+        at_target = (-torch.expm1(logp)).mul_(cap_slope) * slope
         probs, ctx.last_probs = ctx.last_probs, None
         for span in reversed(_spans(len(targets), ctx.chunk)):
             if probs is None:
-                probs = _softmax_(hidden[span], weight, ctx.temperature, ctx.cap)
-            grad_logits = probs.mul_(-slope[span]).scatter_(1, targets[span].unsqueeze(1), at_target[span])
+                logits = torch.mm(hidden[span], weight.t())
+                read = tuple(torch.empty_like(logp[span]) for _ in range(3))
+                probs = _probabilities(logits, targets[span], read, ctx.temperature, ctx.cap)
+            grad_logits = ops.logit_slopes_(probs, targets[span], slope[span], at_target[span])
             torch.mm(grad_logits, weight, out=grad_hidden[span])
             if ctx.needs_input_grad[1]:
-                grad = grad_logits.t().mm(hidden[span])
+                grad = ops.weight_gradient(grad_logits, hidden[span])
                 total = grad if total is None else total.float().add_(grad)
             probs = grad_logits = None
         if total is None and ctx.needs_input_grad[1]:
@@ -86,33 +88,28 @@ class _TargetLogprobs(torch.autograd.Function):
         return grad_hidden, grad_weight, None, None, None, None
 
 
-def _softmax_(
-    hidden: Tensor,
-    weight: Tensor,
-    temperature: float,
-    cap: float | None,
-    read: tuple[Tensor, Tensor, Tensor, Tensor] | None = None,
+def _probabilities(
+    logits: Tensor, targets: Tensor, read: tuple[Tensor, Tensor, Tensor], temperature: float, cap: float | None
 ) -> Tensor:
-    """Probabilities times the cap's slope [C, V] of one chunk, in the dtype of `hidden` [C, E], a few float32 rows at a
-    time.
+    """logits [C, V] -> probabilities, times the cap's slope where there is a cap; in place.
 
-    `read` is (targets, log-probs, entropy, slope of the cap at the target) [C] each; the last three are filled.
+    `read` is (log-probs, entropy, slope of the cap at the target) [C] each, and is filled; without a cap the last is
+    left alone.
     """
-    logits = torch.mm(hidden, weight.t())
-    rows = max(1, (TILE if hidden.is_cpu else DEVICE_TILE) // weight.shape[0])
-    for start in range(0, len(logits), rows):
-        here = slice(start, start + rows)
+    if cap is None:
+        return ops.softmax_head_(logits, targets, *read[:2], temperature)
+    for here in _spans(len(logits), max(1, TILE // logits.shape[1])):
         scores = logits[here].to(torch.float32, copy=True)
-        slopes = None if cap is None else _cap_(scores, cap)
-        if temperature != 1.0:
-            scores.div_(temperature)
+        slopes = _cap_(scores, cap)
+        scores.div_(temperature)
         probs = torch.softmax(scores, -1)
-        logits[here] = probs if slopes is None else probs * slopes
-        if read is not None:
-            target, logp, entropy, cap_slope = (part[here] for part in read)
-            _read_off(scores, probs, target, logp, entropy)
-            if slopes is not None:
-                cap_slope.copy_(slopes.gather(1, target.unsqueeze(1)).squeeze(1))
+        logits[here] = probs * slopes
+        at = targets[here].unsqueeze(1)
+        logp, entropy, cap_slope = (part[here] for part in read)
+        normaliser = scores.logsumexp(-1)
+        torch.sub(scores.gather(1, at).squeeze(1), normaliser, out=logp)
+        torch.sub(normaliser, probs.mul_(scores).sum(-1), out=entropy)
+        cap_slope.copy_(slopes.gather(1, at).squeeze(1))
     return logits
 
 
@@ -121,15 +118,6 @@ def _cap_(scores: Tensor, cap: float) -> Tensor:
     slopes = 1 - scores.div_(cap).tanh_().square()
     scores.mul_(cap)
     return slopes
-
-
-def _read_off(scores: Tensor, probs: Tensor, target: Tensor, logp: Tensor, entropy: Tensor) -> None:
-    """float32 scores and probabilities [R, V] -> `logp` [R] and `entropy` [R], in place; `probs` is consumed."""
-    chosen = scores.gather(1, target.unsqueeze(1)).squeeze(1)
-    # log sum exp, from the two maxima: torch's own is ten times slower on the CPU than its softmax.
-    normaliser = scores.amax(-1) - probs.amax(-1).log()
-    torch.sub(chosen, normaliser, out=logp)
-    torch.sub(normaliser, probs.mul_(scores).sum(-1), out=entropy)
 
 
 def _spans(targets: int, chunk: int) -> list[slice]:

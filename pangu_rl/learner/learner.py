@@ -24,6 +24,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pangu_rl.accelerators import get_accelerator
+from pangu_rl.accelerators.ops import take_fallbacks
 from pangu_rl.checkpoint.manifest import Entry
 from pangu_rl.checkpoint.rank_files import fill_folder, host_copy, write_files
 from pangu_rl.config.paths import resolve_path
@@ -106,8 +107,9 @@ class Learner:
 
         Where a GRPO step has several mini-batches and no `old_logprobs`, these are computed before the first update.
         Beside the objective's metrics: `loss`, `tokens` (trained, global), `tflop` (10^12 operations that the step's
-        mathematics asks for), `grad_norm` (before clipping), `lr`, `lr_encoder` of a multimodal model, and `skipped` (1
-        when a non-finite gradient left the weights as they were).
+        mathematics asks for), `grad_norm` (before clipping), `lr`, `lr_encoder` of a multimodal model, `skipped` (1
+        when a non-finite gradient left the weights as they were), and `fallback_ops` (fused operations of this rank
+        that plain torch computed where its device has a kernel).
 
         Raises:
             RunError: more than `nonfinite_limit` steps in a row were skipped.
@@ -200,9 +202,8 @@ class Learner:
         self.objective.load_state_dict(saved.get("objective", {}))
 
     def export(self, directory: Path, shard_bytes: int = SHARD_BYTES) -> Future[dict[str, Entry]]:
-        """Copy the model to rank 0's host, tensor by tensor, and have it written into `directory` while training goes
-        on, in Hugging Face layout with tokenizer and processor; it reloads to identical logits. The result as of `save`.
-        """
+        """Copy the model to rank 0's host, tensor by tensor, and write it into `directory` while training goes on, in
+        Hugging Face layout with tokenizer and processor; it reloads to identical logits. The result as of `save`."""
         plan = plan_export(self.lm, self._tensors.described(), shard_bytes)
         tensors = self._weights(planned_names(plan))
         if self.spec.rank != 0:
@@ -251,6 +252,7 @@ class Learner:
         self.engine.step()
         sums = self._reduced(totals)
         metrics = {name: sums.pop(name) for name in ("loss", "tflop")} | {"tokens": float(mini_batch.loss_tokens)}
+        metrics["fallback_ops"] = float(take_fallbacks())
         return metrics | rates | self._outcome() | self.objective.means(sums)
 
     @torch.no_grad()

@@ -22,11 +22,11 @@ from pangu_rl.config.model import ModelConfig
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import DataError
 from pangu_rl.learner.chunked_logprobs import target_logprobs
+from pangu_rl.learner.fused import fuse_operations
 from pangu_rl.learner.logit_scaling import logit_scaling
 from pangu_rl.learner.packed_attention import PACKED, Layout, build_layout
 from pangu_rl.learner.pictures import PictureTensors, embed_pack, is_multimodal
 from pangu_rl.learner.placement import Place, check_ties, placed_as_read
-from pangu_rl.learner.rms_norm import replace_rms_norms
 from pangu_rl.learner.sequence_parallel import SequenceGroup, TargetShares, padded, share_targets
 from pangu_rl.records import Pack
 from pretrain.auto import register_auto_classes
@@ -163,7 +163,7 @@ def load_causal_lm(config: ModelConfig, place: Place | None = None) -> PreTraine
         )
     if place is not None:
         check_ties(lm, path)
-    replace_rms_norms(lm)
+    fuse_operations(lm)
     return without_dropout(lm)
 
 

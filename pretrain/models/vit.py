@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from pangu_rl.accelerators import ops
 from pangu_rl.errors import ConfigError, DataError
 from pretrain.models.connector import HierarchicalMerger, PatchMerger, VisionProjection
 from pretrain.models.rms_norm import RMSNorm
@@ -98,7 +99,7 @@ class Mlp(nn.Module):
         """[P, W] -> [P, W]."""
         if self.gate_proj is None:
             return self.down_proj(nn.functional.gelu(self.up_proj(x)))
-        return self.down_proj(nn.functional.silu(self.gate_proj(x)) * self.up_proj(x))
+        return self.down_proj(ops.gated(self.gate_proj(x), self.up_proj(x), ops.SILU))
 
 
 class Block(nn.Module):

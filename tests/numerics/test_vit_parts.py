@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from pangu_rl.accelerators.ops import rms_norm
 from pangu_rl.errors import ConfigError, DataError
 from pretrain.models.configuration import PanguVisionConfig
-from pretrain.models.rms_norm import rms_norm
 from pretrain.models.vision_rotary import rotate_, rotation
 from pretrain.models.vit import PatchEmbed, VisionModel
 from pretrain.models.windows import lay_out_windows
