@@ -31,9 +31,9 @@ def target_logprobs(
 ) -> tuple[Tensor, Tensor]:
     """(log p of each target, entropy of its distribution), float32 [M] each, of softmax(z / temperature).
 
-    z = hidden weight^T, or cap * tanh(hidden weight^T / cap) of a model that caps its logits, in the model's dtype as
-    in its own forward. hidden: [M, E]; weight: [V, E] of the same dtype; targets: int64 [M]. The entropy carries no
-    gradient. The gradient of `weight` is summed over chunks in float32.
+    z = hidden weight^T, or cap * tanh(hidden weight^T / cap) of a model that caps its logits. hidden: [M, E]; weight:
+    [V, E] of the same dtype; targets: int64 [M]. The entropy carries no gradient. The gradient of `weight` is summed
+    over chunks in float32.
     """
     return _TargetLogprobs.apply(hidden, weight, targets, temperature, cap, chunk)
 
@@ -50,32 +50,30 @@ class _TargetLogprobs(torch.autograd.Function):
         chunk: int,
     ) -> tuple[Tensor, Tensor]:
         logp = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
-        entropy, probs = torch.empty_like(logp), None
+        entropy, cap_slope, probs = torch.empty_like(logp), torch.ones_like(logp), None
         for span in _spans(len(targets), chunk):
             # The chunk before lets go of its memory first.
             probs = None
-            logits = _logits(hidden[span], weight, cap)
-            probs = _softmax_(logits, temperature, (targets[span], logp[span], entropy[span]))
-        ctx.save_for_backward(hidden, weight, targets, logp)
+            read = targets[span], logp[span], entropy[span], cap_slope[span]
+            probs = _softmax_(hidden[span], weight, temperature, cap, read)
+        ctx.save_for_backward(hidden, weight, targets, logp, cap_slope)
         ctx.temperature, ctx.cap, ctx.chunk, ctx.last_probs = temperature, cap, chunk, probs
         ctx.mark_non_differentiable(entropy)
         return logp, entropy
 
     @staticmethod
     def backward(ctx: Any, grad_logp: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        """d log p_t / d z_v = (1 if v is t) - p_v, over the temperature; d z / d logit = 1 - (z / cap)^2."""
-        hidden, weight, targets, logp = ctx.saved_tensors
+        """d log p_t / d logit_v = ((1 if v is t) - p_v) * (the cap's slope at v), over the temperature."""
+        hidden, weight, targets, logp, cap_slope = ctx.saved_tensors
         grad_hidden, total = torch.empty_like(hidden), None
         slope = (grad_logp / ctx.temperature).to(hidden.dtype).unsqueeze(1)
         # 1 - p in float32: of a likely token, p alone would round to 1.
-        at_target = (-torch.expm1(logp)).unsqueeze(1).mul(slope).to(hidden.dtype)
+        at_target = (-torch.expm1(logp)).mul_(cap_slope).unsqueeze(1).mul(slope).to(hidden.dtype)
         probs, ctx.last_probs = ctx.last_probs, None
         for span in reversed(_spans(len(targets), ctx.chunk)):
             if probs is None:
-                probs = _softmax_(_logits(hidden[span], weight, ctx.cap), ctx.temperature)
+                probs = _softmax_(hidden[span], weight, ctx.temperature, ctx.cap)
             grad_logits = probs.mul_(-slope[span]).scatter_(1, targets[span].unsqueeze(1), at_target[span])
-            if ctx.cap is not None:
-                grad_logits.mul_(1 - _logits(hidden[span], weight, ctx.cap).div_(ctx.cap).square_())
             torch.mm(grad_logits, weight, out=grad_hidden[span])
             if ctx.needs_input_grad[1]:
                 grad = grad_logits.t().mm(hidden[span])
@@ -88,28 +86,41 @@ class _TargetLogprobs(torch.autograd.Function):
         return grad_hidden, grad_weight, None, None, None, None
 
 
-def _logits(hidden: Tensor, weight: Tensor, cap: float | None) -> Tensor:
-    """[C, V] of one chunk, in the dtype of `hidden` [C, E]."""
-    logits = torch.mm(hidden, weight.t())
-    return logits if cap is None else logits.div_(cap).tanh_().mul_(cap)
+def _softmax_(
+    hidden: Tensor,
+    weight: Tensor,
+    temperature: float,
+    cap: float | None,
+    read: tuple[Tensor, Tensor, Tensor, Tensor] | None = None,
+) -> Tensor:
+    """Probabilities times the cap's slope [C, V] of one chunk, in the dtype of `hidden` [C, E], a few float32 rows at a
+    time.
 
-
-def _softmax_(logits: Tensor, temperature: float, read: tuple[Tensor, Tensor, Tensor] | None = None) -> Tensor:
-    """Probabilities in the place of `logits` [C, V], a few float32 rows at a time.
-
-    `read` is (targets, log-probs, entropy) [C] each; the last two are filled.
+    `read` is (targets, log-probs, entropy, slope of the cap at the target) [C] each; the last three are filled.
     """
-    rows = max(1, (TILE if logits.is_cpu else DEVICE_TILE) // logits.shape[1])
+    logits = torch.mm(hidden, weight.t())
+    rows = max(1, (TILE if hidden.is_cpu else DEVICE_TILE) // weight.shape[0])
     for start in range(0, len(logits), rows):
         here = slice(start, start + rows)
         scores = logits[here].to(torch.float32, copy=True)
+        slopes = None if cap is None else _cap_(scores, cap)
         if temperature != 1.0:
             scores.div_(temperature)
         probs = torch.softmax(scores, -1)
-        logits[here] = probs
+        logits[here] = probs if slopes is None else probs * slopes
         if read is not None:
-            _read_off(scores, probs, *(part[here] for part in read))
+            target, logp, entropy, cap_slope = (part[here] for part in read)
+            _read_off(scores, probs, target, logp, entropy)
+            if slopes is not None:
+                cap_slope.copy_(slopes.gather(1, target.unsqueeze(1)).squeeze(1))
     return logits
+
+
+def _cap_(scores: Tensor, cap: float) -> Tensor:
+    """scores -> cap * tanh(scores / cap) in place; the derivative, of the same shape."""
+    slopes = 1 - scores.div_(cap).tanh_().square()
+    scores.mul_(cap)
+    return slopes
 
 
 def _read_off(scores: Tensor, probs: Tensor, target: Tensor, logp: Tensor, entropy: Tensor) -> None:
