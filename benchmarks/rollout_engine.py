@@ -48,6 +48,7 @@ def main() -> None:
     for _ in range(args.turns):
         for side, turns in sides.items():
             turns.append(turn(side, args))
+            print(f"{side}: {turns[-1]['tokens_per_s']:.0f} tokens/s", file=sys.stderr)
     report = {side: summary(turns) for side, turns in sides.items()}
     report["ratio"] = round(report["ours"]["tokens_per_s"] / report["bare"]["tokens_per_s"], 2)
     print(json.dumps({"machine": machine(args.no_amx)} | report, indent=1))

@@ -29,7 +29,18 @@ RIGHT_SLOW = (
     *("apertus", "arcee", "helium", "gpt_neox", "gpt2", "opt", "qwen2_moe", "glm4_moe", "olmoe", "hunyuan_v1_moe"),
     *("ernie4_5_moe", "dots1", "phimoe", "minimax_m2", "granitemoe", "granitemoeshared", "cohere", "deepseek_v2"),
     *("glm4_moe_lite", "youtu", "bitnet", "diffllama", "nemotron", "persimmon", "biogpt", "jetmoe", "ministral"),
-    *("ministral3", "solar_open", "cwm", "afmoe", "flex_olmo", "exaone_moe", "jais2"),
+    *(
+        "ministral3",
+        "solar_open",
+        "cwm",
+        "afmoe",
+        "flex_olmo",
+        "exaone_moe",
+        "jais2",
+        "gpt_oss",
+        "vaultgemma",
+        "longcat_flash",
+    ),
 )
 STATE = r"change by .* with the order of the sequences in the pack .*: the state of {} runs on from one sequence"
 BORDERS = r"change by .* with the order of the sequences in the pack .* reads across the borders of sequences"
