@@ -92,7 +92,7 @@ def test_freed_memory_is_kept_on_a_cpu():
     done = subprocess.run(
         [sys.executable, "-c", code], env=os.environ | CPU.rollout_env(1), capture_output=True, text=True, check=True
     )
-    assert int(done.stdout) < 12_000
+    assert int(done.stdout) < 30_000  # 120,000 if all come anew each time
 
 
 def test_npu_environments_differ_by_role():

@@ -132,7 +132,7 @@ def test_the_packing_check_passes_and_changes_nothing(model_path: Path, stage: i
 def test_a_checkpoint_from_before_decay_had_groups_is_read_or_refused(model_path: Path, tmp_path: Path) -> None:
     """Without weight decay it is the same; with it, norms had decayed and the optimizer's groups are others."""
     learner = build(model_path)
-    learner.save(tmp_path)
+    learner.save(tmp_path).result()
     state = tmp_path / "learner.json"
     saved = json.loads(state.read_text())
     assert saved.pop("parameter_groups") == {"lr": [20]}
@@ -189,7 +189,8 @@ def test_an_export_reloads_to_identical_logits(model_path: Path, tmp_path: Path,
     learner.update([batch(*PACKS)])
     learner.export(tmp_path).result()
     ids = torch.from_numpy(PACKS[0].token_ids)[None]
-    loaded = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="sdpa").eval()
+    loaded = load_causal_lm(ModelConfig(path=str(tmp_path), dtype="bfloat16"))
+    loaded.set_attn_implementation("sdpa")
     assert loaded.dtype is torch.bfloat16
     assert loaded.lm_head.weight is loaded.model.embed_tokens.weight
     learner.lm.set_attn_implementation("sdpa")
