@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +37,7 @@ from pangu_rl.learner.publish import BroadcastPublisher, Publisher, ShmPublisher
 from pangu_rl.learner.repartition import repartition
 from pangu_rl.learner.sequence_parallel import check_heads, open_sequence_group
 from pangu_rl.learner.spec import LearnerSpec
-from pangu_rl.learner.weights import ModelWeights, exhaust
+from pangu_rl.learner.weights import ModelWeights, Named, exhaust
 from pangu_rl.learner.zero import check_precision
 from pangu_rl.records import MiniBatch, Pack, WeightManifest
 
@@ -129,11 +129,7 @@ class Learner:
         """
         if self._transport is None:
             self.open_publisher("shm")
-        weights = self._weights()
-        if self._publisher is not None:
-            return self._publisher.publish(version, weights)
-        exhaust(weights)
-        return None
+        return self._hand_out(lambda weights: self._publisher.publish(version, weights))
 
     def send(self) -> None:
         """Broadcast what was published, to receivers that load it meanwhile; over shared memory there is nothing to do.
@@ -141,13 +137,8 @@ class Learner:
         Raises:
             WeightSyncError: it did not reach them.
         """
-        if self._transport != "broadcast":
-            return
-        weights = self._weights()
-        if self._publisher is not None:
-            self._publisher.send(weights)
-        else:
-            exhaust(weights)
+        if self._transport == "broadcast":
+            self._hand_out(lambda weights: self._publisher.send(weights))
 
     def save(self, directory: Path) -> None:
         """Write this rank's part of a checkpoint into `directory`, which exists."""
@@ -185,12 +176,11 @@ class Learner:
     def export(self, directory: Path, shard_bytes: int = SHARD_BYTES) -> None:
         """Write the model in Hugging Face layout, with its tokenizer and processor; it reloads to identical logits."""
         plan = plan_export(self.lm, self._tensors.described(), shard_bytes)
-        tensors = self._weights(planned_names(plan))
-        if self.spec.rank == 0:
-            write_model(directory, self.lm, plan, tensors, resolve_path(self.spec.model.path))
-        else:
-            exhaust(tensors)
-        self._meet()
+        source = resolve_path(self.spec.model.path)
+        try:
+            self._hand_out(lambda weights: write_model(directory, self.lm, plan, weights, source), planned_names(plan))
+        finally:
+            self._meet()
 
     def close(self) -> None:
         """Free the published buffers and leave the group."""
@@ -282,9 +272,17 @@ class Learner:
             frozen.append(replace(batch, packs=tuple(packs)))
         return frozen
 
-    def _weights(self, names: Sequence[str] | None = None) -> Iterator[tuple[str, Tensor]]:
+    def _weights(self, names: Sequence[str] | None = None) -> Iterator[Named]:
         """As `ModelWeights.stream`."""
         return self._tensors.stream(names)
+
+    def _hand_out(self, take: Callable[[Iterator[Named]], Any], names: Sequence[str] | None = None) -> Any:
+        """What `take` makes of the weights on rank 0; the others, and rank 0 if it fails, only gather with it."""
+        weights = self._weights(names)
+        try:
+            return take(weights) if self.spec.rank == 0 else None
+        finally:
+            exhaust(weights)
 
     def _identity(self) -> dict[str, Any]:
         identity = {
