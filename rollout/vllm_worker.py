@@ -83,7 +83,7 @@ def _hashed(tensors: Iterable[Named], digests: dict[str, str]) -> Iterator[Named
 
 
 def _received(tensors: list[dict[str, Any]], group: ProcessGroup, device: torch.device) -> Iterator[Named]:
-    """One bucket at a time. Each has memory of its own: the reload keeps tensors of a layer until it has them all."""
+    """Bucket after bucket, at most two at a time: the reload keeps tensors of a layer until it has them all."""
     for _, bucket in groupby(tensors, key=itemgetter("bucket")):
         entries = list(bucket)
         buffer = torch.empty(-(-_extent(entries) // ALIGNMENT) * ALIGNMENT, dtype=torch.uint8, device=device)

@@ -11,7 +11,7 @@ partitions over all of them. Metrics alone would count a pack s times. Letters: 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
@@ -44,7 +44,7 @@ from pangu_rl.learner.repartition import OtherRanks
 from pangu_rl.learner.sequence_parallel import check_heads, open_sequence_group
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.learner.trial_pack import trial_pack
-from pangu_rl.learner.weights import ModelWeights, exhaust, released
+from pangu_rl.learner.weights import ModelWeights, Named, exhaust, released
 from pangu_rl.learner.zero import check_precision, check_streams
 from pangu_rl.records import MiniBatch, Pack, WeightManifest
 
@@ -146,11 +146,7 @@ class Learner:
         """
         if self._transport is None:
             self.open_publisher("shm")
-        weights = self._weights()
-        if self._publisher is not None:
-            return self._publisher.publish(version, weights)
-        exhaust(weights)
-        return None
+        return self._hand_out(lambda weights: self._publisher.publish(version, weights))
 
     def send(self) -> None:
         """Broadcast what was published, to receivers that load it meanwhile; over shared memory there is nothing to do.
@@ -158,13 +154,8 @@ class Learner:
         Raises:
             WeightSyncError: it did not reach them.
         """
-        if self._transport != "broadcast":
-            return
-        weights = self._weights()
-        if self._publisher is not None:
-            self._publisher.send(weights)
-        else:
-            exhaust(weights)
+        if self._transport == "broadcast":
+            self._hand_out(lambda weights: self._publisher.send(weights))
 
     def save(self, directory: Path) -> Future[dict[str, Entry]]:
         """Copy this rank's part of a checkpoint and write it into `directory`, which exists, while training goes on.
@@ -297,9 +288,17 @@ class Learner:
             frozen.append(replace(batch, packs=tuple(packs)))
         return frozen
 
-    def _weights(self, names: Sequence[str] | None = None) -> Iterator[tuple[str, Tensor]]:
+    def _weights(self, names: Sequence[str] | None = None) -> Iterator[Named]:
         """As `ModelWeights.stream`."""
         return self._tensors.stream(names)
+
+    def _hand_out(self, take: Callable[[Iterator[Named]], Any], names: Sequence[str] | None = None) -> Any:
+        """What `take` makes of the weights on rank 0; the others, and rank 0 if it fails, only gather with it."""
+        weights = self._weights(names)
+        try:
+            return take(weights) if self.spec.rank == 0 else None
+        finally:
+            exhaust(weights)
 
     def _identity(self) -> dict[str, Any]:
         identity = {

@@ -64,7 +64,7 @@ def kill_one_generating(driver: int, run_dir: Path) -> None:
 
 @pytest.mark.slow
 def test_parts_of_a_model_reach_the_engines_by_broadcast(tiny_model: Path, tmp_path: Path) -> None:
-    """ZeRO 3 over two ranks, the optimizer in host memory, weights by broadcast: engines sample from what is trained.
+    """ZeRO 3 over two ranks, the optimizer in host memory: the engines sample from what is trained.
 
     The probe compares learner and engines after every sync; names and digests are compared in it.
     """

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
 
 from pangu_rl.accelerators.collective import free_port
 from pangu_rl.config.algorithm import GrpoAlgorithmConfig
 from pangu_rl.config.learner import LearnerConfig, OptimizerConfig
 from pangu_rl.config.model import ModelConfig
 from pangu_rl.errors import CheckpointError, ConfigError, RunError
+from pangu_rl.learner.model import load_causal_lm
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.records import MiniBatch, Pack
 from tests.unit.learner.builders import llama, save_llama, tree_pack

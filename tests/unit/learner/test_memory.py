@@ -51,6 +51,14 @@ def received(location: str, tensors: tuple[WeightTensor, ...], found: dict[str, 
         found.update((entry.name, read_tensor(entry, buffer).clone()) for entry in entries)
 
 
+def failed_export(learner: Any, directory: Path) -> str:
+    try:
+        learner.export(directory)
+    except OSError as error:
+        return type(error).__name__
+    return "none"
+
+
 def handed_out(rank: int, ranks: int, folders: list[Path], home: Path) -> list[dict[str, Any]]:
     """Of each model: whole weights as each way hands them out, and what was held whole while it was loaded."""
     from pangu_rl.learner import engine
@@ -90,6 +98,7 @@ def handed_out(rank: int, ranks: int, folders: list[Path], home: Path) -> list[d
         if rank == 0:
             receiver.join()
         learner.export(home / folder.name, shard_bytes=2**14)
+        found["failure"] = failed_export(learner, folder / "config.json" / "folder")
         learner._close_publisher()
         results.append(found | {"whole": max(whole), "parameters": len(placed)})
     return results
@@ -116,6 +125,8 @@ def test_a_model_loaded_in_parts_is_handed_out_whole(tmp_path: Path) -> None:
         assert second["sent"] == {}
         assert first["buckets"] > 3
         assert first["parameters"] >= len(source)
+        # Rank 0 cannot write there; rank 1 gathers with it to the end and goes on.
+        assert (first["failure"], second["failure"]) == ("NotADirectoryError", "none")
         assert first["whole"] == second["whole"] == 0
 
 
