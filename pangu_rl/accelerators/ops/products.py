@@ -17,23 +17,31 @@ from pangu_rl.accelerators.ops.table import COMPILED, Kernel, Operation, uncompi
 SMALLEST = 64
 """Outputs below which the copy is not worth its call."""
 STRIP = 1 << 23
-"""Elements that are copied at once: of the gradient of logits only a strip of the vocabulary."""
+"""Elements that are copied at once: of the gradient of logits, or of the head's weight, only a strip."""
 
 
-def _by_strips(grad: Tensor, x: Tensor) -> Tensor:
-    if grad.dtype is not torch.bfloat16 or grad.shape[1] < SMALLEST:
+def _by_copies(grad: Tensor, x: Tensor) -> Tensor:
+    (tokens, outputs), inputs = grad.shape, x.shape[1]
+    if grad.dtype is not torch.bfloat16 or outputs < SMALLEST:
         return grad.t().mm(x)  # float32 products read either way alike
-    grad = grad if grad.stride(1) == 1 else grad.contiguous()
-    tokens, outputs = grad.shape
-    total = torch.empty(outputs, x.shape[1], dtype=x.dtype)
-    width = min(max(STRIP // max(tokens, 1), SMALLEST), outputs)
-    copy = torch.empty(width * tokens, dtype=grad.dtype)
-    for start in range(0, outputs, width):
-        strip = grad[:, start : start + width]
-        turned = copy[: strip.numel()].view(strip.shape[1], tokens)
-        torch.ops.pangu_rl.transpose(strip, turned)
-        torch.mm(turned, x, out=total[start : start + width])
+    grad, x = (tensor if tensor.stride(1) == 1 else tensor.contiguous() for tensor in (grad, x))
+    total = torch.empty(outputs, inputs, dtype=x.dtype)
+    if inputs * (tokens + outputs) < outputs * tokens:
+        # (x^T grad)^T: the copies of x and of the product are smaller than that of `grad`.
+        x, width = _copy(x), max(STRIP // max(inputs, 1), SMALLEST)
+        for strip, result in zip(grad.split(width, 1), total.split(width)):
+            torch.ops.pangu_rl.transpose(x.mm(strip), result)
+        return total
+    width = max(STRIP // max(tokens, 1), SMALLEST)
+    for strip, result in zip(grad.split(width, 1), total.split(width)):
+        torch.mm(_copy(strip), x, out=result)
     return total
+
+
+def _copy(x: Tensor) -> Tensor:
+    turned = torch.empty(x.shape[1], x.shape[0], dtype=x.dtype)
+    torch.ops.pangu_rl.transpose(x, turned)
+    return turned
 
 
 def _refuses(grad: Tensor, x: Tensor) -> str | None:
@@ -43,7 +51,7 @@ def _refuses(grad: Tensor, x: Tensor) -> str | None:
 weight_gradient = Operation(
     "weight_gradient",
     lambda grad, x: grad.t().mm(x),
-    {"cpu": Kernel(name="transposed copies", call=_by_strips, refuses=_refuses, missing=uncompiled)},
+    {"cpu": Kernel(name="transposed copies", call=_by_copies, refuses=_refuses, missing=uncompiled)},
 )
 """(grad [T, N], x [T, K]) -> grad^T x [N, K]; it has no gradient of its own."""
 

@@ -8,6 +8,7 @@
 #include <torch/types.h>
 
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -75,8 +76,8 @@ struct GeluTanh {
 
 constexpr int64_t PIECE = 64;   // rows whose weight gradient is summed together, whatever the number of threads
 constexpr int64_t RUN = 4096;   // elements that a thread takes at once
-constexpr int64_t TILE = 32;    // rows of a transposed block: a cache line of the result
-constexpr int64_t STRIP = 128;  // its columns: what is written for all rows stays in the cache
+constexpr int64_t TILE = 32;    // rows and columns of a transposed tile: a cache line
+constexpr int64_t STRIP = 256;  // columns of which all rows are turned: few enough pages for the address cache
 
 template <typename T>
 T* data(const Tensor& x) {
@@ -335,6 +336,15 @@ INLINE void transpose_8x8(const uint16_t* in, int64_t in_stride, uint16_t* out, 
 #endif
 }
 
+// A whole tile: every cache line of the matrices is touched once, since rows may be a power of two apart.
+INLINE void transpose_tile(const uint16_t* in, int64_t in_stride, uint16_t* out, int64_t out_stride) {
+  alignas(64) uint16_t rows[TILE * TILE], columns[TILE * TILE];
+  for (int64_t i = 0; i < TILE; ++i) std::memcpy(rows + i * TILE, in + i * in_stride, TILE * sizeof(uint16_t));
+  for (int64_t i = 0; i < TILE; i += 8)
+    for (int64_t j = 0; j < TILE; j += 8) transpose_8x8(rows + i * TILE + j, TILE, columns + j * TILE + i, TILE);
+  for (int64_t j = 0; j < TILE; ++j) std::memcpy(out + j * out_stride, columns + j * TILE, TILE * sizeof(uint16_t));
+}
+
 // bfloat16 [R, N], its rows dense -> `out` [N, R], contiguous.
 void transpose(const Tensor& x, const Tensor& out) {
   TORCH_CHECK(x.element_size() == 2 && x.scalar_type() == out.scalar_type(), "16 bits, both of one dtype");
@@ -342,19 +352,18 @@ void transpose(const Tensor& x, const Tensor& out) {
   const int64_t rows = x.size(0), columns = x.size(1), stride = x.stride(0);
   const uint16_t* in = data<uint16_t>(x);
   uint16_t* to = data<uint16_t>(out);
-  at::parallel_for(0, (columns + STRIP - 1) / STRIP, 1, [&](int64_t first, int64_t last) {
-    for (int64_t strip = first; strip < last; ++strip) {
-      const int64_t left = strip * STRIP, right = std::min(left + STRIP, columns), whole = right - (right - left) % 8;
-      for (int64_t top = 0; top < rows; top += TILE) {
-        const int64_t bottom = std::min(top + TILE, rows), full = bottom - (bottom - top) % 8;
-        for (int64_t j = left; j < whole; j += 8)
-          for (int64_t i = top; i < full; i += 8) transpose_8x8(in + i * stride + j, stride, to + j * rows + i, rows);
-        for (int64_t j = whole; j < right; ++j)
-          for (int64_t i = top; i < full; ++i) to[j * rows + i] = in[i * stride + j];
-        for (int64_t j = left; j < right; ++j)
-          for (int64_t i = full; i < bottom; ++i) to[j * rows + i] = in[i * stride + j];
-      }
-    }
+  at::parallel_for(0, (columns + STRIP - 1) / STRIP, 1, [=](int64_t first, int64_t last) {
+    const int64_t right = std::min(last * STRIP, columns);
+    for (int64_t left = first * STRIP; left < right; left += STRIP)
+      for (int64_t top = 0; top < rows; top += TILE)
+        for (int64_t column = left; column < std::min(left + STRIP, right); column += TILE) {
+          if (top + TILE <= rows && column + TILE <= columns) {
+            transpose_tile(in + top * stride + column, stride, to + column * rows + top, rows);
+            continue;
+          }
+          for (int64_t i = top; i < std::min(top + TILE, rows); ++i)
+            for (int64_t j = column; j < std::min(column + TILE, columns); ++j) to[j * rows + i] = in[i * stride + j];
+        }
   });
 }
 

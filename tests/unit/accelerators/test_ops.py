@@ -124,7 +124,7 @@ def test_slopes_of_the_logits_by_hand(reference: bool) -> None:
 
 
 @compiled
-@pytest.mark.parametrize(("tokens", "outputs"), [(203, 130), (64, 64), (33, 1031), (0, 70)])
+@pytest.mark.parametrize(("tokens", "outputs"), [(203, 130), (64, 64), (33, 1031), (333, 1031), (0, 70)])
 def test_a_weight_gradient_is_the_product_with_the_transpose(
     tokens: int, outputs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
