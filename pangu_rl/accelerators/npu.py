@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Mapping
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pangu_rl.accelerators.base import Accelerator, Environment, device_memory, variables_named
 from pangu_rl.errors import ConfigError
@@ -131,6 +131,13 @@ def _varlen_attention(query: Tensor, key: Tensor, value: Tensor, lengths: tuple[
     )[0]
 
 
+def _profiler() -> Any:
+    """torch_npu's own, which stands beside torch's. Not yet run on hardware."""
+    from torch_npu.profiler import ProfilerActivity, profile
+
+    return profile(activities=[ProfilerActivity.CPU, ProfilerActivity.NPU])
+
+
 NPU = Accelerator(
     name="npu",
     dist_backend="hccl",
@@ -147,4 +154,5 @@ NPU = Accelerator(
     device_files="davinci[0-9]*",
     extra="ascend",
     varlen_attention=_varlen_attention,
+    profiler=_profiler,
 )

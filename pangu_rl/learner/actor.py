@@ -58,6 +58,9 @@ class LearnerActor:
             [replace(batch, packs=tuple(itertools.islice(packs, len(batch.packs)))) for batch in batches]
         )
 
+    def profile_next(self, folder: Path) -> None:
+        self._learner.profile_next(folder)
+
     def check_packing(self, packs: Sequence[Pack]) -> dict[str, float]:
         return self._learner.check_packing(with_pixels(packs))
 

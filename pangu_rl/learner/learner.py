@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from pangu_rl.learner.objectives import add_totals, build_objective, reduce_tota
 from pangu_rl.learner.packed_attention import attend_by
 from pangu_rl.learner.parts import freeze_parts, parameter_groups
 from pangu_rl.learner.pictures import is_multimodal
+from pangu_rl.learner.profiling import profiled
 from pangu_rl.learner.publish import BroadcastPublisher, Publisher, ShmPublisher
 from pangu_rl.learner.repartition import repartition
 from pangu_rl.learner.sequence_parallel import check_heads, open_sequence_group
@@ -70,6 +71,11 @@ class Learner:
         self.objective = build_objective(spec)
         self.nonfinite_in_a_row = 0
         self._publisher: Publisher | None = None
+        self._profile: Path | None = None
+
+    def profile_next(self, folder: Path) -> None:
+        """Profile the next `update` of this rank alone, into `folder` (see `profiling`)."""
+        self._profile = folder
 
     @torch.no_grad()
     def log_probs(self, packs: Sequence[Pack], temperature: float | None = None) -> list[np.ndarray]:
@@ -92,7 +98,9 @@ class Learner:
         Raises:
             RunError: more than `nonfinite_limit` steps in a row were skipped.
         """
-        return [self._step(batch) for batch in self._freeze_old(batches)]
+        folder, self._profile = self._profile, None
+        with nullcontext() if folder is None else profiled(folder, self.accelerator):
+            return [self._step(batch) for batch in self._freeze_old(batches)]
 
     @torch.no_grad()
     def check_packing(self, packs: Sequence[Pack]) -> dict[str, float]:

@@ -67,6 +67,10 @@ class Learners(RankActors):
         """Refuse a model whose packed log-probs are not its own; see `pangu_rl.learner.model.check_packing`."""
         return self._call("check_packing", list(packs))[0]
 
+    def profile_next(self, folder: Path) -> None:
+        """Have rank 0 profile the next update into `folder`."""
+        translated(lambda: ray.get(self._actors[0].profile_next.remote(folder.resolve())))
+
     def update(self, mini_batches: Sequence[Sequence[MiniBatch]]) -> list[dict[str, float]]:
         """[mini-batch][group] -> metrics per optimiser step."""
         per_group = [[batch[group] for batch in mini_batches] for group in range(self._spec.learner.groups)]

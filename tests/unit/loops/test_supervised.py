@@ -23,6 +23,10 @@ class Weights:
 
     def __init__(self) -> None:
         self.steps = 0
+        self.profiled: list[tuple[int, Path]] = []
+
+    def profile_next(self, folder: Path) -> None:
+        self.profiled.append((self.steps, folder))
 
     def save(self, directory: Path) -> None:
         directory.mkdir(parents=True)
@@ -126,3 +130,10 @@ def test_a_preempted_step_is_saved_and_a_preempted_last_step_ends_the_stage(tmp_
     stage = Counting(preempted_in=3)
     assert train_stage(opened(tmp_path), stage, 3, None) == {"train/steps": 3.0}
     assert stage.taken == [3]
+
+
+def test_the_learners_are_told_before_a_step_that_is_to_be_profiled(tmp_path: Path) -> None:
+    run, stage = opened(tmp_path), Counting()
+    run.profile_steps = (2, 4)
+    train_stage(run, stage, 4, None)
+    assert stage.learners.profiled == [(step - 1, tmp_path / "profile" / f"step_{step}") for step in (2, 4)]
