@@ -3,7 +3,7 @@
     python benchmarks/memory_estimate.py                 # the cases below, run for real
     python benchmarks/memory_estimate.py --model configs/models/openpangu_vl_7b
 
-Each case is a model of 14 to 30 million random weights on one or two ranks (gloo), which takes two updates: the first
+Each case is a model of 14 to 33 million random weights on one or two ranks (gloo), which takes two updates: the first
 makes the optimizer's states, the second adds the gradients of one pack to those of another. Measured is the most that
 torch's allocator had handed out at any moment of the second, from its own events, as a device's `max_memory_allocated`
 counts it; interpreter and libraries are left out.
@@ -18,7 +18,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -222,13 +222,31 @@ def measure(case: Case, folder: str, rank: int) -> int:
         learner.update([MiniBatch(packs=(pack,), **counts)])
         second = time.time_ns()
         learner.update([MiniBatch(packs=(pack, pack), **counts)])
-    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
-    held = peak = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        peak = max(peak, held) if event.start_ns() >= second else peak
     del learner
     gc.collect()
+    return peak_after(second, allocations(profile.profiler.kineto_results.experimental_event_tree()))
+
+
+def allocations(events: Sequence[Any]) -> Iterator[tuple[int, int, int]]:
+    """(nanoseconds, address, bytes, negative where they are freed) of every allocation among `events` and below."""
+    import torch
+
+    for event in events:
+        if event.tag == torch._C._profiler._EventType.Allocation:
+            yield event.start_time_ns, event.typed[1].ptr, event.typed[1].alloc_size
+        yield from allocations(event.children)
+
+
+def peak_after(moment: int, found: Iterator[tuple[int, int, int]]) -> int:
+    """Most bytes held at a time from `moment` on; an address that is handed out again has been freed unseen."""
+    held: dict[int, int] = {}
+    total = peak = 0
+    for time_ns, address, size in sorted(found):
+        total -= held.pop(address, 0)
+        if size > 0:
+            held[address] = size
+            total += size
+        peak = max(peak, total) if time_ns >= moment else peak
     return peak
 
 

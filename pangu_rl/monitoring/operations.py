@@ -24,7 +24,7 @@ OWNERS = (
     ("norms", r"norm"),
     ("log-probs", r"logprobs"),
     ("optimizer", r"optimizer|adam"),
-    ("communication", r"c10d|all_?reduce|all_?gather|reduce_?scatter|all_?to_?all|broadcast|nccl|hccl|gloo"),
+    ("communication", r"c10d|all_?reduce|all_?gather|reduce_?scatter|all_?to_?all|broadcast|ccl|gloo"),
 )
 KINDS = (
     ("matrix products", r"(\b|_|add|b)mm(_\w*|backward\d*)?\b|matmul|linear|gemm|dot\b|conv|cutlass|xmma"),
@@ -108,10 +108,12 @@ def plot_operations(profile: Profile, path: Path, title: str) -> None:
     figure.suptitle(f"{title}: {profile.wall / 1e6:.2f} s")
     kinds = profile.by_kind()
     colours = {kind: f"C{index}" for index, kind in enumerate(kinds)}
-    _bars(figure.add_subplot(1, 2, 1), "By kind", profile, kinds, list(colours.values()))
-    longest = profile.operations[:SHOWN]
-    times = {f"{_short(one.name)} ({one.calls})": one.microseconds for one in longest}
-    _bars(figure.add_subplot(1, 2, 2), "Longest operations", profile, times, [colours[one.kind] for one in longest])
+    by_kind = [(kind, time, colours[kind]) for kind, time in kinds.items()]
+    longest = [
+        (f"{_short(one.name)} ({one.calls})", one.microseconds, colours[one.kind]) for one in profile.operations[:SHOWN]
+    ]
+    for place, (name, rows) in enumerate((("By kind", by_kind), ("Longest operations (calls)", longest)), start=1):
+        _bars(figure.add_subplot(1, 2, place), name, profile, rows)
     figure.savefig(path, dpi=120)
 
 
@@ -144,12 +146,13 @@ def _short(name: str) -> str:
     return name if len(name) <= 40 else f"{name[:39]}…"
 
 
-def _bars(axes: Axes, title: str, profile: Profile, times: Mapping[str, float], colours: Sequence[str]) -> None:
-    bars = axes.barh(list(times), [time / 1e3 for time in times.values()], color=colours)
-    axes.bar_label(bars, [f" {profile.share(time):.1%}" for time in times.values()], fontsize=8)
+def _bars(axes: Axes, title: str, profile: Profile, rows: Sequence[tuple[str, float, str]]) -> None:
+    """`rows` are (label, microseconds, colour); labels may repeat, since an operation may be of two kinds."""
+    bars = axes.barh(range(len(rows)), [time / 1e3 for _, time, _ in rows], color=[colour for *_, colour in rows])
+    axes.bar_label(bars, [f" {profile.share(time):.1%}" for _, time, _ in rows], fontsize=8)
+    axes.set_yticks(range(len(rows)), [label for label, *_ in rows], fontsize=8)
     axes.invert_yaxis()
     axes.margins(x=0.15)
     axes.set_xlabel("milliseconds")
     axes.set_title(title, fontsize=11)
-    axes.tick_params(axis="y", labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
