@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +22,12 @@ def profiled(folder: Path, accelerator: Accelerator) -> Iterator[None]:
         yield
         accelerator.synchronize()
     folder.mkdir(parents=True, exist_ok=True)
-    profiler.export_chrome_trace(str(folder / TRACE))
+    plain = folder / "trace.json"
+    profiler.export_chrome_trace(str(plain))
+    # Not every device's profiler compresses.
+    with plain.open("rb") as source, gzip.open(folder / TRACE, "wb") as packed:
+        shutil.copyfileobj(source, packed)
+    plain.unlink()
     profile = profile_of(read_trace(folder / TRACE))
     write_operations(profile, folder / "operations.csv")
     plot_operations(profile, folder / "operations.png", f"{folder.name} of {folder.parents[1].name}")

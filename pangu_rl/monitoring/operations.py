@@ -72,9 +72,10 @@ class Profile:
 
 
 def read_trace(path: Path) -> list[dict[str, Any]]:
-    """The events of a gzipped Chrome trace."""
+    """The events of a gzipped Chrome trace, which is an object or, just as well, their array."""
     with gzip.open(path, "rt", encoding="utf-8") as stream:
-        return json.load(stream)["traceEvents"]
+        trace = json.load(stream)
+    return trace if isinstance(trace, list) else trace["traceEvents"]
 
 
 def profile_of(events: Iterable[Mapping[str, Any]]) -> Profile:
