@@ -48,6 +48,8 @@ class Accelerator:
     """query, key, value [P, H, D], lengths of segments (one or more, P in all), scale -> [P, H, D]; not causal."""
     attention: Callable[[], AttentionKernel]
     """Attention over the segment tree of a pack."""
+    profiler: Callable[[], Any]
+    """A profiler of host and device, not yet started: a context manager with `export_chrome_trace(path)`."""
     device_files: str | None = None
     """Pattern of the files in /dev that the driver makes, one per device; None where there are none."""
     extra: str = "cpu"
@@ -116,6 +118,13 @@ class Accelerator:
         import torch
 
         return torch.get_device_module(self.name)
+
+
+def torch_profiler(*activities: str) -> Any:
+    """torch's own, of `torch.profiler.ProfilerActivity`s by name."""
+    from torch.profiler import ProfilerActivity, profile
+
+    return profile(activities=[getattr(ProfilerActivity, activity) for activity in activities])
 
 
 def device_memory(name: str) -> dict[str, int]:

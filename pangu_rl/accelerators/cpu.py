@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 from typing import TYPE_CHECKING
 
-from pangu_rl.accelerators.base import Accelerator, Environment
+from pangu_rl.accelerators.base import Accelerator, Environment, torch_profiler
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,4 +74,5 @@ CPU = Accelerator(
     memory_stats=_memory,
     varlen_attention=_varlen_attention,
     attention=_attention,
+    profiler=lambda: torch_profiler("CPU"),
 )

@@ -7,7 +7,7 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from pangu_rl.accelerators.base import Accelerator, Environment, device_memory, variables_named
+from pangu_rl.accelerators.base import Accelerator, Environment, device_memory, torch_profiler, variables_named
 
 if TYPE_CHECKING:
     import torch
@@ -88,6 +88,7 @@ CUDA = Accelerator(
     memory_stats=lambda: device_memory("cuda"),
     varlen_attention=_varlen_attention,
     attention=_attention,
+    profiler=lambda: torch_profiler("CPU", "CUDA"),
     device_files="nvidia[0-9]*",
     extra="cuda",
 )

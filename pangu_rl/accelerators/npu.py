@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Mapping
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pangu_rl.accelerators.base import Accelerator, Environment, device_memory, variables_named
 from pangu_rl.errors import ConfigError
@@ -140,6 +140,13 @@ def _attention() -> AttentionKernel:
     return over_trees(FUSION)
 
 
+def _profiler() -> Any:
+    """torch_npu's own, which stands beside torch's. Not yet run on hardware."""
+    from torch_npu.profiler import ProfilerActivity, profile
+
+    return profile(activities=[ProfilerActivity.CPU, ProfilerActivity.NPU])
+
+
 NPU = Accelerator(
     name="npu",
     dist_backend="hccl",
@@ -156,4 +163,5 @@ NPU = Accelerator(
     extra="ascend",
     varlen_attention=_varlen_attention,
     attention=_attention,
+    profiler=_profiler,
 )

@@ -32,14 +32,17 @@ def submit(
     from pangu_rl.cluster import jobs
     from pangu_rl.cluster.plan import model_paths, plan
     from pangu_rl.cluster.plan_table import plan_json, plan_table
+    from pangu_rl.learner.stage_memory import memory_of
 
     if show_plan and profile is None:
         raise ConfigError("--plan needs --profile: which nodes and devices there are")
     cluster = jobs.load_profile(profile) if profile else None
     resolved = load_stage(stage, config, jobs.job_overrides(config, overrides or (), cluster))
     if cluster is not None:
-        weights = [gib for path in model_paths(resolved) if (gib := jobs.weight_gib(path)) is not None]
-        planned = plan(stage, resolved, cluster, max(weights, default=None))
+        paths = model_paths(resolved)
+        weights = [gib for path in paths if (gib := jobs.weight_gib(path)) is not None]
+        on_devices = any(group.devices for group in cluster.nodes)
+        planned = plan(stage, resolved, cluster, max(weights, default=None), memory_of(paths, on_devices))
         if show_plan:
             if as_json:
                 typer.echo(json.dumps(plan_json(planned)))

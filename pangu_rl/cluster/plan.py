@@ -1,13 +1,14 @@
 """Stage configuration + cluster profile -> **which actor gets which devices**, and what would not fit and why.
 
 No cluster is asked. Actors are placed in the order in which a run makes them (scorers, engines, learner ranks), each on
-the first node with enough free devices, as an actor's devices must lie on one node. Memory is a lower bound: weights,
-gradients and optimizer states of a learner rank; weights and KV cache of an engine; activations are left out.
+the first node with enough free devices, as an actor's devices must lie on one node. Of a learner rank the memory is
+what the caller estimates, else a lower bound: weights, gradients and optimizer states. Of an engine it is a lower
+bound: weights and KV cache.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ from pangu_rl.config.scorers import ScorerConfig, ScorersConfig
 from pangu_rl.config.stages import SftConfig
 
 GIB = 2**30
+LearnerMemory = Callable[[Any], Mapping[str, int] | None]
+"""A stage's configuration -> bytes of each part of what a learner rank holds, `host` what it holds in the host's memory
+instead of its device's; None where nobody can tell."""
 KEYS = {"monitoring.wandb_project": "WANDB_API_KEY", "monitoring.swanlab_project": "SWANLAB_API_KEY"}
 """Setting -> the secret that it needs."""
 
@@ -36,6 +40,8 @@ class Actor:
     smaller: str = ""
     """What to change where it does not fit into the memory of its devices."""
     gib_per_device: float | None = None
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """GiB of each part of an estimate; empty of a lower bound."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +91,15 @@ class _Node:
         return self.group.devices - self.taken
 
 
-def plan(stage: str, config: Any, profile: ClusterProfile, weight_gib: float | None = None) -> Plan:
-    """`weight_gib` is the size of the model's weights in GiB, two bytes each; None leaves memory out.
+def plan(
+    stage: str,
+    config: Any,
+    profile: ClusterProfile,
+    weight_gib: float | None = None,
+    learner_memory: LearnerMemory | None = None,
+) -> Plan:
+    """`weight_gib` is the size of the model's weights in GiB, two bytes each; without it and without `learner_memory`
+    memory is left out.
 
     Raises:
         ConfigError: a scorers file or the configuration of an SFT start that cannot be used.
@@ -94,7 +107,7 @@ def plan(stage: str, config: Any, profile: ClusterProfile, weight_gib: float | N
     on_devices = any(group.devices for group in profile.nodes)
     nodes = [_Node(_numbered(group, index), group) for group in profile.nodes for index in range(group.count)]
     phases = []
-    for name, actors in phases_of(stage, config, weight_gib):
+    for name, actors in phases_of(stage, config, weight_gib, learner_memory):
         for node in nodes:
             node.taken = 0
         phases.append(_place(name, actors, nodes) if on_devices else _share(name, actors, nodes))
@@ -106,23 +119,25 @@ def plan(stage: str, config: Any, profile: ClusterProfile, weight_gib: float | N
     )
 
 
-def phases_of(stage: str, config: Any, weight_gib: float | None = None) -> list[tuple[str, list[Actor]]]:
+def phases_of(
+    stage: str, config: Any, weight_gib: float | None = None, learner_memory: LearnerMemory | None = None
+) -> list[tuple[str, list[Actor]]]:
     """(name, actors that live at once) in the order of the stage; of a pipeline those of all its stages."""
     if isinstance(config, PipelineConfig):
         return [
             (node.name if phase == node.stage else f"{node.name}: {phase}", actors)
             for node in read_graph(config)
             if node.stage != "merge"
-            for phase, actors in phases_of(node.stage, node.draft(), weight_gib)
+            for phase, actors in phases_of(node.stage, node.draft(), weight_gib, learner_memory)
         ]
     sampling = [*_scorers(config), *_engines(config, weight_gib)]
-    learning = _learners(config, weight_gib)
+    learning = _learners(config, weight_gib, learner_memory)
     if stage == "iterative":
         return [("sampling", sampling), ("fine-tuning", learning)]
     start = getattr(config, "start", None)
     before = []
     if start is not None:
-        before = [("SFT start", _learners(load_config(SftConfig, start.sft_config), weight_gib))]
+        before = [("SFT start", _learners(load_config(SftConfig, start.sft_config), weight_gib, learner_memory))]
     return [*before, (stage, [*sampling, *learning])]
 
 
@@ -133,21 +148,33 @@ def model_paths(config: Any) -> list[str]:
     )
 
 
-def _learners(config: Any, weight_gib: float | None) -> list[Actor]:
+def _learners(config: Any, weight_gib: float | None, learner_memory: LearnerMemory | None) -> list[Actor]:
     learner = getattr(config, "learner", None)
     if learner is None:
         return []
     memory = None if weight_gib is None else learner_gib(weight_gib, learner.ranks, learner.zero_stage)
+    parts = {name: size / GIB for name, size in ((learner_memory and learner_memory(config)) or {}).items()}
+    if parts:
+        memory = sum(parts.values()) - parts["host"]
     return [
         Actor(
             name=f"learner rank {rank}",
             devices=1,
             option="learner.ranks",
-            smaller="a higher learner.zero_stage or more learner.ranks",
+            smaller=_smaller(parts),
             gib_per_device=memory,
+            parts=parts,
         )
         for rank in range(learner.ranks)
     ]
+
+
+def _smaller(parts: Mapping[str, float]) -> str:
+    """What to change about the larger half of a rank's memory."""
+    passing = parts.get("activations", 0.0) + parts.get("workspace", 0.0)
+    if passing > sum(parts.values()) / 2:
+        return "learner.gradient_checkpointing, a higher learner.sequence_parallel, or shorter packs"
+    return "a higher learner.zero_stage or more learner.ranks"
 
 
 def learner_gib(weight_gib: float, ranks: int, zero_stage: int) -> float:
@@ -217,12 +244,12 @@ def _share(name: str, actors: Sequence[Actor], nodes: Sequence[_Node]) -> Phase:
     phase.placed = [
         Placed(actor=actor, node=nodes[index % len(nodes)].name, devices=()) for index, actor in enumerate(actors)
     ]
-    needed = sum(actor.gib_per_device or 0.0 for actor in actors)
+    needed = sum((actor.gib_per_device or 0.0) + actor.parts.get("host", 0.0) for actor in actors)
     there = sum(node.group.memory_gib for node in nodes)
     if needed > there:
         phase.problems.append(
-            f"{len(actors)} actors hold at least {needed:.0f} GiB, the nodes have {there:.0f} GiB of memory: fewer "
-            "actors, or a smaller model"
+            f"{len(actors)} actors hold {_bound(actors)} {needed:.0f} GiB, the nodes have {there:.0f} GiB of memory: "
+            "fewer actors, or a smaller model"
         )
     return phase
 
@@ -247,7 +274,13 @@ def _why_not(actor: Actor, nodes: Sequence[_Node]) -> str:
 
 
 def _too_large(actor: Actor, limit: float) -> str:
-    return f"holds at least {actor.gib_per_device:.0f} GiB on each device, which has {limit:g}: {actor.smaller}"
+    return (
+        f"holds {_bound([actor])} {actor.gib_per_device:.0f} GiB on each device, which has {limit:g}: {actor.smaller}"
+    )
+
+
+def _bound(actors: Sequence[Actor]) -> str:
+    return "about" if all(actor.parts for actor in actors) else "at least"
 
 
 def _unshared_paths(config: Any, profile: ClusterProfile) -> list[str]:

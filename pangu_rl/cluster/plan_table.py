@@ -9,11 +9,12 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from pangu_rl.cluster.plan import Placed, Plan
+from pangu_rl.cluster.plan import Actor, Placed, Plan
 
 
 def plan_table(plan: Plan) -> Group:
-    """A table per phase; below it the devices that stay free, and the problems."""
+    """A table per phase; below it the devices that stay free, what the memory of learner ranks is made of, and the
+    problems."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for header in ("phase", "actor", "node", "devices", "GiB per device"):
         table.add_column(header, no_wrap=True)
@@ -22,7 +23,7 @@ def plan_table(plan: Plan) -> Group:
         for index, placed in enumerate(phase.placed):
             table.add_row(phase.name if index == 0 else "", *_cells(placed), end_section=placed is phase.placed[-1])
     lines = [Text(f"does not fit: {problem}", style="bold red") for problem in plan.all_problems]
-    return Group(table, Text(_summary(plan)), *lines)
+    return Group(table, Text(_summary(plan)), *_memory(plan), *lines)
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
@@ -30,9 +31,28 @@ def plan_json(plan: Plan) -> dict[str, Any]:
 
 
 def _cells(placed: Placed) -> list[str]:
-    memory = placed.actor.gib_per_device
     devices = ", ".join(map(str, placed.devices)) or "-"
-    return [placed.actor.name, placed.node, devices, "-" if memory is None else f"at least {memory:.1f}"]
+    return [placed.actor.name, placed.node, devices, _gib(placed.actor)]
+
+
+def _gib(actor: Actor) -> str:
+    if actor.gib_per_device is None:
+        return "-"
+    return f"{'about' if actor.parts else 'at least'} {actor.gib_per_device:.1f}"
+
+
+def _memory(plan: Plan) -> list[Table]:
+    """GiB of a learner rank by part, a row for each phase with an estimate."""
+    ranks = {phase.name: placed.actor for phase in plan.phases for placed in phase.placed if placed.actor.parts}
+    if not ranks:
+        return []
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), title="GiB of a learner rank", title_justify="left")
+    names = list(next(iter(ranks.values())).parts)
+    for header in ("phase", *names):
+        table.add_column(header, no_wrap=True, justify="left" if header == "phase" else "right")
+    for phase, actor in ranks.items():
+        table.add_row(phase, *(f"{size:.1f}" for size in actor.parts.values()))
+    return [table]
 
 
 def _summary(plan: Plan) -> str:

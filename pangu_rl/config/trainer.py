@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from pangu_rl.config.base import Strict
 
@@ -21,6 +21,18 @@ class TrainerConfig(Strict):
     """`auto` goes on from the newest whole checkpoint of `run_dir`; `never` refuses a run_dir that has one."""
     stall_s: PositiveFloat = 900.0
     """A phase that takes longer is reported with the actor and sample it waits for, and the stacks are dumped."""
+    profile_steps: tuple[PositiveInt, ...] = ()
+    """Steps whose update rank 0 of the learner profiles: a trace, a table of operations and a picture of them in
+    `profile/step_N` of the run directory. The other steps cost nothing more."""
+
+    @model_validator(mode="after")
+    def profiled_steps_are_taken(self) -> "TrainerConfig":
+        late = [step for step in self.profile_steps if self.steps is not None and step > self.steps]
+        if late:
+            raise ValueError(
+                f"profile_steps has {late[0]} and the stage ends after {self.steps} steps: name earlier ones"
+            )
+        return self
 
 
 class GrpoTrainerConfig(TrainerConfig):

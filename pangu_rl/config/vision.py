@@ -81,6 +81,12 @@ class VisionTrainerConfig(TrainerConfig):
     steps: PositiveInt | None = None
     """Optimiser steps; null takes the whole cascade, a number ends the stage early."""
 
+    @model_validator(mode="after")
+    def only_language_models_are_profiled(self) -> VisionTrainerConfig:
+        if self.profile_steps:
+            raise ValueError("profile_steps: this stage has a learner of its own, which does not profile; leave it out")
+        return self
+
 
 class VisionStageConfig(Strict):
     """Multi-label cluster discrimination (MLCD): openPangu-VL 4.1 names pictures, classes, labels and the cascade; loss

@@ -113,6 +113,9 @@ class LearnerActor(RankActor):
             [replace(batch, packs=tuple(itertools.islice(packs, len(batch.packs)))) for batch in batches]
         )
 
+    def profile_next(self, folder: Path) -> None:
+        self._learner.profile_next(folder)
+
     def check_packing(self) -> PackingCheck:
         return self._learner.check_packing()
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -39,6 +40,7 @@ from pangu_rl.learner.packing_check import PackingCheck, check_packing
 from pangu_rl.learner.parts import freeze_parts, parameter_groups
 from pangu_rl.learner.peak import matmul_peak
 from pangu_rl.learner.pictures import is_multimodal
+from pangu_rl.learner.profiling import profiled
 from pangu_rl.learner.publish import BroadcastPublisher, Publisher, ShmPublisher, buffer_bytes
 from pangu_rl.learner.repartition import OtherRanks
 from pangu_rl.learner.sequence_parallel import check_heads, open_sequence_group
@@ -90,6 +92,11 @@ class Learner:
         self.nonfinite_in_a_row = 0
         self._transport: str | None = None
         self._publisher: Publisher | None = None
+        self._profile: Path | None = None
+
+    def profile_next(self, folder: Path) -> None:
+        """Profile the next `update` of this rank alone, into `folder` (see `profiling`)."""
+        self._profile = folder
 
     @torch.no_grad()
     def log_probs(self, packs: Sequence[Pack], temperature: float | None = None) -> list[np.ndarray]:
@@ -114,7 +121,9 @@ class Learner:
         Raises:
             RunError: more than `nonfinite_limit` steps in a row were skipped.
         """
-        return [self._step(batch) for batch in self._freeze_old(batches)]
+        folder, self._profile = self._profile, None
+        with nullcontext() if folder is None else profiled(folder, self.accelerator):
+            return [self._step(batch) for batch in self._freeze_old(batches)]
 
     def check_packing(self) -> PackingCheck:
         """Packed against plain log-probs of made-up sequences; see `packing_check`, which raises on a difference."""

@@ -104,6 +104,10 @@ class Learners(RankActors):
             raise
         log.info("packed log-probs are the model's own to %.2g nats (rounding: %.2g)", found.plain, found.plain_limit)
 
+    def profile_next(self, folder: Path) -> None:
+        """Have rank 0 profile the next update into `folder`."""
+        translated(lambda: ray.get(self._actors[0].profile_next.remote(folder.resolve())))
+
     def update(self, mini_batches: Sequence[Sequence[MiniBatch]]) -> list[dict[str, float]]:
         """[mini-batch][group] -> metrics per optimiser step."""
         per_group = [[batch[group] for batch in mini_batches] for group in range(self._spec.learner.groups)]

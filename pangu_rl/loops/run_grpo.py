@@ -58,6 +58,8 @@ def grpo_step(run: Run, parts: GrpoParts, step: int) -> dict[str, float]:
         batch = parts.take_batch(step)
     # Stored before they are trained on: what a failed update saw can be looked at.
     parts.store.append(step, batch.groups, parts.collector.sampling)
+    if folder := run.profile_folder(step):
+        parts.learners.profile_next(folder)
     with run.phase("train"):
         metrics = train_on(batch.trained, parts.learners, parts.config, parts.loader.encoder.placeholders)
     check_sampler(run, parts.config, step, metrics)

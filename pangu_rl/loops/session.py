@@ -52,6 +52,11 @@ class Run:
     preemption: ray_runtime.Preemption
     peak_flops: float = 0.0
     """FLOP/s that the learner's ranks reach together at most; 0 until they have started."""
+    profile_steps: tuple[int, ...] = ()
+
+    def profile_folder(self, step: int) -> Path | None:
+        """Where the profile of `step` goes; None of a step that is not profiled."""
+        return self.dir / "profile" / f"step_{step}" if step in self.profile_steps else None
 
     def phase(self, name: str, waiting: Waiting = tuple) -> AbstractContextManager[None]:
         return self.phases.phase(name, waiting)
@@ -178,4 +183,5 @@ def open_run(
             phases=phases,
             watchdog=watchdog,
             preemption=preemption,
+            profile_steps=trainer.profile_steps if isinstance(trainer, TrainerConfig) else (),
         )

@@ -25,6 +25,7 @@ class SupervisedStage(Protocol):
     """What a stage brings to the loop."""
 
     learners: RankActors
+    """`Learners` where steps may be profiled."""
 
     def train_step(self, run: Run, step: int) -> dict[str, float]:
         """Train on the step's rows; its metrics."""
@@ -43,6 +44,8 @@ def train_stage(run: Run, stage: SupervisedStage, steps: int, checkpoint_every: 
     """
     metrics: dict[str, float] = {}
     for step in range(_restore(run, stage) + 1, steps + 1):
+        if folder := run.profile_folder(step):
+            stage.learners.profile_next(folder)
         metrics = stage.train_step(run, step)
         run.log(step, metrics)
         last = step == steps

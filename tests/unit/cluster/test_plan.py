@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 from pathlib import Path
 
 import pytest
 import yaml
+from rich.console import Console
 from typer.testing import CliRunner
 
 from pangu_rl.cli import app
 from pangu_rl.cli.app import STAGES
 from pangu_rl.cluster.jobs import load_profile
 from pangu_rl.cluster.plan import learner_gib, model_paths, phases_of, plan
+from pangu_rl.cluster.plan_table import plan_table
 from pangu_rl.config.cluster_profile import ClusterProfile
 from pangu_rl.config.load import checked, load_config
 from pangu_rl.config.sampling import IterativeConfig
@@ -102,6 +106,35 @@ def test_what_does_not_fit_into_memory():
         "a higher learner.zero_stage or more learner.ranks"
     ]
     assert plan("grpo", grpo(actors=1, width=2, ranks=2), profile(memory=None), weight_gib=14).fits
+
+
+def test_an_estimate_is_said_by_its_parts():
+    """30 + 40 + 5 GiB on the device and 10 on the host: what passes is the larger half, so that is to be changed."""
+    sizes = {"weights": 30, "activations": 40, "workspace": 5, "host": 10}
+    found = plan(
+        "sft", sft(1), profile(memory=64), learner_memory=lambda config: {k: v * 2**30 for k, v in sizes.items()}
+    )
+    [placed] = found.phases[0].placed
+    assert placed.actor.gib_per_device == 75
+    assert found.all_problems[0] == (
+        "sft: learner rank 0 holds about 75 GiB on each device, which has 64: learner.gradient_checkpointing, a higher "
+        "learner.sequence_parallel, or shorter packs"
+    )
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(plan_table(found))
+    shown = console.export_text()
+    assert "about 75.0" in shown
+    assert re.search(r"phase +weights +activations +workspace +host", shown)
+    assert re.search(r"sft +30.0 +40.0 +5.0 +10.0", shown)
+    # Without devices it is the host's memory too: 85 of 64.
+    there = plan(
+        "sft",
+        sft(1),
+        profile(1, devices=0, memory=None),
+        learner_memory=lambda _: {"weights": 75 * 2**30, "host": 10 * 2**30},
+    )
+    assert "1 actors hold about 85 GiB, the nodes have 64" in there.all_problems[0]
+    assert plan("sft", sft(1), profile(), 2, lambda config: None).phases[0].placed[0].actor.gib_per_device == 18
 
 
 def test_phases_follow_each_other(tmp_path):

@@ -299,3 +299,19 @@ def test_zero_3_keeps_no_buffer_larger_than_its_model(model_path: Path) -> None:
     count = sum(parameter.ds_numel for parameter in learner.engine.module.parameters())
     buffers = [bucket.buffer for bucket in learner.engine.optimizer.ipg_buckets.values() if bucket.buffer is not None]
     assert buffers and all(buffer.numel() <= count for buffer in buffers)
+
+
+def test_a_profiled_update_is_the_same_update(model_path: Path, tmp_path: Path) -> None:
+    plain, watched = build(model_path), build(model_path)
+    folder = tmp_path / "run" / "profile" / "step_1"
+    watched.profile_next(folder)
+    for _ in range(2):
+        assert plain.update([batch(*PACKS)]) == watched.update([batch(*PACKS)])
+    assert sorted(path.name for path in folder.parent.rglob("*.*")) == [
+        "operations.csv",
+        "operations.png",
+        "trace.json.gz",
+    ]
+    table = (folder / "operations.csv").read_text()
+    assert "Optimizer.step#AdamW.step,optimizer,1," in table, "one step of two"
+    assert "_TargetLogprobsBackward,log-probs,2," in table, "both packs of it"

@@ -26,6 +26,10 @@ class Weights:
     def __init__(self, disk_fails_at: int | None = None) -> None:
         self.steps = 0
         self.disk_fails_at = disk_fails_at
+        self.profiled: list[tuple[int, Path]] = []
+
+    def profile_next(self, folder: Path) -> None:
+        self.profiled.append((self.steps, folder))
 
     def save(self, checkpoint: Path) -> None:
         (checkpoint / "steps").write_text(str(self.steps))
@@ -157,3 +161,10 @@ def test_what_saving_costs_the_loop_and_takes_beside_it_is_logged(tmp_path: Path
     rows = [call.args[1] for call in run.sinks.log.call_args_list]
     assert [("time/checkpoint" in row) for row in rows] == [False, False, True, False]
     assert "time/checkpoint_write" in run.saving.take()
+
+
+def test_the_learners_are_told_before_a_step_that_is_to_be_profiled(tmp_path: Path) -> None:
+    run, stage = opened(tmp_path), Counting()
+    run.profile_steps = (2, 4)
+    train_stage(run, stage, 4, None)
+    assert stage.learners.profiled == [(step - 1, tmp_path / "profile" / f"step_{step}") for step in (2, 4)]

@@ -1,0 +1,48 @@
+"""A stage's configuration -> **its longest micro-batch** -> what a learner rank holds, for the plan of a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from pangu_rl.config.paths import resolve_path
+from pangu_rl.config.preference import DpoDataConfig
+from pangu_rl.learner.memory_estimate import DEVICE, HOST, Memory, MicroBatch, Settings, estimate
+from pangu_rl.learner.model_shape import ModelShape, read_shape
+
+
+def memory_of(paths: Sequence[str], on_devices: bool) -> Callable[[Any], Mapping[str, int] | None]:
+    """A stage's configuration -> bytes of a rank by part, of the largest of the models at `paths`; None of one whose
+    `config.json` is not here, or says nothing that we know."""
+    shapes = [shape for path in paths if (shape := read_shape(resolve_path(path))) is not None]
+    largest = max(shapes, key=lambda shape: shape.parameters, default=None)
+
+    def parts(config: Any) -> Mapping[str, int] | None:
+        memory = stage_memory(largest, on_devices, config) if largest is not None else None
+        return None if memory is None else asdict(memory)
+
+    return parts
+
+
+def stage_memory(shape: ModelShape, on_devices: bool, config: Any) -> Memory | None:
+    """At the worst: the longest sequences that the stage lets through, every token a target, and of a stage with
+    pictures every token a picture's. None of a stage whose learner has no packs."""
+    if not hasattr(config.learner, "pack_tokens"):
+        return None
+    tokens = max(config.learner.pack_tokens, longest_sequence(config))
+    has_pictures = shape.tower is not None and config.data.media_root is not None
+    patches = tokens * shape.tower.cell if has_pictures else 0
+    batch = MicroBatch(tokens=tokens, targets=tokens, patches=patches)
+    settings = Settings.of(config.learner, config.model.dtype)
+    return estimate(shape, settings, batch, DEVICE if on_devices else HOST)
+
+
+def longest_sequence(config: Any) -> int:
+    """Tokens of the longest tree that a stage packs: a prompt with one answer, a pair with both; 0 where packs bound
+    it."""
+    data = config.data
+    if hasattr(config, "rollout"):
+        return data.max_prompt_tokens + config.rollout.max_new_tokens
+    longest = getattr(data, "max_tokens", 0)
+    return 2 * longest if isinstance(data, DpoDataConfig) else longest
