@@ -8,8 +8,8 @@ Needs torch, transformers and this package, no cluster and no weights: the model
 * parity: attention forward and backward in bf16 over trees of segments, as the share of the norm by which output and
   gradients miss a plain float32 computation; `sdpa` is what torch's own bf16 attention misses it by.
 * step: forward, backward and AdamW on groups of completions behind a prompt. MFU counts what the mathematics asks for
-  (`pangu_rl.learner.flops`) over the measured bf16 matmul peak. `padded` and `single` are transformers with SDPA on
-  the same sequences, each prompt repeated per completion: one group a batch, or one sequence after the other.
+  (`pangu_rl.learner.measure.flops`) over the measured bf16 matmul peak. `padded` and `single` are transformers with SDPA
+  on the same sequences, each prompt repeated per completion: one group a batch, or one sequence after the other.
 * memory: peak of a step on one long row, with gradient checkpointing.
 
 A part that runs out of memory, or has no time left, says so and the others go on.
@@ -35,7 +35,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from pangu_rl.accelerators import get_accelerator
 from pangu_rl.config.model import ModelConfig
-from pangu_rl.learner.flops import ModelFlops
+from pangu_rl.learner.measure.flops import ModelFlops
 from pangu_rl.learner.model import PackedCausalLM, PackTensors, load_causal_lm, unpacked
 from pangu_rl.learner.packed_attention import attend_by, build_layout, tree_attention
 from pangu_rl.records import Pack

@@ -29,7 +29,7 @@ from pangu_rl.config.learner import LearnerConfig
 from pangu_rl.config.model import ModelConfig
 from pangu_rl.data.batching import loss_counts, pack_groups, split_ranks
 from pangu_rl.data.micro_batches import BY_TOKENS, Dealing
-from pangu_rl.learner.flops import ModelFlops, model_shape
+from pangu_rl.learner.measure.flops import ModelFlops, model_shape
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.records import Completion, FinishReason, Group, MiniBatch, Outcome, Pack, Part, Prompt, Score
 

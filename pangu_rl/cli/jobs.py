@@ -32,7 +32,7 @@ def submit(
     from pangu_rl.cluster import jobs
     from pangu_rl.cluster.plan import model_paths, plan
     from pangu_rl.cluster.plan_table import plan_json, plan_table
-    from pangu_rl.learner.stage_memory import memory_of
+    from pangu_rl.learner.measure.stage_memory import memory_of
 
     if show_plan and profile is None:
         raise ConfigError("--plan needs --profile: which nodes and devices there are")

@@ -28,11 +28,11 @@ from pangu_rl.checkpoint.rank_files import host_copy
 from pangu_rl.config.learner import OffloadConfig
 from pangu_rl.errors import CheckpointError
 from pangu_rl.learner.model import DTYPES, PackedCausalLM
-from pangu_rl.learner.offload import check_host_memory, offloaded_bytes
 from pangu_rl.learner.optimizer import build_optimizer, rate_at
 from pangu_rl.learner.pictures import is_multimodal
-from pangu_rl.learner.placement import Place
 from pangu_rl.learner.spec import LearnerSpec
+from pangu_rl.learner.weights.offload import check_host_memory, offloaded_bytes
+from pangu_rl.learner.weights.placement import Place
 from pangu_rl.learner.zero import deepspeed_config
 
 CHECKPOINT_CLASSES = [LossScaler, ZeroStageEnum, fragment_address]

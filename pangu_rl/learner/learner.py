@@ -31,22 +31,22 @@ from pangu_rl.checkpoint.rank_files import fill_folder, host_copy, write_files
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import CheckpointError, RunError
 from pangu_rl.learner.engine import gathered, initialize, join_ranks, load_states, placement, read_state, take_states
-from pangu_rl.learner.export import SHARD_BYTES, plan_export, planned_names, write_model
-from pangu_rl.learner.flops import ModelFlops
+from pangu_rl.learner.measure.flops import ModelFlops
+from pangu_rl.learner.measure.peak import matmul_peak
+from pangu_rl.learner.measure.profiling import profiled
 from pangu_rl.learner.model import PackTensors, load_causal_lm
 from pangu_rl.learner.objectives import add_totals, build_objective, reduce_totals
 from pangu_rl.learner.packed_attention import attend_by
 from pangu_rl.learner.packing_check import PackingCheck, check_packing
 from pangu_rl.learner.parts import freeze_parts, parameter_groups
-from pangu_rl.learner.peak import matmul_peak
 from pangu_rl.learner.pictures import is_multimodal
-from pangu_rl.learner.profiling import profiled
-from pangu_rl.learner.publish import BroadcastPublisher, Publisher, ShmPublisher, buffer_bytes
-from pangu_rl.learner.repartition import OtherRanks
 from pangu_rl.learner.sequence_parallel import check_heads, open_sequence_group
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.learner.trial_pack import trial_pack
-from pangu_rl.learner.weights import ModelWeights, Named, exhaust, released
+from pangu_rl.learner.weights.export import SHARD_BYTES, plan_export, planned_names, write_model
+from pangu_rl.learner.weights.publish import BroadcastPublisher, Publisher, ShmPublisher, buffer_bytes
+from pangu_rl.learner.weights.repartition import OtherRanks
+from pangu_rl.learner.weights.tensors import ModelWeights, Named, exhaust, released
 from pangu_rl.learner.zero import check_precision, check_streams
 from pangu_rl.records import MiniBatch, Pack, WeightManifest
 

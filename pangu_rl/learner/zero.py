@@ -6,8 +6,8 @@ from typing import Any
 
 from pangu_rl.accelerators import get_accelerator
 from pangu_rl.errors import ConfigError
-from pangu_rl.learner.offload import offload_settings
 from pangu_rl.learner.spec import LearnerSpec
+from pangu_rl.learner.weights.offload import offload_settings
 
 REDUCE_BUCKET = 500_000_000
 PREFETCH_BUCKET = 50_000_000

@@ -19,7 +19,7 @@ from pangu_rl.config.paths import resolve_path
 from pangu_rl.data.micro_batches import Dealing
 from pangu_rl.errors import RunError, UserError
 from pangu_rl.learner.actor import start_learners
-from pangu_rl.learner.flops import ModelFlops, model_shape
+from pangu_rl.learner.measure.flops import ModelFlops, model_shape
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.records import MiniBatch, Pack, WeightManifest
 

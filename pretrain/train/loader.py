@@ -24,7 +24,7 @@ from pangu_rl.data.micro_batches import merge_packs
 from pangu_rl.data.pictures import PictureFolder, in_threads
 from pangu_rl.data.row_files import RowFiles
 from pangu_rl.errors import ConfigError, DataError
-from pangu_rl.learner.flops import ModelFlops, Work, model_shape
+from pangu_rl.learner.measure.flops import ModelFlops, Work, model_shape
 from pangu_rl.records import Pack, Picture
 from pretrain.processing.resize import PixelLimits
 from pretrain.train.order import PackOrder

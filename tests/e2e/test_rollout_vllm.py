@@ -15,7 +15,7 @@ from pangu_rl.accelerators import get_accelerator
 from pangu_rl.config.model import ModelConfig
 from pangu_rl.config.rollout import RolloutConfig
 from pangu_rl.errors import ConfigError, WeightSyncError
-from pangu_rl.learner.publish import BroadcastPublisher
+from pangu_rl.learner.weights.publish import BroadcastPublisher
 from pangu_rl.records import FinishReason, RolloutRequest, SamplingParams, Scorable
 from rollout.engine import EngineSpec
 from rollout.pool import RolloutPool, mean_gap

@@ -24,13 +24,13 @@ from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.data.pictures import in_threads
 from pangu_rl.errors import CheckpointError, DataError
-from pangu_rl.learner.export import plan_export, planned_names, write_model
-from pangu_rl.learner.flops import WHOLE, ModelFlops
+from pangu_rl.learner.measure.flops import WHOLE, ModelFlops
+from pangu_rl.learner.measure.peak import matmul_peak
 from pangu_rl.learner.model import DTYPES, load_causal_lm
 from pangu_rl.learner.parts import ENCODER
-from pangu_rl.learner.peak import matmul_peak
 from pangu_rl.learner.pictures import is_multimodal
 from pangu_rl.learner.weights import released
+from pangu_rl.learner.weights.export import plan_export, planned_names, write_model
 from pretrain.contrastive.centres import ClassCentres, RowAdamW
 from pretrain.contrastive.cluster_loss import cluster_loss
 from pretrain.contrastive.heads import PictureHead, RegionHead

@@ -285,7 +285,7 @@ def test_a_peak_is_measured_or_said_and_draws_no_number(model_path: Path) -> Non
 
 
 def test_a_step_counts_the_flops_of_its_packs(model_path: Path) -> None:
-    from pangu_rl.learner.flops import ModelFlops
+    from pangu_rl.learner.measure.flops import ModelFlops
 
     [metrics] = build(model_path).update([batch(*PACKS)])
     flops = ModelFlops.of(llama().config)

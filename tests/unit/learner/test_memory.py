@@ -40,7 +40,7 @@ def spec(path: Path, rank: int, ranks: int, dtype: str = "float32", stage: int =
 
 def received(location: str, tensors: tuple[WeightTensor, ...], found: dict[str, Tensor]) -> None:
     from pangu_rl.accelerators.collective import broadcast_buffer, build_group
-    from pangu_rl.learner.publish import read_tensor, tensor_bytes
+    from pangu_rl.learner.weights.publish import read_tensor, tensor_bytes
 
     host, _, port = location.rpartition(":")
     group = build_group("gloo", host, int(port), 1, 2)
@@ -63,7 +63,7 @@ def handed_out(rank: int, ranks: int, folders: list[Path], home: Path) -> list[d
     """Of each model: whole weights as each way hands them out, and what was held whole while it was loaded."""
     from pangu_rl.learner import engine
     from pangu_rl.learner.learner import Learner
-    from pangu_rl.learner.publish import BroadcastPublisher, read_tensor
+    from pangu_rl.learner.weights.publish import BroadcastPublisher, read_tensor
 
     whole: list[int] = []
     partition = engine._partition
@@ -132,7 +132,7 @@ def test_a_model_loaded_in_parts_is_handed_out_whole(tmp_path: Path) -> None:
 
 def test_tied_names_with_tensors_of_their_own_are_refused(tmp_path: Path) -> None:
     """They are compared in the files: by the time transformers compares them, both are parts."""
-    from pangu_rl.learner.placement import check_ties
+    from pangu_rl.learner.weights.placement import check_ties
 
     lm = llama(tied=True)
     lm.lm_head.weight.ds_id = 0

@@ -12,7 +12,7 @@ import pytest
 
 from pangu_rl.data.row_files import open_rows
 from pangu_rl.errors import DataError
-from pangu_rl.learner.flops import ModelFlops, model_shape
+from pangu_rl.learner.measure.flops import ModelFlops, model_shape
 from pretrain.packing.plan_file import PlanReader
 from pretrain.train.loader import PackLoader
 from pretrain.train.order import PackOrder

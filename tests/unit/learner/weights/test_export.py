@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM, PreTrainedModel
 
 from pangu_rl.checkpoint.model_tensors import INDEX, ModelTensors
-from pangu_rl.learner.export import plan_export, planned_names, write_model
-from pangu_rl.learner.weights import ModelWeights
+from pangu_rl.learner.weights.export import plan_export, planned_names, write_model
+from pangu_rl.learner.weights.tensors import ModelWeights
 from pretrain.auto import register_auto_classes
 from tests.unit.learner.builders import llama
 from tests.unit.learner.vl_builders import pangu_vl

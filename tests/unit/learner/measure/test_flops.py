@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from transformers import Gemma3TextConfig, LlamaConfig, MistralConfig, Qwen3MoeConfig
 
-from pangu_rl.learner.flops import ModelFlops
+from pangu_rl.learner.measure.flops import ModelFlops
 from pretrain.models.configuration import PanguVisionConfig
 from pretrain.packing.cost import OPENPANGU_VIT
 from tests.unit.learner.builders import join, plain_pack, tree_pack

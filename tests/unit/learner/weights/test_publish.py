@@ -13,7 +13,7 @@ import xxhash
 
 from pangu_rl.accelerators.collective import broadcast_buffer, build_group
 from pangu_rl.errors import WeightSyncError
-from pangu_rl.learner.publish import (
+from pangu_rl.learner.weights.publish import (
     BUCKET_BYTES,
     PREFIX,
     BroadcastPublisher,
@@ -159,8 +159,8 @@ def test_a_sender_keeps_one_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
         alive.append(weakref.ref(buffer))
         sizes.append(sum(ref().nbytes for ref in alive if ref() is not None))
 
-    monkeypatch.setattr("pangu_rl.learner.publish.broadcast_buffer", sent)
-    monkeypatch.setattr("pangu_rl.learner.publish.build_group", lambda *args: object())
+    monkeypatch.setattr("pangu_rl.learner.weights.publish.broadcast_buffer", sent)
+    monkeypatch.setattr("pangu_rl.learner.weights.publish.build_group", lambda *args: object())
     publisher.send(named)
     assert sizes == [2048] * 5
 
@@ -169,7 +169,7 @@ def test_receivers_that_do_not_come_are_one_line(monkeypatch: pytest.MonkeyPatch
     def nobody(*args: object) -> None:
         raise RuntimeError("timed out\nwith a stack")
 
-    monkeypatch.setattr("pangu_rl.learner.publish.build_group", nobody)
+    monkeypatch.setattr("pangu_rl.learner.weights.publish.build_group", nobody)
     publisher = BroadcastPublisher(backend="gloo", host="127.0.0.1", receivers=3, device="cpu")
     publisher.publish(1, weights())
     with pytest.raises(WeightSyncError, match=r"did not reach the 3 rollout actors at 127.0.0.1:\d+: timed out$"):

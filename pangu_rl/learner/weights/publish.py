@@ -23,7 +23,7 @@ from torch import Tensor
 
 from pangu_rl.accelerators.collective import SENDER, broadcast_buffer, build_group, free_port
 from pangu_rl.errors import RunError, WeightSyncError
-from pangu_rl.learner.weights import Named
+from pangu_rl.learner.weights.tensors import Named
 from pangu_rl.records import WeightManifest, WeightTensor
 
 BUCKET_BYTES = 1 << 30

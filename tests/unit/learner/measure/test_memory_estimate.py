@@ -10,9 +10,17 @@ from pangu_rl.config.load import checked
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.config.stages import DpoConfig, GrpoConfig
 from pangu_rl.config.vision import VisionStageConfig
-from pangu_rl.learner.memory_estimate import DEVICE, HOST, MicroBatch, Settings, estimate, layer_kept, layer_working
-from pangu_rl.learner.model_shape import ModelShape, shape_of
-from pangu_rl.learner.stage_memory import longest_sequence, stage_memory
+from pangu_rl.learner.measure.memory_estimate import (
+    DEVICE,
+    HOST,
+    MicroBatch,
+    Settings,
+    estimate,
+    layer_kept,
+    layer_working,
+)
+from pangu_rl.learner.measure.model_shape import ModelShape, shape_of
+from pangu_rl.learner.measure.stage_memory import longest_sequence, stage_memory
 
 # A layer: q and o 2 x 8 x 8, k and v 2 x 8 x 4, perceptron 3 x 8 x 16, norms 16: 592. Tables 2 x 8 x 10, last norm 8.
 SHAPE = ModelShape(layers=3, width=8, inner=16, heads=4, kv_heads=2, head_size=2, vocabulary=10, tied=False)

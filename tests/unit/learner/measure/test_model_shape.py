@@ -10,7 +10,14 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from pangu_rl.learner.model_shape import MINDVL_TOWER, PANGU_TOWER, ModelShape, read_shape, shape_of, stored_parameters
+from pangu_rl.learner.measure.model_shape import (
+    MINDVL_TOWER,
+    PANGU_TOWER,
+    ModelShape,
+    read_shape,
+    shape_of,
+    stored_parameters,
+)
 from pangu_rl.learner.parts import part_of
 from pretrain.auto import register_auto_classes
 from pretrain.models.configuration import MindVLConfig, PanguVLConfig

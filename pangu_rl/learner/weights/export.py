@@ -20,7 +20,7 @@ from pangu_rl.checkpoint.manifest import Entry
 from pangu_rl.checkpoint.model_folder import COMPANIONS
 from pangu_rl.checkpoint.model_tensors import INDEX, TensorEntry, write_index, write_shard
 from pangu_rl.learner.pictures import is_multimodal
-from pangu_rl.learner.weights import Named
+from pangu_rl.learner.weights.tensors import Named
 
 SHARD_BYTES = 5 << 30
 """Of one file, unless a single tensor is larger."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pangu_rl.errors import CheckpointError
-from pangu_rl.learner.repartition import OtherRanks, cut, rank_files
+from pangu_rl.learner.weights.repartition import OtherRanks, cut, rank_files
 
 ELEMENTS = 6_000_001
 VECTORS = 3

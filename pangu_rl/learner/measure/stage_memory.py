@@ -8,8 +8,8 @@ from typing import Any
 
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.preference import DpoDataConfig
-from pangu_rl.learner.memory_estimate import DEVICE, HOST, Memory, MicroBatch, Settings, estimate
-from pangu_rl.learner.model_shape import ModelShape, read_shape
+from pangu_rl.learner.measure.memory_estimate import DEVICE, HOST, Memory, MicroBatch, Settings, estimate
+from pangu_rl.learner.measure.model_shape import ModelShape, read_shape
 
 
 def memory_of(paths: Sequence[str], on_devices: bool) -> Callable[[Any], Mapping[str, int] | None]:

@@ -15,7 +15,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 
 from pangu_rl.config.learner import LearnerConfig, ModelPart
-from pangu_rl.learner.model_shape import ModelShape, TowerShape
+from pangu_rl.learner.measure.model_shape import ModelShape, TowerShape
 
 WIDE = 4
 """Bytes of a float32 number."""

@@ -1,0 +1,1 @@
+"""What training costs: operations, memory, and where the time goes."""
