@@ -8,7 +8,7 @@ Needs torch, transformers and this package, no cluster and no weights: the model
 * parity: attention forward and backward in bf16 over trees of segments, as the share of the norm by which output and
   gradients miss a plain float32 computation; `sdpa` is what torch's own bf16 attention misses it by.
 * step: forward, backward and AdamW on groups of completions behind a prompt. MFU counts what the mathematics asks for
-  (`pangu_rl.learner.measure.flops`) over the measured bf16 matmul peak. `padded` and `single` are transformers with SDPA
+  (`pangu_rl.learner.measure.flops`) over the measured matmul peak in bf16. `padded` and `single` are transformers' SDPA
   on the same sequences, each prompt repeated per completion: one group a batch, or one sequence after the other.
 * memory: peak of a step on one long row, with gradient checkpointing.
 

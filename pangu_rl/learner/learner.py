@@ -103,8 +103,7 @@ class Learner:
         """Log-probs of every pack's targets under the current weights, float32 [M] each, at the sampling temperature
         unless another is given."""
         results = []
-        for pack in packs:
-            batch = PackTensors.of(pack, self.device, self.sequence)
+        for batch in self._on_device(packs):
             with attend_by(batch.layout):
                 results.append(self.engine(batch, temperature)[0].cpu().numpy())
         return results
@@ -236,8 +235,7 @@ class Learner:
     def _step(self, mini_batch: MiniBatch) -> dict[str, float]:
         totals: dict[str, Tensor] = {}
         statistic = self._statistic(mini_batch.packs[1:], mini_batch)
-        for index, pack in enumerate(mini_batch.packs):
-            batch = PackTensors.of(pack, self.device, self.sequence)
+        for index, (pack, batch) in enumerate(zip(mini_batch.packs, self._on_device(mini_batch.packs), strict=True)):
             # Open through backward: gradient checkpointing runs the layers again in it.
             with attend_by(batch.layout):
                 logp, entropy = self.engine(batch)
@@ -255,6 +253,14 @@ class Learner:
         metrics["fallback_ops"] = float(take_fallbacks())
         return metrics | rates | self._outcome() | self.objective.means(sums)
 
+    def _on_device(self, packs: Sequence[Pack]) -> Iterator[PackTensors]:
+        """The packs in order, each brought to the device while that still works on the one before."""
+        batches = (PackTensors.of(pack, self.device, self.sequence) for pack in packs)
+        ahead = next(batches, None)
+        while ahead is not None:
+            batch, ahead = ahead, next(batches, None)
+            yield batch
+
     @torch.no_grad()
     def _statistic(self, packs: Sequence[Pack], mini_batch: MiniBatch) -> Tensor | None:
         """What `packs` add to the objective's statistic, by a forward pass each; None when it has none.
@@ -264,8 +270,7 @@ class Learner:
         if self.objective.statistic is None:
             return None
         total = torch.zeros((), device=self.device)
-        for pack in packs:
-            batch = PackTensors.of(pack, self.device, self.sequence)
+        for batch in self._on_device(packs):
             with attend_by(batch.layout):
                 total += self.objective.statistic.share(self.engine(batch)[0], batch, mini_batch)
         return total

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from pangu_rl.accelerators.transfer import to_device
 from pangu_rl.checkpoint.model_folder import model_config
 from pangu_rl.config.model import ModelConfig
 from pangu_rl.config.paths import resolve_path
@@ -61,7 +62,7 @@ class PackTensors:
         """The whole pack, or this rank's part of what the ranks of `sequence` run together."""
 
         def move(array: np.ndarray) -> Tensor:
-            return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+            return to_device(array, device)
 
         if sequence is not None:
             pack = padded(pack, sequence.size)

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pangu_rl.accelerators.transfer import to_device
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pass:
@@ -33,9 +35,8 @@ class Pass:
     @cached_property
     def bounds(self) -> tuple[Tensor, Tensor]:
         """int32 [N + 1] from 0 on the device, of queries and of keys."""
-        return tuple(
-            torch.tensor((0, *ends), dtype=torch.int32).to(self.device) for ends in (self.query_ends, self.key_ends)
-        )
+        ends = (np.array((0, *ends), dtype=np.int32) for ends in (self.query_ends, self.key_ends))
+        return tuple(to_device(bounds, self.device) for bounds in ends)
 
     @cached_property
     def longest(self) -> tuple[int, int]:
@@ -139,4 +140,4 @@ class Segments:
         spans = [[np.arange(self.starts[s] + skip, self.starts[s + 1]) for s, skip in run] for run in runs]
         tokens = np.concatenate([span for run in spans for span in run])
         ends = np.cumsum([sum(map(len, run)) for run in spans])
-        return torch.from_numpy(tokens).to(self.device), tuple(ends.tolist())
+        return to_device(tokens, self.device), tuple(ends.tolist())

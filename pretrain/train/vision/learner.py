@@ -29,8 +29,8 @@ from pangu_rl.learner.measure.peak import matmul_peak
 from pangu_rl.learner.model import DTYPES, load_causal_lm
 from pangu_rl.learner.parts import ENCODER
 from pangu_rl.learner.pictures import is_multimodal
-from pangu_rl.learner.weights import released
 from pangu_rl.learner.weights.export import plan_export, planned_names, write_model
+from pangu_rl.learner.weights.tensors import released
 from pretrain.contrastive.centres import ClassCentres, RowAdamW
 from pretrain.contrastive.cluster_loss import cluster_loss
 from pretrain.contrastive.heads import PictureHead, RegionHead
