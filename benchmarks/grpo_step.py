@@ -63,6 +63,9 @@ def measure_ours(folder: Path, steps: int, new_tokens: int, peak: float) -> tupl
             "rollout.temperature=1.0",
             f"rollout.max_new_tokens={new_tokens}",
             f"rollout.max_model_tokens={256 + new_tokens}",
+            # Four groups a pack, its targets in one chunk: gradients are summed, and the head is read, twice a step.
+            f"learner.pack_tokens={4 * COMPLETIONS * new_tokens + 512}",
+            f"learner.logprob_chunk={4 * COMPLETIONS * new_tokens}",
             f"rewards.functions=[{{name: boxed_accuracy, weight: 0}}, {{name: '{REPO}/benchmarks/drawn.py:drawn'}}]",
         ],
     )
