@@ -16,6 +16,7 @@ from pangu_rl.config.algorithm import GrpoAlgorithmConfig
 from pangu_rl.config.learner import LearnerConfig, OptimizerConfig
 from pangu_rl.config.model import ModelConfig
 from pangu_rl.errors import CheckpointError, ConfigError, RunError
+from pangu_rl.learner.fused import fuse_operations
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.records import MiniBatch, Pack
 from tests.unit.learner.builders import llama, save_llama, tree_pack
@@ -47,8 +48,7 @@ def spec(path: Path, *, stage: int = 1, dtype: str = "float32", **options: objec
 
 
 def build(*args: object, **kwargs: object):
-    from pangu_rl.learner.fused import fuse_operations
-from pangu_rl.learner.learner import Learner
+    from pangu_rl.learner.learner import Learner
 
     return Learner(spec(*args, **kwargs))
 
