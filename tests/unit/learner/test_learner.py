@@ -48,8 +48,7 @@ def spec(path: Path, *, stage: int = 1, dtype: str = "float32", **options: objec
 
 
 def build(*args: object, **kwargs: object):
-    from pangu_rl.learner.fused import fuse_operations
-from pangu_rl.learner.learner import Learner
+    from pangu_rl.learner.learner import Learner
 
     return Learner(spec(*args, **kwargs))
 
@@ -194,7 +193,6 @@ def test_an_export_reloads_to_identical_logits(model_path: Path, tmp_path: Path,
     loaded.set_attn_implementation("sdpa")
     assert loaded.dtype is torch.bfloat16
     assert loaded.lm_head.weight is loaded.model.embed_tokens.weight
-    fuse_operations(loaded)  # the learner's round once where transformers' round twice
     learner.lm.set_attn_implementation("sdpa")
     with torch.no_grad():
         assert torch.equal(loaded(ids).logits, learner.lm(ids, use_cache=False).logits)
