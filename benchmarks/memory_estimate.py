@@ -83,7 +83,7 @@ CASES = (
         name="text, more heads than perceptron",
         tokens=3072,
         trained=512,
-        text={"num_attention_heads": 24, "head_dim": 64, "intermediate_size": 256},
+        text={"num_attention_heads": 16, "head_dim": 64, "intermediate_size": 256},
         learner={"zero_stage": 1, "gradient_checkpointing": True},
     ),
     Case(name="text, ZeRO 1, 2 ranks", tokens=1024, trained=768, learner={"zero_stage": 1, "ranks": 2}),
