@@ -32,6 +32,8 @@ from pangu_rl.learner.measure.memory_estimate import DEVICE, HOST, MicroBatch, S
 from pangu_rl.learner.measure.model_shape import read_shape
 
 MIB, GIB = 2**20, 2**30
+PEAK = "peak in bytes: "
+"""What a rank's line of a measurement begins with."""
 TEXT = {
     "vocab_size": 4_096,
     "hidden_size": 512,
@@ -77,8 +79,21 @@ CASES = (
         learner={"zero_stage": 1, "gradient_checkpointing": True},
     ),
     Case(name="text, tied, chunks of the head", tied=True, tokens=2048, trained=2000, learner={"logprob_chunk": 512}),
+    Case(
+        name="text, more heads than perceptron",
+        tokens=3072,
+        trained=512,
+        text={"num_attention_heads": 16, "head_dim": 64, "intermediate_size": 256},
+        learner={"zero_stage": 1, "gradient_checkpointing": True},
+    ),
     Case(name="text, ZeRO 1, 2 ranks", tokens=1024, trained=768, learner={"zero_stage": 1, "ranks": 2}),
     Case(name="text, ZeRO 2, 2 ranks", tokens=1024, trained=768, learner={"zero_stage": 2, "ranks": 2}),
+    Case(
+        name="text, ZeRO 2, 2 ranks, smaller bucket",
+        tokens=1024,
+        trained=768,
+        learner={"zero_stage": 2, "ranks": 2, "reduce_bucket": 4_000_000},
+    ),
     Case(name="text, ZeRO 3, 2 ranks", tokens=1024, trained=768, learner={"zero_stage": 3, "ranks": 2}),
     Case(
         name="text, ZeRO 3, 2 ranks, checkpointing",
@@ -145,7 +160,7 @@ def main() -> None:
     elif args.rank is not None:
         serve(cases, args.rank, json.loads(args.orders))
     else:
-        print("| case | estimated, MiB | measured | ratio |\n|---|---|---|---|")
+        print("| case | estimated, MiB | measured | ratio |\n|---|---|---|---|", flush=True)
         for ranks in (1, 2):
             own = [case for case in cases if ranks_of(case) == ranks]
             if own:
@@ -178,25 +193,27 @@ def run(cases: Sequence[Case], ranks: int, only: str) -> None:
         command = [sys.executable, __file__, "--only", only, "--orders", orders, "--rank"]
         environment = os.environ | {"DS_ACCELERATOR": "cpu"}
         processes = [
-            subprocess.Popen([*command, str(rank)], env=environment, stdout=subprocess.PIPE, text=True)
-            for rank in range(ranks)
+            subprocess.Popen([*command, str(rank)], env=environment, stdout=output, text=True)
+            for rank, output in enumerate([subprocess.PIPE] + [subprocess.DEVNULL] * (ranks - 1))
         ]
-        outputs = [process.communicate()[0] for process in processes]
-        if any(process.returncode for process in processes):
-            raise SystemExit("a rank failed")
-        for number, (case, peak) in enumerate(zip(cases, json.loads(outputs[0].splitlines()[-1]), strict=True)):
+        peaks = (int(line.removeprefix(PEAK)) for line in processes[0].stdout if line.startswith(PEAK))
+        for number, (case, peak) in enumerate(zip(cases, peaks)):
             shape = read_shape(Path(folder) / str(number))
             patches = sum(4 * side**2 for side in case.picture_cells)
             batch = MicroBatch(tokens=case.tokens, targets=case.trained, patches=patches)
             found = estimate(shape, Settings.of(LearnerConfig(**case.learner), case.dtype), batch, HOST).total
             print(f"| {case.name} | {found / MIB:.0f} | {peak / MIB:.0f} | {found / peak:.3f} |", flush=True)
+        if any(process.wait() for process in processes):
+            raise SystemExit("a rank failed")
 
 
 def serve(cases: Sequence[Case], rank: int, orders: dict[str, Any]) -> None:
-    """Be a rank of every case of so many ranks, and print the peaks."""
+    """Be a rank of every case of so many ranks, and print each peak."""
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(orders["port"]))
     own = [case for case in cases if ranks_of(case) == orders["ranks"]]
-    print(json.dumps([measure(case, f"{orders['folder']}/{number}", rank) for number, case in enumerate(own)]))
+    for number, case in enumerate(own):
+        peak = measure(case, f"{orders['folder']}/{number}", rank)
+        print(f"{PEAK}{peak}", flush=True)
 
 
 def measure(case: Case, folder: str, rank: int) -> int:

@@ -17,7 +17,7 @@ from torch import Tensor
 from pangu_rl.accelerators import ops
 
 TILE = 1 << 19
-"""Capped scores at once in float32."""
+"""Elements at once in float32: capped scores, and on a CPU, where a sum of two dtypes copies, of a gradient."""
 
 
 def target_logprobs(
@@ -70,7 +70,8 @@ class _TargetLogprobs(torch.autograd.Function):
         # 1 - p in float32: of a likely token, p alone would round to 1.
         at_target = (-torch.expm1(logp)).mul_(cap_slope) * slope
         probs, ctx.last_probs = ctx.last_probs, None
-        for span in reversed(_spans(len(targets), ctx.chunk)):
+        spans = _spans(len(targets), ctx.chunk)
+        for span in reversed(spans):
             if probs is None:
                 logits = torch.mm(hidden[span], weight.t())
                 read = tuple(torch.empty_like(logp[span]) for _ in range(3))
@@ -79,13 +80,24 @@ class _TargetLogprobs(torch.autograd.Function):
             torch.mm(grad_logits, weight, out=grad_hidden[span])
             if ctx.needs_input_grad[1]:
                 grad = ops.weight_gradient(grad_logits, hidden[span])
-                total = grad if total is None else total.float().add_(grad)
-            probs = grad_logits = None
+                total = grad if len(spans) == 1 else _summed(total, grad)
+            # One chunk's at a time.
+            probs = grad_logits = grad = None
         if total is None and ctx.needs_input_grad[1]:
             # No target at all: ZeRO still meets the other ranks over this gradient.
             total = torch.zeros_like(weight)
         grad_weight = None if total is None else total.to(weight.dtype)
         return grad_hidden, grad_weight, None, None, None, None
+
+
+def _summed(total: Tensor | None, grad: Tensor) -> Tensor:
+    """float32 total + grad [V, E], in place, a few rows at a time on a CPU; no total is zero."""
+    if total is None:
+        return grad.float()
+    rows = max(1, TILE // grad.shape[1]) if grad.is_cpu else len(grad)
+    for into, part in zip(total.split(rows), grad.split(rows), strict=True):
+        into.add_(part)
+    return total
 
 
 def _probabilities(

@@ -52,8 +52,8 @@ class Settings:
     trainable: tuple[ModelPart, ...] = ("encoder", "connector", "language")
     size: int = 2
     """Bytes of a number in the model's dtype."""
-    bucket: int = REDUCE_BUCKET
-    """Elements that ZeRO 2 and 3 reduce at once, at most those of the model."""
+    bucket: int | None = None
+    """Elements that ZeRO 2 and 3 reduce at once; None is REDUCE_BUCKET, or all of a smaller model."""
     overlap: bool = False
     """ZeRO 2 then has two buckets."""
     offload_optimizer: bool = False
@@ -69,6 +69,11 @@ class Settings:
             chunk=learner.logprob_chunk,
             trainable=learner.trainable,
             size=2 if dtype == "bfloat16" else WIDE,
+            bucket=learner.reduce_bucket,
+            # Null never overlaps under ZeRO 2, and ZeRO 3 has one bucket whether it overlaps or not.
+            overlap=bool(learner.overlap_comm),
+            offload_optimizer=learner.offload.optimizer == "cpu",
+            offload_parameters=learner.offload.parameters == "cpu",
         )
 
 
@@ -76,20 +81,25 @@ class Settings:
 class Kernels:
     """What the kernels of a kind of device keep and work in."""
 
-    perceptron: int = 4
-    """[T, F] kept by a gated perceptron: gate, up, silu(gate), and the product, which `down` keeps. One that computes
-    silu again keeps 3."""
-    attention_columns: int = 0
-    """Bytes for each of the T tokens and H heads that attention's backward pass works in, beside its gradients."""
-    tile: int = 1 << 26
-    """Elements of the float32 tiles of `chunked_logprobs`, two at a time."""
-    converts: bool = False
-    """Operations on two dtypes make a float32 copy first, as torch's do on a CPU: `scatter_` of the chunk, and `add_`
-    of a chunk's gradient."""
+    perceptron: int
+    """[T, F] kept by a gated perceptron: gate, up and the product, which `down` keeps; plain torch silu(gate) too."""
+    query_bytes: int
+    """For each number of [T, H, D] that attention's backward pass works in, beside the gradients that it returns."""
+    key_bytes: int
+    """For each number of [T, K, D], the same."""
+    tile: int = 0
+    """Elements of the float32 tiles of the head's softmax, two at a time."""
+    strip: int = 0
+    """Elements that a weight gradient in bf16 copies at a time, to have them the other way round."""
 
 
-DEVICE = Kernels()
-HOST = Kernels(tile=1 << 19, converts=True)
+DEVICE = Kernels(perceptron=4, query_bytes=14, key_bytes=12, tile=1 << 26)
+"""Plain torch computes the gate on CUDA. A pass of varlen attention returns gradients (2 bytes a number) into float32
+sums (4); torch's flash attention makes the queries' in float32 (4), and those of keys and values for every query head
+(2 each)."""
+HOST = Kernels(perceptron=3, query_bytes=8, key_bytes=12, strip=1 << 23)
+"""The compiled kernels. Attention packs keys twice and values once, in float32 where the processor has no tiles for
+bf16, and sums the gradients of both in float32 for every query head, fewer where heads share a block."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +196,7 @@ def _zero_2(shape: ModelShape, trained: int, settings: Settings) -> _States:
         weights=shape.parameters * settings.size,
         gradients=0 if offloaded else share,
         optimizer=0 if offloaded else 3 * share,
-        reducing=(2 if settings.overlap else 1) * min(shape.parameters, settings.bucket) * settings.size,
+        reducing=(2 if settings.overlap else 1) * _bucket(shape, settings),
         host=_on_host(shape, trained, settings),
     )
 
@@ -202,10 +212,14 @@ def _zero_3(shape: ModelShape, trained: int, settings: Settings) -> _States:
         weights=(own + gathered) * settings.size,
         gradients=0 if offloaded else share,
         optimizer=0 if offloaded else 3 * share,
-        buckets=min(shape.parameters, settings.bucket) * settings.size,
+        buckets=_bucket(shape, settings),
         step=0 if offloaded else min(share, SUB_GROUP * WIDE),
         host=_on_host(shape, trained, settings),
     )
+
+
+def _bucket(shape: ModelShape, settings: Settings) -> int:
+    return (settings.bucket or min(shape.parameters, REDUCE_BUCKET)) * settings.size
 
 
 def _share(numbers: int, settings: Settings) -> int:
@@ -233,12 +247,12 @@ def _moments(
     layer = layer_kept(shape, degree, size, kernels) * tokens
     again = layer - stream if settings.gradient_checkpointing else 0
     kept = shape.layers * (stream if settings.gradient_checkpointing else layer)
-    kept += tower_kept(shape, settings) * -(-batch.patches // degree)
+    kept += tower_kept(shape, settings, kernels) * -(-batch.patches // degree)
     table = shape.embedding * size
     pending = table if shape.tied else 0
     cast = shape.embedding * WIDE if size != WIDE and settings.zero_stage == 1 else 0
     hidden, logits, head = _head(shape, settings, min(batch.targets, tokens), kernels)
-    working = layer_working(shape, size, kernels) * tokens
+    working = layer_working(shape, degree, size, kernels) * tokens
     return (
         (kept + stream + hidden + logits, head, 0),
         (kept + stream + hidden, table + cast, reducing),
@@ -249,17 +263,16 @@ def _moments(
 
 def _head(shape: ModelShape, settings: Settings, targets: int, kernels: Kernels) -> tuple[int, int, int]:
     """(chosen hidden states, last chunk's probabilities, working memory) of `chunked_logprobs`, which keeps the first
-    two. Its backward pass makes the gradient of the hidden states and, chunk by chunk, that of the head: the first in
-    the model's dtype, all further ones are added to it in float32."""
+    two. Its backward pass makes the gradient of the hidden states and, chunk by chunk, that of the head in the model's
+    dtype; those of several chunks are summed in float32."""
     size, table = settings.size, shape.embedding * settings.size
     chunks = max(1, -(-targets // settings.chunk))
     logits = -(-targets // chunks) * shape.vocabulary
     hidden = targets * shape.width * size
     tiles = 2 * min(logits, kernels.tile) * WIDE
-    scattered = logits * WIDE if kernels.converts and size != WIDE else 0
-    wide = shape.embedding * WIDE
-    summed = table if chunks == 1 else 2 * table + (2 if kernels.converts and size != WIDE else 1) * wide
-    return hidden, logits * size, max(tiles, hidden + max(scattered, summed))
+    summed = table + (shape.embedding * WIDE if chunks > 1 else 0)
+    turned = min(kernels.strip, logits, shape.embedding) * size if size != WIDE else 0
+    return hidden, logits * size, max(tiles, hidden + summed + turned)
 
 
 def layer_kept(shape: ModelShape, degree: int, size: int, kernels: Kernels) -> int:
@@ -271,32 +284,46 @@ def layer_kept(shape: ModelShape, degree: int, size: int, kernels: Kernels) -> i
     only where it comes out of an exchange. Rotation keeps cos and sin alone, which all layers share. The perceptron:
     `Kernels.perceptron` times F.
     """
-    kv_heads = math.lcm(shape.kv_heads, degree)
-    query, key = shape.heads * shape.head_size, kv_heads * shape.head_size
+    query, key = _widths(shape, degree)
     exchanged = query if degree > 1 else 0
     numbers = 4 * shape.width + 2 * query + 2 * key + exchanged + kernels.perceptron * shape.inner
     return numbers * size + (2 + shape.heads) * WIDE
 
 
-def layer_working(shape: ModelShape, size: int, kernels: Kernels) -> int:
-    """Bytes for each token that a layer's backward pass takes beside what it keeps: the gradient of the stream (E) and,
-    at the perceptron's product, the gradients of product, silu(gate) and up, of which one F has just been freed."""
-    return (shape.width + 2 * shape.inner) * size + kernels.attention_columns * shape.heads
+def layer_working(shape: ModelShape, degree: int, size: int, kernels: Kernels) -> int:
+    """Bytes for each token that a layer's backward pass takes beside what it keeps, at the higher of two moments.
+
+    Both have the gradient of the stream (E). At the perceptron's product there are three more, of the product and of
+    what it multiplies, of which one F has just been freed. At attention there are those of its output and of q, k and
+    v, and what it works in, while the perceptron and its norm have let go of what they kept.
+    """
+    query, key = _widths(shape, degree)
+    gradients = (2 * query + 2 * key) * size
+    freed = (2 * shape.width + kernels.perceptron * shape.inner) * size
+    attention = gradients + query * kernels.query_bytes + key * kernels.key_bytes - freed
+    return shape.width * size + max(2 * shape.inner * size, attention)
 
 
-def tower_kept(shape: ModelShape, settings: Settings) -> int:
+def _widths(shape: ModelShape, degree: int) -> tuple[int, int]:
+    """Numbers of a token's queries, and of its keys; key heads are repeated where `degree` does not divide them."""
+    return shape.heads * shape.head_size, math.lcm(shape.kv_heads, degree) * shape.head_size
+
+
+def tower_kept(shape: ModelShape, settings: Settings, kernels: Kernels) -> int:
     """Bytes that tower and connector keep for each patch; what is frozen, with nothing trained below it, keeps none."""
     if shape.tower is None or not {"encoder", "connector"} & set(settings.trainable):
         return 0
     connector = _connector_kept(shape.tower, shape.width, settings.size)
-    return connector + (_encoder_kept(shape.tower, settings) if "encoder" in settings.trainable else 0)
+    return connector + (_encoder_kept(shape.tower, settings, kernels) if "encoder" in settings.trainable else 0)
 
 
-def _encoder_kept(tower: TowerShape, settings: Settings) -> int:
+def _encoder_kept(tower: TowerShape, settings: Settings, kernels: Kernels) -> int:
     """Patch embedding: its input, 588 numbers. A block: stream and norm twice (4 W, 8 bytes), q, k, v and output (4 W;
-    W more where segments of several lengths are put back in order), log-sum-exp, the perceptron's 2 F, or 4 F with a
-    gate."""
-    block = (9 * tower.width + (4 if tower.gated else 2) * tower.inner) * settings.size + (2 + tower.heads) * WIDE
+    W more where segments of several lengths are put back in order), log-sum-exp, the perceptron's 2 F, or with a gate
+    `Kernels.perceptron` times F."""
+    block = (9 * tower.width + (kernels.perceptron if tower.gated else 2) * tower.inner) * settings.size + (
+        2 + tower.heads
+    ) * WIDE
     checkpointed = tower.width * settings.size
     return PATCH * settings.size + tower.depth * (checkpointed if settings.gradient_checkpointing else block)
 

@@ -26,15 +26,16 @@ def memory_of(paths: Sequence[str], on_devices: bool) -> Callable[[Any], Mapping
 
 
 def stage_memory(shape: ModelShape, on_devices: bool, config: Any) -> Memory | None:
-    """At the worst: the longest sequences that the stage lets through, every token a target, and of a stage with
-    pictures every token a picture's. None of a stage whose learner has no packs."""
-    if not hasattr(config.learner, "pack_tokens"):
+    """At the worst: the longest sequences, or the fullest micro-batch, that the stage lets through, every token a
+    target, and of a stage with pictures every token a picture's. None of a stage whose learner has no packs."""
+    learner = config.learner
+    if not hasattr(learner, "pack_tokens"):
         return None
-    tokens = max(config.learner.pack_tokens, longest_sequence(config))
+    tokens = max(learner.pack_tokens, learner.micro_batch_tokens or 0, longest_sequence(config))
     has_pictures = shape.tower is not None and config.data.media_root is not None
     patches = tokens * shape.tower.cell if has_pictures else 0
     batch = MicroBatch(tokens=tokens, targets=tokens, patches=patches)
-    settings = Settings.of(config.learner, config.model.dtype)
+    settings = Settings.of(learner, config.model.dtype)
     return estimate(shape, settings, batch, DEVICE if on_devices else HOST)
 
 

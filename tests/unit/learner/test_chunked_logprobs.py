@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from pangu_rl.learner import chunked_logprobs
 from pangu_rl.learner.chunked_logprobs import target_logprobs
 
 
@@ -43,6 +44,16 @@ def test_equals_the_naive_computation(temperature: float, chunk: int, cap: float
     wanted = torch.autograd.grad((expected * upstream).sum(), (hidden, weight))
     for mine, theirs in zip(found, wanted):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
+
+
+def test_gradients_of_chunks_are_summed_in_float32_without_a_copy_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of two at a time, to the bit what whole gradients give."""
+    monkeypatch.setattr(chunked_logprobs, "TILE", 32)
+    grads = [torch.randn(5, 16).bfloat16() for _ in range(3)]
+    total = None
+    for grad in grads:
+        total = chunked_logprobs._summed(total, grad)
+    assert torch.equal(total, grads[0].float() + grads[1].float() + grads[2].float())
 
 
 def test_an_all_but_impossible_target_has_a_finite_log_prob() -> None:

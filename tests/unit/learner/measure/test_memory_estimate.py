@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from pangu_rl.config.learner import LearnerConfig, OffloadConfig
 from pangu_rl.config.load import checked
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.config.stages import DpoConfig, GrpoConfig
@@ -13,14 +14,18 @@ from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.learner.measure.memory_estimate import (
     DEVICE,
     HOST,
+    REDUCE_BUCKET,
     MicroBatch,
     Settings,
     estimate,
     layer_kept,
     layer_working,
+    tower_kept,
 )
 from pangu_rl.learner.measure.model_shape import ModelShape, shape_of
 from pangu_rl.learner.measure.stage_memory import longest_sequence, stage_memory
+from pangu_rl.learner.weights.offload import offloaded_bytes
+from pangu_rl.learner.zero import REDUCE_BUCKET as GIVEN_BUCKET
 
 # A layer: q and o 2 x 8 x 8, k and v 2 x 8 x 4, perceptron 3 x 8 x 16, norms 16: 592. Tables 2 x 8 x 10, last norm 8.
 SHAPE = ModelShape(layers=3, width=8, inner=16, heads=4, kv_heads=2, head_size=2, vocabulary=10, tied=False)
@@ -39,6 +44,32 @@ def test_states():
     assert (found.weights, found.gradients, found.optimizer) == (4 * COUNT, 4 * COUNT, 8 * COUNT)
 
 
+def test_settings_are_those_of_the_learner():
+    """Every one set, and what null means."""
+    learner = LearnerConfig(
+        ranks=4,
+        zero_stage=3,
+        overlap_comm=True,
+        reduce_bucket=1000,
+        offload=OffloadConfig(optimizer="cpu", parameters="cpu"),
+        logprob_chunk=256,
+    )
+    expected = Settings(
+        zero_stage=3, ranks=4, chunk=256, bucket=1000, overlap=True, offload_optimizer=True, offload_parameters=True
+    )
+    assert Settings.of(learner, "bfloat16") == expected
+    assert Settings.of(LearnerConfig(), "float32") == Settings(size=4)
+
+
+def test_buckets():
+    """2 bytes an element: two of ZeRO 2 with overlap, one of ZeRO 3; as large as asked, or as the model."""
+    for asked, elements in ((3 * COUNT, 3 * COUNT), (None, COUNT)):
+        second = estimate(SHAPE, Settings(zero_stage=2, ranks=4, bucket=asked, overlap=True), BATCH)
+        third = estimate(SHAPE, Settings(zero_stage=3, ranks=4, bucket=asked, overlap=True), BATCH)
+        assert (second.buckets, third.buckets) == (2 * 2 * elements, 2 * elements)
+    assert REDUCE_BUCKET == GIVEN_BUCKET
+
+
 def test_offload_moves_states_to_the_host():
     """4 ranks: 16 bytes and the bf16 copy of a quarter; with the parameters the quarter's own 2 bytes."""
     found = estimate(SHAPE, Settings(zero_stage=3, ranks=4, offload_optimizer=True), BATCH)
@@ -46,36 +77,50 @@ def test_offload_moves_states_to_the_host():
     both = estimate(SHAPE, Settings(zero_stage=3, ranks=4, offload_optimizer=True, offload_parameters=True), BATCH)
     assert found.weights - both.weights == 2 * COUNT // 4
     assert both.host == 20 * COUNT // 4
+    learner = LearnerConfig(ranks=4, zero_stage=3, offload=OffloadConfig(optimizer="cpu", parameters="cpu"))
+    assert both.host == offloaded_bytes(learner, COUNT, 2 * COUNT)
     assert both.total == both.weights + both.buckets + both.activations + both.workspace
 
 
 def test_a_layer_keeps_what_its_backward_pass_reads():
-    """4 x 8 of stream and norms, 2 x 8 of q and output, 2 x 4 of k and v, 4 x 16 of the perceptron: 120 numbers of 2
-    bytes; 2 inverse roots and 4 log-sum-exps of 4. Two ranks: the output once more; 4 ranks share 2 key heads as 4."""
-    assert layer_kept(SHAPE, 1, 2, HOST) == 2 * 120 + 4 * 6
-    assert layer_kept(SHAPE, 2, 2, HOST) == 2 * 128 + 4 * 6
-    assert layer_kept(SHAPE, 4, 2, HOST) == 2 * 136 + 4 * 6
-    assert layer_working(SHAPE, 2, HOST) == 2 * (8 + 32)
+    """4 x 8 of stream and norms, 2 x 8 of q and output, 2 x 4 of k and v, 3 x 16 of the perceptron: 104 numbers of 2
+    bytes; 2 inverse roots and 4 log-sum-exps of 4. Two ranks: the output once more; 4 ranks share 2 key heads as 4.
+    Where silu(gate) is kept, 16 more."""
+    assert layer_kept(SHAPE, 1, 2, HOST) == 2 * 104 + 4 * 6
+    assert layer_kept(SHAPE, 2, 2, HOST) == 2 * 112 + 4 * 6
+    assert layer_kept(SHAPE, 4, 2, HOST) == 2 * 120 + 4 * 6
+    assert layer_kept(SHAPE, 1, 2, DEVICE) == 2 * 120 + 4 * 6
+
+
+def test_a_layer_works_in_the_higher_of_two_moments():
+    """The stream's gradient, 8, and two of 16 in the perceptron. With 2 instead of 16, attention is higher: gradients
+    of q, output, k and v, 2 x 8 + 2 x 4; key sums of 8 bytes for 8 numbers, packed keys of 12 for 4, without two norms
+    (2 x 8) and the perceptron (3 x 2)."""
+    assert layer_working(SHAPE, 1, 2, HOST) == 2 * (8 + 32)
+    narrow = replace(SHAPE, inner=2)
+    assert layer_working(narrow, 1, 2, HOST) == 2 * 8 + 2 * 24 + 8 * 8 + 12 * 4 - 2 * (16 + 6)
+    assert layer_working(narrow, 1, 2, DEVICE) == 2 * 8 + 2 * 24 + 14 * 8 + 12 * 4 - 2 * (16 + 8)
 
 
 def test_activations_of_a_pass_with_and_without_checkpointing():
-    """1,000 tokens. All three layers, the last norm's input, hidden states and 10 log-probs: 264 x 3 + 16 + 16 + 20.
-    With checkpointing the highest moment is the last layer's: 3 inputs of 16, and a layer again without its input."""
+    """1,000 tokens. All three layers, and on a device, where the head has tiles, the last norm's input, hidden states
+    and 10 probabilities: 264 x 3 + 16 + 16 + 20. With checkpointing the highest moment is the last layer's: 3 inputs of
+    16, and a layer again without its input."""
     batch = MicroBatch(tokens=1000, targets=1000)
-    assert estimate(SHAPE, Settings(), batch).activations == 1000 * (3 * 264 + 16 + 16 + 20)
+    assert estimate(SHAPE, Settings(), batch, DEVICE).activations == 1000 * (3 * 264 + 16 + 16 + 20)
+    assert estimate(SHAPE, Settings(), batch, HOST).activations == 1000 * 3 * 232
     found = estimate(SHAPE, Settings(gradient_checkpointing=True), batch)
-    assert (found.activations, found.workspace) == (1000 * (3 * 16 + 264 - 16), 1000 * 80)
+    assert (found.activations, found.workspace) == (1000 * (3 * 16 + 232 - 16), 1000 * 80)
 
 
 def test_chunks_of_the_head():
-    """2,000 targets of vocabulary 100,000 in chunks of 1,000: the head's gradient (800,000 numbers) is there in bf16
-    twice and in float32 once, on a CPU twice; the gradient of the hidden states beside it."""
+    """2,000 targets of vocabulary 100,000: the gradients of the hidden states and of the head, 800,000 numbers, in
+    bf16. In chunks of 1,000 also their sum in float32; on a CPU also a copy that lies the other way round."""
     shape = replace(SHAPE, vocabulary=100_000)
     batch = MicroBatch(tokens=2000, targets=2000)
-    on_host = estimate(shape, Settings(chunk=1000), batch, replace(HOST, tile=0))
-    assert on_host.workspace == max(2000 * 16 + 800_000 * (2 * 2 + 2 * 4), 2000 * 16 + 1000 * 100_000 * 4)
-    on_device = estimate(shape, Settings(chunk=1000), batch, replace(DEVICE, tile=0))
-    assert on_device.workspace == 2000 * 16 + 800_000 * (2 * 2 + 4)
+    for kernels, chunk, each in ((HOST, 1000, 2 + 4 + 2), (DEVICE, 1000, 2 + 4), (DEVICE, 2000, 2)):
+        found = estimate(shape, Settings(chunk=chunk), batch, replace(kernels, tile=0))
+        assert found.workspace == 2000 * 16 + 800_000 * each
 
 
 TOWER = shape_of(
@@ -109,6 +154,13 @@ def test_pictures(trainable, per_patch):
     assert pictures.activations - text.activations == 400 * per_patch
 
 
+def test_a_gated_tower_keeps_a_gate_as_the_language_model_does():
+    gated = replace(TOWER, tower=replace(TOWER.tower, gated=True))
+    for kernels in (HOST, DEVICE):
+        found = tower_kept(gated, Settings(), kernels) - tower_kept(TOWER, Settings(), kernels)
+        assert found == 2 * (kernels.perceptron - 2) * 12 * 2
+
+
 def test_the_longest_micro_batch_of_a_stage():
     base = {"model": {"path": "m"}, "trainer": {"run_dir": "r", "steps": 1}}
     data = {"train": "t", "max_prompt_tokens": 100}
@@ -123,6 +175,9 @@ def test_the_longest_micro_batch_of_a_stage():
     worst = MicroBatch(tokens=64, targets=64, patches=256)
     assert stage_memory(TOWER, True, pretrain) == estimate(TOWER, Settings(), worst, DEVICE)
     assert stage_memory(SHAPE, False, pretrain) == estimate(SHAPE, Settings(), BATCH, HOST)
+    merged = checked(PretrainConfig, stage | {"learner": {"pack_tokens": 64, "micro_batch_tokens": 200}}, "pretrain")
+    fuller = MicroBatch(tokens=200, targets=200)
+    assert stage_memory(SHAPE, False, merged) == estimate(SHAPE, Settings(), fuller, HOST)
     cascade = [{"edge": 224, "epochs": 1}]
     pictures = {"train": "t", "media_root": "p"}
     vit = base | {"data": pictures, "classes": 20, "labels": 2, "cascade": cascade, "batch": 8}
