@@ -322,11 +322,10 @@ class Learner:
             "offload": self.spec.learner.offload.optimizer,
             "model_type": self.lm.config.model_type,
             "parameters": {name: list(getattr(p, "ds_shape", p.shape)) for name, p in self.lm.named_parameters()},
-            "parameter_groups": self.group_sizes,
         }
         if is_multimodal(self.lm):
             identity["trainable"] = sorted(set(self.spec.learner.trainable))
-        return identity
+        return identity | {"parameter_groups": self.group_sizes}
 
     def _close_publisher(self) -> None:
         if self._publisher is not None:

@@ -9,13 +9,13 @@ from typing import Literal
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
 
 from pangu_rl.accelerators.collective import free_port
 from pangu_rl.config.algorithm import GrpoAlgorithmConfig
 from pangu_rl.config.learner import LearnerConfig, OptimizerConfig
 from pangu_rl.config.model import ModelConfig
 from pangu_rl.errors import CheckpointError
+from pangu_rl.learner.model import load_causal_lm
 from pangu_rl.learner.parts import part_of
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.records import MiniBatch, Pack
@@ -170,7 +170,8 @@ def test_an_export_has_the_sources_names_and_processor_and_reloads_to_identical_
     assert names[0] == names[1] == {name for name, _ in learner._weights()}
     assert {name.split(".")[0] for name in names[0]} == {"visual", "model"}
     assert (tmp_path / "preprocessor_config.json").read_text() == '{"min_pixels": 784}'
-    loaded = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="sdpa").eval()
+    loaded = load_causal_lm(ModelConfig(path=str(tmp_path), dtype="bfloat16"))
+    loaded.set_attn_implementation("sdpa")
     assert loaded.dtype is torch.bfloat16
     assert loaded.lm_head.weight is loaded.model.embed_tokens.weight
     learner.lm.set_attn_implementation("sdpa")

@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from pangu_rl.config.learner import LearnerConfig
 from pangu_rl.config.model import ModelConfig
-from pangu_rl.errors import DataError
+from pangu_rl.errors import CheckpointError, DataError
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.records import WeightTensor
 from tests.gloo_ranks import on_ranks
@@ -53,8 +53,8 @@ def received(location: str, tensors: tuple[WeightTensor, ...], found: dict[str, 
 
 def failed_export(learner: Any, directory: Path) -> str:
     try:
-        learner.export(directory)
-    except OSError as error:
+        learner.export(directory).result()
+    except CheckpointError as error:
         return type(error).__name__
     return "none"
 
@@ -97,7 +97,7 @@ def handed_out(rank: int, ranks: int, folders: list[Path], home: Path) -> list[d
         learner.send()
         if rank == 0:
             receiver.join()
-        learner.export(home / folder.name, shard_bytes=2**14)
+        learner.export(home / folder.name, shard_bytes=2**14).result()
         found["failure"] = failed_export(learner, folder / "config.json" / "folder")
         learner._close_publisher()
         results.append(found | {"whole": max(whole), "parameters": len(placed)})
@@ -126,7 +126,7 @@ def test_a_model_loaded_in_parts_is_handed_out_whole(tmp_path: Path) -> None:
         assert first["buckets"] > 3
         assert first["parameters"] >= len(source)
         # Rank 0 cannot write there; rank 1 gathers with it to the end and goes on.
-        assert (first["failure"], second["failure"]) == ("NotADirectoryError", "none")
+        assert (first["failure"], second["failure"]) == ("CheckpointError", "none")
         assert first["whole"] == second["whole"] == 0
 
 
