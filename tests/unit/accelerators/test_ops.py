@@ -163,6 +163,16 @@ def test_a_linear_layer_has_torchs_gradients() -> None:
         assert distance(x, y) < 1e-6
 
 
+def test_a_linear_layer_learns_under_autocast() -> None:
+    x, weight = normal(5, 66), normal(70, 66, seed=1).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = ops.linear(x, weight)
+    out.float().sum().backward()
+    assert (out.dtype, weight.grad.dtype) == (torch.bfloat16, torch.float32)
+    # Of a sum the slope of each row is the sum of the inputs, each of which bfloat16 knows to 2^-9 of itself.
+    torch.testing.assert_close(weight.grad[0], x.sum(0), atol=2**-6, rtol=2**-6)
+
+
 def test_without_a_kernel_the_reference_computes_counts_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
     kernel = Kernel(name="none", call=torch.neg, refuses=lambda x: None, missing=lambda: "no compiler")
     doubled = Operation("doubled", lambda x: 2 * x, {"cpu": kernel})
