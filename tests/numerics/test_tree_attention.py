@@ -154,6 +154,16 @@ def test_a_score_far_beyond_its_cap_is_the_cap(kernel: str) -> None:
     torch.testing.assert_close(out[:, 0, 0], torch.tensor([0.0, 0.9820138]), atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("kernel", ["compiled", "plain"])
+def test_what_is_not_a_number_is_not_hidden(kernel: str) -> None:
+    """Or a step would be taken that is to be skipped."""
+    wanted = case(TREES["group"], Scores(scale=0.3))
+    wanted.inputs[0][2] = torch.nan
+    out, grad_query, grad_key, _ = results(wanted, KERNELS[kernel])
+    assert out.isnan().any(-1).any(-1).nonzero().flatten().tolist() == [2]
+    assert grad_query[2].isnan().all() and grad_key[:3].isnan().all()
+
+
 def test_segments_that_are_not_those_of_the_tokens_are_an_error_and_not_a_read_elsewhere() -> None:
     tokens = torch.zeros(3, 1, 8)
     with pytest.raises(RuntimeError, match="2 segments that do not end at token 3"):

@@ -46,10 +46,10 @@ inline Floats spread(float x) { return x - Floats{}; }
 inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 inline Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
 
-// e^x to 2e-7 of its value, for x up to 88; below -87 it is 0.
+// e^x to 2e-7 of its value, for x up to 88; below -87 it is 0, and NaN stays NaN: a step with one is skipped.
 inline Floats exponential(Floats x) {
   const Floats magic = spread(12582912.0f);  // 1.5 * 2^23: adding it rounds to a whole number.
-  Floats clamped = larger(x, spread(-87.0f));
+  Floats clamped = x < -87.0f ? spread(-87.0f) : x;
   Floats turns = clamped * 1.44269504f;
   Floats whole = (turns + magic) - magic;
   Floats rest = (clamped - whole * 0.693359375f) - whole * -2.12194440e-4f;

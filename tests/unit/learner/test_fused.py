@@ -62,6 +62,16 @@ def test_a_norm_whose_weight_is_an_offset_from_1_is_left_alone() -> None:
     assert "rms_norm" not in fuse_operations(gemma)
 
 
+def test_weights_that_hide_what_a_norm_computes_hide_nothing() -> None:
+    class TripledRMSNorm(LlamaRMSNorm):
+        def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+            return 3 * self.weight * hidden_states
+
+    norm = TripledRMSNorm(8)
+    norm.weight.data.zero_()
+    assert "rms_norm" not in fuse_operations(norm)
+
+
 class Perceptron(nn.Module):
     """Like transformers' own but for what `act_fn` is and `limit` does."""
 
