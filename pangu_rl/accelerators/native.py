@@ -12,6 +12,7 @@ import hashlib
 import logging
 import os
 import platform
+import secrets
 import subprocess
 import sys
 from functools import lru_cache
@@ -60,7 +61,7 @@ def build() -> Path:
     if library.exists():
         return library
     library.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = library.with_name(f".{os.getpid()}.so")
+    unfinished = library.with_name(f".{secrets.token_hex(4)}.so")  # nodes that share the cache have like processes
     command = [
         *(os.environ.get("CXX", "c++"), *FLAGS, f"-D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)}"),
         *(f"-I{folder}" for folder in include_paths()),

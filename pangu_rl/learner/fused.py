@@ -63,8 +63,12 @@ def _norm_eps(module: nn.Module) -> float | None:
     eps = getattr(module, "variance_epsilon", None)
     if not type(module).__name__.endswith("RMSNorm") or eps is None:
         return None
-    x = _normal(4, module.weight.shape[-1]).to(module.weight)
-    return eps if _close(ops.rms_norm.reference(x, module.weight, eps), module(x)) else None
+    x, weight = _normal(4, 8), _normal(8).exp()  # its own weights may be 0, or far from each other
+    try:
+        answer = type(module).forward(SimpleNamespace(weight=weight, variance_epsilon=eps), x)
+    except (AttributeError, TypeError):
+        return None  # it has parts beside these, or takes something else
+    return eps if _close(ops.rms_norm.reference(x, weight, eps), answer) else None
 
 
 def _gate_activation(module: nn.Module) -> str | None:
@@ -78,8 +82,10 @@ def _gate_activation(module: nn.Module) -> str | None:
     x = _normal(4, 8)
     try:
         answer = type(module).forward(SimpleNamespace(act_fn=module.act_fn, **parts), x)
-    except AttributeError:
-        return None  # it has parts beside these: an activation of another name, a limit, a scale
+    except (AttributeError, TypeError):
+        return None  # it has parts beside these: an activation of another name, a limit, a scale, another input
+    if not isinstance(answer, Tensor) or answer.shape != x.shape:
+        return None
     fits = (name for name in (ops.SILU, ops.GELU_TANH) if _close(ops.gated.reference(2 * x, x + 1, name) - 3, answer))
     return next(fits, None)
 
@@ -96,7 +102,7 @@ def _replace_rotation(name: str) -> bool:
     except (TypeError, RuntimeError):
         return False  # another signature, or angles of another shape
     expected = (ops.rotary.reference(x, angles.cos(), angles.sin()) for x in (query, key))
-    if not all(x.shape == y.shape and _close(x, y) for x, y in zip(expected, answer, strict=True)):
+    if len(answer) != 2 or not all(x.shape == y.shape and _close(x, y) for x, y in zip(expected, answer)):
         return False
     setattr(file, ROTATION, partial(_rotated, original))
     return True
@@ -104,7 +110,9 @@ def _replace_rotation(name: str) -> bool:
 
 def _rotated(original: Callable[..., Any], query: Tensor, key: Tensor, *angles: Any, **options: Any) -> Any:
     """Rotated (query, key) [B, H, T, D]; whatever is asked for beside the plain rotation, the original computes."""
-    if len(angles) != 2 or options.get("unsqueeze_dim", 1) != 1 or angles[0].dim() != 3:
+    plain = len(angles) == 2 and options.get("unsqueeze_dim", 1) == 1 and angles[0].dim() == 3
+    # Some models turn a part of each head alone, some turn in float32 and round to the dtype of the heads.
+    if not plain or len({(x.shape[-1], x.dtype) for x in (query, key, *angles)}) > 1:
         return original(query, key, *angles, **options)
     return ops.rotary(query, *angles), ops.rotary(key, *angles)
 

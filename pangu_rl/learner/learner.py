@@ -204,11 +204,11 @@ class Learner:
         """Copy the model to rank 0's host, tensor by tensor, and write it into `directory` while training goes on, in
         Hugging Face layout with tokenizer and processor; it reloads to identical logits. The result as of `save`."""
         plan = plan_export(self.lm, self._tensors.described(), shard_bytes)
-        tensors = self._weights(planned_names(plan))
+        copies = self._hand_out(
+            lambda weights: [(name, tensor.to("cpu", copy=True)) for name, tensor in weights], planned_names(plan)
+        )
         if self.spec.rank != 0:
-            exhaust(tensors)
             return write_files(directory, {})
-        copies = [(name, tensor.to("cpu", copy=True)) for name, tensor in tensors]
         source = resolve_path(self.spec.model.path)
         return fill_folder(directory, partial(write_model, directory, self.lm, plan, released(copies), source))
 

@@ -167,7 +167,6 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
         engines = stack.enter_context(open_engines(sections, run.accelerator))
         learners = stack.enter_context(closing_ranks(Learners(_learner_spec(config, start, run.accelerator)), run))
         engines.pool.start()
-        run.peak_flops = learners.peak_flops()
         receivers = config.rollout.actors * config.rollout.devices_per_actor
         learners.open_publisher(_transport(config), receivers)
         background = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="rollout"))

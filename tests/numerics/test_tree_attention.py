@@ -143,11 +143,49 @@ def test_caps_bend_scores_and_their_slopes(kernel: str) -> None:
     assert max(distances(results(wanted, KERNELS[kernel]), wanted.expected)) < RELATIVE
 
 
+@pytest.mark.parametrize("kernel", ["compiled", "plain"])
+def test_a_score_far_beyond_its_cap_is_the_cap(kernel: str) -> None:
+    """The second token has scores of -1000 and 1000, capped -2 and 2: 1 / (1 + e^-4) = 0.98201 of it is itself."""
+    query, key = torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([[-1.0, 0.0], [1.0, 0.0]])
+    value = torch.tensor([[0.0, 0.0], [1.0, 0.0]])
+    pack = replace(tree_pack([(1, [])]), segment_starts=np.array([0, 2]), segment_parents=np.array([-1]))
+    layout = build_layout(pack, kernel=KERNELS[kernel])
+    out = tree_attention(*(x.unsqueeze(1) for x in (query, key, value)), layout, Scores(scale=1000.0, cap=2.0))
+    torch.testing.assert_close(out[:, 0, 0], torch.tensor([0.0, 0.9820138]), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("kernel", ["compiled", "plain"])
+def test_what_is_not_a_number_is_not_hidden(kernel: str) -> None:
+    """Or a step would be taken that is to be skipped."""
+    wanted = case(TREES["group"], Scores(scale=0.3))
+    wanted.inputs[0][2] = torch.nan
+    out, grad_query, grad_key, _ = results(wanted, KERNELS[kernel])
+    assert out.isnan().any(-1).any(-1).nonzero().flatten().tolist() == [2]
+    assert grad_query[2].isnan().all() and grad_key[:3].isnan().all()
+
+
+def test_segments_that_are_not_those_of_the_tokens_are_an_error_and_not_a_read_elsewhere() -> None:
+    tokens = torch.zeros(3, 1, 8)
+    with pytest.raises(RuntimeError, match="2 segments that do not end at token 3"):
+        torch.ops.pangu_rl.tree_attention(tokens, tokens, tokens, torch.tensor([0, 2, 4]), torch.tensor([-1, 0]), 1.0)
+    with pytest.raises(RuntimeError, match=r"queries \[3, 3, 8\], keys \[3, 2, 8\]"):
+        torch.ops.pangu_rl.tree_attention(
+            *(torch.zeros(3, heads, 8) for heads in (3, 2, 2)), torch.tensor([0, 3]), torch.tensor([-1]), 1.0
+        )
+
+
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize(
     ("heads", "sizes"),
-    [((6, 6), (16, 16)), ((8, 1), (64, 64)), ((14, 2), (40, 40)), ((4, 4), (24, 16)), ((2, 1), (5, 7))],
-    ids=["alone", "one key head", "seven a key head", "narrow values", "wide values"],
+    [
+        ((6, 6), (16, 16)),
+        ((8, 1), (64, 64)),
+        ((14, 2), (40, 40)),
+        ((4, 4), (24, 16)),
+        ((2, 1), (5, 7)),
+        ((1, 1), (768, 8)),
+    ],
+    ids=["alone", "one key head", "seven a key head", "narrow values", "wide values", "wide heads"],
 )
 def test_shapes_of_heads(kernel: str, heads: tuple[int, int], sizes: tuple[int, int]) -> None:
     wanted = case(TREES["group"], Scores(scale=0.2), heads=heads, sizes=sizes)

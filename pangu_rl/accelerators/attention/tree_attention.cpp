@@ -44,11 +44,12 @@ inline void store(float* p, Floats x) { *reinterpret_cast<Floats*>(p) = x; }
 inline Floats spread(float x) { return x - Floats{}; }
 
 inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
+inline Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
 
-// e^x to 2e-7 of its value; below -87 it is 0.
+// e^x to 2e-7 of its value, for x up to 88; below -87 it is 0, and NaN stays NaN: a step with one is skipped.
 inline Floats exponential(Floats x) {
   const Floats magic = spread(12582912.0f);  // 1.5 * 2^23: adding it rounds to a whole number.
-  Floats clamped = larger(x, spread(-87.0f));
+  Floats clamped = x < -87.0f ? spread(-87.0f) : x;
   Floats turns = clamped * 1.44269504f;
   Floats whole = (turns + magic) - magic;
   Floats rest = (clamped - whole * 0.693359375f) - whole * -2.12194440e-4f;
@@ -323,7 +324,8 @@ struct Sight {
 };
 
 inline Floats capped(Floats scores, float cap) {
-  return cap - 2.0f * cap / (exponential(scores * (2.0f / cap)) + 1.0f);
+  // From 2s / cap = 88 on the cap is reached to the last digit.
+  return cap - 2.0f * cap / (exponential(smaller(scores * (2.0f / cap), spread(88.0f))) + 1.0f);
 }
 
 template <typename T, typename C>
@@ -449,14 +451,15 @@ struct Backward {
     const Tile& tile = tree.tiles[index];
     const int64_t m = shape.fold * tile.padded, size = shape.size;
     floats.resize(m * (2 * TILE + size + 3));
-    narrow.resize(m * (3 * TILE + 4 * size));
+    narrow.resize(m * (3 * TILE + 4 * size) + TILE * size);
     float *scores = floats.data(), *grads = scores + m * TILE, *total = grads + m * TILE, *sums = total + m * size,
           *dots = sums + m;
     int32_t* positions = reinterpret_cast<int32_t*>(dots + m);
     C *q_turned = narrow.data(), *q = q_turned + m * size, *g_turned = q + m * size, *g = g_turned + m * size,
-      *probs = g + m * size, *slopes = probs + m * TILE, *slopes_right = slopes + m * TILE;
-    pack_queries<T, C>(query, tile, unit, shape, probs, q_turned, q);
-    pack_queries<T, C>(grad_out, tile, unit, shape, probs, g_turned, g);
+      *probs = g + m * size, *slopes = probs + m * TILE, *slopes_right = slopes + m * TILE,
+      *scratch = slopes_right + m * TILE;
+    pack_queries<T, C>(query, tile, unit, shape, scratch, q_turned, q);
+    pack_queries<T, C>(grad_out, tile, unit, shape, scratch, g_turned, g);
     fill_positions(tile, shape.fold, positions);
     fill_sums(tile, unit, sums, dots);
     std::fill(total, total + m * size, 0.0f);
@@ -468,7 +471,9 @@ struct Backward {
       const int64_t n = part.padded, place = (shared + part.offset) * size, target = (own + part.offset) * size;
       multiply<C>(n, m, size, keys + place, size, q_turned, scores, false);
       multiply<C>(n, m, size, values + place, size, g_turned, grads, false);
-      for (int64_t r = 0; r < n; r += 2) slope_rows(sight, part.size, r, m, scores, grads, sums, dots, positions, probs, slopes, slopes_right);
+      for (int64_t r = 0; r < n; r += 2)
+        slope_rows(
+            sight, part.size, r, m, scores, grads, sums, dots, positions, probs, slopes, slopes_right);
       multiply<C>(n, size, m, probs, m, g, grad_values + target, true);
       multiply<C>(n, size, m, slopes, m, q, grad_keys + target, true);
       multiply<C>(size, m, n, keys_turned + place, n, slopes_right, total, true);
@@ -569,11 +574,26 @@ void backward(
   });
 }
 
+// Everything below reads by these sizes alone.
+void check(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& starts, const Tensor& parents) {
+  const int64_t segments = parents.numel();
+  TORCH_CHECK(
+      value.sizes() == key.sizes() && key.size(0) == query.size(0) && key.size(2) == query.size(2) &&
+          query.size(1) % key.size(1) == 0 && query.size(2) % 2 == 0,
+      "queries ", query.sizes(), ", keys ", key.sizes(), ", values ", value.sizes());
+  TORCH_CHECK(
+      starts.is_contiguous() && parents.is_contiguous() && starts.numel() == segments + 1 &&
+          starts.const_data_ptr<int64_t>()[segments] == query.size(0),
+      segments, " segments that do not end at token ", query.size(0));
+  for (const Tensor& x : {query, key, value}) TORCH_CHECK(x.stride(2) == 1, "heads must be dense");
+}
+
 bool has_tiles() { return blas::could_pack(at::kBFloat16); }
 
 std::tuple<Tensor, Tensor> tree_attention(
     const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& starts, const Tensor& parents,
     double scale, int64_t window, double cap) {
+  check(query, key, value, starts, parents);
   const Tree tree(starts, parents);
   const Shape shape(query, key, scale, window, cap, tree.roots.size() - 1);
   Tensor out = at::empty(query.sizes(), query.options());
@@ -587,6 +607,9 @@ std::tuple<Tensor, Tensor> tree_attention(
 std::tuple<Tensor, Tensor, Tensor> tree_attention_backward(
     const Tensor& grad_out, const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& out,
     const Tensor& lse, const Tensor& starts, const Tensor& parents, double scale, int64_t window, double cap) {
+  check(query, key, value, starts, parents);
+  TORCH_CHECK(grad_out.sizes() == query.sizes() && out.sizes() == query.sizes() && lse.is_contiguous() &&
+      lse.numel() == query.size(0) * query.size(1), "gradient ", grad_out.sizes(), " of queries ", query.sizes());
   const Tree tree(starts, parents);
   const Shape shape(query, key, scale, window, cap, tree.roots.size() - 1);
   Tensor grad_query = at::empty(query.sizes(), query.options());

@@ -74,4 +74,6 @@ class _Linear(torch.autograd.Function):
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x [..., K], weight [N, K], bias [N] or None -> x weight^T + bias [..., N], as torch's own."""
+    if torch.is_autocast_enabled(x.device.type):
+        return functional.linear(x, weight, bias)  # which remembers what it has cast, for the backward pass
     return _Linear.apply(x, weight, bias)

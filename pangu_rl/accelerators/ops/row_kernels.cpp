@@ -196,6 +196,7 @@ void gate_backward(const T* grad, const T* gate, const T* up, T* grad_gate, T* g
 
 // silu(gate) up, or gelu_tanh(gate) up.
 Tensor gated(const Tensor& gate, const Tensor& up, bool gelu) {
+  TORCH_CHECK(gate.sizes() == up.sizes(), "gate ", gate.sizes(), ", up ", up.sizes());
   Tensor out = at::empty_like(gate);
   with_scalar_of(gate, {gate, up}, [&](auto scalar) {
     using T = decltype(scalar);
@@ -230,6 +231,7 @@ void turn_head(const T* x, const T* cos, const T* sin, T* out, int64_t half) {
 Tensor rotary(const Tensor& x, const Tensor& cos, const Tensor& sin, bool back) {
   const int64_t heads = x.size(1), size = x.size(2), row_step = x.stride(0), head_step = x.stride(1);
   TORCH_CHECK(x.stride(2) == 1 && size % 2 == 0, "heads must be dense and of an even size");
+  TORCH_CHECK(cos.numel() == x.size(0) * size && sin.numel() == cos.numel(), "angles ", cos.sizes(), " for ", x.sizes());
   Tensor out = at::empty(x.sizes(), x.options());
   with_scalar_of(x, {cos, sin}, [&](auto scalar) {
     using T = decltype(scalar);
@@ -244,6 +246,17 @@ Tensor rotary(const Tensor& x, const Tensor& cos, const Tensor& sin, bool back) 
     });
   });
   return out;
+}
+
+// Targets are written to, so one outside the vocabulary ends here and not in foreign memory.
+void check_head(const Tensor& scores, const Tensor& targets, const Tensor& one, const Tensor& other) {
+  const int64_t count = scores.size(0), vocabulary = scores.size(1);
+  for (const Tensor& x : {targets, one, other})
+    TORCH_CHECK(x.is_contiguous() && x.numel() == count, count, " targets, contiguous, not ", x.sizes());
+  TORCH_CHECK(one.scalar_type() == at::kFloat && other.scalar_type() == at::kFloat, "float32 is wanted");
+  const int64_t* target = targets.const_data_ptr<int64_t>();
+  for (int64_t i = 0; i < count; ++i)
+    TORCH_CHECK(target[i] >= 0 && target[i] < vocabulary, "target ", target[i], " of a vocabulary of ", vocabulary);
 }
 
 // Logits [C, V] become the probabilities of factor * logits in place; the targets' log-probs and the entropies [C] of the
@@ -278,6 +291,7 @@ void softmax_row(T* line, int64_t vocabulary, float factor, int64_t target, floa
 
 void softmax_head(
     const Tensor& logits, const Tensor& targets, const Tensor& logp, const Tensor& entropy, double factor) {
+  check_head(logits, targets, logp, entropy);
   const int64_t vocabulary = logits.size(1), *target = data<int64_t>(targets);
   float *chosen = data<float>(logp), *spread = data<float>(entropy);
   with_scalar_of(logits, {logits}, [&](auto scalar) {
@@ -295,6 +309,7 @@ void softmax_head(
 // Probabilities [C, V] become slopes of a loss by the logits in place: -slope p, and `at_target` for the target.
 void softmax_head_backward(
     const Tensor& probs, const Tensor& targets, const Tensor& slopes, const Tensor& at_target) {
+  check_head(probs, targets, slopes, at_target);
   const int64_t vocabulary = probs.size(1), *target = data<int64_t>(targets);
   const float *slope = data<float>(slopes), *own = data<float>(at_target);
   with_scalar_of(probs, {probs}, [&](auto scalar) {

@@ -63,10 +63,6 @@ class Operation:
             self.fallbacks += 1
         return self.reference(*args)
 
-    def forget(self) -> None:
-        """Choose anew at the next calls: the machine has gained or lost a kernel."""
-        self._chosen.clear()
-
     def _choose(self, *args: Any) -> Kernel | None:
         device = _device(args)
         kernel = self.kernels.get(device)

@@ -61,20 +61,22 @@ class ModelFlops:
     def of(cls, config: Any) -> ModelFlops:
         """From a model's configuration as transformers loads it."""
         text = config.get_text_config()
-        width, heads, layers = text.hidden_size, text.num_attention_heads, text.num_hidden_layers
-        keys = getattr(text, "num_key_value_heads", None) or heads
-        size = getattr(text, "head_dim", None) or width // heads
-        layer = 2 * width * size * (2 * heads + 2 * keys) + 6 * width * _mlp_width(text)
+        layers = _layers(text)
         window = getattr(text, "sliding_window", None)
-        kinds = getattr(text, "layer_types", None) or ("sliding_attention" if window else "full_attention",) * layers
+        usual = "sliding_attention" if window else "full_attention"
+        kinds = getattr(text, "layer_types", None) or (usual,) * len(layers)
         vision = getattr(config, "vision_config", None)
+
+        def per_pair(kind: str) -> int:
+            return sum(4 * layer.heads * layer.size for layer, own in zip(layers, kinds) if own == kind)
+
         return cls(
-            per_token=layers * layer,
-            per_pair=kinds.count("full_attention") * 4 * heads * size,
-            per_target=2 * width * text.vocab_size,
-            per_near_pair=kinds.count("sliding_attention") * 4 * heads * size,
+            per_token=sum(layer.per_token(text.hidden_size) for layer in layers),
+            per_pair=per_pair("full_attention"),
+            per_target=2 * text.hidden_size * text.vocab_size,
+            per_near_pair=per_pair("sliding_attention"),
             window=window,
-            **(_tower_flops(vision, width) if vision is not None else {}),
+            **(_tower_flops(vision, text.hidden_size) if vision is not None else {}),
         )
 
     def of_training(self, pack: Pack, trained: Collection[ModelPart]) -> float:
@@ -143,11 +145,37 @@ def model_shape(path: Path, trust_remote_code: bool) -> Any:
     return AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
 
 
-def _mlp_width(text: Any) -> int:
-    """Inner width of what a token enters."""
-    width = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
-    experts = getattr(text, "num_experts_per_tok", None)
-    return experts * (getattr(text, "moe_intermediate_size", None) or width) if experts else width
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    heads: int
+    keys: int
+    size: int
+    inner: int
+    """Width of the perceptron that a token enters."""
+
+    def per_token(self, width: int) -> int:
+        return 2 * width * self.size * (2 * self.heads + 2 * self.keys) + 6 * width * self.inner
+
+
+def _layers(text: Any) -> list[_Layer]:
+    """Those of a language model, which may differ: then each has a configuration, or its number in a list."""
+    differ = getattr(text, "per_layer_attributes", None)
+    return [
+        _layer(text.per_layer_config[number] if differ else text, number) for number in range(text.num_hidden_layers)
+    ]
+
+
+def _layer(config: Any, number: int) -> _Layer:
+    heads = config.num_attention_heads
+    inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+    inner = inner if isinstance(inner, int) else inner[number]
+    experts = getattr(config, "num_experts_per_tok", None)
+    return _Layer(
+        heads=heads,
+        keys=getattr(config, "num_key_value_heads", None) or heads,
+        size=getattr(config, "head_dim", None) or config.hidden_size // heads,
+        inner=experts * (getattr(config, "moe_intermediate_size", None) or inner) if experts else inner,
+    )
 
 
 def _tower_flops(vision: Any, text_width: int) -> dict[str, float]:

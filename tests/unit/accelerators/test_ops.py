@@ -124,6 +124,27 @@ def test_slopes_of_the_logits_by_hand(reference: bool) -> None:
 
 
 @compiled
+@pytest.mark.parametrize("target", [-1, 8])
+def test_a_target_outside_the_vocabulary_is_an_error_and_not_a_write_elsewhere(target: int) -> None:
+    scores, targets, column = normal(2, 8), torch.tensor([0, target]), torch.empty(2)
+    with pytest.raises(RuntimeError, match=f"target {target} of a vocabulary of 8"):
+        ops.softmax_head_(scores, targets, column, column, 1.0)
+    with pytest.raises(RuntimeError, match=f"target {target} of a vocabulary of 8"):
+        ops.logit_slopes_(scores, targets, column, column)
+
+
+@compiled
+def test_a_choice_made_for_one_shape_reads_no_further_than_another() -> None:
+    """Kernels are chosen by the last axes alone."""
+    ops.gated(normal(4, 8), normal(4, 8), ops.SILU)
+    with pytest.raises(RuntimeError, match="gate"):
+        ops.gated(normal(4, 8), normal(1, 8), ops.SILU)
+    ops.rotary(normal(1, 2, 3, 8), normal(1, 3, 8), normal(1, 3, 8))
+    with pytest.raises(RuntimeError, match="angles"):
+        ops.rotary(normal(1, 2, 3, 8), normal(1, 1, 8), normal(1, 1, 8))
+
+
+@compiled
 @pytest.mark.parametrize(("tokens", "outputs"), [(203, 130), (64, 64), (33, 1031), (333, 1031), (0, 70)])
 def test_a_weight_gradient_is_the_product_with_the_transpose(
     tokens: int, outputs: int, monkeypatch: pytest.MonkeyPatch
@@ -140,6 +161,16 @@ def test_a_linear_layer_has_torchs_gradients() -> None:
     mine, theirs = run(ops.linear, args, (0, 1, 2)), run(torch.nn.functional.linear, args, (0, 1, 2))
     for x, y in zip(mine, theirs, strict=True):
         assert distance(x, y) < 1e-6
+
+
+def test_a_linear_layer_learns_under_autocast() -> None:
+    x, weight = normal(5, 66), normal(70, 66, seed=1).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = ops.linear(x, weight)
+    out.float().sum().backward()
+    assert (out.dtype, weight.grad.dtype) == (torch.bfloat16, torch.float32)
+    # Of a sum the slope of each row is the sum of the inputs, each of which bfloat16 knows to 2^-9 of itself.
+    torch.testing.assert_close(weight.grad[0], x.sum(0), atol=2**-6, rtol=2**-6)
 
 
 def test_without_a_kernel_the_reference_computes_counts_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:

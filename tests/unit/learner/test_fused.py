@@ -11,6 +11,7 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from pangu_rl.accelerators.ops import rms_norm
 from pangu_rl.learner.fused import fuse_operations
 from tests.unit.learner.builders import llama
+from tests.unit.learner.families import tiny
 
 
 @pytest.mark.parametrize(
@@ -39,11 +40,36 @@ def test_finds_every_operation_of_a_llama_and_keeps_its_logits() -> None:
     torch.testing.assert_close(fused(input_ids=ids).logits, plain(input_ids=ids).logits, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("family", "dtype", "limit"),
+    # Half of each head turns; angles are float32 whatever the model is (a bfloat16 is known to 2^-9 of itself).
+    [("glm4_moe", torch.float32, 1e-5), ("olmo2", torch.bfloat16, 2**-4)],
+)
+def test_rotary_positions_of_another_kind_stay_the_models_own(family: str, dtype: torch.dtype, limit: float) -> None:
+    lm, ids = tiny(family, dtype), torch.arange(9)[None]
+    with torch.no_grad():
+        before = lm(input_ids=ids).logits
+        fuse_operations(lm)
+        after = lm(input_ids=ids).logits
+    assert after.dtype is dtype
+    torch.testing.assert_close(after, before, atol=limit * before.abs().max().item(), rtol=0)
+
+
 def test_a_norm_whose_weight_is_an_offset_from_1_is_left_alone() -> None:
     gemma = GemmaRMSNorm(8)
     gemma.variance_epsilon = gemma.eps
     gemma.weight.data.fill_(0.5)
     assert "rms_norm" not in fuse_operations(gemma)
+
+
+def test_weights_that_hide_what_a_norm_computes_hide_nothing() -> None:
+    class TripledRMSNorm(LlamaRMSNorm):
+        def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+            return 3 * self.weight * hidden_states
+
+    norm = TripledRMSNorm(8)
+    norm.weight.data.zero_()
+    assert "rms_norm" not in fuse_operations(norm)
 
 
 class Perceptron(nn.Module):

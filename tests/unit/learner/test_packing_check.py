@@ -11,6 +11,7 @@ import torch
 from transformers import CONFIG_MAPPING, PreTrainedModel
 
 from pangu_rl.errors import UserError
+from pangu_rl.learner.fused import fuse_operations
 from pangu_rl.learner.model import PackedCausalLM
 from pangu_rl.learner.packed_attention import PACKED
 from pangu_rl.learner.packing_check import PackingCheck, check_packing, unpacked
@@ -76,6 +77,8 @@ REFUSED_SLOW = {
 
 
 def check(lm: PreTrainedModel) -> PackingCheck:
+    """Of a model as it is loaded to be trained."""
+    fuse_operations(lm)
     model = PackedCausalLM(lm, temperature=0.7, chunk=64)
     return check_packing(model, lm, trial_pack(lm))
 

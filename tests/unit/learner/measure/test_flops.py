@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from transformers import Gemma3TextConfig, LlamaConfig, MistralConfig, Qwen3MoeConfig
+from transformers import CONFIG_MAPPING, Gemma3TextConfig, LlamaConfig, MistralConfig, Qwen3MoeConfig
 
 from pangu_rl.learner.measure.flops import ModelFlops
 from pretrain.models.configuration import PanguVisionConfig
 from pretrain.packing.cost import OPENPANGU_VIT
 from tests.unit.learner.builders import join, plain_pack, tree_pack
+from tests.unit.learner.families import COMMON, OPTIONS
 from tests.unit.learner.vl_builders import group, packed, pangu_vl, picture
 
 SHAPE = {
@@ -44,6 +45,23 @@ def test_layers_with_a_window_count_the_pairs_within_it():
     pack = join([replace(tree_pack([(4, [2])]), columns={}), plain_pack([[1, 2]], [1])])
     flops = ModelFlops(per_token=0.0, per_pair=1.0, per_target=0.0, per_near_pair=100.0, window=3)
     assert flops.of_training(pack, ("language",)) == 3 * (24 + 100 * (9 + 6 + 3))
+
+
+def test_layers_may_differ():
+    """Gemma 3n has a list of inner widths; 4 heads of 16 over 2, 64 wide: 2 * 64 * 16 * 12 and 6 * 64 inner a layer."""
+    options = COMMON | OPTIONS["gemma3n_text"] | {"intermediate_size": [96, 32]}
+    gemma_3n = ModelFlops.of(CONFIG_MAPPING["gemma3n_text"](**options))
+    assert gemma_3n.per_token == 2 * 24576 + 6 * 64 * (96 + 32)
+
+
+def test_layers_may_differ_in_the_size_of_their_heads():
+    """Gemma 4: heads of 16 where there is a window, of 32 elsewhere; a pair costs 4 * 4 heads times that."""
+    if "gemma4_text" not in CONFIG_MAPPING:
+        pytest.skip("this transformers has no gemma4_text")
+    kinds = ["sliding_attention", "full_attention"]
+    options = COMMON | {"layer_types": kinds, "global_head_dim": 32, "vocab_size_per_layer_input": 97}
+    flops = ModelFlops.of(CONFIG_MAPPING["gemma4_text"](**options))
+    assert (flops.per_near_pair, flops.per_pair) == (16 * 16, 16 * 32)
 
 
 def test_windows_and_experts_are_those_of_the_configuration():

@@ -20,6 +20,7 @@ from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.learner.parts import part_of
 from pretrain.train.vision.labels import picture_names, read_labels
+from pretrain.train.vision.learner import PictureBatch, VisionLearner
 from pretrain.train.vision.run import Cascade
 from tests.builders import build_tiny_vl_model
 from tests.e2e import runs
@@ -108,6 +109,19 @@ def test_the_cascade_by_hand(folder: Path) -> None:
         epoch = np.concatenate([cascade.batch(step) for step in range(first, first + 3)])
         assert sorted(epoch) == list(range(PICTURES))
     assert not np.array_equal(cascade.batch(1), cascade.batch(4))
+
+
+def test_a_tower_in_bfloat16_learns_what_it_learns_in_float32(folder: Path) -> None:
+    """Its weights stay float32 and autocast runs it in bfloat16: an eighth of the gradient is more than rounding."""
+    norms = []
+    for dtype in ("float32", "bfloat16"):
+        config = stage(folder, model={"dtype": dtype})
+        names, labels = read_labels(folder / "labels.parquet", config)
+        learner = VisionLearner(config, "cpu", rank=0)
+        metrics = learner.update(PictureBatch(images=names[:4], labels=labels[:4], places=(), edge=56, lr=1e-2), step=1)
+        norms.append(metrics["grad_norm"])
+    assert norms[1] == pytest.approx(norms[0], rel=0.125)
+    assert norms[1] != norms[0]
 
 
 def test_a_picture_is_taken_once_however_many_rows_show_it(folder: Path) -> None:
