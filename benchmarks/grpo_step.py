@@ -19,9 +19,11 @@ from typing import Any
 
 import torch
 
+from pangu_rl.accelerators.cpu import CPU
 from pangu_rl.config.load import load_config
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.stages import GrpoConfig
+from pangu_rl.learner.measure.peak import matmul_peak as device_peak
 from pangu_rl.loops.grpo_parts import GrpoParts, open_parts
 from pangu_rl.loops.inputs import read_grpo_inputs
 from pangu_rl.loops.run_grpo import grpo_step
@@ -127,15 +129,9 @@ def measure_trl(folder: Path, steps: int, new_tokens: int, prompts: list[Any]) -
     return {"step_s": round(median(seconds), 3), "steps": [round(value, 2) for value in seconds]}
 
 
-def matmul_peak(size: int = 2048, repeats: int = 8) -> float:
-    """bf16 FLOP/s of a square matrix product on this machine, the best of several."""
-    left, right = (torch.randn(size, size).to(torch.bfloat16) for _ in range(2))
-    best = float("inf")
-    for _ in range(repeats):
-        begun = time.perf_counter()
-        left @ right
-        best = min(best, time.perf_counter() - begun)
-    return 2 * size**3 / best
+def matmul_peak() -> float:
+    """bf16 FLOP/s of a matrix product on this machine, as the learner measures it for `speed/mfu`."""
+    return device_peak(CPU, torch.device("cpu"), torch.bfloat16)
 
 
 if __name__ == "__main__":

@@ -15,10 +15,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import xxhash
+from machine import machine
 
 from pangu_rl.accelerators.cpu import CPU, MEMORY
 from pangu_rl.accelerators.threads import threads_each
@@ -51,7 +51,7 @@ def main() -> None:
             print(f"{side}: {turns[-1]['tokens_per_s']:.0f} tokens/s", file=sys.stderr)
     report = {side: summary(turns) for side, turns in sides.items()}
     report["ratio"] = round(report["ours"]["tokens_per_s"] / report["bare"]["tokens_per_s"], 2)
-    print(json.dumps({"machine": machine(args.no_amx)} | report, indent=1))
+    print(json.dumps({"machine": machine(), "no_amx": args.no_amx} | report, indent=1))
 
 
 def turn(side: str, args: argparse.Namespace) -> dict[str, Any]:
@@ -114,16 +114,6 @@ def summary(turns: list[dict[str, Any]]) -> dict[str, Any]:
         raise SystemExit(f"two processes drew other completions: {turns}")
     rates = [round(turn["tokens_per_s"]) for turn in turns]
     return {"tokens_per_s": max(rates), "turns": rates}
-
-
-def machine(no_amx: bool) -> dict[str, Any]:
-    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    amx = "amx_bf16" in flags
-    return {
-        "cores": len(os.sched_getaffinity(0)),
-        "amx": "there, unused by oneDNN" if amx and no_amx else amx,
-        "load_before": round(os.getloadavg()[0], 2),
-    }
 
 
 if __name__ == "__main__":

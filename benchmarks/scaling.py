@@ -29,7 +29,7 @@ from pangu_rl.config.learner import LearnerConfig
 from pangu_rl.config.model import ModelConfig
 from pangu_rl.data.batching import loss_counts, pack_groups, split_ranks
 from pangu_rl.data.micro_batches import BY_TOKENS, Dealing
-from pangu_rl.learner.measure.flops import ModelFlops, model_shape
+from pangu_rl.learner.measure.flops import ModelFlops, loaded_config
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.records import Completion, FinishReason, Group, MiniBatch, Outcome, Pack, Part, Prompt, Score
 
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--update", action="store_true", help="also a small model's update")
     args = parser.parse_args()
-    flops = ModelFlops.of(model_shape(REPO / "configs/models/openpangu_vl_7b", trust_remote_code=False))
+    flops = ModelFlops.of(loaded_config(REPO / "configs/models/openpangu_vl_7b", trust_remote_code=False))
     by_flops = Dealing(cost=lambda pack: flops.of_training(pack, ("language",)), in_rows=True)
     sets = [draw(args.groups * factor, args.mean, LONGEST) for factor in FACTORS]
     report = {

@@ -37,3 +37,8 @@ class Preempted(Exception):
     """SIGTERM arrived: the run checkpointed and leaves with its own exit code."""
 
     exit_code = 143
+
+
+def first_line(error: BaseException) -> str:
+    """What one line can say of somebody else's error; its class where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

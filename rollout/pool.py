@@ -19,7 +19,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from pangu_rl.errors import RunError, UserError, WeightSyncError
+from pangu_rl.errors import RunError, UserError, WeightSyncError, first_line
 from pangu_rl.records import Completion, RolloutRequest, Scorable, WeightManifest
 from rollout.actor import create_actor
 from rollout.engine import UNKNOWN_VERSION, EngineSpec, Link
@@ -244,7 +244,7 @@ class RolloutPool:
         except StopIteration:
             self._stream_ended(slot)
         except RayActorError as error:
-            self._replace(slot, f"died: {_first_line(error)}")
+            self._replace(slot, f"died: {first_line(error)}")
         except RayTaskError as error:
             if isinstance(error.cause, UserError | RunError):
                 raise error.cause from None
@@ -294,7 +294,3 @@ def mean_gap(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]])
     """Mean |difference| over all tokens of two sets of log-probs, in nats."""
     pairs = [pair for left, right in zip(ours, theirs, strict=True) for pair in zip(left, right, strict=True)]
     return sum(abs(left - right) for left, right in pairs) / len(pairs)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

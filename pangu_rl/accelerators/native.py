@@ -19,7 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from pangu_rl.config.paths import resolve_path
-from pangu_rl.errors import RunError
+from pangu_rl.errors import RunError, first_line
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,11 @@ def load_native() -> bool:
     if not library.exists():
         log.warning("compiled kernels are missing, so slower ones in torch stand in for them: run `%s`", BUILD)
         return False
-    torch.ops.load_library(str(library))
+    try:
+        torch.ops.load_library(str(library))
+    except OSError as error:  # a cache that was copied from another system
+        log.warning("compiled kernels do not load (%s): remove %s and run `%s`", first_line(error), library, BUILD)
+        return False
     return True
 
 

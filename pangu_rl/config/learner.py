@@ -92,7 +92,7 @@ class LearnerConfig(Strict):
     @model_validator(mode="after")
     def communication_is_that_of_the_stage(self) -> "LearnerConfig":
         for name, stages in (("overlap_comm", (2, 3)), ("reduce_bucket", (2, 3)), ("prefetch_bucket", (3,))):
-            if getattr(self, name) and self.zero_stage not in stages:
+            if getattr(self, name) is not None and self.zero_stage not in stages:
                 raise ValueError(
                     f"{name} is {getattr(self, name)} and zero_stage is {self.zero_stage}, which does not use it: set "
                     f"it to null, or zero_stage to {' or '.join(map(str, stages))}"

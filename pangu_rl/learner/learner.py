@@ -120,6 +120,7 @@ class Learner:
         Raises:
             RunError: more than `nonfinite_limit` steps in a row were skipped.
         """
+        take_fallbacks()  # those of other passes
         folder, self._profile = self._profile, None
         with nullcontext() if folder is None else profiled(folder, self.accelerator):
             return [self._step(batch) for batch in self._freeze_old(batches)]

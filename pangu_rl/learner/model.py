@@ -21,7 +21,7 @@ from pangu_rl.accelerators.transfer import to_device
 from pangu_rl.checkpoint.model_folder import model_config
 from pangu_rl.config.model import ModelConfig
 from pangu_rl.config.paths import resolve_path
-from pangu_rl.errors import DataError
+from pangu_rl.errors import DataError, first_line
 from pangu_rl.learner.chunked_logprobs import target_logprobs
 from pangu_rl.learner.fused import fuse_operations
 from pangu_rl.learner.logit_scaling import logit_scaling
@@ -151,7 +151,7 @@ def load_causal_lm(config: ModelConfig, place: Place | None = None) -> PreTraine
                 f"{path}: its model code chooses attention from a table of its own, not from transformers' registry, "
                 "where packed attention is: it cannot be trained packed"
             ) from error
-        raise DataError(f"{path}: not a causal LM that transformers loads: {_first_line(error)}") from error
+        raise DataError(f"{path}: not a causal LM that transformers loads: {first_line(error)}") from error
     if info["missing_keys"]:
         names = sorted(info["missing_keys"])
         raise DataError(f"{path}: {len(names)} tensors of the model are not in its weights, the first {names[0]}")
@@ -180,7 +180,3 @@ def _has_tower(lm: PreTrainedModel) -> bool:
     """Ours, or any model inside it that reads pictures."""
     inner = (module for module in lm.modules() if module is not lm)
     return is_multimodal(lm) or any("pixel_values" in getattr(module, "main_input_name", "") for module in inner)
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

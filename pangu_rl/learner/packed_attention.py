@@ -11,9 +11,11 @@ Letters: T tokens, H heads, K key-value heads dividing H, D head size, E size of
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,7 @@ from pangu_rl.learner.sequence_parallel import SequenceGroup
 from pangu_rl.records import Pack
 
 PACKED = "pangu_packed"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +69,18 @@ def tree_attention(
     the softmax and has no value. A dtype that the kernel does not take runs in plain torch.
     """
     if query.dtype not in layout.kernel.dtypes:
+        _say_plain(layout.kernel.name, query.dtype)
         layout = replace(layout, kernel=PLAIN)
     width = value.shape[-1]
     size = max(query.shape[-1], width)
     size += -size % layout.kernel.head_multiple
     padded = (pad(x, (0, size - x.shape[-1])) if x.shape[-1] < size else x for x in (query, key, value))
     return _TreeAttention.apply(*padded, sinks, layout, scores)[..., :width]
+
+
+@lru_cache  # once for each
+def _say_plain(kernel: str, dtype: torch.dtype) -> None:
+    log.warning("attention in %s runs in plain torch, slowly: %s does not take it", dtype, kernel)
 
 
 def packed_attention(
@@ -182,7 +191,7 @@ def _refuse_unsupported(
         "a position bias": options.get("position_bias") is not None,
     }
     lacking = layout.kernel.lacks(size, scores)
-    for what in [*(what for what, found in wanted.items() if found), *([lacking] if lacking else [])]:
+    if what := next((what for what, found in wanted.items() if found), lacking):
         raise ConfigError(
             f"model.path: {type(module).__name__} uses {what}, which packed attention by {layout.kernel.name} does not "
             "compute; choose a model of plain causal attention"

@@ -24,10 +24,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from pangu_rl.errors import DataError, RunError, UserError
+from pangu_rl.errors import DataError, RunError, UserError, first_line
 from pangu_rl.learner.model import PackTensors
 from pangu_rl.learner.packed_attention import PACKED, attend_by
 from pangu_rl.learner.pictures import is_multimodal, own_inputs
@@ -74,14 +75,13 @@ def check_packing(
     """
     try:
         found = _compared(forward, lm, pack, sequence)
-    except (UserError, RunError, torch.OutOfMemoryError):
-        raise
+    except (UserError, RunError, torch.OutOfMemoryError, dist.DistError, OSError):
+        raise  # none of the model's doing
     except Exception as error:
         # Anything may come out of a model's own code that was not written for packs.
-        reason = next(iter(str(error).strip().splitlines()), "")
         raise DataError(
-            f"model.path: {type(lm).__name__} does not run packed ({type(error).__name__}: {reason}): its code takes "
-            "no packed sequences; choose a model of plain causal attention"
+            f"model.path: {type(lm).__name__} does not run packed ({type(error).__name__}: {first_line(error)}): its "
+            "code takes no packed sequences; choose a model of plain causal attention"
         ) from error
     if not found.order <= found.order_limit:
         raise DataError(

@@ -19,7 +19,7 @@ from pangu_rl.config.paths import resolve_path
 from pangu_rl.data.micro_batches import Dealing
 from pangu_rl.errors import RunError, UserError
 from pangu_rl.learner.actor import start_learners
-from pangu_rl.learner.measure.flops import ModelFlops, model_shape
+from pangu_rl.learner.measure.flops import ModelFlops, loaded_config
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.records import MiniBatch, Pack, WeightManifest
 
@@ -155,7 +155,7 @@ class Learners(RankActors):
 
 def dealing(spec: LearnerSpec) -> Dealing:
     """How packs come to the ranks of `spec`: by the FLOPs of its model, alike at every micro-batch where ranks meet."""
-    flops = ModelFlops.of(model_shape(resolve_path(spec.model.path), spec.model.trust_remote_code))
+    flops = ModelFlops.of(loaded_config(resolve_path(spec.model.path), spec.model.trust_remote_code))
     return Dealing(
         cost=lambda pack: flops.of_training(pack, spec.learner.trainable),
         micro_batch_tokens=spec.learner.micro_batch_tokens,

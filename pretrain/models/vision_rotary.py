@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pretrain.models.row_pieces import row_pieces
+from pangu_rl.accelerators.row_pieces import row_pieces
 
 BASE = 10_000.0
 

@@ -24,7 +24,7 @@ from pangu_rl.data.micro_batches import merge_packs
 from pangu_rl.data.pictures import PictureFolder, in_threads
 from pangu_rl.data.row_files import RowFiles
 from pangu_rl.errors import ConfigError, DataError
-from pangu_rl.learner.measure.flops import ModelFlops, Work, model_shape
+from pangu_rl.learner.measure.flops import ModelFlops, Work, loaded_config
 from pangu_rl.records import Pack, Picture
 from pretrain.processing.resize import PixelLimits
 from pretrain.train.order import PackOrder
@@ -73,7 +73,7 @@ class PackLoader:
         self.context = config.learner.pack_tokens
         self.skips = config.data.on_bad_row == "skip"
         self._axes = () if self.encoder.vision is None else (3,)
-        shape = model_shape(path, config.model.trust_remote_code)
+        shape = loaded_config(path, config.model.trust_remote_code)
         self._flops = ModelFlops.of(shape)
         self._positions = getattr(shape.get_text_config(), "max_position_embeddings", None) or self.context
         self._trained = config.learner.trainable

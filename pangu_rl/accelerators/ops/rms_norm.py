@@ -12,9 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from pangu_rl.accelerators.ops.table import COMPILED, Kernel, Operation, uncompiled, unlike
+from pangu_rl.accelerators.row_pieces import row_pieces
 
-ROWS = 512
-"""Rows at a time on a CPU: intermediates of this size stay in the cache."""
 HALVES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -25,7 +24,7 @@ class _Reference(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         out = torch.empty_like(x, memory_format=torch.contiguous_format)
         inverse = torch.empty((*x.shape[:-1], 1), dtype=torch.float32, device=x.device)
-        for rows, result, scale in _pieces(x, out, inverse):
+        for rows, result, scale in row_pieces(*(y.flatten(0, -2) for y in (x, out, inverse))):
             wide = rows.to(torch.float32)
             torch.linalg.vector_norm(wide, dim=-1, keepdim=True, out=scale)
             scale.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
@@ -40,7 +39,7 @@ class _Reference(torch.autograd.Function):
         grad_x = torch.empty_like(x, memory_format=torch.contiguous_format)
         grad_weight = torch.zeros_like(weight, dtype=torch.float32)
         factor = weight.float()
-        for rows, slope, scale, result in _pieces(x, grad, inverse, grad_x):
+        for rows, slope, scale, result in row_pieces(*(y.flatten(0, -2) for y in (x, grad, inverse, grad_x))):
             normal, wide = rows.to(torch.float32) * scale, slope.to(torch.float32)
             product = wide * normal
             grad_weight += product.sum(0)
@@ -60,13 +59,6 @@ class _Compiled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         return *torch.ops.pangu_rl.rms_norm_backward(grad.contiguous(), *ctx.saved_tensors), None
-
-
-def _pieces(*tensors: Tensor) -> Any:
-    """Views of the same rows of every tensor, piece by piece on a CPU, all at once elsewhere."""
-    flat = [tensor.flatten(0, -2) for tensor in tensors]
-    rows = ROWS if flat[0].device.type == "cpu" else max(len(flat[0]), 1)
-    return zip(*(tensor.split(rows) for tensor in flat), strict=True)
 
 
 def _refuses(x: Tensor, weight: Tensor, eps: float) -> str | None:

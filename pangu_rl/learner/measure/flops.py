@@ -135,7 +135,7 @@ def attended(lengths: np.ndarray, before: np.ndarray, window: int | None = None)
     return float((up_to(before + lengths) - up_to(before)).sum())
 
 
-def model_shape(path: Path, trust_remote_code: bool) -> Any:
+def loaded_config(path: Path, trust_remote_code: bool) -> Any:
     """The configuration of a model folder, defaults filled in."""
     from transformers import AutoConfig
 

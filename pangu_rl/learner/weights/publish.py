@@ -22,7 +22,7 @@ import xxhash
 from torch import Tensor
 
 from pangu_rl.accelerators.collective import SENDER, broadcast_buffer, build_group, free_port
-from pangu_rl.errors import RunError, WeightSyncError
+from pangu_rl.errors import RunError, WeightSyncError, first_line
 from pangu_rl.learner.weights.tensors import Named
 from pangu_rl.records import WeightManifest, WeightTensor
 
@@ -102,7 +102,7 @@ class BroadcastPublisher:
         except Exception as error:
             raise WeightSyncError(
                 f"weights did not reach the {self._world_size - 1} rollout actors at {self._host}:{self._port}: "
-                f"{_first_line(error)}"
+                f"{first_line(error)}"
             ) from error
 
     def close(self) -> None:
@@ -206,7 +206,3 @@ def _remove_orphans(directory: Path) -> None:
 
 def _aligned(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -33,6 +33,15 @@ def test_without_the_library_attention_runs_in_torch_and_one_line_says_how_to_bu
     assert [native.BUILD in record.message for record in caplog.records] == [True]
 
 
+def test_a_library_of_another_system_is_named_and_not_used(empty_cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    library = native.library_path()
+    library.parent.mkdir(parents=True)
+    library.write_bytes(b"no library")
+    with caplog.at_level(logging.WARNING):
+        assert not native.load_native()
+    assert [str(library) in record.message and native.BUILD in record.message for record in caplog.records] == [True]
+
+
 def test_no_compiler_is_said_in_one_line(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(RunError, match="no-such-compiler: no C"):

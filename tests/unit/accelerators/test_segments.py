@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import torch
 
@@ -55,8 +53,8 @@ def test_a_window_that_hides_nothing_is_none() -> None:
     assert len(tree.passes(window=5)) == 1
 
 
-def test_the_layout_of_a_long_answer_costs_next_to_nothing() -> None:
-    """24,576 tokens: some microseconds a segment; 20 ms would be an eighth of a second in a step of eight packs."""
-    begun = time.process_time()
-    segments([2048, *[24576] * 8], [-1, *[0] * 8]).passes(window=0)
-    assert time.process_time() - begun < 0.2
+def test_what_is_made_of_a_long_group_is_its_tokens_and_its_segments() -> None:
+    """Nothing by pairs of tokens: an index of each query and key of the prompt's pass, and ends by segment."""
+    own, prompt = segments([2048, *[24576] * 8], [-1, *[0] * 8]).passes(window=0)
+    assert (own.queries, own.keys, len(own.query_ends)) == (None, None, 9)
+    assert (len(prompt.queries), len(prompt.keys), len(prompt.query_ends)) == (8 * 24576, 2048, 1)

@@ -39,6 +39,8 @@ def complaint(path, *overrides, schema=GrpoConfig):
         (["learner.micro_batch_tokens=2047"], "micro_batch_tokens 2047 holds no pack of pack_tokens 2048"),
         (["learner.reduce_bucket=5"], "reduce_bucket is 5 and zero_stage is 1, which does not use it"),
         (["learner.overlap_comm=true"], "set it to null, or zero_stage to 2 or 3"),
+        (["learner.overlap_comm=false"], "overlap_comm is False and zero_stage is 1, which does not use it"),
+        (["learner.zero_stage=2", "learner.prefetch_bucket=0"], "prefetch_bucket is 0 and zero_stage is 2"),
         (["learner.zero_stage=2", "learner.prefetch_bucket=5"], "prefetch_bucket is 5 and zero_stage is 2"),
     ],
 )

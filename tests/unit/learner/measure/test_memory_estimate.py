@@ -11,17 +11,8 @@ from pangu_rl.config.load import checked
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.config.stages import DpoConfig, GrpoConfig
 from pangu_rl.config.vision import VisionStageConfig
-from pangu_rl.learner.measure.memory_estimate import (
-    DEVICE,
-    HOST,
-    REDUCE_BUCKET,
-    MicroBatch,
-    Settings,
-    estimate,
-    layer_kept,
-    layer_working,
-    tower_kept,
-)
+from pangu_rl.learner.measure.memory_estimate import REDUCE_BUCKET, estimate, layer_kept, layer_working, tower_kept
+from pangu_rl.learner.measure.memory_inputs import DEVICE, HOST, MicroBatch, Settings
 from pangu_rl.learner.measure.model_shape import ModelShape, shape_of
 from pangu_rl.learner.measure.stage_memory import longest_sequence, stage_memory
 from pangu_rl.learner.weights.offload import offloaded_bytes

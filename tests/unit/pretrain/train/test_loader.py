@@ -12,7 +12,7 @@ import pytest
 
 from pangu_rl.data.row_files import open_rows
 from pangu_rl.errors import DataError
-from pangu_rl.learner.measure.flops import ModelFlops, model_shape
+from pangu_rl.learner.measure.flops import ModelFlops, loaded_config
 from pretrain.packing.plan_file import PlanReader
 from pretrain.train.loader import PackLoader
 from pretrain.train.order import PackOrder
@@ -66,7 +66,7 @@ def test_the_plan_and_the_loader_agree_on_every_pack_to_the_token(folder, tiny_v
 def test_what_a_plan_or_a_stream_knows_of_a_pack_gives_its_flops(folder, tiny_vl_model):
     """But for the head, which sizes let run on every token, and for a picture that a pack shows twice."""
     loader = open_loader(folder, tiny_vl_model)
-    flops = ModelFlops.of(model_shape(tiny_vl_model, trust_remote_code=False))
+    flops = ModelFlops.of(loaded_config(tiny_vl_model, trust_remote_code=False))
     online = stage(folder, tiny_vl_model)
     planned = stage(folder, tiny_vl_model, data={"plan": str(plan(online, folder))})
     for config in (planned, online):
