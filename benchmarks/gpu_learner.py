@@ -34,10 +34,12 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from pangu_rl.accelerators import get_accelerator
+from pangu_rl.accelerators.attention.kernel import Scores
 from pangu_rl.config.model import ModelConfig
 from pangu_rl.learner.measure.flops import ModelFlops
-from pangu_rl.learner.model import PackedCausalLM, PackTensors, load_causal_lm, unpacked
+from pangu_rl.learner.model import PackedCausalLM, PackTensors, load_causal_lm
 from pangu_rl.learner.packed_attention import attend_by, build_layout, tree_attention
+from pangu_rl.learner.packing_check import unpacked
 from pangu_rl.records import Pack
 
 TEMPERATURE = 1.0
@@ -208,8 +210,7 @@ def parity(pack: Pack, heads: tuple[int, int, int], bench: Bench) -> dict[str, A
     layout, scale, mask = build_layout(pack, bench.device), width**-0.5, seen(pack).to(bench.device)
 
     def ours(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        with attend_by(layout):
-            return tree_attention(q, k, v, layout, scale)
+        return tree_attention(q, k, v, layout, Scores(scale=scale))
 
     def sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (q, *grouped(q, k, v)))
