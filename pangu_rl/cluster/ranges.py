@@ -25,8 +25,10 @@ ROWS = 512
 RANGES = 8192
 RESTARTS = 2
 """Of a worker that died; Ray Data's own number has no end."""
-EXECUTOR_WAIT = 60.0
-"""Seconds for Ray Data's scheduling thread to end."""
+THREADS = ("StreamingExecutor", "iter_threaded", "ray-data-metadata-prefetch")
+"""Names of Ray Data's threads that ask Ray for something: they schedule, hand out blocks, and fetch their sizes."""
+THREAD_WAIT = 60.0
+"""Seconds for each of them to end."""
 RESULT = pa.schema([("table", pa.large_binary()), ("kind", pa.string()), ("message", pa.string())])
 """What an actor says of a range: its table as an Arrow stream, or the class and the text of the user's error."""
 
@@ -83,21 +85,23 @@ def _on_ray(make: Callable[[], Work], ranges: list[range], workers: int) -> Iter
             max_restarts=RESTARTS,
             max_task_retries=RESTARTS,
         )
-        with closing(iter(results.iter_batches(batch_size=None, batch_format="pyarrow"))) as tables:
+        # Nothing ahead: the thread that fetches it never ends, and one that asks a stopped Ray ends the process.
+        batches = results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+        with closing(iter(batches)) as tables:
             for block in tables:
                 yield from map(_opened, block.to_pylist())
     except ray.exceptions.RayError as error:
         raise RunError(f"a worker failed: {str(error).strip().splitlines()[0]}") from None
     finally:
         context.execution_options.preserve_order, context.enable_progress_bars = before
-        _wait_for_executors()
+        _wait_for_threads()
 
 
-def _wait_for_executors() -> None:
-    """Ray Data gives its scheduling thread two seconds to end; Ray must not be stopped under one that needs longer."""
+def _wait_for_threads() -> None:
+    """Ray Data waits two seconds for some of its threads, for others not at all; Ray must not stop under one."""
     for thread in threading.enumerate():
-        if thread.name.startswith("StreamingExecutor"):
-            thread.join(EXECUTOR_WAIT)
+        if thread.name.startswith(THREADS):
+            thread.join(THREAD_WAIT)
 
 
 class _Worker:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -53,6 +54,20 @@ def test_two_workers_give_the_tables_of_one_in_its_order(small: None) -> None:
         assert one.drop_columns(["pid"]).equals(other.drop_columns(["pid"]))
     pids = {pid for table in there for pid in table["pid"].to_pylist()}
     assert pids and os.getpid() not in pids
+
+
+@pytest.mark.parametrize("read", [1, 4])
+def test_no_thread_that_asks_ray_is_left(small: None, read: int) -> None:
+    """Ray Data's prefetcher stays, and is given nothing to do."""
+    before = set(threading.enumerate())
+    tables = tables_of(squares, 4 * 512, CLUSTER, 2)
+    for _ in range(read):
+        next(tables)
+    during = {thread.name for thread in set(threading.enumerate()) - before}
+    tables.close()
+    assert "iter_threaded" in during or read == 4
+    left = {thread.name for thread in set(threading.enumerate()) - before if not thread.name.startswith("ray_")}
+    assert left <= {"Prefetcher", "PythonGCThread"}
 
 
 def failing() -> Work:
