@@ -32,8 +32,8 @@ from pangu_rl.config.load import checked
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.stages import SftConfig
 from pangu_rl.config.trainer import ClusterConfig
-from pangu_rl.loops.run_eval import run_eval
-from pangu_rl.loops.run_sft import run_sft
+from pangu_rl.loops.evaluation.run_eval import run_eval
+from pangu_rl.loops.supervised.run_sft import run_sft
 from pangu_rl.monitoring.accuracy_table import compare
 from pangu_rl.monitoring.intervals import wilson
 from pangu_rl.records import Evaluation

@@ -21,7 +21,7 @@ def difficulty(config: ConfigFile, overrides: Overrides = None, as_json: AsJson 
 
     Writes prompts.jsonl, left_out.jsonl and manifest.json into the run directory. Resumes by itself.
     """
-    from pangu_rl.loops.run_difficulty import run_difficulty
+    from pangu_rl.loops.sampling.run_difficulty import run_difficulty
 
     manifest = run_difficulty(load_stage("difficulty", config, overrides))
     done = f"{manifest['queries']['selected']} of {sum(manifest['queries'].values())} prompts kept"
@@ -35,7 +35,7 @@ def pairs(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = Fal
     Writes pairs.jsonl and manifest.json into the run directory; rollouts/ has all candidates and votes. Resumes by
     itself.
     """
-    from pangu_rl.loops.run_pairs import run_pairs
+    from pangu_rl.loops.sampling.run_pairs import run_pairs
 
     manifest = run_pairs(load_stage("pairs", config, overrides))
     done = f"{manifest['queries']['selected']} pairs of {sum(manifest['queries'].values())} queries"
@@ -45,7 +45,7 @@ def pairs(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = Fal
 @app.command()
 def iterative(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Fine-tune on the model's own right answers to queries that it often gets wrong, in rounds. Resumes by itself."""
-    from pangu_rl.loops.run_iterative import run_iterative
+    from pangu_rl.loops.sampling.run_iterative import run_iterative
 
     manifest = run_iterative(load_stage("iterative", config, overrides))
     rounds = ", ".join(str(turn["selected"]["rows"]) for turn in manifest["rounds"])
@@ -66,7 +66,7 @@ def pipeline(
     A folder for each stage, manifest.json and one table of all evaluations (.md, .json, .png) in the run directory. The
     same command again skips what is over and goes on.
     """
-    from pangu_rl.loops.pipeline import run_pipeline
+    from pangu_rl.loops.pipeline.run_pipeline import run_pipeline
 
     stage = load_stage("pipeline", config, overrides)
     manifest = run_pipeline(stage, restart_from)
@@ -85,8 +85,8 @@ def merge(
     as_json: AsJson = False,
 ) -> None:
     """Average the weights of models of one architecture, tensor by tensor; merge.json in the folder says of what."""
-    from pangu_rl.loops.run_merge import merge as run_merge
-    from pangu_rl.loops.run_merge import model_folders, provenance
+    from pangu_rl.loops.pipeline.run_merge import merge as run_merge
+    from pangu_rl.loops.pipeline.run_merge import model_folders, provenance
 
     chosen = _numbers("--steps", steps, int) if steps else None
     folders = model_folders([resolve_path(str(model)) for model in models], chosen)

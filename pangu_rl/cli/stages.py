@@ -14,7 +14,7 @@ from pangu_rl.cli.app import AsJson, ConfigFile, Overrides, app, load_stage
 @app.command()
 def grpo(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Train by GRPO: vLLM rollouts, verifiable rewards, a DeepSpeed learner. Resumes by itself."""
-    from pangu_rl.loops.run_grpo import run_grpo
+    from pangu_rl.loops.online.run_grpo import run_grpo
 
     summary = run_grpo(load_stage("grpo", config, overrides))
     if as_json:
@@ -24,7 +24,7 @@ def grpo(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = Fals
 @app.command()
 def sft(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Fine-tune on conversations: packed, the loss on the assistant's turns only. Resumes by itself."""
-    from pangu_rl.loops.run_sft import run_sft
+    from pangu_rl.loops.supervised.run_sft import run_sft
 
     summary = run_sft(load_stage("sft", config, overrides))
     if as_json:
@@ -34,7 +34,7 @@ def sft(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False
 @app.command()
 def dpo(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Optimise preferences on pairs of responses: MPO, plain DPO among it, SFT rows mixed in. Resumes by itself."""
-    from pangu_rl.loops.run_preference import run_preference
+    from pangu_rl.loops.supervised.run_preference import run_preference
 
     summary = run_preference(load_stage("dpo", config, overrides))
     if as_json:
@@ -48,7 +48,7 @@ def evaluate(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = 
     Items that two sets share are compared one by one. Writes evaluations.json and answers.jsonl into the run directory.
     With a section `resolutions`, at every pair of picture sizes of a grid: resolutions.json, a table, resolutions.png.
     """
-    from pangu_rl.loops.run_eval import run_eval
+    from pangu_rl.loops.evaluation.run_eval import run_eval
 
     summary = run_eval(load_stage("eval", config, overrides))
     if as_json:

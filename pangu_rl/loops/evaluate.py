@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pangu_rl.loops.collect import requests_of, score_stream
 from pangu_rl.loops.pictures import RowLoader
+from pangu_rl.loops.scored_completions import requests_of, score_stream
 from pangu_rl.records import Completion, Evaluation, Outcome, Part, Prompt, RolloutRequest, SamplingParams
 from rewards.service import RewardPool
 from rollout.pool import RolloutPool

@@ -6,14 +6,14 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from pangu_rl.checkpoint.manifest import Entry
-from pangu_rl.checkpoint.shared_folder import Answer
+from pangu_rl.checkpoint.shared_folder import Answer, require_shared
 from pangu_rl.checkpoint.store import RANKS
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.data.micro_batches import Dealing
@@ -21,6 +21,7 @@ from pangu_rl.errors import RunError, UserError
 from pangu_rl.learner.actor import start_learners
 from pangu_rl.learner.measure.flops import ModelFlops, loaded_config
 from pangu_rl.learner.spec import LearnerSpec
+from pangu_rl.loops.session import Run
 from pangu_rl.records import MiniBatch, Pack, WeightManifest
 
 log = logging.getLogger(__name__)
@@ -174,3 +175,24 @@ def translated(call: Any) -> Any:
     except RayActorError as error:
         reason = str(error).strip().splitlines()[0]
         raise RunError(f"a learner rank died: {reason}; the same command goes on from the last checkpoint") from None
+
+
+Ranks = TypeVar("Ranks", bound=RankActors)
+
+
+@contextmanager
+def closing_ranks(learners: Ranks, run: Run) -> Iterator[Ranks]:
+    """Ranks that have started, watched by the run; they end with the context, once what they write is written.
+
+    Raises:
+        ConfigError: a rank does not see the run directory.
+    """
+    run.watchdog.pids = learners.pids
+    run.view.start_at(0)
+    try:
+        run.peak_flops = learners.peak_flops()
+        require_shared(run.dir, learners.answer)
+        yield learners
+    finally:
+        run.saving.settle()
+        learners.close()

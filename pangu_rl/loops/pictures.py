@@ -8,7 +8,9 @@ the last record with their handle is gone, so they live as long as the step that
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +19,10 @@ import ray
 from pangu_rl.data.batching import PairRow
 from pangu_rl.data.conversations import Conversation
 from pangu_rl.data.encoding import Encoder
+from pangu_rl.data.images import named_images
 from pangu_rl.data.layout import TrainingRow
 from pangu_rl.data.pairs import Pair
-from pangu_rl.data.pictures import PictureFolder, in_threads
+from pangu_rl.data.pictures import PictureFolder, file_digest, in_threads
 from pangu_rl.errors import DataError
 from pangu_rl.records import Picture, Prompt
 from pretrain.processing.media_root import named
@@ -85,3 +88,11 @@ class RowLoader:
                 f"{self.digests[path][:16]}, now {picture.sha256[:16]}: {WAY_OUT}"
             )
         return picture
+
+
+def picture_lines(data: Path, media_root: Path) -> Iterator[str]:
+    """Path and digest of each picture that the rows of `data` name: by content, since sizes are alike among drawn
+    pictures and times of change differ between copies of one folder."""
+    paths = named_images(data)
+    digests = in_threads(partial(file_digest, media_root=media_root), paths, "hashing pictures")
+    return (f"{path}\t{digest}\n" for path, digest in zip(paths, digests, strict=True))

@@ -24,7 +24,7 @@ from pangu_rl.data.row_files import open_rows
 from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.loops.learners import Learners
 from pangu_rl.loops.session import Run, open_run
-from pangu_rl.loops.supervised import open_learners, train_stage
+from pangu_rl.loops.supervised.stage import open_learners, train_stage
 from pretrain.packing.plan_file import PlanReader
 from pretrain.train.actor import Loaders
 from pretrain.train.loader import Counts, PackLoader

@@ -22,7 +22,7 @@ from datasets import Dataset, load_dataset
 from pangu_rl.config.load import load_config
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.stages import GrpoConfig
-from pangu_rl.loops.start import start_model
+from pangu_rl.loops.online.start import start_model
 from tests.e2e import runs
 from tests.unit.rollout.export.exporting import contents, exported, manifest_of
 

@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 
 from pangu_rl.checkpoint.model_folder import model_checksum
 from pangu_rl.cli.app import load_stage
-from pangu_rl.loops import pipeline
-from pangu_rl.loops.pipeline import run_pipeline
-from pangu_rl.loops.stage_identity import file_sha256
+from pangu_rl.loops.pipeline import run_pipeline as pipeline
+from pangu_rl.loops.pipeline.run_pipeline import run_pipeline
+from pangu_rl.loops.pipeline.stage_identity import file_sha256
 from tests.e2e import pipeline_runs, recipe_runs
 from tests.small_ray import small_ray
 

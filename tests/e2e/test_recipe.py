@@ -17,10 +17,10 @@ from pangu_rl.cluster import ray_runtime
 from pangu_rl.config.load import load_config
 from pangu_rl.config.sampling import DifficultyConfig, IterativeConfig, PairsConfig
 from pangu_rl.data.pairs import load_pairs
-from pangu_rl.loops import sample
-from pangu_rl.loops.run_difficulty import run_difficulty
-from pangu_rl.loops.run_iterative import run_iterative
-from pangu_rl.loops.run_pairs import run_pairs
+from pangu_rl.loops.sampling import sample
+from pangu_rl.loops.sampling.run_difficulty import run_difficulty
+from pangu_rl.loops.sampling.run_iterative import run_iterative
+from pangu_rl.loops.sampling.run_pairs import run_pairs
 from tests.e2e import recipe_runs as runs
 from tests.small_ray import small_ray
 from tests.unit.rewards.scorers.endpoint import panel_config, scorer, serving, verdict

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.vision import Resolution, VisionStageConfig
+from pangu_rl.loops.learners import closing_ranks
 from pangu_rl.loops.session import Run, open_run
-from pangu_rl.loops.supervised import closing_ranks, train_stage
+from pangu_rl.loops.supervised.stage import train_stage
 from pretrain.train.run import with_start
 from pretrain.train.vision.actor import VisionLearners
 from pretrain.train.vision.labels import LABELS, make_labels, picture_names, read_labels

@@ -15,8 +15,8 @@ from pangu_rl.data.encoding import Encoder
 from pangu_rl.data.pictures import PictureFolder
 from pangu_rl.data.prompts import readable
 from pangu_rl.errors import DataError
+from pangu_rl.loops.online.weight_sync import Probe
 from pangu_rl.loops.pictures import RowLoader
-from pangu_rl.loops.weight_sync import Probe
 from pangu_rl.records import Prompt
 from tests.unit.data.vl_folder import PAD, build_vl_folder, draw
 

@@ -1,0 +1,69 @@
+"""Evaluation: sets of prompts -> greedy answers of one model -> **accuracy per set and source, with intervals**."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from pangu_rl.checkpoint.settings import write_whole
+from pangu_rl.config.evaluation import EvalConfig
+from pangu_rl.loops.engines import EnginesConfig, open_engines
+from pangu_rl.loops.evaluate import answers, verdicts
+from pangu_rl.loops.evaluation.eval_inputs import largest_limits, read_eval_inputs
+from pangu_rl.loops.evaluation.resolution_search import search_resolutions
+from pangu_rl.loops.session import open_run
+from pangu_rl.loops.stage_report import write_rows_read
+from pangu_rl.monitoring.accuracy_figures import figures
+from pangu_rl.monitoring.accuracy_table import accuracy_table
+from pangu_rl.records import Evaluation
+
+log = logging.getLogger(__name__)
+
+
+def run_eval(config: EvalConfig) -> dict[str, Any]:
+    """Write `evaluations.json` (every item's verdict, as GRPO writes it) and `answers.jsonl` (what the model said).
+
+    Returns per set `items`, `accuracy` and the 95 % interval `low`, `high`, and the same per source under `sources`.
+    With `resolutions` see `search_resolutions`.
+
+    Raises:
+        UserError, RunError: see `pangu_rl.errors`.
+    """
+    inputs = read_eval_inputs(config)
+    for line in inputs.skipped:
+        log.warning("left out: %s", line)
+    if config.resolutions is not None:
+        return search_resolutions(config, inputs)
+    evaluations: list[Evaluation] = []
+    said: list[dict[str, Any]] = []
+    with (
+        open_run(config, "evaluation", steps=len(inputs.sets)) as run,
+        open_engines(EnginesConfig.of_evaluation(config, largest_limits(config)), run.accelerator) as engines,
+    ):
+        write_rows_read(
+            run.dir, left_out=len(inputs.skipped), **{name: len(rows) for name, rows in inputs.sets.items()}
+        )
+        if inputs.asked:
+            run.say(inputs.asked)
+        run.watchdog.pids = engines.pids
+        engines.pool.start()
+        for step, (name, prompts) in enumerate(inputs.sets.items(), start=1):
+            with run.phase("evaluate", waiting=engines.waiting):
+                answered = answers(
+                    prompts,
+                    loader=inputs.loader,
+                    pool=engines.pool,
+                    rewards=engines.rewards,
+                    max_new_tokens=config.rollout.max_new_tokens,
+                )
+            evaluations.append(verdicts(name, step, answered))
+            said += [one.as_row(name) for one in answered]
+            run.log(step, {"heldout/accuracy": evaluations[-1].accuracy})
+        write_whole(run.dir / "answers.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in said))
+        rows = [dataclasses.asdict(evaluation) for evaluation in evaluations]
+        write_whole(Path(config.trainer.run_dir) / "evaluations.json", json.dumps(rows))
+        run.say(accuracy_table(evaluations))
+    return {evaluation.name: figures(evaluation) for evaluation in evaluations}

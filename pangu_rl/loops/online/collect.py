@@ -1,0 +1,112 @@
+"""prompt stream -> requests -> **completions, scored as they finish** -> groups with advantages.
+
+The rollout phase of a step. In synchronous mode a step's requests enter the engines in a fixed order with a seed each,
+so what is sampled is a function of the run's seed and the weights, never of timing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from pangu_rl.algorithms.grpo import group_advantages
+from pangu_rl.config.stages import GrpoConfig
+from pangu_rl.data.batching import valid_rows
+from pangu_rl.data.stream import PromptStream
+from pangu_rl.loops.pictures import RowLoader
+from pangu_rl.loops.scored_completions import requests_of, sampling_seed, score_stream
+from pangu_rl.records import Group, RolloutRequest, SamplingParams
+from rewards.service import RewardPool
+from rollout.pool import RolloutPool
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one rollout phase brought: every group drawn, those to train and those set aside."""
+
+    step: int
+    groups: list[Group]
+    rounds: int
+    stream_state: dict[str, Any]
+    """State of the prompt stream after this batch: what a checkpoint of this step saves."""
+
+    @property
+    def trained(self) -> list[Group]:
+        return [group for group in self.groups if group.trained]
+
+
+class Collector:
+    """Draws a step's groups. Zero-variance groups are set aside and, up to a bound, replaced by further prompts."""
+
+    def __init__(
+        self, config: GrpoConfig, stream: PromptStream, loader: RowLoader, pool: RolloutPool, rewards: RewardPool
+    ) -> None:
+        self.config = config
+        self.stream = stream
+        self.loader = loader
+        self.pool = pool
+        self.rewards = rewards
+        rollout = config.rollout
+        self.sampling = SamplingParams(
+            temperature=rollout.temperature,
+            top_p=rollout.top_p,
+            top_k=rollout.top_k,
+            max_new_tokens=rollout.max_new_tokens,
+        )
+
+    def collect(self, step: int) -> Batch:
+        """Draw until the step has its prompts' worth of groups to train, or the rounds are used up."""
+        wanted = self.config.trainer.prompts_per_step
+        dynamic = self.config.algorithm.dynamic_sampling
+        groups: list[Group] = []
+        missing, rounds = wanted, 0
+        while missing and rounds <= (dynamic.max_rounds if dynamic.enabled else 0):
+            drawn = self._draw(step, missing)
+            groups += drawn
+            missing -= sum(group.trained for group in drawn)
+            rounds += 1
+        return Batch(step=step, groups=groups, rounds=rounds, stream_state=self.stream.state_dict())
+
+    def _draw(self, step: int, count: int) -> list[Group]:
+        groups = {}
+        requests: list[RolloutRequest] = []
+        drawn = self.stream.next(count)
+        rows = self.loader.prompts([prompt for _, prompt in drawn])
+        for (epoch, prompt), row in zip(drawn, rows, strict=True):
+            name = f"{epoch}:{prompt.uid}"
+            groups[name] = Group(
+                prompt=prompt,
+                group=name,
+                prompt_token_ids=tuple(row.token_ids),
+                completions=[],
+                scores=[],
+                pictures=row.pictures,
+                prompt_positions=row.positions,
+            )
+            seeds = [
+                sampling_seed(self.config.trainer.seed, step, f"{name}/{index}")
+                for index in range(self.config.rollout.completions)
+            ]
+            requests += requests_of(prompt, name, row, self.sampling, seeds)
+        prompts = {name: group.prompt for name, group in groups.items()}
+        completions, scores = score_stream(requests, prompts, self.pool, self.rewards)
+        for request in requests:
+            groups[request.group].completions.append(completions[request.uid])
+            groups[request.group].scores.append(scores[request.uid])
+        self._assign_advantages(list(groups.values()))
+        return list(groups.values())
+
+    def _assign_advantages(self, groups: list[Group]) -> None:
+        algorithm = self.config.algorithm
+        advantages = group_advantages(
+            [score.reward for group in groups for score in group.scores],
+            [group.group for group in groups for _ in group.scores],
+            [valid for group in groups for valid in valid_rows(group, algorithm.overlong)],
+            scale=algorithm.advantage_scale,
+            eps=algorithm.advantage_eps,
+        ).tolist()
+        left = iter(advantages)
+        for group in groups:
+            group.advantages = list(islice(left, len(group.completions)))
+            group.trained = any(group.advantages) or not algorithm.dynamic_sampling.enabled

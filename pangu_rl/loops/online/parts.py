@@ -1,0 +1,205 @@
+"""The actors and files of one GRPO run, put together, and what the loop asks of them beyond a single call."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pangu_rl.accelerators import Accelerator
+from pangu_rl.cluster import ray_runtime
+from pangu_rl.config.stages import GrpoConfig
+from pangu_rl.data.prompts import readable
+from pangu_rl.data.stream import PromptStream
+from pangu_rl.learner.spec import LearnerSpec
+from pangu_rl.loops.engines import Engines, EnginesConfig, open_engines
+from pangu_rl.loops.evaluate import evaluate
+from pangu_rl.loops.inputs import GrpoInputs
+from pangu_rl.loops.learners import Learners, closing_ranks
+from pangu_rl.loops.online.collect import Batch, Collector
+from pangu_rl.loops.online.weight_sync import Probe, sync_weights
+from pangu_rl.loops.pictures import RowLoader
+from pangu_rl.loops.session import Run
+from pangu_rl.loops.stage_report import write_rows_read
+from pangu_rl.monitoring.accuracy_table import accuracy_table
+from pangu_rl.monitoring.live import Sample
+from pangu_rl.monitoring.plots import plot_curves
+from pangu_rl.records import Evaluation, Prompt
+from rollout.store import RolloutStore
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class GrpoParts:
+    """Everything between the prompt file and the checkpoint."""
+
+    config: GrpoConfig
+    run: Run
+    loader: RowLoader
+    heldout: list[Prompt]
+    collector: Collector
+    learners: Learners
+    engines: Engines
+    store: RolloutStore
+    probe: Probe
+    background: ThreadPoolExecutor
+    evaluations: list[Evaluation] = field(default_factory=list)
+    batch: Batch | None = None
+    """The batch that this step trains on."""
+    ahead: Future[Batch] | None = None
+    """With stale rollouts: the next batch, drawn while this one trains."""
+
+    def restore(self) -> int:
+        """Steps done. A fresh run measures its start; a resumed one goes on where its checkpoint was written."""
+        checkpoint = self.run.checkpoints.latest(self.learners.check_files)
+        if checkpoint is None:
+            self.store.truncate_after(0)
+            self.run.sinks.truncate_after(-1)
+            self._measure_start()
+            return 0
+        self.learners.load(checkpoint.path)
+        self.collector.stream.load_state_dict(checkpoint.state["stream"])
+        self.evaluations = [Evaluation(**row) for row in checkpoint.state["evaluations"]]
+        self.store.truncate_after(checkpoint.step)
+        self.run.resume_from(checkpoint)
+        self.sync(checkpoint.step)
+        return checkpoint.step
+
+    def waiting(self) -> list[str]:
+        return self.engines.waiting()
+
+    def pids(self) -> dict[str, int]:
+        """Processes whose stacks a stalled step needs."""
+        return self.engines.pids() | self.learners.pids()
+
+    def take_batch(self, step: int) -> Batch:
+        """The groups of `step`, and the start of drawing those of the next where staleness allows it."""
+        self.batch = self.ahead.result() if self.ahead else self.collector.collect(step)
+        more = self.config.trainer.max_staleness and step < self.config.trainer.steps
+        self.ahead = self.background.submit(self.collector.collect, step + 1) if more else None
+        return self.batch
+
+    def sync(self, step: int) -> dict[str, float]:
+        """Give the engines the weights after `step` as version step + 1, once they have drawn what is under way."""
+        if self.ahead is not None:
+            self.ahead.result()
+        return sync_weights(step + 1, self.learners, self.engines.pool, self.probe)
+
+    def evaluate(self, name: str, step: int) -> dict[str, float]:
+        """Held-out accuracy of the weights in the engines; empty without held-out prompts."""
+        if not self.heldout:
+            return {}
+        with self.run.phase("evaluate", waiting=self.waiting):
+            evaluation = evaluate(
+                name,
+                step,
+                self.heldout,
+                loader=self.loader,
+                pool=self.engines.pool,
+                rewards=self.engines.rewards,
+                max_new_tokens=self.config.rollout.max_new_tokens,
+            )
+        self.evaluations.append(evaluation)
+        self.run.say(f"held-out accuracy, {name}: {evaluation.accuracy:.1%} of {len(evaluation.correct)}")
+        return {"heldout/accuracy": evaluation.accuracy}
+
+    def save(self, step: int) -> None:
+        """A whole checkpoint: DeepSpeed's files, a Hugging Face folder, and the loop's own state."""
+        state = {
+            "stream": self.batch.stream_state,
+            "evaluations": [dataclasses.asdict(evaluation) for evaluation in self.evaluations],
+        }
+        self.run.save(step, self.learners, state)
+
+    def sample(self) -> Sample:
+        """The step's first completion, to look at."""
+        group = self.batch.groups[0]
+        return Sample(
+            prompt=readable(group.prompt),
+            response=group.completions[0].text,
+            reward=group.scores[0].reward,
+        )
+
+    def finish(self) -> dict[str, float]:
+        """The table of held-out accuracies, `evaluations.json` and `curves.png`."""
+        if self.evaluations:
+            self.run.say(accuracy_table(self.evaluations))
+            rows = [dataclasses.asdict(evaluation) for evaluation in self.evaluations]
+            (self.run.dir / "evaluations.json").write_text(json.dumps(rows), encoding="utf-8")
+        plot_curves(self.run.dir)
+        return {f"heldout/{evaluation.name}": evaluation.accuracy for evaluation in self.evaluations}
+
+    def _measure_start(self) -> None:
+        # The engines begin with `model.path`; the first sync gives them what GRPO starts from.
+        if self.config.start is not None:
+            self.evaluate("base", 0)
+        self.sync(0)
+        metrics = self.evaluate("start", 0)
+        if metrics:
+            self.run.log(0, metrics)
+        self.run.view.start_at(0)
+
+
+@contextmanager
+def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) -> Iterator[GrpoParts]:
+    """Start the actors, the learner from the model in `start`; they end with the context.
+
+    Raises:
+        UserError: a model folder or an engine setting that cannot be used.
+    """
+    for line in inputs.skipped:
+        log.warning("left out: %s", line)
+    write_rows_read(run.dir, train=len(inputs.train), heldout=len(inputs.heldout), left_out=len(inputs.skipped))
+    loader = inputs.loader
+    stream = PromptStream(inputs.train, shuffle=config.data.shuffle, seed=config.trainer.seed, digests=loader.digests)
+    probe = Probe.of(inputs.train, loader, config.rollout.probe_tolerance)
+    with ExitStack() as stack:
+        sections = EnginesConfig(
+            model=config.model, rollout=config.rollout, rewards=config.rewards, seed=config.trainer.seed
+        )
+        engines = stack.enter_context(open_engines(sections, run.accelerator))
+        learners = stack.enter_context(closing_ranks(Learners(_learner_spec(config, start, run.accelerator)), run))
+        engines.pool.start()
+        receivers = config.rollout.actors * config.rollout.devices_per_actor
+        learners.open_publisher(_transport(config), receivers)
+        background = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="rollout"))
+        parts = GrpoParts(
+            config=config,
+            run=run,
+            loader=loader,
+            heldout=inputs.heldout,
+            collector=Collector(config, stream, loader, engines.pool, engines.rewards),
+            learners=learners,
+            engines=engines,
+            store=RolloutStore(run.dir, loader.folder.root),
+            probe=probe,
+            background=background,
+        )
+        run.watchdog.pids = parts.pids
+        yield parts
+
+
+def _transport(config: GrpoConfig) -> str:
+    chosen = config.rollout.weight_transport
+    return chosen if chosen != "auto" else "shm" if ray_runtime.is_single_node() else "broadcast"
+
+
+def _learner_spec(config: GrpoConfig, start: Path, accelerator: Accelerator) -> LearnerSpec:
+    return LearnerSpec(
+        model=config.model.model_copy(update={"path": str(start)}),
+        learner=config.learner,
+        objective="grpo",
+        total_steps=config.trainer.steps * config.algorithm.mini_batches,
+        algorithm=config.algorithm,
+        temperature=config.rollout.temperature,
+        constant_length=config.rollout.max_new_tokens,
+        seed=config.trainer.seed,
+        accelerator=accelerator.name,
+        world_size=config.learner.ranks,
+    )

@@ -1,0 +1,68 @@
+"""The online loop: sample, score, train, sync.
+
+        prompts.jsonl
+             |
+      PromptStream --prompt--> Collector --requests--> RolloutPool (vLLM actors)
+             ^                     |   <--completions, one by one--'        ^
+             |                     '--completion--> RewardPool            | weights v(k+1): hashed,
+        checkpoint                     scored groups, advantages            | names complete, probed
+             ^                             |                                |
+             '-------- Learners <--packs---'----> RolloutStore              |
+                       (DeepSpeed ranks) --- publish -----------------------'
+
+Synchronous by default: the rollouts of step k+1 wait for the weights of step k. With `max_staleness: 1` they are drawn
+while step k trains and are one version old; old log-probs are then frozen and importance weights truncated.
+"""
+
+from __future__ import annotations
+
+from pangu_rl.config.stages import GrpoConfig
+from pangu_rl.loops.inputs import read_grpo_inputs
+from pangu_rl.loops.metrics import rollout_metrics
+from pangu_rl.loops.online.parts import GrpoParts, open_parts
+from pangu_rl.loops.online.sampler_alarm import check_sampler
+from pangu_rl.loops.online.start import start_model
+from pangu_rl.loops.online.train_step import train_on
+from pangu_rl.loops.session import Run, open_run
+
+
+def run_grpo(config: GrpoConfig) -> dict[str, float]:
+    """Run the stage to its last step, from the newest checkpoint if there is one.
+
+    Returns the held-out accuracies of all weights that were measured (`heldout/<name>`).
+
+    Raises:
+        UserError, RunError: see `pangu_rl.errors`. Preempted: SIGTERM came, a checkpoint was written.
+    """
+    inputs = read_grpo_inputs(config)
+    start = start_model(config)
+    with open_run(config, "GRPO") as run, open_parts(config, run, inputs, start) as parts:
+        first = parts.restore() + 1
+        for step in range(first, config.trainer.steps + 1):
+            metrics = grpo_step(run, parts, step)
+            last = step == config.trainer.steps
+            if last or run.is_due(step, config.trainer.eval_every):
+                metrics |= parts.evaluate(f"step {step}", step)
+            run.log(step, metrics, sample=parts.sample())
+            if last or run.preempted or run.is_due(step, config.trainer.checkpoint_every):
+                parts.save(step)
+            if not last:
+                run.raise_if_preempted(step)
+        run.finish_saving()
+        return parts.finish()
+
+
+def grpo_step(run: Run, parts: GrpoParts, step: int) -> dict[str, float]:
+    """One step: groups in, weights version step + 1 in learner and engines out."""
+    with run.phase("rollout", waiting=parts.waiting):
+        batch = parts.take_batch(step)
+    # Stored before they are trained on: what a failed update saw can be looked at.
+    parts.store.append(step, batch.groups, parts.collector.sampling)
+    if folder := run.profile_folder(step):
+        parts.learners.profile_next(folder)
+    with run.phase("train"):
+        metrics = train_on(batch.trained, parts.learners, parts.config, parts.loader.encoder.placeholders)
+    check_sampler(run, parts.config, step, metrics)
+    with run.phase("sync"):
+        metrics |= parts.sync(step)
+    return rollout_metrics(batch.groups) | metrics

@@ -1,0 +1,64 @@
+"""The model that GRPO starts from: `model.path` itself, or a short SFT of it, made once and cached."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+from pathlib import Path
+
+from pangu_rl.checkpoint.model_folder import model_checksum
+from pangu_rl.config.load import dump_config, load_config
+from pangu_rl.config.paths import cache_root, resolve_path
+from pangu_rl.config.stages import GrpoConfig, SftConfig
+from pangu_rl.errors import ConfigError
+from pangu_rl.loops.pictures import picture_lines
+from pangu_rl.loops.supervised.run_sft import run_sft
+
+log = logging.getLogger(__name__)
+
+
+def start_model(config: GrpoConfig) -> Path:
+    """Folder of the start. An SFT start lies in the cache under the hash of its configuration and data, whatever the
+    run directory and the number of GRPO steps; an interrupted one resumes.
+
+    Raises:
+        ConfigError: the SFT starts from another model than `model.path`.
+    """
+    if config.start is None:
+        return resolve_path(config.model.path)
+    sft = load_config(SftConfig, config.start.sft_config)
+    if sft.model.path != config.model.path:
+        raise ConfigError(
+            f"start.sft_config {config.start.sft_config} starts from {sft.model.path}, model.path is "
+            f"{config.model.path}: make them the same"
+        )
+    home = cache_root() / "starts" / start_identity(sft)
+    model = home / "model"
+    if not model.is_dir():
+        log.info("no SFT start in %s yet: training it", home)
+        trainer = sft.trainer.model_copy(update={"run_dir": str(home / "run")})
+        run_sft(sft.model_copy(update={"trainer": trainer, "cluster": config.cluster}))
+        # The export is whole before it gets the name that says so.
+        newest = max((home / "run" / "checkpoints").glob("step_*"))
+        partial = home / "model.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(newest / "hf", partial)
+        partial.rename(model)
+    return model
+
+
+def start_identity(sft: SftConfig) -> str:
+    """Hash of all that decides the start's weights: configuration, base model, bytes of training rows and pictures."""
+    described = dump_config(sft.model_copy(update={"trainer": sft.trainer.model_copy(update={"run_dir": ""})}))
+    digest = hashlib.sha256(described.encode())
+    base = resolve_path(sft.model.path)
+    if (base / "config.json").is_file():
+        digest.update(model_checksum(base).encode())
+    data = resolve_path(sft.data.train)
+    if data.is_file():
+        digest.update(data.read_bytes())
+    if sft.data.media_root is not None and data.exists():
+        for line in picture_lines(data, resolve_path(sft.data.media_root)):
+            digest.update(line.encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,101 @@
+"""What a finished stage of a pipeline has made: **paths for the stages after it, checksums, counts**."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pangu_rl.config.pipeline_graph import Node
+from pangu_rl.errors import DataError
+from pangu_rl.loops.pipeline.stage_identity import file_sha256, folder_checksum
+from pangu_rl.loops.stage_report import MANIFEST, ROWS
+from pangu_rl.monitoring.sinks import METRICS, read_metrics
+from pangu_rl.records import Evaluation
+from rollout.store import RolloutStore
+
+MERGED = "model"
+"""Folder of a merge's mean, in the stage's own."""
+COUNTED = ("queries", "bad_rows", "candidates", "cut_at_limit", "scores", "pass_rates", "selector", "pairs", "rounds")
+"""Keys of a sampling stage's manifest that count something."""
+
+
+def output_paths(node: Node, folder: Path, start: Path | None) -> dict[str, Path]:
+    """Where the outputs of a finished stage lie, by name. An iterative stage none of whose rounds selected anything
+    hands on its `start`.
+
+    Raises:
+        DataError: an output is not there.
+    """
+    if node.stage == "eval":
+        return {}
+    if node.stage == "merge":
+        found = {"model": folder / MERGED}
+    elif node.stage == "iterative":
+        made = _read(folder / MANIFEST)["model"]
+        found = {"model": folder / made if made else start}
+    elif "model" in node.outputs:
+        found = {"model": max(folder.glob("checkpoints/step_*"), default=folder / "no checkpoint") / "hf"}
+    else:
+        found = {name: folder / f"{name}.jsonl" for name in node.outputs}
+    for path in found.values():
+        if not path.exists():
+            raise DataError(f"{node.name}: {path} is gone: run the stage again with --restart-from {node.name}")
+    return found
+
+
+def checksum(path: Path) -> str:
+    """Of an output: of a model folder its `model_checksum`, of a file its sha256."""
+    return folder_checksum(path) if path.is_dir() else file_sha256(path)
+
+
+def counts(node: Node, folder: Path) -> dict[str, Any]:
+    """How many of what a stage read, left out and made; nothing that differs between a killed run and a whole one."""
+    if node.stage in ("difficulty", "pairs", "iterative"):
+        tree = _read(folder / MANIFEST)
+        return {key: tree[key] for key in COUNTED if key in tree}
+    if node.stage == "merge":
+        tree = _read(folder / MERGED / "merge.json")
+        shares = [model["weight"] for model in tree["inputs"]]
+        return {"weights": shares, "tensors": tree["tensors"], "parameters": tree["parameters"]}
+    if node.stage == "eval":
+        return {"rows": _read(folder / ROWS)}
+    rows = read_metrics(folder / METRICS)
+    if node.stage == "vit":
+        return {"steps": rows[-1]["step"], "pictures": int(rows[-1]["data/pictures"])}
+    if node.stage == "pretrain":
+        read = {key.removeprefix("data/"): int(value) for key, value in rows[-1].items() if _is_count(key)}
+    else:
+        read = _read(folder / ROWS)
+    made = {"completions": _outcomes(folder)} if node.stage == "grpo" else {}
+    return {"steps": rows[-1]["step"], "rows": read, **made}
+
+
+def evaluations(folder: Path) -> list[Evaluation]:
+    """What an evaluation found, one record for each set."""
+    return [Evaluation(**row) for row in _read(folder / "evaluations.json")]
+
+
+def seconds_of_steps(folder: Path) -> float:
+    """Time that the steps which are part of the result took, over all starts; start-up is not in it."""
+    rows = (row for file in sorted(folder.rglob(METRICS)) for row in read_metrics(file))
+    return sum(value or 0.0 for row in rows for key, value in row.items() if key.startswith("time/"))
+
+
+def _outcomes(folder: Path) -> dict[str, int]:
+    return dict(sorted(Counter(_values(folder, "outcome")).items()))
+
+
+def _values(folder: Path, column: str) -> Iterator[str]:
+    for batch in RolloutStore(folder).read().to_batches(columns=[column]):
+        yield from batch.column(column).to_pylist()
+
+
+def _is_count(key: str) -> bool:
+    return key == "data/skipped" or key.startswith("data/samples/")
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))

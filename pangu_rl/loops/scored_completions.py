@@ -1,0 +1,46 @@
+"""Prompts -> requests with a seed each -> **completions, scored as they finish**, for every stage that samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import xxhash
+
+from pangu_rl.data.layout import TrainingRow
+from pangu_rl.records import Completion, Prompt, RolloutRequest, SamplingParams, Score
+from rewards.service import RewardPool
+from rollout.pool import RolloutPool
+
+
+def sampling_seed(run_seed: int, step: int, uid: str) -> int:
+    """A 31-bit seed that only this request of this step of this run has."""
+    return xxhash.xxh3_64_intdigest(f"{run_seed}/{step}/{uid}".encode()) & 0x7FFFFFFF
+
+
+def requests_of(
+    prompt: Prompt, group: str, row: TrainingRow, sampling: SamplingParams, seeds: Sequence[int]
+) -> list[RolloutRequest]:
+    """One request per seed; together they are the group's completions of `prompt`, encoded as `row`."""
+    return [
+        RolloutRequest(
+            uid=f"{group}/{index}",
+            group=group,
+            prompt_uid=prompt.uid,
+            prompt_token_ids=tuple(row.token_ids),
+            sampling=sampling,
+            seed=seed,
+            pictures=row.pictures,
+        )
+        for index, seed in enumerate(seeds)
+    ]
+
+
+def score_stream(
+    requests: Sequence[RolloutRequest], prompts: dict[str, Prompt], pool: RolloutPool, rewards: RewardPool
+) -> tuple[dict[str, Completion], dict[str, Score]]:
+    """Draw all requests; each completion goes to the reward service the moment it is finished. Keyed by uid."""
+    completions: dict[str, Completion] = {}
+    for completion in pool.generate(requests):
+        completions[completion.uid] = completion
+        rewards.submit(prompts[completion.group], completion)
+    return completions, rewards.collect()

@@ -1,0 +1,107 @@
+"""Preference optimisation: pairs, SFT rows -> packs -> **MPO or DPO against the start model** -> checkpoint."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pangu_rl.config.stages import DpoConfig
+from pangu_rl.data.batching import pack_counts, pack_pairs, split_ranks
+from pangu_rl.data.conversations import Conversation
+from pangu_rl.data.pairs import Pair
+from pangu_rl.data.reference import Reference, ReferenceStore
+from pangu_rl.data.stream import PromptStream
+from pangu_rl.errors import ConfigError
+from pangu_rl.loops.inputs import DpoInputs, read_dpo_inputs
+from pangu_rl.loops.learners import Learners
+from pangu_rl.loops.pictures import RowLoader
+from pangu_rl.loops.session import Run, open_run
+from pangu_rl.loops.stage_report import write_rows_read
+from pangu_rl.loops.supervised.reference import open_store, reference_log_probs
+from pangu_rl.loops.supervised.stage import open_learners, train_stage
+from pangu_rl.records import MiniBatch
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class PreferenceParts:
+    """What the preference loop works with."""
+
+    config: DpoConfig
+    loader: RowLoader
+    pairs: PromptStream[Pair]
+    sft: PromptStream[Conversation] | None
+    reference: Mapping[str, Reference]
+    learners: Learners
+
+    def next_batch(self) -> list[MiniBatch]:
+        """The next pairs and SFT rows, packed together, one mini-batch per group of ranks."""
+        drawn = [pair for _, pair in self.pairs.next(self.config.trainer.pairs_per_step)]
+        pairs = [self.reference[pair.uid].on(row) for pair, row in zip(drawn, self.loader.pairs(drawn), strict=True)]
+        mixed_in = self.sft.next(self.config.sft_per_step) if self.sft else []
+        rows = self.loader.conversations([conversation for _, conversation in mixed_in])
+        packs = pack_pairs(pairs, self.config.learner.pack_tokens, self.loader.encoder.placeholders, rows)
+        tokens, sequences = pack_counts(packs)
+        row_tokens = tokens - sum(len(pair.chosen) + len(pair.rejected) for pair in pairs)
+        batches = split_ranks(packs, self.config.learner.groups, tokens, sequences, self.learners.dealing)
+        return [replace(batch, loss_pairs=len(pairs), row_tokens=row_tokens) for batch in batches]
+
+    def train_step(self, run: Run, step: int) -> dict[str, float]:
+        with run.phase("train"):
+            [update] = self.learners.update([self.next_batch()])
+        return {f"train/{name}": value for name, value in update.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"pairs": self.pairs.state_dict(), "sft": self.sft.state_dict() if self.sft else None}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.pairs.load_state_dict(state["pairs"])
+        if (self.sft is None) != (state["sft"] is None):
+            was, now = ("mixed in", "not") if state["sft"] else ("not mixed in", "they are")
+            raise ConfigError(
+                f"data.sft: SFT rows were {was} when the run began, now {now}: set it back, or another run_dir"
+            )
+        if self.sft:
+            self.sft.load_state_dict(state["sft"])
+
+
+def run_preference(config: DpoConfig) -> dict[str, float]:
+    """Run the stage to its last step, from the newest checkpoint if there is one; returns the last step's metrics.
+
+    Raises:
+        UserError, RunError: see `pangu_rl.errors`. Preempted: SIGTERM came, a checkpoint was written.
+    """
+    inputs = read_dpo_inputs(config)
+    store = open_store(config, inputs)
+    with open_run(config, "DPO") as run, open_parts(config, run, inputs, store) as parts:
+        return train_stage(run, parts, config.trainer.steps, config.trainer.checkpoint_every)
+
+
+@contextmanager
+def open_parts(config: DpoConfig, run: Run, inputs: DpoInputs, store: ReferenceStore) -> Iterator[PreferenceParts]:
+    """Start the learner and have it compute the reference log-probs; it ends with the context."""
+    for line in inputs.skipped:
+        log.warning("left out: %s", line)
+    write_rows_read(
+        run.dir,
+        pairs=len(inputs.train),
+        sft=len(inputs.sft),
+        left_out=len(inputs.skipped),
+        sft_asked_by_pairs=inputs.asked_by_pairs,
+    )
+    if inputs.skipped or inputs.asked_by_pairs:
+        run.say(f"left out: {len(inputs.skipped)} bad rows, {inputs.asked_by_pairs} SFT rows that ask what a pair asks")
+    order = {"shuffle": config.data.shuffle, "seed": config.trainer.seed, "digests": inputs.loader.digests}
+    with open_learners(config, "mpo", run) as learners:
+        yield PreferenceParts(
+            config=config,
+            loader=inputs.loader,
+            pairs=PromptStream(inputs.train, **order),
+            sft=PromptStream(inputs.sft, **order) if inputs.sft else None,
+            reference=reference_log_probs(config, run, inputs, store, learners),
+            learners=learners,
+        )

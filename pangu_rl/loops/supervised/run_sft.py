@@ -1,0 +1,76 @@
+"""Supervised fine-tuning: conversations -> packs -> **next-token loss on the assistant's turns** -> checkpoint."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pangu_rl.config.stages import SftConfig
+from pangu_rl.data.batching import pack_conversations, pack_counts, root_count, split_ranks
+from pangu_rl.data.conversations import Conversation
+from pangu_rl.data.stream import PromptStream
+from pangu_rl.loops.inputs import SftInputs, read_sft_inputs
+from pangu_rl.loops.learners import Learners
+from pangu_rl.loops.pictures import RowLoader
+from pangu_rl.loops.session import Run, open_run
+from pangu_rl.loops.stage_report import write_rows_read
+from pangu_rl.loops.supervised.stage import open_learners, train_stage
+from pangu_rl.records import MiniBatch
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class SftParts:
+    """What the SFT loop works with."""
+
+    config: SftConfig
+    loader: RowLoader
+    stream: PromptStream[Conversation]
+    learners: Learners
+
+    def next_batch(self) -> list[MiniBatch]:
+        """The next rows, packed, one mini-batch per group of ranks."""
+        drawn = self.stream.next(self.config.trainer.sequences_per_step)
+        rows = self.loader.conversations([conversation for _, conversation in drawn])
+        packs = pack_conversations(rows, self.config.learner.pack_tokens, self.loader.encoder.placeholders)
+        batches = split_ranks(packs, self.config.learner.groups, *pack_counts(packs), self.learners.dealing)
+        return [replace(batch, loss_roots=root_count(packs)) for batch in batches]
+
+    def train_step(self, run: Run, step: int) -> dict[str, float]:
+        with run.phase("train"):
+            [update] = self.learners.update([self.next_batch()])
+        return {f"train/{name}": value for name, value in update.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"stream": self.stream.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.stream.load_state_dict(state["stream"])
+
+
+def run_sft(config: SftConfig) -> dict[str, float]:
+    """Run the stage to its last step, from the newest checkpoint if there is one; returns the last step's metrics.
+
+    Raises:
+        UserError, RunError: see `pangu_rl.errors`. Preempted: SIGTERM came, a checkpoint was written.
+    """
+    inputs = read_sft_inputs(config)
+    with open_run(config, "SFT") as run, open_parts(config, run, inputs) as parts:
+        return train_stage(run, parts, config.trainer.steps, config.trainer.checkpoint_every)
+
+
+@contextmanager
+def open_parts(config: SftConfig, run: Run, inputs: SftInputs) -> Iterator[SftParts]:
+    """Start the learner; it ends with the context."""
+    for line in inputs.skipped:
+        log.warning("left out: %s", line)
+    write_rows_read(run.dir, train=len(inputs.train), left_out=len(inputs.skipped))
+    stream = PromptStream(
+        inputs.train, shuffle=config.data.shuffle, seed=config.trainer.seed, digests=inputs.loader.digests
+    )
+    with open_learners(config, "sft", run) as learners:
+        yield SftParts(config=config, loader=inputs.loader, stream=stream, learners=learners)
