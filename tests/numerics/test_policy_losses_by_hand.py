@@ -25,7 +25,7 @@ def close(actual: Tensor, expected: list[float] | float) -> None:
 
 
 def test_gspo() -> None:
-    """Answer 31: s = sqrt(1.5 * 0.96) = 1.2, A = 2; answer 4: s = sqrt(0.64) = 0.8, A = -1. Clip [0.75, 1.3]: none acts.
+    """Answer 31: s = sqrt(1.5 * 0.96) = 1.2, A = 2; answer 4: s = sqrt(0.64) = 0.8, A = -1; both in [0.75, 1.3].
     loss = -(2.4 - 0.8) / 2 answers = -0.8
     ds/dlogp = s / 2 of each of its two tokens: -2 * 1.2 / 2 / 2 = -0.6 and 0.8 / 2 / 2 = 0.2
     GRPO would clip the token of ratio 1.5: -(2 * (1.3 + 0.96) / 2 - 0.8) / 2 = -0.73.
