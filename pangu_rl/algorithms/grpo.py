@@ -1,4 +1,4 @@
-"""GRPO without KL and with clip-higher: scores -> **advantages, loss** -> learner.
+"""GRPO with clip-higher, and the loss of its family: scores -> **advantages, loss** -> learner.
 
 The advantage is DeepSeekMath's (arXiv 2402.03300, 4.1), the asymmetric clip and the token mean are DAPO's
 (arXiv 2503.14476), the centred advantage and the constant length are Dr. GRPO's (arXiv 2503.20783).
@@ -16,7 +16,7 @@ from torch import Tensor
 from pangu_rl.algorithms.cispo import cispo_surrogate
 from pangu_rl.algorithms.gspo import sequence_log_ratio
 from pangu_rl.algorithms.importance_weights import Correction, importance_weights
-from pangu_rl.algorithms.policy_metrics import mismatch_metrics, ratio_metrics, weight_metrics
+from pangu_rl.algorithms.policy_metrics import k3, kl_metric, mismatch_metrics, ratio_metrics, weight_metrics
 from pangu_rl.algorithms.token_ops import Aggregation, aggregate, segment_sum
 
 PolicyLoss = Literal["grpo", "gspo", "cispo"]
@@ -69,13 +69,16 @@ def grpo_loss(
     aggregation: Aggregation = "token",
     sampler_logp: Tensor | None = None,
     correction: Correction | None = None,
+    reference_logp: Tensor | None = None,
+    kl_weight: float = 0.0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The clipped surrogate of one micro-batch, as its share of the global mean, and additive metrics.
 
-        r = exp(logp - old_logp),   l = -w * min(r * A, clip(r, 1 - clip_low, 1 + clip_high) * A)
+        r = exp(logp - old_logp),   l = -w * min(r * A, clip(r, 1 - clip_low, 1 + clip_high) * A) + kl_weight * K
 
     `loss` takes another ratio (`gspo`) or another surrogate (`cispo`, which has no `clip_low`) in its place. w is the
-    weight of `importance_weights` by `correction`, without gradient; 1 when that is None.
+    weight of `importance_weights` by `correction`, without gradient; 1 when that is None. K is the KL to a reference
+    model, `reference_kl`, of the log-probs `reference_logp`; without them there is none.
 
     All tensors are float32 of one shape, flat [T] or [N, T]; `mask` bool marks the trained tokens; `advantages` are
     spread over the tokens by the caller. `old_logp` are the learner's log-probs before the first update of the step;
@@ -108,7 +111,12 @@ def grpo_loss(
         weights, outside = importance_weights(difference, known, correction, sequence_ids)
         surrogate = surrogate * weights
         metrics |= weight_metrics(weights, outside, mask, denominator)
-    value = aggregate(-surrogate, mask, denominator=denominator, aggregation=aggregation, sequence_ids=sequence_ids)
+    losses = -surrogate
+    if reference_logp is not None:
+        kl = reference_kl(torch.where(mask, logp - reference_logp, 0.0), log_ratio.exp())
+        losses = losses + kl_weight * kl
+        metrics["kl_reference"] = kl_metric(kl, mask, denominator)
+    value = aggregate(losses, mask, denominator=denominator, aggregation=aggregation, sequence_ids=sequence_ids)
     return value, metrics
 
 
@@ -119,6 +127,15 @@ def clipped_surrogate(
     low, high = 1 - clip_low, 1 + clip_high
     surrogate = torch.minimum(ratio * advantages, ratio.clamp(low, high) * advantages)
     return surrogate, (ratio < low) & (advantages < 0), (ratio > high) & (advantages > 0)
+
+
+def reference_kl(log_ratio: Tensor, ratio: Tensor) -> Tensor:
+    """r k3(log pi_ref - log pi) of each token, with its gradient: KL(pi || pi_ref) of tokens that pi_old drew.
+
+    `log_ratio` is log pi - log pi_ref, `ratio` r = pi / pi_old. The factor makes estimate and gradient unbiased, the
+    latter also at r = 1, where that of k3 alone is another divergence's (DeepSeek-V3.2, arXiv 2512.02556, 3.1).
+    """
+    return ratio * k3(-log_ratio)
 
 
 def _as_floats(rewards: Tensor | Sequence[float | None]) -> Tensor:

@@ -52,6 +52,12 @@ def weight_metrics(weights: Tensor, outside: Tensor, mask: Tensor, denominator: 
     }
 
 
+@torch.no_grad()
+def kl_metric(kl: Tensor, mask: Tensor, denominator: float) -> Tensor:
+    """Of the KL to the reference."""
+    return _share(kl, mask, denominator)
+
+
 def mean_metrics(totals: Mapping[str, float]) -> dict[str, float]:
     """Metrics of `grpo_loss`, added over all packs and ranks of a mini-batch -> means over its trained tokens.
 
@@ -64,7 +70,8 @@ def mean_metrics(totals: Mapping[str, float]) -> dict[str, float]:
     `logprob_diff` (mean |d|), `logprob_diff_exp` (mean exp|d|; 1.05 is the alarm of NeMo-RL), `logprob_diff_max`,
     `sampler_kl` (KL(sampler || learner) by k3), and `sampler_nonfinite` (share of tokens whose sampler log-prob is not
     finite; they are outside the other four). With a correction: `correction_weight`, the mean weight, and
-    `correction_outside`, the share of tokens whose weight was out of bounds.
+    `correction_outside`, the share of tokens whose weight was out of bounds. With a reference:
+    `kl_reference`, the KL to it.
     Empty when nothing was trained.
     """
     tokens, known = totals["tokens"], totals.get("sampler_tokens", 0.0)

@@ -85,6 +85,9 @@ class GrpoAlgorithmConfig(Strict):
     correction: CorrectionConfig | None = None
     """Weights for what the sampler draws otherwise than the learner would. Required with stale rollouts; null only
     measures the mismatch."""
+    kl_weight: NonNegativeFloat = 0.0
+    """Weight of the KL to the model that the run started from, a second model in the memory of every learner rank. 0,
+    the papers', keeps none."""
     sampler_kl_limit: PositiveFloat | None = 0.2
     """KL(sampler || learner) in nats a token, `train/sampler_kl`, above which a run ends whose rollouts are of the
     weights that train (`trainer.max_staleness` 0); from a tenth of it on a step says so. Sound pairs of engine and

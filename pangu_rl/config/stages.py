@@ -111,6 +111,15 @@ class GrpoConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def reference_fits_the_stage(self) -> GrpoConfig:
+        if self.algorithm.kl_weight and self.learner.zero_stage == 3:
+            raise ValueError(
+                f"algorithm.kl_weight is {self.algorithm.kl_weight:g} and learner.zero_stage is 3: the reference model "
+                "is whole on every rank; set learner.zero_stage to 2, or algorithm.kl_weight to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def overlong_penalty_meets_the_limit(self) -> GrpoConfig:
         penalty = next((f for f in self.rewards.functions if f.name == "soft_overlong"), None)
         if penalty is None:

@@ -91,6 +91,8 @@ def _grpo(config: GrpoAlgorithmConfig, constant_length: int) -> Loss:
             aggregation=config.aggregation,
             sampler_logp=batch.columns.get("sampler_logprobs"),
             correction=correction,
+            reference_logp=batch.columns.get("reference_logprobs"),
+            kl_weight=config.kl_weight,
         )
         return value, totals | {"entropy": entropy.sum() / max(denominator, 1)}
 

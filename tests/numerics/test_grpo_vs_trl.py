@@ -84,7 +84,13 @@ def rollouts() -> tuple[Tensor, Tensor, Tensor]:
 
 
 def trl_loss(
-    trainer: GivenRollouts, new: Tensor, old: Tensor | None, advantages: Tensor, rows: slice, tokens: int
+    trainer: GivenRollouts,
+    new: Tensor,
+    old: Tensor | None,
+    advantages: Tensor,
+    rows: slice,
+    tokens: int,
+    reference: Tensor | None = None,
 ) -> Tensor:
     trainer.given_logps = new[rows]
     mask = MASK[rows].long()
@@ -97,6 +103,8 @@ def trl_loss(
         "advantages": advantages[rows],
         "num_items_in_batch": torch.tensor(tokens),
     }
+    if reference is not None:
+        inputs["ref_per_token_logps"] = reference[rows]
     if old is not None:
         inputs["old_per_token_logps"] = old[rows]
     return trainer._compute_loss(trainer.model, inputs)
@@ -262,6 +270,35 @@ def test_importance_weights_equal_trl(loss: str, mode: str) -> None:
     assert 0 < metrics["correction_outside"] < (MASK.sum() / len(LENGTHS) if loss == "gspo" else 1)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
     torch.testing.assert_close(ours_logp.grad, theirs_logp.grad, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("first_update", [False, True])
+def test_kl_to_a_reference_equals_trl(first_update: bool) -> None:
+    """`beta` with TRL's default `use_bias_correction_kl`: 1e-6, where k3 without the ratio is 1e-2 off."""
+    old, new, advantages = rollouts()
+    frozen = None if first_update else old
+    reference = new + 0.5 * torch.randn(new.shape, generator=torch.Generator().manual_seed(9))
+    trainer = GivenRollouts("dapo")
+    trainer.beta, trainer.args.use_bias_correction_kl = 0.3, True
+    theirs_logp, our_logp = new.clone().requires_grad_(), new.clone().requires_grad_()
+    theirs = trl_loss(
+        trainer, theirs_logp, frozen, advantages, slice(0, len(LENGTHS)), int(LENGTHS.sum()), reference=reference
+    )
+    theirs.backward()
+    ours, metrics = grpo_loss(
+        our_logp,
+        frozen,
+        advantages[:, None].expand(MASK.shape),
+        MASK,
+        denominator=int(LENGTHS.sum()),
+        reference_logp=reference,
+        kl_weight=0.3,
+    )
+    ours.backward()
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+    torch.testing.assert_close(our_logp.grad, theirs_logp.grad, rtol=0, atol=1e-6)
+    (expected,) = trainer._metrics["train"]["kl"]
+    assert metrics["kl_reference"].item() == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(("scale", "scale_rewards"), [("std", "group"), ("none", "none")])

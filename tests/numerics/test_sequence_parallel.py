@@ -34,7 +34,7 @@ OPTIMIZER = OptimizerConfig(lr=1e-2, eps=1e-2, grad_clip=1e6)
 ALGORITHMS = {
     "sft": SupervisedConfig(average="balanced"),
     "grpo": GrpoAlgorithmConfig(aggregation="sequence"),
-    "gspo": GrpoAlgorithmConfig(loss="gspo", correction={"level": "sequence", "high": 1.5}),
+    "gspo": GrpoAlgorithmConfig(loss="gspo", correction={"level": "sequence", "high": 1.5}, kl_weight=0.1),
     "mpo": MpoAlgorithmConfig(weights=(0.8, 0.2, 1.0)),
 }
 WIDE, TALL, LARGE = picture("wide", 2, 3), picture("tall", 4, 1), picture("large", 5, 6)

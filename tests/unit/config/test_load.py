@@ -157,6 +157,13 @@ def test_masking_cut_rows_and_punishing_them_do_not_go_together(path):
     assert "overlong is mask" in text and "soft_overlong" in text and "set algorithm.overlong to train" in text
 
 
+def test_a_reference_needs_whole_models(path):
+    load_config(GrpoConfig, path, ["algorithm.kl_weight=0.01", "learner.zero_stage=2"])
+    text = complaint(path, "algorithm.kl_weight=0.01", "learner.zero_stage=3")
+    assert "kl_weight is 0.01 and learner.zero_stage is 3" in text
+    assert "set learner.zero_stage to 2, or algorithm.kl_weight to 0" in text
+
+
 @pytest.mark.parametrize(
     ("loss", "clip_low", "clip_high", "aggregation"),
     [("grpo", 0.2, 0.28, "token"), ("gspo", 3e-4, 4e-4, "sequence"), ("cispo", None, 4.0, "token")],
