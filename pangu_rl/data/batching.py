@@ -100,8 +100,7 @@ def pack_groups(
     Rows that are not `in_loss`, by default those with an advantage of exactly 0, and groups set aside add nothing to
     the loss and are left out; `loss_counts` still counts what the recipe counts. A group that does not fit is spread
     over several packs, each with its prompt; a completion that does not fit with its prompt gets a longer pack of its
-    own. `sequence_ids` number the completions
-    of `groups` in order, those left out included.
+    own. `sequence_ids` number the completions of `groups` in order, those left out included.
 
     Raises:
         DataError: a prompt's placeholder tokens are not as many as its pictures fill.

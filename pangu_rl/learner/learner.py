@@ -89,7 +89,7 @@ class Learner:
         self.lm = lm
         self._tensors = ModelWeights(lm, gathered)
         self.objective = build_objective(spec)
-        has_kl = spec.objective == "grpo" and spec.algorithm is not None and spec.algorithm.kl_weight > 0
+        has_kl = spec.objective == "grpo" and spec.algorithm.kl_weight > 0
         self.reference = Reference(spec, self.device) if has_kl else None
         self.flops = ModelFlops.of(lm.config)
         self.nonfinite_in_a_row = 0
