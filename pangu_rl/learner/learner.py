@@ -40,6 +40,7 @@ from pangu_rl.learner.packed_attention import attend_by
 from pangu_rl.learner.packing_check import PackingCheck, check_packing
 from pangu_rl.learner.parts import freeze_parts, parameter_groups
 from pangu_rl.learner.pictures import is_multimodal
+from pangu_rl.learner.reference import Reference
 from pangu_rl.learner.sequence_parallel import check_heads, open_sequence_group
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.learner.trial_pack import trial_pack
@@ -88,6 +89,8 @@ class Learner:
         self.lm = lm
         self._tensors = ModelWeights(lm, gathered)
         self.objective = build_objective(spec)
+        has_kl = spec.objective == "grpo" and spec.algorithm.kl_weight > 0
+        self.reference = Reference(spec, self.device) if has_kl else None
         self.flops = ModelFlops.of(lm.config)
         self.nonfinite_in_a_row = 0
         self._transport: str | None = None
@@ -239,6 +242,8 @@ class Learner:
         for index, (pack, batch) in enumerate(zip(mini_batch.packs, self._on_device(mini_batch.packs), strict=True)):
             # Open through backward: gradient checkpointing runs the layers again in it.
             with attend_by(batch.layout):
+                if self.reference is not None:
+                    batch = self.reference.beside(batch)
                 logp, entropy = self.engine(batch)
                 if index == 0 and statistic is not None:
                     statistic += self.objective.statistic.share(logp, batch, mini_batch)
