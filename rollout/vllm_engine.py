@@ -55,6 +55,10 @@ class VllmEngine:
             # vLLM compiles a few sampler functions even so, at 30 s and more of C++ compiler for a fresh cache.
             torch.compiler.set_stance("force_eager")
         self._llm = _start(spec)
+        if spec.accelerator.name == "cpu":
+            from rollout.vllm_cpu_sampler import use_cpu_sampler
+
+            self._llm.collective_rpc(use_cpu_sampler)
         self._tokenizer = self._llm.get_tokenizer()
         added = self._tokenizer.added_tokens_decoder.items()
         # Graders read the grounding tags, also of a tokenizer that lists them as special tokens.

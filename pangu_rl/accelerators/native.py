@@ -89,10 +89,20 @@ def _sources() -> list[Path]:
     return sorted(Path(__file__).parent.rglob("*.cpp"))
 
 
+def _headers() -> list[Path]:
+    return sorted(Path(__file__).parent.rglob("*.h"))
+
+
 def _identity() -> str:
     import torch
 
-    parts = [torch.__version__, *FLAGS, platform.machine(), _features(), *(p.read_text("utf-8") for p in _sources())]
+    parts = [
+        torch.__version__,
+        *FLAGS,
+        platform.machine(),
+        _features(),
+        *(p.read_text("utf-8") for p in (*_sources(), *_sources("h"))),
+    ]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
