@@ -96,13 +96,8 @@ def _headers() -> list[Path]:
 def _identity() -> str:
     import torch
 
-    parts = [
-        torch.__version__,
-        *FLAGS,
-        platform.machine(),
-        _features(),
-        *(p.read_text("utf-8") for p in (*_sources(), *_sources("h"))),
-    ]
+    texts = (path.read_text("utf-8") for path in (*_sources(), *_headers()))
+    parts = [torch.__version__, *FLAGS, platform.machine(), _features(), *texts]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
