@@ -87,8 +87,11 @@ class Placement:
         return {"num_cpus": 0, "scheduling_strategy": strategy, "runtime_env": {"env_vars": environment}}
 
     def _near(self, placed: Placed) -> Options:
-        node = self._nodes[placed.node]
-        return {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node.id, soft=True)}
+        node = self._nodes[placed.node].id
+        if node not in {there["NodeID"] for there in ray.nodes() if there["Alive"]}:
+            return {"num_cpus": 0}  # its node is gone: whoever replaces it may run anywhere
+        # Not soft: Ray sends an actor that asks for nothing to any node then.
+        return {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)}
 
 
 @contextmanager

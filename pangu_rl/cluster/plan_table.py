@@ -56,7 +56,7 @@ def _cells(run: Sequence[Placed], phase: Phase, resource: str | None) -> list[st
         bundles = _range([placed.bundle for placed in run])
         asks = f"{actor.devices} {resource}{' each' if run[1:] else ''}"
         if actor.shares:
-            asks = f"the {asks} of its ranks"
+            asks = f"shares {asks}"
     return [span([placed.actor for placed in run]), first.node, bundles, asks, _gib(actor)]
 
 
