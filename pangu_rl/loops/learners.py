@@ -15,6 +15,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from pangu_rl.checkpoint.manifest import Entry
 from pangu_rl.checkpoint.shared_folder import Answer, require_shared
 from pangu_rl.checkpoint.store import RANKS
+from pangu_rl.cluster.placement import Placement
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.data.micro_batches import Dealing
 from pangu_rl.errors import RunError, UserError
@@ -89,13 +90,14 @@ class Learners(RankActors):
     The ranks of a sequence-parallel group get the same packs; without sequence parallelism each rank is a group.
     """
 
-    def __init__(self, spec: LearnerSpec) -> None:
-        """Start the ranks and check, for every stage, that the model may be trained packed.
+    def __init__(self, spec: LearnerSpec, placement: Placement | None = None) -> None:
+        """Start the ranks and check, for every stage, that the model may be trained packed. Without a placement Ray
+        chooses where they go.
 
         Raises:
             DataError: its packed log-probs are not its own; see `pangu_rl.learner.packing_check`.
         """
-        super().__init__(translated(lambda: start_learners(spec)))
+        super().__init__(translated(lambda: start_learners(spec, placement and placement.learner_options)))
         self._spec = spec
         self.dealing = dealing(spec)
         try:
