@@ -30,7 +30,16 @@ from pangu_rl.checkpoint.manifest import Entry
 from pangu_rl.checkpoint.rank_files import fill_folder, host_copy, write_files
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import CheckpointError, RunError
-from pangu_rl.learner.engine import gathered, initialize, join_ranks, load_states, placement, read_state, take_states
+from pangu_rl.learner.engine import (
+    gathered,
+    held_tensors,
+    initialize,
+    join_ranks,
+    load_states,
+    placement,
+    read_state,
+    take_states,
+)
 from pangu_rl.learner.measure.flops import ModelFlops
 from pangu_rl.learner.measure.peak import matmul_peak
 from pangu_rl.learner.measure.profiling import profiled
@@ -44,6 +53,7 @@ from pangu_rl.learner.sequence_parallel import check_heads, open_sequence_group
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.learner.trial_pack import trial_pack
 from pangu_rl.learner.weights.export import SHARD_BYTES, plan_export, planned_names, write_model
+from pangu_rl.learner.weights.parking import Parking
 from pangu_rl.learner.weights.publish import BroadcastPublisher, Publisher, ShmPublisher, buffer_bytes
 from pangu_rl.learner.weights.repartition import OtherRanks
 from pangu_rl.learner.weights.tensors import ModelWeights, Named, exhaust, released
@@ -93,6 +103,7 @@ class Learner:
         self._transport: str | None = None
         self._publisher: Publisher | None = None
         self._profile: Path | None = None
+        self._parking = Parking(self.accelerator, self.device)
 
     def profile_next(self, folder: Path) -> None:
         """Profile the next `update` of this rank alone, into `folder` (see `profiling`)."""
@@ -147,6 +158,20 @@ class Learner:
             backend, device = self.accelerator.dist_backend, str(self.device)
             self._publisher = BroadcastPublisher(backend=backend, host=host, receivers=receivers, device=device)
 
+    def to_host(self) -> int:
+        """Leave the device to an engine until `to_device`: all that is kept between steps goes into host memory.
+
+        Returns its bytes. Nothing else may be asked of this learner meanwhile.
+
+        Raises:
+            ConfigError: a node's memory does not hold it.
+        """
+        return self._parking.park(held_tensors(self.engine))
+
+    def to_device(self) -> None:
+        """Undo `to_host`, to the bit."""
+        self._parking.fetch()
+
     def publish(self, version: int) -> WeightManifest | None:
         """Describe the weights as `version`, and over shared memory, which is the default, hand them out.
 
@@ -171,6 +196,7 @@ class Learner:
 
         The result is there when the files are; see `write_files`.
         """
+        assert not self._parking.taken
         states = take_states(self.engine, directory)
         states[_rng_file(self.spec.rank)] = host_copy(self.accelerator.rng_state())
         if self.spec.rank == 0:
@@ -185,6 +211,7 @@ class Learner:
             CheckpointError: a file is missing, or it was made by another ZeRO stage, model or dtype, or under ZeRO 3 by
                 other ranks.
         """
+        assert not self._parking.taken
         saved = self._saved(directory)
         ranks, ours = saved["world_size"], self.spec.world_size
         # What is copied out of a file is mapped; DeepSpeed keeps the tensors of an optimizer's state as it gets them.
@@ -256,6 +283,7 @@ class Learner:
 
     def _on_device(self, packs: Sequence[Pack]) -> Iterator[PackTensors]:
         """The packs in order, each brought to the device while that still works on the one before."""
+        assert not self._parking.taken
         batches = (PackTensors.of(pack, self.device, self.sequence) for pack in packs)
         ahead = next(batches, None)
         while ahead is not None:
@@ -305,6 +333,7 @@ class Learner:
 
     def _weights(self, names: Sequence[str] | None = None) -> Iterator[Named]:
         """As `ModelWeights.stream`."""
+        assert not self._parking.taken
         return self._tensors.stream(names)
 
     def _hand_out(self, take: Callable[[Iterator[Named]], Any], names: Sequence[str] | None = None) -> Any:

@@ -142,6 +142,18 @@ class Learners(RankActors):
         yield manifest
         translated(lambda: ray.get(sending))
 
+    def to_host(self) -> int:
+        """Have all ranks leave their devices, until `to_device`; returns the bytes that went into host memory.
+
+        Raises:
+            ConfigError: a node's memory does not hold those of its ranks.
+        """
+        return sum(self._call("to_host"))
+
+    def to_device(self) -> None:
+        """Bring back what `to_host` took away, to the bit."""
+        self._call("to_device")
+
     def open_publisher(self, transport: str, receivers: int) -> None:
         """Choose the transport of `published`: `shm`, or `broadcast` to so many engine workers."""
         host, _ = ray.get(self._actors[0].address.remote())
