@@ -14,6 +14,9 @@ class RolloutConfig(Strict):
     """Engine actors; each holds a copy of the weights."""
     devices_per_actor: PositiveInt = 1
     """Tensor-parallel size of an engine on npu and cuda; on cpu, 1."""
+    placement: Literal["split", "shared"] = "split"
+    """`split`: engines have devices of their own. `shared`: engine i lies on the devices of the learner ranks from
+    i * devices_per_actor on, and one of the two sleeps while the other works."""
     completions: PositiveInt = 8
     """Completions per prompt: the group size N."""
     temperature: PositiveFloat = 1.0
@@ -56,4 +59,16 @@ def require_room(max_prompt_tokens: int, rollout: RolloutConfig) -> None:
             f"data.max_prompt_tokens {max_prompt_tokens} + rollout.max_new_tokens {rollout.max_new_tokens} = {longest} "
             f"exceed rollout.max_model_tokens {rollout.max_model_tokens}: raise the last to {longest} or shorten one "
             "of the two"
+        )
+
+
+def require_split(rollout: RolloutConfig) -> None:
+    """Of a stage in which no learner lives beside the engines.
+
+    Raises:
+        ValueError: `placement` is shared; for pydantic, which adds where.
+    """
+    if rollout.placement == "shared":
+        raise ValueError(
+            "rollout.placement is shared, and no learner runs beside the engines of this stage: set it to split"
         )

@@ -102,6 +102,25 @@ class GrpoConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def shared_engines_lie_on_ranks(self) -> GrpoConfig:
+        rollout, ranks = self.rollout, self.learner.ranks
+        if rollout.placement != "shared":
+            return self
+        devices = rollout.actors * rollout.devices_per_actor
+        if devices > ranks:
+            raise ValueError(
+                f"rollout.placement is shared and rollout.actors {rollout.actors} x rollout.devices_per_actor "
+                f"{rollout.devices_per_actor} = {devices} exceed learner.ranks {ranks}, one device each: raise ranks "
+                f"to {devices}, lower actors, or set placement to split"
+            )
+        if self.trainer.max_staleness:
+            raise ValueError(
+                f"rollout.placement is shared and trainer.max_staleness is {self.trainer.max_staleness}: engines that "
+                "sleep while the learner trains draw nothing ahead; set max_staleness to 0, or placement to split"
+            )
+        return self
+
+    @model_validator(mode="after")
     def stale_rollouts_are_corrected(self) -> GrpoConfig:
         if self.trainer.max_staleness and self.algorithm.tis_cap is None:
             raise ValueError(

@@ -8,6 +8,7 @@ OPERATIONAL = {
     "rollout": {
         "actors",
         "devices_per_actor",
+        "placement",
         "kv_cache_gib",
         "memory_share",
         "max_restarts",
