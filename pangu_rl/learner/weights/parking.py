@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pangu_rl.accelerators import Accelerator
+from pangu_rl.accelerators.storage import contents, storages_of
 from pangu_rl.learner.weights.offload import check_host_memory
 
 WALKED = ("deepspeed.", "torch.optim.")
@@ -50,8 +51,8 @@ class Parking:
             ConfigError: a node's memory does not hold those of its ranks.
         """
         assert not self._parked, "parked already"
-        storages = {s._cdata: s for s in (t.untyped_storage() for t in tensors) if self._is_ours(s)}
-        kept = {key: storage for key, storage in storages.items() if bool(_bytes(storage).any())}
+        storages = {storage._cdata: storage for storage in storages_of(tensors, self.device)}
+        kept = {key: storage for key, storage in storages.items() if bool(contents(storage).any())}
         if not self._copies:
             needed = sum(storage.nbytes() for storage in kept.values())
             check_host_memory(needed, "rollout.placement shared parks")
@@ -59,7 +60,7 @@ class Parking:
         for key, storage in storages.items():
             copy = self._copies.get((key, storage.nbytes()))
             if copy is not None:
-                copy.copy_(_bytes(storage), non_blocking=True)
+                copy.copy_(contents(storage), non_blocking=True)
             self._parked.append(_Parked(storage, storage.nbytes(), copy))
         self.accelerator.synchronize()
         for parked in self._parked:
@@ -72,15 +73,11 @@ class Parking:
         for parked in self._parked:
             parked.storage.resize_(parked.size)
             if parked.copy is None:
-                _bytes(parked.storage).zero_()
+                contents(parked.storage).zero_()
             else:
-                _bytes(parked.storage).copy_(parked.copy, non_blocking=True)
+                contents(parked.storage).copy_(parked.copy, non_blocking=True)
         self.accelerator.synchronize()
         self._parked = []
-
-    def _is_ours(self, storage: torch.UntypedStorage) -> bool:
-        # Memory that a file or an array lent cannot be given back.
-        return storage.device == self.device and storage.nbytes() > 0 and storage.resizable()
 
     def _place(self, key: int, size: int) -> Tensor:
         pinned = self.accelerator.ray_resource is not None
@@ -109,8 +106,3 @@ def tensors_in(*roots: Any) -> Iterator[Tensor]:
             left += value
         elif any(base.__module__.startswith(WALKED) for base in type(value).__mro__) and hasattr(value, "__dict__"):
             left += vars(value).values()
-
-
-def _bytes(storage: torch.UntypedStorage) -> Tensor:
-    """uint8 view of all of it."""
-    return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)

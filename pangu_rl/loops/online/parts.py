@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from pangu_rl.accelerators import Accelerator
@@ -22,6 +23,7 @@ from pangu_rl.loops.evaluate import evaluate
 from pangu_rl.loops.inputs import GrpoInputs
 from pangu_rl.loops.learners import Learners, closing_ranks
 from pangu_rl.loops.online.collect import Batch, Collector
+from pangu_rl.loops.online.turns import SharedTurns, Turns
 from pangu_rl.loops.online.weight_sync import Probe, sync_weights
 from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.loops.session import Run
@@ -48,6 +50,7 @@ class GrpoParts:
     engines: Engines
     store: RolloutStore
     probe: Probe
+    turns: Turns
     background: ThreadPoolExecutor
     evaluations: list[Evaluation] = field(default_factory=list)
     batch: Batch | None = None
@@ -89,12 +92,13 @@ class GrpoParts:
         """Give the engines the weights after `step` as version step + 1, once they have drawn what is under way."""
         if self.ahead is not None:
             self.ahead.result()
-        return sync_weights(step + 1, self.learners, self.engines.pool, self.probe)
+        return sync_weights(step + 1, self.learners, self.engines.pool, self.probe, self.turns)
 
     def evaluate(self, name: str, step: int) -> dict[str, float]:
         """Held-out accuracy of the weights in the engines; empty without held-out prompts."""
         if not self.heldout:
             return {}
+        self.turns.draw()
         with self.run.phase("evaluate", waiting=self.waiting):
             evaluation = evaluate(
                 name,
@@ -115,6 +119,7 @@ class GrpoParts:
             "stream": self.batch.stream_state,
             "evaluations": [dataclasses.asdict(evaluation) for evaluation in self.evaluations],
         }
+        self.turns.train()
         self.run.save(step, self.learners, state)
 
     def sample(self) -> Sample:
@@ -159,13 +164,17 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
     loader = inputs.loader
     stream = PromptStream(inputs.train, shuffle=config.data.shuffle, seed=config.trainer.seed, digests=loader.digests)
     probe = Probe.of(inputs.train, loader, config.rollout.probe_tolerance)
+    shared = config.rollout.placement == "shared"
+    run.accelerator.sleep_level(config.rollout.sleep_level)  # refuses one that engines lack
     with ExitStack() as stack:
         sections = EnginesConfig(
             model=config.model, rollout=config.rollout, rewards=config.rewards, seed=config.trainer.seed
         )
         engines = stack.enter_context(open_engines(sections, run.accelerator))
-        learners = stack.enter_context(closing_ranks(Learners(_learner_spec(config, start, run.accelerator)), run))
         engines.pool.start()
+        if shared:
+            engines.pool.sleep()
+        learners = stack.enter_context(closing_ranks(Learners(_learner_spec(config, start, run.accelerator)), run))
         receivers = config.rollout.actors * config.rollout.devices_per_actor
         learners.open_publisher(_transport(config), receivers)
         background = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="rollout"))
@@ -179,6 +188,7 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
             engines=engines,
             store=RolloutStore(run.dir, loader.folder.root),
             probe=probe,
+            turns=SharedTurns(engines.pool, learners, partial(run.phase, "switch")) if shared else Turns(),
             background=background,
         )
         run.watchdog.pids = parts.pids
@@ -187,6 +197,8 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
 
 def _transport(config: GrpoConfig) -> str:
     chosen = config.rollout.weight_transport
+    if config.rollout.placement == "shared":
+        return "shm"
     return chosen if chosen != "auto" else "shm" if ray_runtime.is_single_node() else "broadcast"
 
 
