@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.e2e import runs
+from tests.unit.data.vl_folder import draw
 
 
 def result(folder: Path, model: Path, *overrides: str, steps: tuple[int, ...] = (3,), **sections: Any) -> dict:
@@ -82,3 +83,34 @@ def test_two_engines_and_two_ranks_share(tiny_model: Path, tmp_path: Path, stage
     ranks = ("learner.ranks=2", f"learner.zero_stage={stage}", "rollout.actors=2")
     split = result(tmp_path / "split", tiny_model, *ranks)
     require_equal(result(tmp_path / "shared", tiny_model, *ranks, "rollout.placement=shared"), split)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pictures", [False, True], ids=["text", "pictures"])
+def test_the_configurations_for_one_device_run_in_miniature(
+    pictures: bool, tiny_model: Path, tiny_vl_model: Path, tmp_path: Path
+) -> None:
+    """The shipped file itself, with a small model and few rows; the device is this machine's processor."""
+    rows = [{"id": f"p{i}", "prompt": "Which?", "answer": "1"} for i in range(4)]
+    if pictures:
+        draw(tmp_path / "a.png", 56, 56, seed=0)
+        rows = [row | {"images": ["a.png"]} for row in rows]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = runs.run(
+        "grpo",
+        runs.REPO / "configs" / "quickstart" / ("grpo_vl_1gpu.yaml" if pictures else "grpo_text_1gpu.yaml"),
+        f"model.path={tiny_vl_model if pictures else tiny_model}",
+        "start=null",
+        f"data.train={tmp_path / 'rows.jsonl'}",
+        f"data.heldout={tmp_path / 'rows.jsonl'}",
+        *([f"data.media_root={tmp_path}"] if pictures else []),
+        f"trainer.run_dir={tmp_path / 'run'}",
+        "trainer.steps=2",
+        "trainer.checkpoint_every=null",
+        "trainer.prompts_per_step=4",
+        "rollout.kv_cache_gib=0.1",
+        "cluster.accelerator=cpu",
+        "cluster.object_store_gib=0.1",
+    )
+    assert done.returncode == 0, done.stderr
+    assert [row["time/switch"] > 0 for row in runs.metrics(tmp_path / "run") if "time/train" in row] == [True, True]
