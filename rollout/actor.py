@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import ray
 
@@ -91,14 +91,11 @@ def engine_factory(name: str) -> type[Engine]:
     return VllmEngine
 
 
-def create_actor(spec: EngineSpec) -> ray.actor.ActorHandle:
-    """A fresh actor with the device's resources and environment; its engine is built by `start`."""
+def create_actor(spec: EngineSpec, options: Mapping[str, Any] | None = None) -> ray.actor.ActorHandle:
+    """A fresh actor; its engine is built by `start`. `options` are Ray's, with its place; without them Ray chooses."""
     accelerator = spec.accelerator
-    return (
-        ray.remote(concurrency_groups={"health": 1})(RolloutActor)
-        .options(
-            **accelerator.ray_options(spec.rollout.devices_per_actor),
-            runtime_env={"env_vars": QUIET | accelerator.rollout_env(spec.threads)},
-        )
-        .remote(spec)
-    )
+    placed = dict(options or accelerator.ray_options(spec.rollout.devices_per_actor))
+    own = placed.pop("runtime_env", {}).get("env_vars", {})
+    environment = QUIET | accelerator.rollout_env(spec.threads) | own
+    remote = ray.remote(concurrency_groups={"health": 1})(RolloutActor)
+    return remote.options(**placed, runtime_env={"env_vars": environment}).remote(spec)

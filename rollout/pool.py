@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,8 +58,11 @@ class _Slot:
 class RolloutPool:
     """Driver side of the rollout phase; used by one thread, except for `outstanding`."""
 
-    def __init__(self, spec: EngineSpec) -> None:
+    def __init__(self, spec: EngineSpec, options: Callable[[int], Mapping[str, Any]] | None = None) -> None:
+        """`options` are Ray's for the actor of each place, the first one's and those that replace it; without them Ray
+        chooses."""
         self._spec = spec
+        self._options = options
         self._slots = [_Slot(index) for index in range(spec.rollout.actors)]
         self._manifest: WeightManifest | None = None
         self._orphans: list[RolloutRequest] = []
@@ -195,7 +198,7 @@ class RolloutPool:
                 slot.queue = []
 
     def _launch(self, slot: _Slot) -> None:
-        slot.actor = create_actor(self._spec)
+        slot.actor = create_actor(self._spec, self._options and self._options(slot.index))
         slot.version = UNKNOWN_VERSION
         slot.begin(slot.actor.start.remote(), lambda _: self._started(slot))
 

@@ -65,17 +65,13 @@ class Accelerator:
     def ray_options(self, devices: int) -> dict[str, Any]:
         """Arguments of `.options()` for an actor with so many devices.
 
-        An actor of a device-less machine asks for no cores: Ray on 2 cores would otherwise wait for ever.
+        No actor asks for cores: Ray on 2 of them would otherwise wait for ever.
         """
         if self.ray_resource is None:
             return {"num_cpus": 0}
         if self.ray_resource == "GPU":
-            return {"num_gpus": devices}
-        return {"resources": {self.ray_resource: devices}}
-
-    def bundle(self, devices: int, cpus: float) -> dict[str, float]:
-        """One bundle of a Ray placement group."""
-        return {"CPU": cpus} if self.ray_resource is None else {self.ray_resource: devices, "CPU": cpus}
+            return {"num_cpus": 0, "num_gpus": devices}
+        return {"num_cpus": 0, "resources": {self.ray_resource: devices}}
 
     def local_index(self, ids: Sequence[str], env: Mapping[str, str]) -> int:
         """Index of the actor's first device as torch counts it in this process.

@@ -30,8 +30,9 @@ def submit(
     With a profile it is planned first: what would not fit is named, and nothing is sent (exit code 2).
     """
     from pangu_rl.cluster import jobs
-    from pangu_rl.cluster.plan import model_paths, plan
+    from pangu_rl.cluster.plan import plan
     from pangu_rl.cluster.plan_table import plan_json, plan_table
+    from pangu_rl.cluster.profile_checks import model_paths
     from pangu_rl.learner.measure.stage_memory import memory_of
 
     if show_plan and profile is None:

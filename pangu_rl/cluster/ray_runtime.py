@@ -85,13 +85,6 @@ def stop() -> None:
     ray.shutdown()
 
 
-def is_single_node() -> bool:
-    """Whether every actor shares this machine, and with it the memory that weights are handed over in."""
-    import ray
-
-    return sum(node["Alive"] for node in ray.nodes()) == 1
-
-
 def _start_local(cluster: ClusterConfig) -> None:
     # Ray turns token authentication on for a cluster of its own, and makes a token where there is none.
     import ray

@@ -61,5 +61,7 @@ class ClusterConfig(Strict):
     address: str = "local"
     """`local` starts a private Ray for this run; `auto` or `host:port` joins a running cluster."""
     accelerator: AcceleratorName | Literal["auto"] = "auto"
+    wait_s: PositiveFloat = 600.0
+    """How long a run waits for devices that other jobs hold; then it ends, and says what it asked for."""
     object_store_gib: PositiveFloat = 1.0
     """Object store of a local Ray."""

@@ -146,14 +146,26 @@ class Learner:
             return self.spec.learner.peak_tflops * 1e12
         return matmul_peak(self.accelerator, self.device, self.lm.dtype)
 
-    def open_publisher(self, transport: str, *, host: str = "127.0.0.1", receivers: int = 0) -> None:
-        """Choose how `publish` hands weights out: `shm`, or `broadcast` to so many receivers through this host."""
+    def open_publisher(
+        self,
+        transport: str,
+        *,
+        host: str = "127.0.0.1",
+        receivers: int = 0,
+        name: str = "",
+        hands_out: bool | None = None,
+    ) -> None:
+        """Choose how `publish` hands weights out: `shm`, or `broadcast` to so many receivers through this host.
+
+        Rank 0 does, unless `hands_out` says otherwise; all that do so over shared memory share a `name`, so that one
+        manifest is right on every node.
+        """
         self._close_publisher()
         self._transport = transport
-        if self.spec.rank != 0:
+        if not (self.spec.rank == 0 if hands_out is None else hands_out):
             return
         if transport == "shm":
-            self._publisher = ShmPublisher(buffer_bytes(self._tensors.described().values()))
+            self._publisher = ShmPublisher(buffer_bytes(self._tensors.described().values()), name=name)
         else:
             backend, device = self.accelerator.dist_backend, str(self.device)
             self._publisher = BroadcastPublisher(backend=backend, host=host, receivers=receivers, device=device)
@@ -180,7 +192,7 @@ class Learner:
         """
         if self._transport is None:
             self.open_publisher("shm")
-        return self._hand_out(lambda weights: self._publisher.publish(version, weights))
+        return self._hand_out(lambda weights: self._publisher.publish(version, weights), self._publisher is not None)
 
     def send(self) -> None:
         """Broadcast what was published, to receivers that load it meanwhile; over shared memory there is nothing to do.
@@ -189,7 +201,7 @@ class Learner:
             WeightSyncError: it did not reach them.
         """
         if self._transport == "broadcast":
-            self._hand_out(lambda weights: self._publisher.send(weights))
+            self._hand_out(lambda weights: self._publisher.send(weights), self._publisher is not None)
 
     def save(self, directory: Path) -> Future[dict[str, Entry]]:
         """Copy this rank's part of a checkpoint and write it into `directory`, which exists, while training goes on.
@@ -233,7 +245,9 @@ class Learner:
         Hugging Face layout with tokenizer and processor; it reloads to identical logits. The result as of `save`."""
         plan = plan_export(self.lm, self._tensors.described(), shard_bytes)
         copies = self._hand_out(
-            lambda weights: [(name, tensor.to("cpu", copy=True)) for name, tensor in weights], planned_names(plan)
+            lambda weights: [(name, tensor.to("cpu", copy=True)) for name, tensor in weights],
+            self.spec.rank == 0,
+            planned_names(plan),
         )
         if self.spec.rank != 0:
             return write_files(directory, {})
@@ -336,11 +350,11 @@ class Learner:
         assert not self._parking.taken
         return self._tensors.stream(names)
 
-    def _hand_out(self, take: Callable[[Iterator[Named]], Any], names: Sequence[str] | None = None) -> Any:
-        """What `take` makes of the weights on rank 0; the others, and rank 0 if it fails, only gather with it."""
+    def _hand_out(self, take: Callable[[Iterator[Named]], Any], here: bool, names: Sequence[str] | None = None) -> Any:
+        """What `take` makes of the weights on a rank that is `here`; the others, and one that fails, only gather."""
         weights = self._weights(names)
         try:
-            return take(weights) if self.spec.rank == 0 else None
+            return take(weights) if here else None
         finally:
             exhaust(weights)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pangu_rl.accelerators import Accelerator
 from pangu_rl.accelerators.threads import threads_each
+from pangu_rl.cluster.placement import Placement
 from pangu_rl.config.evaluation import EvalConfig
 from pangu_rl.config.model import ModelConfig
 from pangu_rl.config.paths import resolve_path
@@ -42,6 +43,7 @@ class EnginesConfig:
 class Engines:
     pool: RolloutPool
     rewards: RewardPool
+    placement: Placement
 
     def waiting(self) -> list[str]:
         """Actors with the completions that are waited for from them, then those without a score."""
@@ -55,15 +57,15 @@ class Engines:
 
 
 @contextmanager
-def open_engines(config: EnginesConfig, accelerator: Accelerator) -> Iterator[Engines]:
+def open_engines(config: EnginesConfig, accelerator: Accelerator, placement: Placement) -> Iterator[Engines]:
     """Scorers' engines, reward workers, and a pool that is yet to be started; they end with the context.
 
     Raises:
         UserError: a reward function or a scorer that cannot be used.
     """
     with ExitStack() as stack:
-        stack.enter_context(scorer_engines(config.rewards, accelerator))
-        rewards = RewardPool(config.rewards)
+        stack.enter_context(scorer_engines(config.rewards, accelerator, placement.scorer_options))
+        rewards = RewardPool(config.rewards, placement.reward_options)
         stack.callback(rewards.close)
         spec = EngineSpec(
             model=config.model,
@@ -74,6 +76,6 @@ def open_engines(config: EnginesConfig, accelerator: Accelerator) -> Iterator[En
             limits=config.limits,
             threads=threads_each(config.rollout.actors),
         )
-        pool = RolloutPool(spec)
+        pool = RolloutPool(spec, placement.engine_options)
         stack.callback(pool.close)
-        yield Engines(pool=pool, rewards=rewards)
+        yield Engines(pool=pool, rewards=rewards, placement=placement)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from pangu_rl.checkpoint.manifest import Entry
 from pangu_rl.checkpoint.shared_folder import Answer, require_shared
 from pangu_rl.checkpoint.store import RANKS
+from pangu_rl.cluster.placement import Placement
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.data.micro_batches import Dealing
 from pangu_rl.errors import RunError, UserError
@@ -89,13 +91,14 @@ class Learners(RankActors):
     The ranks of a sequence-parallel group get the same packs; without sequence parallelism each rank is a group.
     """
 
-    def __init__(self, spec: LearnerSpec) -> None:
-        """Start the ranks and check, for every stage, that the model may be trained packed.
+    def __init__(self, spec: LearnerSpec, placement: Placement | None = None) -> None:
+        """Start the ranks and check, for every stage, that the model may be trained packed. Without a placement Ray
+        chooses where they go.
 
         Raises:
             DataError: its packed log-probs are not its own; see `pangu_rl.learner.packing_check`.
         """
-        super().__init__(translated(lambda: start_learners(spec)))
+        super().__init__(translated(lambda: start_learners(spec, placement and placement.learner_options)))
         self._spec = spec
         self.dealing = dealing(spec)
         try:
@@ -154,16 +157,29 @@ class Learners(RankActors):
         """Bring back what `to_host` took away, to the bit."""
         self._call("to_device")
 
-    def open_publisher(self, transport: str, receivers: int) -> None:
-        """Choose the transport of `published`: `shm`, or `broadcast` to so many engine workers."""
-        host, _ = ray.get(self._actors[0].address.remote())
-        self._call("open_publisher", transport, host, receivers)
+    def open_publisher(self, transport: str, receivers: int, every_node: bool = False) -> None:
+        """Choose the transport of `published`: `shm`, or `broadcast` to so many engine workers.
+
+        Rank 0 hands the weights out; with `every_node` the first rank of each node does, all under one name.
+        """
+        hosts = [host for host, _ in ray.get([actor.address.remote() for actor in self._actors])]
+        name = secrets.token_hex(8)
+        calls = [
+            actor.open_publisher.remote(transport, hosts[0], receivers, name, hands_out)
+            for actor, hands_out in zip(self._actors, handing_out(hosts, every_node), strict=True)
+        ]
+        translated(lambda: ray.get(calls))
 
     def _for_ranks(self, per_group: Sequence[Any]) -> list[Any]:
         """What each rank is sent; what a group shares is stored once."""
         degree = self._spec.learner.sequence_parallel
         shared = per_group if degree == 1 else [ray.put(own) for own in per_group]
         return [own for own in shared for _ in range(degree)]
+
+
+def handing_out(hosts: Sequence[str], every_node: bool) -> list[bool]:
+    """Of each rank, by its host, whether it writes the weights where engines read them."""
+    return [rank == 0 or (every_node and host not in hosts[:rank]) for rank, host in enumerate(hosts)]
 
 
 def dealing(spec: LearnerSpec) -> Dealing:

@@ -16,7 +16,8 @@ from pangu_rl.checkpoint.run_lock import run_lock
 from pangu_rl.checkpoint.settings import claim
 from pangu_rl.checkpoint.store import Checkpoint, CheckpointStore
 from pangu_rl.cluster import ray_runtime
-from pangu_rl.cluster.room import require_room
+from pangu_rl.cluster.live_plan import require_room
+from pangu_rl.cluster.placement import Placement, open_placement
 from pangu_rl.config.evaluation import EvalConfig
 from pangu_rl.config.load import dump_config
 from pangu_rl.config.pretrain import PretrainConfig
@@ -102,6 +103,12 @@ class Run:
     def preempted(self) -> bool:
         """Whether SIGTERM has come: save now, leave then."""
         return self.preemption.requested
+
+    def placed(self, config: Any) -> AbstractContextManager[Placement]:
+        """The devices of what `config` starts, asked of Ray; see `open_placement`. SIGTERM ends the wait for them."""
+        return open_placement(
+            config, self.accelerator, lambda: self.preemption.raise_if_requested("the run had no devices yet")
+        )
 
     def raise_if_preempted(self, step: int) -> None:
         """Leave the loop after the checkpoint of `step`, with the exit code of a preemption."""

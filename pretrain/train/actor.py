@@ -9,6 +9,7 @@ from operator import add
 
 import ray
 
+from pangu_rl.cluster.placement import Placement
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.data.micro_batches import Dealing
 from pangu_rl.data.row_files import RowFiles
@@ -54,15 +55,17 @@ class Loaders:
         RunError: a loader died; the run resumes from its checkpoint. DataError: a row that cannot be used.
     """
 
-    def __init__(self, config: PretrainConfig, files: RowFiles) -> None:
-        """One actor per group of learner ranks, ready to load."""
+    def __init__(self, config: PretrainConfig, files: RowFiles, placement: Placement) -> None:
+        """One actor per group of learner ranks, on the node of its first one, ready to load."""
         handle = ray.put(files)
         self._degree = config.learner.sequence_parallel
         self._dealing = Dealing(
             micro_batch_tokens=config.learner.micro_batch_tokens,
             in_rows=config.learner.ranks_meet_at_micro_batches,
         )
-        self._actors = [ray.remote(LoaderActor).options(num_cpus=0).remote() for _ in range(config.learner.groups)]
+        first_ranks = range(0, config.learner.ranks, self._degree)
+        remote = ray.remote(LoaderActor)
+        self._actors = [remote.options(**placement.beside_learner(rank)).remote() for rank in first_ranks]
         translated(lambda: ray.get([actor.start.remote(config, handle) for actor in self._actors]))
         self._counts: list[ray.ObjectRef] = []
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -155,19 +155,19 @@ def open_parts(config: PretrainConfig, run: Run, loader: PackLoader, order: Orde
     """Start the learner and its loaders; they end with the context."""
     for line in loader.files.skipped:
         log.warning("left out: %s", line)
-    loaders = Loaders(config, loader.files)
-    try:
-        with open_learners(config, "sft", run) as learners:
-            yield PretrainParts(
-                config=config,
-                order=order,
-                loaders=loaders,
-                learners=learners,
-                watch=SpikeWatch(config.trainer.loss_spike),
-                skipped=len(loader.files.skipped),
-            )
-    finally:
-        loaders.close()
+    with (
+        run.placed(config) as placement,
+        closing(Loaders(config, loader.files, placement)) as loaders,
+        open_learners(config, "sft", run, placement) as learners,
+    ):
+        yield PretrainParts(
+            config=config,
+            order=order,
+            loaders=loaders,
+            learners=learners,
+            watch=SpikeWatch(config.trainer.loss_spike),
+            skipped=len(loader.files.skipped),
+        )
 
 
 def _measured(loader: PackLoader, index: int) -> tuple[int, int, int] | None:

@@ -13,10 +13,11 @@ from functools import partial
 from pathlib import Path
 
 from pangu_rl.accelerators import Accelerator
-from pangu_rl.cluster import ray_runtime
+from pangu_rl.cluster.placement import Placement
 from pangu_rl.config.stages import GrpoConfig
 from pangu_rl.data.prompts import readable
 from pangu_rl.data.stream import PromptStream
+from pangu_rl.errors import ConfigError
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.loops.engines import Engines, EnginesConfig, open_engines
 from pangu_rl.loops.evaluate import evaluate
@@ -170,13 +171,16 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
         sections = EnginesConfig(
             model=config.model, rollout=config.rollout, rewards=config.rewards, seed=config.trainer.seed
         )
-        engines = stack.enter_context(open_engines(sections, run.accelerator))
+        placement = stack.enter_context(run.placed(config))
+        transport = _transport(config, placement)
+        engines = stack.enter_context(open_engines(sections, run.accelerator, placement))
         engines.pool.start()
         if shared:
             engines.pool.sleep()
-        learners = stack.enter_context(closing_ranks(Learners(_learner_spec(config, start, run.accelerator)), run))
+        spec = _learner_spec(config, start, run.accelerator)
+        learners = stack.enter_context(closing_ranks(Learners(spec, placement), run))
         receivers = config.rollout.actors * config.rollout.devices_per_actor
-        learners.open_publisher(_transport(config), receivers)
+        learners.open_publisher(transport, receivers, every_node=shared)
         background = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="rollout"))
         parts = GrpoParts(
             config=config,
@@ -195,11 +199,16 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
         yield parts
 
 
-def _transport(config: GrpoConfig) -> str:
+def _transport(config: GrpoConfig, placement: Placement) -> str:
     chosen = config.rollout.weight_transport
     if config.rollout.placement == "shared":
-        return "shm"
-    return chosen if chosen != "auto" else "shm" if ray_runtime.is_single_node() else "broadcast"
+        return "shm"  # of the engine's own node: a group cannot have two members on one device
+    if chosen == "shm" and not placement.shares_memory:
+        raise ConfigError(
+            "rollout.weight_transport is shm, and not all rollout actors are on the node of learner rank 0, whose "
+            "memory holds the weights: set it to auto or broadcast"
+        )
+    return chosen if chosen != "auto" else "shm" if placement.shares_memory else "broadcast"
 
 
 def _learner_spec(config: GrpoConfig, start: Path, accelerator: Accelerator) -> LearnerSpec:

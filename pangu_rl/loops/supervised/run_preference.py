@@ -96,7 +96,7 @@ def open_parts(config: DpoConfig, run: Run, inputs: DpoInputs, store: ReferenceS
     if inputs.skipped or inputs.asked_by_pairs:
         run.say(f"left out: {len(inputs.skipped)} bad rows, {inputs.asked_by_pairs} SFT rows that ask what a pair asks")
     order = {"shuffle": config.data.shuffle, "seed": config.trainer.seed, "digests": inputs.loader.digests}
-    with open_learners(config, "mpo", run) as learners:
+    with run.placed(config) as placement, open_learners(config, "mpo", run, placement) as learners:
         yield PreferenceParts(
             config=config,
             loader=inputs.loader,

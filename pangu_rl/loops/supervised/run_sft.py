@@ -72,5 +72,5 @@ def open_parts(config: SftConfig, run: Run, inputs: SftInputs) -> Iterator[SftPa
     stream = PromptStream(
         inputs.train, shuffle=config.data.shuffle, seed=config.trainer.seed, digests=inputs.loader.digests
     )
-    with open_learners(config, "sft", run) as learners:
+    with run.placed(config) as placement, open_learners(config, "sft", run, placement) as learners:
         yield SftParts(config=config, loader=inputs.loader, stream=stream, learners=learners)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Literal, Protocol
 
+from pangu_rl.cluster.placement import Placement
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.config.stages import DpoConfig, SftConfig
 from pangu_rl.learner.spec import LearnerSpec
@@ -55,7 +56,7 @@ def train_stage(run: Run, stage: SupervisedStage, steps: int, checkpoint_every: 
 
 
 def open_learners(
-    config: SftConfig | DpoConfig | PretrainConfig, objective: Literal["sft", "mpo"], run: Run
+    config: SftConfig | DpoConfig | PretrainConfig, objective: Literal["sft", "mpo"], run: Run, placement: Placement
 ) -> AbstractContextManager[Learners]:
     """Start the ranks of a language model's learner; they end with the context."""
     spec = LearnerSpec(
@@ -68,7 +69,7 @@ def open_learners(
         accelerator=run.accelerator.name,
         world_size=config.learner.ranks,
     )
-    return closing_ranks(Learners(spec), run)
+    return closing_ranks(Learners(spec, placement), run)
 
 
 def _restore(run: Run, stage: SupervisedStage) -> int:

@@ -114,7 +114,10 @@ def run_vit(config: VisionStageConfig) -> dict[str, float]:
         pictures = labelled(config, run) if config.regions is None else with_regions(config, run)
         cascade = Cascade(config, len(pictures.images))
         run.view.steps = cascade.steps
-        with closing_ranks(VisionLearners(config, run.accelerator), run) as learners:
+        with (
+            run.placed(config) as placement,
+            closing_ranks(VisionLearners(config, run.accelerator, placement), run) as learners,
+        ):
             stage = VisionParts(cascade, pictures, learners)
             return train_stage(run, stage, cascade.steps, config.trainer.checkpoint_every)
 
