@@ -34,6 +34,12 @@ class RolloutActor:
     def load_weights(self, manifest: WeightManifest, link: Link | None) -> dict[str, str]:
         return self._engine.load_weights(manifest, link)
 
+    def sleep(self, level: int) -> None:
+        self._engine.sleep(level)
+
+    def wake(self) -> None:
+        self._engine.wake()
+
     def score(self, sequences: Sequence[Scorable]) -> list[list[float]]:
         return self._engine.score(fetch_patches(sequences))
 

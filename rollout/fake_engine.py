@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import xxhash
 
 from pangu_rl.records import Completion, FinishReason, RolloutRequest, Scorable, WeightManifest
-from rollout.engine import EngineSpec, Link
+from rollout.engine import UNKNOWN_VERSION, EngineSpec, Link
 
 VOCABULARY = 1000
 
@@ -33,8 +33,10 @@ class FakeEngine:
         self._crash_after = crash_after
         self._seconds = seconds
         self._finished = 0
+        self._asleep = False
 
     def generate(self, requests: Sequence[RolloutRequest]) -> Iterator[Completion]:
+        assert not self._asleep
         for request in requests:
             if self._finished == self._crash_after:
                 raise RuntimeError(f"the fake engine was told to crash after {self._crash_after} completions")
@@ -42,7 +44,16 @@ class FakeEngine:
             self._finished += 1
             yield self._completion(request)
 
+    def sleep(self, level: int) -> None:
+        self._asleep = True
+        if level == 2:
+            self.weight_version = UNKNOWN_VERSION
+
+    def wake(self) -> None:
+        self._asleep = False
+
     def load_weights(self, manifest: WeightManifest, link: Link | None = None) -> dict[str, str]:
+        assert not self._asleep
         if not self._stuck:
             self.weight_version = manifest.version
         return {tensor.name: tensor.digest for tensor in manifest.tensors}

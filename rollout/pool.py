@@ -66,6 +66,7 @@ class RolloutPool:
         self._slots = [_Slot(index) for index in range(spec.rollout.actors)]
         self._manifest: WeightManifest | None = None
         self._orphans: list[RolloutRequest] = []
+        self._asleep = False
         self.restarts = 0
         """Actors replaced since the pool was made."""
 
@@ -124,6 +125,31 @@ class RolloutPool:
             self._load(slot)
         self._settle()
 
+    def sleep(self) -> None:
+        """Have all engines give up their devices' memory until `wake`; nothing may be in flight.
+
+        Before the first sync at level 1 whatever the configuration says: nothing could bring their weights back.
+        """
+        self._settle()
+        self._asleep = True
+        for slot in self._slots:
+            self._lull(slot)
+        self._settle()
+
+    def wake(self) -> None:
+        """Have them take it again. What lost its weights is given them by `sync` or `reload`."""
+        self._asleep = False
+        for slot in self._slots:
+            slot.begin(slot.actor.wake.remote(), lambda _: None)
+        self._settle()
+
+    def reload(self) -> None:
+        """Give the last sync's weights to the engines that do not hold them."""
+        for slot in self._slots:
+            if slot.version != self.weight_version:
+                self._load(slot)
+        self._settle()
+
     def score(self, sequences: Sequence[Scorable]) -> list[list[float]]:
         """Prompt log-probs at temperature 1 of the first actor; [T] ids -> [T - 1] floats each.
 
@@ -176,10 +202,20 @@ class RolloutPool:
         slot.version = UNKNOWN_VERSION
         slot.begin(slot.actor.start.remote(), lambda _: self._started(slot))
 
+    def _lull(self, slot: _Slot) -> None:
+        rollout = self._spec.rollout
+        level = self._spec.accelerator.sleep_level(rollout.sleep_level) if self._manifest else 1
+        if level > 1:
+            slot.version = UNKNOWN_VERSION
+        slot.begin(slot.actor.sleep.remote(level), lambda _: None)
+
     def _started(self, slot: _Slot) -> None:
         if self._manifest is None:
             slot.version = 0
-        elif self._manifest.transport == "shm":
+        if self._asleep:
+            # In the place of one that was lost asleep: it has weights once it wakes.
+            self._lull(slot)
+        elif self._manifest is not None and self._manifest.transport == "shm":
             self._load(slot)
         # A broadcast that is over cannot be repeated for one: the survivors finish the step without it.
 

@@ -51,6 +51,7 @@ class VllmEngine:
         self._required = required_names(spec.model_path)
         self._tokens = VisionTokens.from_config_dict(model_config(spec.model_path))
         self._version = 0
+        self._without_cache = False
         if spec.rollout.eager:
             # vLLM compiles a few sampler functions even so, at 30 s and more of C++ compiler for a fresh cache.
             torch.compiler.set_stance("force_eager")
@@ -69,6 +70,7 @@ class VllmEngine:
         return self._version
 
     def generate(self, requests: Sequence[RolloutRequest]) -> Iterator[Completion]:
+        self._need_cache()
         pending = {request.uid: request for request in requests}
         started = time.monotonic()
         for wave in self._waves(requests):
@@ -84,6 +86,7 @@ class VllmEngine:
             raise RunError(f"vLLM ended without finishing {', '.join(pending)}")
 
     def score(self, sequences: Sequence[Scorable]) -> list[list[float]]:
+        self._need_cache()
         params = VllmSamplingParams(
             max_tokens=1, prompt_logprobs=0, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY
         )
@@ -112,6 +115,32 @@ class VllmEngine:
         self._llm.reset_encoder_cache()
         self._version = manifest.version
         return digests
+
+    def sleep(self, level: int) -> None:
+        self._llm.reset_prefix_cache()
+        self._llm.reset_encoder_cache()
+        if level > 1:
+            self._version = UNKNOWN_VERSION
+        if self._spec.accelerator.sleep_args is None:
+            self._llm.collective_rpc("pangu_sleep", args=(level,))
+        else:
+            self._llm.sleep(level)
+        self._without_cache = True
+
+    def wake(self) -> None:
+        self._wake("weights")
+
+    def _need_cache(self) -> None:
+        """The last memory that a sleeper takes back, after a load of weights, which needs room of its own."""
+        if self._without_cache:
+            self._wake("kv_cache")
+            self._without_cache = False
+
+    def _wake(self, tag: str) -> None:
+        if self._spec.accelerator.sleep_args is None:
+            self._llm.collective_rpc("pangu_wake", args=(tag,))
+        else:
+            self._llm.wake_up([tag])
 
     def _add(self, uid: str, prompt: TokensPrompt, params: VllmSamplingParams) -> None:
         try:
@@ -210,6 +239,8 @@ def _engine_args(spec: EngineSpec) -> dict[str, Any]:
         memory["block_size"] = SHARED_BLOCK
     if rollout.kv_cache_gib is not None:
         memory["kv_cache_memory_bytes"] = int(rollout.kv_cache_gib * 2**30)
+    if rollout.placement == "shared":
+        memory |= spec.accelerator.sleep_args or {}
     if spec.limits is not None:
         memory["mm_processor_kwargs"] = asdict(spec.limits)
     return memory | {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from itertools import chain, groupby
 from math import prod
 from operator import itemgetter
 from typing import Any
@@ -20,6 +20,7 @@ from torch.distributed import ProcessGroup
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
 
 from pangu_rl.accelerators.collective import broadcast_buffer, build_group
+from pangu_rl.accelerators.storage import contents, storages_of
 
 ALIGNMENT = 64
 """A sender's buffer ends on a multiple of so many bytes, and both sides of a broadcast must agree."""
@@ -49,6 +50,25 @@ class WeightSyncExtension:
         finally:
             # The sender waits for every receiver, also for one whose load failed.
             deque(received, maxlen=0)
+
+    def pangu_sleep(self, level: int) -> None:
+        """Sleep where vLLM has no allocator for it: the worker gives up the memory of its KV cache, and at level 2 of
+        the model's parameters; buffers stay. What a processor's kernels keep packed beside a parameter stays too."""
+        tensors = {"kv_cache": self.model_runner.kv_caches}
+        if level > 1:
+            tensors["weights"] = list(self.model_runner.get_model().parameters())
+        self._pangu_asleep = {
+            tag: [(storage, storage.nbytes()) for storage in storages_of(held, self.device)]
+            for tag, held in tensors.items()
+        }
+        for storage, _ in chain.from_iterable(self._pangu_asleep.values()):
+            storage.resize_(0)
+
+    def pangu_wake(self, tag: str) -> None:
+        """Have the memory of `kv_cache` or `weights` again, as zeros."""
+        for storage, size in self._pangu_asleep.pop(tag, ()):
+            storage.resize_(size)
+            contents(storage).zero_()
 
     def _pangu_load(self, tensors: Iterator[Named]) -> dict[str, str]:
         digests: dict[str, str] = {}

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pangu_rl.errors import ConfigError
+
 if TYPE_CHECKING:
     import torch
 
@@ -50,6 +52,11 @@ class Accelerator:
     """Attention over the segment tree of a pack."""
     profiler: Callable[[], Any]
     """A profiler of host and device, not yet started: a context manager with `export_chrome_trace(path)`."""
+    sleep_levels: tuple[int, ...]
+    """Levels of sleep that an engine has on it, the deepest last. Asleep, an engine has no KV cache; its weights are in
+    host memory at level 1 and nowhere at level 2, so that only a sync brings them back."""
+    sleep_args: Mapping[str, Any] | None
+    """What vLLM is given for its sleep mode; None where it has none, and its worker gives up the memory itself."""
     device_files: str | None = None
     """Pattern of the files in /dev that the driver makes, one per device; None where there are none."""
     extra: str = "cpu"
@@ -76,6 +83,19 @@ class Accelerator:
             return 0
         visible = [entry.strip() for entry in env.get(self.visible_env or "", "").split(",") if entry.strip()]
         return visible.index(ids[0]) if visible else int(ids[0])
+
+    def sleep_level(self, asked: int | None) -> int:
+        """The level that `rollout.sleep_level` asks for; None is the deepest.
+
+        Raises:
+            ConfigError: engines do not have it on this device.
+        """
+        if asked is not None and asked not in self.sleep_levels:
+            raise ConfigError(
+                f"rollout.sleep_level is {asked}, and on {self.name} engines sleep at level "
+                f"{' or '.join(map(str, self.sleep_levels))}: set it to null"
+            )
+        return self.sleep_levels[-1] if asked is None else asked
 
     def device(self, index: int = 0) -> str:
         """Name for `torch.device`."""

@@ -122,8 +122,14 @@ class LearnerActor(RankActor):
     def peak_flops(self) -> float:
         return self._learner.peak_flops()
 
-    def open_publisher(self, transport: str, host: str, receivers: int) -> None:
-        self._learner.open_publisher(transport, host=host, receivers=receivers)
+    def to_host(self) -> int:
+        return self._learner.to_host()
+
+    def to_device(self) -> None:
+        self._learner.to_device()
+
+    def open_publisher(self, transport: str, host: str, receivers: int, name: str, hands_out: bool) -> None:
+        self._learner.open_publisher(transport, host=host, receivers=receivers, name=name, hands_out=hands_out)
 
     def publish(self, version: int) -> WeightManifest | None:
         return self._learner.publish(version)

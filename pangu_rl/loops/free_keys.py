@@ -9,6 +9,7 @@ OPERATIONAL = {
         "actors",
         "devices_per_actor",
         "placement",
+        "sleep_level",
         "kv_cache_gib",
         "memory_share",
         "max_restarts",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -144,16 +145,41 @@ class Learners(RankActors):
         yield manifest
         translated(lambda: ray.get(sending))
 
-    def open_publisher(self, transport: str, receivers: int) -> None:
-        """Choose the transport of `published`: `shm`, or `broadcast` to so many engine workers."""
-        host, _ = ray.get(self._actors[0].address.remote())
-        self._call("open_publisher", transport, host, receivers)
+    def to_host(self) -> int:
+        """Have all ranks leave their devices, until `to_device`; returns the bytes that went into host memory.
+
+        Raises:
+            ConfigError: a node's memory does not hold those of its ranks.
+        """
+        return sum(self._call("to_host"))
+
+    def to_device(self) -> None:
+        """Bring back what `to_host` took away, to the bit."""
+        self._call("to_device")
+
+    def open_publisher(self, transport: str, receivers: int, every_node: bool = False) -> None:
+        """Choose the transport of `published`: `shm`, or `broadcast` to so many engine workers.
+
+        Rank 0 hands the weights out; with `every_node` the first rank of each node does, all under one name.
+        """
+        hosts = [host for host, _ in ray.get([actor.address.remote() for actor in self._actors])]
+        name = secrets.token_hex(8)
+        calls = [
+            actor.open_publisher.remote(transport, hosts[0], receivers, name, hands_out)
+            for actor, hands_out in zip(self._actors, handing_out(hosts, every_node), strict=True)
+        ]
+        translated(lambda: ray.get(calls))
 
     def _for_ranks(self, per_group: Sequence[Any]) -> list[Any]:
         """What each rank is sent; what a group shares is stored once."""
         degree = self._spec.learner.sequence_parallel
         shared = per_group if degree == 1 else [ray.put(own) for own in per_group]
         return [own for own in shared for _ in range(degree)]
+
+
+def handing_out(hosts: Sequence[str], every_node: bool) -> list[bool]:
+    """Of each rank, by its host, whether it writes the weights where engines read them."""
+    return [rank == 0 or (every_node and host not in hosts[:rank]) for rank, host in enumerate(hosts)]
 
 
 def dealing(spec: LearnerSpec) -> Dealing:

@@ -26,6 +26,12 @@ def memory_of(paths: Sequence[str], on_devices: bool) -> Callable[[Any], Mapping
     return parts
 
 
+def described_gib(path: str) -> float | None:
+    """Weights of the model at `path` in GiB, two bytes each, by its `config.json` alone; None as of `memory_of`."""
+    shape = read_shape(resolve_path(path))
+    return None if shape is None else 2 * shape.parameters / 2**30
+
+
 def stage_memory(shape: ModelShape, on_devices: bool, config: Any) -> Memory | None:
     """At the worst: the longest sequences, or the fullest micro-batch, that the stage lets through, every token a
     target, and of a stage with pictures every token a picture's. A reference model is whole on every rank. None of a

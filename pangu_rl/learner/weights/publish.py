@@ -12,7 +12,7 @@ import fcntl
 import itertools
 import math
 import os
-import tempfile
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -46,16 +46,16 @@ class Publisher(Protocol):
 class ShmPublisher:
     """Two files in shared memory, written in turn: a reader of the last version is not overwritten by the next."""
 
-    def __init__(self, size: int, directory: Path = SHARED_MEMORY) -> None:
-        """`size` is the `buffer_bytes` of the weights."""
-        self._size, self._directory = size, directory
+    def __init__(self, size: int, directory: Path = SHARED_MEMORY, name: str = "") -> None:
+        """`size` is the `buffer_bytes` of the weights; those who publish the same on several nodes share a `name`."""
+        self._size, self._directory, self._name = size, directory, name or secrets.token_hex(8)
         self._files: dict[int, _SharedFile] = {}
         _remove_orphans(directory)
 
     def publish(self, version: int, weights: Iterable[Named]) -> WeightManifest:
         turn = version % 2
         if turn not in self._files:
-            self._files[turn] = _SharedFile(self._directory, self._size)
+            self._files[turn] = _SharedFile(self._directory / f"{PREFIX}{self._name}_{turn}", self._size)
         file = self._files[turn]
         tensors = write_tensors(weights, file.buffer)
         return WeightManifest(version=version, tensors=tensors, transport="shm", location=str(file.path))
@@ -169,9 +169,9 @@ def _described(name: str, tensor: Tensor, place: Tensor, *, bucket: int, offset:
 class _SharedFile:
     """A locked file and the tensor that maps it; the lock tells the living from what a killed run left."""
 
-    def __init__(self, directory: Path, size: int) -> None:
-        self._handle, name = tempfile.mkstemp(prefix=PREFIX, dir=directory)
-        self.path = Path(name)
+    def __init__(self, path: Path, size: int) -> None:
+        self.path = path
+        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         fcntl.flock(self._handle, fcntl.LOCK_EX)
         try:
             # All of it now: a full /dev/shm is an error here and a SIGBUS later.
@@ -179,10 +179,10 @@ class _SharedFile:
         except OSError as error:
             self.close()
             raise RunError(
-                f"{directory} has no room for {size / 2**30:.2f} GiB of weights ({error.strerror}): enlarge it, or set "
-                "rollout.weight_transport=broadcast"
+                f"{path.parent} has no room for {size / 2**30:.2f} GiB of weights ({error.strerror}): enlarge it, or "
+                "set rollout.weight_transport=broadcast"
             ) from None
-        self.buffer = torch.from_file(name, shared=True, size=size, dtype=torch.uint8)
+        self.buffer = torch.from_file(str(path), shared=True, size=size, dtype=torch.uint8)
 
     def close(self) -> None:
         self.path.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from pangu_rl.accelerators import Accelerator
@@ -23,6 +24,7 @@ from pangu_rl.loops.evaluate import evaluate
 from pangu_rl.loops.inputs import GrpoInputs
 from pangu_rl.loops.learners import Learners, closing_ranks
 from pangu_rl.loops.online.collect import Batch, Collector
+from pangu_rl.loops.online.turns import SharedTurns, Turns
 from pangu_rl.loops.online.weight_sync import Probe, sync_weights
 from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.loops.session import Run
@@ -49,6 +51,7 @@ class GrpoParts:
     engines: Engines
     store: RolloutStore
     probe: Probe
+    turns: Turns
     background: ThreadPoolExecutor
     evaluations: list[Evaluation] = field(default_factory=list)
     batch: Batch | None = None
@@ -90,12 +93,13 @@ class GrpoParts:
         """Give the engines the weights after `step` as version step + 1, once they have drawn what is under way."""
         if self.ahead is not None:
             self.ahead.result()
-        return sync_weights(step + 1, self.learners, self.engines.pool, self.probe)
+        return sync_weights(step + 1, self.learners, self.engines.pool, self.probe, self.turns)
 
     def evaluate(self, name: str, step: int) -> dict[str, float]:
         """Held-out accuracy of the weights in the engines; empty without held-out prompts."""
         if not self.heldout:
             return {}
+        self.turns.draw()
         with self.run.phase("evaluate", waiting=self.waiting):
             evaluation = evaluate(
                 name,
@@ -116,6 +120,7 @@ class GrpoParts:
             "stream": self.batch.stream_state,
             "evaluations": [dataclasses.asdict(evaluation) for evaluation in self.evaluations],
         }
+        self.turns.train()
         self.run.save(step, self.learners, state)
 
     def sample(self) -> Sample:
@@ -160,6 +165,8 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
     loader = inputs.loader
     stream = PromptStream(inputs.train, shuffle=config.data.shuffle, seed=config.trainer.seed, digests=loader.digests)
     probe = Probe.of(inputs.train, loader, config.rollout.probe_tolerance)
+    shared = config.rollout.placement == "shared"
+    run.accelerator.sleep_level(config.rollout.sleep_level)  # refuses one that engines lack
     with ExitStack() as stack:
         sections = EnginesConfig(
             model=config.model, rollout=config.rollout, rewards=config.rewards, seed=config.trainer.seed
@@ -167,11 +174,13 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
         placement = stack.enter_context(run.placed(config))
         transport = _transport(config, placement)
         engines = stack.enter_context(open_engines(sections, run.accelerator, placement))
+        engines.pool.start()
+        if shared:
+            engines.pool.sleep()
         spec = _learner_spec(config, start, run.accelerator)
         learners = stack.enter_context(closing_ranks(Learners(spec, placement), run))
-        engines.pool.start()
         receivers = config.rollout.actors * config.rollout.devices_per_actor
-        learners.open_publisher(transport, receivers)
+        learners.open_publisher(transport, receivers, every_node=shared)
         background = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="rollout"))
         parts = GrpoParts(
             config=config,
@@ -183,6 +192,7 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
             engines=engines,
             store=RolloutStore(run.dir, loader.folder.root),
             probe=probe,
+            turns=SharedTurns(engines.pool, learners, partial(run.phase, "switch")) if shared else Turns(),
             background=background,
         )
         run.watchdog.pids = parts.pids
@@ -191,6 +201,8 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
 
 def _transport(config: GrpoConfig, placement: Placement) -> str:
     chosen = config.rollout.weight_transport
+    if config.rollout.placement == "shared":
+        return "shm"  # of the engine's own node: a group cannot have two members on one device
     if chosen == "shm" and not placement.shares_memory:
         raise ConfigError(
             "rollout.weight_transport is shm, and not all rollout actors are on the node of learner rank 0, whose "

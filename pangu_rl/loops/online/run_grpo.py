@@ -11,7 +11,8 @@
                        (DeepSpeed ranks) --- publish -----------------------'
 
 Synchronous by default: the rollouts of step k+1 wait for the weights of step k. With `max_staleness: 1` they are drawn
-while step k trains and are one version old; old log-probs are then frozen and importance weights truncated.
+while step k trains and are one version old; old log-probs are then frozen and importance weights truncated. With
+`rollout.placement: shared` engines and learner take turns on the same devices (`turns`).
 """
 
 from __future__ import annotations
@@ -54,12 +55,14 @@ def run_grpo(config: GrpoConfig) -> dict[str, float]:
 
 def grpo_step(run: Run, parts: GrpoParts, step: int) -> dict[str, float]:
     """One step: groups in, weights version step + 1 in learner and engines out."""
+    parts.turns.draw()
     with run.phase("rollout", waiting=parts.waiting):
         batch = parts.take_batch(step)
     # Stored before they are trained on: what a failed update saw can be looked at.
     parts.store.append(step, batch.groups, parts.collector.sampling)
     if folder := run.profile_folder(step):
         parts.learners.profile_next(folder)
+    parts.turns.train()
     with run.phase("train"):
         metrics = train_on(batch.trained, parts.learners, parts.config, parts.loader.encoder.placeholders)
     check_sampler(run, parts.config, step, metrics)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pangu_rl.data.batching import pack_conversations
 from pangu_rl.errors import WeightSyncError
 from pangu_rl.loops.learners import Learners
+from pangu_rl.loops.online.turns import Turns
 from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.records import Pack, Prompt, Scorable
 from rollout.pool import RolloutPool, mean_gap
@@ -42,7 +43,7 @@ class Probe:
         )
 
 
-def sync_weights(version: int, learners: Learners, pool: RolloutPool, probe: Probe) -> dict[str, float]:
+def sync_weights(version: int, learners: Learners, pool: RolloutPool, probe: Probe, turns: Turns) -> dict[str, float]:
     """Publish the learner's weights as `version` and put them into every engine, in place.
 
     Returns `sync/probe_gap`, the mean |learner - engine| over the probe's tokens in nats.
@@ -50,9 +51,11 @@ def sync_weights(version: int, learners: Learners, pool: RolloutPool, probe: Pro
     Raises:
         WeightSyncError: a name, a digest or the probe differs.
     """
-    with learners.published(version) as manifest:
-        pool.sync(manifest)
+    turns.train()
     ours = [values.tolist() for values in learners.log_probs(probe.packs, temperature=1.0)]
+    with learners.published(version) as manifest:
+        turns.load()
+        pool.sync(manifest)
     gap = mean_gap(ours, pool.score(probe.sequences))
     if not gap <= probe.tolerance:
         raise WeightSyncError(

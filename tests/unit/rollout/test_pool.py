@@ -207,3 +207,34 @@ def test_probe_compares_the_actors(make_pool):
 def test_mean_gap():
     # |(-1) - (-1.5)| = 0.5, 0 and 1: mean 0.5 over three tokens, not over two sequences.
     assert mean_gap([[-1.0, -2.0], [-3.0]], [[-1.5, -2.0], [-4.0]]) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_engines_that_slept_draw_what_they_would_have(make_pool, level) -> None:
+    pool, twin = (make_pool(placement="shared", sleep_level=level) for _ in range(2))
+    for one in (pool, twin):
+        one.start()
+        if one is pool:  # before the first sync nothing else could bring the weights back
+            one.sleep()
+            one.wake()
+        first = {c.uid: c for c in one.generate(requests(2))}
+        assert len(first) == 8
+        one.sync(manifest(1))
+        if one is pool:
+            one.sleep()
+            one.wake()
+            one.reload()
+    drawn = [{c.uid: c.token_ids for c in one.generate(requests(2))} for one in (pool, twin)]
+    assert drawn[0] == drawn[1]
+
+
+def test_an_engine_that_is_lost_asleep_is_replaced_and_has_the_weights(make_pool) -> None:
+    pool = make_pool(placement="shared")
+    pool.start()
+    pool.sync(manifest(1))
+    pool.sleep()
+    os.kill(pool.pids()[0], signal.SIGKILL)
+    pool.wake()
+    pool.reload()
+    assert {c.weight_version for c in pool.generate(requests(2))} == {1}
+    assert pool.restarts == 1
