@@ -80,12 +80,16 @@ class Engine:
         self.now = 0.0
         """All that happened before is decided; at or after the time that the engine was last moved to."""
         self.busy = 0.0
+        """Seconds that it has drawn."""
+        self.stretches: list[tuple[float, float]] = []
+        """When it had answers to draw, without the stretch that is not at its end."""
         self.steps = 0
         self.sequence_steps = 0
         self._waiting: deque[Request] = deque()
         self._running: list[tuple[int, int, Request]] = []
         """(the step after which it ends, order of admission, request), a heap."""
         self._admitted = 0
+        self._begun = 0.0
         self._cached = 0
         self._reserved = 0
 
@@ -101,6 +105,8 @@ class Engine:
 
     def submit(self, requests: Sequence[Request], at: float) -> None:
         self.advance(at)
+        if not self._running:
+            self._begun = self.now
         self._waiting.extend(requests)
         self._admit()
 
@@ -118,6 +124,8 @@ class Engine:
         self._cached -= finished
         self._reserved -= finished
         self._admit()
+        if not self._running:
+            self.stretches.append((self._begun, self.now))
         return done
 
     def advance(self, to: float) -> None:
@@ -136,6 +144,10 @@ class Engine:
         running = len(self._running)
         if running:
             self._spend(running * self.cost.prefill(self._cached // running))
+
+    def drawn(self) -> list[tuple[float, float]]:
+        """`stretches`, and up to now the one that is not at its end."""
+        return [*self.stretches, (self._begun, self.now)] if self._running else self.stretches
 
     def _to_next(self) -> int:
         return self._running[0][0] - self.steps

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from pangu_rl.data.bins import first_fit_decreasing
 from pangu_rl.data.micro_batches import Dealing
@@ -46,7 +47,7 @@ class LearnerCost:
     def training(self, drawn: Sequence[DrawnGroup]) -> Training:
         """One update for each mini-batch; above one, old log-probs take a forward pass more."""
         bounds = [len(drawn) * part // self.mini_batches for part in range(self.mini_batches + 1)]
-        updates = [self._update(drawn[start:end]) for start, end in zip(bounds, bounds[1:]) if end > start]
+        updates = [self._update(drawn[start:end]) for start, end in pairwise(bounds) if end > start]
         return Training(
             seconds=sum(update.seconds for update in updates),
             computing=sum(update.computing for update in updates),
@@ -67,9 +68,7 @@ class LearnerCost:
         return Training(seconds=seconds + self.update_s, computing=computing, packs=len(tokens))
 
     def _micro_batch(self, arithmetic: float) -> float:
-        return (
-            max(arithmetic, self.micro_batch_s) if self.overlapped else arithmetic + self.micro_batch_s
-        )
+        return max(arithmetic, self.micro_batch_s) if self.overlapped else arithmetic + self.micro_batch_s
 
     def packs(self, drawn: Sequence[DrawnGroup]) -> tuple[list[int], list[float]]:
         """(tokens, FLOPs) of every pack, as `data.batching.pack_groups` lays them out: a group's prompt once in each
@@ -91,8 +90,6 @@ class LearnerCost:
         """FLOPs that are computed: an answer attends to its prompt and to itself."""
         tokens = prompt + sum(answers)
         pairs = prompt * (prompt + 1) / 2 + sum(answer * prompt + answer * (answer + 1) / 2 for answer in answers)
-        forward = (
-            tokens * self.flops.per_token + pairs * self.flops.per_pair + sum(answers) * self.flops.per_target
-        )
+        forward = tokens * self.flops.per_token + pairs * self.flops.per_pair + sum(answers) * self.flops.per_target
         passes = WHOLE + (FORWARD if self.recomputed else 0) + (FORWARD if self.mini_batches > 1 else 0)
         return passes * forward

@@ -85,34 +85,44 @@ def read_lengths(path: Path, cap: int) -> Lengths:
     if not path.is_dir():
         given = load_config(LognormalLengths, path)
         return given.model_copy(update={"cap": min(given.cap, cap)})
-    steps, limit, cut = read_store(path)
-    drawn = tuple(group for groups in steps.values() for group in groups)
-    if cut and limit < cap:
-        return fitted(path, drawn, limit, cap)
+    store = read_store(path)
+    drawn = tuple(group for groups in store.steps.values() for group, _ in groups)
+    if store.cut and store.limit < cap:
+        return fitted(path, drawn, store.limit, cap)
     return MeasuredLengths(drawn, cap)
 
 
-def read_store(run_dir: Path) -> tuple[dict[int, list[DrawnGroup]], int, bool]:
-    """(step -> its groups, the most tokens that any answer was allowed, whether some were cut).
+@dataclass(frozen=True, slots=True)
+class Stored:
+    steps: dict[int, list[tuple[DrawnGroup, bool]]]
+    """Step -> its groups in the order in which they were drawn, and whether each was trained on."""
+    limit: int
+    """The most tokens that any answer was allowed."""
+    cut: bool
+    """Whether some reached it."""
 
+
+def read_store(run_dir: Path) -> Stored:
+    """
     Raises:
         DataError: no rollouts there, or none with an answer.
     """
-    columns = ["step", "group", "prompt_token_ids", "token_ids", "finish_reason", "sampling"]
+    columns = ["step", "group", "prompt_token_ids", "token_ids", "finish_reason", "sampling", "advantage"]
     table = RolloutStore(run_dir).read().to_table(columns=columns)
-    found: dict[tuple[int, str], tuple[int, list[int]]] = {}
+    found: dict[tuple[int, str], tuple[int, list[int], list[float]]] = {}
     limit, cut = 0, False
     for row in table.to_pylist():
-        own = found.setdefault((row["step"], row["group"]), (len(row["prompt_token_ids"] or ()), []))
+        own = found.setdefault((row["step"], row["group"]), (len(row["prompt_token_ids"] or ()), [], []))
+        own[2].append(row["advantage"])
         own[1].append(max(1, len(row["token_ids"])))
         limit = max(limit, row["sampling"]["max_new_tokens"])
         cut = cut or row["finish_reason"] == FinishReason.LENGTH.value
     if not found:
         raise DataError(f"{run_dir}: its rollouts hold no answer; name a run that has drawn some, or a file of lengths")
-    steps: dict[int, list[DrawnGroup]] = {}
-    for (step, _), (prompt, answers) in found.items():
-        steps.setdefault(step, []).append(DrawnGroup(prompt, tuple(answers)))
-    return steps, limit, cut
+    steps: dict[int, list[tuple[DrawnGroup, bool]]] = {}
+    for (step, _), (prompt, answers, advantages) in found.items():
+        steps.setdefault(step, []).append((DrawnGroup(prompt, tuple(answers)), any(advantages)))
+    return Stored(steps, limit, cut)
 
 
 QUANTILES = (0.1, 0.25, 0.4, 0.55, 0.7, 0.85)
@@ -130,8 +140,8 @@ def fitted(run_dir: Path, drawn: tuple[DrawnGroup, ...], limit: int, cap: int) -
     below = [share for share in QUANTILES if share <= whole]
     if len(below) < 2:
         raise DataError(
-            f"{run_dir}: {1 - whole:.0%} of its answers were cut at {limit} tokens, which says too little of answers up "
-            f"to {cap}: name a run with a higher rollout.max_new_tokens, or a file of lengths"
+            f"{run_dir}: {1 - whole:.0%} of its answers were cut at {limit} tokens, which says too little of answers "
+            f"up to {cap}: name a run with a higher rollout.max_new_tokens, or a file of lengths"
         )
     normal = [NormalDist().inv_cdf(share) for share in below]
     sigma, mean = np.polyfit(normal, np.log(np.quantile(answers, below)), 1)

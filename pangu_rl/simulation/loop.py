@@ -1,9 +1,6 @@
 """The loop, in virtual time: engines, learner and the weights between them -> **where a step's seconds go**.
 
-Synchronous: rollout, train, sync, in turn; so is `shared`, which also moves states out of the way in between. Stale: the
-engines never wait as long as no trained token is older than k versions. A group begins under the weights of the time when
-an engine takes it; at most (version + k + 1) steps' worth of groups may have begun, and the step of version v waits for
-every group that began at v - k or before. Running answers keep their tokens across a sync.
+Here the synchronous one: rollout, train, sync, in turn. On shared devices states are moved out of the way in between.
 """
 
 from __future__ import annotations
@@ -33,8 +30,10 @@ class Setup:
     """The updates of a step on these groups."""
     sync_s: float = 0.0
     """Weights from the learner into every engine, all of them at once."""
+    shared: bool = False
+    """Engines and learner have the same devices."""
     switch_s: float = 0.0
-    """Shared devices: from rollout to training and back, together."""
+    """On shared devices: from rollout to training and back, together."""
     reward_s: float = 0.0
     """From an answer's last token to its score."""
     prefix_caching: bool = False
@@ -56,6 +55,10 @@ class Setup:
         ]
 
 
+LEARNER = "learner"
+"""Its row in the picture."""
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """What one row of the picture does from `start` to `end`, seconds."""
@@ -74,12 +77,15 @@ class Steps:
     phases: dict[str, float]
     """Phase -> seconds; they add up to `step_s`."""
     engines_idle: float
-    """Share of a step in which the mean engine neither draws nor takes weights."""
+    """Share of a step in which the mean engine neither draws nor takes weights; of shared devices, in which they do
+    nothing at all."""
     learner_idle: float
     tokens: float
     """Drawn tokens."""
     lag: float = 0.0
     """Versions between a trained group's first token and the weights that train on it, the mean."""
+    oldest: int = 0
+    """The same, at most."""
     spans: list[Span] = field(default_factory=list)
 
     @property
@@ -109,12 +115,8 @@ def _synchronous_step(setup: Setup, stream: Iterator[tuple[DrawnGroup, bool]]) -
     trained: list[DrawnGroup] = []
     tokens, rounds, missing = 0, 0, setup.prompts_per_step
     while missing and rounds <= setup.max_rounds:
-        begun = max(engine.now for engine in fleet.engines)
         drawn = list(islice(stream, missing))
-        for number, (group, _) in enumerate(drawn):
-            fleet.submit(number % setup.engines, setup.requests(number, group), begun)
-        while fleet.next_time() < math.inf:
-            fleet.finish()
+        draw_round(setup, fleet, [group for group, _ in drawn])
         kept = [group for group, varied in drawn if varied]
         trained += kept
         tokens += sum(sum(group.answers) for group, _ in drawn)
@@ -124,28 +126,49 @@ def _synchronous_step(setup: Setup, stream: Iterator[tuple[DrawnGroup, bool]]) -
     phases = {"rollout": rollout, "reward": setup.reward_s, "train": training.seconds, "sync": setup.sync_s}
     phases = phases | {"switch": setup.switch_s} if setup.switch_s else phases
     whole, moving = sum(phases.values()), setup.sync_s + setup.switch_s
+    drawing = fmean(engine.busy for engine in fleet.engines)
+    both = drawing + training.computing
     return Steps(
         step_s=whole,
         phases=phases,
-        engines_idle=1 - (fmean(engine.busy for engine in fleet.engines) + moving) / whole,
-        learner_idle=1 - (training.computing + moving) / whole,
+        engines_idle=1 - ((both if setup.shared else drawing) + moving) / whole,
+        learner_idle=1 - ((both if setup.shared else training.computing) + moving) / whole,
         tokens=tokens,
-        spans=_spans(setup, [engine.now for engine in fleet.engines], rollout + setup.reward_s, training.seconds),
+        spans=_spans(setup, fleet, rollout + setup.reward_s, training.seconds),
     )
 
 
-def _spans(setup: Setup, ends: Sequence[float], begun: float, seconds: float) -> list[Span]:
-    """`ends`: when each engine has drawn its last answer; `begun`: when training begins."""
-    spans = [Span(f"engine {index}", "rollout", 0.0, end) for index, end in enumerate(ends)]
-    begun += setup.switch_s / 2
-    trained = begun + seconds
-    spans.append(Span("learner", "train", begun, trained))
-    if setup.switch_s:
-        spans.append(Span("learner", "switch", begun - setup.switch_s / 2, begun))
-        spans.append(Span("learner", "switch", trained, trained + setup.switch_s / 2))
-    return [*spans, *_sync_spans(setup, trained + setup.switch_s / 2)]
+def draw_round(setup: Setup, fleet: Fleet, groups: Sequence[DrawnGroup]) -> None:
+    """All answers of `groups`, from the time when the last engine is free."""
+    begun = max(engine.now for engine in fleet.engines)
+    for number, group in enumerate(groups):
+        fleet.submit(number % setup.engines, setup.requests(number, group), begun)
+    while fleet.next_time() < math.inf:
+        fleet.finish()
 
 
-def _sync_spans(setup: Setup, at: float) -> list[Span]:
-    rows = ["learner", *(f"engine {index}" for index in range(setup.engines))]
+def _spans(setup: Setup, fleet: Fleet, begun: float, seconds: float) -> list[Span]:
+    """`begun`: when rollout and scoring are over; `seconds` those of training."""
+    half = setup.switch_s / 2
+    trained = begun + half + seconds
+    spans = [*draw_spans(fleet), Span(LEARNER, "train", begun + half, trained)]
+    if half:
+        spans += [Span(LEARNER, "switch", begun, begun + half), Span(LEARNER, "switch", trained, trained + half)]
+    return [*spans, *sync_spans(setup, trained + half)]
+
+
+def draw_spans(fleet: Fleet) -> list[Span]:
+    return [
+        Span(engine_row(index), "rollout", start, end)
+        for index, engine in enumerate(fleet.engines)
+        for start, end in engine.drawn()
+    ]
+
+
+def sync_spans(setup: Setup, at: float) -> list[Span]:
+    rows = [LEARNER, *map(engine_row, range(setup.engines))]
     return [Span(row, "sync", at, at + setup.sync_s) for row in rows]
+
+
+def engine_row(index: int) -> str:
+    return f"engine {index}"

@@ -1,8 +1,8 @@
 """The stale loop, event by event: an answer is whole, a score is there, an update is done, whichever comes first.
 
-A group begins under the weights of the time when an engine takes it. Two rules keep every trained token at most k versions
-old: no more than (version + k + 1) steps' worth of groups have begun, and the step at version v waits for every group that
-began at v - k or before. Running answers keep their tokens across a sync and go on under the new weights.
+A group begins under the weights of the time when an engine takes it. Two rules keep every trained token at most k
+versions old: no more than (version + k + 1) steps' worth of groups have begun, and the step at version v waits for
+every group that began at v - k or before. Running answers keep their tokens across a sync and go on.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from statistics import fmean
 from pangu_rl.simulation.fleet import Fleet
 from pangu_rl.simulation.learner import Training
 from pangu_rl.simulation.lengths import DrawnGroup, Prompts
-from pangu_rl.simulation.loop import Setup, Span, Steps
+from pangu_rl.simulation.loop import LEARNER, Setup, Span, Steps, draw_spans, sync_spans
 
 WARM_UP = 3
 """Steps beyond the staleness that are not counted: the first ones find no answers that were begun before."""
+SHOWN = 2
+"""Steps whose spans are kept."""
 
 
 @dataclass(slots=True)
@@ -38,6 +40,7 @@ class _Update:
 
     begin: float
     end: float
+    version: int
     training: Training
     groups: list[_Begun]
 
@@ -49,6 +52,8 @@ class _Done:
     at: float
     drawing: float
     """Seconds that the mean engine has drawn so far."""
+    tokens: int
+    """Of the answers that are whole."""
     update: _Update
 
 
@@ -67,6 +72,7 @@ class _Loop:
     """(when its score is there, number of the group), a heap."""
     ready: list[int] = field(default_factory=list)
     number: int = 0
+    tokens: int = 0
     free_at: float = 0.0
     """When the learner may take a step."""
     update: _Update | None = None
@@ -105,6 +111,7 @@ class _Loop:
 
     def _finish(self, now: float) -> None:
         for request in self.fleet.finish():
+            self.tokens += request.answer
             group = self.begun[request.group]
             group.missing -= 1
             if not group.missing:
@@ -123,14 +130,15 @@ class _Loop:
         if self.update is not None or now < self.free_at or len(self.ready) < wanted:
             return
         ready = set(self.ready)
-        due = [number for number, group in self.begun.items() if group.version <= self.version - self.staleness]
-        if not ready.issuperset(due):
+        due = {number for number, group in self.begun.items() if group.version <= self.version - self.staleness}
+        if not due <= ready:
             return
-        chosen = (due + [number for number in self.ready if number not in set(due)])[:wanted]
+        # The oldest first: what is due now, then what is whole; `sorted` keeps the order in which they became so.
+        self.ready.sort(key=lambda number: number not in due)
+        chosen, self.ready = self.ready[:wanted], self.ready[wanted:]
         groups = [self.begun.pop(number) for number in chosen]
-        self.ready = [number for number in self.ready if number not in set(chosen)]
         training = self.setup.train([group.group for group in groups if group.varied])
-        self.update = _Update(now, now + training.seconds, training, groups)
+        self.update = _Update(now, now + training.seconds, self.version, training, groups)
 
     def _sync(self, now: float) -> None:
         assert self.update is not None
@@ -138,25 +146,42 @@ class _Loop:
         self.free_at = now + self.setup.sync_s
         self.version += 1
         drawing = fmean(engine.busy for engine in self.fleet.engines)
-        self.done.append(_Done(self.free_at, drawing, self.update))
+        self.done.append(_Done(self.free_at, drawing, self.tokens, self.update))
         self.update = None
 
 
 def stale(setup: Setup, prompts: Prompts, staleness: int, steps: int) -> Steps:
-    """Means of `steps` steps in the steady state, and the spans of the last ones."""
+    """Means of `steps` steps in the steady state; the spans are those of the last `SHOWN`."""
     loop = _Loop(setup, staleness, prompts.stream(), setup.fleet())
     done = loop.run(WARM_UP + staleness + steps)
-    first, counted = done[-steps - 1], done[-steps:]
-    whole = (counted[-1].at - first.at) / steps
-    updates = [step.update for step in counted]
+    before, last = done[-steps - 1], done[-1]
+    updates = [step.update for step in done[-steps:]]
+    whole = (last.at - before.at) / steps
     train = fmean(update.training.seconds for update in updates)
-    drawing = (counted[-1].drawing - first.drawing) / steps
-    groups = [(first.update_version(index), group) for index, update in enumerate(updates) for group in update.groups]
+    drawing = (last.drawing - before.drawing) / steps
+    lags = [update.version - group.version for update in updates for group in update.groups]
     return Steps(
         step_s=whole,
         phases={"wait": whole - train - setup.sync_s, "train": train, "sync": setup.sync_s},
+        # An engine ends the decode step that is under way when new weights come, so that the two may overlap a little.
         engines_idle=max(0.0, 1 - (drawing + setup.sync_s) / whole),
         learner_idle=1 - (fmean(update.training.computing for update in updates) + setup.sync_s) / whole,
-        tokens=0.0,
-        spans=[],
+        tokens=(last.tokens - before.tokens) / steps,
+        lag=fmean(lags),
+        oldest=max(lags),
+        spans=_window(loop, done[-min(SHOWN, steps) - 1].at),
     )
+
+
+def _window(loop: _Loop, start: float) -> list[Span]:
+    """Spans of all rows from `start` on, which is their 0."""
+    spans = draw_spans(loop.fleet)
+    for step in loop.done:
+        spans.append(Span(LEARNER, "train", step.update.begin, step.update.end))
+        spans += sync_spans(loop.setup, step.update.end)
+    end = loop.done[-1].at
+    return [
+        Span(span.row, span.phase, max(span.start, start) - start, min(span.end, end) - start)
+        for span in spans
+        if span.end > start and span.start < end
+    ]
