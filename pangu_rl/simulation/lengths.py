@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import pyarrow.compute as pc
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from pangu_rl.config.base import Strict
@@ -107,22 +108,26 @@ def read_store(run_dir: Path) -> Stored:
     Raises:
         DataError: no rollouts there, or none with an answer.
     """
-    columns = ["step", "group", "prompt_token_ids", "token_ids", "finish_reason", "sampling", "advantage"]
-    table = RolloutStore(run_dir).read().to_table(columns=columns)
-    found: dict[tuple[int, str], tuple[int, list[int], list[float]]] = {}
-    limit, cut = 0, False
-    for row in table.to_pylist():
-        own = found.setdefault((row["step"], row["group"]), (len(row["prompt_token_ids"] or ()), [], []))
-        own[2].append(row["advantage"])
-        own[1].append(max(1, len(row["token_ids"])))
-        limit = max(limit, row["sampling"]["max_new_tokens"])
-        cut = cut or row["finish_reason"] == FinishReason.LENGTH.value
+    columns = {
+        "step": pc.field("step"),
+        "group": pc.field("group"),
+        "prompt": pc.list_value_length(pc.field("prompt_token_ids")),
+        "answer": pc.list_value_length(pc.field("token_ids")),
+        "cut": pc.field("finish_reason") == FinishReason.LENGTH.value,
+        "limit": pc.struct_field(pc.field("sampling"), "max_new_tokens"),
+        "advantage": pc.field("advantage"),
+    }
+    rows = RolloutStore(run_dir).read().to_table(columns=columns).to_pylist()
+    found: dict[tuple[int, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault((row["step"], row["group"]), []).append(row)
     if not found:
         raise DataError(f"{run_dir}: its rollouts hold no answer; name a run that has drawn some, or a file of lengths")
     steps: dict[int, list[tuple[DrawnGroup, bool]]] = {}
-    for (step, _), (prompt, answers, advantages) in found.items():
-        steps.setdefault(step, []).append((DrawnGroup(prompt, tuple(answers)), any(advantages)))
-    return Stored(steps, limit, cut)
+    for (step, _), own in found.items():
+        group = DrawnGroup(own[0]["prompt"], tuple(max(1, row["answer"]) for row in own))
+        steps.setdefault(step, []).append((group, any(row["advantage"] for row in own)))
+    return Stored(steps, limit=max(row["limit"] for row in rows), cut=any(row["cut"] for row in rows))
 
 
 QUANTILES = (0.1, 0.25, 0.4, 0.55, 0.7, 0.85)

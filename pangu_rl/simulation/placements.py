@@ -102,7 +102,7 @@ def predict(case: Case, split: Split) -> Prediction:
 
 def set_up(case: Case, split: Split, memory: Memory | None) -> Setup:
     rollout, algorithm = case.config.rollout, case.config.algorithm
-    tokens = cache_bytes(case) // case.model.cached_bytes
+    tokens = int(cache_bytes(case) / case.model.cached_bytes)
     longest = case.config.data.max_prompt_tokens + rollout.max_new_tokens
     if tokens < longest:
         needed = longest * case.model.cached_bytes / GIB
@@ -117,7 +117,7 @@ def set_up(case: Case, split: Split, memory: Memory | None) -> Setup:
             case.model, case.facts, _each(case, split.engines, rollout.devices_per_actor), case.constants
         ),
         slots=rollout.max_concurrent,
-        cache_tokens=int(tokens),
+        cache_tokens=tokens,
         prompts_per_step=case.config.trainer.prompts_per_step,
         train=learner_cost(case, split, memory).training,
         sync_s=case.constants.sync_s + size / (case.constants.sync_gb_s * GIGA),

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 
 from pangu_rl.simulation.loop import LEARNER, Span
@@ -14,8 +15,8 @@ from pangu_rl.simulation.placements import Prediction
 
 PHASES = ("rollout", "wait", "reward", "switch", "train", "sync")
 COLOURS = {"rollout": "tab:blue", "train": "tab:orange", "sync": "tab:green", "switch": "tab:purple"}
-ROWS = 12
-"""Engines that a panel of the picture shows, evenly chosen."""
+ROWS = 8
+"""Engines that a panel of the picture shows: the one that draws least, the one that draws most, and some between."""
 
 
 def plan_table(found: Sequence[Prediction]) -> Table:
@@ -104,11 +105,14 @@ def draw(found: Sequence[Prediction], path: Path) -> None:
 
 
 def _rows(spans: Sequence[Span]) -> list[str]:
-    """The learner, and at most `ROWS` engines."""
-    engines = list(dict.fromkeys(span.row for span in spans if span.row != LEARNER))
-    engines.sort(key=lambda row: int(row.split()[-1]))
-    stride = max(1, -(-len(engines) // ROWS))
-    return [LEARNER, *engines[::stride]]
+    """The learner, and at most `ROWS` engines by the time that they draw."""
+    drawing: dict[str, float] = {}
+    for span in spans:
+        if span.row != LEARNER:
+            drawing[span.row] = drawing.get(span.row, 0.0) + (span.end - span.start) * (span.phase == "rollout")
+    engines = sorted(drawing, key=lambda row: drawing[row])
+    chosen = np.unique(np.linspace(0, len(engines) - 1, ROWS).round().astype(int))
+    return [LEARNER, *(engines[index] for index in chosen)]
 
 
 def _seconds(value: float) -> str:
