@@ -97,6 +97,7 @@ class Learners(RankActors):
         """
         super().__init__(translated(lambda: start_learners(spec)))
         self._spec = spec
+        self._transport, self._members = "shm", ()
         self.dealing = dealing(spec)
         try:
             found = self._call("check_packing")[0]
@@ -130,22 +131,28 @@ class Learners(RankActors):
         calls = [actor.log_probs.remote(mine, temperature) for actor, mine in zip(self._actors, own, strict=True)]
         return translated(lambda: ray.get(calls[:: self._spec.learner.sequence_parallel]))
 
-    @contextmanager
-    def published(self, version: int) -> Iterator[WeightManifest]:
-        """The weights as `version`, for rollout engines that load them within the context, while the ranks send.
+    def publish(
+        self, version: int, members: tuple[str, ...], fresh: bool = False
+    ) -> tuple[WeightManifest, list[ray.ObjectRef]]:
+        """The weights as `version`, and the ranks' calls that send them while the engines' workers `members` load.
 
-        Raises:
-            WeightSyncError: they did not reach the engines.
+        The group of a broadcast is made anew when its members change, and when it is to be `fresh`, as after
+        one that broke.
         """
-        manifest = self._call("publish", version)[0]
-        sending = [actor.send.remote() for actor in self._actors]
-        yield manifest
-        translated(lambda: ray.get(sending))
+        if self._transport == "broadcast" and (fresh or members != self._members):
+            self._open_publisher(len(members))
+            self._members = members
+        return self._call("publish", version)[0], [actor.send.remote() for actor in self._actors]
 
-    def open_publisher(self, transport: str, receivers: int) -> None:
-        """Choose the transport of `published`: `shm`, or `broadcast` to so many engine workers."""
-        host, _ = ray.get(self._actors[0].address.remote())
-        self._call("open_publisher", transport, host, receivers)
+    def choose_transport(self, transport: str) -> None:
+        """How `publish` hands weights out: `shm`, or `broadcast`."""
+        self._transport = transport
+        if transport == "shm":
+            self._open_publisher(0)
+
+    def _open_publisher(self, receivers: int) -> None:
+        host, _ = translated(lambda: ray.get(self._actors[0].address.remote()))
+        self._call("open_publisher", self._transport, host, receivers)
 
     def _for_ranks(self, per_group: Sequence[Any]) -> list[Any]:
         """What each rank is sent; what a group shares is stored once."""

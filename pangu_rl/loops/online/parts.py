@@ -89,7 +89,8 @@ class GrpoParts:
         """Give the engines the weights after `step` as version step + 1, once they have drawn what is under way."""
         if self.ahead is not None:
             self.ahead.result()
-        return sync_weights(step + 1, self.learners, self.engines.pool, self.probe)
+        waits = self.config.trainer.max_staleness == 0
+        return sync_weights(step + 1, self.learners, self.engines.pool, self.probe, learner_waits=waits)
 
     def evaluate(self, name: str, step: int) -> dict[str, float]:
         """Held-out accuracy of the weights in the engines; empty without held-out prompts."""
@@ -166,8 +167,7 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
         engines = stack.enter_context(open_engines(sections, run.accelerator))
         learners = stack.enter_context(closing_ranks(Learners(_learner_spec(config, start, run.accelerator)), run))
         engines.pool.start()
-        receivers = config.rollout.actors * config.rollout.devices_per_actor
-        learners.open_publisher(_transport(config), receivers)
+        learners.choose_transport(_transport(config))
         background = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="rollout"))
         parts = GrpoParts(
             config=config,
