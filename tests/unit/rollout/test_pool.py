@@ -214,8 +214,8 @@ def test_mean_gap():
 class Broadcast(FakeEngine):
     """Loads from a `folder` that stands for a group: a file named by version and world size is one broken broadcast."""
 
-    def __init__(self, spec, folder):
-        super().__init__(spec)
+    def __init__(self, spec, folder, seconds=0.0):
+        super().__init__(spec, seconds=seconds)
         self._folder = folder
 
     def load_weights(self, manifest, link=None):
@@ -251,8 +251,7 @@ def test_only_actor_lost_in_a_phase_is_sent_the_same_weights_again(make_pool, tm
         asked.append(members)
         return by_broadcast(0), []
 
-    pool.sync(by_broadcast(0), resend=resend)
-    lost, stream = pool.members(), None
+    lost = pool.members()
     pool.sync(by_broadcast(0), resend=resend)
     stream = pool.generate(requests(3))
     completions = [next(stream)]
@@ -283,7 +282,7 @@ class Waits(FakeEngine):
 def test_sender_that_hangs_is_named_and_no_actor_is_blamed(make_pool, ray_session, monkeypatch):
     pool = make_pool(Waits, timeout_s=1.0)
     monkeypatch.setattr("rollout.pool.START_LIMIT_S", 1.0)
-    sending = ray.remote(num_cpus=0)(time.sleep).remote(3600)
+    sending = ray.remote(num_cpus=0)(lambda: time.sleep(3600)).remote()
     with pytest.raises(WeightSyncError, match=r"the learner sent nothing for 1 s, and rollout actors \[0, 1\] wait"):
         pool.sync(by_broadcast(1), [sending])
     assert pool.restarts == 0
