@@ -33,6 +33,10 @@ class WeightSyncError(RunError):
     """The engine does not hold the weights the learner published: a name, a hash or the probe differs."""
 
 
+class BrokenBroadcast(WeightSyncError):
+    """Weights did not reach all members of a broadcast group: one was lost on the way. They may be sent once more."""
+
+
 class Preempted(Exception):
     """SIGTERM arrived: the run checkpointed and leaves with its own exit code."""
 

@@ -19,7 +19,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from pangu_rl.errors import RunError, UserError, WeightSyncError, first_line
+from pangu_rl.errors import BrokenBroadcast, RunError, UserError, WeightSyncError, first_line
 from pangu_rl.records import Completion, RolloutRequest, Scorable, WeightManifest
 from rollout.actor import create_actor
 from rollout.engine import UNKNOWN_VERSION, EngineSpec, Link
@@ -34,6 +34,10 @@ START_LIMIT_S = 600.0
 """Least deadline of the calls that are no generation: to build an engine may take minutes."""
 
 
+Publication = tuple[WeightManifest, list[ray.ObjectRef]]
+"""What was published, and the calls of those who send it."""
+
+
 @dataclass(slots=True, eq=False)
 class _Slot:
     """One actor's place: the actor may be replaced, the place stays."""
@@ -45,6 +49,8 @@ class _Slot:
     call: ray.ObjectRef | ray.ObjectRefGenerator | None = None
     on_done: Callable[[Any], None] | None = None
     """Takes the result of a plain call; None for a stream of completions."""
+    link: Link | None = None
+    """Its place in the group of the broadcast that it takes part in."""
     waited: float = 0.0
     """Seconds that the pool has waited for this call since its last sign of life."""
     queue: list[RolloutRequest] = field(default_factory=list)
@@ -67,6 +73,8 @@ class RolloutPool:
         self._manifest: WeightManifest | None = None
         self._orphans: list[RolloutRequest] = []
         self._asleep = False
+        self._resend: Callable[[tuple[str, ...]], Publication] | None = None
+        self._sending: list[ray.ObjectRef] = []
         self.restarts = 0
         """Actors replaced since the pool was made."""
 
@@ -110,20 +118,41 @@ class RolloutPool:
         waiting["no actor yet"] = [request.uid for request in self._orphans]
         return {name: uids for name, uids in waiting.items() if uids}
 
-    def sync(self, manifest: WeightManifest) -> None:
+    def members(self) -> tuple[str, ...]:
+        """A name for every worker that the next weights are for, in the order of their ranks from 1 on.
+
+        Waits for actors that are being replaced; from here on no weights are sent again.
+        """
+        self._resend, self._sending = None, []
+        self._settle()
+        return self._names(self._slots)
+
+    def sync(
+        self,
+        manifest: WeightManifest,
+        sending: Sequence[ray.ObjectRef] = (),
+        resend: Callable[[tuple[str, ...]], Publication] | None = None,
+    ) -> None:
         """Give all actors the published weights, and compare what each consumed with what was published.
 
+        `sending` are the senders' calls of a broadcast, whose group is the workers of `members`. While the senders
+        keep these weights, `resend` publishes them again, to the workers named, for an actor that is replaced.
+
         Raises:
-            WeightSyncError: a name or a digest differs; names the tensor and both values.
-            RunError: by broadcast, and an actor was lost since the last sync: the group cannot take another in.
+            BrokenBroadcast: an actor was lost on the way; those in its place have no weights, and the others may not.
+            WeightSyncError: a name or a digest differs, or the sender gave no sign of life; names what and whom.
         """
+        self._resend = None
         self._settle()
-        if manifest.transport == "broadcast":
-            self._check_members(manifest)
-        self._manifest = manifest
+        self._manifest, self._sending = manifest, list(sending)
+        self._link(self._slots)
         for slot in self._slots:
-            self._load(slot)
+            self._load(slot, manifest)
         self._settle()
+        self._await_senders()
+        if without := [slot.index for slot in self._slots if slot.version != manifest.version]:
+            raise BrokenBroadcast(f"rollout actors {without} are without weights version {manifest.version}")
+        self._resend = resend
 
     def sleep(self) -> None:
         """Have all engines give up their devices' memory until `wake`; nothing may be in flight.
@@ -147,7 +176,7 @@ class RolloutPool:
         """Give the last sync's weights to the engines that do not hold them."""
         for slot in self._slots:
             if slot.version != self.weight_version:
-                self._load(slot)
+                self._load(slot, self._manifest)
         self._settle()
 
     def score(self, sequences: Sequence[Scorable]) -> list[list[float]]:
@@ -215,29 +244,64 @@ class RolloutPool:
         if self._asleep:
             # In the place of one that was lost asleep: it has weights once it wakes.
             self._lull(slot)
-        elif self._manifest is not None and self._manifest.transport == "shm":
-            self._load(slot)
-        # A broadcast that is over cannot be repeated for one: the survivors finish the step without it.
+        elif self._manifest is None:
+            return
+        elif self._manifest.transport == "shm":
+            self._load(slot, self._manifest)
+        elif self._resend is not None:
+            manifest, _ = self._resend(self._names([slot]))
+            self._link([slot])
+            self._load(slot, manifest)
+        # Else it waits for the next weights: a broadcast that is over cannot be repeated.
 
-    def _load(self, slot: _Slot) -> None:
-        manifest = self._manifest
-        rollout = self._spec.rollout
-        devices = rollout.devices_per_actor
-        link = Link(first_rank=1 + slot.index * devices, world_size=1 + rollout.actors * devices)
+    def _names(self, slots: Sequence[_Slot]) -> tuple[str, ...]:
+        devices = range(self._spec.rollout.devices_per_actor)
+        return tuple(f"{slot.actor._actor_id.hex()}/{device}" for slot in slots for device in devices)
 
+    def _link(self, slots: Sequence[_Slot]) -> None:
+        devices = self._spec.rollout.devices_per_actor
+        for place, slot in enumerate(slots):
+            slot.link = Link(first_rank=1 + place * devices, world_size=1 + len(slots) * devices)
+
+    def _load(self, slot: _Slot, manifest: WeightManifest) -> None:
         def loaded(digests: dict[str, str]) -> None:
             check_digests(manifest, digests)
             slot.version = manifest.version
 
-        slot.begin(slot.actor.load_weights.remote(manifest, link), loaded)
+        slot.version = UNKNOWN_VERSION
+        slot.begin(slot.actor.load_weights.remote(manifest, slot.link), loaded)
 
-    def _check_members(self, manifest: WeightManifest) -> None:
-        members = [slot.index for slot in self._slots if self._manifest is None or slot.version != UNKNOWN_VERSION]
-        if lost := sorted(set(range(self._spec.rollout.actors)) - set(members)):
-            raise RunError(
-                f"weights version {manifest.version}: rollout actors {lost} were lost, and a broadcast group cannot "
-                "take new ones in; start the run again, it resumes from its last checkpoint"
+    def _silent(self, late: Sequence[_Slot]) -> Sequence[_Slot]:
+        """Of slots that wait for a broadcast too long, those whose process is the cause: the others wait for them.
+
+        Raises:
+            WeightSyncError: they all live, so it is the sender.
+        """
+        if not ray.wait(self._sending, num_returns=len(self._sending), timeout=0.0)[1]:
+            return late
+        pings = [slot.actor.ping.remote() for slot in late]
+        alive, _ = ray.wait(pings, num_returns=len(pings), timeout=HEALTH_S)
+        silent = [slot for slot, ping in zip(late, pings, strict=True) if ping not in alive]
+        if not silent:
+            raise WeightSyncError(
+                f"weights version {self.weight_version}: the learner sent nothing for {self._limit(late[0]):g} s, and "
+                f"rollout actors {[slot.index for slot in late]} wait for it; the run goes on from its last checkpoint"
             )
+        return silent
+
+    def _await_senders(self) -> None:
+        """The engines are done: the senders, who waited for them alone, are done within seconds."""
+        sending, self._sending = self._sending, []
+        late = ray.wait(sending, num_returns=len(sending), timeout=START_LIMIT_S)[1] if sending else []
+        if late:
+            raise WeightSyncError(
+                f"weights version {self.weight_version}: learner ranks {[sending.index(call) for call in late]} have "
+                f"not finished to send for {START_LIMIT_S:g} s; the run goes on from its last checkpoint"
+            )
+        try:
+            ray.get(sending)
+        except RayTaskError as error:
+            raise error.cause if isinstance(error.cause, RunError) else error from None
 
     def _settle(self) -> None:
         """Wait until no call is in flight; after an error the other calls' results are of no interest."""
@@ -264,9 +328,9 @@ class RolloutPool:
             slot.waited += elapsed
         if ready:
             return self._take(next(slot for slot in slots if slot.call is ready[0]))
-        for slot, limit in zip(slots, limits):
-            if slot.waited >= limit:
-                self._replace(slot, f"gave no sign of life for {limit:g} s")
+        late = [slot for slot, limit in zip(slots, limits) if slot.waited >= limit]
+        for slot in self._silent(late) if late and self._sending else late:
+            self._replace(slot, f"gave no sign of life for {self._limit(slot):g} s")
         return None
 
     def _limit(self, slot: _Slot) -> float:
@@ -285,7 +349,12 @@ class RolloutPool:
         except RayActorError as error:
             self._replace(slot, f"died: {first_line(error)}")
         except RayTaskError as error:
-            if isinstance(error.cause, UserError | RunError):
+            if isinstance(error.cause, BrokenBroadcast) and self._resend is None:
+                # Another member was lost; this one lives and is sent the weights once more.
+                log.warning("rollout actor %d: %s", slot.index, error.cause)
+                slot.call = None
+                return None
+            if isinstance(error.cause, UserError | RunError) and not isinstance(error.cause, BrokenBroadcast):
                 raise error.cause from None
             self._replace(slot, f"failed: {error.cause!r}")
         return None

@@ -20,7 +20,7 @@ from vllm.inputs import TokensPrompt
 from vllm.sampling_params import RequestOutputKind
 
 from pangu_rl.checkpoint.model_folder import model_config
-from pangu_rl.errors import ConfigError, DataError, RunError, UserError
+from pangu_rl.errors import BrokenBroadcast, ConfigError, DataError, RunError, UserError, first_line
 from pangu_rl.records import (
     GROUNDING_TAGS,
     Completion,
@@ -33,6 +33,7 @@ from pangu_rl.records import (
 )
 from pretrain.models.positions import VisionTokens
 from rollout.engine import UNKNOWN_VERSION, EngineSpec, Link
+from rollout.vllm_worker import BROKEN
 from rollout.weights import check_digests, check_names, required_names
 
 SHARED_BLOCK = 32
@@ -107,7 +108,7 @@ class VllmEngine:
             assert link is not None, "a broadcast needs the engine's ranks"
             backend = self._spec.accelerator.dist_backend
             call, args = "pangu_load_broadcast", (tensors, manifest.location, backend, link.first_rank, link.world_size)
-        for digests in self._llm.collective_rpc(call, args=args):
+        for digests in self._called(call, args):
             check_digests(manifest, digests)
         # The worker's reload drops none of the engine's own caches.
         self._llm.reset_prefix_cache()
@@ -141,6 +142,19 @@ class VllmEngine:
             self._llm.collective_rpc("pangu_wake", args=(tag,))
         else:
             self._llm.wake_up([tag])
+
+    def _called(self, call: str, args: tuple) -> list[dict[str, str]]:
+        """The digests of every worker.
+
+        Raises:
+            BrokenBroadcast: a worker's own, which vLLM gives as a RuntimeError when the worker is another process.
+        """
+        try:
+            return self._llm.collective_rpc(call, args=args)
+        except RuntimeError as error:
+            if BROKEN in str(error):
+                raise BrokenBroadcast(first_line(error)) from error
+            raise
 
     def _add(self, uid: str, prompt: TokensPrompt, params: VllmSamplingParams) -> None:
         try:

@@ -100,6 +100,7 @@ class Learners(RankActors):
         """
         super().__init__(translated(lambda: start_learners(spec, placement and placement.learner_options)))
         self._spec = spec
+        self._transport, self._every_node, self._members = "shm", False, ()
         self.dealing = dealing(spec)
         try:
             found = self._call("check_packing")[0]
@@ -133,17 +134,18 @@ class Learners(RankActors):
         calls = [actor.log_probs.remote(mine, temperature) for actor, mine in zip(self._actors, own, strict=True)]
         return translated(lambda: ray.get(calls[:: self._spec.learner.sequence_parallel]))
 
-    @contextmanager
-    def published(self, version: int) -> Iterator[WeightManifest]:
-        """The weights as `version`, for rollout engines that load them within the context, while the ranks send.
+    def publish(
+        self, version: int, members: tuple[str, ...], fresh: bool = False
+    ) -> tuple[WeightManifest, list[ray.ObjectRef]]:
+        """The weights as `version`, and the ranks' calls that send them while the engines' workers `members` load.
 
-        Raises:
-            WeightSyncError: they did not reach the engines.
+        The group of a broadcast is made anew when its members change, and when it is to be `fresh`, as after
+        one that broke.
         """
-        manifest = self._call("publish", version)[0]
-        sending = [actor.send.remote() for actor in self._actors]
-        yield manifest
-        translated(lambda: ray.get(sending))
+        if self._transport == "broadcast" and (fresh or members != self._members):
+            self._open_publisher(len(members))
+            self._members = members
+        return self._call("publish", version)[0], [actor.send.remote() for actor in self._actors]
 
     def to_host(self) -> int:
         """Have all ranks leave their devices, until `to_device`; returns the bytes that went into host memory.
@@ -157,16 +159,21 @@ class Learners(RankActors):
         """Bring back what `to_host` took away, to the bit."""
         self._call("to_device")
 
-    def open_publisher(self, transport: str, receivers: int, every_node: bool = False) -> None:
-        """Choose the transport of `published`: `shm`, or `broadcast` to so many engine workers.
+    def choose_transport(self, transport: str, every_node: bool = False) -> None:
+        """How `publish` hands weights out: `shm`, or `broadcast`.
 
-        Rank 0 hands the weights out; with `every_node` the first rank of each node does, all under one name.
+        Rank 0 hands them out; with `every_node` the first rank of each node does, all under one name.
         """
-        hosts = [host for host, _ in ray.get([actor.address.remote() for actor in self._actors])]
+        self._transport, self._every_node = transport, every_node
+        if transport == "shm":
+            self._open_publisher(0)
+
+    def _open_publisher(self, receivers: int) -> None:
+        hosts = [host for host, _ in translated(lambda: ray.get([actor.address.remote() for actor in self._actors]))]
         name = secrets.token_hex(8)
         calls = [
-            actor.open_publisher.remote(transport, hosts[0], receivers, name, hands_out)
-            for actor, hands_out in zip(self._actors, handing_out(hosts, every_node), strict=True)
+            actor.open_publisher.remote(self._transport, hosts[0], receivers, name, hands_out)
+            for actor, hands_out in zip(self._actors, handing_out(hosts, self._every_node), strict=True)
         ]
         translated(lambda: ray.get(calls))
 

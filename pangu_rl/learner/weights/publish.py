@@ -22,11 +22,12 @@ import xxhash
 from torch import Tensor
 
 from pangu_rl.accelerators.collective import SENDER, broadcast_buffer, build_group, free_port
-from pangu_rl.errors import RunError, WeightSyncError, first_line
+from pangu_rl.errors import BrokenBroadcast, RunError, first_line
 from pangu_rl.learner.weights.tensors import Named
 from pangu_rl.records import WeightManifest, WeightTensor
 
-BUCKET_BYTES = 1 << 30
+BUCKET_BYTES = 256 << 20
+"""A receiver holds two beside its KV cache, and a device's link is busy from some tens of MiB on."""
 ALIGNMENT = 64
 """Bytes; every tensor starts on a cache line, so any dtype can be viewed in place."""
 SHARED_MEMORY = Path("/dev/shm")
@@ -90,7 +91,7 @@ class BroadcastPublisher:
         """Send `weights`, which are those that were described last.
 
         Raises:
-            WeightSyncError: they did not reach the receivers.
+            BrokenBroadcast: they did not reach the receivers. The group cannot be used again.
         """
         stream = iter(weights)
         try:
@@ -100,7 +101,8 @@ class BroadcastPublisher:
                 broadcast_buffer(self._group, self._filled(tuple(bucket), stream))
         # The backends' errors have no common class; whichever it is, the engines lack weights.
         except Exception as error:
-            raise WeightSyncError(
+            self._group = None
+            raise BrokenBroadcast(
                 f"weights did not reach the {self._world_size - 1} rollout actors at {self._host}:{self._port}: "
                 f"{first_line(error)}"
             ) from error
@@ -136,11 +138,17 @@ def write_tensors(named: Iterable[Named], buffer: Tensor) -> tuple[WeightTensor,
 
 def describe_tensors(named: Iterable[Named], bucket_bytes: int) -> Iterator[WeightTensor]:
     """Hash tensors and deal them, in order, into buckets of at most `bucket_bytes`; a larger one gets its own."""
+    for (name, tensor), bucket, offset in dealt(named, bucket_bytes):
+        yield _described(name, tensor, tensor.detach().reshape(-1).view(torch.uint8), bucket=bucket, offset=offset)
+
+
+def dealt(named: Iterable[Named], bucket_bytes: int) -> Iterator[tuple[Named, int, int]]:
+    """Each tensor with its bucket and the offset there, bytes."""
     bucket, offset = 0, 0
     for name, tensor in named:
         if offset and offset + tensor.nbytes > bucket_bytes:
             bucket, offset = bucket + 1, 0
-        yield _described(name, tensor, tensor.detach().reshape(-1).view(torch.uint8), bucket=bucket, offset=offset)
+        yield (name, tensor), bucket, offset
         offset += _aligned(tensor.nbytes)
 
 

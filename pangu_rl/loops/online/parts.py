@@ -93,7 +93,8 @@ class GrpoParts:
         """Give the engines the weights after `step` as version step + 1, once they have drawn what is under way."""
         if self.ahead is not None:
             self.ahead.result()
-        return sync_weights(step + 1, self.learners, self.engines.pool, self.probe, self.turns)
+        waits = self.config.trainer.max_staleness == 0
+        return sync_weights(step + 1, self.learners, self.engines.pool, self.probe, self.turns, learner_waits=waits)
 
     def evaluate(self, name: str, step: int) -> dict[str, float]:
         """Held-out accuracy of the weights in the engines; empty without held-out prompts."""
@@ -179,8 +180,7 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
             engines.pool.sleep()
         spec = _learner_spec(config, start, run.accelerator)
         learners = stack.enter_context(closing_ranks(Learners(spec, placement), run))
-        receivers = config.rollout.actors * config.rollout.devices_per_actor
-        learners.open_publisher(transport, receivers, every_node=shared)
+        learners.choose_transport(transport, every_node=shared)
         background = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="rollout"))
         parts = GrpoParts(
             config=config,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import os
@@ -10,11 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
+import ray
 
 from pangu_rl.accelerators import get_accelerator
 from pangu_rl.config.model import ModelConfig
 from pangu_rl.config.rollout import RolloutConfig
-from pangu_rl.errors import ConfigError, RunError, WeightSyncError
+from pangu_rl.errors import BrokenBroadcast, ConfigError, RunError, WeightSyncError
 from pangu_rl.records import RolloutRequest, SamplingParams, Scorable, WeightManifest, WeightTensor
 from rollout.engine import EngineSpec
 from rollout.fake_engine import FakeEngine
@@ -238,3 +240,81 @@ def test_an_engine_that_is_lost_asleep_is_replaced_and_has_the_weights(make_pool
     pool.reload()
     assert {c.weight_version for c in pool.generate(requests(2))} == {1}
     assert pool.restarts == 1
+
+
+class Broadcast(FakeEngine):
+    """Loads from a `folder` that stands for a group: a file named by version and world size is one broken broadcast."""
+
+    def __init__(self, spec, folder, seconds=0.0):
+        super().__init__(spec, seconds=seconds)
+        self._folder = folder
+
+    def load_weights(self, manifest, link=None):
+        if (self._folder / f"break_{manifest.version}_{link.world_size}").exists():
+            raise BrokenBroadcast("the group broke")
+        (self._folder / f"loaded_{manifest.version}_{link.first_rank}_of_{link.world_size}").touch()
+        return super().load_weights(manifest, link)
+
+
+def by_broadcast(version: int) -> WeightManifest:
+    return dataclasses.replace(manifest(version), transport="broadcast")
+
+
+def test_replaced_actor_is_a_member_of_the_next_broadcast(make_pool, tmp_path):
+    pool = make_pool(functools.partial(Broadcast, folder=tmp_path))
+    before = pool.members()
+    pool.sync(by_broadcast(1))
+    os.kill(pool.pids()[0], signal.SIGKILL)
+    drawn(pool, requests(4))
+    after = pool.members()
+    assert (len(after), len(set(before) & set(after))) == (2, 1)
+    pool.sync(by_broadcast(2))
+    assert {c.weight_version for c in drawn(pool, requests(4)).values()} == {2}
+    assert {path.name for path in tmp_path.glob("loaded_2*")} == {"loaded_2_1_of_3", "loaded_2_2_of_3"}
+
+
+def test_only_actor_lost_in_a_phase_is_sent_the_same_weights_again(make_pool, tmp_path):
+    pool = make_pool(functools.partial(Broadcast, folder=tmp_path), actors=1, slow=0.05)
+    undisturbed = drawn(pool, requests(3))
+    asked = []
+
+    def resend(members):
+        asked.append(members)
+        return by_broadcast(0), []
+
+    lost = pool.members()
+    pool.sync(by_broadcast(0), resend=resend)
+    stream = pool.generate(requests(3))
+    completions = [next(stream)]
+    os.kill(pool.pids()[0], signal.SIGKILL)
+    completions += stream
+    assert {c.uid: c.token_ids for c in completions} == {uid: c.token_ids for uid, c in undisturbed.items()}
+    assert len(asked) == 1 and asked[0] != lost
+
+
+def test_broken_broadcast_keeps_the_living_for_the_next_try(make_pool, tmp_path):
+    pool = make_pool(functools.partial(Broadcast, folder=tmp_path))
+    broken = tmp_path / "break_5_3"
+    broken.touch()
+    members, pids = pool.members(), pool.pids()
+    with pytest.raises(BrokenBroadcast, match=r"rollout actors \[0, 1\] are without weights version 5"):
+        pool.sync(by_broadcast(5))
+    broken.unlink()
+    assert pool.members() == members and pool.pids() == pids
+    pool.sync(by_broadcast(5))
+    assert {c.weight_version for c in drawn(pool, requests(2)).values()} == {5}
+
+
+class Waits(FakeEngine):
+    def load_weights(self, manifest, link=None):
+        time.sleep(3600)
+
+
+def test_sender_that_hangs_is_named_and_no_actor_is_blamed(make_pool, ray_session, monkeypatch):
+    pool = make_pool(Waits, timeout_s=1.0)
+    monkeypatch.setattr("rollout.pool.START_LIMIT_S", 1.0)
+    sending = ray.remote(num_cpus=0)(lambda: time.sleep(3600)).remote()
+    with pytest.raises(WeightSyncError, match=r"the learner sent nothing for 1 s, and rollout actors \[0, 1\] wait"):
+        pool.sync(by_broadcast(1), [sending])
+    assert pool.restarts == 0
+    ray.cancel(sending, force=True)
