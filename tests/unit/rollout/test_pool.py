@@ -8,39 +8,15 @@ import logging
 import os
 import signal
 import time
-from pathlib import Path
 
 import pytest
 import ray
 
-from pangu_rl.accelerators import get_accelerator
-from pangu_rl.config.model import ModelConfig
-from pangu_rl.config.rollout import RolloutConfig
 from pangu_rl.errors import BrokenBroadcast, ConfigError, RunError, WeightSyncError
-from pangu_rl.records import RolloutRequest, SamplingParams, Scorable, WeightManifest, WeightTensor
-from rollout.engine import EngineSpec
+from pangu_rl.records import RolloutRequest, Scorable, WeightManifest
 from rollout.fake_engine import FakeEngine
 from rollout.pool import RolloutPool, mean_gap
-
-
-def requests(groups: int, size: int = 4) -> list[RolloutRequest]:
-    return [
-        RolloutRequest(
-            uid=f"0:p{group}/{index}",
-            group=f"0:p{group}",
-            prompt_uid=f"p{group}",
-            prompt_token_ids=(1, 2, 3),
-            sampling=SamplingParams(max_new_tokens=5),
-            seed=group * size + index,
-        )
-        for group in range(groups)
-        for index in range(size)
-    ]
-
-
-def manifest(version: int, digest: str = "00") -> WeightManifest:
-    tensor = WeightTensor(name="w", shape=(1,), dtype="bfloat16", offset=0, digest=digest)
-    return WeightManifest(version=version, tensors=(tensor,), transport="shm", location="unused")
+from tests.unit.rollout.asked import manifest, requests
 
 
 class WrongDigest(FakeEngine):
@@ -60,30 +36,6 @@ class OtherWeights(FakeEngine):
         return [[value + os.getpid() for value in row] for row in super().score(sequences)]
 
 
-@pytest.fixture
-def make_pool(ray_session):
-    pools = []
-
-    def make(factory=FakeEngine, *, slow: float = 0.0, **rollout) -> RolloutPool:
-        config = RolloutConfig(engine="fake", **({"actors": 2, "timeout_s": 20.0} | rollout))
-        if slow:
-            factory = functools.partial(factory, seconds=slow)
-        spec = EngineSpec(
-            model=ModelConfig(path="unused"),
-            rollout=config,
-            accelerator=get_accelerator("cpu"),
-            model_path=Path("unused"),
-            factory=factory,
-        )
-        pools.append(RolloutPool(spec))
-        pools[-1].start()
-        return pools[-1]
-
-    yield make
-    for pool in pools:
-        pool.close()
-
-
 def drawn(pool: RolloutPool, wanted: list[RolloutRequest]) -> dict:
     completions = list(pool.generate(wanted))
     assert sorted(c.uid for c in completions) == sorted(r.uid for r in wanted)
@@ -98,11 +50,11 @@ def test_same_requests_give_same_completions_on_any_number_of_actors(make_pool):
 def test_groups_are_dealt_whole_and_in_turn(make_pool):
     pool = make_pool(slow=0.2)
     stream = pool.generate(requests(4, size=2))
-    first = next(stream)
-    waiting = pool.outstanding_by_actor()
-    seen = {name: {uid.split("/")[0] for uid in [*uids, first.uid]} for name, uids in waiting.items()}
-    assert {"0:p0", "0:p2"} <= seen["rollout actor 0"]
-    assert {"0:p1", "0:p3"} <= seen["rollout actor 1"]
+    next(stream)
+    left, right = pool.waiting()
+    assert left.startswith("rollout actor 0, silent for 0 s: ") and right.startswith("rollout actor 1, ")
+    assert "0:p2/1 (0 tokens in 0 s)" in left and "0:p1" not in left and "0:p3" not in left
+    assert "0:p3/1" in right and "0:p0" not in right and "0:p2" not in right
     assert len(pool.outstanding()) == 7
     assert len(list(stream)) == 7
     assert pool.outstanding() == []
@@ -121,7 +73,7 @@ def test_completions_stream_before_the_last_is_drawn(make_pool):
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
 def test_lost_actor_is_replaced_and_no_uid_is_lost_or_doubled(make_pool, caplog, end):
-    pool = make_pool(slow=0.05, timeout_s=2.0)
+    pool = make_pool(slow=0.05, silence_s=2.0)
     undisturbed = drawn(pool, requests(6))
     victim = pool.pids()[0]
     with caplog.at_level(logging.WARNING):
@@ -311,8 +263,8 @@ class Waits(FakeEngine):
 
 
 def test_sender_that_hangs_is_named_and_no_actor_is_blamed(make_pool, ray_session, monkeypatch):
-    pool = make_pool(Waits, timeout_s=1.0)
-    monkeypatch.setattr("rollout.pool.START_LIMIT_S", 1.0)
+    pool = make_pool(Waits, silence_s=1.0)
+    monkeypatch.setattr("rollout.slots.START_LIMIT_S", 1.0)
     sending = ray.remote(num_cpus=0)(lambda: time.sleep(3600)).remote()
     with pytest.raises(WeightSyncError, match=r"the learner sent nothing for 1 s, and rollout actors \[0, 1\] wait"):
         pool.sync(by_broadcast(1), [sending])
