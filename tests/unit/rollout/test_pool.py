@@ -7,38 +7,14 @@ import logging
 import os
 import signal
 import time
-from pathlib import Path
 
 import pytest
 
-from pangu_rl.accelerators import get_accelerator
-from pangu_rl.config.model import ModelConfig
-from pangu_rl.config.rollout import RolloutConfig
 from pangu_rl.errors import ConfigError, RunError, WeightSyncError
-from pangu_rl.records import RolloutRequest, SamplingParams, Scorable, WeightManifest, WeightTensor
-from rollout.engine import EngineSpec
+from pangu_rl.records import RolloutRequest, Scorable
 from rollout.fake_engine import FakeEngine
 from rollout.pool import RolloutPool, mean_gap
-
-
-def requests(groups: int, size: int = 4) -> list[RolloutRequest]:
-    return [
-        RolloutRequest(
-            uid=f"0:p{group}/{index}",
-            group=f"0:p{group}",
-            prompt_uid=f"p{group}",
-            prompt_token_ids=(1, 2, 3),
-            sampling=SamplingParams(max_new_tokens=5),
-            seed=group * size + index,
-        )
-        for group in range(groups)
-        for index in range(size)
-    ]
-
-
-def manifest(version: int, digest: str = "00") -> WeightManifest:
-    tensor = WeightTensor(name="w", shape=(1,), dtype="bfloat16", offset=0, digest=digest)
-    return WeightManifest(version=version, tensors=(tensor,), transport="shm", location="unused")
+from tests.unit.rollout.asked import manifest, requests
 
 
 class WrongDigest(FakeEngine):
@@ -56,30 +32,6 @@ class OtherWeights(FakeEngine):
 
     def score(self, sequences):
         return [[value + os.getpid() for value in row] for row in super().score(sequences)]
-
-
-@pytest.fixture
-def make_pool(ray_session):
-    pools = []
-
-    def make(factory=FakeEngine, *, slow: float = 0.0, **rollout) -> RolloutPool:
-        config = RolloutConfig(engine="fake", **({"actors": 2, "silence_s": 20.0} | rollout))
-        if slow:
-            factory = functools.partial(factory, seconds=slow)
-        spec = EngineSpec(
-            model=ModelConfig(path="unused"),
-            rollout=config,
-            accelerator=get_accelerator("cpu"),
-            model_path=Path("unused"),
-            factory=factory,
-        )
-        pools.append(RolloutPool(spec))
-        pools[-1].start()
-        return pools[-1]
-
-    yield make
-    for pool in pools:
-        pool.close()
 
 
 def drawn(pool: RolloutPool, wanted: list[RolloutRequest]) -> dict:
