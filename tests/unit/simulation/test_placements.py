@@ -157,13 +157,14 @@ def test_the_command(tmp_path, monkeypatch):
     lengths = tmp_path / "lengths.yaml"
     lengths.write_text("median: 500\nsigma: 0.5\nprompt: 100\n", encoding="utf-8")
     options = ["plan", "--config", "configs/quickstart/grpo_text.yaml", "--profile", "atlas_800t_a2", *SETTINGS]
-    done = CliRunner().invoke(app, [*options, "--lengths", str(lengths), "--json"])
+    done = CliRunner().invoke(app, [*options, "--lengths", str(lengths), "--reward-s", "7", "--json"])
     assert done.exit_code == 0, done.output
     told = json.loads(done.output)
     names = [row["name"] for row in told["placements"]]
     assert names == ["split, in turn"] * 2 + ["split, stale 1", "split, stale 2", "split, stale 4", "shared, in turn"]
     for row in told["placements"]:
         assert sum(row["steps"]["phases"].values()) == pytest.approx(row["steps"]["step_s"])
+    assert told["placements"][0]["steps"]["phases"]["reward"] == 7.0
     assert told["recommended"]["split"]["staleness"] == 0
 
 
