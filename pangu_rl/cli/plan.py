@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +23,6 @@ def plan(
     measured: Annotated[
         list[Path] | None, typer.Option(help="Directory of a synchronous GRPO run on such devices; may be repeated.")
     ] = None,
-    reward_s: Annotated[float, typer.Option(min=0.0, help="Seconds from an answer's end to its score.")] = 0.0,
     picture: Annotated[Path | None, typer.Option(help="Draw who does what when, as PNG.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -40,7 +38,7 @@ def plan(
     from pangu_rl.simulation.shown import draw, plan_json, plan_table, problems, recommendation
 
     grpo = load_config(GrpoConfig, config, [expanded(override) for override in overrides or ()])
-    case = replace(read_case(grpo, load_profile(profile), lengths, measured or []), reward_s=reward_s)
+    case = read_case(grpo, load_profile(profile), lengths, measured or [])
     found = predictions(case)
     staleness = grpo.trainer.max_staleness
     chosen = recommended(found, staleness)

@@ -155,9 +155,9 @@ def test_a_picture_is_drawn(tmp_path):
 def test_the_command(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     lengths = tmp_path / "lengths.yaml"
-    lengths.write_text("median: 500\nsigma: 0.5\nprompt: 100\n", encoding="utf-8")
+    lengths.write_text("median: 500\nsigma: 0.5\nprompt: 100\nreward_s: 7\n", encoding="utf-8")
     options = ["plan", "--config", "configs/quickstart/grpo_text.yaml", "--profile", "atlas_800t_a2", *SETTINGS]
-    done = CliRunner().invoke(app, [*options, "--lengths", str(lengths), "--reward-s", "7", "--json"])
+    done = CliRunner().invoke(app, [*options, "--lengths", str(lengths), "--json"])
     assert done.exit_code == 0, done.output
     told = json.loads(done.output)
     names = [row["name"] for row in told["placements"]]
