@@ -17,6 +17,7 @@ class Fleet:
         self.engines = list(engines)
         self._entries: list[tuple[float, int, int]] = []
         self._numbers = [0] * len(self.engines)
+        self._loads = [engine.load for engine in self.engines]
 
     def submit(self, index: int, requests: Sequence[Request], at: float) -> None:
         self.engines[index].submit(requests, at)
@@ -43,11 +44,12 @@ class Fleet:
 
     def with_room(self) -> int | None:
         """The engine with the least to do, if it would start one more request at once."""
-        index = min(range(len(self.engines)), key=lambda index: self.engines[index].load)
+        index = self._loads.index(min(self._loads))
         return index if self.engines[index].has_room else None
 
     def _renew(self, index: int) -> None:
         self._numbers[index] += 1
+        self._loads[index] = self.engines[index].load
         time = self.engines[index].next_time()
         if time < math.inf:
             heapq.heappush(self._entries, (time, self._numbers[index], index))

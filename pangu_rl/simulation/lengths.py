@@ -32,6 +32,10 @@ class DrawnGroup:
 
 
 class Lengths(Protocol):
+    @property
+    def reward_s(self) -> float:
+        """Seconds from an answer's last token to its score."""
+
     def groups(self, rng: np.random.Generator, count: int, completions: int) -> list[DrawnGroup]: ...
 
 
@@ -46,6 +50,8 @@ class LognormalLengths(Strict):
     """Tokens of a prompt, pictures included."""
     cap: PositiveInt = 1 << 30
     """Longest answer; that of the configuration, `rollout.max_new_tokens`, goes before it where it is lower."""
+    reward_s: NonNegativeFloat = 0.0
+    """Seconds from an answer's last token to its score."""
 
     def groups(self, rng: np.random.Generator, count: int, completions: int) -> list[DrawnGroup]:
         drawn = np.exp(np.log(self.median) + self.sigma * rng.standard_normal((count, completions)))
@@ -60,6 +66,8 @@ class MeasuredLengths:
     drawn: tuple[DrawnGroup, ...]
     cap: int
     """Longest answer."""
+    reward_s: float = 0.0
+    """What scoring takes is in the run's rollout times, and in the constants that are fitted to them."""
 
     def groups(self, rng: np.random.Generator, count: int, completions: int) -> list[DrawnGroup]:
         chosen = [self.drawn[index] for index in rng.integers(len(self.drawn), size=count)]

@@ -47,7 +47,6 @@ class Case:
     model: ModelSize
     prompts: Prompts
     constants: Constants
-    reward_s: float = 0.0
 
     @property
     def devices(self) -> list[int]:
@@ -126,7 +125,7 @@ def set_up(case: Case, split: Split, memory: Memory | None) -> Setup:
         switch_s=(2 * _states(memory) + size / rollout.devices_per_actor) / (case.facts.host_gb_s * GIGA)
         if split.shared
         else 0.0,
-        reward_s=case.reward_s,
+        reward_s=case.prompts.lengths.reward_s,
         prefix_caching=rollout.prefix_caching,
         max_rounds=algorithm.dynamic_sampling.max_rounds if algorithm.dynamic_sampling.enabled else 0,
     )

@@ -14,7 +14,7 @@ GIGA = 1e9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constants:
-    """What sizes do not say. The defaults are for an accelerator and are guesses within a factor of two; `fit` has them
+    """What sizes do not say. The defaults are guesses for an accelerator with captured graphs; `fit` has them
     from runs."""
 
     step_s: float = 0.008

@@ -8,6 +8,8 @@ from pangu_rl.simulation.placements import Case, Prediction, Split, predict
 
 OTHERS = (1, 2, 4)
 """Stalenesses that are shown beside the configured one."""
+SPREAD = 8
+"""Splits that are tried at once."""
 
 
 def predictions(case: Case) -> list[Prediction]:
@@ -33,24 +35,21 @@ def recommended(found: Sequence[Prediction], staleness: int) -> Prediction | Non
 
 
 def best(candidates: Sequence[Split], predicted: Callable[[Split], Prediction]) -> Prediction:
-    """The shortest step of those that fit, if any fits. More engines shorten the rollout and lengthen training, so that
-    a step falls and then rises over the candidates, in the order of their engines: bisection on its slope finds it."""
+    """The shortest step of those that fit, if any fits: the best of a few spread over all, then of those around it.
+    More engines shorten the rollout and lengthen training, so that what lies between two bad ones is no better; but the
+    longest answers make the curve rough, which a bisection would take for its slope."""
     known: dict[int, Prediction] = {}
-
-    def at(index: int) -> Prediction:
-        if index not in known:
-            known[index] = predicted(candidates[index])
-        return known[index]
-
     low, high = 0, len(candidates) - 1
-    while low < high:
-        middle = (low + high) // 2
-        # Ranks hold more the fewer they are: what does not fit lies among the most engines.
-        if at(middle + 1).problems or at(middle).steps.step_s <= at(middle + 1).steps.step_s:
-            high = middle
-        else:
-            low = middle + 1
-    return at(low)
+    while True:
+        for index in {low + round(part * (high - low) / (SPREAD - 1)) for part in range(SPREAD)}:
+            if index not in known:
+                known[index] = predicted(candidates[index])
+        order = sorted(known)
+        chosen = min(order, key=lambda index: (bool(known[index].problems), known[index].steps.step_s))
+        at = order.index(chosen)
+        low, high = order[max(at - 1, 0)], order[min(at + 1, len(order) - 1)]
+        if high - low <= 2 and all(index in known for index in range(low, high + 1)):
+            return known[chosen]
 
 
 def splits(case: Case, staleness: int, filling: bool = True) -> Iterator[Split]:

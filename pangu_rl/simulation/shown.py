@@ -74,8 +74,8 @@ def _without_spans(one: Prediction) -> dict[str, Any]:
 
 
 def draw(found: Sequence[Prediction], path: Path) -> None:
-    """Who does what when: a panel for each placement on one axis of time; of stale ones some steps of the steady
-    state."""
+    """Who does what when: a panel for each placement on one axis of time. One step of those in turn, two of the steady
+    state of stale ones."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
@@ -93,7 +93,7 @@ def draw(found: Sequence[Prediction], path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_title(
             f"{one.split.name}: {one.split.engines} engines, {one.split.ranks} ranks, {_seconds(one.steps.step_s)} s a "
-            f"step, idle {one.steps.engines_idle:.0%} and {one.steps.learner_idle:.0%}",
+            f"step; engines idle {one.steps.engines_idle:.0%}, learner {one.steps.learner_idle:.0%}",
             fontsize=9,
             loc="left",
         )

@@ -155,7 +155,7 @@ def test_a_picture_is_drawn(tmp_path):
 def test_the_command(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     lengths = tmp_path / "lengths.yaml"
-    lengths.write_text("median: 500\nsigma: 0.5\nprompt: 100\n", encoding="utf-8")
+    lengths.write_text("median: 500\nsigma: 0.5\nprompt: 100\nreward_s: 7\n", encoding="utf-8")
     options = ["plan", "--config", "configs/quickstart/grpo_text.yaml", "--profile", "atlas_800t_a2", *SETTINGS]
     done = CliRunner().invoke(app, [*options, "--lengths", str(lengths), "--json"])
     assert done.exit_code == 0, done.output
@@ -164,6 +164,7 @@ def test_the_command(tmp_path, monkeypatch):
     assert names == ["split, in turn"] * 2 + ["split, stale 1", "split, stale 2", "split, stale 4", "shared, in turn"]
     for row in told["placements"]:
         assert sum(row["steps"]["phases"].values()) == pytest.approx(row["steps"]["step_s"])
+    assert told["placements"][0]["steps"]["phases"]["reward"] == 7.0
     assert told["recommended"]["split"]["staleness"] == 0
 
 
