@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,13 +56,20 @@ class _Job:
 class RewardPool:
     """Spreads completions over the workers, restarts a dead one, and collects a step's scores."""
 
-    def __init__(self, config: RewardsConfig, actor_options: Mapping[str, Any] | None = None) -> None:
-        """`actor_options` go to Ray's `.options()`: resources and environment of a worker.
+    def __init__(
+        self,
+        config: RewardsConfig,
+        actor_options: Mapping[str, Any] | None = None,
+        stop: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`actor_options` go to Ray's `.options()`: resources and environment of a worker. `stop` is asked every second
+        that `collect` waits; what it raises ends the wait.
 
         Raises:
             ConfigError: a reward function cannot be resolved; found here, before any actor starts.
         """
         self._config = config
+        self._stop = stop
         self._rubric = Rubric.from_config(config)
         self._options = {"num_cpus": 0, **(actor_options or {}), "max_concurrency": 1000}
         self._workers = [self._start_worker() for _ in range(config.workers)]
@@ -92,6 +99,7 @@ class RewardPool:
         rows = len(self._jobs)
         self._heard_at = [time.monotonic()] * len(self._workers)
         while self._jobs:
+            self._stop()
             self._collect_finished(scores, suspects)
         self._require_verdicts(scores, rows)
         for job in suspects:  # each has seen two workers die

@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 HEALTH_S = 10.0
 """Deadline of a question after an actor's health."""
 
+STOP_S = 1.0
+"""Longest wait between two looks at whether the run is to end."""
+
 START_LIMIT_S = 600.0
 """Least deadline of the calls that are no generation: to build an engine may take minutes."""
 
@@ -58,8 +61,10 @@ class _Slot:
 class RolloutPool:
     """Driver side of the rollout phase; used by one thread, except for `outstanding`."""
 
-    def __init__(self, spec: EngineSpec) -> None:
+    def __init__(self, spec: EngineSpec, stop: Callable[[], None] = lambda: None) -> None:
+        """`stop` is asked at least every second of waiting; what it raises ends the wait, and the pool's work."""
         self._spec = spec
+        self._stop = stop
         self._slots = [_Slot(index) for index in range(spec.rollout.actors)]
         self._manifest: WeightManifest | None = None
         self._orphans: list[RolloutRequest] = []
@@ -218,7 +223,8 @@ class RolloutPool:
         limits = [self._limit(slot) for slot in slots]
         left = min(limit - slot.waited for slot, limit in zip(slots, limits))
         started = time.monotonic()
-        ready, _ = ray.wait([slot.call for slot in slots], timeout=max(0.0, left))
+        self._stop()
+        ready, _ = ray.wait([slot.call for slot in slots], timeout=min(max(0.0, left), STOP_S))
         # Only time spent waiting counts: a slow consumer of `generate` makes no actor late.
         elapsed = time.monotonic() - started
         for slot in slots:

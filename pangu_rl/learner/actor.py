@@ -73,8 +73,9 @@ class RankActor:
         return answer(folder, self._rank)
 
     @ray.method(concurrency_group="health")
-    def ping(self) -> bool:
-        return True
+    def ping(self) -> str:
+        """That this rank lives, and where."""
+        return f"pid {os.getpid()} on {ray.util.get_node_ip_address()}"
 
     @ray.method(concurrency_group="health")
     def pid(self) -> int:
@@ -145,12 +146,10 @@ def with_pixels(packs: Sequence[Pack]) -> list[Pack]:
     return [replace(pack, pictures=tuple(map(resolved, pack.pictures))) for pack in packs]
 
 
-def start_learners(spec: LearnerSpec, placement: Sequence[dict[str, Any]] | None = None) -> list[ray.actor.ActorHandle]:
-    """All ranks of `spec.world_size`, each with its engine built; `placement` holds further Ray options of each rank.
-
-    Raises:
-        ray.exceptions.RayTaskError: what `Learner` raised, as its cause.
-    """
+def create_learners(
+    spec: LearnerSpec, placement: Sequence[dict[str, Any]] | None = None
+) -> list[ray.actor.ActorHandle]:
+    """All ranks of `spec.world_size`, yet to `start`; `placement` holds further Ray options of each rank."""
     accelerator = get_accelerator(spec.accelerator)
     threads = spec.learner.cpu_threads or threads_each(spec.world_size)
     options = {
@@ -158,10 +157,7 @@ def start_learners(spec: LearnerSpec, placement: Sequence[dict[str, Any]] | None
         "runtime_env": {"env_vars": accelerator.train_env(threads)},
     }
     remote = ray.remote(concurrency_groups=CONCURRENCY)(LearnerActor)
-    actors = [
+    return [
         remote.options(**options, **(placement[rank] if placement else {})).remote(replace(spec, rank=rank))
         for rank in range(spec.world_size)
     ]
-    host, port = ray.get(actors[0].address.remote())
-    ray.get([actor.start.remote(host, port) for actor in actors])
-    return actors

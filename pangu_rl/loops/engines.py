@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -55,15 +55,16 @@ class Engines:
 
 
 @contextmanager
-def open_engines(config: EnginesConfig, accelerator: Accelerator) -> Iterator[Engines]:
-    """Scorers' engines, reward workers, and a pool that is yet to be started; they end with the context.
+def open_engines(config: EnginesConfig, accelerator: Accelerator, stop: Callable[[], None]) -> Iterator[Engines]:
+    """Scorers' engines, reward workers, and a pool that is yet to be started; they end with the context. Whatever waits
+    for them asks `stop` every second, which may raise.
 
     Raises:
         UserError: a reward function or a scorer that cannot be used.
     """
     with ExitStack() as stack:
         stack.enter_context(scorer_engines(config.rewards, accelerator))
-        rewards = RewardPool(config.rewards)
+        rewards = RewardPool(config.rewards, stop=stop)
         stack.callback(rewards.close)
         spec = EngineSpec(
             model=config.model,
@@ -74,6 +75,6 @@ def open_engines(config: EnginesConfig, accelerator: Accelerator) -> Iterator[En
             limits=config.limits,
             threads=threads_each(config.rollout.actors),
         )
-        pool = RolloutPool(spec)
+        pool = RolloutPool(spec, stop)
         stack.callback(pool.close)
         yield Engines(pool=pool, rewards=rewards)
