@@ -37,7 +37,7 @@ class Member:
         return getattr(self, what)() or what
 
     def rest(self) -> None:
-        time.sleep(2 * SILENCE_S)
+        time.sleep(3 * SILENCE_S)
 
     def fail(self) -> None:
         raise DataError("row 3 is bad")
@@ -66,7 +66,11 @@ def test_results_come_in_the_order_of_the_actors_however_long_one_takes(calls: A
 
 
 def test_a_stopped_one_is_named_and_not_the_one_that_computes(calls: ActorCalls) -> None:
-    waits = threading.Thread(target=lambda: pytest.raises(RankLost, calls.dealt, "act", ["rest", "rest"]))
+    def write() -> None:
+        with pytest.raises(RankLost):
+            calls.first("rest")
+
+    waits = threading.Thread(target=write)
     waits.start()  # as the thread that waits for a checkpoint
     with pytest.raises(RankLost, match=rf"learner rank 1 \(pid \d+\) gave no sign of life for {SILENCE_S:g} s in act"):
         calls.dealt("act", ["rest", "stop"])
