@@ -85,7 +85,7 @@ def lose(config: Path, run_dir: Path, loss: Loss) -> float:
 
 
 def hit(driver: subprocess.Popen[str], run_dir: Path, loss: Loss, after: int = 2) -> int:
-    """Signal the first process of the driver's whose title says that it is at work, once step `after` is stored; its pid."""
+    """Signal the first process whose title says that it is at work, once step `after` is stored; returns its pid."""
     deadline = time.monotonic() + PATIENCE_S
     while driver.poll() is None and time.monotonic() < deadline:
         if stored(run_dir) >= after:

@@ -34,6 +34,8 @@ class ActorCalls:
     def __init__(self, kind: str, actors: Sequence[ray.actor.ActorHandle], silence_s: float) -> None:
         """`kind` names an actor together with its place, as in `learner rank 3`."""
         self._kind, self._actors, self._silence_s = kind, list(actors), silence_s
+        self._alive = [False] * len(self._actors)
+        """Whether each has been heard of at all."""
         self._places = [""] * len(self._actors)
         self._lost: RankLost | None = None
 
@@ -73,7 +75,7 @@ class ActorCalls:
 
     def _result(self, call: ray.ObjectRef, index: int, method: str) -> Any:
         try:
-            return ray.get(call)
+            result = ray.get(call)
         except RayTaskError as error:
             if isinstance(error.cause, UserError | RunError):
                 raise error.cause from None
@@ -86,12 +88,14 @@ class ActorCalls:
             raise
         except (RayActorError, ObjectLostError) as error:
             raise self._lose(index, f"died in {method}: {first_line(error)}") from None
+        self._alive[index] = True
+        return result
 
     def _check(self, signs: _LifeSigns, method: str) -> None:
         for index, ping in signs.answered():
             self._places[index] = f" ({self._result(ping, index, method)})"
         for index, seconds in enumerate(signs.silence):
-            limit = self._silence_s if self._places[index] else max(self._silence_s, START_LIMIT_S)
+            limit = self._silence_s if self._alive[index] else max(self._silence_s, START_LIMIT_S)
             if seconds > limit:
                 raise self._lose(index, f"gave no sign of life for {limit:g} s in {method} (trainer.silence_s)")
 
