@@ -21,6 +21,10 @@ class RunError(Exception):
     exit_code = 1
 
 
+class RankLost(RunError):
+    """An actor that trains died or hangs: names it. What it computed since the last checkpoint is gone."""
+
+
 class RewardError(RunError):
     """A reward function raised, or returned something that is not a finite score; names plugin and sample."""
 
@@ -38,7 +42,7 @@ class BrokenBroadcast(WeightSyncError):
 
 
 class Preempted(Exception):
-    """SIGTERM arrived: the run checkpointed and leaves with its own exit code."""
+    """SIGTERM or Ctrl-C arrived: the run checkpointed and leaves with its own exit code."""
 
     exit_code = 143
 

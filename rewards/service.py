@@ -58,13 +58,20 @@ class _Job:
 class RewardPool:
     """Spreads completions over the workers, restarts a dead one, and collects a step's scores."""
 
-    def __init__(self, config: RewardsConfig, options: Callable[[int], Mapping[str, Any]] | None = None) -> None:
-        """`options` are Ray's for each worker; without them Ray chooses where it goes.
+    def __init__(
+        self,
+        config: RewardsConfig,
+        options: Callable[[int], Mapping[str, Any]] | None = None,
+        stop: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`options` are Ray's for each worker; without them Ray chooses where it goes. `stop` is asked every second
+        that `collect` waits; what it raises ends the wait.
 
         Raises:
             ConfigError: a reward function cannot be resolved; found here, before any actor starts.
         """
         self._config = config
+        self._stop = stop
         self._rubric = Rubric.from_config(config)
         self._options = options or (lambda worker: {"num_cpus": 0})
         self._workers = [self._start_worker(index) for index in range(config.workers)]
@@ -94,6 +101,7 @@ class RewardPool:
         rows = len(self._jobs)
         self._heard_at = [time.monotonic()] * len(self._workers)
         while self._jobs:
+            self._stop()
             self._collect_finished(scores, suspects)
         self._require_verdicts(scores, rows)
         for job in suspects:  # each has seen two workers die

@@ -73,8 +73,9 @@ class RankActor:
         return answer(folder, self._rank)
 
     @ray.method(concurrency_group="health")
-    def ping(self) -> bool:
-        return True
+    def ping(self) -> str:
+        """That this rank lives, and where."""
+        return f"pid {os.getpid()} on {ray.util.get_node_ip_address()}"
 
     @ray.method(concurrency_group="health")
     def pid(self) -> int:
@@ -151,24 +152,17 @@ def with_pixels(packs: Sequence[Pack]) -> list[Pack]:
     return [replace(pack, pictures=tuple(map(resolved, pack.pictures))) for pack in packs]
 
 
-def start_learners(
+def create_learners(
     spec: LearnerSpec, options: Callable[[int], Mapping[str, Any]] | None = None
 ) -> list[ray.actor.ActorHandle]:
-    """All ranks of `spec.world_size`, each with its engine built; `options` are Ray's for each rank, with its place.
-
-    Raises:
-        ray.exceptions.RayTaskError: what `Learner` raised, as its cause.
-    """
+    """All ranks of `spec.world_size`, yet to `start`; `options` are Ray's for each rank, with its place."""
     accelerator = get_accelerator(spec.accelerator)
     threads = spec.learner.cpu_threads or threads_each(spec.world_size)
     environment = {"env_vars": accelerator.train_env(threads)}
     remote = ray.remote(concurrency_groups=CONCURRENCY)(LearnerActor)
-    actors = [
+    return [
         remote.options(**(options(rank) if options else accelerator.ray_options(1)), runtime_env=environment).remote(
             replace(spec, rank=rank)
         )
         for rank in range(spec.world_size)
     ]
-    host, port = ray.get(actors[0].address.remote())
-    ray.get([actor.start.remote(host, port) for actor in actors])
-    return actors

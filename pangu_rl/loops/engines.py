@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -56,15 +56,18 @@ class Engines:
 
 
 @contextmanager
-def open_engines(config: EnginesConfig, accelerator: Accelerator, placement: Placement) -> Iterator[Engines]:
-    """Scorers' engines, reward workers, and a pool that is yet to be started; they end with the context.
+def open_engines(
+    config: EnginesConfig, accelerator: Accelerator, placement: Placement, stop: Callable[[], None]
+) -> Iterator[Engines]:
+    """Scorers' engines, reward workers, and a pool that is yet to be started; they end with the context. Whatever waits
+    for them asks `stop` every second, which may raise.
 
     Raises:
         UserError: a reward function or a scorer that cannot be used.
     """
     with ExitStack() as stack:
         stack.enter_context(scorer_engines(config.rewards, accelerator, placement.scorer_options))
-        rewards = RewardPool(config.rewards, placement.reward_options)
+        rewards = RewardPool(config.rewards, placement.reward_options, stop=stop)
         stack.callback(rewards.close)
         spec = EngineSpec(
             model=config.model,
@@ -75,6 +78,6 @@ def open_engines(config: EnginesConfig, accelerator: Accelerator, placement: Pla
             limits=config.limits,
             threads=threads_each(config.rollout.actors),
         )
-        pool = RolloutPool(spec, placement.engine_options)
+        pool = RolloutPool(spec, placement.engine_options, stop=stop)
         stack.callback(pool.close)
         yield Engines(pool=pool, rewards=rewards, placement=placement)

@@ -23,6 +23,7 @@ from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.data.row_files import open_rows
 from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.loops.learners import Learners
+from pangu_rl.loops.restarts import with_restarts
 from pangu_rl.loops.session import Run, open_run
 from pangu_rl.loops.supervised.stage import open_learners, train_stage
 from pretrain.packing.plan_file import PlanReader
@@ -108,8 +109,15 @@ def run_pretrain(config: PretrainConfig) -> dict[str, float]:
     files = open_rows(config.data.row_paths(), on_bad_row=config.data.on_bad_row)
     loader = PackLoader(config, files)
     order = open_order(config, loader)
-    with open_run(config, "pre-training") as run, open_parts(config, run, loader, order) as parts:
-        return train_stage(run, parts, config.trainer.steps, config.trainer.checkpoint_every)
+    unread = order.state_dict()
+
+    def train() -> dict[str, float]:
+        order.load_state_dict(unread)  # where ranks were lost before the first checkpoint
+        with open_parts(config, run, loader, order) as parts:
+            return train_stage(run, parts, config.trainer.steps)
+
+    with open_run(config, "pre-training") as run:
+        return with_restarts(run, config.trainer.max_restarts, train)
 
 
 def with_start(config: Stage) -> Stage:

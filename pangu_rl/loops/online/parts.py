@@ -6,11 +6,12 @@ import dataclasses
 import json
 import logging
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any, NoReturn
 
 from pangu_rl.accelerators import Accelerator
 from pangu_rl.cluster.placement import Placement
@@ -47,22 +48,57 @@ class GrpoParts:
     loader: RowLoader
     heldout: list[Prompt]
     collector: Collector
-    learners: Learners
+    spec: LearnerSpec
     engines: Engines
     store: RolloutStore
     probe: Probe
-    turns: Turns
+    transport: str
+    """Of weights to engines: `shm` or `broadcast`."""
     background: ThreadPoolExecutor
     evaluations: list[Evaluation] = field(default_factory=list)
+    learners: Learners | None = None
+    """Of the context of `learning`, as are the turns."""
+    turns: Turns = field(default_factory=Turns)
     batch: Batch | None = None
     """The batch that this step trains on."""
     ahead: Future[Batch] | None = None
     """With stale rollouts: the next batch, drawn while this one trains."""
+    trained: int = 0
+    """Steps whose updates the learner's weights have."""
+    drawing: bool = False
+    """Whether the engines run."""
+    unread: dict[str, Any] = field(init=False)
+    """State of the prompt stream before the first step."""
+
+    def __post_init__(self) -> None:
+        self.unread = self.collector.stream.state_dict()
+
+    @contextmanager
+    def learning(self) -> Iterator[None]:
+        """Start the engines if they do not run yet, then the learner's ranks, which end with the context."""
+        pool, shared = self.engines.pool, self.config.rollout.placement == "shared"
+        if not self.drawing:
+            pool.start()
+            self.drawing = True
+        if shared:
+            pool.sleep()
+        learners = Learners(self.spec, self.config.trainer.silence_s, self.engines.placement)
+        with closing_ranks(learners, self.run) as self.learners:
+            self.turns = SharedTurns(pool, learners, partial(self.run.phase, "switch")) if shared else Turns()
+            self.run.watchdog.pids = self.pids
+            learners.choose_transport(self.transport, every_node=shared)
+            yield
 
     def restore(self) -> int:
         """Steps done. A fresh run measures its start; a resumed one goes on where its checkpoint was written."""
+        if self.ahead is not None:  # of ranks that were lost: drawn by weights that are gone
+            wait([self.ahead])
+            self.ahead = None
+        self.batch, self.trained = None, 0
         checkpoint = self.run.checkpoints.latest(self.learners.check_files)
         if checkpoint is None:
+            self.collector.stream.load_state_dict(self.unread)
+            self.run.saving.resumed(0)
             self.store.truncate_after(0)
             self.run.sinks.truncate_after(-1)
             self._measure_start()
@@ -72,8 +108,15 @@ class GrpoParts:
         self.evaluations = [Evaluation(**row) for row in checkpoint.state["evaluations"]]
         self.store.truncate_after(checkpoint.step)
         self.run.resume_from(checkpoint)
+        self.trained = checkpoint.step
         self.sync(checkpoint.step)
+        if self.is_measured(checkpoint.step) and checkpoint.step not in [one.step for one in self.evaluations]:
+            self.evaluate(f"step {checkpoint.step}", checkpoint.step)  # the run was ended in the midst of it
         return checkpoint.step
+
+    def is_measured(self, step: int) -> bool:
+        """Whether the weights after `step` answer the held-out prompts."""
+        return step == self.config.trainer.steps or self.run.is_due(step, self.config.trainer.eval_every)
 
     def waiting(self) -> list[str]:
         return self.engines.waiting()
@@ -116,13 +159,25 @@ class GrpoParts:
         return {"heldout/accuracy": evaluation.accuracy}
 
     def save(self, step: int) -> None:
-        """A whole checkpoint: DeepSpeed's files, a Hugging Face folder, and the loop's own state."""
+        """A whole checkpoint after `step`: DeepSpeed's files, a Hugging Face folder, and the loop's own state."""
         state = {
             "stream": self.batch.stream_state,
             "evaluations": [dataclasses.asdict(evaluation) for evaluation in self.evaluations],
         }
         self.turns.train()
         self.run.save(step, self.learners, state)
+
+    def leave(self) -> NoReturn:
+        """End a run that SIGTERM has met within a phase, with a checkpoint of the last step that was trained.
+
+        Raises:
+            Preempted: always.
+        """
+        if self.trained == 0:
+            raise self.run.preemption.preempted("no step was trained yet; the same command begins anew")
+        if self.run.saving.step < self.trained:
+            self.save(self.trained)
+        self.run.raise_if_preempted(self.trained)
 
     def sample(self) -> Sample:
         """The step's first completion, to look at."""
@@ -143,19 +198,24 @@ class GrpoParts:
         return {f"heldout/{evaluation.name}": evaluation.accuracy for evaluation in self.evaluations}
 
     def _measure_start(self) -> None:
+        # Ranks that are lost before the first checkpoint leave behind what was measured before the first step.
+        self.evaluations = [evaluation for evaluation in self.evaluations if evaluation.step == 0]
+        measured = [evaluation.name for evaluation in self.evaluations]
         # The engines begin with `model.path`; the first sync gives them what GRPO starts from.
-        if self.config.start is not None:
+        if self.config.start is not None and "base" not in measured:
             self.evaluate("base", 0)
         self.sync(0)
-        metrics = self.evaluate("start", 0)
-        if metrics:
-            self.run.log(0, metrics)
+        if "start" not in measured:
+            self.evaluate("start", 0)
+        if self.evaluations:
+            self.run.log(0, {"heldout/accuracy": self.evaluations[-1].accuracy})
         self.run.view.start_at(0)
 
 
 @contextmanager
 def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) -> Iterator[GrpoParts]:
-    """Start the actors, the learner from the model in `start`; they end with the context.
+    """The actors of a run whose learner begins with the model in `start`; they end with the context, and what trains
+    and draws starts with `GrpoParts.learning`.
 
     Raises:
         UserError: a model folder or an engine setting that cannot be used.
@@ -166,7 +226,6 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
     loader = inputs.loader
     stream = PromptStream(inputs.train, shuffle=config.data.shuffle, seed=config.trainer.seed, digests=loader.digests)
     probe = Probe.of(inputs.train, loader, config.rollout.probe_tolerance)
-    shared = config.rollout.placement == "shared"
     run.accelerator.sleep_level(config.rollout.sleep_level)  # refuses one that engines lack
     with ExitStack() as stack:
         sections = EnginesConfig(
@@ -174,29 +233,21 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
         )
         placement = stack.enter_context(run.placed(config))
         transport = _transport(config, placement)
-        engines = stack.enter_context(open_engines(sections, run.accelerator, placement))
-        engines.pool.start()
-        if shared:
-            engines.pool.sleep()
-        spec = _learner_spec(config, start, run.accelerator)
-        learners = stack.enter_context(closing_ranks(Learners(spec, placement), run))
-        learners.choose_transport(transport, every_node=shared)
+        engines = stack.enter_context(open_engines(sections, run.accelerator, placement, run.stop))
         background = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="rollout"))
-        parts = GrpoParts(
+        yield GrpoParts(
             config=config,
             run=run,
             loader=loader,
             heldout=inputs.heldout,
             collector=Collector(config, stream, loader, engines.pool, engines.rewards),
-            learners=learners,
+            spec=_learner_spec(config, start, run.accelerator),
             engines=engines,
             store=RolloutStore(run.dir, loader.folder.root),
             probe=probe,
-            turns=SharedTurns(engines.pool, learners, partial(run.phase, "switch")) if shared else Turns(),
+            transport=transport,
             background=background,
         )
-        run.watchdog.pids = parts.pids
-        yield parts
 
 
 def _transport(config: GrpoConfig, placement: Placement) -> str:

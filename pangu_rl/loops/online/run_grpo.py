@@ -18,12 +18,14 @@ while step k trains and are one version old; old log-probs are then frozen and i
 from __future__ import annotations
 
 from pangu_rl.config.stages import GrpoConfig
+from pangu_rl.errors import Preempted
 from pangu_rl.loops.inputs import read_grpo_inputs
 from pangu_rl.loops.metrics import rollout_metrics
 from pangu_rl.loops.online.parts import GrpoParts, open_parts
 from pangu_rl.loops.online.sampler_alarm import check_sampler
 from pangu_rl.loops.online.start import start_model
 from pangu_rl.loops.online.train_step import train_on
+from pangu_rl.loops.restarts import with_restarts
 from pangu_rl.loops.session import Run, open_run
 
 
@@ -38,19 +40,28 @@ def run_grpo(config: GrpoConfig) -> dict[str, float]:
     inputs = read_grpo_inputs(config)
     start = start_model(config)
     with open_run(config, "GRPO") as run, open_parts(config, run, inputs, start) as parts:
-        first = parts.restore() + 1
-        for step in range(first, config.trainer.steps + 1):
-            metrics = grpo_step(run, parts, step)
-            last = step == config.trainer.steps
-            if last or run.is_due(step, config.trainer.eval_every):
-                metrics |= parts.evaluate(f"step {step}", step)
-            run.log(step, metrics, sample=parts.sample())
-            if last or run.preempted or run.is_due(step, config.trainer.checkpoint_every):
-                parts.save(step)
-            if not last:
-                run.raise_if_preempted(step)
-        run.finish_saving()
+        with_restarts(run, config.trainer.max_restarts, lambda: train(run, parts))
         return parts.finish()
+
+
+def train(run: Run, parts: GrpoParts) -> None:
+    """Every step that the newest checkpoint does not hold, by ranks of its own."""
+    with parts.learning():
+        try:
+            for step in range(parts.restore() + 1, parts.config.trainer.steps + 1):
+                metrics = grpo_step(run, parts, step)
+                last = step == parts.config.trainer.steps
+                try:
+                    metrics |= parts.evaluate(f"step {step}", step) if parts.is_measured(step) else {}
+                finally:  # the step was taken, also where SIGTERM ends what measures it
+                    run.log(step, metrics, sample=parts.sample())
+                if last or run.preempted or run.saving.is_due(step):
+                    parts.save(step)
+                if not last:
+                    run.raise_if_preempted(step)
+            run.finish_saving()
+        except Preempted:
+            parts.leave()
 
 
 def grpo_step(run: Run, parts: GrpoParts, step: int) -> dict[str, float]:
@@ -63,9 +74,10 @@ def grpo_step(run: Run, parts: GrpoParts, step: int) -> dict[str, float]:
     if folder := run.profile_folder(step):
         parts.learners.profile_next(folder)
     parts.turns.train()
-    with run.phase("train"):
+    with run.phase("train", whole=True):
         metrics = train_on(batch.trained, parts.learners, parts.config, parts.loader.encoder.placeholders)
+    parts.trained = step
     check_sampler(run, parts.config, step, metrics)
-    with run.phase("sync"):
+    with run.phase("sync", whole=True):
         metrics |= parts.sync(step)
     return rollout_metrics(batch.groups) | metrics

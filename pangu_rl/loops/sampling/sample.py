@@ -86,7 +86,8 @@ class Sampler:
             pool = self.engines.rewards
             if len(rewards.functions) > 1:
                 first = rewards.model_copy(update={"functions": rewards.functions[:1]})
-                pool = stack.enter_context(closing(RewardPool(first, self.engines.placement.reward_options)))
+                options = self.engines.placement.reward_options
+                pool = stack.enter_context(closing(RewardPool(first, options, stop=self.run.stop)))
             stack.enter_context(self.run.phase("evaluate", waiting=self.engines.waiting))
             return evaluate(
                 name,
@@ -151,7 +152,7 @@ def open_sampler(
 
         def start() -> Engines:
             placement = stack.enter_context(run.placed(config))
-            return stack.enter_context(open_engines(sections, run.accelerator, placement))
+            return stack.enter_context(open_engines(sections, run.accelerator, placement, run.stop))
 
         yield Sampler(config, run, loader, start)
 
