@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -124,7 +125,7 @@ class Scorable:
     pictures: tuple[Picture, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Completion:
     """One finished completion."""
 
@@ -140,6 +141,19 @@ class Completion:
     weight_version: int
     """Version of the weights that drew every token."""
     seconds: float = 0.0
+
+    @cached_property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """int32 [T] and float32 [T] of `token_ids` and `logprobs`: what is stored and packed, made once.
+
+        Raises:
+            ValueError: they are not as many.
+        """
+        if len(self.logprobs) != len(self.token_ids):
+            raise ValueError(
+                f"completion {self.uid} has {len(self.token_ids)} tokens and {len(self.logprobs)} log-probs"
+            )
+        return np.array(self.token_ids, dtype=np.int32), np.array(self.logprobs, dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -111,9 +111,13 @@ class Learners(RankActors):
 
     def update(self, mini_batches: Sequence[Sequence[MiniBatch]]) -> list[dict[str, float]]:
         """[mini-batch][group] -> metrics per optimiser step."""
-        per_group = [[batch[group] for batch in mini_batches] for group in range(self._spec.learner.groups)]
-        calls = [actor.update.remote(own) for actor, own in zip(self._actors, self._for_ranks(per_group), strict=True)]
-        return translated(lambda: ray.get(calls))[0]
+        return self.update_from(self.hand_out(mini_batches))
+
+    def hand_out(self, mini_batches: Sequence[Sequence[MiniBatch]]) -> list[ray.ObjectRef]:
+        """[mini-batch][group] -> a handle per rank to its own, stored once for all ranks of a group."""
+        groups, degree = self._spec.learner.groups, self._spec.learner.sequence_parallel
+        stored = [ray.put([batch[group] for batch in mini_batches]) for group in range(groups)]
+        return [handle for handle in stored for _ in range(degree)]
 
     def update_from(self, handles: Sequence[ray.ObjectRef]) -> list[dict[str, float]]:
         """As `update`, of one handle per rank to its mini-batches: they never pass through the driver."""

@@ -85,6 +85,15 @@ class GrpoParts:
         self.ahead = self.background.submit(self.collector.collect, step + 1) if more else None
         return self.batch
 
+    @contextmanager
+    def storing(self, step: int) -> Iterator[None]:
+        """The batch is written meanwhile, and is on disk when the context ends, also by an error of what it holds."""
+        writing = self.background.submit(self.store.append, step, self.batch.groups, self.collector.sampling)
+        try:
+            yield
+        finally:
+            writing.result()
+
     def sync(self, step: int) -> dict[str, float]:
         """Give the engines the weights after `step` as version step + 1, once they have drawn what is under way."""
         if self.ahead is not None:

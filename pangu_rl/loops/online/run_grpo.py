@@ -56,11 +56,10 @@ def grpo_step(run: Run, parts: GrpoParts, step: int) -> dict[str, float]:
     """One step: groups in, weights version step + 1 in learner and engines out."""
     with run.phase("rollout", waiting=parts.waiting):
         batch = parts.take_batch(step)
-    # Stored before they are trained on: what a failed update saw can be looked at.
-    parts.store.append(step, batch.groups, parts.collector.sampling)
     if folder := run.profile_folder(step):
         parts.learners.profile_next(folder)
-    with run.phase("train"):
+    # Stored while they are trained on, before anything comes of it: what a failed update saw can be looked at.
+    with run.phase("train"), parts.storing(step):
         metrics = train_on(batch.trained, parts.learners, parts.config, parts.loader.encoder.placeholders)
     check_sampler(run, parts.config, step, metrics)
     with run.phase("sync"):
