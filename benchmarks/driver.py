@@ -38,6 +38,7 @@ from pangu_rl.loops.online.train_step import train_on
 from pangu_rl.records import Completion, FinishReason, MiniBatch, Prompt, RolloutRequest
 from rewards.service import RewardPool
 from rollout.engine import EngineSpec
+from rollout.intake import Intake
 from rollout.pool import RolloutPool
 from rollout.store import RolloutStore
 
@@ -148,7 +149,7 @@ class MadeUp:
     def __init__(self, spec: EngineSpec) -> None:
         self._words = ["word" if number % 5 else "so, " for number in range(8192)]
 
-    def generate(self, requests: Sequence[RolloutRequest]) -> Iterator[Completion]:
+    def generate(self, requests: Sequence[RolloutRequest], intake: Intake | None = None) -> Iterator[Completion]:
         for request in requests:
             rng = np.random.default_rng(request.seed)
             length = request.sampling.max_new_tokens
@@ -160,7 +161,7 @@ class MadeUp:
                 logprobs=tuple(rng.normal(-1, 0.3, length).astype(np.float32).tolist()),
                 text="".join(map(self._words.__getitem__, range(length))) + f"\\boxed{{{request.seed % 4}}}",
                 finish_reason=FinishReason.STOP,
-                weight_version=0,
+                weight_versions=(0,) * length,
                 seconds=1.0,
             )
 

@@ -149,7 +149,7 @@ def _group(name: str, lengths: Sequence[int]) -> Group:
             logprobs=(-1.0,) * length,
             text="",
             finish_reason=FinishReason.STOP,
-            weight_version=1,
+            weight_versions=(1,) * length,
         )
         for index, length in enumerate(lengths)
     ]

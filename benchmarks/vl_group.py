@@ -163,7 +163,7 @@ def build_group(size: Size, completions: int, new_tokens: int) -> Group:
             logprobs=(-9.0,) * new_tokens,
             text="",
             finish_reason=FinishReason.STOP,
-            weight_version=0,
+            weight_versions=(0,) * new_tokens,
         )
         for index in range(completions)
     ]

@@ -99,6 +99,26 @@ class SamplingParams:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """What an interrupted answer has so far; the engine that goes on from it computes the keys of these tokens anew."""
+
+    token_ids: tuple[int, ...] = ()
+    """[T]"""
+    logprobs: tuple[float, ...] = ()
+    """[T], each under the weights that drew the token."""
+    weight_versions: tuple[int, ...] = ()
+    """[T]"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """A sign of life of an engine in mid-answer, at most once a second and only when tokens were made."""
+
+    tokens: dict[str, int]
+    """Uid -> tokens so far, of the answers that have begun and are not finished."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutRequest:
     """One completion to draw. A group of N completions is N requests of one `group`."""
 
@@ -114,6 +134,8 @@ class RolloutRequest:
     """Sampling seed of this request alone, a function of the run's seed, the step and `uid`."""
     pictures: tuple[Picture, ...] = ()
     """In the order of their placeholders; all requests of a group hold the same objects."""
+    begun: Begun | None = None
+    """Tokens that the answer goes on from; they count towards `max_new_tokens` and stand in the completion."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,12 +157,17 @@ class Completion:
     token_ids: tuple[int, ...]
     """[T] sampled ids, with the end-of-sequence id if the model wrote it. Training uses these, never a re-encoding."""
     logprobs: tuple[float, ...]
-    """[T] sampler log-probs of `token_ids`, after temperature."""
+    """[T] sampler log-probs of `token_ids`, after temperature, each under the weights that drew the token."""
     text: str
     finish_reason: FinishReason
-    weight_version: int
-    """Version of the weights that drew every token."""
+    weight_versions: tuple[int, ...]
+    """[T] version of the weights that drew each token; one version in synchronous mode, never falling otherwise."""
     seconds: float = 0.0
+
+    @property
+    def weight_version(self) -> int:
+        """The oldest version that drew a token; -1, which no weights have, without tokens."""
+        return min(self.weight_versions, default=-1)
 
     @cached_property
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:

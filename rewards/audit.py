@@ -49,7 +49,7 @@ def _gold_completion(prompt: Prompt) -> Completion:
         logprobs=(),
         text=f"\\boxed{{{answer}}}",
         finish_reason=FinishReason.STOP,
-        weight_version=-1,
+        weight_versions=(),
     )
 
 

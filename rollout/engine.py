@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import xxhash
+
 from pangu_rl.accelerators import Accelerator
 from pangu_rl.config.model import ModelConfig
 from pangu_rl.config.rollout import RolloutConfig
-from pangu_rl.records import Completion, RolloutRequest, Scorable, WeightManifest
+from pangu_rl.records import Begun, Completion, Progress, RolloutRequest, Scorable, WeightManifest
 from pretrain.processing.resize import PixelLimits
+from rollout.intake import Intake
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +49,21 @@ class Link:
     world_size: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interrupted:
+    """A request that comes back unfinished."""
+
+    uid: str
+    begun: Begun | None
+    """What it has so far, what it came with included; None before its first token."""
+
+
+Drawn = Completion | Progress | Interrupted
+"""What an engine yields while it draws."""
+PULSE_S = 1.0
+"""Least time between two reports of progress."""
+
+
 class Engine(Protocol):
     """Draws completions under one set of weights at a time."""
 
@@ -53,8 +71,11 @@ class Engine(Protocol):
     def weight_version(self) -> int:
         """Version of the weights in place; `UNKNOWN_VERSION` after a sync that failed half-way."""
 
-    def generate(self, requests: Sequence[RolloutRequest]) -> Iterator[Completion]:
-        """Admit all requests in the given order and yield each completion as it finishes.
+    def generate(self, requests: Sequence[RolloutRequest], intake: Intake | None = None) -> Iterator[Drawn]:
+        """Admit all requests in the given order and yield each completion as it finishes, and signs of life meanwhile.
+
+        A request with `begun` is gone on from there, by a generator of `(its seed, the number of tokens begun)`.
+        `intake` brings further requests; once it is interrupted, all that are unfinished come back.
 
         Raises:
             RunError: the engine's prompt is not the request's, its pictures' placeholders expanded.
@@ -69,6 +90,12 @@ class Engine(Protocol):
 
     def score(self, sequences: Sequence[Scorable]) -> list[list[float]]:
         """Log-probs at temperature 1 of each sequence's tokens but the first: [T] ids -> [T - 1] floats."""
+
+
+def seed_of(request: RolloutRequest) -> int:
+    """Seed of what is left to draw: the request's own at its beginning, and another one at each place to go on from."""
+    begun = len(request.begun.token_ids) if request.begun else 0
+    return xxhash.xxh3_64_intdigest(f"{request.seed}/{begun}".encode()) & 0x7FFFFFFF if begun else request.seed
 
 
 UNKNOWN_VERSION = -1

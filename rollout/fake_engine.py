@@ -61,7 +61,7 @@ class FakeEngine:
             logprobs=tuple(self._logprob(token, place) for place, token in enumerate(ids)),
             text=" ".join(map(str, ids)),
             finish_reason=FinishReason.STOP,
-            weight_version=self.weight_version,
+            weight_versions=(self.weight_version,) * length,
             seconds=self._seconds,
         )
 

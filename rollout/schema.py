@@ -4,7 +4,8 @@
 |---|---|
 | 1 | kept no pictures: `images` are paths in the media root, without `sha256` and `original` |
 | 2 | without `code_version` and `extra` |
-| 3 | this one |
+| 3 | without `weight_versions` |
+| 4 | this one |
 
 A column that an older shard lacks is null when it is read. `pangu-rl compact` writes old shards anew in this version.
 """
@@ -19,8 +20,8 @@ import pyarrow.parquet as pq
 from pangu_rl.errors import DataError
 
 VERSION_KEY = b"pangu_rl.rollouts"
-SCHEMA_VERSION = "3"
-READABLE = ("1", "2", SCHEMA_VERSION)
+SCHEMA_VERSION = "4"
+READABLE = ("1", "2", "3", SCHEMA_VERSION)
 _PART = pa.struct(
     [
         pa.field("name", pa.string(), nullable=False),
@@ -63,7 +64,8 @@ SCHEMA = pa.schema(
         pa.field("logprobs", pa.list_(pa.float32()), nullable=False),
         pa.field("text", pa.string(), nullable=False),
         pa.field("finish_reason", pa.string(), nullable=False),
-        pa.field("weight_version", pa.int64(), nullable=False),
+        pa.field("weight_version", pa.int64(), nullable=False),  # the oldest that drew a token
+        pa.field("weight_versions", pa.list_(pa.int32())),  # of each token; null where one version drew all
         pa.field("code_version", pa.string()),
         pa.field("sampling", _SAMPLING, nullable=False),
         pa.field("reward", pa.float64()),  # null without a verdict

@@ -140,6 +140,7 @@ def _prompt_columns(prompt: Prompt) -> dict[str, Any]:
 
 def _completion_columns(completion: Completion) -> dict[str, Any]:
     token_ids, logprobs = completion.arrays
+    versions = completion.weight_versions
     return {
         "completion_uid": completion.uid,
         "token_ids": token_ids,
@@ -147,6 +148,7 @@ def _completion_columns(completion: Completion) -> dict[str, Any]:
         "text": completion.text,
         "finish_reason": completion.finish_reason.value,
         "weight_version": completion.weight_version,
+        "weight_versions": list(versions) if len(set(versions)) > 1 else None,
         "seconds": completion.seconds,
     }
 

@@ -154,7 +154,7 @@ class VllmEngine:
             logprobs=_sampled_logprobs(drawn.logprobs, ids),
             text=self._tokenizer.decode([index for index in ids if index not in self._dropped]),
             finish_reason=FinishReason(drawn.finish_reason),
-            weight_version=self._version,
+            weight_versions=(self._version,) * len(ids),
             seconds=seconds,
         )
 

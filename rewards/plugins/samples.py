@@ -57,5 +57,5 @@ def _completion(
         logprobs=(-0.5,) * count,
         text=text,
         finish_reason=finish,
-        weight_version=0,
+        weight_versions=(0,) * count,
     )

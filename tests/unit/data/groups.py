@@ -29,7 +29,7 @@ def make_group(
                 logprobs=tuple(-token / 1000 for token in ids),
                 text="",
                 finish_reason=FinishReason.STOP,
-                weight_version=0,
+                weight_versions=(0,) * len(ids),
             )
         )
         part = Part(value=1.0, outcome=Outcome.CORRECT)

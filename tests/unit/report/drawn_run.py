@@ -134,7 +134,7 @@ def group(step: int, prompt: Prompt, texts: list[str], parts: list[Part], pictur
             logprobs=(-0.5,) * min(len(text), 64),
             text=text,
             finish_reason=FinishReason.LENGTH if len(text) > 64 else FinishReason.STOP,
-            weight_version=step,
+            weight_versions=(step,) * min(len(text), 64),
         )
         for index, text in enumerate(texts)
     ]

@@ -21,7 +21,7 @@ def completion(text: str, uid: str = "0:p/0") -> Completion:
         logprobs=(),
         text=text,
         finish_reason=FinishReason.STOP,
-        weight_version=0,
+        weight_versions=(),
     )
 
 

@@ -85,7 +85,7 @@ def made_group(asked: Asked, step: int, media: Path | None = None) -> Group:
             logprobs=(-0.5,) * answer.tokens,
             text=answer.text,
             finish_reason=answer.finish,
-            weight_version=step,
+            weight_versions=(step,) * answer.tokens,
             seconds=0.25 * step,
         )
         for n, answer in enumerate(asked.answers)
@@ -102,9 +102,11 @@ def made_group(asked: Asked, step: int, media: Path | None = None) -> Group:
 
 
 def old_shard(store: RolloutStore, step: int, version: str) -> None:
-    """Write the shard of `step` anew as version 1 or 2 had it; version 1 names the original of a picture."""
+    """Write the shard of `step` anew as an older version had it; version 1 names the original of a picture."""
     path = store.directory / f"step_{step:06d}.parquet"
-    table = pq.read_table(path).drop_columns(["code_version", "extra"])
+    table = pq.read_table(path).drop_columns(
+        ["weight_versions", *(["code_version", "extra"] if version != "3" else [])]
+    )
     if version == "1":
         image = pa.struct([pa.field("path", pa.string(), nullable=False), pa.field("sha256", pa.string())])
         images = [[{"path": image["original"], "sha256": None} for image in row] for row in table["images"].to_pylist()]

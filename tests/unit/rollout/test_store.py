@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+from dataclasses import replace
 
 import duckdb
 import pandas
@@ -38,7 +39,7 @@ def group(uid: str, rewards: list[float | None]) -> Group:
             logprobs=(-0.5, -1.25, -3.0),
             text=f"\\boxed{{{index}}}",
             finish_reason=FinishReason.STOP,
-            weight_version=3,
+            weight_versions=(3, 3, 3),
             seconds=0.5,
         )
         for index in range(len(rewards))
@@ -103,6 +104,16 @@ def test_round_trip_keeps_every_column(store):
     assert third["trained"] is False
 
 
+def test_versions_of_an_interrupted_answer_are_kept_for_each_token(store):
+    drawn = group("p", [1.0, 0.0])
+    drawn.completions[1] = replace(drawn.completions[1], weight_versions=(3, 4, 4))
+    store.append(5, [drawn], SAMPLING)
+    assert store.read().to_table().select(["weight_version", "weight_versions"]).to_pylist() == [
+        {"weight_version": 3, "weight_versions": None},
+        {"weight_version": 3, "weight_versions": [3, 4, 4]},
+    ]
+
+
 def test_readable_as_it_stands(store, tmp_path):
     path = store.append(1, [group("p", [1.0, 0.0])], SAMPLING)
     store.append(2, [group("q", [1.0])], SAMPLING)
@@ -153,7 +164,7 @@ def test_empty_store_and_foreign_schema_are_refused(store):
         store.read()
     store.directory.mkdir(parents=True)
     pq.write_table(pa.table({"a": [1]}), store.directory / "step_000001.parquet")
-    with pytest.raises(DataError, match=r"step_000001\.parquet: rollout schema none, this version reads 1, 2 and 3"):
+    with pytest.raises(DataError, match=r"step_000001\.parquet: rollout schema none, this version reads 1, 2, 3 and 4"):
         store.read()
 
 

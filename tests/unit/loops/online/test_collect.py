@@ -36,7 +36,7 @@ class RulePool:
                 logprobs=(-1.0, -1.0),
                 text=request.uid,
                 finish_reason=FinishReason.LENGTH if self.cut(request) else FinishReason.STOP,
-                weight_version=1,
+                weight_versions=(1, 1),
             )
 
 

@@ -46,7 +46,7 @@ class SeedPool:
                 logprobs=(-1.0,),
                 text=str(request.seed),
                 finish_reason=FinishReason.STOP,
-                weight_version=0,
+                weight_versions=(0,),
             )
         self.calls -= 1
 
