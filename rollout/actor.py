@@ -1,35 +1,56 @@
-"""The process around one engine. Pool -> **actor** -> engine; completions leave one by one while the rest is drawn."""
+"""The process around one engine. Pool -> **actor** -> engine; completions leave one by one while the rest is drawn.
+
+The pool speaks to an actor in mid-stream by the number of the stream: a word may come before the stream begins, and
+after it has ended.
+"""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import ray
 
-from pangu_rl.records import Completion, RolloutRequest, Scorable, WeightManifest
-from rollout.engine import Engine, EngineSpec, Link
+from pangu_rl.records import RolloutRequest, Scorable, WeightManifest
+from rollout.engine import Drawn, Engine, EngineSpec, Link
+from rollout.intake import Intake
 
 Seen = TypeVar("Seen", RolloutRequest, Scorable)
 """What may hold pictures."""
 
 
 class RolloutActor:
-    """Engine calls run one after another; the health calls have a thread of their own and answer meanwhile."""
+    """Engine calls run one after another; what is said meanwhile, and questions after its health, have threads of
+    their own."""
 
     def __init__(self, spec: EngineSpec) -> None:
         self._spec = spec
         self._engine: Engine | None = None
+        self._intakes: dict[int, Intake] = {}
 
     def start(self) -> None:
         """Build the engine. Not in the constructor, whose errors reach the caller as a dead actor without a cause."""
         self._engine = (self._spec.factory or engine_factory(self._spec.rollout.engine))(self._spec)
 
     @ray.method(num_returns="streaming")
-    def generate(self, requests: Sequence[RolloutRequest]) -> Iterator[Completion]:
-        yield from self._engine.generate(fetch_patches(requests))
+    def generate(self, number: int, requests: Sequence[RolloutRequest], live: bool = False) -> Iterator[Drawn]:
+        """The stream `number`, of rising numbers; a live one goes on until it is interrupted."""
+        for ended in [other for other in list(self._intakes) if other < number]:
+            del self._intakes[ended]
+        intake = self._intake(number)
+        intake.live = live
+        yield from self._engine.generate(fetch_patches(requests), intake)
+
+    @ray.method(concurrency_group="intake")
+    def add(self, number: int, requests: Sequence[RolloutRequest]) -> None:
+        self._intake(number).add(requests)
+
+    @ray.method(concurrency_group="intake")
+    def interrupt(self, number: int) -> None:
+        self._intake(number).interrupt()
 
     def load_weights(self, manifest: WeightManifest, link: Link | None) -> dict[str, str]:
         return self._engine.load_weights(manifest, link)
@@ -44,6 +65,9 @@ class RolloutActor:
     @ray.method(concurrency_group="health")
     def pid(self) -> int:
         return os.getpid()
+
+    def _intake(self, number: int) -> Intake:
+        return self._intakes.setdefault(number, Intake(fetch_patches))
 
 
 def fetch_patches(items: Sequence[Seen]) -> list[Seen]:
@@ -89,10 +113,35 @@ def create_actor(spec: EngineSpec) -> ray.actor.ActorHandle:
     """A fresh actor with the device's resources and environment; its engine is built by `start`."""
     accelerator = spec.accelerator
     return (
-        ray.remote(concurrency_groups={"health": 1})(RolloutActor)
+        ray.remote(concurrency_groups={"health": 1, "intake": 1})(RolloutActor)
         .options(
             **accelerator.ray_options(spec.rollout.devices_per_actor),
             runtime_env={"env_vars": QUIET | accelerator.rollout_env(spec.threads)},
         )
         .remote(spec)
     )
+
+
+class RayActors:
+    """How the pool reaches its actors, and its clock; a test in virtual time puts others in their place."""
+
+    def create(self, spec: EngineSpec) -> ray.actor.ActorHandle:
+        return create_actor(spec)
+
+    def kill(self, actor: ray.actor.ActorHandle) -> None:
+        ray.kill(actor)
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def wait(self, calls: Sequence[Any], timeout: float) -> Any | None:
+        """The first of `calls` that has a result or, for a stream, its next item or its end; None after `timeout` s."""
+        ready, _ = ray.wait(list(calls), timeout=timeout)
+        return ready[0] if ready else None
+
+    def result(self, call: ray.ObjectRef) -> Any:
+        return ray.get(call)
+
+    def item(self, stream: ray.ObjectRefGenerator) -> Drawn:
+        """Raises `StopIteration` at the end of the stream."""
+        return ray.get(next(stream))

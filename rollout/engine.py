@@ -60,8 +60,6 @@ class Interrupted:
 
 Drawn = Completion | Progress | Interrupted
 """What an engine yields while it draws."""
-PULSE_S = 1.0
-"""Least time between two reports of progress."""
 
 
 class Engine(Protocol):

@@ -6,7 +6,7 @@ The engine draws on one thread and is spoken to on another, so this is the only 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from pangu_rl.records import RolloutRequest
 
@@ -14,7 +14,9 @@ from pangu_rl.records import RolloutRequest
 class Intake:
     """Of one call of `Engine.generate`."""
 
-    def __init__(self) -> None:
+    def __init__(self, unpack: Callable[[Sequence[RolloutRequest]], list[RolloutRequest]] = list) -> None:
+        """`unpack` is done to what is taken, by the engine's thread: what it raises ends the call and is seen."""
+        self._unpack = unpack
         self.live = False
         """Whether the engine waits for further requests when it has drawn all; `interrupt` ends such a call."""
         self._news = threading.Condition()
@@ -39,7 +41,7 @@ class Intake:
         """What was added since the last time."""
         with self._news:
             taken, self._requests = self._requests, []
-        return taken
+        return self._unpack(taken) if taken else taken
 
     def wait(self) -> None:
         """Until there is something to take, or the interruption."""

@@ -1,8 +1,11 @@
 """All rollout actors as one. Requests -> **pool** -> actors -> completions, merged as they finish.
 
-Requests are dealt out by a rule that timing does not touch: group i goes to actor i mod n. An actor that dies or hangs
-is replaced and given the current weights; what it had not finished is drawn by whichever actor is idle first, under
-the same uids and seeds, and what it had finished is never drawn twice.
+`generate` deals by a rule that timing does not touch: group i goes to actor i mod n. `submit` deals by load, to engines
+that take further requests while they draw; at a sync their answers are interrupted and go on under the new weights.
+
+An actor that dies, or hangs (is silent for `rollout.silence_s`; a long answer is not silent), is replaced and given the
+current weights. What it had not finished is drawn by another under the same uids and seeds, from where the pool knows
+its tokens, and what it had finished is never drawn twice.
 
 Every actor has at most one call in flight, and one loop (`_advance`) waits for all of them.
 """
@@ -11,58 +14,46 @@ from __future__ import annotations
 
 import functools
 import logging
-import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import replace
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from pangu_rl.errors import RunError, UserError, WeightSyncError, first_line
-from pangu_rl.records import Completion, RolloutRequest, Scorable, WeightManifest
-from rollout.actor import create_actor
-from rollout.engine import UNKNOWN_VERSION, EngineSpec, Link
+from pangu_rl.records import Completion, Progress, RolloutRequest, Scorable, WeightManifest
+from rollout.actor import RayActors
+from rollout.engine import UNKNOWN_VERSION, EngineSpec, Interrupted, Link
+from rollout.slots import Slot, deal_by_load, deal_in_turn
 from rollout.weights import check_digests
 
 log = logging.getLogger(__name__)
 
 HEALTH_S = 10.0
 """Deadline of a question after an actor's health."""
-
-START_LIMIT_S = 600.0
-"""Least deadline of the calls that are no generation: to build an engine may take minutes."""
-
-
-@dataclass(slots=True, eq=False)
-class _Slot:
-    """One actor's place: the actor may be replaced, the place stays."""
-
-    index: int
-    actor: Any = None
-    version: int = UNKNOWN_VERSION
-    """Version of the weights that the actor is known to hold."""
-    call: ray.ObjectRef | ray.ObjectRefGenerator | None = None
-    on_done: Callable[[Any], None] | None = None
-    """Takes the result of a plain call; None for a stream of completions."""
-    waited: float = 0.0
-    """Seconds that the pool has waited for this call since its last sign of life."""
-    queue: list[RolloutRequest] = field(default_factory=list)
-    running: dict[str, RolloutRequest] = field(default_factory=dict)
-    restarts: int = 0
-
-    def begin(self, call: Any, on_done: Callable[[Any], None] | None = None) -> None:
-        self.call, self.on_done, self.waited = call, on_done, 0.0
+STOP_S = 1.0
+"""Longest wait between two questions whether to stop."""
 
 
 class RolloutPool:
-    """Driver side of the rollout phase; used by one thread, except for `outstanding`."""
+    """Driver side of the rollout phase; used by one thread, except for `outstanding`, `waiting` and `progress`."""
 
-    def __init__(self, spec: EngineSpec) -> None:
+    def __init__(
+        self, spec: EngineSpec, stop: Callable[[], None] = lambda: None, actors: RayActors | None = None
+    ) -> None:
+        """`stop` is asked every second of a wait. What it raises leaves as it is, and what was submitted in flight."""
         self._spec = spec
-        self._slots = [_Slot(index) for index in range(spec.rollout.actors)]
+        self._stop = stop
+        self._actors = actors or RayActors()
+        self._slots = [Slot(index) for index in range(spec.rollout.actors)]
         self._manifest: WeightManifest | None = None
         self._orphans: list[RolloutRequest] = []
+        """Of `generate`, without an actor."""
+        self._waiting: list[RolloutRequest] = []
+        """Of `submit`, without an actor; interrupted ones among them."""
+        self._finished: deque[Completion] = deque()
+        """Of `submit`, not handed out yet."""
         self.restarts = 0
         """Actors replaced since the pool was made."""
 
@@ -83,36 +74,89 @@ class RolloutPool:
         self._settle()
 
     def generate(self, requests: Sequence[RolloutRequest]) -> Iterator[Completion]:
-        """Draw every request once and yield completions in the order in which they finish; to be exhausted.
+        """Draw every request once and yield completions in the order in which they finish. What was submitted is
+        interrupted before, and goes on after. A caller that leaves early gives up the rest.
 
         Raises:
             RunError: no actor is left; names the last one and the outstanding uids.
             WeightSyncError: a completion was drawn by other weights than the last sync's.
         """
-        self._deal(requests)
-        while self._orphans or any(slot.queue or slot.running for slot in self._slots):
-            self._dispatch()
-            completion = self._advance()
-            if completion is not None:
-                yield completion
+        self.interrupt()
+        deal_in_turn(requests, self._slots)
+        try:
+            while self._orphans or any(slot.queue or slot.running for slot in self._slots):
+                self._dispatch()
+                completion = self._advance()
+                if completion is not None:
+                    yield completion
+        finally:
+            self._abandon()
+        self._dispatch_live()
+
+    def submit(self, requests: Sequence[RolloutRequest]) -> None:
+        """Have further requests drawn, each group by the actor that owes the fewest answers. Does not wait."""
+        self._waiting += requests
+        self._dispatch_live()
+
+    def next_completion(self) -> Completion:
+        """The next finished answer to what was submitted, each once; waits for it.
+
+        Raises:
+            RunError, WeightSyncError: as `generate`.
+        """
+        assert self._finished or self.in_flight(), "nothing was submitted that is not handed out"
+        while not self._finished:
+            self._dispatch_live()
+            self._keep(self._advance())
+        return self._finished.popleft()
+
+    def finished(self) -> list[Completion]:
+        """Hand out what `next_completion` would without waiting."""
+        taken = list(self._finished)
+        self._finished.clear()
+        return taken
+
+    def interrupt(self) -> None:
+        """Break off what was submitted; it waits, with the tokens it has, until something is next asked of the pool."""
+        for slot in self._slots:
+            if slot.live and not slot.interrupted:
+                slot.interrupted, slot.waited = True, 0.0
+                slot.actor.interrupt.remote(slot.number)
+        while any(slot.live for slot in self._slots):
+            self._keep(self._advance())
+
+    def in_flight(self) -> list[RolloutRequest]:
+        """What was submitted and is not finished. The tokens so far are those of the last interruption."""
+        drawing = [request for slot in self._slots if slot.live for request in slot.running.values()]
+        return drawing + self._waiting
+
+    def progress(self) -> dict[str, int]:
+        """Uid -> tokens so far, of answers that have begun; callable from another thread."""
+        waiting = {request.uid: len(request.begun.token_ids) for request in list(self._waiting) if request.begun}
+        return functools.reduce(lambda found, slot: found | slot.tokens, list(self._slots), waiting)
 
     def outstanding(self) -> list[str]:
         """Uids that were asked for and are not finished; callable from another thread."""
-        return [uid for uids in self.outstanding_by_actor().values() for uid in uids]
+        drawing = [uid for slot in list(self._slots) for uid in (*list(slot.running), *(r.uid for r in slot.queue))]
+        return drawing + [request.uid for request in (*self._orphans, *self._waiting)]
 
-    def outstanding_by_actor(self) -> dict[str, list[str]]:
-        """The same by the actor that each is waited for from, for the report of a stall."""
-        waiting = {f"rollout actor {slot.index}": [*slot.running, *(r.uid for r in slot.queue)] for slot in self._slots}
-        waiting["no actor yet"] = [request.uid for request in self._orphans]
-        return {name: uids for name, uids in waiting.items() if uids}
+    def waiting(self) -> list[str]:
+        """A line for each actor that something is waited for from, for the report of a stall; callable from another
+        thread."""
+        now = self._actors.now()
+        lines = [slot.waiting(now) for slot in list(self._slots) if slot.running or slot.queue]
+        nobody = [request.uid for request in (*self._orphans, *self._waiting)]
+        return lines + ([f"no actor yet: {', '.join(nobody[:4])}"] if nobody else [])
 
     def sync(self, manifest: WeightManifest) -> None:
-        """Give all actors the published weights, and compare what each consumed with what was published.
+        """Give all actors the published weights, and compare what each consumed with what was published. What was
+        submitted is interrupted for it, and goes on under the new weights.
 
         Raises:
             WeightSyncError: a name or a digest differs; names the tensor and both values.
             RunError: by broadcast, and an actor was lost since the last sync: the group cannot take another in.
         """
+        self.interrupt()
         self._settle()
         if manifest.transport == "broadcast":
             self._check_members(manifest)
@@ -120,13 +164,17 @@ class RolloutPool:
         for slot in self._slots:
             self._load(slot)
         self._settle()
+        self._dispatch_live()
 
     def score(self, sequences: Sequence[Scorable]) -> list[list[float]]:
-        """Prompt log-probs at temperature 1 of the first actor; [T] ids -> [T - 1] floats each.
+        """Prompt log-probs at temperature 1 of the first actor; [T] ids -> [T - 1] floats each. What was submitted is
+        interrupted for it, and goes on after.
 
         Raises:
             WeightSyncError: another actor's mean |difference| from them exceeds `rollout.probe_tolerance`.
         """
+        self.interrupt()
+        self._settle()
         scores: dict[int, list[list[float]]] = {}
         while not scores:
             for slot in self._slots:
@@ -140,6 +188,7 @@ class RolloutPool:
                     f"rollout actors {min(scores)} and {index} differ by {gap:.3f} nats on the probe "
                     f"(rollout.probe_tolerance {limit}): they do not hold the same weights"
                 )
+        self._dispatch_live()
         return first
 
     def pids(self) -> list[int]:
@@ -149,13 +198,8 @@ class RolloutPool:
     def close(self) -> None:
         for slot in self._slots:
             if slot.actor is not None:
-                ray.kill(slot.actor)
-        self._slots, self._orphans = [], []
-
-    def _deal(self, requests: Sequence[RolloutRequest]) -> None:
-        order = {group: place for place, group in enumerate(dict.fromkeys(request.group for request in requests))}
-        for request in requests:
-            self._slots[order[request.group] % len(self._slots)].queue.append(request)
+                self._actors.kill(slot.actor)
+        self._slots, self._orphans, self._waiting = [], [], []
 
     def _dispatch(self) -> None:
         for slot in self._slots:
@@ -164,23 +208,62 @@ class RolloutPool:
             if not slot.queue:
                 slot.queue, self._orphans = self._orphans, []
             if slot.queue:
-                slot.running = {request.uid: request for request in slot.queue}
-                slot.begin(slot.actor.generate.remote(slot.queue))
-                slot.queue = []
+                self._open(slot, live=False)
 
-    def _launch(self, slot: _Slot) -> None:
-        slot.actor = create_actor(self._spec)
+    def _dispatch_live(self) -> None:
+        ready = [
+            slot
+            for slot in self._slots
+            if slot.version == self.weight_version and (slot.call is None or (slot.live and not slot.interrupted))
+        ]
+        if ready:
+            deal_by_load(self._waiting, ready)
+            self._waiting = []
+        for slot in ready:
+            if not slot.queue:
+                continue
+            if slot.call is None:
+                self._open(slot, live=True)
+            else:
+                slot.actor.add.remote(slot.number, slot.queue)
+                self._sent(slot)
+
+    def _open(self, slot: Slot, *, live: bool) -> None:
+        slot.number += 1
+        slot.begin(slot.actor.generate.remote(slot.number, slot.queue, live))
+        slot.live = live
+        self._sent(slot)
+
+    def _sent(self, slot: Slot) -> None:
+        slot.send(slot.queue, self._actors.now())
+        slot.queue = []
+
+    def _abandon(self) -> None:
+        """Nobody waits any more for what `generate` has not yielded; the engines break it off when they can."""
+        self._orphans = []
+        for slot in self._slots:
+            if slot.running and not slot.live:
+                slot.actor.interrupt.remote(slot.number)
+            if not slot.live:
+                slot.release()
+
+    def _keep(self, completion: Completion | None) -> None:
+        if completion is not None:
+            self._finished.append(completion)
+
+    def _launch(self, slot: Slot) -> None:
+        slot.actor = self._actors.create(self._spec)
         slot.version = UNKNOWN_VERSION
         slot.begin(slot.actor.start.remote(), lambda _: self._started(slot))
 
-    def _started(self, slot: _Slot) -> None:
+    def _started(self, slot: Slot) -> None:
         if self._manifest is None:
             slot.version = 0
         elif self._manifest.transport == "shm":
             self._load(slot)
         # A broadcast that is over cannot be repeated for one: the survivors finish the step without it.
 
-    def _load(self, slot: _Slot) -> None:
+    def _load(self, slot: Slot) -> None:
         manifest = self._manifest
         rollout = self._spec.rollout
         devices = rollout.devices_per_actor
@@ -211,35 +294,29 @@ class RolloutPool:
             raise
 
     def _advance(self) -> Completion | None:
-        """Wait for one sign of life from any actor, or for a deadline."""
+        """Wait for one sign of life from any actor, for a deadline, or for the next question whether to stop."""
         slots = [slot for slot in self._slots if slot.call is not None]
         if not slots:
             raise RunError(f"no rollout actor holds weights version {self.weight_version}; {self._outstanding_text()}")
-        limits = [self._limit(slot) for slot in slots]
-        left = min(limit - slot.waited for slot, limit in zip(slots, limits))
-        started = time.monotonic()
-        ready, _ = ray.wait([slot.call for slot in slots], timeout=max(0.0, left))
+        silence_s = self._spec.rollout.silence_s
+        left = min(slot.limit(silence_s) - slot.waited for slot in slots)
+        started = self._actors.now()
+        ready = self._actors.wait([slot.call for slot in slots], max(0.0, min(left, STOP_S)))
         # Only time spent waiting counts: a slow consumer of `generate` makes no actor late.
-        elapsed = time.monotonic() - started
+        elapsed = self._actors.now() - started
+        self._stop()
         for slot in slots:
-            slot.waited += elapsed
-        if ready:
-            return self._take(next(slot for slot in slots if slot.call is ready[0]))
-        for slot, limit in zip(slots, limits):
-            if slot.waited >= limit:
+            slot.waited = 0.0 if slot.call is ready else slot.waited + elapsed
+            limit = slot.limit(silence_s)
+            if slot.waited >= limit and self._actors.wait([slot.call], 0.0) is None:
                 self._replace(slot, f"gave no sign of life for {limit:g} s")
-        return None
+        return None if ready is None else self._take(next(slot for slot in slots if slot.call is ready))
 
-    def _limit(self, slot: _Slot) -> float:
-        timeout = self._spec.rollout.timeout_s
-        return timeout if slot.on_done is None else max(timeout, START_LIMIT_S)
-
-    def _take(self, slot: _Slot) -> Completion | None:
-        slot.waited = 0.0
+    def _take(self, slot: Slot) -> Completion | None:
         try:
             if slot.on_done is None:
-                return self._accept(slot, ray.get(next(slot.call)))
-            result, slot.call = ray.get(slot.call), None
+                return self._accept(slot, self._actors.item(slot.call))
+            result, slot.call = self._actors.result(slot.call), None
             slot.on_done(result)
         except StopIteration:
             self._stream_ended(slot)
@@ -251,24 +328,41 @@ class RolloutPool:
             self._replace(slot, f"failed: {error.cause!r}")
         return None
 
-    def _accept(self, slot: _Slot, completion: Completion) -> Completion:
-        if completion.weight_version != self.weight_version:
-            raise WeightSyncError(
-                f"rollout actor {slot.index} drew {completion.uid} with weights version {completion.weight_version}; "
-                f"the current version is {self.weight_version}"
-            )
-        del slot.running[completion.uid]
-        return completion
+    def _accept(self, slot: Slot, item: Completion | Progress | Interrupted) -> Completion | None:
+        if isinstance(item, Progress):
+            slot.tokens = {uid: count for uid, count in item.tokens.items() if uid in slot.running}
+            return None
+        request = slot.finish(item.uid)
+        if request is None:
+            return None
+        if isinstance(item, Interrupted):
+            self._check_versions(slot, request, item.begun.weight_versions if item.begun else ())
+            self._waiting.append(replace(request, begun=item.begun))
+            return None
+        self._check_versions(slot, request, item.weight_versions)
+        return item
 
-    def _stream_ended(self, slot: _Slot) -> None:
-        slot.call = None
+    def _check_versions(self, slot: Slot, request: RolloutRequest, versions: Sequence[int]) -> None:
+        """Tokens that the request came with keep their versions, the others are of the current one."""
+        kept = request.begun.weight_versions if request.begun else ()
+        expected = (*kept, *[self.weight_version] * (len(versions) - len(kept)))
+        for found, wanted in zip(versions, expected):
+            if found != wanted:
+                raise WeightSyncError(
+                    f"rollout actor {slot.index} drew {request.uid} with weights version {found}; the current version "
+                    f"is {wanted}"
+                )
+
+    def _stream_ended(self, slot: Slot) -> None:
+        slot.call, slot.live = None, False
         if slot.running:
             self._replace(slot, f"ended its stream without {', '.join(slot.running)}")
 
-    def _replace(self, slot: _Slot, reason: str) -> None:
-        ray.kill(slot.actor)
-        self._orphans += [*slot.running.values(), *slot.queue]
-        slot.running, slot.queue, slot.call, slot.actor = {}, [], None, None
+    def _replace(self, slot: Slot, reason: str) -> None:
+        self._actors.kill(slot.actor)
+        lost = slot.release()
+        (self._waiting if slot.live else self._orphans).extend(lost)
+        slot.call, slot.actor, slot.live = None, None, False
         if slot.restarts >= self._spec.rollout.max_restarts:
             self._slots.remove(slot)
             log.error("rollout actor %d %s; it had its %d restarts", slot.index, reason, slot.restarts)
@@ -282,7 +376,7 @@ class RolloutPool:
         self.restarts += 1
         log.warning(
             "rollout actor %d %s; restart %d of %d, %d requests are drawn again",
-            *(slot.index, reason, slot.restarts, self._spec.rollout.max_restarts, len(self._orphans)),
+            *(slot.index, reason, slot.restarts, self._spec.rollout.max_restarts, len(lost)),
         )
         self._launch(slot)
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -32,7 +34,10 @@ from pangu_rl.records import (
     WeightManifest,
 )
 from pretrain.models.positions import VisionTokens
-from rollout.engine import UNKNOWN_VERSION, EngineSpec, Link
+from rollout.engine import UNKNOWN_VERSION, Drawn, EngineSpec, Interrupted, Link, seed_of
+from rollout.intake import Intake
+from rollout.pulse import Pulse
+from rollout.vllm_running import Running, gone_on
 from rollout.weights import check_digests, check_names, required_names
 
 SHARED_BLOCK = 32
@@ -64,20 +69,34 @@ class VllmEngine:
     def weight_version(self) -> int:
         return self._version
 
-    def generate(self, requests: Sequence[RolloutRequest]) -> Iterator[Completion]:
-        pending = {request.uid: request for request in requests}
-        started = time.monotonic()
-        for wave in self._waves(requests):
-            for request in wave:
-                prompt = self._prompt(request.prompt_token_ids, request.pictures)
-                self._add(request.uid, prompt, _sampling(request.sampling, request.seed))
-            # One step computes the wave's prompts; the next wave finds them in the cache.
+    def generate(self, requests: Sequence[RolloutRequest], intake: Intake | None = None) -> Iterator[Drawn]:
+        intake, pulse, running = intake or Intake(), Pulse(), Running(self._llm)
+        if self._spec.rollout.prefix_caching:
+            # What an earlier call left in the cache must not decide how this one's keys are rounded.
+            self._llm.reset_prefix_cache()
+        waves = self._waves(requests)
+        while not intake.interrupted:
+            waves += self._waves(intake.take())
+            if waves:
+                for request in waves.popleft():
+                    self._begin(request)
+                    running.add(request)
+            elif not self._llm.has_unfinished_requests():
+                if not intake.live:
+                    break
+                intake.wait()
+                continue
+            # One step computes a wave's prompts; the next wave finds them in the cache.
             for output in self._step():
-                yield self._completion(pending.pop(output.request_id), output, time.monotonic() - started)
-        for output in self._finished():
-            yield self._completion(pending.pop(output.request_id), output, time.monotonic() - started)
-        if pending:
-            raise RunError(f"vLLM ended without finishing {', '.join(pending)}")
+                yield self._completion(*running.pop(output.request_id), output)
+            if progress := pulse.progress(running.tokens):
+                yield progress
+        if intake.interrupted:
+            yield from running.break_off(self._version)
+            for request in [*chain.from_iterable(waves), *intake.take()]:
+                yield Interrupted(uid=request.uid, begun=request.begun)
+        elif running:
+            raise RunError(f"vLLM ended without finishing {', '.join(running)}")
 
     def score(self, sequences: Sequence[Scorable]) -> list[list[float]]:
         params = VllmSamplingParams(
@@ -125,15 +144,13 @@ class VllmEngine:
             data.setdefault(modality, []).append(picture)
         return TokensPrompt(prompt_token_ids=list(token_ids), multi_modal_data=data)
 
-    def _waves(self, requests: Sequence[RolloutRequest]) -> list[Sequence[RolloutRequest]]:
+    def _waves(self, requests: Sequence[RolloutRequest]) -> deque[list[RolloutRequest]]:
         """With prefix caching, the first request of every group before all others."""
-        if not self._spec.rollout.prefix_caching:
-            return [requests]
-        # What an earlier call left in the cache must not decide how this one's keys are rounded.
-        self._llm.reset_prefix_cache()
-        leaders = {request.group: request.uid for request in reversed(requests)}
-        first = [request for request in requests if leaders[request.group] == request.uid]
-        return [first, [request for request in requests if leaders[request.group] != request.uid]]
+        waves = deque([list(requests)])
+        if self._spec.rollout.prefix_caching:
+            leaders = {request.group: request.uid for request in reversed(requests)}
+            waves = deque([[r for r in requests if (leaders[r.group] == r.uid) is leads] for leads in (True, False)])
+        return deque(wave for wave in waves if wave)
 
     def _step(self) -> list[RequestOutput]:
         return [output for output in self._llm.step() if output.finished]
@@ -142,20 +159,26 @@ class VllmEngine:
         while self._llm.has_unfinished_requests():
             yield from self._step()
 
-    def _completion(self, request: RolloutRequest, output: RequestOutput, seconds: float) -> Completion:
-        _check_prompt(request.uid, request.prompt_token_ids, output)
+    def _begin(self, request: RolloutRequest) -> None:
+        prompt = self._prompt(_read(request), request.pictures)
+        begun = len(request.begun.token_ids) if request.begun else 0
+        sampling = replace(request.sampling, max_new_tokens=request.sampling.max_new_tokens - begun)
+        self._add(request.uid, prompt, _sampling(sampling, seed_of(request)))
+
+    def _completion(self, request: RolloutRequest, since: float, output: RequestOutput) -> Completion:
+        _check_prompt(request.uid, _read(request), output)
         drawn = output.outputs[0]
-        ids = tuple(drawn.token_ids)
+        answer = gone_on(request, drawn.token_ids, drawn.logprobs, self._version)
         return Completion(
             uid=request.uid,
             group=request.group,
             prompt_uid=request.prompt_uid,
-            token_ids=ids,
-            logprobs=_sampled_logprobs(drawn.logprobs, ids),
-            text=self._tokenizer.decode([index for index in ids if index not in self._dropped]),
+            token_ids=answer.token_ids,
+            logprobs=answer.logprobs,
+            text=self._tokenizer.decode([index for index in answer.token_ids if index not in self._dropped]),
             finish_reason=FinishReason(drawn.finish_reason),
-            weight_versions=(self._version,) * len(ids),
-            seconds=seconds,
+            weight_versions=answer.weight_versions,
+            seconds=time.monotonic() - since,
         )
 
 
@@ -175,6 +198,11 @@ def modalities(token_ids: Sequence[int], pictures: Sequence[Picture], tokens: Vi
         )
     starts = [0, *ends[:-1]]
     return ["video" if placeholders[start] == tokens.video else "image" for start in starts]
+
+
+def _read(request: RolloutRequest) -> tuple[int, ...]:
+    """What the engine reads before it draws: the prompt, and what is drawn already."""
+    return request.prompt_token_ids + (request.begun.token_ids if request.begun else ())
 
 
 def _check_prompt(name: str, token_ids: Sequence[int], output: RequestOutput) -> None:
@@ -262,10 +290,6 @@ def _sampling(params: SamplingParams, seed: int) -> VllmSamplingParams:
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
-
-
-def _sampled_logprobs(logprobs: Any, ids: tuple[int, ...]) -> tuple[float, ...]:
-    return tuple(position[token].logprob for position, token in zip(logprobs, ids, strict=True))
 
 
 def _prompt_logprobs(output: RequestOutput) -> list[float]:

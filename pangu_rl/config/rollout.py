@@ -34,8 +34,9 @@ class RolloutConfig(Strict):
     """Compute a group's prompt once, in whole blocks of 32 tokens, and reuse its keys for the other completions."""
     max_restarts: NonNegativeInt = 3
     """Restarts of a dead actor before the run ends; its unfinished requests go to the others meanwhile."""
-    timeout_s: PositiveFloat = 600.0
-    """A generation phase without one finished completion for so long is a stalled one."""
+    silence_s: PositiveFloat = 300.0
+    """An engine that draws and makes no token for so long is hung and is replaced; an answer may take as long as it
+    takes. More than its longest step, which reads whole prompts with their pictures."""
     engine: Literal["vllm", "fake"] = "vllm"
     """`fake` echoes deterministic tokens, for unit tests."""
     weight_transport: Literal["auto", "shm", "broadcast"] = "auto"

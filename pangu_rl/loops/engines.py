@@ -44,10 +44,9 @@ class Engines:
     rewards: RewardPool
 
     def waiting(self) -> list[str]:
-        """Actors with the completions that are waited for from them, then those without a score."""
-        drawing = [f"{actor}: {', '.join(uids[:4])}" for actor, uids in self.pool.outstanding_by_actor().items()]
+        """Actors with the completions waited for from them and how far those are, then those without a score."""
         scoring = self.rewards.waiting_for()
-        return drawing + ([f"reward service: {', '.join(scoring[:4])}"] if scoring else [])
+        return self.pool.waiting() + ([f"reward service: {', '.join(scoring[:4])}"] if scoring else [])
 
     def pids(self) -> dict[str, int]:
         """Processes whose stacks a stalled step needs."""

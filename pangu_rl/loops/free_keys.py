@@ -11,7 +11,7 @@ OPERATIONAL = {
         "kv_cache_gib",
         "memory_share",
         "max_restarts",
-        "timeout_s",
+        "silence_s",
         "weight_transport",
         "probe_tolerance",
     },

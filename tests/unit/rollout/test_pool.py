@@ -63,7 +63,7 @@ def make_pool(ray_session):
     pools = []
 
     def make(factory=FakeEngine, *, slow: float = 0.0, **rollout) -> RolloutPool:
-        config = RolloutConfig(engine="fake", **({"actors": 2, "timeout_s": 20.0} | rollout))
+        config = RolloutConfig(engine="fake", **({"actors": 2, "silence_s": 20.0} | rollout))
         if slow:
             factory = functools.partial(factory, seconds=slow)
         spec = EngineSpec(
@@ -96,11 +96,11 @@ def test_same_requests_give_same_completions_on_any_number_of_actors(make_pool):
 def test_groups_are_dealt_whole_and_in_turn(make_pool):
     pool = make_pool(slow=0.2)
     stream = pool.generate(requests(4, size=2))
-    first = next(stream)
-    waiting = pool.outstanding_by_actor()
-    seen = {name: {uid.split("/")[0] for uid in [*uids, first.uid]} for name, uids in waiting.items()}
-    assert {"0:p0", "0:p2"} <= seen["rollout actor 0"]
-    assert {"0:p1", "0:p3"} <= seen["rollout actor 1"]
+    next(stream)
+    left, right = pool.waiting()
+    assert left.startswith("rollout actor 0, silent for 0 s: ") and right.startswith("rollout actor 1, ")
+    assert "0:p2/1 (0 tokens in 0 s)" in left and "0:p1" not in left and "0:p3" not in left
+    assert "0:p3/1" in right and "0:p0" not in right and "0:p2" not in right
     assert len(pool.outstanding()) == 7
     assert len(list(stream)) == 7
     assert pool.outstanding() == []
@@ -119,7 +119,7 @@ def test_completions_stream_before_the_last_is_drawn(make_pool):
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
 def test_lost_actor_is_replaced_and_no_uid_is_lost_or_doubled(make_pool, caplog, end):
-    pool = make_pool(slow=0.05, timeout_s=2.0)
+    pool = make_pool(slow=0.05, silence_s=2.0)
     undisturbed = drawn(pool, requests(6))
     victim = pool.pids()[0]
     with caplog.at_level(logging.WARNING):

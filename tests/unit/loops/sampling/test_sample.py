@@ -248,7 +248,7 @@ def test_the_settings_name_all_that_decides_and_nothing_else() -> None:
         return settings(pairs_config(**changes), PROMPTS, OneToken(), "w")
 
     base = named()
-    assert named(rollout={"max_model_tokens": 4096, "timeout_s": 5, "actors": 2}) == base
+    assert named(rollout={"max_model_tokens": 4096, "silence_s": 5, "actors": 2}) == base
     assert named(rollout={"max_model_tokens": 4096, "temperature": 0.5}) != base
     assert named(trainer={"run_dir": "other", "prompts_per_step": 3, "steps": 1}) == base
     assert named(trainer={"run_dir": "r", "prompts_per_step": 2}) != base
