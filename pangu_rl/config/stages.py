@@ -105,7 +105,7 @@ class GrpoConfig(Strict):
     def stale_rollouts_are_corrected(self) -> GrpoConfig:
         if self.trainer.max_staleness and self.algorithm.tis_cap is None:
             raise ValueError(
-                "trainer.max_staleness is 1 and algorithm.tis_cap is null: rollouts of older weights need "
-                "the correction; set algorithm.tis_cap (2.0 is usual), or max_staleness to 0"
+                f"trainer.max_staleness is {self.trainer.max_staleness} and algorithm.tis_cap is null: rollouts of "
+                "older weights need the correction; set algorithm.tis_cap (2.0 is usual), or max_staleness to 0"
             )
         return self

@@ -8,7 +8,9 @@ from __future__ import annotations
 import copy
 import logging
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,15 +37,19 @@ class Saving:
         self._pending: Future[None] | None = None
         self._seconds: float | None = None
 
-    def begin(self, step: int, ranks: Ranks, state: dict[str, Any]) -> None:
-        """Save `ranks` and the loop's `state` (JSON values) as they are now.
+    def begin(
+        self, step: int, ranks: Ranks, state: dict[str, Any], write: Callable[[Path], None] = lambda folder: None
+    ) -> None:
+        """Save `ranks` and the loop's `state` (JSON values) as they are now, and what `write` puts into the folder,
+        later and in another thread.
 
         Raises:
             CheckpointError, RunError: the one before could not be written, or this one not be begun.
         """
         self.wait()
-        ranks.save(self._store.begin(step))
-        self._pending = self._thread.submit(self._finish, step, ranks, copy.deepcopy(state))
+        folder = self._store.begin(step)
+        ranks.save(folder)
+        self._pending = self._thread.submit(self._finish, step, ranks, copy.deepcopy(state), partial(write, folder))
 
     def wait(self) -> None:
         """Until nothing is under way; raises what went wrong, once."""
@@ -67,7 +73,8 @@ class Saving:
         seconds, self._seconds = self._seconds, None
         return {} if seconds is None else {"time/checkpoint_write": seconds}
 
-    def _finish(self, step: int, ranks: Ranks, state: dict[str, Any]) -> None:
+    def _finish(self, step: int, ranks: Ranks, state: dict[str, Any], write: Callable[[], None]) -> None:
         started = time.monotonic()
+        write()
         self._store.commit(step, state, ranks.written())
         self._seconds = time.monotonic() - started

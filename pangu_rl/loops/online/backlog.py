@@ -13,6 +13,7 @@ would otherwise grow too old. No clock and no engine is in here.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -72,5 +73,5 @@ class Backlog:
 
 
 def oldest_version(group: Group) -> int:
-    """Of the weights that drew any of its tokens; an answer without tokens has none."""
-    return min((c.weight_version for c in group.completions if c.token_ids), default=0)
+    """Of the weights that drew any of its tokens; without tokens there is nothing that could be too old."""
+    return min((c.weight_version for c in group.completions if c.token_ids), default=sys.maxsize)

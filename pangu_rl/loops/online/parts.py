@@ -6,10 +6,12 @@ import dataclasses
 import json
 import logging
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pyarrow.parquet as pq
 
 from pangu_rl.accelerators import Accelerator
 from pangu_rl.cluster import ray_runtime
@@ -21,7 +23,9 @@ from pangu_rl.loops.engines import Engines, EnginesConfig, open_engines
 from pangu_rl.loops.evaluate import evaluate
 from pangu_rl.loops.inputs import GrpoInputs
 from pangu_rl.loops.learners import Learners, closing_ranks
+from pangu_rl.loops.online import in_flight
 from pangu_rl.loops.online.collect import Batch, Collector
+from pangu_rl.loops.online.draw_ahead import DrawAhead
 from pangu_rl.loops.online.weight_sync import Probe, sync_weights
 from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.loops.session import Run
@@ -52,13 +56,15 @@ class GrpoParts:
     evaluations: list[Evaluation] = field(default_factory=list)
     batch: Batch | None = None
     """The batch that this step trains on."""
-    ahead: Future[Batch] | None = None
-    """With stale rollouts: the next batch, drawn while this one trains."""
+    ahead: DrawAhead | None = None
+    """With stale rollouts: what draws for the next steps while this one trains."""
 
     def restore(self) -> int:
         """Steps done. A fresh run measures its start; a resumed one goes on where its checkpoint was written."""
         checkpoint = self.run.checkpoints.latest(self.learners.check_files)
         if checkpoint is None:
+            if self.ahead is not None:
+                self.ahead.restore(0, None)
             self.store.truncate_after(0)
             self.run.sinks.truncate_after(-1)
             self._measure_start()
@@ -69,6 +75,9 @@ class GrpoParts:
         self.store.truncate_after(checkpoint.step)
         self.run.resume_from(checkpoint)
         self.sync(checkpoint.step)
+        if self.ahead is not None:
+            table = checkpoint.path / in_flight.FILE
+            self.ahead.restore(checkpoint.step, pq.read_table(table) if table.exists() else None)
         return checkpoint.step
 
     def waiting(self) -> list[str]:
@@ -79,31 +88,31 @@ class GrpoParts:
         return self.engines.pids() | self.learners.pids()
 
     def take_batch(self, step: int) -> Batch:
-        """The groups of `step`, and the start of drawing those of the next where staleness allows it."""
-        self.batch = self.ahead.result() if self.ahead else self.collector.collect(step)
-        more = self.config.trainer.max_staleness and step < self.config.trainer.steps
-        self.ahead = self.background.submit(self.collector.collect, step + 1) if more else None
+        """The groups of `step`."""
+        self.batch = self.ahead.take(step) if self.ahead else self.collector.collect(step)
         return self.batch
 
     @contextmanager
-    def storing(self, step: int) -> Iterator[None]:
-        """The batch is written meanwhile, and is on disk when the context ends, also by an error of what it holds."""
+    def beside_training(self, step: int) -> Iterator[None]:
+        """Meanwhile the batch is stored and further groups are drawn. It is on disk when the context ends, also by an
+        error: what a failed update saw can be looked at."""
         writing = self.background.submit(self.store.append, step, self.batch.groups, self.collector.sampling)
         try:
-            yield
+            with self.ahead.meanwhile(self.background) if self.ahead else nullcontext():
+                yield
         finally:
             writing.result()
 
     def sync(self, step: int) -> dict[str, float]:
-        """Give the engines the weights after `step` as version step + 1, once they have drawn what is under way."""
-        if self.ahead is not None:
-            self.ahead.result()
+        """Give the engines the weights after `step` as version step + 1; begun answers go on under them."""
         return sync_weights(step + 1, self.learners, self.engines.pool, self.probe)
 
     def evaluate(self, name: str, step: int) -> dict[str, float]:
         """Held-out accuracy of the weights in the engines; empty without held-out prompts."""
         if not self.heldout:
             return {}
+        if self.ahead is not None:
+            self.ahead.settle()
         with self.run.phase("evaluate", waiting=self.waiting):
             evaluation = evaluate(
                 name,
@@ -120,11 +129,17 @@ class GrpoParts:
 
     def save(self, step: int) -> None:
         """A whole checkpoint: DeepSpeed's files, a Hugging Face folder, and the loop's own state."""
+        stream, table = self.ahead.state(step) if self.ahead else (self.batch.stream_state, None)
         state = {
-            "stream": self.batch.stream_state,
+            "stream": stream,
             "evaluations": [dataclasses.asdict(evaluation) for evaluation in self.evaluations],
         }
-        self.run.save(step, self.learners, state)
+
+        def write_in_flight(folder: Path) -> None:
+            if table is not None:
+                pq.write_table(table, folder / in_flight.FILE, compression="zstd")
+
+        self.run.save(step, self.learners, state, write_in_flight)
 
     def sample(self) -> Sample:
         """The step's first completion, to look at."""
@@ -177,13 +192,15 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
         engines.pool.start()
         receivers = config.rollout.actors * config.rollout.devices_per_actor
         learners.open_publisher(_transport(config), receivers)
-        background = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="rollout"))
+        background = stack.enter_context(ThreadPoolExecutor(2, thread_name_prefix="beside training"))
+        collector = Collector(config, stream, loader, engines.pool, engines.rewards)
         parts = GrpoParts(
             config=config,
             run=run,
             loader=loader,
             heldout=inputs.heldout,
-            collector=Collector(config, stream, loader, engines.pool, engines.rewards),
+            collector=collector,
+            ahead=DrawAhead(collector, inputs.train) if config.trainer.max_staleness else None,
             learners=learners,
             engines=engines,
             store=RolloutStore(run.dir, loader.folder.root),

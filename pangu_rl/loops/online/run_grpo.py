@@ -10,15 +10,15 @@
              '-------- Learners <--packs---'----> RolloutStore              |
                        (DeepSpeed ranks) --- publish -----------------------'
 
-Synchronous by default: the rollouts of step k+1 wait for the weights of step k. With `max_staleness: 1` they are drawn
-while step k trains and are one version old; old log-probs are then frozen and importance weights truncated.
+Synchronous by default: the rollouts of step s+1 wait for the weights of step s. With `max_staleness: k` the engines
+draw without a pause (`draw_ahead`) and no token is older than k versions when it trains; importance weights correct it.
 """
 
 from __future__ import annotations
 
 from pangu_rl.config.stages import GrpoConfig
 from pangu_rl.loops.inputs import read_grpo_inputs
-from pangu_rl.loops.metrics import rollout_metrics
+from pangu_rl.loops.metrics import rollout_metrics, staleness_metrics
 from pangu_rl.loops.online.parts import GrpoParts, open_parts
 from pangu_rl.loops.online.sampler_alarm import check_sampler
 from pangu_rl.loops.online.start import start_model
@@ -58,10 +58,9 @@ def grpo_step(run: Run, parts: GrpoParts, step: int) -> dict[str, float]:
         batch = parts.take_batch(step)
     if folder := run.profile_folder(step):
         parts.learners.profile_next(folder)
-    # Stored while they are trained on, before anything comes of it: what a failed update saw can be looked at.
-    with run.phase("train"), parts.storing(step):
+    with run.phase("train"), parts.beside_training(step):
         metrics = train_on(batch.trained, parts.learners, parts.config, parts.loader.encoder.placeholders)
     check_sampler(run, parts.config, step, metrics)
     with run.phase("sync"):
         metrics |= parts.sync(step)
-    return rollout_metrics(batch.groups) | metrics
+    return rollout_metrics(batch.groups) | staleness_metrics(batch.trained, step) | metrics

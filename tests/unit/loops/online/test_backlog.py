@@ -1,4 +1,4 @@
-"""The bound on staleness, by exhaustion of luck: groups finish in any order, in virtual time, and no token is too old."""
+"""The bound on staleness, by luck of every kind: groups finish in any order, and no token is ever too old."""
 
 from __future__ import annotations
 
