@@ -32,6 +32,7 @@ from pangu_rl.config.stages import GrpoConfig
 from pangu_rl.data.layout import TrainingRow
 from pangu_rl.data.micro_batches import BY_TOKENS
 from pangu_rl.data.stream import PromptStream
+from pangu_rl.learner.wire import expand
 from pangu_rl.loops.learners import Learners
 from pangu_rl.loops.online.collect import Collector
 from pangu_rl.loops.online.train_step import train_on
@@ -171,7 +172,7 @@ class Rank:
     """A learner's rank that only looks at what it is given."""
 
     def update(self, batches: Sequence[MiniBatch]) -> list[dict[str, float]]:
-        return [{"targets": float(sum(len(pack.targets) for pack in batch.packs))} for batch in batches]
+        return [{"targets": float(sum(len(pack.targets) for pack in b.packs))} for b in expand(batches)]
 
 
 class Counting(Learners):

@@ -21,6 +21,7 @@ from pangu_rl.errors import RunError, UserError
 from pangu_rl.learner.actor import start_learners
 from pangu_rl.learner.measure.flops import ModelFlops, loaded_config
 from pangu_rl.learner.spec import LearnerSpec
+from pangu_rl.learner.wire import compact
 from pangu_rl.loops.session import Run
 from pangu_rl.records import MiniBatch, Pack, WeightManifest
 
@@ -116,7 +117,7 @@ class Learners(RankActors):
     def hand_out(self, mini_batches: Sequence[Sequence[MiniBatch]]) -> list[ray.ObjectRef]:
         """[mini-batch][group] -> a handle per rank to its own, stored once for all ranks of a group."""
         groups, degree = self._spec.learner.groups, self._spec.learner.sequence_parallel
-        stored = [ray.put([batch[group] for batch in mini_batches]) for group in range(groups)]
+        stored = [ray.put(compact([batch[group] for batch in mini_batches])) for group in range(groups)]
         return [handle for handle in stored for _ in range(degree)]
 
     def update_from(self, handles: Sequence[ray.ObjectRef]) -> list[dict[str, float]]:
