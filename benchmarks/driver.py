@@ -71,7 +71,7 @@ def main() -> None:
 def measure(config: GrpoConfig, args: argparse.Namespace, folder: Path) -> list[dict[str, tuple[float, float]]]:
     spec = EngineSpec(
         model=ModelConfig(path="none"),
-        rollout=RolloutConfig(actors=2, engine="fake", timeout_s=3600),
+        rollout=RolloutConfig(actors=2, engine="fake"),
         accelerator=CPU,
         model_path=folder,
         factory=MadeUp,
