@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -146,7 +147,7 @@ class Scorable:
     pictures: tuple[Picture, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Completion:
     """One finished completion."""
 
@@ -167,6 +168,19 @@ class Completion:
     def weight_version(self) -> int:
         """The oldest version that drew a token; -1, which no weights have, without tokens."""
         return min(self.weight_versions, default=-1)
+
+    @cached_property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """int32 [T] and float32 [T] of `token_ids` and `logprobs`: what is stored and packed, made once.
+
+        Raises:
+            ValueError: they are not as many.
+        """
+        if len(self.logprobs) != len(self.token_ids):
+            raise ValueError(
+                f"completion {self.uid} has {len(self.token_ids)} tokens and {len(self.logprobs)} log-probs"
+            )
+        return np.array(self.token_ids, dtype=np.int32), np.array(self.logprobs, dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

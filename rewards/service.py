@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import ray
@@ -51,6 +52,8 @@ class _Job:
     prompt: Prompt
     completion: Completion
     worker: int
+    started: float
+    """Monotonic seconds."""
     again: bool = False
     """Its worker died once already."""
 
@@ -76,6 +79,9 @@ class RewardPool:
         self._options = options or (lambda worker: {"num_cpus": 0})
         self._workers = [self._start_worker(index) for index in range(config.workers)]
         self._jobs: dict[ray.ObjectRef, _Job] = {}
+        self._suspects: list[_Job] = []
+        """Each has seen two workers die; graded alone once nothing else is under way."""
+        self._found: dict[str, Score] = {}
         self._heard_at = [0.0] * config.workers
         self._submitted = 0
         self.restarts = 0
@@ -83,11 +89,26 @@ class RewardPool:
 
     def submit(self, prompt: Prompt, completion: Completion) -> None:
         """Start grading; returns at once."""
-        self._start(_Job(prompt, completion, self._submitted % len(self._workers)))
+        self._start(_Job(prompt, completion, self._submitted % len(self._workers), time.monotonic()))
         self._submitted += 1
 
-    def collect(self) -> dict[str, Score]:
-        """Wait for everything submitted; scores by completion uid.
+    def finished(self, wait_s: float = 0.0) -> dict[str, Score]:
+        """Scores since the last call, by completion uid; returns when all are there, or after `wait_s`.
+
+        Raises:
+            RewardError: as `collect`.
+        """
+        if self._jobs:
+            self._collect_finished(wait_s)
+        if not self._jobs:
+            for job in self._suspects:
+                self._found[job.completion.uid] = self._score_alone(job)
+            self._suspects = []
+        found, self._found = self._found, {}
+        return found
+
+    def collect(self, earlier: Mapping[str, Score] = MappingProxyType({})) -> dict[str, Score]:
+        """Wait for everything submitted; scores by completion uid, with those that `finished` gave before.
 
         What a dead worker left unfinished is graded again; what then dies once more is graded one by one, so that the
         row that kills workers is known for certain: it ends with outcome `killed`, its neighbours with their verdicts.
@@ -96,22 +117,18 @@ class RewardPool:
             RewardError: a function raised or returned no finite score.
             RunError: too many rows without a verdict.
         """
-        scores: dict[str, Score] = {}
-        suspects: list[_Job] = []
-        rows = len(self._jobs)
-        self._heard_at = [time.monotonic()] * len(self._workers)
-        while self._jobs:
+        scores = dict(earlier)
+        rows = len(scores) + len(self._jobs) + len(self._suspects) + len(self._found)
+        while len(scores) < rows:
             self._stop()
-            self._collect_finished(scores, suspects)
-        self._require_verdicts(scores, rows)
-        for job in suspects:  # each has seen two workers die
-            scores[job.completion.uid] = self._score_alone(job)
             self._require_verdicts(scores, rows)
+            scores |= self.finished(wait_s=1.0)
+        self._require_verdicts(scores, rows)
         return scores
 
     def waiting_for(self) -> list[str]:
         """Completions without a score yet, for the watchdog."""
-        return [job.completion.uid for job in self._jobs.values()]
+        return [job.completion.uid for job in (*self._jobs.values(), *self._suspects)]
 
     def worker_pids(self) -> list[int]:
         """Process ids of the workers; waits until they have started."""
@@ -127,32 +144,35 @@ class RewardPool:
         if problem is not None:
             raise RunError(problem)
 
-    def _collect_finished(self, scores: dict[str, Score], suspects: list[_Job]) -> None:
-        done, _ = ray.wait(list(self._jobs), num_returns=len(self._jobs), timeout=1.0)
+    def _collect_finished(self, wait_s: float) -> None:
+        done, _ = ray.wait(list(self._jobs), num_returns=len(self._jobs), timeout=wait_s)
         for reference in done:
             job = self._jobs.pop(reference, None)
             if job is None:  # taken over with its worker a moment ago
                 continue
             try:
-                scores[job.completion.uid] = _get(reference)
+                self._found[job.completion.uid] = _get(reference)
                 self._heard_at[job.worker] = time.monotonic()
             except RayActorError:
                 self._jobs[reference] = job
-                self._take_over(job.worker, suspects)
+                self._take_over(job.worker)
         now = time.monotonic()
-        for worker in {job.worker for job in self._jobs.values()}:
-            if now - self._heard_at[worker] > self._config.timeout_s + GRACE_S:
-                self._take_over(worker, suspects)
+        oldest: dict[int, float] = {}
+        for job in self._jobs.values():
+            oldest.setdefault(job.worker, job.started)
+        for worker, started in oldest.items():
+            if now - max(started, self._heard_at[worker]) > self._config.timeout_s + GRACE_S:
+                self._take_over(worker)
 
-    def _take_over(self, worker: int, suspects: list[_Job]) -> None:
+    def _take_over(self, worker: int) -> None:
         """Replace a worker; its unfinished jobs go to the new one, or aside if that happened to them before."""
         self._replace(worker)
         orphans = [reference for reference, job in self._jobs.items() if job.worker == worker]
         for job in [self._jobs.pop(reference) for reference in orphans]:
             if job.again:
-                suspects.append(job)
+                self._suspects.append(job)
             else:
-                self._start(replace(job, again=True))
+                self._start(replace(job, again=True, started=time.monotonic()))
 
     def _start(self, job: _Job) -> None:
         self._jobs[self._workers[job.worker].score.remote(job.prompt, job.completion)] = job

@@ -125,8 +125,15 @@ class RolloutPool:
             self._keep(self._advance())
         return self._finished.popleft()
 
-    def finished(self) -> list[Completion]:
-        """Hand out what `next_completion` would without waiting."""
+    def finished(self, wait_s: float = 0.0) -> list[Completion]:
+        """Hand out what `next_completion` would, after waiting `wait_s` at most for a sign of life.
+
+        Raises:
+            RunError, WeightSyncError: as `generate`.
+        """
+        if wait_s and not self._finished and self.in_flight():
+            self._dispatch_live()
+            self._keep(self._advance(wait_s))
         taken = list(self._finished)
         self._finished.clear()
         return taken
@@ -139,6 +146,12 @@ class RolloutPool:
                 slot.actor.interrupt.remote(slot.number)
         while any(slot.live for slot in self._slots):
             self._keep(self._advance())
+
+    def withdraw(self) -> None:
+        """Give up what was submitted, finished or not."""
+        self.interrupt()
+        self._waiting = []
+        self._finished.clear()
 
     def in_flight(self) -> list[RolloutRequest]:
         """What was submitted and is not finished. The tokens so far are those of the last interruption."""
@@ -405,7 +418,7 @@ class RolloutPool:
                 slot.call = None
             raise
 
-    def _advance(self) -> Completion | None:
+    def _advance(self, wait_s: float = STOP_S) -> Completion | None:
         """Wait for one sign of life from any actor, for a deadline, or for the next question whether to stop."""
         slots = [slot for slot in self._slots if slot.call is not None]
         if not slots:
@@ -414,7 +427,7 @@ class RolloutPool:
         left = min(slot.limit(silence_s) - slot.waited for slot in slots)
         self._stop()
         started = self._actors.now()
-        ready = self._actors.wait([slot.call for slot in slots], max(0.0, min(left, STOP_S)))
+        ready = self._actors.wait([slot.call for slot in slots], max(0.0, min(left, wait_s)))
         # Only time spent waiting counts: a slow consumer of `generate` makes no actor late.
         elapsed = self._actors.now() - started
         for slot in slots:

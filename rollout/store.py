@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -118,7 +119,7 @@ class RolloutStore:
 
 def _group_rows(shared: dict[str, Any], group: Group) -> list[dict[str, Any]]:
     shared = shared | _prompt_columns(group.prompt) | {"group": group.group, "trained": group.trained}
-    shared["prompt_token_ids"] = list(group.prompt_token_ids)
+    shared["prompt_token_ids"] = np.array(group.prompt_token_ids, dtype=np.int32)
     rows = zip(group.completions, group.scores, group.advantages, strict=True)
     return [
         {**shared, **_completion_columns(completion), **_score_columns(score), "advantage": advantage}
@@ -138,11 +139,12 @@ def _prompt_columns(prompt: Prompt) -> dict[str, Any]:
 
 
 def _completion_columns(completion: Completion) -> dict[str, Any]:
+    token_ids, logprobs = completion.arrays
     versions = completion.weight_versions
     return {
         "completion_uid": completion.uid,
-        "token_ids": list(completion.token_ids),
-        "logprobs": list(completion.logprobs),
+        "token_ids": token_ids,
+        "logprobs": logprobs,
         "text": completion.text,
         "finish_reason": completion.finish_reason.value,
         "weight_version": completion.weight_version,

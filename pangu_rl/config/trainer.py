@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from pangu_rl.config.base import Strict
 
@@ -45,8 +45,9 @@ class TrainerConfig(Strict):
 
 class GrpoTrainerConfig(TrainerConfig):
     prompts_per_step: PositiveInt = 512
-    max_staleness: Literal[0, 1] = 0
-    """0: generate, train, sync, in turn. 1: the next rollouts overlap with training and are one version old."""
+    max_staleness: int = Field(default=0, ge=0, le=8)
+    """0: generate, train, sync, in turn. Above, the engines never wait for the learner as long as no token that trains
+    is older than so many versions of the weights; a sync interrupts answers, which keep their tokens and go on."""
     eval_every: PositiveInt | None = None
     """Steps between held-out evaluations; the start and the end are always measured when `data.heldout` is set."""
 

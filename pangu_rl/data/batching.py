@@ -192,16 +192,14 @@ def empty_pack(columns: Sequence[str] = (), axes: tuple[int, ...] = ()) -> Pack:
 
 
 def _completion_segment(completion: Completion, advantage: float, sequence: int) -> Segment:
-    length = len(completion.token_ids)
-    if len(completion.logprobs) != length:
-        raise ValueError(f"completion {completion.uid} has {length} tokens and {len(completion.logprobs)} log-probs")
+    token_ids, logprobs = completion.arrays
     return Segment(
-        token_ids=np.asarray(completion.token_ids, dtype=np.int64),
-        trained=np.arange(length),
+        token_ids=token_ids,
+        trained=np.arange(len(token_ids)),
         sequence=sequence,
         columns={
-            "advantages": np.full(length, advantage, dtype=np.float32),
-            "sampler_logprobs": np.asarray(completion.logprobs, dtype=np.float32),
+            "advantages": np.full(len(token_ids), advantage, dtype=np.float32),
+            "sampler_logprobs": logprobs,
         },
     )
 

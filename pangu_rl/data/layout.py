@@ -34,7 +34,7 @@ class Segment:
     """A run of tokens that attends to itself causally, and to its parent."""
 
     token_ids: np.ndarray
-    """int64 [T]"""
+    """int64 [T], or int32"""
     trained: np.ndarray
     """int64 [M], indices into `token_ids` of the tokens in the loss."""
     sequence: int
@@ -117,7 +117,7 @@ def _lay_out(trees: Sequence[Tree], axes: tuple[int, ...]) -> Pack:
     lengths = [len(segment.token_ids) for segment in segments]
     trained = [segment for segment in segments if len(segment.trained)]
     return Pack(
-        token_ids=np.concatenate([segment.token_ids for segment in segments]),
+        token_ids=np.concatenate([segment.token_ids for segment in segments], dtype=np.int64),
         position_ids=np.concatenate([part for tree in trees for part in _positions(tree, axes)], axis=-1),
         segment_starts=np.cumsum([0, *lengths], dtype=np.int64),
         segment_parents=np.asarray(parents, dtype=np.int64),

@@ -21,6 +21,7 @@ from pangu_rl.data.micro_batches import Dealing
 from pangu_rl.learner.actor import create_learners
 from pangu_rl.learner.measure.flops import ModelFlops, loaded_config
 from pangu_rl.learner.spec import LearnerSpec
+from pangu_rl.learner.wire import compact
 from pangu_rl.loops.actor_calls import ActorCalls
 from pangu_rl.loops.session import Run
 from pangu_rl.records import MiniBatch, Pack, WeightManifest
@@ -121,8 +122,13 @@ class Learners(RankActors):
 
     def update(self, mini_batches: Sequence[Sequence[MiniBatch]]) -> list[dict[str, float]]:
         """[mini-batch][group] -> metrics per optimiser step."""
-        per_group = [[batch[group] for batch in mini_batches] for group in range(self._spec.learner.groups)]
-        return self._calls.dealt("update", self._for_ranks(per_group))[0]
+        return self.update_from(self.hand_out(mini_batches))
+
+    def hand_out(self, mini_batches: Sequence[Sequence[MiniBatch]]) -> list[ray.ObjectRef]:
+        """[mini-batch][group] -> a handle per rank to its own, stored once for all ranks of a group."""
+        groups, degree = self._spec.learner.groups, self._spec.learner.sequence_parallel
+        stored = [ray.put(compact([batch[group] for batch in mini_batches])) for group in range(groups)]
+        return [handle for handle in stored for _ in range(degree)]
 
     def update_from(self, handles: Sequence[ray.ObjectRef]) -> list[dict[str, float]]:
         """As `update`, of one handle per rank to its mini-batches: they never pass through the driver."""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean
 
-from pangu_rl.records import FinishReason, Group
+from pangu_rl.records import Completion, FinishReason, Group
 
 
 def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
@@ -38,3 +38,26 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
         "groups/trained": float(sum(group.trained for group in groups)),
         "groups/zero_variance": flat / len(groups),
     }
+
+
+def staleness_metrics(groups: Sequence[Group], step: int) -> dict[str, float]:
+    """How old the tokens of `groups` are, in versions before the weights that `step` trains; empty without tokens.
+
+    Keys: `rollout/staleness_mean|max` over tokens, `rollout/versions_per_answer`.
+    """
+    answers = [_version_counts(completion) for group in groups for completion in group.completions]
+    total = sum(answers, Counter())
+    if not total:
+        return {}
+    return {
+        "rollout/staleness_mean": step - sum(version * count for version, count in total.items()) / total.total(),
+        "rollout/staleness_max": float(step - min(total)),
+        "rollout/versions_per_answer": fmean(map(len, answers)),
+    }
+
+
+def _version_counts(completion: Completion) -> Counter[int]:
+    versions = completion.weight_versions
+    if versions and versions[0] == versions[-1]:  # they never fall, and most answers have one
+        return Counter({versions[0]: len(versions)})
+    return Counter(versions)

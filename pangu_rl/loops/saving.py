@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -55,16 +56,20 @@ class Saving:
         """The run goes on from the checkpoint of `step`; 0 is none."""
         self.step, self._begun_at = step, self._clock()
 
-    def begin(self, step: int, ranks: Ranks, state: dict[str, Any]) -> None:
-        """Save `ranks` and the loop's `state` (JSON values) as they are now.
+    def begin(
+        self, step: int, ranks: Ranks, state: dict[str, Any], write: Callable[[Path], None] = lambda folder: None
+    ) -> None:
+        """Save `ranks` and the loop's `state` (JSON values) as they are now, and what `write` puts into the folder,
+        later and in another thread.
 
         Raises:
             CheckpointError, RunError: the one before could not be written, or this one not be begun.
         """
         self.wait()
-        ranks.save(self._store.begin(step))
+        folder = self._store.begin(step)
+        ranks.save(folder)
         self.resumed(step)
-        self._pending = self._thread.submit(self._finish, step, ranks, copy.deepcopy(state))
+        self._pending = self._thread.submit(self._finish, step, ranks, copy.deepcopy(state), partial(write, folder))
 
     def wait(self) -> None:
         """Until nothing is under way; raises what went wrong, once."""
@@ -88,7 +93,8 @@ class Saving:
         seconds, self._seconds = self._seconds, None
         return {} if seconds is None else {"time/checkpoint_write": seconds}
 
-    def _finish(self, step: int, ranks: Ranks, state: dict[str, Any]) -> None:
+    def _finish(self, step: int, ranks: Ranks, state: dict[str, Any], write: Callable[[], None]) -> None:
         started = time.monotonic()
+        write()
         self._store.commit(step, state, ranks.written())
         self._seconds = time.monotonic() - started

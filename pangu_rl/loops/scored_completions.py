@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import xxhash
@@ -10,6 +11,9 @@ from pangu_rl.data.layout import TrainingRow
 from pangu_rl.records import Completion, Prompt, RolloutRequest, SamplingParams, Score
 from rewards.service import RewardPool
 from rollout.pool import RolloutPool
+
+LOOK_S = 0.25
+"""Time between two looks at which scores have come: each asks after all that are missing."""
 
 
 def sampling_seed(run_seed: int, step: int, uid: str) -> int:
@@ -40,7 +44,14 @@ def score_stream(
 ) -> tuple[dict[str, Completion], dict[str, Score]]:
     """Draw all requests; each completion goes to the reward service the moment it is finished. Keyed by uid."""
     completions: dict[str, Completion] = {}
+    scores: dict[str, Score] = {}
+    looked = time.monotonic()
     for completion in pool.generate(requests):
         completions[completion.uid] = completion
         rewards.submit(prompts[completion.group], completion)
-    return completions, rewards.collect()
+        # What can be done while the engines draw is not left for when they wait.
+        _ = completion.arrays
+        if time.monotonic() - looked > LOOK_S:
+            scores |= rewards.finished()
+            looked = time.monotonic()
+    return completions, rewards.collect(scores)

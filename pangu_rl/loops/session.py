@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,10 +90,12 @@ class Run:
         self.sinks.log(step, row)
         self.view.update(step, row, sample)
 
-    def save(self, step: int, learners: Ranks, state: dict[str, Any]) -> None:
-        """Begin a checkpoint; the loop goes on while it is written."""
+    def save(
+        self, step: int, learners: Ranks, state: dict[str, Any], write: Callable[[Path], None] = lambda folder: None
+    ) -> None:
+        """Begin a checkpoint; the loop goes on while it is written. `write` adds files of the loop's own."""
         with self.phase("checkpoint", whole=True):
-            self.saving.begin(step, learners, state)
+            self.saving.begin(step, learners, state, write)
 
     def finish_saving(self) -> None:
         """Before the ranks may end; raises what went wrong."""

@@ -45,8 +45,8 @@ def test_two_actors_two_ranks_one_killed(tiny_model: Path, tmp_path: Path) -> No
     assert all(row["groups/trained"] == 4 for row in steps)
     clipped = [row["train/clip_fraction_low"] + row["train/clip_fraction_high"] for row in steps]
     assert max(clipped) > 0
-    versions = {row["step"]: row["weight_version"] for row in rows}
-    assert versions == {1: 1, 2: 1, 3: 2, 4: 3, 5: 4}, "the next rollouts overlap with training and are one version old"
+    ages = [row["step"] - row["weight_version"] for row in rows]
+    assert max(ages) == 1 and min(ages) == 0, "the next rollouts overlap with training and are one version old at most"
     assert "restart 1 of 3" in (run_dir / "run.log").read_text()
 
 

@@ -6,6 +6,7 @@ so what is sampled is a function of the run's seed and the weights, never of tim
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -16,7 +17,7 @@ from pangu_rl.data.batching import valid_rows
 from pangu_rl.data.stream import PromptStream
 from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.loops.scored_completions import requests_of, sampling_seed, score_stream
-from pangu_rl.records import Group, Outcome, RolloutRequest, SamplingParams
+from pangu_rl.records import Group, Outcome, Prompt, RolloutRequest, SamplingParams
 from rewards.service import RewardPool
 from rollout.pool import RolloutPool
 
@@ -68,36 +69,43 @@ class Collector:
             rounds += 1
         return Batch(step=step, groups=groups, rounds=rounds, stream_state=self.stream.state_dict())
 
-    def _draw(self, step: int, count: int) -> list[Group]:
-        groups = {}
-        requests: list[RolloutRequest] = []
-        drawn = self.stream.next(count)
+    def begin(self, drawn: Sequence[tuple[int, Prompt]], step: int) -> tuple[list[Group], list[RolloutRequest]]:
+        """Empty groups of (epoch, prompt), and the requests that fill them, group after group; seeded for `step`."""
+        groups, requests = [], []
         rows = self.loader.prompts([prompt for _, prompt in drawn])
         for (epoch, prompt), row in zip(drawn, rows, strict=True):
             name = f"{epoch}:{prompt.uid}"
-            groups[name] = Group(
-                prompt=prompt,
-                group=name,
-                prompt_token_ids=tuple(row.token_ids),
-                completions=[],
-                scores=[],
-                pictures=row.pictures,
-                prompt_positions=row.positions,
+            groups.append(
+                Group(
+                    prompt=prompt,
+                    group=name,
+                    prompt_token_ids=tuple(row.token_ids),
+                    completions=[],
+                    scores=[],
+                    pictures=row.pictures,
+                    prompt_positions=row.positions,
+                )
             )
             seeds = [
                 sampling_seed(self.config.trainer.seed, step, f"{name}/{index}")
                 for index in range(self.config.rollout.completions)
             ]
             requests += requests_of(prompt, name, row, self.sampling, seeds)
-        prompts = {name: group.prompt for name, group in groups.items()}
+        return groups, requests
+
+    def _draw(self, step: int, count: int) -> list[Group]:
+        groups, requests = self.begin(self.stream.next(count), step)
+        named = {group.group: group for group in groups}
+        prompts = {name: group.prompt for name, group in named.items()}
         completions, scores = score_stream(requests, prompts, self.pool, self.rewards)
         for request in requests:
-            groups[request.group].completions.append(completions[request.uid])
-            groups[request.group].scores.append(scores[request.uid])
-        self._assign_advantages(list(groups.values()))
-        return list(groups.values())
+            named[request.group].completions.append(completions[request.uid])
+            named[request.group].scores.append(scores[request.uid])
+        self.judge(groups)
+        return groups
 
-    def _assign_advantages(self, groups: list[Group]) -> None:
+    def judge(self, groups: list[Group]) -> None:
+        """Advantages of scored groups, and which of them train."""
         algorithm = self.config.algorithm
         advantages = group_advantages(
             [score.reward for group in groups for score in group.scores],

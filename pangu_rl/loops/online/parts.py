@@ -6,12 +6,14 @@ import dataclasses
 import json
 import logging
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
+
+import pyarrow.parquet as pq
 
 from pangu_rl.accelerators import Accelerator
 from pangu_rl.cluster.placement import Placement
@@ -24,7 +26,9 @@ from pangu_rl.loops.engines import Engines, EnginesConfig, open_engines
 from pangu_rl.loops.evaluate import evaluate
 from pangu_rl.loops.inputs import GrpoInputs
 from pangu_rl.loops.learners import Learners, closing_ranks
+from pangu_rl.loops.online import in_flight
 from pangu_rl.loops.online.collect import Batch, Collector
+from pangu_rl.loops.online.draw_ahead import DrawAhead
 from pangu_rl.loops.online.turns import SharedTurns, Turns
 from pangu_rl.loops.online.weight_sync import Probe, sync_weights
 from pangu_rl.loops.pictures import RowLoader
@@ -61,8 +65,8 @@ class GrpoParts:
     turns: Turns = field(default_factory=Turns)
     batch: Batch | None = None
     """The batch that this step trains on."""
-    ahead: Future[Batch] | None = None
-    """With stale rollouts: the next batch, drawn while this one trains."""
+    ahead: DrawAhead | None = None
+    """With stale rollouts: what draws for the next steps while this one trains."""
     trained: int = 0
     """Steps whose updates the learner's weights have."""
     drawing: bool = False
@@ -91,14 +95,13 @@ class GrpoParts:
 
     def restore(self) -> int:
         """Steps done. A fresh run measures its start; a resumed one goes on where its checkpoint was written."""
-        if self.ahead is not None:  # of ranks that were lost: drawn by weights that are gone
-            wait([self.ahead])
-            self.ahead = None
         self.batch, self.trained = None, 0
         checkpoint = self.run.checkpoints.latest(self.learners.check_files)
         if checkpoint is None:
             self.collector.stream.load_state_dict(self.unread)
             self.run.saving.resumed(0)
+            if self.ahead is not None:
+                self.ahead.restore(0, None)
             self.store.truncate_after(0)
             self.run.sinks.truncate_after(-1)
             self._measure_start()
@@ -110,6 +113,9 @@ class GrpoParts:
         self.run.resume_from(checkpoint)
         self.trained = checkpoint.step
         self.sync(checkpoint.step)
+        if self.ahead is not None:
+            table = checkpoint.path / in_flight.FILE
+            self.ahead.restore(checkpoint.step, pq.read_table(table) if table.exists() else None)
         if self.is_measured(checkpoint.step) and checkpoint.step not in [one.step for one in self.evaluations]:
             self.evaluate(f"step {checkpoint.step}", checkpoint.step)  # the run was ended in the midst of it
         return checkpoint.step
@@ -126,16 +132,23 @@ class GrpoParts:
         return self.engines.pids() | self.learners.pids()
 
     def take_batch(self, step: int) -> Batch:
-        """The groups of `step`, and the start of drawing those of the next where staleness allows it."""
-        self.batch = self.ahead.result() if self.ahead else self.collector.collect(step)
-        more = self.config.trainer.max_staleness and step < self.config.trainer.steps
-        self.ahead = self.background.submit(self.collector.collect, step + 1) if more else None
+        """The groups of `step`."""
+        self.batch = self.ahead.take(step) if self.ahead else self.collector.collect(step)
         return self.batch
 
+    @contextmanager
+    def beside_training(self, step: int) -> Iterator[None]:
+        """Meanwhile the batch is stored and further groups are drawn. It is on disk when the context ends, also by an
+        error: what a failed update saw can be looked at."""
+        writing = self.background.submit(self.store.append, step, self.batch.groups, self.collector.sampling)
+        try:
+            with self.ahead.meanwhile(self.background) if self.ahead else nullcontext():
+                yield
+        finally:
+            writing.result()
+
     def sync(self, step: int) -> dict[str, float]:
-        """Give the engines the weights after `step` as version step + 1, once they have drawn what is under way."""
-        if self.ahead is not None:
-            self.ahead.result()
+        """Give the engines the weights after `step` as version step + 1; begun answers go on under them."""
         waits = self.config.trainer.max_staleness == 0
         return sync_weights(step + 1, self.learners, self.engines.pool, self.probe, self.turns, learner_waits=waits)
 
@@ -144,6 +157,8 @@ class GrpoParts:
         if not self.heldout:
             return {}
         self.turns.draw()
+        if self.ahead is not None:
+            self.ahead.settle()
         with self.run.phase("evaluate", waiting=self.waiting):
             evaluation = evaluate(
                 name,
@@ -160,12 +175,18 @@ class GrpoParts:
 
     def save(self, step: int) -> None:
         """A whole checkpoint after `step`: DeepSpeed's files, a Hugging Face folder, and the loop's own state."""
+        stream, table = self.ahead.state(step) if self.ahead else (self.batch.stream_state, None)
         state = {
-            "stream": self.batch.stream_state,
+            "stream": stream,
             "evaluations": [dataclasses.asdict(evaluation) for evaluation in self.evaluations],
         }
+
+        def write_in_flight(folder: Path) -> None:
+            if table is not None:
+                pq.write_table(table, folder / in_flight.FILE, compression="zstd")
+
         self.turns.train()
-        self.run.save(step, self.learners, state)
+        self.run.save(step, self.learners, state, write_in_flight)
 
     def leave(self) -> NoReturn:
         """End a run that SIGTERM has met within a phase, with a checkpoint of the last step that was trained.
@@ -234,13 +255,15 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
         placement = stack.enter_context(run.placed(config))
         transport = _transport(config, placement)
         engines = stack.enter_context(open_engines(sections, run.accelerator, placement, run.stop))
-        background = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="rollout"))
+        background = stack.enter_context(ThreadPoolExecutor(2, thread_name_prefix="beside training"))
+        collector = Collector(config, stream, loader, engines.pool, engines.rewards)
         yield GrpoParts(
             config=config,
             run=run,
             loader=loader,
             heldout=inputs.heldout,
-            collector=Collector(config, stream, loader, engines.pool, engines.rewards),
+            collector=collector,
+            ahead=DrawAhead(collector, inputs.train) if config.trainer.max_staleness else None,
             spec=_learner_spec(config, start, run.accelerator),
             engines=engines,
             store=RolloutStore(run.dir, loader.folder.root),

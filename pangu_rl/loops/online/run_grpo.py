@@ -10,9 +10,9 @@
              '-------- Learners <--packs---'----> RolloutStore              |
                        (DeepSpeed ranks) --- publish -----------------------'
 
-Synchronous by default: the rollouts of step k+1 wait for the weights of step k. With `max_staleness: 1` they are drawn
-while step k trains and are one version old; old log-probs are then frozen and importance weights truncated. With
-`rollout.placement: shared` engines and learner take turns on the same devices (`turns`).
+Synchronous by default: the rollouts of step s+1 wait for the weights of step s. With `max_staleness: k` the engines
+draw without a pause (`draw_ahead`) and no token is older than k versions when it trains; importance weights correct it.
+With `rollout.placement: shared` engines and learner take turns on the same devices (`turns`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from __future__ import annotations
 from pangu_rl.config.stages import GrpoConfig
 from pangu_rl.errors import Preempted
 from pangu_rl.loops.inputs import read_grpo_inputs
-from pangu_rl.loops.metrics import rollout_metrics
+from pangu_rl.loops.metrics import rollout_metrics, staleness_metrics
 from pangu_rl.loops.online.parts import GrpoParts, open_parts
 from pangu_rl.loops.online.sampler_alarm import check_sampler
 from pangu_rl.loops.online.start import start_model
@@ -69,15 +69,13 @@ def grpo_step(run: Run, parts: GrpoParts, step: int) -> dict[str, float]:
     parts.turns.draw()
     with run.phase("rollout", waiting=parts.waiting):
         batch = parts.take_batch(step)
-    # Stored before they are trained on: what a failed update saw can be looked at.
-    parts.store.append(step, batch.groups, parts.collector.sampling)
     if folder := run.profile_folder(step):
         parts.learners.profile_next(folder)
     parts.turns.train()
-    with run.phase("train", whole=True):
+    with run.phase("train", whole=True), parts.beside_training(step):
         metrics = train_on(batch.trained, parts.learners, parts.config, parts.loader.encoder.placeholders)
     parts.trained = step
     check_sampler(run, parts.config, step, metrics)
     with run.phase("sync", whole=True):
         metrics |= parts.sync(step)
-    return rollout_metrics(batch.groups) | metrics
+    return rollout_metrics(batch.groups) | staleness_metrics(batch.trained, step) | metrics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from functools import partial
 from statistics import fmean
@@ -18,11 +19,14 @@ def train_on(
 ) -> dict[str, float]:
     """One optimiser step per mini-batch; none when no group has variance (`train/updates` is 0 then).
 
-    `placeholders`: ids of the model's picture tokens.
+    `placeholders`: ids of the model's picture tokens. `time/driver` are the seconds that the ranks wait for packs.
     """
+    started = time.monotonic()
     mini_batches = rank_batches(groups, config, placeholders, learners.dealing)
-    updates = learners.update(mini_batches) if mini_batches else []
-    return summarise(updates) | {"train/updates": float(len(updates))}
+    handles = learners.hand_out(mini_batches) if mini_batches else []
+    seconds = time.monotonic() - started
+    updates = learners.update_from(handles) if handles else []
+    return summarise(updates) | {"train/updates": float(len(updates)), "time/driver": seconds}
 
 
 def rank_batches(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ class RuleRewards:
         part = Part(value=value, outcome=outcome)
         self.scores[completion.uid] = Score(completion_uid=completion.uid, reward=value, parts={"accuracy": part})
 
-    def collect(self) -> dict[str, Score]:
+    def collect(self, earlier: Mapping[str, Score]) -> dict[str, Score]:
         found, self.scores = self.scores, {}
         return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -62,7 +62,7 @@ class RuleRewards:
         part = Part(value=value, outcome=outcome, votes=(Vote(scorer="s", criterion="c", score=3, reason="r"),))
         self.scores[completion.uid] = Score(completion_uid=completion.uid, reward=value, parts={"graded": part})
 
-    def collect(self) -> dict[str, Score]:
+    def collect(self, earlier: Mapping[str, Score]) -> dict[str, Score]:
         found, self.scores = self.scores, {}
         return found
 

@@ -1,0 +1,189 @@
+"""Where the driver's time of a GRPO step goes, at 4,096 answers of 8k tokens: seconds by part.
+
+The answers are made up, everything else is the code that runs: the engine pool and its actors, the reward workers with
+the boxed grader, groups and advantages, the store, packing, dealing, and the way to the learner's ranks, which only
+count what they are given. Two figures a part: seconds on the clock, and the driver's own processor seconds. Devices
+wait for packing, dealing and sending alone (`waiting_s`): engines draw during the first part, whose length here is that
+of making the answers up, and ranks train while the store is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import ray
+from machine import machine
+
+from pangu_rl.accelerators.cpu import CPU
+from pangu_rl.config.model import ModelConfig
+from pangu_rl.config.rollout import RolloutConfig
+from pangu_rl.config.stages import GrpoConfig
+from pangu_rl.data.layout import TrainingRow
+from pangu_rl.data.micro_batches import BY_TOKENS
+from pangu_rl.data.stream import PromptStream
+from pangu_rl.learner.wire import expand
+from pangu_rl.loops.learners import Learners
+from pangu_rl.loops.online.collect import Collector
+from pangu_rl.loops.online.train_step import train_on
+from pangu_rl.records import Completion, FinishReason, MiniBatch, Prompt, RolloutRequest
+from rewards.service import RewardPool
+from rollout.engine import EngineSpec
+from rollout.intake import Intake
+from rollout.pool import RolloutPool
+from rollout.store import RolloutStore
+
+COMPLETIONS, PROMPT_TOKENS, VOCABULARY, WORDS = 8, 512, 150_000, 4.0
+RANKS = 4
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--answers", type=int, default=4096)
+    parser.add_argument("--tokens", type=int, default=8192)
+    parser.add_argument("--steps", type=int, default=2, help="the fastest of each part counts")
+    args = parser.parse_args()
+    config = configuration(args)
+    ray.init(num_cpus=8, include_dashboard=False, object_store_memory=9 * 2**30, logging_level="error")
+    with tempfile.TemporaryDirectory() as folder:
+        turns = measure(config, args, Path(folder))
+    best = {part: [round(min(turn[part][i] for turn in turns), 2) for i in (0, 1)] for part in turns[0]}
+    report = {
+        "machine": machine(),
+        "answers": args.answers,
+        "tokens": args.answers * args.tokens,
+        "parts": {part: {"seconds": wall, "driver_seconds": busy} for part, (wall, busy) in best.items()},
+        "waiting_s": best["pack, deal, send"][0],
+    }
+    print(json.dumps(report, indent=1))
+
+
+def measure(config: GrpoConfig, args: argparse.Namespace, folder: Path) -> list[dict[str, tuple[float, float]]]:
+    spec = EngineSpec(
+        model=ModelConfig(path="none"),
+        rollout=RolloutConfig(actors=2, engine="fake"),
+        accelerator=CPU,
+        model_path=folder,
+        factory=MadeUp,
+    )
+    pool, rewards = RolloutPool(spec), RewardPool(config.rewards)
+    pool.start()
+    collector = Collector(config, stream(args.answers), Rows(), pool, rewards)
+    learners, store = Counting(config), RolloutStore(folder)
+    turns = []
+    for step in range(1, args.steps + 1):
+        parts: dict[str, tuple[float, float]] = {}
+        gc.collect()
+        with timed(parts, "draw and score"):
+            batch = collector.collect(step)
+        with ThreadPoolExecutor(1) as background, timed(parts, "store, beside training"):
+            writing = background.submit(store.append, step, batch.groups, collector.sampling)
+            with timed(parts, "pack, deal, send"):
+                train_on(batch.trained, learners, config, frozenset())
+            writing.result()
+        print(step, parts, file=sys.stderr)
+        turns.append(parts)
+        del batch
+    pool.close()
+    rewards.close()
+    return turns
+
+
+@contextmanager
+def timed(parts: dict[str, tuple[float, float]], name: str) -> Iterator[None]:
+    """Seconds on the clock, and of this process's threads."""
+    wall, busy = time.perf_counter(), time.process_time()
+    yield
+    parts[name] = time.perf_counter() - wall, time.process_time() - busy
+
+
+def configuration(args: argparse.Namespace) -> GrpoConfig:
+    return GrpoConfig.model_validate(
+        {
+            "model": {"path": "none"},
+            "data": {"train": "none", "max_prompt_tokens": PROMPT_TOKENS},
+            "rollout": {
+                "completions": COMPLETIONS,
+                "max_new_tokens": args.tokens,
+                "max_model_tokens": args.tokens + PROMPT_TOKENS,
+            },
+            "algorithm": {"mini_batches": 2},
+            "learner": {"ranks": RANKS, "pack_tokens": 24_576},
+            "trainer": {"run_dir": "none", "steps": args.steps, "prompts_per_step": args.answers // COMPLETIONS},
+        }
+    )
+
+
+def stream(answers: int) -> PromptStream:
+    return PromptStream(
+        [
+            Prompt(uid=f"p{number}", messages=({"role": "user", "content": "How many?"},), answer="3")
+            for number in range(answers // COMPLETIONS)
+        ],
+        shuffle=False,
+        seed=0,
+    )
+
+
+class Rows:
+    """What a `RowLoader` of text does, without a tokenizer."""
+
+    def prompts(self, prompts: Sequence[Prompt]) -> list[TrainingRow]:
+        return [TrainingRow(token_ids=(1000,) * PROMPT_TOKENS, trained=(False,) * PROMPT_TOKENS) for _ in prompts]
+
+
+class MadeUp:
+    """An engine that makes answers up, `max_new_tokens` each, a quarter of them right."""
+
+    weight_version = 0
+
+    def __init__(self, spec: EngineSpec) -> None:
+        self._words = ["word" if number % 5 else "so, " for number in range(8192)]
+
+    def generate(self, requests: Sequence[RolloutRequest], intake: Intake | None = None) -> Iterator[Completion]:
+        for request in requests:
+            rng = np.random.default_rng(request.seed)
+            length = request.sampling.max_new_tokens
+            yield Completion(
+                uid=request.uid,
+                group=request.group,
+                prompt_uid=request.prompt_uid,
+                token_ids=tuple(rng.integers(0, VOCABULARY, length).tolist()),
+                logprobs=tuple(rng.normal(-1, 0.3, length).astype(np.float32).tolist()),
+                text="".join(map(self._words.__getitem__, range(length))) + f"\\boxed{{{request.seed % 4}}}",
+                finish_reason=FinishReason.STOP,
+                weight_versions=(0,) * length,
+                seconds=1.0,
+            )
+
+
+@ray.remote(num_cpus=0)
+class Rank:
+    """A learner's rank that only looks at what it is given."""
+
+    def update(self, batches: Sequence[MiniBatch]) -> list[dict[str, float]]:
+        return [{"targets": float(sum(len(pack.targets) for pack in b.packs))} for b in expand(batches)]
+
+
+class Counting(Learners):
+    """The driver's side of training, over ranks that do not train."""
+
+    def __init__(self, config: GrpoConfig) -> None:
+        self._actors = [Rank.remote() for _ in range(RANKS)]
+        self._spec = config
+        self.dealing = BY_TOKENS
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    main()
