@@ -30,7 +30,7 @@ def shared(ranks: int, staleness: int = 0) -> dict:
         "model": {"path": "m"},
         "data": {"train": "t"},
         "rollout": {"placement": "shared", "actors": 2, "devices_per_actor": 4},
-        "algorithm": {"tis_cap": 2.0},
+        "algorithm": {"correction": {"high": 2.0}},
         "learner": {"ranks": ranks},
         "trainer": {"run_dir": "r", "steps": 1, "max_staleness": staleness},
     }

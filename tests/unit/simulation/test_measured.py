@@ -84,7 +84,7 @@ def test_a_stale_run_is_refused(tmp_path):
     config = load_config(
         GrpoConfig,
         ROOT / "configs/quickstart/grpo_text.yaml",
-        ["trainer.max_staleness=1", "algorithm.tis_cap=2.0"],
+        ["trainer.max_staleness=1", "algorithm.correction.high=2.0"],
     )
     (tmp_path / "config.yaml").write_text(dump_config(config), encoding="utf-8")
     (tmp_path / "metrics.jsonl").write_text("", encoding="utf-8")

@@ -174,7 +174,7 @@ def test_the_command(tmp_path, monkeypatch):
         ([], {}, "no lengths of answers"),
         (["model.path=nowhere"], {}, "no config.json of a plain decoder"),
         ([], {"device": None}, "device is null: set it to one of ascend_910b"),
-        (["trainer.max_staleness=1", "algorithm.tis_cap=2.0"], {"devices": 0}, "the profile has no devices"),
+        (["trainer.max_staleness=1", "algorithm.correction.high=2.0"], {"devices": 0}, "the profile has no devices"),
     ],
 )
 def test_what_is_missing_is_one_line(changes, profile, message, tmp_path, monkeypatch):
