@@ -24,7 +24,7 @@ from pangu_rl.errors import ConfigError
 from rewards.scorers.actor import engine_name
 from rollout.actor import QUIET
 from rollout.engine import EngineSpec
-from rollout.pool import START_LIMIT_S
+from rollout.slots import START_LIMIT_S
 
 RESTARTS = 3
 MAX_CALLS = 1000
