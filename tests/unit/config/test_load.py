@@ -104,6 +104,7 @@ def test_a_bad_value_is_shown(path):
         ("rollout.completions=1", ["rollout.completions is 1", "set 2 or more"]),
         ("algorithm.mini_batches=3", ["prompts_per_step 8 is not a multiple of", "mini_batches 3", "to 6 or 9"]),
         ("trainer.max_staleness=1", ["max_staleness is 1", "tis_cap is null", "set algorithm.tis_cap"]),
+        ("trainer.max_staleness=9", ["trainer.max_staleness", "less than or equal to 8", "9"]),
         ("rewards.functions=[]", ["functions is empty"]),
         ("rewards.functions=[{name: a}, {name: a}]", ["listed twice"]),
     ],
