@@ -129,6 +129,7 @@ def test_a_bad_value_is_shown(path):
             "rewards.functions=[{name: boxed_accuracy}, {name: soft_overlong, args: {limit: 100, buffer: 8}}]",
             ["soft_overlong has limit 100", "max_new_tokens is 50", "make them the same"],
         ),
+        ("trainer.max_staleness=9", ["trainer.max_staleness", "less than or equal to 8", "9"]),
         ("rewards.functions=[]", ["functions is empty"]),
         ("rewards.functions=[{name: a}, {name: a}]", ["listed twice"]),
     ],

@@ -15,7 +15,7 @@ import ray
 
 from pangu_rl.config.rewards import RewardFunctionConfig, RewardsConfig
 from pangu_rl.errors import ConfigError, RewardError, RunError
-from pangu_rl.records import Outcome
+from pangu_rl.records import Outcome, Score
 from rewards import service
 from rewards.children import ChildPool
 from rewards.grader import Checked, Grader
@@ -90,6 +90,23 @@ def test_scores_come_back_by_uid_and_the_pool_is_reusable(make_pool: MakePool) -
     submit(pool, [r"\boxed{42}"])
     assert outcomes(pool) == ["correct"]
     assert pool.waiting_for() == [] and pool.restarts == 0
+
+
+def test_finished_scores_are_handed_out_once_and_count_among_the_rest(make_pool: MakePool) -> None:
+    """One of five has no verdict, which a share of 0.2 allows; of the three that are left it would be too many."""
+    pool = make_pool(workers=1, max_no_verdict_share=0.2)
+    submit(pool, [r"\boxed{42}", r"\boxed{41}"])
+    early: dict[str, Score] = {}
+    while len(early) < 2:
+        found = pool.finished(wait_s=1.0)
+        assert not found.keys() & early.keys()
+        early |= found
+    assert pool.finished() == {}
+    for index, text in enumerate(["no verdict timeout", "nothing", "nothing"], start=2):
+        pool.submit(prompt("42"), completion(text, uid=f"0:p/{index}"))
+    scores = pool.collect(early)
+    assert sorted(scores) == [f"0:p/{i}" for i in range(5)]
+    assert scores["0:p/0"] is early["0:p/0"]
 
 
 def test_a_slow_row_times_out_and_blocks_nobody(make_pool: MakePool) -> None:
