@@ -95,13 +95,13 @@ class GrpoParts:
 
     def restore(self) -> int:
         """Steps done. A fresh run measures its start; a resumed one goes on where its checkpoint was written."""
+        if self.ahead is not None:  # of ranks that were lost: drawn by weights that are gone
+            self.ahead.restore(0, None)
         self.batch, self.trained = None, 0
         checkpoint = self.run.checkpoints.latest(self.learners.check_files)
         if checkpoint is None:
             self.collector.stream.load_state_dict(self.unread)
             self.run.saving.resumed(0)
-            if self.ahead is not None:
-                self.ahead.restore(0, None)
             self.store.truncate_after(0)
             self.run.sinks.truncate_after(-1)
             self._measure_start()
@@ -113,11 +113,11 @@ class GrpoParts:
         self.run.resume_from(checkpoint)
         self.trained = checkpoint.step
         self.sync(checkpoint.step)
+        if self.is_measured(checkpoint.step) and checkpoint.step not in [one.step for one in self.evaluations]:
+            self.evaluate(f"step {checkpoint.step}", checkpoint.step)  # the run was ended in the midst of it
         if self.ahead is not None:
             table = checkpoint.path / in_flight.FILE
             self.ahead.restore(checkpoint.step, pq.read_table(table) if table.exists() else None)
-        if self.is_measured(checkpoint.step) and checkpoint.step not in [one.step for one in self.evaluations]:
-            self.evaluate(f"step {checkpoint.step}", checkpoint.step)  # the run was ended in the midst of it
         return checkpoint.step
 
     def is_measured(self, step: int) -> bool:
@@ -156,9 +156,9 @@ class GrpoParts:
         """Held-out accuracy of the weights in the engines; empty without held-out prompts."""
         if not self.heldout:
             return {}
-        self.turns.draw()
         if self.ahead is not None:
             self.ahead.settle()
+        self.turns.draw()
         with self.run.phase("evaluate", waiting=self.waiting):
             evaluation = evaluate(
                 name,
