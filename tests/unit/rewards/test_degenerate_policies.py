@@ -111,7 +111,9 @@ MEANT_FOR = {
     "ocr_edit_distance": frozenset({"text"}),
 }
 """Answer types of the rewards that are not for all of them."""
-SUMS = {name: rubric_of(name) for name in sorted(BUILT_IN.keys() - NEEDS_SERVICE)}
+PENALTIES = {"soft_overlong"}
+"""Of the length alone: no answer earns anything by them."""
+SUMS = {name: rubric_of(name) for name in sorted(BUILT_IN.keys() - NEEDS_SERVICE - PENALTIES)}
 SUMS["default"] = Rubric.from_config(RewardsConfig())
 PAIRS = [(task, name) for task in TASKS for name in SUMS if task.answer_type in MEANT_FOR.get(name, ANY)]
 
