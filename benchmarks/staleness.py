@@ -49,7 +49,7 @@ def run_once(args: argparse.Namespace, staleness: int, seed: int) -> None:
         f"trainer.seed={seed}",
         f"trainer.steps={args.steps}",
         f"trainer.run_dir={folder}",
-        "algorithm.tis_cap=2.0",
+        "algorithm.correction.high=2.0",
     ]
     run_grpo(load_config(GrpoConfig, args.config, [*overrides, *args.overrides]))
 

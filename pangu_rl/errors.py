@@ -21,6 +21,10 @@ class RunError(Exception):
     exit_code = 1
 
 
+class RankLost(RunError):
+    """An actor that trains died or hangs: names it. What it computed since the last checkpoint is gone."""
+
+
 class RewardError(RunError):
     """A reward function raised, or returned something that is not a finite score; names plugin and sample."""
 
@@ -33,8 +37,12 @@ class WeightSyncError(RunError):
     """The engine does not hold the weights the learner published: a name, a hash or the probe differs."""
 
 
+class BrokenBroadcast(WeightSyncError):
+    """Weights did not reach all members of a broadcast group: one was lost on the way. They may be sent once more."""
+
+
 class Preempted(Exception):
-    """SIGTERM arrived: the run checkpointed and leaves with its own exit code."""
+    """SIGTERM or Ctrl-C arrived: the run checkpointed and leaves with its own exit code."""
 
     exit_code = 143
 

@@ -238,7 +238,7 @@ class Group:
     advantages: list[float] = field(default_factory=list)
     """[N] one per completion; exactly 0 for rows without a verdict and for groups without variance."""
     trained: bool = True
-    """False for a zero-variance group that dynamic sampling set aside; it is stored all the same."""
+    """False for a group that dynamic sampling set aside, having nothing to compare; it is stored all the same."""
     pictures: tuple[Picture, ...] = ()
     """Of the prompt, in the order of their placeholders."""
     prompt_positions: np.ndarray | None = None

@@ -21,6 +21,7 @@ from rewards.recipe.counting import counting
 from rewards.recipe.grounding import grounding
 from rewards.recipe.multiple_choice import multiple_choice
 from rewards.recipe.ocr import ocr_edit_distance
+from rewards.recipe.overlong import soft_overlong
 from rewards.rules.accuracy import boxed_accuracy
 from rewards.rules.format import boxed_format
 from rewards.rules.graded import graded
@@ -37,6 +38,7 @@ BUILT_IN: dict[str, Callable[..., Any]] = {
     "llm_score": llm_score,
     "multiple_choice": multiple_choice,
     "ocr_edit_distance": ocr_edit_distance,
+    "soft_overlong": soft_overlong,
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -23,6 +23,8 @@ from rewards.rubric import Rubric, no_verdict_problem
 
 CONCURRENCY = 32
 """Scores that one worker has under way; the others wait in it."""
+MAX_CALLS = 1000
+"""Calls that one worker takes at once; all but `CONCURRENCY` of them wait in it."""
 GRACE_S = 60.0
 """Silence beyond the deadline of one score after which a worker counts as hung: its start, or a C call that holds the
 interpreter so that no deadline inside it can act."""
@@ -59,16 +61,23 @@ class _Job:
 class RewardPool:
     """Spreads completions over the workers, restarts a dead one, and collects a step's scores."""
 
-    def __init__(self, config: RewardsConfig, actor_options: Mapping[str, Any] | None = None) -> None:
-        """`actor_options` go to Ray's `.options()`: resources and environment of a worker.
+    def __init__(
+        self,
+        config: RewardsConfig,
+        options: Callable[[int], Mapping[str, Any]] | None = None,
+        stop: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`options` are Ray's for each worker; without them Ray chooses where it goes. `stop` is asked every second
+        that `collect` waits; what it raises ends the wait.
 
         Raises:
             ConfigError: a reward function cannot be resolved; found here, before any actor starts.
         """
         self._config = config
+        self._stop = stop
         self._rubric = Rubric.from_config(config)
-        self._options = {"num_cpus": 0, **(actor_options or {}), "max_concurrency": 1000}
-        self._workers = [self._start_worker() for _ in range(config.workers)]
+        self._options = options or (lambda worker: {"num_cpus": 0})
+        self._workers = [self._start_worker(index) for index in range(config.workers)]
         self._jobs: dict[ray.ObjectRef, _Job] = {}
         self._suspects: list[_Job] = []
         """Each has seen two workers die; graded alone once nothing else is under way."""
@@ -111,6 +120,7 @@ class RewardPool:
         scores = dict(earlier)
         rows = len(scores) + len(self._jobs) + len(self._suspects) + len(self._found)
         while len(scores) < rows:
+            self._stop()
             self._require_verdicts(scores, rows)
             scores |= self.finished(wait_s=1.0)
         self._require_verdicts(scores, rows)
@@ -186,12 +196,13 @@ class RewardPool:
 
     def _replace(self, worker: int) -> None:
         ray.kill(self._workers[worker])
-        self._workers[worker] = self._start_worker()
+        self._workers[worker] = self._start_worker(worker)
         self._heard_at[worker] = time.monotonic()
         self.restarts += 1
 
-    def _start_worker(self) -> Any:
-        return ray.remote(RewardService).options(**self._options).remote(self._config)
+    def _start_worker(self, index: int) -> Any:
+        options = {**self._options(index), "max_concurrency": MAX_CALLS}
+        return ray.remote(RewardService).options(**options).remote(self._config)
 
 
 def _get(reference: ray.ObjectRef, timeout: float | None = None) -> Score:

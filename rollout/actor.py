@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -54,6 +54,12 @@ class RolloutActor:
 
     def load_weights(self, manifest: WeightManifest, link: Link | None) -> dict[str, str]:
         return self._engine.load_weights(manifest, link)
+
+    def sleep(self, level: int) -> None:
+        self._engine.sleep(level)
+
+    def wake(self) -> None:
+        self._engine.wake()
 
     def score(self, sequences: Sequence[Scorable]) -> list[list[float]]:
         return self._engine.score(fetch_patches(sequences))
@@ -109,24 +115,21 @@ def engine_factory(name: str) -> type[Engine]:
     return VllmEngine
 
 
-def create_actor(spec: EngineSpec) -> ray.actor.ActorHandle:
-    """A fresh actor with the device's resources and environment; its engine is built by `start`."""
+def create_actor(spec: EngineSpec, options: Mapping[str, Any] | None = None) -> ray.actor.ActorHandle:
+    """A fresh actor; its engine is built by `start`. `options` are Ray's, with its place; without them Ray chooses."""
     accelerator = spec.accelerator
-    return (
-        ray.remote(concurrency_groups={"health": 1, "intake": 1})(RolloutActor)
-        .options(
-            **accelerator.ray_options(spec.rollout.devices_per_actor),
-            runtime_env={"env_vars": QUIET | accelerator.rollout_env(spec.threads)},
-        )
-        .remote(spec)
-    )
+    placed = dict(options or accelerator.ray_options(spec.rollout.devices_per_actor))
+    own = placed.pop("runtime_env", {}).get("env_vars", {})
+    environment = QUIET | accelerator.rollout_env(spec.threads) | own
+    remote = ray.remote(concurrency_groups={"health": 1, "intake": 1})(RolloutActor)
+    return remote.options(**placed, runtime_env={"env_vars": environment}).remote(spec)
 
 
 class RayActors:
     """How the pool reaches its actors, and its clock; a test in virtual time puts others in their place."""
 
-    def create(self, spec: EngineSpec) -> ray.actor.ActorHandle:
-        return create_actor(spec)
+    def create(self, spec: EngineSpec, options: Mapping[str, Any] | None) -> ray.actor.ActorHandle:
+        return create_actor(spec, options)
 
     def kill(self, actor: ray.actor.ActorHandle) -> None:
         ray.kill(actor)

@@ -86,6 +86,13 @@ class Engine(Protocol):
             WeightSyncError: a name or a digest differs from the manifest.
         """
 
+    def sleep(self, level: int) -> None:
+        """Give up the device's memory until `wake`: of the KV cache, and of the weights, which at level 2 are lost."""
+
+    def wake(self) -> None:
+        """Have the weights' memory again, and the weights where the level kept them; after level 2 the version is
+        `UNKNOWN_VERSION` until `load_weights`. The KV cache comes back with the next call that draws or scores."""
+
     def score(self, sequences: Sequence[Scorable]) -> list[list[float]]:
         """Log-probs at temperature 1 of each sequence's tokens but the first: [T] ids -> [T - 1] floats."""
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import xxhash
 
 from pangu_rl.records import Begun, Completion, FinishReason, RolloutRequest, Scorable, WeightManifest
-from rollout.engine import Drawn, EngineSpec, Interrupted, Link
+from rollout.engine import UNKNOWN_VERSION, Drawn, EngineSpec, Interrupted, Link
 from rollout.intake import Intake
 from rollout.pulse import Pulse
 
@@ -37,8 +37,10 @@ class FakeEngine:
         self._crash_after = crash_after
         self._seconds = seconds
         self._finished = 0
+        self._asleep = False
 
     def generate(self, requests: Sequence[RolloutRequest], intake: Intake | None = None) -> Iterator[Drawn]:
+        assert not self._asleep
         intake = intake or Intake()
         waiting = deque(requests)
         while not intake.interrupted:
@@ -54,7 +56,16 @@ class FakeEngine:
         for request in [*waiting, *intake.take()]:
             yield Interrupted(uid=request.uid, begun=request.begun)
 
+    def sleep(self, level: int) -> None:
+        self._asleep = True
+        if level == 2:
+            self.weight_version = UNKNOWN_VERSION
+
+    def wake(self) -> None:
+        self._asleep = False
+
     def load_weights(self, manifest: WeightManifest, link: Link | None = None) -> dict[str, str]:
+        assert not self._asleep
         if not self._stuck:
             self.weight_version = manifest.version
         return {tensor.name: tensor.digest for tensor in manifest.tensors}

@@ -15,17 +15,18 @@ from __future__ import annotations
 import functools
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from pangu_rl.errors import RunError, UserError, WeightSyncError, first_line
+from pangu_rl.errors import BrokenBroadcast, RunError, UserError, WeightSyncError, first_line
 from pangu_rl.records import Completion, Progress, RolloutRequest, Scorable, WeightManifest
 from rollout.actor import RayActors
 from rollout.engine import UNKNOWN_VERSION, EngineSpec, Interrupted, Link
-from rollout.slots import Slot, deal_by_load, deal_in_turn
+from rollout.slots import START_LIMIT_S, Slot, deal_by_load, deal_in_turn
 from rollout.weights import check_digests
 
 log = logging.getLogger(__name__)
@@ -36,14 +37,25 @@ STOP_S = 1.0
 """Longest wait between two questions whether to stop."""
 
 
+Publication = tuple[WeightManifest, list[ray.ObjectRef]]
+"""What was published, and the calls of those who send it."""
+
+
 class RolloutPool:
     """Driver side of the rollout phase; used by one thread, except for `outstanding`, `waiting` and `progress`."""
 
     def __init__(
-        self, spec: EngineSpec, stop: Callable[[], None] = lambda: None, actors: RayActors | None = None
+        self,
+        spec: EngineSpec,
+        options: Callable[[int], Mapping[str, Any]] | None = None,
+        stop: Callable[[], None] = lambda: None,
+        actors: RayActors | None = None,
     ) -> None:
-        """`stop` is asked every second of a wait. What it raises leaves as it is, and what was submitted in flight."""
+        """`options` are Ray's for the actor of each place, the first one's and those that replace it; without them Ray
+        chooses. `stop` is asked every second of a wait. What it raises leaves as it is, and what was submitted in
+        flight."""
         self._spec = spec
+        self._options = options
         self._stop = stop
         self._actors = actors or RayActors()
         self._slots = [Slot(index) for index in range(spec.rollout.actors)]
@@ -54,6 +66,9 @@ class RolloutPool:
         """Of `submit`, without an actor; interrupted ones among them."""
         self._finished: deque[Completion] = deque()
         """Of `submit`, not handed out yet."""
+        self._asleep = False
+        self._resend: Callable[[tuple[str, ...]], Publication] | None = None
+        self._sending: list[ray.ObjectRef] = []
         self.restarts = 0
         """Actors replaced since the pool was made."""
 
@@ -161,21 +176,72 @@ class RolloutPool:
         nobody = [request.uid for request in (*self._orphans, *self._waiting)]
         return lines + ([f"no actor yet: {', '.join(nobody[:4])}"] if nobody else [])
 
-    def sync(self, manifest: WeightManifest) -> None:
+    def members(self) -> tuple[str, ...]:
+        """A name for every worker that the next weights are for, in the order of their ranks from 1 on.
+
+        Waits for actors that are being replaced; from here on no weights are sent again.
+        """
+        self._resend, self._sending = None, []
+        self.interrupt()
+        self._settle()
+        return self._names(self._slots)
+
+    def sync(
+        self,
+        manifest: WeightManifest,
+        sending: Sequence[ray.ObjectRef] = (),
+        resend: Callable[[tuple[str, ...]], Publication] | None = None,
+    ) -> None:
         """Give all actors the published weights, and compare what each consumed with what was published. What was
         submitted is interrupted for it, and goes on under the new weights.
 
+        `sending` are the senders' calls of a broadcast, whose group is the workers of `members`. While the senders
+        keep these weights, `resend` publishes them again, to the workers named, for an actor that is replaced.
+
         Raises:
-            WeightSyncError: a name or a digest differs; names the tensor and both values.
-            RunError: by broadcast, and an actor was lost since the last sync: the group cannot take another in.
+            BrokenBroadcast: an actor was lost on the way; those in its place have no weights, and the others may not.
+            WeightSyncError: a name or a digest differs, or the sender gave no sign of life; names what and whom.
         """
+        self._resend = None
         self.interrupt()
         self._settle()
-        if manifest.transport == "broadcast":
-            self._check_members(manifest)
-        self._manifest = manifest
+        self._manifest, self._sending = manifest, list(sending)
+        self._link(self._slots)
         for slot in self._slots:
-            self._load(slot)
+            self._load(slot, manifest)
+        self._settle()
+        self._await_senders()
+        if without := [slot.index for slot in self._slots if slot.version != manifest.version]:
+            raise BrokenBroadcast(f"rollout actors {without} are without weights version {manifest.version}")
+        self._resend = resend
+        self._dispatch_live()
+
+    def sleep(self) -> None:
+        """Have all engines give up their devices' memory until `wake`.
+
+        Before the first sync at level 1 whatever the configuration says: nothing could bring their weights back.
+        """
+        if self._asleep:
+            return
+        self.interrupt()
+        self._settle()
+        self._asleep = True
+        for slot in self._slots:
+            self._lull(slot)
+        self._settle()
+
+    def wake(self) -> None:
+        """Have them take it again. What lost its weights is given them by `sync` or `reload`."""
+        self._asleep = False
+        for slot in self._slots:
+            slot.begin(slot.actor.wake.remote(), lambda _: None)
+        self._settle()
+
+    def reload(self) -> None:
+        """Give the last sync's weights to the engines that do not hold them."""
+        for slot in self._slots:
+            if slot.version != self.weight_version:
+                self._load(slot, self._manifest)
         self._settle()
         self._dispatch_live()
 
@@ -265,36 +331,82 @@ class RolloutPool:
             self._finished.append(completion)
 
     def _launch(self, slot: Slot) -> None:
-        slot.actor = self._actors.create(self._spec)
+        slot.actor = self._actors.create(self._spec, self._options and self._options(slot.index))
         slot.version = UNKNOWN_VERSION
         slot.begin(slot.actor.start.remote(), lambda _: self._started(slot))
+
+    def _lull(self, slot: Slot) -> None:
+        rollout = self._spec.rollout
+        level = self._spec.accelerator.sleep_level(rollout.sleep_level) if self._manifest else 1
+        if level > 1:
+            slot.version = UNKNOWN_VERSION
+        slot.begin(slot.actor.sleep.remote(level), lambda _: None)
 
     def _started(self, slot: Slot) -> None:
         if self._manifest is None:
             slot.version = 0
+        if self._asleep:
+            # In the place of one that was lost asleep: it has weights once it wakes.
+            self._lull(slot)
+        elif self._manifest is None:
+            return
         elif self._manifest.transport == "shm":
-            self._load(slot)
-        # A broadcast that is over cannot be repeated for one: the survivors finish the step without it.
+            self._load(slot, self._manifest)
+        elif self._resend is not None:
+            manifest, _ = self._resend(self._names([slot]))
+            self._link([slot])
+            self._load(slot, manifest)
+        # Else it waits for the next weights: a broadcast that is over cannot be repeated.
 
-    def _load(self, slot: Slot) -> None:
-        manifest = self._manifest
-        rollout = self._spec.rollout
-        devices = rollout.devices_per_actor
-        link = Link(first_rank=1 + slot.index * devices, world_size=1 + rollout.actors * devices)
+    def _names(self, slots: Sequence[Slot]) -> tuple[str, ...]:
+        devices = range(self._spec.rollout.devices_per_actor)
+        return tuple(f"{slot.actor._actor_id.hex()}/{device}" for slot in slots for device in devices)
 
+    def _link(self, slots: Sequence[Slot]) -> None:
+        devices = self._spec.rollout.devices_per_actor
+        for place, slot in enumerate(slots):
+            slot.link = Link(first_rank=1 + place * devices, world_size=1 + len(slots) * devices)
+
+    def _load(self, slot: Slot, manifest: WeightManifest) -> None:
         def loaded(digests: dict[str, str]) -> None:
             check_digests(manifest, digests)
             slot.version = manifest.version
 
-        slot.begin(slot.actor.load_weights.remote(manifest, link), loaded)
+        slot.version = UNKNOWN_VERSION
+        slot.begin(slot.actor.load_weights.remote(manifest, slot.link), loaded)
 
-    def _check_members(self, manifest: WeightManifest) -> None:
-        members = [slot.index for slot in self._slots if self._manifest is None or slot.version != UNKNOWN_VERSION]
-        if lost := sorted(set(range(self._spec.rollout.actors)) - set(members)):
-            raise RunError(
-                f"weights version {manifest.version}: rollout actors {lost} were lost, and a broadcast group cannot "
-                "take new ones in; start the run again, it resumes from its last checkpoint"
+    def _silent(self, late: Sequence[Slot]) -> Sequence[Slot]:
+        """Of slots that wait for a broadcast too long, those whose process is the cause: the others wait for them.
+
+        Raises:
+            WeightSyncError: they all live, so it is the sender.
+        """
+        if not ray.wait(self._sending, num_returns=len(self._sending), timeout=0.0)[1]:
+            return late
+        pings = [slot.actor.ping.remote() for slot in late]
+        alive, _ = ray.wait(pings, num_returns=len(pings), timeout=HEALTH_S)
+        silent = [slot for slot, ping in zip(late, pings, strict=True) if ping not in alive]
+        if not silent:
+            limit = late[0].limit(self._spec.rollout.silence_s)
+            raise WeightSyncError(
+                f"weights version {self.weight_version}: the learner sent nothing for {limit:g} s, and rollout actors "
+                f"{[slot.index for slot in late]} wait for it; the run goes on from its last checkpoint"
             )
+        return silent
+
+    def _await_senders(self) -> None:
+        """The engines are done: the senders, who waited for them alone, are done within seconds."""
+        sending, self._sending = self._sending, []
+        late = ray.wait(sending, num_returns=len(sending), timeout=START_LIMIT_S)[1] if sending else []
+        if late:
+            raise WeightSyncError(
+                f"weights version {self.weight_version}: learner ranks {[sending.index(call) for call in late]} have "
+                f"not finished to send for {START_LIMIT_S:g} s; the run goes on from its last checkpoint"
+            )
+        try:
+            ray.get(sending)
+        except RayTaskError as error:
+            raise error.cause if isinstance(error.cause, RunError) else error from None
 
     def _settle(self) -> None:
         """Wait until no call is in flight; after an error the other calls' results are of no interest."""
@@ -313,16 +425,17 @@ class RolloutPool:
             raise RunError(f"no rollout actor holds weights version {self.weight_version}; {self._outstanding_text()}")
         silence_s = self._spec.rollout.silence_s
         left = min(slot.limit(silence_s) - slot.waited for slot in slots)
+        self._stop()
         started = self._actors.now()
         ready = self._actors.wait([slot.call for slot in slots], max(0.0, min(left, wait_s)))
         # Only time spent waiting counts: a slow consumer of `generate` makes no actor late.
         elapsed = self._actors.now() - started
-        self._stop()
         for slot in slots:
             slot.waited = 0.0 if slot.call is ready else slot.waited + elapsed
-            limit = slot.limit(silence_s)
-            if slot.waited >= limit and self._actors.wait([slot.call], 0.0) is None:
-                self._replace(slot, f"gave no sign of life for {limit:g} s")
+        late = [slot for slot in slots if slot.waited >= slot.limit(silence_s)]
+        late = [slot for slot in late if self._actors.wait([slot.call], 0.0) is None]
+        for slot in self._silent(late) if late and self._sending else late:
+            self._replace(slot, f"gave no sign of life for {slot.limit(silence_s):g} s")
         return None if ready is None else self._take(next(slot for slot in slots if slot.call is ready))
 
     def _take(self, slot: Slot) -> Completion | None:
@@ -336,7 +449,12 @@ class RolloutPool:
         except RayActorError as error:
             self._replace(slot, f"died: {first_line(error)}")
         except RayTaskError as error:
-            if isinstance(error.cause, UserError | RunError):
+            if isinstance(error.cause, BrokenBroadcast) and self._resend is None:
+                # Another member was lost; this one lives and is sent the weights once more.
+                log.warning("rollout actor %d: %s", slot.index, error.cause)
+                slot.call = None
+                return None
+            if isinstance(error.cause, UserError | RunError) and not isinstance(error.cause, BrokenBroadcast):
                 raise error.cause from None
             self._replace(slot, f"failed: {error.cause!r}")
         return None

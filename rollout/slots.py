@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pangu_rl.records import RolloutRequest
-from rollout.engine import UNKNOWN_VERSION
+from rollout.engine import UNKNOWN_VERSION, Link
 
 START_LIMIT_S = 600.0
 """Least deadline of the calls that are no generation: to build an engine may take minutes."""
@@ -26,6 +26,8 @@ class Slot:
     """What the actor is doing: at most one call, and None between two."""
     on_done: Callable[[Any], None] | None = None
     """Takes the result of a plain call; None for a stream of what an engine draws."""
+    link: Link | None = None
+    """Its place in the group of the broadcast that it takes part in."""
     number: int = 0
     """Of its last stream; what is said to an actor about a stream names it."""
     live: bool = False

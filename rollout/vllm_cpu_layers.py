@@ -1,14 +1,17 @@
-"""vLLM's compiled RMS norm on a CPU, where vLLM runs a chain of torch operations. Registration -> **layer** -> model.
+"""Compiled layers on a CPU, where vLLM runs chains of torch operations. Registration -> **layers** -> model.
 
-vLLM builds the kernel for CPUs and calls it on devices alone; the chain takes a third of the time of decoding. The
-class takes the place of vLLM's (`CustomOp.register_oot`, in vLLM 0.23 to 0.33). Under compilation vLLM calls neither:
-it fuses the chain itself. SwiGLU stays as it is: there the kernel for CPUs is the slower of the two.
+vLLM builds a kernel of the RMS norm for CPUs and calls it on devices alone; the chain takes a third of the time of
+decoding. SwiGLU is our own kernel: vLLM's for CPUs is slower than its chain. The classes take the place of vLLM's
+(`CustomOp.register_oot`, in vLLM 0.23 to 0.33). Under compilation vLLM calls neither: it fuses the chains itself.
 """
 
 from __future__ import annotations
 
 import torch
+from vllm.model_executor.layers.activation import SiluAndMul
 from vllm.model_executor.layers.layernorm import RMSNorm
+
+from pangu_rl.accelerators.native import load_native
 
 LANES = 16
 """The kernel takes rows of whole vectors."""
@@ -34,3 +37,14 @@ class CpuRMSNorm(RMSNorm):
         residual = residual.contiguous()
         torch.ops._C.fused_add_rms_norm(x, residual, weight, self.variance_epsilon)
         return x, residual
+
+
+@SiluAndMul.register_oot(name="SiluAndMul")
+class CpuSiluAndMul(SiluAndMul):
+    """fp32 inside, rounded once."""
+
+    def forward_cpu(self, x: torch.Tensor) -> torch.Tensor:
+        """[..., 2 F], gates and then what goes through them -> [..., F]."""
+        if x.dtype not in (torch.bfloat16, torch.float32) or not load_native():
+            return self.forward_native(x)
+        return torch.ops.pangu_rl.gated_halves(x.contiguous())

@@ -22,7 +22,7 @@ from vllm.inputs import TokensPrompt
 from vllm.sampling_params import RequestOutputKind
 
 from pangu_rl.checkpoint.model_folder import model_config
-from pangu_rl.errors import ConfigError, DataError, RunError, UserError
+from pangu_rl.errors import BrokenBroadcast, ConfigError, DataError, RunError, UserError, first_line
 from pangu_rl.records import (
     GROUNDING_TAGS,
     Completion,
@@ -38,6 +38,7 @@ from rollout.engine import UNKNOWN_VERSION, Drawn, EngineSpec, Interrupted, Link
 from rollout.intake import Intake
 from rollout.pulse import Pulse
 from rollout.vllm_running import Running, gone_on
+from rollout.vllm_worker import BROKEN
 from rollout.weights import check_digests, check_names, required_names
 
 SHARED_BLOCK = 32
@@ -56,10 +57,15 @@ class VllmEngine:
         self._required = required_names(spec.model_path)
         self._tokens = VisionTokens.from_config_dict(model_config(spec.model_path))
         self._version = 0
+        self._without_cache = False
         if spec.rollout.eager:
             # vLLM compiles a few sampler functions even so, at 30 s and more of C++ compiler for a fresh cache.
             torch.compiler.set_stance("force_eager")
         self._llm = _start(spec)
+        if spec.accelerator.name == "cpu":
+            from rollout.vllm_cpu_sampler import use_cpu_sampler
+
+            self._llm.collective_rpc(use_cpu_sampler)
         self._tokenizer = self._llm.get_tokenizer()
         added = self._tokenizer.added_tokens_decoder.items()
         # Graders read the grounding tags, also of a tokenizer that lists them as special tokens.
@@ -70,6 +76,7 @@ class VllmEngine:
         return self._version
 
     def generate(self, requests: Sequence[RolloutRequest], intake: Intake | None = None) -> Iterator[Drawn]:
+        self._need_cache()
         intake, pulse, running = intake or Intake(), Pulse(), Running(self._llm)
         if self._spec.rollout.prefix_caching:
             # What an earlier call left in the cache must not decide how this one's keys are rounded.
@@ -99,6 +106,7 @@ class VllmEngine:
             raise RunError(f"vLLM ended without finishing {', '.join(running)}")
 
     def score(self, sequences: Sequence[Scorable]) -> list[list[float]]:
+        self._need_cache()
         params = VllmSamplingParams(
             max_tokens=1, prompt_logprobs=0, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY
         )
@@ -119,7 +127,7 @@ class VllmEngine:
             assert link is not None, "a broadcast needs the engine's ranks"
             backend = self._spec.accelerator.dist_backend
             call, args = "pangu_load_broadcast", (tensors, manifest.location, backend, link.first_rank, link.world_size)
-        for digests in self._llm.collective_rpc(call, args=args):
+        for digests in self._called(call, args):
             check_digests(manifest, digests)
         # The worker's reload drops none of the engine's own caches.
         self._llm.reset_prefix_cache()
@@ -127,6 +135,45 @@ class VllmEngine:
         self._llm.reset_encoder_cache()
         self._version = manifest.version
         return digests
+
+    def sleep(self, level: int) -> None:
+        self._llm.reset_prefix_cache()
+        self._llm.reset_encoder_cache()
+        if level > 1:
+            self._version = UNKNOWN_VERSION
+        if self._spec.accelerator.sleep_args is None:
+            self._llm.collective_rpc("pangu_sleep", args=(level,))
+        else:
+            self._llm.sleep(level)
+        self._without_cache = True
+
+    def wake(self) -> None:
+        self._wake("weights")
+
+    def _need_cache(self) -> None:
+        """The last memory that a sleeper takes back, after a load of weights, which needs room of its own."""
+        if self._without_cache:
+            self._wake("kv_cache")
+            self._without_cache = False
+
+    def _wake(self, tag: str) -> None:
+        if self._spec.accelerator.sleep_args is None:
+            self._llm.collective_rpc("pangu_wake", args=(tag,))
+        else:
+            self._llm.wake_up([tag])
+
+    def _called(self, call: str, args: tuple) -> list[dict[str, str]]:
+        """The digests of every worker.
+
+        Raises:
+            BrokenBroadcast: a worker's own, which vLLM gives as a RuntimeError when the worker is another process.
+        """
+        try:
+            return self._llm.collective_rpc(call, args=args)
+        except RuntimeError as error:
+            if BROKEN in str(error):
+                raise BrokenBroadcast(first_line(error)) from error
+            raise
 
     def _add(self, uid: str, prompt: TokensPrompt, params: VllmSamplingParams) -> None:
         try:
@@ -234,6 +281,8 @@ def _engine_args(spec: EngineSpec) -> dict[str, Any]:
         memory["block_size"] = SHARED_BLOCK
     if rollout.kv_cache_gib is not None:
         memory["kv_cache_memory_bytes"] = int(rollout.kv_cache_gib * 2**30)
+    if rollout.placement == "shared":
+        memory |= spec.accelerator.sleep_args or {}
     if spec.limits is not None:
         memory["mm_processor_kwargs"] = asdict(spec.limits)
     return memory | {

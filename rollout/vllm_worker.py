@@ -7,9 +7,8 @@ from a broadcast, each is hashed as it is handed to the model's `load_weights`, 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from itertools import chain, groupby
 from math import prod
 from operator import itemgetter
 from typing import Any
@@ -17,10 +16,15 @@ from typing import Any
 import torch
 import xxhash
 from torch.distributed import ProcessGroup
+from vllm.config import set_current_vllm_config
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
 
 from pangu_rl.accelerators.collective import broadcast_buffer, build_group
+from pangu_rl.accelerators.storage import contents, storages_of
+from pangu_rl.errors import BrokenBroadcast, first_line
 
+BROKEN = "the broadcast of weights broke"
+"""Begins what a worker says of it; of an error in another process vLLM keeps no more than the text."""
 ALIGNMENT = 64
 """A sender's buffer ends on a multiple of so many bytes, and both sides of a broadcast must agree."""
 
@@ -39,20 +43,61 @@ class WeightSyncExtension:
     def pangu_load_broadcast(
         self, tensors: list[dict[str, Any]], store: str, backend: str, first_rank: int, world_size: int
     ) -> dict[str, str]:
-        """Load the buckets that rank 0 of a group sends; the group meets at `store` (`host:port`) and stays."""
-        if not hasattr(self, "_pangu_group"):
-            host, _, port = store.rpartition(":")
-            self._pangu_group = build_group(backend, host, int(port), first_rank + self.rank, world_size)
-        received = _received(tensors, self._pangu_group, self.device)
+        """Load the buckets that rank 0 of a group sends; the group meets at `store` (`host:port`) and stays until
+        another store is named.
+
+        Raises:
+            BrokenBroadcast: a member was lost. Weights are now of two versions; another load mends them.
+        """
+        rank = first_rank + self.rank
         try:
-            return self._pangu_load(received)
+            if getattr(self, "_pangu_store", None) != store:
+                self._pangu_group, self._pangu_store = None, None
+                host, _, port = store.rpartition(":")
+                self._pangu_group = build_group(backend, host, int(port), rank, world_size)
+                self._pangu_store = store
+        # The backends' errors have no common class, here and below.
+        except Exception as error:
+            raise BrokenBroadcast(
+                f"{BROKEN}: rank {rank} did not enter the group at {store}: {first_line(error)}"
+            ) from error
+        received = _Received(tensors, self._pangu_group, self.device)
+        try:
+            digests = self._pangu_load(received)
         finally:
             # The sender waits for every receiver, also for one whose load failed.
-            deque(received, maxlen=0)
+            received.drain()
+        if received.error is not None:
+            self._pangu_group, self._pangu_store = None, None
+            raise BrokenBroadcast(
+                f"{BROKEN} at rank {rank} of {store}: {first_line(received.error)}"
+            ) from received.error
+        return digests
 
-    def _pangu_load(self, tensors: Iterator[Named]) -> dict[str, str]:
+    def pangu_sleep(self, level: int) -> None:
+        """Sleep where vLLM has no allocator for it: the worker gives up the memory of its KV cache, and at level 2 of
+        the model's parameters; buffers stay. What a processor's kernels keep packed beside a parameter stays too."""
+        tensors = {"kv_cache": self.model_runner.kv_caches}
+        if level > 1:
+            tensors["weights"] = list(self.model_runner.get_model().parameters())
+        self._pangu_asleep = {
+            tag: [(storage, storage.nbytes()) for storage in storages_of(held, self.device)]
+            for tag, held in tensors.items()
+        }
+        for storage, _ in chain.from_iterable(self._pangu_asleep.values()):
+            storage.resize_(0)
+
+    def pangu_wake(self, tag: str) -> None:
+        """Have the memory of `kv_cache` or `weights` again, as zeros."""
+        for storage, size in self._pangu_asleep.pop(tag, ()):
+            storage.resize_(size)
+            contents(storage).zero_()
+
+    def _pangu_load(self, tensors: Iterable[Named]) -> dict[str, str]:
         digests: dict[str, str] = {}
-        self.reload_weights(weights_iterator=_hashed(tensors, digests), is_checkpoint_format=True)
+        # The runner's own: not every worker has a `reload_weights` (vllm-ascend's has none).
+        with set_current_vllm_config(self.vllm_config):
+            self.model_runner.reload_weights(weights_iterator=_hashed(tensors, digests), is_checkpoint_format=True)
         _repack_tied_heads(self.model_runner.get_model())
         return digests
 
@@ -82,14 +127,37 @@ def _hashed(tensors: Iterable[Named], digests: dict[str, str]) -> Iterator[Named
         yield name, tensor
 
 
-def _received(tensors: list[dict[str, Any]], group: ProcessGroup, device: torch.device) -> Iterator[Named]:
-    """Bucket after bucket, at most two at a time: the reload keeps tensors of a layer until it has them all."""
-    for _, bucket in groupby(tensors, key=itemgetter("bucket")):
-        entries = list(bucket)
-        buffer = torch.empty(-(-_extent(entries) // ALIGNMENT) * ALIGNMENT, dtype=torch.uint8, device=device)
-        broadcast_buffer(group, buffer)
-        yield from _views(entries, buffer)
-        del buffer
+class _Received:
+    """The tensors of bucket after bucket, at most two buckets at a time: the reload keeps tensors of a layer until it
+    has them all.
+
+    A broadcast that breaks ends the stream and is kept as `error`: vLLM's reload leaves its layers in order when it
+    runs short of tensors, and half taken apart, for good, when it is interrupted.
+    """
+
+    def __init__(self, tensors: list[dict[str, Any]], group: ProcessGroup, device: torch.device) -> None:
+        self._buckets = [list(bucket) for _, bucket in groupby(tensors, key=itemgetter("bucket"))]
+        self._group, self._device = group, device
+        self.error: Exception | None = None
+
+    def __iter__(self) -> Iterator[Named]:
+        while self._buckets and self.error is None:
+            bucket = self._buckets.pop(0)
+            buffer = self._next(bucket)
+            if self.error is None:
+                yield from _views(bucket, buffer)
+
+    def drain(self) -> None:
+        for _ in self:
+            pass
+
+    def _next(self, bucket: list[dict[str, Any]]) -> torch.Tensor:
+        buffer = torch.empty(-(-_extent(bucket) // ALIGNMENT) * ALIGNMENT, dtype=torch.uint8, device=self._device)
+        try:
+            broadcast_buffer(self._group, buffer)
+        except Exception as error:
+            self.error = error
+        return buffer
 
 
 def _views(tensors: list[dict[str, Any]], buffer: torch.Tensor) -> Iterator[Named]:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pangu_rl.errors import ConfigError
+
 if TYPE_CHECKING:
     import torch
 
@@ -50,6 +52,11 @@ class Accelerator:
     """Attention over the segment tree of a pack."""
     profiler: Callable[[], Any]
     """A profiler of host and device, not yet started: a context manager with `export_chrome_trace(path)`."""
+    sleep_levels: tuple[int, ...]
+    """Levels of sleep that an engine has on it, the deepest last. Asleep, an engine has no KV cache; its weights are in
+    host memory at level 1 and nowhere at level 2, so that only a sync brings them back."""
+    sleep_args: Mapping[str, Any] | None
+    """What vLLM is given for its sleep mode; None where it has none, and its worker gives up the memory itself."""
     device_files: str | None = None
     """Pattern of the files in /dev that the driver makes, one per device; None where there are none."""
     extra: str = "cpu"
@@ -58,17 +65,13 @@ class Accelerator:
     def ray_options(self, devices: int) -> dict[str, Any]:
         """Arguments of `.options()` for an actor with so many devices.
 
-        An actor of a device-less machine asks for no cores: Ray on 2 cores would otherwise wait for ever.
+        No actor asks for cores: Ray on 2 of them would otherwise wait for ever.
         """
         if self.ray_resource is None:
             return {"num_cpus": 0}
         if self.ray_resource == "GPU":
-            return {"num_gpus": devices}
-        return {"resources": {self.ray_resource: devices}}
-
-    def bundle(self, devices: int, cpus: float) -> dict[str, float]:
-        """One bundle of a Ray placement group."""
-        return {"CPU": cpus} if self.ray_resource is None else {self.ray_resource: devices, "CPU": cpus}
+            return {"num_cpus": 0, "num_gpus": devices}
+        return {"num_cpus": 0, "resources": {self.ray_resource: devices}}
 
     def local_index(self, ids: Sequence[str], env: Mapping[str, str]) -> int:
         """Index of the actor's first device as torch counts it in this process.
@@ -80,6 +83,19 @@ class Accelerator:
             return 0
         visible = [entry.strip() for entry in env.get(self.visible_env or "", "").split(",") if entry.strip()]
         return visible.index(ids[0]) if visible else int(ids[0])
+
+    def sleep_level(self, asked: int | None) -> int:
+        """The level that `rollout.sleep_level` asks for; None is the deepest.
+
+        Raises:
+            ConfigError: engines do not have it on this device.
+        """
+        if asked is not None and asked not in self.sleep_levels:
+            raise ConfigError(
+                f"rollout.sleep_level is {asked}, and on {self.name} engines sleep at level "
+                f"{' or '.join(map(str, self.sleep_levels))}: set it to null"
+            )
+        return self.sleep_levels[-1] if asked is None else asked
 
     def device(self, index: int = 0) -> str:
         """Name for `torch.device`."""

@@ -17,30 +17,29 @@ from torch import Tensor
 
 SENDER = 0
 """Rank of the learner in the group."""
+JOIN_S = 60.0
+"""Seconds in which all must have come to a group: they are called at the same time, and each was idle."""
 PIECE_BYTES = 256 << 20
 """A buffer is sent in pieces of so many bytes: few enough calls, and bounded staging memory."""
 
 
 def build_group(
-    backend: str, host: str, port: int, rank: int, world_size: int, timeout_s: float = 600.0
+    backend: str, host: str, port: int, rank: int, world_size: int, timeout_s: float = 600.0, join_s: float = JOIN_S
 ) -> dist.ProcessGroup:
     """Join the group at `host:port`; returns when all `world_size` ranks have joined. Rank 0 serves the store.
 
-    `backend` is the accelerator's `dist_backend`.
+    `backend` is the accelerator's `dist_backend`; `timeout_s` bounds each collective.
 
     Raises:
-        torch.distributed.DistError: the others did not come within `timeout_s`.
+        TimeoutError: not all came within `join_s`; names the ranks that did not.
+        torch.distributed.DistError: the store is not there, or a rank left at once.
     """
-    timeout = timedelta(seconds=timeout_s)
-    server = dist.TCPStore(host, port, world_size, is_master=rank == SENDER, timeout=timeout, wait_for_workers=False)
+    timeout, join = timedelta(seconds=timeout_s), timedelta(seconds=join_s)
+    server = dist.TCPStore(host, port, world_size, is_master=rank == SENDER, timeout=join, wait_for_workers=False)
     store = dist.PrefixStore("pangu_rl", server)
-    group = _create(backend, store, rank, world_size, timeout)
-    # A barrier: gloo connects at once, nccl and hccl only at their first collective.
-    store.add("joined", 1)
-    if store.add("joined", 0) == world_size:
-        store.set("complete", "1")
-    store.wait(["complete"], timeout)
-    return group
+    _meet(store, rank, world_size, join_s)
+    server.set_timeout(timeout)
+    return _create(backend, store, rank, world_size, timeout)
 
 
 def broadcast_buffer(group: dist.ProcessGroup, buffer: Tensor) -> None:
@@ -59,6 +58,17 @@ def free_port(host: str = "") -> int:
     with contextlib.closing(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)) as listener:
         listener.bind((host, 0))
         return listener.getsockname()[1]
+
+
+def _meet(store: dist.Store, rank: int, world_size: int, join_s: float) -> None:
+    """A barrier of its own: gloo would wait for `timeout_s`, nccl and hccl meet only at their first collective."""
+    arrivals = [f"rank {index}" for index in range(world_size)]
+    store.set(arrivals[rank], "here")
+    try:
+        store.wait(arrivals, timedelta(seconds=join_s))
+    except dist.DistError as error:
+        absent = [name for name in arrivals if not store.check([name])]
+        raise TimeoutError(f"{', '.join(absent)} did not come to the group within {join_s:g} s") from error
 
 
 def _create(backend: str, store: dist.Store, rank: int, world_size: int, timeout: timedelta) -> Any:

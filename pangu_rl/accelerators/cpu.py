@@ -75,4 +75,6 @@ CPU = Accelerator(
     varlen_attention=_varlen_attention,
     attention=_attention,
     profiler=lambda: torch_profiler("CPU"),
+    sleep_levels=(1, 2),
+    sleep_args=None,
 )

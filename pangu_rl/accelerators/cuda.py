@@ -39,6 +39,8 @@ def _rollout_env(threads: int) -> Environment:
         **variables_named(_NETWORK, os.environ),
         "OMP_NUM_THREADS": str(threads),
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+        # Sleep mode asserts against expandable segments, which a driver's environment may ask for.
+        "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:False",
     }
 
 
@@ -89,6 +91,8 @@ CUDA = Accelerator(
     varlen_attention=_varlen_attention,
     attention=_attention,
     profiler=lambda: torch_profiler("CPU", "CUDA"),
+    sleep_levels=(1, 2),
+    sleep_args={"enable_sleep_mode": True},
     device_files="nvidia[0-9]*",
     extra="cuda",
 )

@@ -89,10 +89,15 @@ def _sources() -> list[Path]:
     return sorted(Path(__file__).parent.rglob("*.cpp"))
 
 
+def _headers() -> list[Path]:
+    return sorted(Path(__file__).parent.rglob("*.h"))
+
+
 def _identity() -> str:
     import torch
 
-    parts = [torch.__version__, *FLAGS, platform.machine(), _features(), *(p.read_text("utf-8") for p in _sources())]
+    texts = (path.read_text("utf-8") for path in (*_sources(), *_headers()))
+    parts = [torch.__version__, *FLAGS, platform.machine(), _features(), *texts]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 

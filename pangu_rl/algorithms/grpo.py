@@ -1,4 +1,4 @@
-"""GRPO without KL and with clip-higher: scores -> **advantages, loss** -> learner.
+"""GRPO with clip-higher, and the loss of its family: scores -> **advantages, loss** -> learner.
 
 The advantage is DeepSeekMath's (arXiv 2402.03300, 4.1), the asymmetric clip and the token mean are DAPO's
 (arXiv 2503.14476), the centred advantage and the constant length are Dr. GRPO's (arXiv 2503.20783).
@@ -7,13 +7,19 @@ Letters: N completions, T tokens, G groups.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from pangu_rl.algorithms.token_ops import Aggregation, aggregate, masked_max, segment_sum
+from pangu_rl.algorithms.cispo import cispo_surrogate
+from pangu_rl.algorithms.gspo import sequence_log_ratio
+from pangu_rl.algorithms.importance_weights import Correction, importance_weights
+from pangu_rl.algorithms.policy_metrics import k3, kl_metric, mismatch_metrics, ratio_metrics, weight_metrics
+from pangu_rl.algorithms.token_ops import Aggregation, aggregate, segment_sum
+
+PolicyLoss = Literal["grpo", "gspo", "cispo"]
 
 
 def group_advantages(
@@ -56,108 +62,80 @@ def grpo_loss(
     mask: Tensor,
     *,
     sequence_ids: Tensor | None = None,
-    clip_low: float = 0.2,
+    loss: PolicyLoss = "grpo",
+    clip_low: float | None = 0.2,
     clip_high: float = 0.28,
     denominator: float,
     aggregation: Aggregation = "token",
     sampler_logp: Tensor | None = None,
-    tis_cap: float | None = None,
+    correction: Correction | None = None,
+    reference_logp: Tensor | None = None,
+    kl_weight: float = 0.0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The clipped surrogate of one micro-batch, as its share of the global mean, and additive metrics.
 
-        r = exp(logp - old_logp),   l = -w * min(r * A, clip(r, 1 - clip_low, 1 + clip_high) * A)
-        w = min(exp(old_logp - sampler_logp), tis_cap), without gradient; 1 when `tis_cap` is None
+        r = exp(logp - old_logp),   l = -w * min(r * A, clip(r, 1 - clip_low, 1 + clip_high) * A) + kl_weight * K
+
+    `loss` takes another ratio (`gspo`) or another surrogate (`cispo`, which has no `clip_low`) in its place. w is the
+    weight of `importance_weights` by `correction`, without gradient; 1 when that is None. K is the KL to a reference
+    model, `reference_kl`, of the log-probs `reference_logp`; without them there is none.
 
     All tensors are float32 of one shape, flat [T] or [N, T]; `mask` bool marks the trained tokens; `advantages` are
     spread over the tokens by the caller. `old_logp` are the learner's log-probs before the first update of the step;
     None says that this is that update, so that r is 1 and the gradient is the policy gradient. `sampler_logp` are the
-    engine's log-probs of the same tokens: without `tis_cap` they only feed metrics. w is truncated importance sampling
-    (Yao et al. 2025, "Your efficient RL framework secretly brings you off-policy RL training").
+    engine's log-probs of the same tokens, under whatever weights drew them: without `correction` they only feed
+    metrics.
 
     `aggregation`, `denominator` and `sequence_ids` as in `token_ops.aggregate`: shares over packs and ranks add up.
-    Metrics are 0-dim: sums over this micro-batch's tokens / denominator, to be added over packs and ranks (names that
-    end in `_max` combine by max) and then turned into means per token by `mean_metrics`, which names them.
+    Metrics are 0-dim, to be added over packs and ranks and turned into means by `policy_metrics.mean_metrics`.
     """
     mask = mask.bool()
     old = logp.detach() if old_logp is None else old_logp
-    # Positions outside the mask may hold anything; a zero difference keeps exp() and its gradient finite there.
-    log_ratio = torch.where(mask, logp - old, 0.0)
-    ratio = log_ratio.exp()
-    surrogate = torch.minimum(ratio * advantages, ratio.clamp(1 - clip_low, 1 + clip_high) * advantages)
-
-    with torch.no_grad():
-        metrics = {
-            "tokens": _share(mask, mask, denominator),
-            "clip_fraction_low": _share((ratio < 1 - clip_low) & (advantages < 0), mask, denominator),
-            "clip_fraction_high": _share((ratio > 1 + clip_high) & (advantages > 0), mask, denominator),
-            "ratio": _share(ratio, mask, denominator),
-            "ratio_max": masked_max(ratio, mask),
-            "kl_old": _share(_k3(log_ratio), mask, denominator),
-        }
-        if sampler_logp is not None:
-            # The engine's top-k or top-p may call a sampled token impossible by rounding (-inf): such a token says
-            # nothing of the mismatch, and its weight would be infinite. It is left uncorrected and counted.
-            known = mask & sampler_logp.isfinite()
-            difference = torch.where(known, old - sampler_logp, 0.0).detach()
-            metrics |= _mismatch_metrics(difference, known, denominator)
-    if tis_cap is not None:
+    # Positions outside the mask may hold anything; zeros there keep exp() and the gradients of whole sequences finite.
+    log_ratio, advantages = torch.where(mask, logp - old, 0.0), torch.where(mask, advantages, 0.0)
+    ratio = (sequence_log_ratio(log_ratio, mask, sequence_ids) if loss == "gspo" else log_ratio).exp()
+    if loss == "cispo":
+        surrogate, low, high = cispo_surrogate(ratio, torch.where(mask, logp, 0.0), advantages, clip_high)
+    else:
+        surrogate, low, high = clipped_surrogate(ratio, advantages, clip_low, clip_high)
+    metrics = ratio_metrics(ratio, log_ratio, (low, high), mask, denominator)
+    if sampler_logp is not None:
+        # The engine's top-k or top-p may call a sampled token impossible by rounding (-inf): such a token says
+        # nothing of the mismatch, and its weight would be infinite. It is left uncorrected and counted.
+        known = mask & sampler_logp.isfinite()
+        difference = torch.where(known, old - sampler_logp, 0.0).detach()
+        metrics |= mismatch_metrics(difference, known, denominator)
+    if correction is not None:
         if sampler_logp is None:
-            raise ValueError(f"tis_cap is {tis_cap} but there are no sampler log-probs to correct by")
-        surrogate = surrogate * difference.exp().clamp(max=tis_cap)
-        metrics["tis_clipped"] = _share(difference.exp() > tis_cap, known, denominator)
-    loss = aggregate(-surrogate, mask, denominator=denominator, aggregation=aggregation, sequence_ids=sequence_ids)
-    return loss, metrics
+            raise ValueError(f"there are no sampler log-probs for the {correction.level} correction to correct by")
+        weights, outside = importance_weights(difference, known, correction, sequence_ids)
+        surrogate = surrogate * weights
+        metrics |= weight_metrics(weights, outside, mask, denominator)
+    losses = -surrogate
+    if reference_logp is not None:
+        kl = reference_kl(torch.where(mask, logp - reference_logp, 0.0), log_ratio.exp())
+        losses = losses + kl_weight * kl
+        metrics["kl_reference"] = kl_metric(kl, mask, denominator)
+    value = aggregate(losses, mask, denominator=denominator, aggregation=aggregation, sequence_ids=sequence_ids)
+    return value, metrics
 
 
-def mean_metrics(totals: Mapping[str, float]) -> dict[str, float]:
-    """Metrics of `grpo_loss`, added over all packs and ranks of a mini-batch -> means over its trained tokens.
+def clipped_surrogate(
+    ratio: Tensor, advantages: Tensor, clip_low: float, clip_high: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """min(r A, clip(r) A), and where the clip takes the gradient below and above (bool): all of the tokens' shape."""
+    low, high = 1 - clip_low, 1 + clip_high
+    surrogate = torch.minimum(ratio * advantages, ratio.clamp(low, high) * advantages)
+    return surrogate, (ratio < low) & (advantages < 0), (ratio > high) & (advantages > 0)
 
-    The denominator cancels, so the means are right for every aggregation, and for packs that leave out the rows whose
-    advantage is 0 (the denominator counts those rows, the packs do not hold them).
 
-    `ratio`, `ratio_max`; `clip_fraction_low` (r < 1 - clip_low and A < 0), `clip_fraction_high` (r > 1 + clip_high and
-    A > 0): tokens that the clip gives no gradient; `kl_old`: KL(old || new) by k3. With sampler log-probs, d = learner
-    - sampler: `logprob_diff` (mean |d|), `logprob_diff_exp` (mean exp|d|; 1.05 is the alarm of NeMo-RL),
-    `logprob_diff_max`, `sampler_kl` (KL(sampler || learner) by k3), `tis_clipped` (share of weights cut at the cap),
-    and `sampler_nonfinite` (share of tokens whose sampler log-prob is not finite; they are outside the other five).
-    Empty when nothing was trained.
+def reference_kl(log_ratio: Tensor, ratio: Tensor) -> Tensor:
+    """r k3(log pi_ref - log pi) of each token, with its gradient: KL(pi || pi_ref) of tokens that pi_old drew.
+
+    `log_ratio` is log pi - log pi_ref, `ratio` r = pi / pi_old. The factor makes estimate and gradient unbiased, the
+    latter also at r = 1, where that of k3 alone is another divergence's (DeepSeek-V3.2, arXiv 2512.02556, 3.1).
     """
-    tokens, known = totals["tokens"], totals.get("sampler_tokens", 0.0)
-    if not tokens:
-        return {}
-    means = {}
-    for name, total in totals.items():
-        if name.endswith("_max"):
-            means[name] = total
-        elif name in _PER_KNOWN_TOKEN:
-            means[name] = total / known if known else 0.0
-        elif name not in ("tokens", "sampler_tokens"):
-            means[name] = total / tokens
-    if "sampler_tokens" in totals:
-        means["sampler_nonfinite"] = 1 - known / tokens
-    return means
-
-
-_PER_KNOWN_TOKEN = frozenset({"logprob_diff", "logprob_diff_exp", "sampler_kl", "tis_clipped"})
-
-
-def _mismatch_metrics(difference: Tensor, known: Tensor, denominator: float) -> dict[str, Tensor]:
-    return {
-        "sampler_tokens": _share(known, known, denominator),
-        "logprob_diff": _share(difference.abs(), known, denominator),
-        "logprob_diff_exp": _share(difference.abs().exp(), known, denominator),
-        "logprob_diff_max": masked_max(difference.abs(), known),
-        "sampler_kl": _share(_k3(difference), known, denominator),
-    }
-
-
-def _share(values: Tensor, mask: Tensor, denominator: float) -> Tensor:
-    return aggregate(values.float(), mask, denominator=denominator)
-
-
-def _k3(log_ratio: Tensor) -> Tensor:
-    """KL(q || p) from samples of q, with log_ratio = log p - log q: unbiased and never negative (Schulman 2020)."""
-    return log_ratio.expm1() - log_ratio
+    return ratio * k3(-log_ratio)
 
 
 def _as_floats(rewards: Tensor | Sequence[float | None]) -> Tensor:

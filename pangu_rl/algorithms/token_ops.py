@@ -35,7 +35,7 @@ def aggregate(
     # `where`, not a product: a padded position may hold NaN or infinity, and 0 * inf is NaN in the gradient too.
     kept = torch.where(mask, values, 0.0)
     if aggregation == "sequence":
-        index, count = _sequence_index(values, sequence_ids)
+        index, count = sequence_index(values, sequence_ids)
         lengths = segment_sum(mask.flatten().to(kept.dtype), index, count)
         total = (segment_sum(kept.flatten(), index, count) / lengths.clamp(min=1)).sum()
     elif aggregation in ("token", "sequence_sum"):
@@ -75,12 +75,20 @@ def rank_in_segment(index: Tensor, counted: Tensor) -> Tensor:
     return torch.empty_like(before).index_copy(0, order, before - before[starts[index[order]]])
 
 
-def _sequence_index(values: Tensor, sequence_ids: Tensor | None) -> tuple[Tensor, int]:
+def sequence_index(values: Tensor, sequence_ids: Tensor | None) -> tuple[Tensor, int]:
+    """The sequence of every element of `values` [T] or [N, T]: (index int64 [flat] in 0..S-1, S).
+
+    Without ids the rows of [N, T] are the sequences.
+    """
     if sequence_ids is not None:
         return dense_index(sequence_ids.flatten())
     if values.ndim != 2:
-        raise ValueError(
-            f"aggregation by sequence over a flat tensor of shape {tuple(values.shape)} needs sequence_ids"
-        )
+        raise ValueError(f"sequences within a flat tensor of shape {tuple(values.shape)} need sequence_ids")
     rows, length = values.shape
     return torch.arange(rows, device=values.device).repeat_interleave(length), rows
+
+
+def sequence_sums(values: Tensor, sequence_ids: Tensor | None) -> Tensor:
+    """[T] or [N, T] -> the same shape: at every token the sum over its sequence, with its gradient."""
+    index, count = sequence_index(values, sequence_ids)
+    return segment_sum(values.flatten(), index, count)[index].view_as(values)

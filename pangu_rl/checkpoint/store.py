@@ -96,6 +96,10 @@ class CheckpointStore:
         """Whether the run has no checkpoint, sound or not."""
         return not self._steps()
 
+    def newest_step(self) -> int | None:
+        """Step of the newest checkpoint, sound or not; None if the run has none."""
+        return max(self._steps(), default=None)
+
     def latest(self, check: manifest.Check = manifest.check_files) -> Checkpoint | None:
         """The newest checkpoint, verified, its files' content by `check`; None if the run has none.
 

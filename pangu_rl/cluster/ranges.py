@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from pangu_rl import errors
 from pangu_rl.config.trainer import ClusterConfig
-from pangu_rl.errors import ConfigError, Preempted, RunError, UserError
+from pangu_rl.errors import ConfigError, RunError, UserError
 
 Work = Callable[[range], pa.Table]
 """Row numbers -> a table, with the same columns for every range."""
@@ -53,7 +53,7 @@ def tables_of(make: Callable[[], Work], count: int, cluster: ClusterConfig, work
         for table in _on_ray(make, ranges, workers):
             yield table
             if preemption.requested:
-                raise Preempted("SIGTERM: what was worked so far is not kept; the same command begins anew")
+                raise preemption.preempted("what was worked so far is not kept; the same command begins anew")
 
 
 def ranges_of(count: int) -> list[range]:

@@ -1,4 +1,4 @@
-"""`cluster:` of the configuration -> **a Ray that actors can be created in**, and SIGTERM turned into a checkpoint."""
+"""`cluster:` of the configuration -> **a Ray for actors**, and SIGTERM and Ctrl-C turned into a checkpoint."""
 
 from __future__ import annotations
 
@@ -19,28 +19,36 @@ from pangu_rl.errors import ConfigError, Preempted, RunError
 log = logging.getLogger(__name__)
 
 NAMESPACE = "pangu_rl"
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _SOCKET_LIMIT = 107
 _SOCKET_BELOW_ROOT = len("/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store")
 
 
 class Preemption:
-    """SIGTERM asks for the end of the run: the loop finishes its step, writes a checkpoint and leaves.
+    """SIGTERM or Ctrl-C asks for the end of the run: the loop leaves what it may leave, writes a checkpoint and ends.
 
-    A second SIGTERM ends the process at once.
+    A second one ends the process at once.
     """
 
     def __init__(self) -> None:
         self.requested = False
+        self.signal = signal.SIGTERM
+        """The one that came."""
 
     def request(self, signum: int, frame: FrameType | None) -> None:
-        log.warning("SIGTERM: a checkpoint follows this step; a second SIGTERM ends the run without one")
-        self.requested = True
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self.requested, self.signal = True, signal.Signals(signum)
+        log.warning("%s: a checkpoint, then the end; a second one ends the run at once, without it", self.signal.name)
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+
+    def preempted(self, done: str) -> Preempted:
+        """To be raised, with what is `done`."""
+        return Preempted(f"{self.signal.name}: {done}")
 
     def raise_if_requested(self, done: str) -> None:
         """Raises `Preempted` with what is `done`."""
         if self.requested:
-            raise Preempted(f"SIGTERM: {done}; the same command goes on from there")
+            raise self.preempted(f"{done}; the same command goes on from there")
 
 
 @contextmanager
@@ -53,21 +61,24 @@ def session(cluster: ClusterConfig) -> Iterator[Preemption]:
     """
     import ray
 
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
     outermost = not ray.is_initialized()
     if outermost:
         start(cluster)
     preemption = Preemption()
     # ray.init installs a handler that exits at once: ours has to come after it.
-    signal.signal(signal.SIGTERM, preemption.request)
+    for number in SIGNALS:
+        signal.signal(number, preemption.request)
     try:
         yield preemption
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        around = before[preemption.signal]
         if outermost:
             stop()
-        elif preemption.requested and callable(before):
-            before(signal.SIGTERM, None)  # the session around this one has more to run and must hear of it
+        elif preemption.requested and callable(around):
+            around(preemption.signal, None)  # the session around this one has more to run and must hear of it
 
 
 def start(cluster: ClusterConfig) -> None:
@@ -83,13 +94,6 @@ def stop() -> None:
     import ray
 
     ray.shutdown()
-
-
-def is_single_node() -> bool:
-    """Whether every actor shares this machine, and with it the memory that weights are handed over in."""
-    import ray
-
-    return sum(node["Alive"] for node in ray.nodes()) == 1
 
 
 def _start_local(cluster: ClusterConfig) -> None:

@@ -33,6 +33,8 @@ class ClusterProfile(Strict):
     """Of the dashboard, e.g. http://127.0.0.1:8265; `--address` goes before it."""
     accelerator: AcceleratorName
     """What learners and engines run on; the driver may run on a node that has none."""
+    device: str | None = None
+    """Its model, a name in configs/devices.yaml: what `pangu-rl plan` reckons with."""
     nodes: Annotated[tuple[NodeGroup, ...], Field(min_length=1)]
     """The first one's first node is the head, where the job's driver runs."""
     shared: tuple[str, ...] = ()

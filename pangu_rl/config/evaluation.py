@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 from pangu_rl.config.base import Strict
 from pangu_rl.config.model import ModelConfig
 from pangu_rl.config.rewards import RewardFunctionConfig, RewardsConfig
-from pangu_rl.config.rollout import RolloutConfig, require_room
+from pangu_rl.config.rollout import RolloutConfig, require_room, require_split
 from pangu_rl.config.trainer import ClusterConfig, MonitoringConfig
 
 TOKEN_AREA = 28**2
@@ -90,6 +90,7 @@ class EvalConfig(Strict):
     @model_validator(mode="after")
     def lengths_fit_the_engine(self) -> EvalConfig:
         require_room(self.data.max_prompt_tokens, self.rollout)
+        require_split(self.rollout)
         return self
 
     @model_validator(mode="after")

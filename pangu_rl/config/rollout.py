@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from pangu_rl.config.base import Strict
 
@@ -14,6 +14,12 @@ class RolloutConfig(Strict):
     """Engine actors; each holds a copy of the weights."""
     devices_per_actor: PositiveInt = 1
     """Tensor-parallel size of an engine on npu and cuda; on cpu, 1."""
+    placement: Literal["split", "shared"] = "split"
+    """`split`: engines have devices of their own. `shared`: engine i lies on the devices of the learner ranks from
+    i * devices_per_actor on, and one of the two sleeps while the other works."""
+    sleep_level: Literal[1, 2] | None = None
+    """How deep an engine of a shared placement sleeps: 1 keeps its weights in host memory, 2 nowhere, since they come
+    again from the learner. Null is the deepest that engines have on the device."""
     completions: PositiveInt = 8
     """Completions per prompt: the group size N."""
     temperature: PositiveFloat = 1.0
@@ -44,6 +50,15 @@ class RolloutConfig(Strict):
     probe_tolerance: PositiveFloat = 0.25
     """Largest mean |difference| in nats between learner and engine log-probs of the probe after a sync."""
 
+    @model_validator(mode="after")
+    def sleepers_share(self) -> "RolloutConfig":
+        if self.sleep_level is not None and self.placement == "split":
+            raise ValueError(
+                f"sleep_level is {self.sleep_level} and placement is split, where no engine sleeps: set it to null, or "
+                "placement to shared"
+            )
+        return self
+
 
 def require_room(max_prompt_tokens: int, rollout: RolloutConfig) -> None:
     """Prompt and completion fit the engine.
@@ -57,4 +72,16 @@ def require_room(max_prompt_tokens: int, rollout: RolloutConfig) -> None:
             f"data.max_prompt_tokens {max_prompt_tokens} + rollout.max_new_tokens {rollout.max_new_tokens} = {longest} "
             f"exceed rollout.max_model_tokens {rollout.max_model_tokens}: raise the last to {longest} or shorten one "
             "of the two"
+        )
+
+
+def require_split(rollout: RolloutConfig) -> None:
+    """Of a stage in which no learner lives beside the engines.
+
+    Raises:
+        ValueError: `placement` is shared; for pydantic, which adds where.
+    """
+    if rollout.placement == "shared":
+        raise ValueError(
+            "rollout.placement is shared, and no learner runs beside the engines of this stage: set it to split"
         )

@@ -13,7 +13,7 @@ from pangu_rl.config.base import Strict
 from pangu_rl.config.learner import LearnerConfig, OptimizerConfig
 from pangu_rl.config.model import ModelConfig
 from pangu_rl.config.rewards import RewardFunctionConfig, RewardsConfig
-from pangu_rl.config.rollout import RolloutConfig, require_room
+from pangu_rl.config.rollout import RolloutConfig, require_room, require_split
 from pangu_rl.config.trainer import ClusterConfig, MonitoringConfig
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -140,6 +140,11 @@ class SamplingStage(Strict):
     as long as `prefix_caching` is off."""
     monitoring: MonitoringConfig = MonitoringConfig()
     cluster: ClusterConfig = ClusterConfig()
+
+    @model_validator(mode="after")
+    def no_learner_shares(self) -> SamplingStage:
+        require_split(self.rollout)
+        return self
 
 
 class DifficultyConfig(SamplingStage):

@@ -102,10 +102,56 @@ class GrpoConfig(Strict):
         return self
 
     @model_validator(mode="after")
-    def stale_rollouts_are_corrected(self) -> GrpoConfig:
-        if self.trainer.max_staleness and self.algorithm.tis_cap is None:
+    def shared_engines_lie_on_ranks(self) -> GrpoConfig:
+        rollout, ranks = self.rollout, self.learner.ranks
+        if rollout.placement != "shared":
+            return self
+        devices = rollout.actors * rollout.devices_per_actor
+        if devices > ranks:
             raise ValueError(
-                f"trainer.max_staleness is {self.trainer.max_staleness} and algorithm.tis_cap is null: rollouts of "
-                "older weights need the correction; set algorithm.tis_cap (2.0 is usual), or max_staleness to 0"
+                f"rollout.placement is shared and rollout.actors {rollout.actors} x rollout.devices_per_actor "
+                f"{rollout.devices_per_actor} = {devices} exceed learner.ranks {ranks}, one device each: raise ranks "
+                f"to {devices}, lower actors, or set placement to split"
+            )
+        if self.trainer.max_staleness:
+            raise ValueError(
+                f"rollout.placement is shared and trainer.max_staleness is {self.trainer.max_staleness}: engines that "
+                "sleep while the learner trains draw nothing ahead; set max_staleness to 0, or placement to split"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def stale_rollouts_are_corrected(self) -> GrpoConfig:
+        if self.trainer.max_staleness and self.algorithm.correction is None:
+            raise ValueError(
+                f"trainer.max_staleness is {self.trainer.max_staleness} and algorithm.correction is null: rollouts of "
+                "older weights need the correction; set algorithm.correction.high (2.0 is usual), or max_staleness to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def reference_fits_the_stage(self) -> GrpoConfig:
+        if self.algorithm.kl_weight and self.learner.zero_stage == 3:
+            raise ValueError(
+                f"algorithm.kl_weight is {self.algorithm.kl_weight:g} and learner.zero_stage is 3: the reference model "
+                "is whole on every rank; set learner.zero_stage to 2, or algorithm.kl_weight to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def overlong_penalty_meets_the_limit(self) -> GrpoConfig:
+        penalty = next((f for f in self.rewards.functions if f.name == "soft_overlong"), None)
+        if penalty is None:
+            return self
+        limit = self.rollout.max_new_tokens
+        if penalty.args.get("limit") != limit:
+            raise ValueError(
+                f"rewards.functions: soft_overlong has limit {penalty.args.get('limit')} and rollout.max_new_tokens is "
+                f"{limit}: make them the same"
+            )
+        if self.algorithm.overlong == "mask":
+            raise ValueError(
+                "algorithm.overlong is mask and rewards.functions has soft_overlong, whose greatest penalty is that of "
+                "the rows which mask leaves out: set algorithm.overlong to train, or take soft_overlong away"
             )
         return self

@@ -16,11 +16,19 @@ class TrainerConfig(Strict):
     seed: NonNegativeInt = 0
     checkpoint_every: PositiveInt | None = None
     """Steps between checkpoints, which are written while training goes on; the last step always writes one."""
+    checkpoint_every_s: PositiveFloat | None = 1800.0
+    """A step that ends so long after the last checkpoint began writes one too: what a kill costs at most, and a step.
+    Null leaves it to `checkpoint_every`."""
     keep_checkpoints: PositiveInt = 2
     resume: Literal["auto", "never"] = "auto"
     """`auto` goes on from the newest whole checkpoint of `run_dir`; `never` refuses a run_dir that has one."""
     stall_s: PositiveFloat = 900.0
     """A phase that takes longer is reported with the actor and sample it waits for, and the stacks are dumped."""
+    silence_s: PositiveFloat = 300.0
+    """A learner rank or loader that gives no sign of life for so long hangs and is lost; how long it computes, compiles
+    or waits for another one does not matter."""
+    max_restarts: NonNegativeInt = 3
+    """After a lost rank all ranks start again from the newest checkpoint, at most so often without a new one."""
     profile_steps: tuple[PositiveInt, ...] = ()
     """Steps whose update rank 0 of the learner profiles: a trace, a table of operations and a picture of them in
     `profile/step_N` of the run directory. The other steps cost nothing more."""
@@ -62,5 +70,7 @@ class ClusterConfig(Strict):
     address: str = "local"
     """`local` starts a private Ray for this run; `auto` or `host:port` joins a running cluster."""
     accelerator: AcceleratorName | Literal["auto"] = "auto"
+    wait_s: PositiveFloat = 600.0
+    """How long a run waits for devices that other jobs hold; then it ends, and says what it asked for."""
     object_store_gib: PositiveFloat = 1.0
     """Object store of a local Ray."""

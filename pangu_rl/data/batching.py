@@ -12,7 +12,7 @@ its own, all packs of the call have three rows of positions.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -84,13 +84,23 @@ def split_groups(groups: Sequence[Group], parts: int) -> list[list[Group]]:
     return [trained[start:end] for start, end in itertools.pairwise(bounds) if end > start]
 
 
-def pack_groups(groups: Sequence[Group], pack_tokens: int, placeholders: frozenset[int] = frozenset()) -> list[Pack]:
+def with_advantage(group: Group) -> list[bool]:
+    """Which completions [N] have an advantage."""
+    return [advantage != 0 for advantage in group.advantages]
+
+
+def pack_groups(
+    groups: Sequence[Group],
+    pack_tokens: int,
+    placeholders: frozenset[int] = frozenset(),
+    in_loss: Callable[[Group], list[bool]] = with_advantage,
+) -> list[Pack]:
     """Groups with advantages -> packs of at most `pack_tokens`, with columns `advantages` and `sampler_logprobs`.
 
-    Rows with an advantage of exactly 0 and groups set aside add nothing to the loss and are left out; `loss_counts`
-    still counts what the recipe counts. A group that does not fit is spread over several packs, each with its prompt;
-    a completion that does not fit with its prompt gets a longer pack of its own. `sequence_ids` number the completions
-    of `groups` in order, those left out included.
+    Rows that are not `in_loss`, by default those with an advantage of exactly 0, and groups set aside add nothing to
+    the loss and are left out; `loss_counts` still counts what the recipe counts. A group that does not fit is spread
+    over several packs, each with its prompt; a completion that does not fit with its prompt gets a longer pack of its
+    own. `sequence_ids` number the completions of `groups` in order, those left out included.
 
     Raises:
         DataError: a prompt's placeholder tokens are not as many as its pictures fill.
@@ -99,8 +109,8 @@ def pack_groups(groups: Sequence[Group], pack_tokens: int, placeholders: frozens
     sequence = 0
     for group in groups:
         rows = []
-        for completion, advantage in zip(group.completions, group.advantages, strict=True):
-            if group.trained and advantage != 0 and completion.token_ids:
+        for completion, advantage, trains in zip(group.completions, group.advantages, in_loss(group), strict=True):
+            if group.trained and trains and completion.token_ids:
                 rows.append(_completion_segment(completion, advantage, sequence))
             sequence += 1
         trees += _group_trees(group, rows, pack_tokens, placeholders)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -74,8 +74,9 @@ class RankActor:
         return answer(folder, self._rank)
 
     @ray.method(concurrency_group="health")
-    def ping(self) -> bool:
-        return True
+    def ping(self) -> str:
+        """That this rank lives, and where."""
+        return f"pid {os.getpid()} on {ray.util.get_node_ip_address()}"
 
     @ray.method(concurrency_group="health")
     def pid(self) -> int:
@@ -124,8 +125,14 @@ class LearnerActor(RankActor):
     def peak_flops(self) -> float:
         return self._learner.peak_flops()
 
-    def open_publisher(self, transport: str, host: str, receivers: int) -> None:
-        self._learner.open_publisher(transport, host=host, receivers=receivers)
+    def to_host(self) -> int:
+        return self._learner.to_host()
+
+    def to_device(self) -> None:
+        self._learner.to_device()
+
+    def open_publisher(self, transport: str, host: str, receivers: int, name: str, hands_out: bool) -> None:
+        self._learner.open_publisher(transport, host=host, receivers=receivers, name=name, hands_out=hands_out)
 
     def publish(self, version: int) -> WeightManifest | None:
         return self._learner.publish(version)
@@ -147,23 +154,17 @@ def with_pixels(packs: Sequence[Pack]) -> list[Pack]:
     return [replace(pack, pictures=tuple(map(resolved, pack.pictures))) for pack in packs]
 
 
-def start_learners(spec: LearnerSpec, placement: Sequence[dict[str, Any]] | None = None) -> list[ray.actor.ActorHandle]:
-    """All ranks of `spec.world_size`, each with its engine built; `placement` holds further Ray options of each rank.
-
-    Raises:
-        ray.exceptions.RayTaskError: what `Learner` raised, as its cause.
-    """
+def create_learners(
+    spec: LearnerSpec, options: Callable[[int], Mapping[str, Any]] | None = None
+) -> list[ray.actor.ActorHandle]:
+    """All ranks of `spec.world_size`, yet to `start`; `options` are Ray's for each rank, with its place."""
     accelerator = get_accelerator(spec.accelerator)
     threads = spec.learner.cpu_threads or threads_each(spec.world_size)
-    options = {
-        **accelerator.ray_options(1),
-        "runtime_env": {"env_vars": accelerator.train_env(threads)},
-    }
+    environment = {"env_vars": accelerator.train_env(threads)}
     remote = ray.remote(concurrency_groups=CONCURRENCY)(LearnerActor)
-    actors = [
-        remote.options(**options, **(placement[rank] if placement else {})).remote(replace(spec, rank=rank))
+    return [
+        remote.options(**(options(rank) if options else accelerator.ray_options(1)), runtime_env=environment).remote(
+            replace(spec, rank=rank)
+        )
         for rank in range(spec.world_size)
     ]
-    host, port = ray.get(actors[0].address.remote())
-    ray.get([actor.start.remote(host, port) for actor in actors])
-    return actors

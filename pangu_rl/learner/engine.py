@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from pangu_rl.learner.optimizer import build_optimizer, rate_at
 from pangu_rl.learner.pictures import is_multimodal
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.learner.weights.offload import check_host_memory, offloaded_bytes
+from pangu_rl.learner.weights.parking import tensors_in
 from pangu_rl.learner.weights.placement import Place
 from pangu_rl.learner.zero import deepspeed_config
 
@@ -104,7 +105,7 @@ def initialize(spec: LearnerSpec, lm: PreTrainedModel, groups: list[dict[str, An
     count = sum(map(elements, module.parameters()))
     if spec.learner.offload != OffloadConfig():
         trained = sum(elements(parameter) for group in groups for parameter in group["params"])
-        check_host_memory(offloaded_bytes(spec.learner, trained, count * lm.dtype.itemsize))
+        check_host_memory(offloaded_bytes(spec.learner, trained, count * lm.dtype.itemsize), "learner.offload keeps")
     optimizer = build_optimizer(groups, optimizer_config, stage)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: rate_at(step, spec.total_steps, optimizer_config)
@@ -127,6 +128,12 @@ def initialize(spec: LearnerSpec, lm: PreTrainedModel, groups: list[dict[str, An
 def gathered(parameter: nn.Parameter) -> AbstractContextManager:
     """Within it a parameter of ZeRO 3 is whole; every rank must enter it. Of the other stages it is anyway."""
     return deepspeed.zero.GatheredParameters([parameter])
+
+
+def held_tensors(engine: deepspeed.DeepSpeedEngine) -> Iterator[Tensor]:
+    """What the engine keeps from step to step: weights, buffers, gradients, the optimizer's tensors; some twice."""
+    engine.empty_partition_cache()
+    return tensors_in(list(engine.module.parameters()), list(engine.module.buffers()), engine.optimizer)
 
 
 def take_states(engine: deepspeed.DeepSpeedEngine, directory: Path) -> dict[str, Any]:

@@ -30,7 +30,16 @@ from pangu_rl.checkpoint.manifest import Entry
 from pangu_rl.checkpoint.rank_files import fill_folder, host_copy, write_files
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import CheckpointError, RunError
-from pangu_rl.learner.engine import gathered, initialize, join_ranks, load_states, placement, read_state, take_states
+from pangu_rl.learner.engine import (
+    gathered,
+    held_tensors,
+    initialize,
+    join_ranks,
+    load_states,
+    placement,
+    read_state,
+    take_states,
+)
 from pangu_rl.learner.measure.flops import ModelFlops
 from pangu_rl.learner.measure.peak import matmul_peak
 from pangu_rl.learner.measure.profiling import profiled
@@ -40,10 +49,12 @@ from pangu_rl.learner.packed_attention import attend_by
 from pangu_rl.learner.packing_check import PackingCheck, check_packing
 from pangu_rl.learner.parts import freeze_parts, parameter_groups
 from pangu_rl.learner.pictures import is_multimodal
+from pangu_rl.learner.reference import Reference
 from pangu_rl.learner.sequence_parallel import check_heads, open_sequence_group
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.learner.trial_pack import trial_pack
 from pangu_rl.learner.weights.export import SHARD_BYTES, plan_export, planned_names, write_model
+from pangu_rl.learner.weights.parking import Parking
 from pangu_rl.learner.weights.publish import BroadcastPublisher, Publisher, ShmPublisher, buffer_bytes
 from pangu_rl.learner.weights.repartition import OtherRanks
 from pangu_rl.learner.weights.tensors import ModelWeights, Named, exhaust, released
@@ -88,11 +99,14 @@ class Learner:
         self.lm = lm
         self._tensors = ModelWeights(lm, gathered)
         self.objective = build_objective(spec)
+        has_kl = spec.objective == "grpo" and spec.algorithm.kl_weight > 0
+        self.reference = Reference(spec, self.device) if has_kl else None
         self.flops = ModelFlops.of(lm.config)
         self.nonfinite_in_a_row = 0
         self._transport: str | None = None
         self._publisher: Publisher | None = None
         self._profile: Path | None = None
+        self._parking = Parking(self.accelerator, self.device)
 
     def profile_next(self, folder: Path) -> None:
         """Profile the next `update` of this rank alone, into `folder` (see `profiling`)."""
@@ -135,17 +149,43 @@ class Learner:
             return self.spec.learner.peak_tflops * 1e12
         return matmul_peak(self.accelerator, self.device, self.lm.dtype)
 
-    def open_publisher(self, transport: str, *, host: str = "127.0.0.1", receivers: int = 0) -> None:
-        """Choose how `publish` hands weights out: `shm`, or `broadcast` to so many receivers through this host."""
+    def open_publisher(
+        self,
+        transport: str,
+        *,
+        host: str = "127.0.0.1",
+        receivers: int = 0,
+        name: str = "",
+        hands_out: bool | None = None,
+    ) -> None:
+        """Choose how `publish` hands weights out: `shm`, or `broadcast` to so many receivers through this host.
+
+        Rank 0 does, unless `hands_out` says otherwise; all that do so over shared memory share a `name`, so that one
+        manifest is right on every node.
+        """
         self._close_publisher()
         self._transport = transport
-        if self.spec.rank != 0:
+        if not (self.spec.rank == 0 if hands_out is None else hands_out):
             return
         if transport == "shm":
-            self._publisher = ShmPublisher(buffer_bytes(self._tensors.described().values()))
+            self._publisher = ShmPublisher(buffer_bytes(self._tensors.described().values()), name=name)
         else:
             backend, device = self.accelerator.dist_backend, str(self.device)
             self._publisher = BroadcastPublisher(backend=backend, host=host, receivers=receivers, device=device)
+
+    def to_host(self) -> int:
+        """Leave the device to an engine until `to_device`: all that is kept between steps goes into host memory.
+
+        Returns its bytes. Nothing else may be asked of this learner meanwhile.
+
+        Raises:
+            ConfigError: a node's memory does not hold it.
+        """
+        return self._parking.park(held_tensors(self.engine))
+
+    def to_device(self) -> None:
+        """Undo `to_host`, to the bit."""
+        self._parking.fetch()
 
     def publish(self, version: int) -> WeightManifest | None:
         """Describe the weights as `version`, and over shared memory, which is the default, hand them out.
@@ -155,7 +195,7 @@ class Learner:
         """
         if self._transport is None:
             self.open_publisher("shm")
-        return self._hand_out(lambda weights: self._publisher.publish(version, weights))
+        return self._hand_out(lambda weights: self._publisher.publish(version, weights), self._publisher is not None)
 
     def send(self) -> None:
         """Broadcast what was published, to receivers that load it meanwhile; over shared memory there is nothing to do.
@@ -164,13 +204,14 @@ class Learner:
             WeightSyncError: it did not reach them.
         """
         if self._transport == "broadcast":
-            self._hand_out(lambda weights: self._publisher.send(weights))
+            self._hand_out(lambda weights: self._publisher.send(weights), self._publisher is not None)
 
     def save(self, directory: Path) -> Future[dict[str, Entry]]:
         """Copy this rank's part of a checkpoint and write it into `directory`, which exists, while training goes on.
 
         The result is there when the files are; see `write_files`.
         """
+        assert not self._parking.taken
         states = take_states(self.engine, directory)
         states[_rng_file(self.spec.rank)] = host_copy(self.accelerator.rng_state())
         if self.spec.rank == 0:
@@ -185,6 +226,7 @@ class Learner:
             CheckpointError: a file is missing, or it was made by another ZeRO stage, model or dtype, or under ZeRO 3 by
                 other ranks.
         """
+        assert not self._parking.taken
         saved = self._saved(directory)
         ranks, ours = saved["world_size"], self.spec.world_size
         # What is copied out of a file is mapped; DeepSpeed keeps the tensors of an optimizer's state as it gets them.
@@ -206,7 +248,9 @@ class Learner:
         Hugging Face layout with tokenizer and processor; it reloads to identical logits. The result as of `save`."""
         plan = plan_export(self.lm, self._tensors.described(), shard_bytes)
         copies = self._hand_out(
-            lambda weights: [(name, tensor.to("cpu", copy=True)) for name, tensor in weights], planned_names(plan)
+            lambda weights: [(name, tensor.to("cpu", copy=True)) for name, tensor in weights],
+            self.spec.rank == 0,
+            planned_names(plan),
         )
         if self.spec.rank != 0:
             return write_files(directory, {})
@@ -239,6 +283,8 @@ class Learner:
         for index, (pack, batch) in enumerate(zip(mini_batch.packs, self._on_device(mini_batch.packs), strict=True)):
             # Open through backward: gradient checkpointing runs the layers again in it.
             with attend_by(batch.layout):
+                if self.reference is not None:
+                    batch = self.reference.beside(batch)
                 logp, entropy = self.engine(batch)
                 if index == 0 and statistic is not None:
                     statistic += self.objective.statistic.share(logp, batch, mini_batch)
@@ -256,6 +302,7 @@ class Learner:
 
     def _on_device(self, packs: Sequence[Pack]) -> Iterator[PackTensors]:
         """The packs in order, each brought to the device while that still works on the one before."""
+        assert not self._parking.taken
         batches = (PackTensors.of(pack, self.device, self.sequence) for pack in packs)
         ahead = next(batches, None)
         while ahead is not None:
@@ -305,13 +352,14 @@ class Learner:
 
     def _weights(self, names: Sequence[str] | None = None) -> Iterator[Named]:
         """As `ModelWeights.stream`."""
+        assert not self._parking.taken
         return self._tensors.stream(names)
 
-    def _hand_out(self, take: Callable[[Iterator[Named]], Any], names: Sequence[str] | None = None) -> Any:
-        """What `take` makes of the weights on rank 0; the others, and rank 0 if it fails, only gather with it."""
+    def _hand_out(self, take: Callable[[Iterator[Named]], Any], here: bool, names: Sequence[str] | None = None) -> Any:
+        """What `take` makes of the weights on a rank that is `here`; the others, and one that fails, only gather."""
         weights = self._weights(names)
         try:
-            return take(weights) if self.spec.rank == 0 else None
+            return take(weights) if here else None
         finally:
             exhaust(weights)
 

@@ -15,8 +15,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pangu_rl.algorithms.grpo import grpo_loss, mean_metrics
+from pangu_rl.algorithms.grpo import grpo_loss
+from pangu_rl.algorithms.importance_weights import Correction
 from pangu_rl.algorithms.mpo import RunningShift, implicit_rewards, mpo_loss
+from pangu_rl.algorithms.policy_metrics import mean_metrics
 from pangu_rl.algorithms.sft import BalanceReading, balanced_loss, square_averaged_loss
 from pangu_rl.algorithms.token_ops import dense_index, segment_sum
 from pangu_rl.config.algorithm import GrpoAlgorithmConfig, SupervisedConfig
@@ -66,6 +68,8 @@ def build_objective(spec: LearnerSpec) -> Objective:
 
 
 def _grpo(config: GrpoAlgorithmConfig, constant_length: int) -> Loss:
+    correction = None if config.correction is None else Correction(**config.correction.model_dump())
+
     def loss(
         logp: Tensor, entropy: Tensor, batch: PackTensors, mini_batch: MiniBatch
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -80,12 +84,15 @@ def _grpo(config: GrpoAlgorithmConfig, constant_length: int) -> Loss:
             batch.columns["advantages"],
             torch.ones_like(logp, dtype=torch.bool),
             sequence_ids=batch.sequence_ids,
+            loss=config.loss,
             clip_low=config.clip_low,
             clip_high=config.clip_high,
             denominator=denominator,
             aggregation=config.aggregation,
             sampler_logp=batch.columns.get("sampler_logprobs"),
-            tis_cap=config.tis_cap,
+            correction=correction,
+            reference_logp=batch.columns.get("reference_logprobs"),
+            kl_weight=config.kl_weight,
         )
         return value, totals | {"entropy": entropy.sum() / max(denominator, 1)}
 

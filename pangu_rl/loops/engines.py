@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from pangu_rl.accelerators import Accelerator
 from pangu_rl.accelerators.threads import threads_each
+from pangu_rl.cluster.placement import Placement
 from pangu_rl.config.evaluation import EvalConfig
 from pangu_rl.config.model import ModelConfig
 from pangu_rl.config.paths import resolve_path
@@ -42,6 +43,7 @@ class EnginesConfig:
 class Engines:
     pool: RolloutPool
     rewards: RewardPool
+    placement: Placement
 
     def waiting(self) -> list[str]:
         """Actors with the completions waited for from them and how far those are, then those without a score."""
@@ -54,15 +56,18 @@ class Engines:
 
 
 @contextmanager
-def open_engines(config: EnginesConfig, accelerator: Accelerator) -> Iterator[Engines]:
-    """Scorers' engines, reward workers, and a pool that is yet to be started; they end with the context.
+def open_engines(
+    config: EnginesConfig, accelerator: Accelerator, placement: Placement, stop: Callable[[], None]
+) -> Iterator[Engines]:
+    """Scorers' engines, reward workers, and a pool that is yet to be started; they end with the context. Whatever waits
+    for them asks `stop` every second, which may raise.
 
     Raises:
         UserError: a reward function or a scorer that cannot be used.
     """
     with ExitStack() as stack:
-        stack.enter_context(scorer_engines(config.rewards, accelerator))
-        rewards = RewardPool(config.rewards)
+        stack.enter_context(scorer_engines(config.rewards, accelerator, placement.scorer_options))
+        rewards = RewardPool(config.rewards, placement.reward_options, stop=stop)
         stack.callback(rewards.close)
         spec = EngineSpec(
             model=config.model,
@@ -73,6 +78,6 @@ def open_engines(config: EnginesConfig, accelerator: Accelerator) -> Iterator[En
             limits=config.limits,
             threads=threads_each(config.rollout.actors),
         )
-        pool = RolloutPool(spec)
+        pool = RolloutPool(spec, placement.engine_options, stop=stop)
         stack.callback(pool.close)
-        yield Engines(pool=pool, rewards=rewards)
+        yield Engines(pool=pool, rewards=rewards, placement=placement)

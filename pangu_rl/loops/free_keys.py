@@ -8,6 +8,8 @@ OPERATIONAL = {
     "rollout": {
         "actors",
         "devices_per_actor",
+        "placement",
+        "sleep_level",
         "kv_cache_gib",
         "memory_share",
         "max_restarts",
@@ -20,7 +22,16 @@ OPERATIONAL = {
 """Of what draws and scores."""
 FREE: dict[str, Any] = {
     **OPERATIONAL,
-    "trainer": {"run_dir", "stall_s", "checkpoint_every", "keep_checkpoints", "resume"},
+    "trainer": {
+        "run_dir",
+        "stall_s",
+        "silence_s",
+        "max_restarts",
+        "checkpoint_every",
+        "checkpoint_every_s",
+        "keep_checkpoints",
+        "resume",
+    },
     "monitoring": True,
     "cluster": True,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,33 +11,45 @@ from typing import Any, TypeVar
 
 import numpy as np
 import ray
-from ray.exceptions import RayActorError, RayTaskError
 
 from pangu_rl.checkpoint.manifest import Entry
 from pangu_rl.checkpoint.shared_folder import Answer, require_shared
 from pangu_rl.checkpoint.store import RANKS
+from pangu_rl.cluster.placement import Placement
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.data.micro_batches import Dealing
-from pangu_rl.errors import RunError, UserError
-from pangu_rl.learner.actor import start_learners
+from pangu_rl.learner.actor import create_learners
 from pangu_rl.learner.measure.flops import ModelFlops, loaded_config
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.learner.wire import compact
+from pangu_rl.loops.actor_calls import ActorCalls
 from pangu_rl.loops.session import Run
 from pangu_rl.records import MiniBatch, Pack, WeightManifest
 
 log = logging.getLogger(__name__)
+
+CLOSE_S = 30.0
+"""For ranks to end by themselves; one that waits for another in a collective does not."""
 
 
 class RankActors:
     """The actors of all ranks of a learner: each method is called on every one at once and waited for.
 
     Raises (every method):
-        RunError: a rank died; the run resumes from its checkpoint. UserError: what a rank raised.
+        RankLost: a rank died or hangs; `with_restarts` goes on from the last checkpoint. UserError, RunError: what a
+            rank raised.
     """
 
-    def __init__(self, actors: Sequence[ray.actor.ActorHandle]) -> None:
+    def __init__(self, actors: Sequence[ray.actor.ActorHandle], silence_s: float) -> None:
+        """Ranks that are to `start` yet; one that gives no sign of life for `silence_s` hangs."""
         self._actors = list(actors)
+        self._calls = ActorCalls("learner rank", actors, silence_s)
+        try:
+            host, port = self._calls.first("address")
+            self._call("start", host, port)
+        except BaseException:
+            self._calls.kill()
+            raise
 
     def save(self, checkpoint: Path) -> None:
         """Begin to write the ranks' part of a checkpoint, and the model as a folder; then training may go on."""
@@ -54,7 +67,7 @@ class RankActors:
             dealt[(entry.rank or 0) % len(dealt)][name] = entry
         folder = checkpoint.resolve()
         calls = [actor.check_files.remote(folder, own) for actor, own in zip(self._actors, dealt, strict=True)]
-        translated(lambda: ray.get(calls))
+        self._calls.wait(calls, "check_files")
 
     def load(self, checkpoint: Path) -> None:
         self._call("load", checkpoint.resolve())
@@ -73,15 +86,10 @@ class RankActors:
 
     def close(self) -> None:
         """End the ranks; what they published in shared memory goes with them."""
-        try:
-            self._call("close")
-        finally:
-            for actor in self._actors:
-                ray.kill(actor)
+        self._calls.kill(CLOSE_S)
 
     def _call(self, method: str, *args: Any) -> list[Any]:
-        calls = [getattr(actor, method).remote(*args) for actor in self._actors]
-        return translated(lambda: ray.get(calls))
+        return self._calls.each(method, *args)
 
 
 class Learners(RankActors):
@@ -90,25 +98,27 @@ class Learners(RankActors):
     The ranks of a sequence-parallel group get the same packs; without sequence parallelism each rank is a group.
     """
 
-    def __init__(self, spec: LearnerSpec) -> None:
-        """Start the ranks and check, for every stage, that the model may be trained packed.
+    def __init__(self, spec: LearnerSpec, silence_s: float, placement: Placement | None = None) -> None:
+        """Start the ranks and check, for every stage, that the model may be trained packed. Without a placement Ray
+        chooses where they go.
 
         Raises:
             DataError: its packed log-probs are not its own; see `pangu_rl.learner.packing_check`.
         """
-        super().__init__(translated(lambda: start_learners(spec)))
+        super().__init__(create_learners(spec, placement and placement.learner_options), silence_s)
         self._spec = spec
+        self._transport, self._every_node, self._members = "shm", False, ()
         self.dealing = dealing(spec)
         try:
             found = self._call("check_packing")[0]
-        except (UserError, RunError):
+        except BaseException:
             self.close()
             raise
         log.info("packed log-probs are the model's own to %.2g nats (rounding: %.2g)", found.plain, found.plain_limit)
 
     def profile_next(self, folder: Path) -> None:
         """Have rank 0 profile the next update into `folder`."""
-        translated(lambda: ray.get(self._actors[0].profile_next.remote(folder.resolve())))
+        self._calls.first("profile_next", folder.resolve())
 
     def update(self, mini_batches: Sequence[Sequence[MiniBatch]]) -> list[dict[str, float]]:
         """[mini-batch][group] -> metrics per optimiser step."""
@@ -122,8 +132,7 @@ class Learners(RankActors):
 
     def update_from(self, handles: Sequence[ray.ObjectRef]) -> list[dict[str, float]]:
         """As `update`, of one handle per rank to its mini-batches: they never pass through the driver."""
-        calls = [actor.update.remote(handle) for actor, handle in zip(self._actors, handles, strict=True)]
-        return translated(lambda: ray.get(calls))[0]
+        return self._calls.dealt("update", handles)[0]
 
     def log_probs(self, packs: Sequence[Pack], temperature: float) -> list[np.ndarray]:
         """float32 [M] per pack at `temperature`, of the current weights."""
@@ -133,30 +142,62 @@ class Learners(RankActors):
         """[group][pack] -> float32 [M] each: every group computes its own packs, all the same number of them."""
         own = self._for_ranks([list(group) for group in packs])
         calls = [actor.log_probs.remote(mine, temperature) for actor, mine in zip(self._actors, own, strict=True)]
-        return translated(lambda: ray.get(calls[:: self._spec.learner.sequence_parallel]))
+        degree = self._spec.learner.sequence_parallel
+        return self._calls.wait(calls[::degree], "log_probs", step=degree)
 
-    @contextmanager
-    def published(self, version: int) -> Iterator[WeightManifest]:
-        """The weights as `version`, for rollout engines that load them within the context, while the ranks send.
+    def publish(
+        self, version: int, members: tuple[str, ...], fresh: bool = False
+    ) -> tuple[WeightManifest, list[ray.ObjectRef]]:
+        """The weights as `version`, and the ranks' calls that send them while the engines' workers `members` load.
+
+        The group of a broadcast is made anew when its members change, and when it is to be `fresh`, as after
+        one that broke.
+        """
+        if self._transport == "broadcast" and (fresh or members != self._members):
+            self._open_publisher(len(members))
+            self._members = members
+        return self._call("publish", version)[0], [actor.send.remote() for actor in self._actors]
+
+    def to_host(self) -> int:
+        """Have all ranks leave their devices, until `to_device`; returns the bytes that went into host memory.
 
         Raises:
-            WeightSyncError: they did not reach the engines.
+            ConfigError: a node's memory does not hold those of its ranks.
         """
-        manifest = self._call("publish", version)[0]
-        sending = [actor.send.remote() for actor in self._actors]
-        yield manifest
-        translated(lambda: ray.get(sending))
+        return sum(self._call("to_host"))
 
-    def open_publisher(self, transport: str, receivers: int) -> None:
-        """Choose the transport of `published`: `shm`, or `broadcast` to so many engine workers."""
-        host, _ = ray.get(self._actors[0].address.remote())
-        self._call("open_publisher", transport, host, receivers)
+    def to_device(self) -> None:
+        """Bring back what `to_host` took away, to the bit."""
+        self._call("to_device")
+
+    def choose_transport(self, transport: str, every_node: bool = False) -> None:
+        """How `publish` hands weights out: `shm`, or `broadcast`.
+
+        Rank 0 hands them out; with `every_node` the first rank of each node does, all under one name.
+        """
+        self._transport, self._every_node = transport, every_node
+        if transport == "shm":
+            self._open_publisher(0)
+
+    def _open_publisher(self, receivers: int) -> None:
+        hosts = [host for host, _ in self._call("address")]
+        name = secrets.token_hex(8)
+        calls = [
+            actor.open_publisher.remote(self._transport, hosts[0], receivers, name, hands_out)
+            for actor, hands_out in zip(self._actors, handing_out(hosts, self._every_node), strict=True)
+        ]
+        self._calls.wait(calls, "open_publisher")
 
     def _for_ranks(self, per_group: Sequence[Any]) -> list[Any]:
         """What each rank is sent; what a group shares is stored once."""
         degree = self._spec.learner.sequence_parallel
         shared = per_group if degree == 1 else [ray.put(own) for own in per_group]
         return [own for own in shared for _ in range(degree)]
+
+
+def handing_out(hosts: Sequence[str], every_node: bool) -> list[bool]:
+    """Of each rank, by its host, whether it writes the weights where engines read them."""
+    return [rank == 0 or (every_node and host not in hosts[:rank]) for rank, host in enumerate(hosts)]
 
 
 def dealing(spec: LearnerSpec) -> Dealing:
@@ -167,19 +208,6 @@ def dealing(spec: LearnerSpec) -> Dealing:
         micro_batch_tokens=spec.learner.micro_batch_tokens,
         in_rows=spec.learner.ranks_meet_at_micro_batches,
     )
-
-
-def translated(call: Any) -> Any:
-    """`call()`, whose Ray errors arrive as what an actor raised for the user."""
-    try:
-        return call()
-    except RayTaskError as error:
-        if isinstance(error.cause, UserError | RunError):
-            raise error.cause from None
-        raise
-    except RayActorError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise RunError(f"a learner rank died: {reason}; the same command goes on from the last checkpoint") from None
 
 
 Ranks = TypeVar("Ranks", bound=RankActors)

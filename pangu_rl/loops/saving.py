@@ -1,6 +1,6 @@
 """A run's checkpoints, **written while it goes on**: ranks' copies -> files and hashes -> sealed by a thread.
 
-At most one is under way, and the next waits for it.
+At most one is under way, and the next waits for it. The clock decides when one is written, never what is trained.
 """
 
 from __future__ import annotations
@@ -31,11 +31,30 @@ class Ranks(Protocol):
 class Saving:
     """The checkpoint that is under way, if there is one."""
 
-    def __init__(self, store: CheckpointStore) -> None:
-        self._store = store
+    def __init__(
+        self,
+        store: CheckpointStore,
+        every: int | None = None,
+        every_s: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """One is due every so many steps, and by the first end of a step so many seconds after the last one began."""
+        self._store, self._every, self._every_s, self._clock = store, every, every_s, clock
+        self._begun_at = clock()
+        self.step = 0
+        """Step of the newest checkpoint that this process has read or begun."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
         self._seconds: float | None = None
+
+    def is_due(self, step: int) -> bool:
+        """Whether the end of `step` is the time for one."""
+        by_step = self._every is not None and step % self._every == 0
+        return by_step or (self._every_s is not None and self._clock() - self._begun_at >= self._every_s)
+
+    def resumed(self, step: int) -> None:
+        """The run goes on from the checkpoint of `step`; 0 is none."""
+        self.step, self._begun_at = step, self._clock()
 
     def begin(
         self, step: int, ranks: Ranks, state: dict[str, Any], write: Callable[[Path], None] = lambda folder: None
@@ -49,6 +68,7 @@ class Saving:
         self.wait()
         folder = self._store.begin(step)
         ranks.save(folder)
+        self.resumed(step)
         self._pending = self._thread.submit(self._finish, step, ranks, copy.deepcopy(state), partial(write, folder))
 
     def wait(self) -> None:

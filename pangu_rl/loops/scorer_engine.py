@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -91,8 +91,11 @@ class ScorerEngine:
 
 
 @contextmanager
-def scorer_engines(rewards: RewardsConfig, accelerator: Accelerator) -> Iterator[list[Any]]:
+def scorer_engines(
+    rewards: RewardsConfig, accelerator: Accelerator, options: Callable[[int], Mapping[str, Any]] | None = None
+) -> Iterator[list[Any]]:
     """Start the engines that the configured `llm_score` functions need, before the reward workers; end them after.
+    `options` are Ray's for each of them, in their order; without them Ray chooses where they go.
 
     Raises:
         ConfigError: a scorers file that cannot be used, or an engine that does not start.
@@ -104,41 +107,29 @@ def scorer_engines(rewards: RewardsConfig, accelerator: Accelerator) -> Iterator
         for scorer in scorers:
             name = engine_name(scorer)
             if name not in actors:
-                actors[name] = _create(scorer, name, accelerator)
-                _wait_for_start(scorer, actors[name], accelerator)
+                placed = options(len(actors)) if options else accelerator.ray_options(scorer.engine.devices)
+                actors[name] = _create(scorer, name, accelerator, placed)
+                _wait_for_start(scorer, actors[name])
         yield list(actors.values())
     finally:
         for actor in actors.values():
             ray.kill(actor)
 
 
-def _wait_for_start(scorer: ScorerConfig, actor: Any, accelerator: Accelerator) -> None:
+def _wait_for_start(scorer: ScorerConfig, actor: Any) -> None:
     try:
         ray.get(actor.start.remote(), timeout=START_LIMIT_S)
     except GetTimeoutError:
-        asked = _amounts(accelerator.ray_options(scorer.engine.devices))
-        free, there = _amounts(ray.available_resources()), _amounts(ray.cluster_resources())
         raise ConfigError(
-            f"scorer {scorer.name}: its engine was not up within {START_LIMIT_S:g} s; it asks Ray for "
-            f"{asked}, and {free} of {there} are free: lower its engine.devices, leave it more devices, or serve the "
-            "model elsewhere and name its base_url"
+            f"scorer {scorer.name}: its engine was not up within {START_LIMIT_S:g} s on {scorer.model}: set its "
+            "engine.eager, or serve the model elsewhere and name its base_url"
         ) from None
     except (RayTaskError, RayActorError) as error:
         cause = " ".join(str(getattr(error, "cause", error)).split())
         raise ConfigError(f"scorer {scorer.name}: its engine did not start on {scorer.model}: {cause[:300]}") from None
 
 
-def _amounts(resources: Mapping[str, Any]) -> str:
-    """Ray's resources as a line, without those that every node has of its own."""
-    flat = {**resources, **resources.get("resources", {})}
-    plain = {"num_cpus": "CPU", "num_gpus": "GPU"}
-    counts = {plain.get(name, name): count for name, count in flat.items() if isinstance(count, int | float)}
-    own = ("node:", "memory", "object_store_memory", "accelerator_type:")
-    named = [f"{count:g} {name}" for name, count in sorted(counts.items()) if not name.startswith(own)]
-    return ", ".join(named) or "none"
-
-
-def _create(scorer: ScorerConfig, name: str, accelerator: Accelerator) -> Any:
+def _create(scorer: ScorerConfig, name: str, accelerator: Accelerator, placed: Mapping[str, Any]) -> Any:
     engine = scorer.engine
     environment = QUIET | accelerator.rollout_env(engine.threads)
     return (
@@ -148,7 +139,7 @@ def _create(scorer: ScorerConfig, name: str, accelerator: Accelerator) -> Any:
             max_restarts=RESTARTS,
             max_task_retries=RESTARTS,  # a call that meets a dead engine waits for the next one
             max_concurrency=MAX_CALLS,
-            **accelerator.ray_options(engine.devices),
+            **placed,
             runtime_env={"env_vars": environment},
         )
         .remote(_spec(scorer, accelerator))

@@ -16,7 +16,8 @@ from pangu_rl.checkpoint.run_lock import run_lock
 from pangu_rl.checkpoint.settings import claim
 from pangu_rl.checkpoint.store import Checkpoint, CheckpointStore
 from pangu_rl.cluster import ray_runtime
-from pangu_rl.cluster.room import require_room
+from pangu_rl.cluster.live_plan import require_room
+from pangu_rl.cluster.placement import Placement, open_placement
 from pangu_rl.config.evaluation import EvalConfig
 from pangu_rl.config.load import dump_config
 from pangu_rl.config.pretrain import PretrainConfig
@@ -24,7 +25,7 @@ from pangu_rl.config.sampling import SampledStage
 from pangu_rl.config.stages import DpoConfig, GrpoConfig, SftConfig
 from pangu_rl.config.trainer import TrainerConfig
 from pangu_rl.config.vision import VisionStageConfig
-from pangu_rl.errors import ConfigError, Preempted
+from pangu_rl.errors import ConfigError
 from pangu_rl.loops.saving import Ranks, Saving
 from pangu_rl.monitoring.live import LiveView, Sample
 from pangu_rl.monitoring.phases import PhaseTimer, Waiting
@@ -58,8 +59,19 @@ class Run:
         """Where the profile of `step` goes; None of a step that is not profiled."""
         return self.dir / "profile" / f"step_{step}" if step in self.profile_steps else None
 
-    def phase(self, name: str, waiting: Waiting = tuple) -> AbstractContextManager[None]:
-        return self.phases.phase(name, waiting)
+    def phase(self, name: str, waiting: Waiting = tuple, whole: bool = False) -> AbstractContextManager[None]:
+        """A phase that is timed and watched; one that is not `whole` may be left in its midst, see `stop`."""
+        return self.phases.phase(name, waiting, whole)
+
+    def stop(self) -> None:
+        """What engines and reward workers are waited for with: leaves the phase at once when SIGTERM has come.
+
+        Raises:
+            Preempted: for the loop, which writes down what is done and says so.
+        """
+        phase = self.phases.current
+        if self.preempted and not (phase and phase.whole):
+            raise self.preemption.preempted("nothing was lost; the same command goes on")
 
     def say(self, text: RenderableType) -> None:
         """Tell the person at the terminal, above the live view, and the log."""
@@ -82,17 +94,18 @@ class Run:
         self, step: int, learners: Ranks, state: dict[str, Any], write: Callable[[Path], None] = lambda folder: None
     ) -> None:
         """Begin a checkpoint; the loop goes on while it is written. `write` adds files of the loop's own."""
-        with self.phase("checkpoint"):
+        with self.phase("checkpoint", whole=True):
             self.saving.begin(step, learners, state, write)
 
     def finish_saving(self) -> None:
         """Before the ranks may end; raises what went wrong."""
-        with self.phase("checkpoint"):
+        with self.phase("checkpoint", whole=True):
             self.saving.wait()
 
     def resume_from(self, checkpoint: Checkpoint) -> None:
         """Forget what was logged after `checkpoint`; those steps are about to be repeated."""
         log.info("resuming after step %d from %s", checkpoint.step, checkpoint.path)
+        self.saving.resumed(checkpoint.step)
         self.sinks.truncate_after(checkpoint.step)
         self.view.start_at(checkpoint.step)
 
@@ -102,15 +115,21 @@ class Run:
 
     @property
     def preempted(self) -> bool:
-        """Whether SIGTERM has come: save now, leave then."""
+        """Whether SIGTERM or Ctrl-C has come: save now, leave then."""
         return self.preemption.requested
+
+    def placed(self, config: Any) -> AbstractContextManager[Placement]:
+        """The devices of what `config` starts, asked of Ray; see `open_placement`. SIGTERM ends the wait for them."""
+        return open_placement(
+            config, self.accelerator, lambda: self.preemption.raise_if_requested("the run had no devices yet")
+        )
 
     def raise_if_preempted(self, step: int) -> None:
         """Leave the loop after the checkpoint of `step`, with the exit code of a preemption."""
         if self.preempted:
             self.finish_saving()
-            raise Preempted(
-                f"SIGTERM: checkpoint of step {step} written in {self.dir}; the same command goes on from it"
+            raise self.preemption.preempted(
+                f"checkpoint of step {step} written in {self.dir}; the same command goes on from it"
             )
 
 
@@ -179,7 +198,7 @@ def open_run(
             dir=directory,
             accelerator=accelerator,
             checkpoints=checkpoints,
-            saving=Saving(checkpoints),
+            saving=Saving(checkpoints, *_saving_times(trainer)),
             sinks=sinks,
             view=view,
             phases=phases,
@@ -187,3 +206,10 @@ def open_run(
             preemption=preemption,
             profile_steps=trainer.profile_steps if isinstance(trainer, TrainerConfig) else (),
         )
+
+
+def _saving_times(trainer: Any) -> tuple[int | None, float | None]:
+    # Stages that sample store shards, and make no checkpoints.
+    return (
+        (trainer.checkpoint_every, trainer.checkpoint_every_s) if isinstance(trainer, TrainerConfig) else (None, None)
+    )

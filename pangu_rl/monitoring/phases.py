@@ -20,6 +20,8 @@ class Phase:
     started: float
     """Monotonic seconds."""
     waiting: Waiting
+    whole: bool
+    """It is not left in its midst, whoever asks for the run's end."""
 
 
 class PhaseTimer:
@@ -31,10 +33,10 @@ class PhaseTimer:
         self._seconds: Counter[str] = Counter()
 
     @contextmanager
-    def phase(self, name: str, waiting: Waiting = tuple) -> Iterator[None]:
+    def phase(self, name: str, waiting: Waiting = tuple, whole: bool = False) -> Iterator[None]:
         """Time a block; inside another phase it is timed on its own and counts for the outer one too."""
         outer = self.current
-        self.current = phase = Phase(name=name, started=self.clock(), waiting=waiting)
+        self.current = phase = Phase(name=name, started=self.clock(), waiting=waiting, whole=whole)
         try:
             yield
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Sequence
 from functools import reduce
@@ -9,10 +10,11 @@ from operator import add
 
 import ray
 
+from pangu_rl.cluster.placement import Placement
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.data.micro_batches import Dealing
 from pangu_rl.data.row_files import RowFiles
-from pangu_rl.loops.learners import translated
+from pangu_rl.loops.actor_calls import ActorCalls
 from pangu_rl.records import MiniBatch, Pack
 from pretrain.train.loader import Counts, PackLoader
 from pretrain.train.order import PackOrder, deal_packs
@@ -46,24 +48,32 @@ class LoaderActor:
             )
         ]
 
+    @ray.method(concurrency_group="health")
+    def ping(self) -> str:
+        """That this loader lives, and where."""
+        return f"pid {os.getpid()} on {ray.util.get_node_ip_address()}"
+
 
 class Loaders:
     """All loaders as one: the driver's side. The ranks of a group, which share packs, have one loader.
 
     Raises (every method):
-        RunError: a loader died; the run resumes from its checkpoint. DataError: a row that cannot be used.
+        RankLost: a loader died or hangs. DataError: a row that cannot be used.
     """
 
-    def __init__(self, config: PretrainConfig, files: RowFiles) -> None:
-        """One actor per group of learner ranks, ready to load."""
+    def __init__(self, config: PretrainConfig, files: RowFiles, placement: Placement) -> None:
+        """One actor per group of learner ranks, on the node of its first one, ready to load."""
         handle = ray.put(files)
         self._degree = config.learner.sequence_parallel
         self._dealing = Dealing(
             micro_batch_tokens=config.learner.micro_batch_tokens,
             in_rows=config.learner.ranks_meet_at_micro_batches,
         )
-        self._actors = [ray.remote(LoaderActor).options(num_cpus=0).remote() for _ in range(config.learner.groups)]
-        translated(lambda: ray.get([actor.start.remote(config, handle) for actor in self._actors]))
+        remote = ray.remote(concurrency_groups={"health": 1})(LoaderActor)
+        first_ranks = range(0, config.learner.ranks, self._degree)
+        self._actors = [remote.options(**placement.beside_learner(rank)).remote() for rank in first_ranks]
+        self._calls = ActorCalls("loader", self._actors, config.trainer.silence_s)
+        self._calls.each("start", config, handle)
         self._counts: list[ray.ObjectRef] = []
 
     def prepare(self, batch: list[PackOrder]) -> None:
@@ -73,10 +83,9 @@ class Loaders:
 
     def take(self) -> tuple[list[ray.ObjectRef], Counts]:
         """What was prepared: a handle for each rank, to its group's mini-batches, and the counts of all."""
-        total = reduce(add, translated(lambda: ray.get(self._counts)))
+        total = reduce(add, self._calls.wait(self._counts, "prepare"))
         handles = [actor.batch.remote(total) for actor in self._actors]
         return [handle for handle in handles for _ in range(self._degree)], total
 
     def close(self) -> None:
-        for actor in self._actors:
-            ray.kill(actor)
+        self._calls.kill()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.data.row_files import open_rows
 from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.loops.learners import Learners
+from pangu_rl.loops.restarts import with_restarts
 from pangu_rl.loops.session import Run, open_run
 from pangu_rl.loops.supervised.stage import open_learners, train_stage
 from pretrain.packing.plan_file import PlanReader
@@ -108,8 +109,15 @@ def run_pretrain(config: PretrainConfig) -> dict[str, float]:
     files = open_rows(config.data.row_paths(), on_bad_row=config.data.on_bad_row)
     loader = PackLoader(config, files)
     order = open_order(config, loader)
-    with open_run(config, "pre-training") as run, open_parts(config, run, loader, order) as parts:
-        return train_stage(run, parts, config.trainer.steps, config.trainer.checkpoint_every)
+    unread = order.state_dict()
+
+    def train() -> dict[str, float]:
+        order.load_state_dict(unread)  # where ranks were lost before the first checkpoint
+        with open_parts(config, run, loader, order) as parts:
+            return train_stage(run, parts, config.trainer.steps)
+
+    with open_run(config, "pre-training") as run:
+        return with_restarts(run, config.trainer.max_restarts, train)
 
 
 def with_start(config: Stage) -> Stage:
@@ -155,19 +163,19 @@ def open_parts(config: PretrainConfig, run: Run, loader: PackLoader, order: Orde
     """Start the learner and its loaders; they end with the context."""
     for line in loader.files.skipped:
         log.warning("left out: %s", line)
-    loaders = Loaders(config, loader.files)
-    try:
-        with open_learners(config, "sft", run) as learners:
-            yield PretrainParts(
-                config=config,
-                order=order,
-                loaders=loaders,
-                learners=learners,
-                watch=SpikeWatch(config.trainer.loss_spike),
-                skipped=len(loader.files.skipped),
-            )
-    finally:
-        loaders.close()
+    with (
+        run.placed(config) as placement,
+        closing(Loaders(config, loader.files, placement)) as loaders,
+        open_learners(config, "sft", run, placement) as learners,
+    ):
+        yield PretrainParts(
+            config=config,
+            order=order,
+            loaders=loaders,
+            learners=learners,
+            watch=SpikeWatch(config.trainer.loss_spike),
+            skipped=len(loader.files.skipped),
+        )
 
 
 def _measured(loader: PackLoader, index: int) -> tuple[int, int, int] | None:

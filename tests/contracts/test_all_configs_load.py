@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pangu_rl.config.cluster_profile import ClusterProfile
+from pangu_rl.config.devices import DevicesConfig
 from pangu_rl.config.evaluation import EvalConfig
 from pangu_rl.config.load import dump_config, load_config
 from pangu_rl.config.pipeline import PipelineConfig
@@ -30,6 +31,7 @@ SCHEMAS = {
     "prompts": QuestionPromptsConfig,
     "pipeline": PipelineConfig,
     "scorers": ScorersConfig,
+    "devices": DevicesConfig,
 }
 CLUSTERS = ROOT / "configs" / "clusters"
 CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if not path.is_relative_to(CLUSTERS))

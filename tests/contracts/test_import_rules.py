@@ -21,6 +21,7 @@ LEVELS = {
     "pangu_rl.loops": 4,
     "pangu_rl.report": 4,
     "pangu_rl.doctor": 4,
+    "pangu_rl.simulation": 4,
     "data_curation": 4,
     "pangu_rl.data": 3,
     "rollout": 3,

@@ -25,7 +25,7 @@ def test_two_actors_two_ranks_one_killed(tiny_model: Path, tmp_path: Path) -> No
         tmp_path,
         tiny_model,
         rollout={"actors": 2, "kv_cache_gib": 0.05},
-        algorithm={"mini_batches": 2, "tis_cap": 2.0},
+        algorithm={"mini_batches": 2, "correction": {"high": 2.0}},
         learner={"ranks": 2, "optimizer": {"lr": 0.05}},
         trainer={"steps": STEPS, "prompts_per_step": 4, "max_staleness": 1},
     )

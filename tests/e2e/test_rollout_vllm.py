@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from pangu_rl.accelerators import get_accelerator
 from pangu_rl.config.model import ModelConfig
 from pangu_rl.config.rollout import RolloutConfig
-from pangu_rl.errors import ConfigError, WeightSyncError
+from pangu_rl.errors import BrokenBroadcast, ConfigError, WeightSyncError
 from pangu_rl.learner.weights.publish import BroadcastPublisher
 from pangu_rl.records import FinishReason, RolloutRequest, SamplingParams, Scorable
 from rollout.engine import EngineSpec
@@ -206,3 +208,92 @@ def test_broadcast_carries_the_weights_to_every_engine_bucket_by_bucket(pool, re
         pool.sync(manifest)
         sender.join()
         assert mean_gap(pool.score(PROBE), learner_scores(reference, named)) < BF16_NATS
+
+
+class Sender:
+    """A learner's side of a broadcast: each publication to a group of its own; `cut_after` buckets it breaks off."""
+
+    def __init__(self, named: Weights, version: int) -> None:
+        self._named, self._version = named, version
+        self.threads: list[threading.Thread] = []
+        self.asked: list[int] = []
+
+    def publish(self, members: tuple[str, ...], cut: bool = False):
+        self.asked.append(len(members))
+        publisher = BroadcastPublisher(
+            backend="gloo", host="127.0.0.1", receivers=len(members), device="cpu", bucket_bytes=2**14
+        )
+        manifest = publisher.publish(self._version, self._named.items())
+        self.threads.append(threading.Thread(target=self._send, args=(publisher, cut)))
+        self.threads[-1].start()
+        return manifest, []
+
+    def _send(self, publisher: BroadcastPublisher, cut: bool) -> None:
+        def until_half():
+            yield from list(self._named.items())[: len(self._named) // 2]
+            raise OSError("the learner's half of the cable was pulled")
+
+        try:
+            publisher.send(until_half() if cut else self._named.items())
+        except BrokenBroadcast:
+            assert cut
+
+    def wait(self) -> None:
+        for thread in self.threads:
+            thread.join(60)
+            assert not thread.is_alive()
+
+
+@pytest.mark.slow
+def test_engines_lost_under_broadcast_are_replaced(ray_session, tiny_model, reference, weights):
+    """Killed between syncs: a member of the next group. The only one killed in mid-phase: sent the same weights
+    again, as the probe shows. A broadcast that breaks half-way: the same engines take the next."""
+    pool = RolloutPool(spec_for(tiny_model, actors=2, max_concurrent=64, max_restarts=1))
+    pool.start()
+    try:
+        wanted = requests(8, SamplingParams(max_new_tokens=60, ignore_eos=True))
+        sender = Sender(perturbed(weights), 1)
+        manifest, _ = sender.publish(pool.members())
+        pool.sync(manifest)
+        os.kill(pool.pids()[0], signal.SIGKILL)
+        assert each_once(pool.generate(wanted), wanted)
+
+        broken = Sender(weights, 2)
+        manifest, _ = broken.publish(pool.members(), cut=True)
+        pids = pool.pids()
+        with pytest.raises(BrokenBroadcast, match="are without weights version 2"):
+            pool.sync(manifest)
+        assert pool.pids() == pids
+        again = Sender(weights, 3)
+        manifest, _ = again.publish(pool.members())
+        pool.sync(manifest)
+        assert mean_gap(pool.score(PROBE), learner_scores(reference, weights)) < BF16_NATS
+        again.wait(), broken.wait(), sender.wait()
+        assert (sender.asked, again.asked, pool.restarts) == ([2], [2], 1)
+    finally:
+        pool.close()
+
+
+@pytest.mark.slow
+def test_only_engine_lost_in_mid_phase_is_sent_its_weights_again(ray_session, tiny_model, reference, weights):
+    pool = RolloutPool(spec_for(tiny_model, max_concurrent=64))
+    pool.start()
+    try:
+        sender = Sender(perturbed(weights), 1)
+        manifest, _ = sender.publish(pool.members())
+        pool.sync(manifest, resend=sender.publish)
+        wanted = requests(8, SamplingParams(max_new_tokens=60, ignore_eos=True))
+        stream = pool.generate(wanted)
+        first = next(stream)
+        os.kill(pool.pids()[0], signal.SIGKILL)
+        assert each_once([first, *stream], wanted)
+        assert mean_gap(pool.score(PROBE), learner_scores(reference, perturbed(weights))) < BF16_NATS
+        assert (sender.asked, pool.restarts) == ([1, 1], 1)
+        sender.wait()
+    finally:
+        pool.close()
+
+
+def each_once(completions, wanted) -> bool:
+    found = list(completions)
+    return sorted(c.uid for c in found) == sorted(r.uid for r in wanted) and {c.weight_version for c in found} == {1}

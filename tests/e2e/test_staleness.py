@@ -20,7 +20,7 @@ def test_killed_with_answers_in_flight_trains_every_prompt_once(tiny_model: Path
         tmp_path,
         tiny_model,
         rollout={"actors": 2, "kv_cache_gib": 0.05, "max_new_tokens": 32},
-        algorithm={"tis_cap": 2.0, "dynamic_sampling": {"enabled": False}},
+        algorithm={"correction": {"high": 2.0}, "dynamic_sampling": {"enabled": False}},
         trainer={
             "steps": STEPS,
             "prompts_per_step": PROMPTS,

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pangu_rl.algorithms.grpo import grpo_loss, mean_metrics
+from pangu_rl.algorithms.grpo import grpo_loss
+from pangu_rl.algorithms.importance_weights import Correction
+from pangu_rl.algorithms.policy_metrics import mean_metrics
 
 LOG = math.log
 
@@ -125,7 +127,7 @@ def test_metrics_worked_by_hand() -> None:
 
 def test_mismatch_and_truncated_importance_sampling() -> None:
     """Learner (frozen) log-probs -1, -1, -1, -1; sampler -1, -1.6, -0.5, -inf; d = 0, 0.6, -0.5; cap 1.5.
-    weights: e^0 = 1; e^0.6 = 1.822119 -> 1.5 (1 of 3 cut); e^-0.5 = 0.606531; -inf: left at 1 and counted, 1 of 4
+    weights: e^0 = 1; e^0.6 = 1.822119 -> 1.5 (1 of 4 cut); e^-0.5 = 0.606531; -inf: left at 1 and counted, 1 of 4
     loss, A = 1, ratio 1: -(1 + 1.5 + 0.606531 + 1) / 4 = -1.026633
     mean |d| = 1.1 / 3 = 0.366667; mean exp|d| = (1 + 1.822119 + 1.648721) / 3 = 1.490280; max 0.6
     k3 = e^d - 1 - d: 0 + 0.222119 + 0.106531 = 0.328650, / 3 = 0.109550
@@ -134,7 +136,13 @@ def test_mismatch_and_truncated_importance_sampling() -> None:
     logp = old.clone().requires_grad_()
     sampler = torch.tensor([-1.0, -1.6, -0.5, -math.inf])
     loss, metrics = grpo_loss(
-        logp, old, torch.ones(4), torch.ones(4, dtype=torch.bool), denominator=4, sampler_logp=sampler, tis_cap=1.5
+        logp,
+        old,
+        torch.ones(4),
+        torch.ones(4, dtype=torch.bool),
+        denominator=4,
+        sampler_logp=sampler,
+        correction=Correction(high=1.5),
     )
     close(loss, -1.026633)
     loss.backward()
@@ -144,7 +152,8 @@ def test_mismatch_and_truncated_importance_sampling() -> None:
         "logprob_diff_exp": 1.490280,
         "logprob_diff_max": 0.6,
         "sampler_kl": 0.109550,
-        "tis_clipped": 1 / 3,
+        "correction_outside": 0.25,
+        "correction_weight": 1.026633,
         "sampler_nonfinite": 0.25,
     }
     mean = means(metrics)
@@ -156,9 +165,9 @@ def test_sampler_log_probs_alone_do_not_change_the_loss() -> None:
     plain, _ = grpo_loss(logp, OLD, ADVANTAGES, MASK, denominator=4)
     watched, metrics = grpo_loss(logp, OLD, ADVANTAGES, MASK, denominator=4, sampler_logp=OLD - 0.5)
     assert torch.equal(plain, watched)
-    assert "tis_clipped" not in metrics
+    assert "correction_outside" not in metrics
 
 
 def test_correction_without_sampler_log_probs_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"tis_cap is 2\.0"):
-        grpo_loss(OLD, OLD, ADVANTAGES, MASK, denominator=4, tis_cap=2.0)
+    with pytest.raises(ValueError, match="no sampler log-probs for the token correction"):
+        grpo_loss(OLD, OLD, ADVANTAGES, MASK, denominator=4, correction=Correction(high=2.0))

@@ -12,7 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pangu_rl.algorithms.grpo import group_advantages, grpo_loss, mean_metrics
+from pangu_rl.algorithms.grpo import group_advantages, grpo_loss
+from pangu_rl.algorithms.importance_weights import Correction
+from pangu_rl.algorithms.policy_metrics import mean_metrics
 
 GRPOTrainer = pytest.importorskip("trl").GRPOTrainer
 
@@ -28,6 +30,7 @@ class GivenRollouts(GRPOTrainer):
         self.loss_type, self.scale_rewards = loss_type, scale_rewards
         self.epsilon_low, self.epsilon_high, self.beta = 0.2, 0.28, 0.0
         self.importance_sampling_level, self.top_entropy_quantile = "token", 1.0
+        self.given_ids, self.given_sampler_logps = [[1]] * 16, None
         self.max_completion_length, self.num_generations, self.num_generations_eval = MAX_LENGTH, 4, 4
         self.current_gradient_accumulation_steps, self.num_iterations = accumulation, 1
         self.multi_objective_aggregation, self.reward_weights, self.reward_func_names = "sum_then_normalize", None, []
@@ -59,8 +62,7 @@ class GivenRollouts(GRPOTrainer):
         return self.given_logps, torch.zeros_like(self.given_logps), None
 
     def _generate(self, prompts: list[str]) -> tuple[object, ...]:
-        ids = [[1] for _ in prompts]
-        return ids, ids, None, prompts, None, {}, None, None
+        return [[1] for _ in prompts], self.given_ids, None, prompts, self.given_sampler_logps, {}, None, None
 
     def _calculate_rewards(self, inputs: list[object], *args: object) -> Tensor:
         return torch.stack([row["reward"] for row in inputs])[:, None]
@@ -82,7 +84,13 @@ def rollouts() -> tuple[Tensor, Tensor, Tensor]:
 
 
 def trl_loss(
-    trainer: GivenRollouts, new: Tensor, old: Tensor | None, advantages: Tensor, rows: slice, tokens: int
+    trainer: GivenRollouts,
+    new: Tensor,
+    old: Tensor | None,
+    advantages: Tensor,
+    rows: slice,
+    tokens: int,
+    reference: Tensor | None = None,
 ) -> Tensor:
     trainer.given_logps = new[rows]
     mask = MASK[rows].long()
@@ -95,6 +103,8 @@ def trl_loss(
         "advantages": advantages[rows],
         "num_items_in_batch": torch.tensor(tokens),
     }
+    if reference is not None:
+        inputs["ref_per_token_logps"] = reference[rows]
     if old is not None:
         inputs["old_per_token_logps"] = old[rows]
     return trainer._compute_loss(trainer.model, inputs)
@@ -146,39 +156,149 @@ def test_loss_gradient_and_clip_fractions_equal_trl(loss_type: str, first_update
             assert (expected > 0) is not first_update
 
 
-def test_trl_truncated_importance_sampling() -> None:
-    """TRL multiplies the same per-token loss by a ratio that it computes before: exp(old - sampler) capped at 2."""
+def summed(loss_type: str, level: str, clip: tuple[float, float], micro_batches: int) -> tuple[Tensor, Tensor]:
+    """TRL's loss over all micro-batches and its gradient [8, 12]."""
+    old, new, advantages = rollouts()
+    trainer = GivenRollouts(loss_type, accumulation=micro_batches)
+    trainer.importance_sampling_level, (trainer.epsilon_low, trainer.epsilon_high) = level, clip
+    logp, loss = new.clone().requires_grad_(), torch.zeros(())
+    size = len(LENGTHS) // micro_batches
+    for start in range(0, len(LENGTHS), size):
+        rows = slice(start, start + size)
+        loss = loss + trl_loss(trainer, logp, old, advantages, rows, int(LENGTHS.sum()))
+    loss.backward()
+    return loss, logp.grad
+
+
+@pytest.mark.parametrize("micro_batches", [1, 4])
+@pytest.mark.parametrize(
+    ("loss", "loss_type", "level", "ours", "theirs"),
+    [
+        # A clip that acts on some of the eight sequence ratios and not on others.
+        ("gspo", "grpo", "sequence", (0.03, 0.04), (0.03, 0.04)),
+        # TRL's bound of CISPO is the weight itself, ours is counted from 1.
+        ("cispo", "cispo", "token", (None, 0.5), (0.2, 1.5)),
+    ],
+)
+def test_gspo_and_cispo_equal_trl(
+    loss: str, loss_type: str, level: str, ours: tuple, theirs: tuple, micro_batches: int
+) -> None:
+    """1e-6 in fp32, as above; with the token's ratio or clip in the place of the answer's the loss is 1e-2 off."""
+    old, new, advantages = rollouts()
+    expected, gradient = summed(loss_type, level, theirs, micro_batches)
+    logp = new.clone().requires_grad_()
+    found, totals = torch.zeros(()), []
+    size = len(LENGTHS) // micro_batches
+    for start in range(0, len(LENGTHS), size):
+        rows = slice(start, start + size)
+        value, metrics = grpo_loss(
+            logp[rows],
+            old[rows],
+            advantages[rows, None].expand(MASK[rows].shape),
+            MASK[rows],
+            loss=loss,  # type: ignore[arg-type]
+            clip_low=ours[0],
+            clip_high=ours[1],
+            denominator=SETTINGS["grpo" if loss == "gspo" else "dapo"][1],
+            aggregation="sequence" if loss == "gspo" else "token",
+        )
+        found = found + value
+        totals.append(metrics)
+    found.backward()
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(logp.grad, gradient, rtol=0, atol=1e-6)
+    assert gradient.abs().max() > 1e-2
+    if loss == "gspo":
+        assert 0 < (gradient[MASK] == 0).sum() < MASK.sum(), "the clip acts on some answers only"
+    else:
+        cut = sum(metrics["clip_fraction_high"].item() for metrics in totals)
+        assert 0 < cut < 1
+
+
+MODES = {
+    "token_truncate": Correction(level="token", outside="truncate", high=1.5, low=0.7),
+    "token_mask": Correction(level="token", outside="mask", high=1.5, low=0.7),
+    "sequence_truncate": Correction(level="sequence", outside="truncate", high=1.5),
+    "sequence_mask": Correction(level="sequence", outside="mask", high=1.5, low=0.5),
+}
+
+
+@pytest.mark.parametrize(
+    ("loss", "mode"),
+    [(loss, mode) for loss in ("grpo", "gspo", "cispo") for mode in MODES if loss != "gspo" or "sequence" in mode],
+)
+def test_importance_weights_equal_trl(loss: str, mode: str) -> None:
+    """TRL's own weights, by `vllm_importance_sampling_mode`, in TRL's own loss: 1e-6; unweighted it is 1e-2 off.
+
+    One sampler log-prob is NaN: TRL and we leave such a token's difference at 0.
+    """
     old, new, advantages = rollouts()
     sampler = torch.where(MASK, old + 0.5 * torch.randn(old.shape, generator=torch.Generator().manual_seed(5)), 0.0)
-    trainer = GivenRollouts("dapo")
+    sampler[2, 3] = torch.nan
+    trainer = GivenRollouts({"grpo": "dapo", "gspo": "grpo", "cispo": "cispo"}[loss])
+    trainer.epsilon_high = 1.28 if loss == "cispo" else 0.28
+    trainer.importance_sampling_level = "sequence" if loss == "gspo" else "token"
     trainer.use_vllm = trainer.vllm_importance_sampling_correction = True
-    trainer.given_logps = new
-    mask = MASK.long()
-    prompt = torch.ones(len(mask), 1, dtype=torch.long)
-    theirs = trainer._compute_loss(
-        trainer.model,
-        {
-            "prompt_ids": prompt,
-            "prompt_mask": prompt,
-            "completion_ids": mask,
-            "completion_mask": mask,
-            "advantages": advantages,
-            "num_items_in_batch": mask.sum(),
-            "old_per_token_logps": old,
-            "importance_sampling_ratio": torch.clamp(torch.exp((old - sampler) * mask), max=2.0),
-        },
+    trainer.vllm_importance_sampling_mode = mode
+    trainer.vllm_importance_sampling_clip_max = MODES[mode].high
+    trainer.vllm_importance_sampling_clip_min = MODES[mode].low
+    trainer.given_ids = [[7] * int(length) for length in LENGTHS]
+    trainer.given_sampler_logps = [row[:length].tolist() for row, length in zip(sampler, LENGTHS, strict=True)]
+    trainer.reward_weights, trainer.reward_func_names = torch.ones(1), ["given"]
+    trainer.given_logps = old
+    scored = trainer._generate_and_score_completions(
+        [{"prompt": "p", "reward": reward} for reward in torch.rand(len(LENGTHS))]
     )
+    trainer.given_logps = theirs_logp = new.clone().requires_grad_()
+    scored |= {"advantages": advantages, "num_items_in_batch": torch.tensor(int(LENGTHS.sum()))}
+    theirs = trainer._compute_loss(trainer.model, scored)
+    theirs.backward()
+
+    ours_logp = new.clone().requires_grad_()
     ours, metrics = grpo_loss(
-        new,
+        ours_logp,
         old,
         advantages[:, None].expand(MASK.shape),
         MASK,
-        denominator=int(LENGTHS.sum()),
+        loss=loss,  # type: ignore[arg-type]
+        denominator=len(LENGTHS) if loss == "gspo" else int(LENGTHS.sum()),
+        aggregation="sequence" if loss == "gspo" else "token",
         sampler_logp=sampler,
-        tis_cap=2.0,
+        correction=MODES[mode],
     )
-    assert metrics["tis_clipped"] > 0
+    ours.backward()
+    assert 0 < metrics["correction_outside"] < (MASK.sum() / len(LENGTHS) if loss == "gspo" else 1)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+    torch.testing.assert_close(ours_logp.grad, theirs_logp.grad, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("first_update", [False, True])
+def test_kl_to_a_reference_equals_trl(first_update: bool) -> None:
+    """`beta` with TRL's default `use_bias_correction_kl`: 1e-6, where k3 without the ratio is 1e-2 off."""
+    old, new, advantages = rollouts()
+    frozen = None if first_update else old
+    reference = new + 0.5 * torch.randn(new.shape, generator=torch.Generator().manual_seed(9))
+    trainer = GivenRollouts("dapo")
+    trainer.beta, trainer.args.use_bias_correction_kl = 0.3, True
+    theirs_logp, our_logp = new.clone().requires_grad_(), new.clone().requires_grad_()
+    theirs = trl_loss(
+        trainer, theirs_logp, frozen, advantages, slice(0, len(LENGTHS)), int(LENGTHS.sum()), reference=reference
+    )
+    theirs.backward()
+    ours, metrics = grpo_loss(
+        our_logp,
+        frozen,
+        advantages[:, None].expand(MASK.shape),
+        MASK,
+        denominator=int(LENGTHS.sum()),
+        reference_logp=reference,
+        kl_weight=0.3,
+    )
+    ours.backward()
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+    torch.testing.assert_close(our_logp.grad, theirs_logp.grad, rtol=0, atol=1e-6)
+    (expected,) = trainer._metrics["train"]["kl"]
+    assert metrics["kl_reference"].item() == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(("scale", "scale_rewards"), [("std", "group"), ("none", "none")])

@@ -56,8 +56,20 @@ CASES = {
         for average in ("balanced", "token", "sample", "square")
     },
     **{
-        f"grpo {aggregation}": ("grpo", GrpoAlgorithmConfig(aggregation=aggregation, tis_cap=2.0), grpo)
+        f"grpo {aggregation}": ("grpo", GrpoAlgorithmConfig(aggregation=aggregation, correction={"high": 2.0}), grpo)
         for aggregation in ("token", "sequence", "sequence_sum")
+    },
+    **{
+        f"{loss} {level} {outside}": (
+            "grpo",
+            GrpoAlgorithmConfig(loss=loss, correction={"level": level, "outside": outside, "high": 2.0}),
+            grpo,
+        )
+        for loss, level, outside in (
+            ("gspo", "sequence", "truncate"),
+            ("gspo", "geometric", "mask"),
+            ("cispo", "token", "mask"),
+        )
     },
     "mpo": ("mpo", MpoAlgorithmConfig(), mpo),
 }

@@ -34,6 +34,7 @@ OPTIMIZER = OptimizerConfig(lr=1e-2, eps=1e-2, grad_clip=1e6)
 ALGORITHMS = {
     "sft": SupervisedConfig(average="balanced"),
     "grpo": GrpoAlgorithmConfig(aggregation="sequence"),
+    "gspo": GrpoAlgorithmConfig(loss="gspo", correction={"level": "sequence", "high": 1.5}, kl_weight=0.1),
     "mpo": MpoAlgorithmConfig(weights=(0.8, 0.2, 1.0)),
 }
 WIDE, TALL, LARGE = picture("wide", 2, 3), picture("tall", 4, 1), picture("large", 5, 6)
@@ -61,7 +62,7 @@ def vl_packs() -> list[Pack]:
 @dataclass(frozen=True, slots=True)
 class Case:
     data: Literal["text", "vl", "groups", "pairs"]
-    objective: Literal["sft", "grpo", "mpo"] = "sft"
+    objective: Literal["sft", "grpo", "gspo", "mpo"] = "sft"
     stage: Literal[0, 1, 2, 3] = 1
     degree: int = 2
     dtype: str = "float32"
@@ -77,6 +78,7 @@ DEFAULT = [
     Case("vl"),
     Case("vl", stage=3),
     Case("groups", "grpo"),
+    Case("groups", "gspo"),
     Case("pairs", "mpo"),
 ]
 RESUMED = Case("vl")
@@ -124,7 +126,7 @@ def build(home: Path, case: Case, rank: int, ranks: int):
                 gradient_checkpointing=case.checkpointing,
                 logprob_chunk=16,
             ),
-            objective=case.objective,
+            objective="grpo" if case.objective == "gspo" else case.objective,
             algorithm=ALGORITHMS[case.objective],
             total_steps=4,
             rank=rank,

@@ -16,47 +16,12 @@
 #include <emmintrin.h>
 #endif
 
-#define INLINE inline __attribute__((always_inline))
+#include "row_math.h"
 
 namespace {
 
+using namespace pangu_rl;
 using at::Tensor;
-
-struct Bf16 {
-  uint16_t bits;
-};
-
-INLINE float wide(float x) { return x; }
-INLINE float wide(Bf16 x) { return __builtin_bit_cast(float, uint32_t(x.bits) << 16); }
-
-INLINE void put(float& to, float x) { to = x; }
-INLINE void put(Bf16& to, float x) {
-  const uint32_t bits = __builtin_bit_cast(uint32_t, x);
-  to.bits = uint16_t(x == x ? (bits + 0x7fff + ((bits >> 16) & 1)) >> 16 : 0x7fc0);
-}
-
-template <typename T>
-INLINE float rounded(float x) {
-  T result;
-  put(result, x);
-  return wide(result);
-}
-
-// exp within 2 units in the last place (Cephes). Below -87 it stays at the smallest normal numbers, NaN stays NaN.
-INLINE float exponential(float x) {
-  const float bounded = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
-  const float shifted = bounded * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: the sum is rounded to a whole number
-  const float n = shifted - 12582912.0f;
-  const float r = (bounded - n * 0.693359375f) + n * 2.12194440e-4f;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
-  return p * __builtin_bit_cast(float, (__builtin_bit_cast(uint32_t, shifted) + 127u) << 23);
-}
 
 INLINE float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
 
@@ -175,11 +140,14 @@ void by_runs(int64_t count, Kernel kernel) {
 }
 
 template <typename A, typename T>
-void gate_forward(const T* gate, const T* up, T* out, int64_t count) {
-  by_runs(count, [&](int64_t first, int64_t last) {
+[[gnu::noinline]] void gate_run(const T* gate, const T* up, T* out, int64_t first, int64_t last) {
 #pragma omp simd
-    for (int64_t i = first; i < last; ++i) put(out[i], wide(gate[i]) * A::share(wide(gate[i])) * wide(up[i]));
-  });
+  for (int64_t i = first; i < last; ++i) put(out[i], wide(gate[i]) * A::share(wide(gate[i])) * wide(up[i]));
+}
+
+template <typename A, typename T>
+void gate_forward(const T* gate, const T* up, T* out, int64_t count) {
+  by_runs(count, [&](int64_t first, int64_t last) { gate_run<A>(gate, up, out, first, last); });
 }
 
 template <typename A, typename T>
@@ -192,6 +160,25 @@ void gate_backward(const T* grad, const T* gate, const T* up, T* grad_gate, T* g
       put(grad_up[i], g * x * s);
     }
   });
+}
+
+// [R, 2 W], every row a gate and then what goes through it -> silu(gate) up [R, W].
+Tensor gated_halves(const Tensor& x) {
+  const int64_t width = x.size(-1) / 2, rows = x.numel() / std::max<int64_t>(2 * width, 1);
+  TORCH_CHECK(x.size(-1) % 2 == 0, "halves of ", x.sizes());
+  auto sizes = x.sizes().vec();
+  sizes.back() = width;
+  Tensor out = at::empty(sizes, x.options());
+  with_scalar_of(x, {x}, [&](auto scalar) {
+    using T = decltype(scalar);
+    const T* in = data<T>(x);
+    T* result = data<T>(out);
+    at::parallel_for(0, rows, 1, [=](int64_t first, int64_t last) {
+      for (int64_t row = first; row < last; ++row)
+        gate_run<Silu>(in + 2 * row * width, in + (2 * row + 1) * width, result + row * width, 0, width);
+    });
+  });
+  return out;
 }
 
 // silu(gate) up, or gelu_tanh(gate) up.
@@ -388,6 +375,7 @@ TORCH_LIBRARY_FRAGMENT(pangu_rl, library) {
   library.def("rms_norm(Tensor x, Tensor weight, float eps) -> (Tensor out, Tensor inverse)");
   library.def("rms_norm_backward(Tensor grad, Tensor x, Tensor weight, Tensor inverse) -> (Tensor, Tensor)");
   library.def("gated(Tensor gate, Tensor up, bool gelu) -> Tensor");
+  library.def("gated_halves(Tensor x) -> Tensor");
   library.def("gated_backward(Tensor grad, Tensor gate, Tensor up, bool gelu) -> (Tensor, Tensor)");
   library.def("rotary(Tensor x, Tensor cos, Tensor sin, bool back) -> Tensor");
   library.def(
@@ -400,6 +388,7 @@ TORCH_LIBRARY_IMPL(pangu_rl, CPU, library) {
   library.impl("rms_norm", rms_norm);
   library.impl("rms_norm_backward", rms_norm_backward);
   library.impl("gated", gated);
+  library.impl("gated_halves", gated_halves);
   library.impl("gated_backward", gated_backward);
   library.impl("rotary", rotary);
   library.impl("softmax_head", softmax_head);

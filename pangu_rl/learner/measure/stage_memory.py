@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from pangu_rl.config.paths import resolve_path
@@ -26,9 +26,16 @@ def memory_of(paths: Sequence[str], on_devices: bool) -> Callable[[Any], Mapping
     return parts
 
 
+def described_gib(path: str) -> float | None:
+    """Weights of the model at `path` in GiB, two bytes each, by its `config.json` alone; None as of `memory_of`."""
+    shape = read_shape(resolve_path(path))
+    return None if shape is None else 2 * shape.parameters / 2**30
+
+
 def stage_memory(shape: ModelShape, on_devices: bool, config: Any) -> Memory | None:
     """At the worst: the longest sequences, or the fullest micro-batch, that the stage lets through, every token a
-    target, and of a stage with pictures every token a picture's. None of a stage whose learner has no packs."""
+    target, and of a stage with pictures every token a picture's. A reference model is whole on every rank. None of a
+    stage whose learner has no packs."""
     learner = config.learner
     if not hasattr(learner, "pack_tokens"):
         return None
@@ -37,7 +44,9 @@ def stage_memory(shape: ModelShape, on_devices: bool, config: Any) -> Memory | N
     patches = tokens * shape.tower.cell if has_pictures else 0
     batch = MicroBatch(tokens=tokens, targets=tokens, patches=patches)
     settings = Settings.of(learner, config.model.dtype)
-    return estimate(shape, settings, batch, DEVICE if on_devices else HOST)
+    memory = estimate(shape, settings, batch, DEVICE if on_devices else HOST)
+    has_reference = getattr(getattr(config, "algorithm", None), "kl_weight", 0.0) > 0
+    return replace(memory, weights=memory.weights + shape.parameters * settings.size) if has_reference else memory
 
 
 def longest_sequence(config: Any) -> int:

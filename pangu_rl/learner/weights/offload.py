@@ -28,8 +28,8 @@ def offloaded_bytes(learner: LearnerConfig, trained: int, model_bytes: int) -> i
     return -(-(optimizer + parameters) // learner.ranks)
 
 
-def check_host_memory(needed: int) -> None:
-    """Refuse, on all ranks alike, `needed` bytes a rank of which some node has too few; collective.
+def check_host_memory(needed: int, who: str) -> None:
+    """Refuse, on all ranks alike, `needed` bytes a rank of which some node has too few; collective. `who` keeps them.
 
     Raises:
         ConfigError: names the node, with both sizes.
@@ -43,6 +43,6 @@ def check_host_memory(needed: int) -> None:
         free = [bytes_free for name, bytes_free in found if name == node]
         if needed * len(free) > min(free):
             raise ConfigError(
-                f"learner.offload keeps {needed * len(free) / 2**30:.3g} GiB of {len(free)} ranks in the memory of "
-                f"node {node}, which has {min(free) / 2**30:.3g} GiB free: use more nodes, or offload less"
+                f"{who} {needed * len(free) / 2**30:.3g} GiB of {len(free)} ranks in the memory of "
+                f"node {node}, which has {min(free) / 2**30:.3g} GiB free: use more nodes, or keep less there"
             )

@@ -12,7 +12,7 @@ import fcntl
 import itertools
 import math
 import os
-import tempfile
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -22,11 +22,12 @@ import xxhash
 from torch import Tensor
 
 from pangu_rl.accelerators.collective import SENDER, broadcast_buffer, build_group, free_port
-from pangu_rl.errors import RunError, WeightSyncError, first_line
+from pangu_rl.errors import BrokenBroadcast, RunError, first_line
 from pangu_rl.learner.weights.tensors import Named
 from pangu_rl.records import WeightManifest, WeightTensor
 
-BUCKET_BYTES = 1 << 30
+BUCKET_BYTES = 256 << 20
+"""A receiver holds two beside its KV cache, and a device's link is busy from some tens of MiB on."""
 ALIGNMENT = 64
 """Bytes; every tensor starts on a cache line, so any dtype can be viewed in place."""
 SHARED_MEMORY = Path("/dev/shm")
@@ -46,16 +47,16 @@ class Publisher(Protocol):
 class ShmPublisher:
     """Two files in shared memory, written in turn: a reader of the last version is not overwritten by the next."""
 
-    def __init__(self, size: int, directory: Path = SHARED_MEMORY) -> None:
-        """`size` is the `buffer_bytes` of the weights."""
-        self._size, self._directory = size, directory
+    def __init__(self, size: int, directory: Path = SHARED_MEMORY, name: str = "") -> None:
+        """`size` is the `buffer_bytes` of the weights; those who publish the same on several nodes share a `name`."""
+        self._size, self._directory, self._name = size, directory, name or secrets.token_hex(8)
         self._files: dict[int, _SharedFile] = {}
         _remove_orphans(directory)
 
     def publish(self, version: int, weights: Iterable[Named]) -> WeightManifest:
         turn = version % 2
         if turn not in self._files:
-            self._files[turn] = _SharedFile(self._directory, self._size)
+            self._files[turn] = _SharedFile(self._directory / f"{PREFIX}{self._name}_{turn}", self._size)
         file = self._files[turn]
         tensors = write_tensors(weights, file.buffer)
         return WeightManifest(version=version, tensors=tensors, transport="shm", location=str(file.path))
@@ -90,7 +91,7 @@ class BroadcastPublisher:
         """Send `weights`, which are those that were described last.
 
         Raises:
-            WeightSyncError: they did not reach the receivers.
+            BrokenBroadcast: they did not reach the receivers. The group cannot be used again.
         """
         stream = iter(weights)
         try:
@@ -100,7 +101,8 @@ class BroadcastPublisher:
                 broadcast_buffer(self._group, self._filled(tuple(bucket), stream))
         # The backends' errors have no common class; whichever it is, the engines lack weights.
         except Exception as error:
-            raise WeightSyncError(
+            self._group = None
+            raise BrokenBroadcast(
                 f"weights did not reach the {self._world_size - 1} rollout actors at {self._host}:{self._port}: "
                 f"{first_line(error)}"
             ) from error
@@ -136,11 +138,17 @@ def write_tensors(named: Iterable[Named], buffer: Tensor) -> tuple[WeightTensor,
 
 def describe_tensors(named: Iterable[Named], bucket_bytes: int) -> Iterator[WeightTensor]:
     """Hash tensors and deal them, in order, into buckets of at most `bucket_bytes`; a larger one gets its own."""
+    for (name, tensor), bucket, offset in dealt(named, bucket_bytes):
+        yield _described(name, tensor, tensor.detach().reshape(-1).view(torch.uint8), bucket=bucket, offset=offset)
+
+
+def dealt(named: Iterable[Named], bucket_bytes: int) -> Iterator[tuple[Named, int, int]]:
+    """Each tensor with its bucket and the offset there, bytes."""
     bucket, offset = 0, 0
     for name, tensor in named:
         if offset and offset + tensor.nbytes > bucket_bytes:
             bucket, offset = bucket + 1, 0
-        yield _described(name, tensor, tensor.detach().reshape(-1).view(torch.uint8), bucket=bucket, offset=offset)
+        yield (name, tensor), bucket, offset
         offset += _aligned(tensor.nbytes)
 
 
@@ -169,9 +177,9 @@ def _described(name: str, tensor: Tensor, place: Tensor, *, bucket: int, offset:
 class _SharedFile:
     """A locked file and the tensor that maps it; the lock tells the living from what a killed run left."""
 
-    def __init__(self, directory: Path, size: int) -> None:
-        self._handle, name = tempfile.mkstemp(prefix=PREFIX, dir=directory)
-        self.path = Path(name)
+    def __init__(self, path: Path, size: int) -> None:
+        self.path = path
+        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         fcntl.flock(self._handle, fcntl.LOCK_EX)
         try:
             # All of it now: a full /dev/shm is an error here and a SIGBUS later.
@@ -179,10 +187,10 @@ class _SharedFile:
         except OSError as error:
             self.close()
             raise RunError(
-                f"{directory} has no room for {size / 2**30:.2f} GiB of weights ({error.strerror}): enlarge it, or set "
-                "rollout.weight_transport=broadcast"
+                f"{path.parent} has no room for {size / 2**30:.2f} GiB of weights ({error.strerror}): enlarge it, or "
+                "set rollout.weight_transport=broadcast"
             ) from None
-        self.buffer = torch.from_file(name, shared=True, size=size, dtype=torch.uint8)
+        self.buffer = torch.from_file(str(path), shared=True, size=size, dtype=torch.uint8)
 
     def close(self) -> None:
         self.path.unlink(missing_ok=True)

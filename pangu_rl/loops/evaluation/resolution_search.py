@@ -63,7 +63,10 @@ def search_resolutions(config: EvalConfig, inputs: EvalInputs) -> dict[str, Any]
     cells: list[Cell] = []
     with (
         open_run(config, "resolution search", len(pairs), _settings(config, inputs, checksum)) as run,
-        open_engines(EnginesConfig.of_evaluation(config, largest_limits(config)), run.accelerator) as engines,
+        run.placed(config) as placement,
+        open_engines(
+            EnginesConfig.of_evaluation(config, largest_limits(config)), run.accelerator, placement, run.stop
+        ) as engines,
     ):
         write_rows_read(
             run.dir, left_out=len(inputs.skipped), **{name: len(rows) for name, rows in inputs.sets.items()}

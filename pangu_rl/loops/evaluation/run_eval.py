@@ -41,7 +41,10 @@ def run_eval(config: EvalConfig) -> dict[str, Any]:
     said: list[dict[str, Any]] = []
     with (
         open_run(config, "evaluation", steps=len(inputs.sets)) as run,
-        open_engines(EnginesConfig.of_evaluation(config, largest_limits(config)), run.accelerator) as engines,
+        run.placed(config) as placement,
+        open_engines(
+            EnginesConfig.of_evaluation(config, largest_limits(config)), run.accelerator, placement, run.stop
+        ) as engines,
     ):
         write_rows_read(
             run.dir, left_out=len(inputs.skipped), **{name: len(rows) for name, rows in inputs.sets.items()}

@@ -17,7 +17,7 @@ from pangu_rl.data.batching import valid_rows
 from pangu_rl.data.stream import PromptStream
 from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.loops.scored_completions import requests_of, sampling_seed, score_stream
-from pangu_rl.records import Group, Prompt, RolloutRequest, SamplingParams
+from pangu_rl.records import Group, Outcome, Prompt, RolloutRequest, SamplingParams
 from rewards.service import RewardPool
 from rollout.pool import RolloutPool
 
@@ -38,7 +38,7 @@ class Batch:
 
 
 class Collector:
-    """Draws a step's groups. Zero-variance groups are set aside and, up to a bound, replaced by further prompts."""
+    """Draws a step's groups. Those with nothing to compare are set aside and, up to a bound, others drawn."""
 
     def __init__(
         self, config: GrpoConfig, stream: PromptStream, loader: RowLoader, pool: RolloutPool, rewards: RewardPool
@@ -117,4 +117,13 @@ class Collector:
         left = iter(advantages)
         for group in groups:
             group.advantages = list(islice(left, len(group.completions)))
-            group.trained = any(group.advantages) or not algorithm.dynamic_sampling.enabled
+            group.trained = not algorithm.dynamic_sampling.enabled or self._is_mixed(group)
+
+    def _is_mixed(self, group: Group) -> bool:
+        """Whether the group has something to compare."""
+        algorithm = self.config.algorithm
+        if algorithm.dynamic_sampling.judge == "accuracy":
+            rows = zip(group.scores, valid_rows(group, algorithm.overlong), strict=True)
+            if len({score.outcome is Outcome.CORRECT for score, valid in rows if valid}) < 2:
+                return False
+        return any(group.advantages)

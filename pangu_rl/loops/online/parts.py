@@ -9,15 +9,18 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pyarrow.parquet as pq
 
 from pangu_rl.accelerators import Accelerator
-from pangu_rl.cluster import ray_runtime
+from pangu_rl.cluster.placement import Placement
 from pangu_rl.config.stages import GrpoConfig
 from pangu_rl.data.prompts import readable
 from pangu_rl.data.stream import PromptStream
+from pangu_rl.errors import ConfigError
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.loops.engines import Engines, EnginesConfig, open_engines
 from pangu_rl.loops.evaluate import evaluate
@@ -26,6 +29,7 @@ from pangu_rl.loops.learners import Learners, closing_ranks
 from pangu_rl.loops.online import in_flight
 from pangu_rl.loops.online.collect import Batch, Collector
 from pangu_rl.loops.online.draw_ahead import DrawAhead
+from pangu_rl.loops.online.turns import SharedTurns, Turns
 from pangu_rl.loops.online.weight_sync import Probe, sync_weights
 from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.loops.session import Run
@@ -48,23 +52,56 @@ class GrpoParts:
     loader: RowLoader
     heldout: list[Prompt]
     collector: Collector
-    learners: Learners
+    spec: LearnerSpec
     engines: Engines
     store: RolloutStore
     probe: Probe
+    transport: str
+    """Of weights to engines: `shm` or `broadcast`."""
     background: ThreadPoolExecutor
     evaluations: list[Evaluation] = field(default_factory=list)
+    learners: Learners | None = None
+    """Of the context of `learning`, as are the turns."""
+    turns: Turns = field(default_factory=Turns)
     batch: Batch | None = None
     """The batch that this step trains on."""
     ahead: DrawAhead | None = None
     """With stale rollouts: what draws for the next steps while this one trains."""
+    trained: int = 0
+    """Steps whose updates the learner's weights have."""
+    drawing: bool = False
+    """Whether the engines run."""
+    unread: dict[str, Any] = field(init=False)
+    """State of the prompt stream before the first step."""
+
+    def __post_init__(self) -> None:
+        self.unread = self.collector.stream.state_dict()
+
+    @contextmanager
+    def learning(self) -> Iterator[None]:
+        """Start the engines if they do not run yet, then the learner's ranks, which end with the context."""
+        pool, shared = self.engines.pool, self.config.rollout.placement == "shared"
+        if not self.drawing:
+            pool.start()
+            self.drawing = True
+        if shared:
+            pool.sleep()
+        learners = Learners(self.spec, self.config.trainer.silence_s, self.engines.placement)
+        with closing_ranks(learners, self.run) as self.learners:
+            self.turns = SharedTurns(pool, learners, partial(self.run.phase, "switch")) if shared else Turns()
+            self.run.watchdog.pids = self.pids
+            learners.choose_transport(self.transport, every_node=shared)
+            yield
 
     def restore(self) -> int:
         """Steps done. A fresh run measures its start; a resumed one goes on where its checkpoint was written."""
+        if self.ahead is not None:  # of ranks that were lost: drawn by weights that are gone
+            self.ahead.restore(0, None)
+        self.batch, self.trained = None, 0
         checkpoint = self.run.checkpoints.latest(self.learners.check_files)
         if checkpoint is None:
-            if self.ahead is not None:
-                self.ahead.restore(0, None)
+            self.collector.stream.load_state_dict(self.unread)
+            self.run.saving.resumed(0)
             self.store.truncate_after(0)
             self.run.sinks.truncate_after(-1)
             self._measure_start()
@@ -74,11 +111,18 @@ class GrpoParts:
         self.evaluations = [Evaluation(**row) for row in checkpoint.state["evaluations"]]
         self.store.truncate_after(checkpoint.step)
         self.run.resume_from(checkpoint)
+        self.trained = checkpoint.step
         self.sync(checkpoint.step)
+        if self.is_measured(checkpoint.step) and checkpoint.step not in [one.step for one in self.evaluations]:
+            self.evaluate(f"step {checkpoint.step}", checkpoint.step)  # the run was ended in the midst of it
         if self.ahead is not None:
             table = checkpoint.path / in_flight.FILE
             self.ahead.restore(checkpoint.step, pq.read_table(table) if table.exists() else None)
         return checkpoint.step
+
+    def is_measured(self, step: int) -> bool:
+        """Whether the weights after `step` answer the held-out prompts."""
+        return step == self.config.trainer.steps or self.run.is_due(step, self.config.trainer.eval_every)
 
     def waiting(self) -> list[str]:
         return self.engines.waiting()
@@ -105,7 +149,8 @@ class GrpoParts:
 
     def sync(self, step: int) -> dict[str, float]:
         """Give the engines the weights after `step` as version step + 1; begun answers go on under them."""
-        return sync_weights(step + 1, self.learners, self.engines.pool, self.probe)
+        waits = self.config.trainer.max_staleness == 0
+        return sync_weights(step + 1, self.learners, self.engines.pool, self.probe, self.turns, learner_waits=waits)
 
     def evaluate(self, name: str, step: int) -> dict[str, float]:
         """Held-out accuracy of the weights in the engines; empty without held-out prompts."""
@@ -113,6 +158,7 @@ class GrpoParts:
             return {}
         if self.ahead is not None:
             self.ahead.settle()
+        self.turns.draw()
         with self.run.phase("evaluate", waiting=self.waiting):
             evaluation = evaluate(
                 name,
@@ -128,7 +174,7 @@ class GrpoParts:
         return {"heldout/accuracy": evaluation.accuracy}
 
     def save(self, step: int) -> None:
-        """A whole checkpoint: DeepSpeed's files, a Hugging Face folder, and the loop's own state."""
+        """A whole checkpoint after `step`: DeepSpeed's files, a Hugging Face folder, and the loop's own state."""
         stream, table = self.ahead.state(step) if self.ahead else (self.batch.stream_state, None)
         state = {
             "stream": stream,
@@ -139,7 +185,20 @@ class GrpoParts:
             if table is not None:
                 pq.write_table(table, folder / in_flight.FILE, compression="zstd")
 
+        self.turns.train()
         self.run.save(step, self.learners, state, write_in_flight)
+
+    def leave(self) -> NoReturn:
+        """End a run that SIGTERM has met within a phase, with a checkpoint of the last step that was trained.
+
+        Raises:
+            Preempted: always.
+        """
+        if self.trained == 0:
+            raise self.run.preemption.preempted("no step was trained yet; the same command begins anew")
+        if self.run.saving.step < self.trained:
+            self.save(self.trained)
+        self.run.raise_if_preempted(self.trained)
 
     def sample(self) -> Sample:
         """The step's first completion, to look at."""
@@ -160,19 +219,24 @@ class GrpoParts:
         return {f"heldout/{evaluation.name}": evaluation.accuracy for evaluation in self.evaluations}
 
     def _measure_start(self) -> None:
+        # Ranks that are lost before the first checkpoint leave behind what was measured before the first step.
+        self.evaluations = [evaluation for evaluation in self.evaluations if evaluation.step == 0]
+        measured = [evaluation.name for evaluation in self.evaluations]
         # The engines begin with `model.path`; the first sync gives them what GRPO starts from.
-        if self.config.start is not None:
+        if self.config.start is not None and "base" not in measured:
             self.evaluate("base", 0)
         self.sync(0)
-        metrics = self.evaluate("start", 0)
-        if metrics:
-            self.run.log(0, metrics)
+        if "start" not in measured:
+            self.evaluate("start", 0)
+        if self.evaluations:
+            self.run.log(0, {"heldout/accuracy": self.evaluations[-1].accuracy})
         self.run.view.start_at(0)
 
 
 @contextmanager
 def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) -> Iterator[GrpoParts]:
-    """Start the actors, the learner from the model in `start`; they end with the context.
+    """The actors of a run whose learner begins with the model in `start`; they end with the context, and what trains
+    and draws starts with `GrpoParts.learning`.
 
     Raises:
         UserError: a model folder or an engine setting that cannot be used.
@@ -183,37 +247,42 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
     loader = inputs.loader
     stream = PromptStream(inputs.train, shuffle=config.data.shuffle, seed=config.trainer.seed, digests=loader.digests)
     probe = Probe.of(inputs.train, loader, config.rollout.probe_tolerance)
+    run.accelerator.sleep_level(config.rollout.sleep_level)  # refuses one that engines lack
     with ExitStack() as stack:
         sections = EnginesConfig(
             model=config.model, rollout=config.rollout, rewards=config.rewards, seed=config.trainer.seed
         )
-        engines = stack.enter_context(open_engines(sections, run.accelerator))
-        learners = stack.enter_context(closing_ranks(Learners(_learner_spec(config, start, run.accelerator)), run))
-        engines.pool.start()
-        receivers = config.rollout.actors * config.rollout.devices_per_actor
-        learners.open_publisher(_transport(config), receivers)
+        placement = stack.enter_context(run.placed(config))
+        transport = _transport(config, placement)
+        engines = stack.enter_context(open_engines(sections, run.accelerator, placement, run.stop))
         background = stack.enter_context(ThreadPoolExecutor(2, thread_name_prefix="beside training"))
         collector = Collector(config, stream, loader, engines.pool, engines.rewards)
-        parts = GrpoParts(
+        yield GrpoParts(
             config=config,
             run=run,
             loader=loader,
             heldout=inputs.heldout,
             collector=collector,
             ahead=DrawAhead(collector, inputs.train) if config.trainer.max_staleness else None,
-            learners=learners,
+            spec=_learner_spec(config, start, run.accelerator),
             engines=engines,
             store=RolloutStore(run.dir, loader.folder.root),
             probe=probe,
+            transport=transport,
             background=background,
         )
-        run.watchdog.pids = parts.pids
-        yield parts
 
 
-def _transport(config: GrpoConfig) -> str:
+def _transport(config: GrpoConfig, placement: Placement) -> str:
     chosen = config.rollout.weight_transport
-    return chosen if chosen != "auto" else "shm" if ray_runtime.is_single_node() else "broadcast"
+    if config.rollout.placement == "shared":
+        return "shm"  # of the engine's own node: a group cannot have two members on one device
+    if chosen == "shm" and not placement.shares_memory:
+        raise ConfigError(
+            "rollout.weight_transport is shm, and not all rollout actors are on the node of learner rank 0, whose "
+            "memory holds the weights: set it to auto or broadcast"
+        )
+    return chosen if chosen != "auto" else "shm" if placement.shares_memory else "broadcast"
 
 
 def _learner_spec(config: GrpoConfig, start: Path, accelerator: Accelerator) -> LearnerSpec:

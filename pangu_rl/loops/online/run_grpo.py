@@ -12,17 +12,20 @@
 
 Synchronous by default: the rollouts of step s+1 wait for the weights of step s. With `max_staleness: k` the engines
 draw without a pause (`draw_ahead`) and no token is older than k versions when it trains; importance weights correct it.
+With `rollout.placement: shared` engines and learner take turns on the same devices (`turns`).
 """
 
 from __future__ import annotations
 
 from pangu_rl.config.stages import GrpoConfig
+from pangu_rl.errors import Preempted
 from pangu_rl.loops.inputs import read_grpo_inputs
 from pangu_rl.loops.metrics import rollout_metrics, staleness_metrics
 from pangu_rl.loops.online.parts import GrpoParts, open_parts
 from pangu_rl.loops.online.sampler_alarm import check_sampler
 from pangu_rl.loops.online.start import start_model
 from pangu_rl.loops.online.train_step import train_on
+from pangu_rl.loops.restarts import with_restarts
 from pangu_rl.loops.session import Run, open_run
 
 
@@ -37,30 +40,42 @@ def run_grpo(config: GrpoConfig) -> dict[str, float]:
     inputs = read_grpo_inputs(config)
     start = start_model(config)
     with open_run(config, "GRPO") as run, open_parts(config, run, inputs, start) as parts:
-        first = parts.restore() + 1
-        for step in range(first, config.trainer.steps + 1):
-            metrics = grpo_step(run, parts, step)
-            last = step == config.trainer.steps
-            if last or run.is_due(step, config.trainer.eval_every):
-                metrics |= parts.evaluate(f"step {step}", step)
-            run.log(step, metrics, sample=parts.sample())
-            if last or run.preempted or run.is_due(step, config.trainer.checkpoint_every):
-                parts.save(step)
-            if not last:
-                run.raise_if_preempted(step)
-        run.finish_saving()
+        with_restarts(run, config.trainer.max_restarts, lambda: train(run, parts))
         return parts.finish()
+
+
+def train(run: Run, parts: GrpoParts) -> None:
+    """Every step that the newest checkpoint does not hold, by ranks of its own."""
+    with parts.learning():
+        try:
+            for step in range(parts.restore() + 1, parts.config.trainer.steps + 1):
+                metrics = grpo_step(run, parts, step)
+                last = step == parts.config.trainer.steps
+                try:
+                    metrics |= parts.evaluate(f"step {step}", step) if parts.is_measured(step) else {}
+                finally:  # the step was taken, also where SIGTERM ends what measures it
+                    run.log(step, metrics, sample=parts.sample())
+                if last or run.preempted or run.saving.is_due(step):
+                    parts.save(step)
+                if not last:
+                    run.raise_if_preempted(step)
+            run.finish_saving()
+        except Preempted:
+            parts.leave()
 
 
 def grpo_step(run: Run, parts: GrpoParts, step: int) -> dict[str, float]:
     """One step: groups in, weights version step + 1 in learner and engines out."""
+    parts.turns.draw()
     with run.phase("rollout", waiting=parts.waiting):
         batch = parts.take_batch(step)
     if folder := run.profile_folder(step):
         parts.learners.profile_next(folder)
-    with run.phase("train"), parts.beside_training(step):
+    parts.turns.train()
+    with run.phase("train", whole=True), parts.beside_training(step):
         metrics = train_on(batch.trained, parts.learners, parts.config, parts.loader.encoder.placeholders)
+    parts.trained = step
     check_sampler(run, parts.config, step, metrics)
-    with run.phase("sync"):
+    with run.phase("sync", whole=True):
         metrics |= parts.sync(step)
     return rollout_metrics(batch.groups) | staleness_metrics(batch.trained, step) | metrics

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from statistics import fmean
 
 from pangu_rl.config.stages import GrpoConfig
-from pangu_rl.data.batching import loss_counts, pack_groups, split_groups, split_ranks
+from pangu_rl.data.batching import loss_counts, pack_groups, split_groups, split_ranks, valid_rows, with_advantage
 from pangu_rl.data.micro_batches import Dealing
 from pangu_rl.loops.learners import Learners
 from pangu_rl.records import Group, MiniBatch
@@ -33,9 +34,11 @@ def rank_batches(
 ) -> list[list[MiniBatch]]:
     """[mini-batch][group of ranks]; denominators are global, of the mini-batch over all ranks."""
     algorithm, learner = config.algorithm, config.learner
+    # The KL to the reference has a gradient also where there is no advantage.
+    in_loss = partial(valid_rows, overlong=algorithm.overlong) if algorithm.kl_weight else with_advantage
     batches = []
     for part in split_groups(groups, algorithm.mini_batches):
-        packs = pack_groups(part, learner.pack_tokens, placeholders)
+        packs = pack_groups(part, learner.pack_tokens, placeholders, in_loss)
         if packs:
             batches.append(split_ranks(packs, learner.groups, *loss_counts(part, algorithm.overlong), dealing))
     return batches

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pangu_rl.data.batching import pack_conversations
-from pangu_rl.errors import WeightSyncError
+from pangu_rl.errors import BrokenBroadcast, WeightSyncError
 from pangu_rl.loops.learners import Learners
+from pangu_rl.loops.online.turns import Turns
 from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.records import Pack, Prompt, Scorable
 from rollout.pool import RolloutPool, mean_gap
 
+log = logging.getLogger(__name__)
+
 PROBE_PROMPTS = 2
+ATTEMPTS = 3
+"""Broadcasts of one version, each to a group made anew, before members that go on leaving end the run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,17 +49,32 @@ class Probe:
         )
 
 
-def sync_weights(version: int, learners: Learners, pool: RolloutPool, probe: Probe) -> dict[str, float]:
+def sync_weights(
+    version: int, learners: Learners, pool: RolloutPool, probe: Probe, turns: Turns, *, learner_waits: bool
+) -> dict[str, float]:
     """Publish the learner's weights as `version` and put them into every engine, in place.
+
+    A learner that waits while engines draw keeps these weights so long, and sends them again to an engine that has to
+    be replaced. Where it trains on meanwhile, an engine replaced under broadcast waits for the next version.
 
     Returns `sync/probe_gap`, the mean |learner - engine| over the probe's tokens in nats.
 
     Raises:
         WeightSyncError: a name, a digest or the probe differs.
     """
-    with learners.published(version) as manifest:
-        pool.sync(manifest)
+    turns.train()
     ours = [values.tolist() for values in learners.log_probs(probe.packs, temperature=1.0)]
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            manifest, sending = learners.publish(version, pool.members(), fresh=left < ATTEMPTS - 1)
+            turns.load()
+            again = functools.partial(learners.publish, version, fresh=True)
+            pool.sync(manifest, sending, again if learner_waits else None)
+            break
+        except BrokenBroadcast as error:
+            if not left:
+                raise
+            log.warning("%s; version %d is sent again", error, version)
     gap = mean_gap(ours, pool.score(probe.sequences))
     if not gap <= probe.tolerance:
         raise WeightSyncError(

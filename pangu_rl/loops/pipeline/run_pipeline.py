@@ -29,7 +29,7 @@ from pangu_rl.config.load import dump_config
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.pipeline import PipelineConfig
 from pangu_rl.config.pipeline_graph import EVALUATE, Node, dependents, read_graph
-from pangu_rl.errors import ConfigError, DataError, Preempted, RunError, UserError
+from pangu_rl.errors import ConfigError, DataError, RunError, UserError
 from pangu_rl.loops.evaluation.run_eval import run_eval
 from pangu_rl.loops.online.run_grpo import run_grpo
 from pangu_rl.loops.pipeline import results, stage_outputs
@@ -181,7 +181,7 @@ def run_pipeline(config: PipelineConfig, restart_from: str | None = None) -> dic
                 raise type(error)(f"{node.name}: {error}") from error
             results.write_table(pipeline.run_dir, nodes, pipeline.entries)
             if preemption.requested and node is not waiting[-1]:
-                raise Preempted(f"SIGTERM: {node.name} is over; the same command goes on with the next stage")
+                raise preemption.preempted(f"{node.name} is over; the same command goes on with the next stage")
     return results.finish(pipeline.run_dir, nodes, pipeline.entries, pipeline.console)
 
 

@@ -86,7 +86,8 @@ class Sampler:
             pool = self.engines.rewards
             if len(rewards.functions) > 1:
                 first = rewards.model_copy(update={"functions": rewards.functions[:1]})
-                pool = stack.enter_context(closing(RewardPool(first)))
+                options = self.engines.placement.reward_options
+                pool = stack.enter_context(closing(RewardPool(first, options, stop=self.run.stop)))
             stack.enter_context(self.run.phase("evaluate", waiting=self.engines.waiting))
             return evaluate(
                 name,
@@ -148,7 +149,12 @@ def open_sampler(
         model=config.model, rollout=config.rollout, rewards=config.rewards, seed=config.trainer.seed
     )
     with open_run(config, title, steps, settings) as run, ExitStack() as stack:
-        yield Sampler(config, run, loader, lambda: stack.enter_context(open_engines(sections, run.accelerator)))
+
+        def start() -> Engines:
+            placement = stack.enter_context(run.placed(config))
+            return stack.enter_context(open_engines(sections, run.accelerator, placement, run.stop))
+
+        yield Sampler(config, run, loader, start)
 
 
 def sample(

@@ -12,7 +12,6 @@ from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.stages import DpoConfig
 from pangu_rl.data.batching import PairRow, pack_counts, pack_pairs, split_ranks
 from pangu_rl.data.reference import Reference, ReferenceIdentity, ReferenceStore
-from pangu_rl.errors import Preempted
 from pangu_rl.loops.inputs import DpoInputs
 from pangu_rl.loops.learners import Learners
 from pangu_rl.loops.session import Run
@@ -60,7 +59,7 @@ def reference_log_probs(
             found = f"reference log-probs: {len(done)} of {len(inputs.train)} pairs"
             run.say(found)
             if run.preempted:
-                raise Preempted(f"SIGTERM: {found} are in {store.path}; the same command goes on from there")
+                raise run.preemption.preempted(f"{found} are in {store.path}; the same command goes on from there")
     return {reference.id: reference for reference in done}
 
 

@@ -18,6 +18,7 @@ from pangu_rl.errors import ConfigError
 from pangu_rl.loops.inputs import DpoInputs, read_dpo_inputs
 from pangu_rl.loops.learners import Learners
 from pangu_rl.loops.pictures import RowLoader
+from pangu_rl.loops.restarts import with_restarts
 from pangu_rl.loops.session import Run, open_run
 from pangu_rl.loops.stage_report import write_rows_read
 from pangu_rl.loops.supervised.reference import open_store, reference_log_probs
@@ -77,8 +78,13 @@ def run_preference(config: DpoConfig) -> dict[str, float]:
     """
     inputs = read_dpo_inputs(config)
     store = open_store(config, inputs)
-    with open_run(config, "DPO") as run, open_parts(config, run, inputs, store) as parts:
-        return train_stage(run, parts, config.trainer.steps, config.trainer.checkpoint_every)
+
+    def train() -> dict[str, float]:
+        with open_parts(config, run, inputs, store) as parts:
+            return train_stage(run, parts, config.trainer.steps)
+
+    with open_run(config, "DPO") as run:
+        return with_restarts(run, config.trainer.max_restarts, train)
 
 
 @contextmanager
@@ -96,7 +102,7 @@ def open_parts(config: DpoConfig, run: Run, inputs: DpoInputs, store: ReferenceS
     if inputs.skipped or inputs.asked_by_pairs:
         run.say(f"left out: {len(inputs.skipped)} bad rows, {inputs.asked_by_pairs} SFT rows that ask what a pair asks")
     order = {"shuffle": config.data.shuffle, "seed": config.trainer.seed, "digests": inputs.loader.digests}
-    with open_learners(config, "mpo", run) as learners:
+    with run.placed(config) as placement, open_learners(config, "mpo", run, placement) as learners:
         yield PreferenceParts(
             config=config,
             loader=inputs.loader,

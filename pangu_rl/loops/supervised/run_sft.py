@@ -15,6 +15,7 @@ from pangu_rl.data.stream import PromptStream
 from pangu_rl.loops.inputs import SftInputs, read_sft_inputs
 from pangu_rl.loops.learners import Learners
 from pangu_rl.loops.pictures import RowLoader
+from pangu_rl.loops.restarts import with_restarts
 from pangu_rl.loops.session import Run, open_run
 from pangu_rl.loops.stage_report import write_rows_read
 from pangu_rl.loops.supervised.stage import open_learners, train_stage
@@ -59,8 +60,13 @@ def run_sft(config: SftConfig) -> dict[str, float]:
         UserError, RunError: see `pangu_rl.errors`. Preempted: SIGTERM came, a checkpoint was written.
     """
     inputs = read_sft_inputs(config)
-    with open_run(config, "SFT") as run, open_parts(config, run, inputs) as parts:
-        return train_stage(run, parts, config.trainer.steps, config.trainer.checkpoint_every)
+
+    def train() -> dict[str, float]:
+        with open_parts(config, run, inputs) as parts:
+            return train_stage(run, parts, config.trainer.steps)
+
+    with open_run(config, "SFT") as run:
+        return with_restarts(run, config.trainer.max_restarts, train)
 
 
 @contextmanager
@@ -72,5 +78,5 @@ def open_parts(config: SftConfig, run: Run, inputs: SftInputs) -> Iterator[SftPa
     stream = PromptStream(
         inputs.train, shuffle=config.data.shuffle, seed=config.trainer.seed, digests=inputs.loader.digests
     )
-    with open_learners(config, "sft", run) as learners:
+    with run.placed(config) as placement, open_learners(config, "sft", run, placement) as learners:
         yield SftParts(config=config, loader=inputs.loader, stream=stream, learners=learners)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Literal, Protocol
 
+from pangu_rl.cluster.placement import Placement
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.config.stages import DpoConfig, SftConfig
 from pangu_rl.learner.spec import LearnerSpec
@@ -33,7 +34,7 @@ class SupervisedStage(Protocol):
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
-def train_stage(run: Run, stage: SupervisedStage, steps: int, checkpoint_every: int | None) -> dict[str, float]:
+def train_stage(run: Run, stage: SupervisedStage, steps: int) -> dict[str, float]:
     """Take every step up to `steps` that the newest checkpoint does not hold; returns the last one's metrics.
 
     Raises:
@@ -46,7 +47,7 @@ def train_stage(run: Run, stage: SupervisedStage, steps: int, checkpoint_every: 
         metrics = stage.train_step(run, step)
         run.log(step, metrics)
         last = step == steps
-        if last or run.preempted or run.is_due(step, checkpoint_every):
+        if last or run.preempted or run.saving.is_due(step):
             run.save(step, stage.learners, stage.state_dict())
         if not last:
             run.raise_if_preempted(step)
@@ -55,7 +56,7 @@ def train_stage(run: Run, stage: SupervisedStage, steps: int, checkpoint_every: 
 
 
 def open_learners(
-    config: SftConfig | DpoConfig | PretrainConfig, objective: Literal["sft", "mpo"], run: Run
+    config: SftConfig | DpoConfig | PretrainConfig, objective: Literal["sft", "mpo"], run: Run, placement: Placement
 ) -> AbstractContextManager[Learners]:
     """Start the ranks of a language model's learner; they end with the context."""
     spec = LearnerSpec(
@@ -68,7 +69,7 @@ def open_learners(
         accelerator=run.accelerator.name,
         world_size=config.learner.ranks,
     )
-    return closing_ranks(Learners(spec), run)
+    return closing_ranks(Learners(spec, config.trainer.silence_s, placement), run)
 
 
 def _restore(run: Run, stage: SupervisedStage) -> int:

@@ -8,9 +8,10 @@ import ray
 
 from pangu_rl.accelerators import Accelerator, get_accelerator
 from pangu_rl.accelerators.threads import threads_each
+from pangu_rl.cluster.placement import Placement
 from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.learner.actor import CONCURRENCY, RankActor
-from pangu_rl.loops.learners import RankActors, translated
+from pangu_rl.loops.learners import RankActors
 from pretrain.train.vision.learner import PictureBatch, VisionLearner
 
 
@@ -40,16 +41,20 @@ class VisionActor(RankActor):
 class VisionLearners(RankActors):
     """The ranks that train a tower."""
 
-    def __init__(self, config: VisionStageConfig, accelerator: Accelerator) -> None:
+    def __init__(self, config: VisionStageConfig, accelerator: Accelerator, placement: Placement) -> None:
         ranks = config.learner.ranks
         threads = config.learner.cpu_threads or threads_each(ranks)
-        options = {**accelerator.ray_options(1), "runtime_env": {"env_vars": accelerator.train_env(threads)}}
+        environment = {"env_vars": accelerator.train_env(threads)}
         remote = ray.remote(concurrency_groups=CONCURRENCY)(VisionActor)
-        super().__init__([remote.options(**options).remote(config, accelerator.name, rank) for rank in range(ranks)])
-        host, port = translated(lambda: ray.get(self._actors[0].address.remote()))
-        self._call("start", host, port)
+        actors = [
+            remote.options(**placement.learner_options(rank), runtime_env=environment).remote(
+                config, accelerator.name, rank
+            )
+            for rank in range(ranks)
+        ]
+        super().__init__(actors, config.trainer.silence_s)
 
     def update(self, batches: list[PictureBatch], step: int) -> dict[str, float]:
         """One optimiser step on a part for each rank; metrics of the global batch."""
         calls = [actor.update.remote(own, step) for actor, own in zip(self._actors, batches, strict=True)]
-        return translated(lambda: ray.get(calls))[0]
+        return self._calls.wait(calls, "update")[0]

@@ -20,6 +20,7 @@ from torch import Tensor
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.vision import Resolution, VisionStageConfig
 from pangu_rl.loops.learners import closing_ranks
+from pangu_rl.loops.restarts import with_restarts
 from pangu_rl.loops.session import Run, open_run
 from pangu_rl.loops.supervised.stage import train_stage
 from pretrain.train.run import with_start
@@ -114,9 +115,15 @@ def run_vit(config: VisionStageConfig) -> dict[str, float]:
         pictures = labelled(config, run) if config.regions is None else with_regions(config, run)
         cascade = Cascade(config, len(pictures.images))
         run.view.steps = cascade.steps
-        with closing_ranks(VisionLearners(config, run.accelerator), run) as learners:
-            stage = VisionParts(cascade, pictures, learners)
-            return train_stage(run, stage, cascade.steps, config.trainer.checkpoint_every)
+
+        def train() -> dict[str, float]:
+            with (
+                run.placed(config) as placement,
+                closing_ranks(VisionLearners(config, run.accelerator, placement), run) as learners,
+            ):
+                return train_stage(run, VisionParts(cascade, pictures, learners), cascade.steps)
+
+        return with_restarts(run, config.trainer.max_restarts, train)
 
 
 def labelled(config: VisionStageConfig, run: Run) -> Pictures:

@@ -42,9 +42,9 @@ def test_a_torch_npu_that_cannot_be_imported_is_no_device(tmp_path):
 
 
 def test_what_ray_is_asked_for():
-    assert (CPU.ray_options(2), CPU.bundle(2, 1.0)) == ({"num_cpus": 0}, {"CPU": 1.0})
-    assert (CUDA.ray_options(2), CUDA.bundle(2, 1.0)) == ({"num_gpus": 2}, {"GPU": 2, "CPU": 1.0})
-    assert (NPU.ray_options(2), NPU.bundle(2, 0.5)) == ({"resources": {"NPU": 2}}, {"NPU": 2, "CPU": 0.5})
+    assert CPU.ray_options(2) == {"num_cpus": 0}
+    assert CUDA.ray_options(2) == {"num_cpus": 0, "num_gpus": 2}
+    assert NPU.ray_options(2) == {"num_cpus": 0, "resources": {"NPU": 2}}
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from pangu_rl.algorithms.grpo import grpo_loss, mean_metrics
+from pangu_rl.algorithms.grpo import grpo_loss
+from pangu_rl.algorithms.importance_weights import Correction
+from pangu_rl.algorithms.policy_metrics import mean_metrics
 from pangu_rl.data.batching import pack_groups, split_ranks
 from pangu_rl.records import MiniBatch
 from tests.unit.data.groups import make_group
@@ -26,7 +30,36 @@ def synthetic(seed: int = 0) -> tuple[list[Tensor], list[Tensor]]:
     return old, [0.3 * torch.randn(n, generator=generator) for n in LENGTHS]
 
 
-def run_sharded(aggregation: str, pack_tokens: int, ranks: int) -> tuple[float, list[Tensor], dict[str, float]]:
+@dataclass(frozen=True)
+class Setting:
+    """A loss and its correction."""
+
+    aggregation: str = "token"
+    loss: str = "grpo"
+    clip_high: float = 0.28
+    correction: Correction | None = None
+
+    def options(self, batch: MiniBatch) -> dict[str, Any]:
+        count = batch.loss_tokens if self.aggregation == "token" else batch.loss_sequences
+        return {
+            "aggregation": self.aggregation,
+            "loss": self.loss,
+            "clip_low": None if self.loss == "cispo" else 0.2,
+            "clip_high": self.clip_high,
+            "correction": self.correction,
+            "denominator": count * 16 if self.aggregation == "sequence_sum" else count,
+        }
+
+
+SETTINGS = [
+    *(Setting(aggregation) for aggregation in ("token", "sequence", "sequence_sum")),
+    Setting("sequence", "gspo", clip_high=0.02, correction=Correction(level="geometric", high=1.02)),
+    Setting("token", "cispo", correction=Correction(level="sequence", outside="mask", high=1.2)),
+    Setting("token", "grpo", correction=Correction(outside="mask", low=0.8, high=1.5)),
+]
+
+
+def run_sharded(setting: Setting, pack_tokens: int, ranks: int) -> tuple[float, list[Tensor], dict[str, float]]:
     """Pack, split over ranks, add the losses, gradients and metrics as learner ranks would."""
     old, moved = synthetic()
     logps = [(o + m).requires_grad_() for o, m in zip(old, moved, strict=True)]
@@ -37,15 +70,15 @@ def run_sharded(aggregation: str, pack_tokens: int, ranks: int) -> tuple[float, 
         for pack in batch.packs:
             sequences = torch.from_numpy(pack.sequence_ids)
             order, loss_inputs = list(dict.fromkeys(pack.sequence_ids.tolist())), []
-            for values in (logps, old):
+            for values in (logps, old, sampler_of(old)):
                 loss_inputs.append(torch.cat([torch.zeros(0), *[values[i] for i in order]]))
             loss, metrics = grpo_loss(
-                *loss_inputs,
+                *loss_inputs[:2],
                 torch.from_numpy(pack.columns["advantages"]),
                 torch.ones(len(sequences), dtype=torch.bool),
                 sequence_ids=sequences,
-                denominator=_denominator(batch, aggregation),
-                aggregation=aggregation,  # type: ignore[arg-type]
+                sampler_logp=loss_inputs[2],
+                **setting.options(batch),
             )
             losses.append(loss)
             totals.append({name: value.item() for name, value in metrics.items()})
@@ -54,20 +87,23 @@ def run_sharded(aggregation: str, pack_tokens: int, ranks: int) -> tuple[float, 
     return total.item(), [logp.grad for logp in logps], mean_metrics(combine(totals))
 
 
-def _denominator(batch: MiniBatch, aggregation: str) -> int:
-    count = batch.loss_tokens if aggregation == "token" else batch.loss_sequences
-    return count * 16 if aggregation == "sequence_sum" else count
+def sampler_of(old: Sequence[Tensor]) -> list[Tensor]:
+    """The sampler's log-probs: weights from about 0.5 to 2, one of them unknown."""
+    generator = torch.Generator().manual_seed(7)
+    found = [values + 0.3 * torch.randn(len(values), generator=generator) for values in old]
+    found[2][4] = -math.inf
+    return found
 
 
 def combine(totals: Sequence[dict[str, float]]) -> dict[str, float]:
     return {name: (max if name.endswith("_max") else sum)(total[name] for total in totals) for name in totals[0]}
 
 
-@pytest.mark.parametrize("aggregation", ["token", "sequence", "sequence_sum"])
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: f"{setting.loss}-{setting.aggregation}")
 @pytest.mark.parametrize("pack_tokens", [1, 12, 24, 1000])
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_micro_batches_and_ranks_do_not_change_loss_gradient_or_metrics(
-    aggregation: str, pack_tokens: int, ranks: int
+    setting: Setting, pack_tokens: int, ranks: int
 ) -> None:
     """One padded [N, T] batch is the reference; packs of one sequence, of some, of all, on one rank or two.
 
@@ -84,17 +120,41 @@ def test_micro_batches_and_ranks_do_not_change_loss_gradient_or_metrics(
         padded_old,
         torch.tensor(ADVANTAGES)[:, None].expand(mask.shape),
         mask,
-        denominator=_denominator(batch, aggregation),
-        aggregation=aggregation,  # type: ignore[arg-type]
+        sampler_logp=torch.full(mask.shape, math.nan).masked_scatter(mask, torch.cat(sampler_of(old))),
+        **setting.options(batch),
     )
     loss.backward()
     reference = mean_metrics({name: value.item() for name, value in metrics.items()})
-    assert reference["clip_fraction_low"] > 0 and reference["clip_fraction_high"] > 0
+    assert reference["clip_fraction_high"] > 0
+    assert setting.correction is None or 0 < reference["correction_outside"] < 1
 
-    total, gradients, mean = run_sharded(aggregation, pack_tokens, ranks)
+    total, gradients, mean = run_sharded(setting, pack_tokens, ranks)
     assert total == pytest.approx(loss.item(), abs=1e-6)
     torch.testing.assert_close(torch.cat(gradients), padded.grad[mask], rtol=0, atol=1e-6)
     assert mean == pytest.approx(reference, abs=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["gspo", "cispo"])
+@pytest.mark.parametrize("level", ["sequence", "geometric"])
+def test_padding_may_hold_anything_beside_whole_sequences(loss: str, level: str) -> None:
+    """Each row is a sequence whose sums NaN and infinity in its padding must not reach."""
+    mask = torch.tensor([[True, False], [True, False]])
+    junk = torch.tensor([[0.0, math.nan], [0.0, math.inf]])
+    logp = (torch.tensor([[-1.0, -2.0], [-3.0, -4.0]]) + junk).requires_grad_()
+    value, metrics = grpo_loss(
+        logp,
+        torch.full((2, 2), -2.0) - junk,
+        torch.tensor([[-1.0], [1.0]]) + junk,
+        mask,
+        loss=loss,  # type: ignore[arg-type]
+        denominator=2,
+        aggregation="sequence",
+        sampler_logp=torch.full((2, 2), -1.5) + junk,
+        correction=Correction(level=level, high=2.0),  # type: ignore[arg-type]
+    )
+    value.backward()
+    assert value.isfinite() and all(metric.isfinite() for metric in metrics.values())
+    assert torch.equal(logp.grad != 0, mask) and logp.grad.isfinite().all()
 
 
 def test_padding_may_hold_anything() -> None:
@@ -109,7 +169,7 @@ def test_padding_may_hold_anything() -> None:
         mask,
         denominator=2,
         sampler_logp=torch.full((4,), -1.5) + junk,
-        tis_cap=2.0,
+        correction=Correction(high=2.0),
     )
     loss.backward()
     assert loss.isfinite() and all(value.isfinite() for value in metrics.values())
@@ -134,7 +194,7 @@ def test_an_empty_pack_has_loss_zero_and_a_backward(aggregation: str) -> None:
         denominator=7,
         aggregation=aggregation,  # type: ignore[arg-type]
         sampler_logp=empty,
-        tis_cap=2.0,
+        correction=Correction(high=2.0),
     )
     loss.backward()
     assert loss.item() == 0 and parameter.grad.item() == 0
@@ -162,7 +222,7 @@ def test_sequence_ids_may_be_shuffled_and_sparse() -> None:
 
 
 def test_flat_sequence_mean_needs_ids() -> None:
-    with pytest.raises(ValueError, match="needs sequence_ids"):
+    with pytest.raises(ValueError, match="need sequence_ids"):
         grpo_loss(torch.zeros(3), None, torch.ones(3), torch.ones(3), denominator=1, aggregation="sequence")
 
 

@@ -14,9 +14,11 @@ from typer.testing import CliRunner
 
 from pangu_rl.cli import app
 from pangu_rl.cli.app import STAGES
+from pangu_rl.cluster.demand import REWARD, learner_gib, phases_of
 from pangu_rl.cluster.jobs import load_profile
-from pangu_rl.cluster.plan import learner_gib, model_paths, phases_of, plan
+from pangu_rl.cluster.plan import asked, plan
 from pangu_rl.cluster.plan_table import plan_table
+from pangu_rl.cluster.profile_checks import model_paths
 from pangu_rl.config.cluster_profile import ClusterProfile
 from pangu_rl.config.load import checked, load_config
 from pangu_rl.config.sampling import IterativeConfig
@@ -44,21 +46,100 @@ def grpo(actors: int = 1, width: int = 1, ranks: int = 1, **sections) -> GrpoCon
     return checked(GrpoConfig, tree | sections, "grpo")
 
 
-def places(found) -> list[tuple[str, str, tuple[int, ...]]]:
-    return [(placed.actor.name, placed.node, placed.devices) for placed in found.placed]
+def places(found) -> list[tuple[str, str, int | None]]:
+    """(actor, node, bundle) of all but the reward workers."""
+    return [(placed.actor.name, placed.node, placed.bundle) for placed in found.placed if placed.actor.role != REWARD]
 
 
-def test_engines_then_ranks_each_on_the_first_node_with_room():
+def rank_nodes(found) -> list[str]:
+    return [placed.node for placed in found.placed if placed.actor.name.startswith("learner")]
+
+
+def test_the_widest_first_each_on_the_fullest_node_that_has_room():
+    """Engines of 3 leave 2 of 8 devices free; a third one needs the second node, and ranks fill the holes."""
     [phase] = plan("grpo", grpo(actors=3, width=3, ranks=3), profile(count=2, devices=8)).phases
     assert places(phase) == [
-        ("rollout actor 0", "a2 0", (0, 1, 2)),
-        ("rollout actor 1", "a2 0", (3, 4, 5)),
-        ("rollout actor 2", "a2 1", (0, 1, 2)),
-        ("learner rank 0", "a2 0", (6,)),
-        ("learner rank 1", "a2 0", (7,)),
-        ("learner rank 2", "a2 1", (3,)),
+        ("rollout actor 0", "a2 0", 0),
+        ("rollout actor 1", "a2 0", 1),
+        ("rollout actor 2", "a2 1", 2),
+        ("learner rank 0", "a2 0", 3),
+        ("learner rank 1", "a2 0", 4),
+        ("learner rank 2", "a2 1", 5),
     ]
     assert not phase.problems
+    assert asked(phase, "NPU")[2:4] == [
+        {"node": "a2 1", "resources": {"NPU": 3}},
+        {"node": "a2 0", "resources": {"NPU": 1}},
+    ]
+
+
+def test_engines_do_not_lose_their_nodes_to_ranks():
+    """48 ranks and 4 engines over 4 devices fill 8 x 8 to the last device: two engines to a node, then ranks."""
+    [phase] = plan("grpo", grpo(actors=4, width=4, ranks=48), profile(count=8, devices=8)).phases
+    assert [node for _, node, _ in places(phase)[:4]] == ["a2 0", "a2 0", "a2 1", "a2 1"]
+    assert rank_nodes(phase) == [f"a2 {2 + rank // 8}" for rank in range(48)]
+    assert not phase.problems
+
+
+def test_a_sequence_group_lies_on_one_node():
+    """Groups of 8 beside an engine of 2: the groups take whole nodes, and the engine what is left."""
+    learner = {"ranks": 16, "sequence_parallel": 8, "zero_stage": 1}
+    found = plan("grpo", grpo(width=2, learner=learner), profile(count=3, devices=8))
+    assert places(found.phases[0])[0] == ("rollout actor 0", "a2 2", 0)
+    assert rank_nodes(found.phases[0]) == ["a2 0"] * 8 + ["a2 1"] * 8
+    small = plan("grpo", grpo(width=2, learner=learner), profile(count=8, devices=4))
+    assert small.all_problems == [
+        "grpo: learner ranks 0 to 7 (and 1 more up to learner ranks 8 to 15) asks for 8 devices on one node, a node "
+        "has 4: lower learner.sequence_parallel to 4"
+    ]
+
+
+def test_shared_engines_lie_in_the_bundles_of_their_ranks():
+    """Two engines of 2 on ranks 0 to 3, and a group of 4 ranks has two engines on one node; ranks 4 to 7 have none."""
+    rollout = {"placement": "shared", "actors": 2, "devices_per_actor": 2, "kv_cache_gib": 20}
+    learner = {"ranks": 8, "sequence_parallel": 4, "zero_stage": 1}
+    [phase] = plan("grpo", grpo(rollout=rollout, learner=learner), profile(count=2, devices=4)).phases
+    found = places(phase)
+    assert found[:6] == [
+        ("learner rank 0", "a2 0", 0),
+        ("learner rank 1", "a2 0", 0),
+        ("rollout actor 0", "a2 0", 0),
+        ("learner rank 2", "a2 0", 1),
+        ("learner rank 3", "a2 0", 1),
+        ("rollout actor 1", "a2 0", 1),
+    ]
+    assert found[6:] == [(f"learner rank {rank}", "a2 1", rank - 2) for rank in range(4, 8)]
+    assert [bundle.devices for bundle in phase.bundles] == [2, 2, 1, 1, 1, 1], "an engine's devices are its ranks'"
+
+
+@pytest.mark.parametrize(
+    ("device", "host", "says"),
+    [
+        (50, 200, None),
+        (
+            40,
+            200,
+            "learner rank 0 (and 3 more up to learner rank 3) holds at least 45 GiB on each device, which has 40",
+        ),
+        (50, 100, "the learner ranks on a2 hold at least 180 GiB of its memory, which is 100: fewer ranks a node"),
+    ],
+)
+def test_shared_devices_hold_one_actor_at_a_time(device, host, says):
+    """10 GiB of weights on 4 ranks at ZeRO 1: 10 + 20 + 60 / 4 = 45 GiB while they train; an engine holds 10 + 20 while
+    it draws, and then 4 x 45 GiB are on the host."""
+    rollout = {"placement": "shared", "actors": 4, "kv_cache_gib": 20}
+    cluster = profile(count=1, devices=4, memory=device)
+    cluster = cluster.model_copy(update={"nodes": (cluster.nodes[0].model_copy(update={"memory_gib": host}),)})
+    found = plan("grpo", grpo(rollout=rollout, ranks=4), cluster, weight_gib=10)
+    assert found.fits if says is None else says in found.all_problems[0]
+
+
+def test_weights_that_a_shared_device_cannot_hold_twice():
+    """30 GiB of weights twice are 60."""
+    rollout = {"placement": "shared", "actors": 2, "kv_cache_gib": 1}
+    found = plan("grpo", grpo(rollout=rollout, ranks=2), profile(memory=50), weight_gib=30)
+    twice = "rollout actor 0 (and 1 more up to rollout actor 1) and its learner rank hold at least 60 GiB of weights"
+    assert twice in found.all_problems[1]
 
 
 @pytest.mark.parametrize(
@@ -100,7 +181,7 @@ def test_bytes_of_a_learner_rank():
 def test_what_does_not_fit_into_memory():
     """14 GiB of weights: a rank of two at ZeRO 1 holds 14 + 28 + 42 = 84 GiB; an engine over 2 devices 7 + 20."""
     found = plan("grpo", grpo(actors=1, width=2, ranks=2), profile(memory=80), weight_gib=14)
-    assert [placed.actor.gib_per_device for placed in found.phases[0].placed] == [27, 84, 84]
+    assert [placed.actor.gib_per_device for placed in found.phases[0].placed] == [27, 84, 84, None]
     assert found.all_problems == [
         "grpo: learner rank 0 (and 1 more up to learner rank 1) holds at least 84 GiB on each device, which has 80: "
         "a higher learner.zero_stage or more learner.ranks"
@@ -142,7 +223,7 @@ def test_phases_follow_each_other(tmp_path):
     sft.write_text("model: {path: m}\ndata: {train: t}\nlearner: {ranks: 8}\ntrainer: {run_dir: r, steps: 1}\n")
     config = grpo(actors=1, width=7, ranks=1, start={"sft_config": str(sft)})
     found = plan("grpo", config, profile(count=1))
-    assert [(phase.name, len(phase.placed)) for phase in found.phases] == [("SFT start", 8), ("grpo", 2)]
+    assert [(phase.name, len(phase.placed)) for phase in found.phases] == [("SFT start", 8), ("grpo", 3)]
     assert found.fits, "the start's ranks have left when the engines come"
 
     tree = {
@@ -162,7 +243,7 @@ def test_scorers_with_engines_of_ours_come_first(tmp_path):
     scorers.write_text(yaml.safe_dump({"scorers": [served, ours], "cache": "votes.sqlite"}))
     rewards = {"functions": [{"name": "boxed_accuracy"}, {"name": "llm_score", "args": {"config": str(scorers)}}]}
     found = plan("grpo", grpo(rewards=rewards), profile(count=1))
-    assert places(found.phases[0])[:2] == [("scorer ours", "a2", (0, 1, 2, 3)), ("rollout actor 0", "a2", (4,))]
+    assert places(found.phases[0])[:2] == [("scorer ours", "a2", 0), ("rollout actor 0", "a2", 1)]
     assert found.all_problems == [
         "scorer served needs JUDGE_KEY: list it under the profile's secrets and set it on the cluster"
     ]
@@ -182,7 +263,7 @@ def test_paths_that_not_every_node_sees():
 def test_a_machine_without_devices_shares_its_memory():
     cluster = profile(count=1, devices=0, memory=None)
     found = plan("sft", sft(ranks=2), cluster, weight_gib=2)
-    assert places(found.phases[0]) == [("learner rank 0", "a2", ()), ("learner rank 1", "a2", ())]
+    assert places(found.phases[0]) == [("learner rank 0", "a2", None), ("learner rank 1", "a2", None)]
     # 2 + 4 + 6 GiB for each of two ranks: 24 of 64. Six times the weights do not fit.
     assert found.fits
     assert "hold at least 144 GiB, the nodes have 64 GiB" in plan("sft", sft(2), cluster, weight_gib=12).all_problems[0]
@@ -216,8 +297,8 @@ def test_a_pipeline_needs_what_its_stages_need(monkeypatch):
     actors = {phase.name: [placed.actor.name for placed in phase.placed] for phase in found.phases}
     assert list(actors)[:4] == ["evaluations/start", "sft", "evaluations/sft", "pairs"]
     assert actors["sft"] == ["learner rank 0"]
-    assert actors["pairs"] == ["rollout actor 0"]
-    assert actors["grpo"] == ["rollout actor 0", "learner rank 0"]
+    assert actors["pairs"] == ["rollout actor 0", "reward worker 0"]
+    assert actors["grpo"] == ["rollout actor 0", "learner rank 0", "reward worker 0"]
     assert actors["iterative: fine-tuning"] == ["learner rank 0"]
     assert "mean" not in actors
     assert {problem.split(":")[0] for problem in found.all_problems} == {"sft", "dpo", "grpo", "iterative"}

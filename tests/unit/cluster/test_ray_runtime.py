@@ -67,23 +67,26 @@ def test_socket_paths_stay_under_the_limit(monkeypatch, tmp_path):
     assert len(str(root)) + len("/session_2026-11-22_03-12-01_123456_1234567/sockets/plasma_store") <= 107
 
 
-def test_sigterm_asks_once_and_then_ends():
+@pytest.mark.parametrize(("first", "second"), [("SIGTERM", "SIGTERM"), ("SIGINT", "SIGINT"), ("SIGINT", "SIGTERM")])
+def test_sigterm_and_ctrl_c_ask_once_and_then_end(first, second):
     code = (
         "import signal, time\n"
-        "from pangu_rl.cluster.ray_runtime import Preemption\n"
-        "p = Preemption(); signal.signal(signal.SIGTERM, p.request); print('ready', flush=True)\n"
+        "from pangu_rl.cluster.ray_runtime import SIGNALS, Preemption\n"
+        "p = Preemption()\n"
+        "for number in SIGNALS: signal.signal(number, p.request)\n"
+        "print('ready', flush=True)\n"
         "while not p.requested: time.sleep(0.01)\n"
-        "print('requested', flush=True); time.sleep(60)\n"
+        "print(p.preempted('done'), flush=True); time.sleep(60)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGTERM)
-        assert process.stdout.readline() == "requested\n"
+        process.send_signal(signal.Signals[first])
+        assert process.stdout.readline() == f"{first}: done\n"
         time.sleep(0.1)
         assert process.poll() is None
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == -signal.SIGTERM
+        process.send_signal(signal.Signals[second])
+        assert process.wait(10) == -signal.Signals[second]
     finally:
         process.kill()
 
@@ -93,7 +96,8 @@ def exit_at_once(signum, frame):
     sys.exit(signum)
 
 
-def test_a_session_inside_of_another_shares_its_ray_and_tells_it_of_sigterm(monkeypatch):
+@pytest.mark.parametrize("number", ray_runtime.SIGNALS)
+def test_a_session_inside_of_another_shares_its_ray_and_tells_it_of_a_signal(monkeypatch, number):
     done = []
     monkeypatch.setattr(ray_runtime, "start", lambda cluster: done.append("start"))
     monkeypatch.setattr(ray_runtime, "stop", lambda: done.append("stop"))
@@ -102,10 +106,10 @@ def test_a_session_inside_of_another_shares_its_ray_and_tells_it_of_sigterm(monk
     try:
         with ray_runtime.session(ClusterConfig()) as outer:
             with ray_runtime.session(ClusterConfig()) as inner:
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), number)
                 time.sleep(0.05)
                 assert (inner.requested, outer.requested) == (True, False)
-            assert outer.requested, "the stages after this one must not start"
+            assert outer.requested and outer.signal == number, "the stages after this one must not start"
             assert done == ["start"]
         assert done == ["start", "stop"]
         assert signal.getsignal(signal.SIGTERM) == exit_at_once

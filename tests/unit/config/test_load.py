@@ -103,7 +103,29 @@ def test_a_bad_value_is_shown(path):
         ),
         ("rollout.completions=1", ["rollout.completions is 1", "set 2 or more"]),
         ("algorithm.mini_batches=3", ["prompts_per_step 8 is not a multiple of", "mini_batches 3", "to 6 or 9"]),
-        ("trainer.max_staleness=1", ["max_staleness is 1", "tis_cap is null", "set algorithm.tis_cap"]),
+        ("trainer.max_staleness=1", ["max_staleness is 1", "correction is null", "set algorithm.correction.high"]),
+        (
+            "algorithm={loss: gspo, clip_high: 0.28}",
+            ["clip_high is 0.28 and loss is gspo", "remove clip_high", "0.0004", "loss to grpo"],
+        ),
+        ("algorithm={loss: gspo, aggregation: token}", ["aggregation is token and loss is gspo", "to sequence"]),
+        (
+            "algorithm={loss: gspo, correction: {high: 2.0}}",
+            ["correction.level is token and loss is gspo", "sequence or geometric"],
+        ),
+        ("algorithm={loss: cispo, clip_low: 0.2}", ["clip_low is 0.2 and loss is cispo", "set clip_low to null"]),
+        ("algorithm.clip_low=null", ["clip_low is null and loss is grpo", "to a number"]),
+        ("algorithm.correction={level: token}", ["missing key algorithm.correction.high"]),
+        ("algorithm.correction.high=0.5", ["algorithm.correction.high is 0.5", "1"]),
+        ("algorithm.correction={high: 2.0, low: 1.5}", ["low is 1.5 and high is 2", "set low to 1 or less"]),
+        (
+            "algorithm.dynamic_sampling={enabled: false, judge: accuracy}",
+            ["enabled is false and judge is accuracy", "enabled to true", "judge to reward"],
+        ),
+        (
+            "rewards.functions=[{name: boxed_accuracy}, {name: soft_overlong, args: {limit: 100, buffer: 8}}]",
+            ["soft_overlong has limit 100", "max_new_tokens is 50", "make them the same"],
+        ),
         ("trainer.max_staleness=9", ["trainer.max_staleness", "less than or equal to 8", "9"]),
         ("rewards.functions=[]", ["functions is empty"]),
         ("rewards.functions=[{name: a}, {name: a}]", ["listed twice"]),
@@ -127,6 +149,34 @@ def test_rules_across_sections_give_the_way_out(path, override, complaints):
 def test_a_malformed_override_is_quoted(path, override, part):
     text = complaint(path, override)
     assert part in text and override.split("=")[0] in text
+
+
+def test_masking_cut_rows_and_punishing_them_do_not_go_together(path):
+    functions = "rewards.functions=[{name: boxed_accuracy}, {name: soft_overlong, args: {limit: 50, buffer: 8}}]"
+    load_config(GrpoConfig, path, [functions])
+    text = complaint(path, functions, "algorithm.overlong=mask")
+    assert "overlong is mask" in text and "soft_overlong" in text and "set algorithm.overlong to train" in text
+
+
+def test_a_reference_needs_whole_models(path):
+    load_config(GrpoConfig, path, ["algorithm.kl_weight=0.01", "learner.zero_stage=2"])
+    text = complaint(path, "algorithm.kl_weight=0.01", "learner.zero_stage=3")
+    assert "kl_weight is 0.01 and learner.zero_stage is 3" in text
+    assert "set learner.zero_stage to 2, or algorithm.kl_weight to 0" in text
+
+
+@pytest.mark.parametrize(
+    ("loss", "clip_low", "clip_high", "aggregation"),
+    [("grpo", 0.2, 0.28, "token"), ("gspo", 3e-4, 4e-4, "sequence"), ("cispo", None, 4.0, "token")],
+)
+def test_defaults_are_those_of_the_loss(path, tmp_path, loss, clip_low, clip_high, aggregation):
+    config = load_config(GrpoConfig, path, [f"algorithm.loss={loss}"])
+    found = config.algorithm
+    assert (found.clip_low, found.clip_high, found.aggregation) == (clip_low, clip_high, aggregation)
+    (tmp_path / "again.yaml").write_text(dump_config(config))
+    assert load_config(GrpoConfig, tmp_path / "again.yaml") == config
+    given = load_config(GrpoConfig, path, [f"algorithm.loss={loss}", "algorithm.clip_high=0.05"]).algorithm
+    assert given.clip_high == 0.05
 
 
 def test_an_override_opens_an_empty_section():

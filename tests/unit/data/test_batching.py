@@ -108,6 +108,14 @@ def test_rows_without_advantage_and_groups_set_aside_cost_nothing() -> None:
     assert pack.sequence_ids.tolist() == [1, 1, 5]
 
 
+def test_rows_in_the_loss_may_be_named() -> None:
+    """With a KL to a reference a row without advantage trains; one that is not valid does not."""
+    flat = make_group("flat", 2, [3, 1, 2], [0.0, 0.5, -0.5])
+    (pack,) = pack_groups([flat], 100, in_loss=lambda group: [True, False, True])
+    assert Counter(pack.sequence_ids.tolist()) == {0: 3, 2: 2}
+    assert pack.columns["advantages"].tolist() == [0.0] * 3 + [-0.5] * 2
+
+
 def test_denominators_count_rows_of_advantage_zero_but_not_masked_ones() -> None:
     """g: 3 + 2 + 4 tokens; its first row has no verdict, its last was cut at the limit. flat: 3 + 3.
     train: 2 + 4 + 6 = 12 tokens, 4 rows; mask: 2 + 6 = 8 tokens, 3 rows. The group set aside is not counted.

@@ -15,8 +15,9 @@ from pangu_rl.config.learner import LearnerConfig, OptimizerConfig
 from pangu_rl.config.model import ModelConfig
 from pangu_rl.data.batching import split_ranks
 from pangu_rl.errors import DataError
-from pangu_rl.learner.actor import start_learners, with_pixels
+from pangu_rl.learner.actor import create_learners, with_pixels
 from pangu_rl.learner.spec import LearnerSpec
+from pangu_rl.loops.learners import Learners
 from pangu_rl.records import Picture
 from tests.unit.learner.builders import save_llama, tree_pack
 
@@ -46,8 +47,10 @@ def spec(path: Path) -> LearnerSpec:
 
 @pytest.mark.slow
 def test_two_ranks_step_together(tmp_path: Path) -> None:
-    actors = start_learners(spec(save_llama(tmp_path)))
+    actors = create_learners(spec(save_llama(tmp_path)))
     try:
+        host, port = ray.get(actors[0].address.remote())
+        ray.get([actor.start.remote(host, port) for actor in actors])
         batches = split_ranks(PACKS, 2, sum(len(pack.targets) for pack in PACKS), 5)
         first, second = ray.get([a.update.remote([b]) for a, b in zip(actors, batches)])
         assert first == second
@@ -67,7 +70,7 @@ def test_two_ranks_step_together(tmp_path: Path) -> None:
 
 def test_a_bad_model_arrives_as_its_own_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
-        start_learners(replace(spec(tmp_path / "missing"), world_size=1))
+        Learners(replace(spec(tmp_path / "missing"), world_size=1), silence_s=60)
 
 
 def test_each_handle_to_pixels_is_fetched_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -315,3 +315,34 @@ def test_a_profiled_update_is_the_same_update(model_path: Path, tmp_path: Path) 
     table = (folder / "operations.csv").read_text()
     assert "Optimizer.step#AdamW.step,optimizer,1," in table, "one step of two"
     assert "_TargetLogprobsBackward,log-probs,2," in table, "both packs of it"
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_the_kl_to_the_start_is_0_there_and_pulls_back_from_elsewhere(model_path: Path, stage: int) -> None:
+    """At the start KL and its gradient are 0: the first update is that without a reference. From the second on the KL
+    is sum r k3 / tokens, of log-probs before and after the first; and a large weight without advantages goes back."""
+    from pangu_rl.learner.learner import Learner
+
+    described = spec(model_path, stage=stage, optimizer=OptimizerConfig(lr=1e-2, eps=1e-2))
+    plain = Learner(described)
+    first = plain.update([batch(PACKS[0])])[0]
+    moved = weights_of(plain)
+
+    learner = Learner(replace(described, algorithm=GrpoAlgorithmConfig(kl_weight=5.0)))
+    start, before = weights_of(learner), learner.log_probs([PACKS[0]])[0]
+    [metrics] = learner.update([batch(PACKS[0])])
+    assert metrics["kl_reference"] == 0
+    assert metrics["loss"] == first["loss"]
+    for name, weight in weights_of(learner).items():
+        assert torch.equal(weight, moved[name]), name
+
+    after = learner.log_probs([PACKS[0]])[0]
+    gap = before - after
+    still = replace(PACKS[0], columns=PACKS[0].columns | {"advantages": np.zeros_like(gap)})
+    [metrics] = learner.update([batch(still)])
+    assert metrics["kl_reference"] == pytest.approx(np.mean(np.expm1(gap) - gap), rel=1e-4)
+    assert metrics["loss"] == pytest.approx(5 * metrics["kl_reference"], rel=1e-5)
+    for _ in range(3):
+        [later] = learner.update([batch(still)])
+    assert later["kl_reference"] < metrics["kl_reference"]
+    assert set(weights_of(learner)) == set(start), "the reference is no part of what is published"

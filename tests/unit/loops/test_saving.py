@@ -138,3 +138,21 @@ def test_killed_in_the_background_leaves_the_one_before(tmp_path: Path, countdow
     store = CheckpointStore(tmp_path, keep=9)
     assert (store.directory / ".partial-step_000002").is_dir()
     assert store.latest().step == 1
+
+
+def test_one_is_due_by_steps_or_by_the_clock_whichever_is_first(tmp_path: Path) -> None:
+    now = [0.0]
+    saving = Saving(CheckpointStore(tmp_path, keep=9), every=4, every_s=1800.0, clock=lambda: now[0])
+    ranks = SlowRanks()
+    ranks.disk.set()
+    assert [saving.is_due(step) for step in (3, 4)] == [False, True]
+    now[0] = 1799.0
+    assert not saving.is_due(5)
+    now[0] = 1800.0
+    assert saving.is_due(5)
+    saving.begin(5, ranks, {})
+    assert (saving.step, saving.is_due(6)) == (5, False)
+    now[0] = 3600.0
+    assert saving.is_due(7)
+    saving.wait()
+    assert not Saving(CheckpointStore(tmp_path, keep=9), clock=lambda: now[0]).is_due(8)

@@ -1,12 +1,15 @@
-"""The actor's own part: pictures that travel by handle are fetched once."""
+"""The actor's own part: pictures that travel by handle are fetched once, and what is said to a stream arrives."""
 
 from __future__ import annotations
 
 import numpy as np
 import ray
 
-from pangu_rl.records import Picture, Scorable
-from rollout.actor import fetch_patches
+from pangu_rl.records import Picture, RolloutRequest, Scorable
+from rollout.actor import RolloutActor, fetch_patches
+from rollout.engine import EngineSpec, Interrupted
+from rollout.fake_engine import FakeEngine
+from tests.unit.rollout.asked import requests
 
 
 def picture(patches: object) -> Picture:
@@ -33,3 +36,24 @@ def test_each_handle_is_fetched_once_and_arrays_stay(ray_session, monkeypatch):
     shown = [[int(p.patches[0, 0]) for p in item.pictures] for item in whole]
     assert shown == [[1, 2], [], [1, 3]]
     assert whole[0].pictures[0].patches is whole[2].pictures[0].patches
+
+
+def unfinished(actor: RolloutActor, number: int, wanted: list[RolloutRequest]) -> list[Interrupted]:
+    return list(actor.generate(number, wanted, live=True))
+
+
+def test_a_word_for_a_stream_may_come_before_it_and_after_it(ray_session):
+    actor = RolloutActor(EngineSpec(model=None, rollout=None, accelerator=None, model_path=None, factory=FakeEngine))
+    actor.start()
+    first, second = requests(2, size=1)
+    actor.add(1, [second])
+    actor.interrupt(1)
+    assert unfinished(actor, 1, [first]) == [Interrupted(uid=r.uid, begun=None) for r in (first, second)]
+    # A live stream waits for what else may come, so only the interruption ends it.
+    actor.interrupt(1)
+    stream = actor.generate(2, [first], live=True)
+    assert next(stream).uid == first.uid
+    actor.add(2, [second])
+    assert next(stream).uid == second.uid
+    actor.interrupt(2)
+    assert list(stream) == []

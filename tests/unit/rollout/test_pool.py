@@ -2,43 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import os
 import signal
 import time
-from pathlib import Path
 
 import pytest
+import ray
 
-from pangu_rl.accelerators import get_accelerator
-from pangu_rl.config.model import ModelConfig
-from pangu_rl.config.rollout import RolloutConfig
-from pangu_rl.errors import ConfigError, RunError, WeightSyncError
-from pangu_rl.records import RolloutRequest, SamplingParams, Scorable, WeightManifest, WeightTensor
-from rollout.engine import EngineSpec
+from pangu_rl.errors import BrokenBroadcast, ConfigError, RunError, WeightSyncError
+from pangu_rl.records import RolloutRequest, Scorable, WeightManifest
 from rollout.fake_engine import FakeEngine
 from rollout.pool import RolloutPool, mean_gap
-
-
-def requests(groups: int, size: int = 4) -> list[RolloutRequest]:
-    return [
-        RolloutRequest(
-            uid=f"0:p{group}/{index}",
-            group=f"0:p{group}",
-            prompt_uid=f"p{group}",
-            prompt_token_ids=(1, 2, 3),
-            sampling=SamplingParams(max_new_tokens=5),
-            seed=group * size + index,
-        )
-        for group in range(groups)
-        for index in range(size)
-    ]
-
-
-def manifest(version: int, digest: str = "00") -> WeightManifest:
-    tensor = WeightTensor(name="w", shape=(1,), dtype="bfloat16", offset=0, digest=digest)
-    return WeightManifest(version=version, tensors=(tensor,), transport="shm", location="unused")
+from tests.unit.rollout.asked import manifest, requests
 
 
 class WrongDigest(FakeEngine):
@@ -56,30 +34,6 @@ class OtherWeights(FakeEngine):
 
     def score(self, sequences):
         return [[value + os.getpid() for value in row] for row in super().score(sequences)]
-
-
-@pytest.fixture
-def make_pool(ray_session):
-    pools = []
-
-    def make(factory=FakeEngine, *, slow: float = 0.0, **rollout) -> RolloutPool:
-        config = RolloutConfig(engine="fake", **({"actors": 2, "silence_s": 20.0} | rollout))
-        if slow:
-            factory = functools.partial(factory, seconds=slow)
-        spec = EngineSpec(
-            model=ModelConfig(path="unused"),
-            rollout=config,
-            accelerator=get_accelerator("cpu"),
-            model_path=Path("unused"),
-            factory=factory,
-        )
-        pools.append(RolloutPool(spec))
-        pools[-1].start()
-        return pools[-1]
-
-    yield make
-    for pool in pools:
-        pool.close()
 
 
 def drawn(pool: RolloutPool, wanted: list[RolloutRequest]) -> dict:
@@ -207,3 +161,112 @@ def test_probe_compares_the_actors(make_pool):
 def test_mean_gap():
     # |(-1) - (-1.5)| = 0.5, 0 and 1: mean 0.5 over three tokens, not over two sequences.
     assert mean_gap([[-1.0, -2.0], [-3.0]], [[-1.5, -2.0], [-4.0]]) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_engines_that_slept_draw_what_they_would_have(make_pool, level) -> None:
+    pool, twin = (make_pool(placement="shared", sleep_level=level) for _ in range(2))
+    for one in (pool, twin):
+        one.start()
+        if one is pool:  # before the first sync nothing else could bring the weights back
+            one.sleep()
+            one.wake()
+        first = {c.uid: c for c in one.generate(requests(2))}
+        assert len(first) == 8
+        one.sync(manifest(1))
+        if one is pool:
+            one.sleep()
+            one.wake()
+            one.reload()
+    drawn = [{c.uid: c.token_ids for c in one.generate(requests(2))} for one in (pool, twin)]
+    assert drawn[0] == drawn[1]
+
+
+def test_an_engine_that_is_lost_asleep_is_replaced_and_has_the_weights(make_pool) -> None:
+    pool = make_pool(placement="shared")
+    pool.start()
+    pool.sync(manifest(1))
+    pool.sleep()
+    os.kill(pool.pids()[0], signal.SIGKILL)
+    pool.wake()
+    pool.reload()
+    assert {c.weight_version for c in pool.generate(requests(2))} == {1}
+    assert pool.restarts == 1
+
+
+class Broadcast(FakeEngine):
+    """Loads from a `folder` that stands for a group: a file named by version and world size is one broken broadcast."""
+
+    def __init__(self, spec, folder, seconds=0.0):
+        super().__init__(spec, seconds=seconds)
+        self._folder = folder
+
+    def load_weights(self, manifest, link=None):
+        if (self._folder / f"break_{manifest.version}_{link.world_size}").exists():
+            raise BrokenBroadcast("the group broke")
+        (self._folder / f"loaded_{manifest.version}_{link.first_rank}_of_{link.world_size}").touch()
+        return super().load_weights(manifest, link)
+
+
+def by_broadcast(version: int) -> WeightManifest:
+    return dataclasses.replace(manifest(version), transport="broadcast")
+
+
+def test_replaced_actor_is_a_member_of_the_next_broadcast(make_pool, tmp_path):
+    pool = make_pool(functools.partial(Broadcast, folder=tmp_path))
+    before = pool.members()
+    pool.sync(by_broadcast(1))
+    os.kill(pool.pids()[0], signal.SIGKILL)
+    drawn(pool, requests(4))
+    after = pool.members()
+    assert (len(after), len(set(before) & set(after))) == (2, 1)
+    pool.sync(by_broadcast(2))
+    assert {c.weight_version for c in drawn(pool, requests(4)).values()} == {2}
+    assert {path.name for path in tmp_path.glob("loaded_2*")} == {"loaded_2_1_of_3", "loaded_2_2_of_3"}
+
+
+def test_only_actor_lost_in_a_phase_is_sent_the_same_weights_again(make_pool, tmp_path):
+    pool = make_pool(functools.partial(Broadcast, folder=tmp_path), actors=1, slow=0.05)
+    undisturbed = drawn(pool, requests(3))
+    asked = []
+
+    def resend(members):
+        asked.append(members)
+        return by_broadcast(0), []
+
+    lost = pool.members()
+    pool.sync(by_broadcast(0), resend=resend)
+    stream = pool.generate(requests(3))
+    completions = [next(stream)]
+    os.kill(pool.pids()[0], signal.SIGKILL)
+    completions += stream
+    assert {c.uid: c.token_ids for c in completions} == {uid: c.token_ids for uid, c in undisturbed.items()}
+    assert len(asked) == 1 and asked[0] != lost
+
+
+def test_broken_broadcast_keeps_the_living_for_the_next_try(make_pool, tmp_path):
+    pool = make_pool(functools.partial(Broadcast, folder=tmp_path))
+    broken = tmp_path / "break_5_3"
+    broken.touch()
+    members, pids = pool.members(), pool.pids()
+    with pytest.raises(BrokenBroadcast, match=r"rollout actors \[0, 1\] are without weights version 5"):
+        pool.sync(by_broadcast(5))
+    broken.unlink()
+    assert pool.members() == members and pool.pids() == pids
+    pool.sync(by_broadcast(5))
+    assert {c.weight_version for c in drawn(pool, requests(2)).values()} == {5}
+
+
+class Waits(FakeEngine):
+    def load_weights(self, manifest, link=None):
+        time.sleep(3600)
+
+
+def test_sender_that_hangs_is_named_and_no_actor_is_blamed(make_pool, ray_session, monkeypatch):
+    pool = make_pool(Waits, silence_s=1.0)
+    monkeypatch.setattr("rollout.slots.START_LIMIT_S", 1.0)
+    sending = ray.remote(num_cpus=0)(lambda: time.sleep(3600)).remote()
+    with pytest.raises(WeightSyncError, match=r"the learner sent nothing for 1 s, and rollout actors \[0, 1\] wait"):
+        pool.sync(by_broadcast(1), [sending])
+    assert pool.restarts == 0
+    ray.cancel(sending, force=True)

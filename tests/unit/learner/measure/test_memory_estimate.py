@@ -173,3 +173,11 @@ def test_the_longest_micro_batch_of_a_stage():
     pictures = {"train": "t", "media_root": "p"}
     vit = base | {"data": pictures, "classes": 20, "labels": 2, "cascade": cascade, "batch": 8}
     assert stage_memory(TOWER, True, checked(VisionStageConfig, vit, "vit")) is None
+
+
+def test_a_reference_is_a_second_model_on_every_rank():
+    """bf16: 2 bytes for each of the 1,944 parameters."""
+    tree = {"model": {"path": "m"}, "data": {"train": "t"}, "trainer": {"run_dir": "r", "steps": 1}}
+    plain = stage_memory(SHAPE, False, checked(GrpoConfig, tree, "grpo"))
+    found = stage_memory(SHAPE, False, checked(GrpoConfig, tree | {"algorithm": {"kl_weight": 0.1}}, "grpo"))
+    assert found == replace(plain, weights=plain.weights + 2 * COUNT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +12,14 @@ import pytest
 import torch
 import xxhash
 
-from pangu_rl.accelerators.collective import broadcast_buffer, build_group
-from pangu_rl.errors import WeightSyncError
+from pangu_rl.accelerators.collective import broadcast_buffer, build_group, free_port
+from pangu_rl.errors import BrokenBroadcast
 from pangu_rl.learner.weights.publish import (
     BUCKET_BYTES,
     PREFIX,
     BroadcastPublisher,
     ShmPublisher,
+    dealt,
     describe_tensors,
     read_tensor,
     tensor_bytes,
@@ -172,5 +174,28 @@ def test_receivers_that_do_not_come_are_one_line(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("pangu_rl.learner.weights.publish.build_group", nobody)
     publisher = BroadcastPublisher(backend="gloo", host="127.0.0.1", receivers=3, device="cpu")
     publisher.publish(1, weights())
-    with pytest.raises(WeightSyncError, match=r"did not reach the 3 rollout actors at 127.0.0.1:\d+: timed out$"):
+    with pytest.raises(BrokenBroadcast, match=r"did not reach the 3 rollout actors at 127.0.0.1:\d+: timed out$"):
         publisher.send(weights())
+
+
+def test_a_receiver_that_does_not_join_is_named() -> None:
+    """Of three, ranks 0 and 2 wait half a second and no longer."""
+    port = free_port("127.0.0.1")
+
+    def join(rank: int) -> str:
+        with pytest.raises(TimeoutError) as error:
+            build_group("gloo", "127.0.0.1", port, rank, 3, join_s=0.5)
+        return str(error.value)
+
+    with ThreadPoolExecutor(2) as threads:
+        # The store lives with the sender's call; both name whom they lack.
+        said = list(threads.map(join, (0, 2)))
+    assert said[0] == "rank 1 did not come to the group within 0.5 s"
+
+
+def test_the_default_bucket_leaves_room_and_a_larger_tensor_has_its_own() -> None:
+    """An embedding of 150,000 x 8,192 in bf16 is 2.3 GiB: one bucket, between its neighbours'. No bytes are made."""
+    named = [("small", (8,)), ("embedding", (150_000, 8192)), ("next", (8,))]
+    tensors = [(name, torch.empty(shape, dtype=torch.bfloat16, device="meta")) for name, shape in named]
+    assert [bucket for _, bucket, _ in dealt(tensors, BUCKET_BYTES)] == [0, 1, 2]
+    assert 2 * BUCKET_BYTES <= 2**29

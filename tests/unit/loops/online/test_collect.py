@@ -47,7 +47,7 @@ class RuleRewards:
 
     def submit(self, prompt: Prompt, completion: Completion) -> None:
         value = self.rule(completion)
-        outcome = Outcome.TIMEOUT if value is None else Outcome.CORRECT if value else Outcome.INCORRECT
+        outcome = Outcome.TIMEOUT if value is None else Outcome.CORRECT if value > 0 else Outcome.INCORRECT
         part = Part(value=value, outcome=outcome)
         self.scores[completion.uid] = Score(completion_uid=completion.uid, reward=value, parts={"accuracy": part})
 
@@ -126,6 +126,29 @@ def test_refilling_is_bounded() -> None:
     """Nothing ever varies: 4 prompts in the first round and in each of the 2 further ones."""
     batch = collector(lambda completion: 0.0).collect(step=1)
     assert (len(batch.groups), len(batch.trained), batch.rounds) == (12, 0, 3)
+
+
+def test_dynamic_sampling_by_accuracy_sets_groups_aside_that_differ_in_length_alone() -> None:
+    """p0: all wrong, rewards 0, -0.5, 0; p1: all right, 1, 0.5, 1. The reward varies, the accuracy does not."""
+
+    def shaped(completion: Completion) -> float:
+        prompt = completion.uid.split("/")[0]
+        right = {"0:p0": 0.0, "0:p1": 1.0}.get(prompt, first_right(completion))
+        return right - 0.5 * completion.uid.endswith("/1")
+
+    assert prompts_of(collector(shaped).collect(step=1)) == ["p0", "p1", "p2", "p3"]
+    batch = collector(shaped, dynamic_sampling={"judge": "accuracy", "max_rounds": 2}).collect(step=1)
+    assert [group.prompt.uid for group in batch.trained] == ["p2", "p3", "p4", "p5"]
+    assert batch.groups[0].advantages[1] < 0, "what was set aside is stored with its advantages"
+
+
+def test_the_accuracy_of_rows_that_stay_out_decides_nothing() -> None:
+    """Row 0 alone is right, and cut: with `overlong: mask` the rows that are left are all wrong."""
+    pool = RulePool(cut=lambda request: request.uid.endswith("/0"))
+    rule: Rule = lambda c: first_right(c) - 0.5 * c.uid.endswith("/1")  # noqa: E731
+    judged = {"judge": "accuracy", "max_rounds": 0}
+    assert len(collector(rule, pool, dynamic_sampling=judged).collect(step=1).trained) == 4
+    assert not collector(rule, pool, dynamic_sampling=judged, overlong="mask").collect(step=1).trained
 
 
 def test_without_dynamic_sampling_zero_variance_groups_stay_in_the_denominator() -> None:

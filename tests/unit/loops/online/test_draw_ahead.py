@@ -98,7 +98,7 @@ def drawing(seed: int, staleness: int = 2, steps: int = 9, rewards: LateRewards 
             "model": {"path": "m"},
             "data": {"train": "t"},
             "rollout": {"completions": 3},
-            "algorithm": {"tis_cap": 2.0},
+            "algorithm": {"correction": {"high": 2.0}},
             "trainer": {"run_dir": "r", "steps": steps, "prompts_per_step": 4, "max_staleness": staleness},
         }
     )

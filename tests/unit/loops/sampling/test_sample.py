@@ -118,7 +118,7 @@ def by_index(completion: Completion) -> float | None:
 
 
 def sampler(run: QuietRun, calls: int = 99, **changes: Any) -> Sampler:
-    engines = Engines(pool=SeedPool(calls), rewards=RuleRewards(by_index))
+    engines = Engines(pool=SeedPool(calls), rewards=RuleRewards(by_index), placement=None)
     return Sampler(pairs_config(**changes), run, OneToken(), lambda: engines)
 
 

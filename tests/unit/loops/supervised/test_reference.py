@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pangu_rl.cluster.ray_runtime import Preemption
 from pangu_rl.config.load import checked
 from pangu_rl.config.stages import DpoConfig
 from pangu_rl.data.batching import PairRow
@@ -50,6 +51,7 @@ def run_of(preempted_after: int = 100) -> Any:
 
     class Run:
         preempted = property(lambda self: len(said) >= preempted_after)
+        preemption = Preemption()
 
         def phase(self, name: str) -> Any:
             return nullcontext()

