@@ -19,6 +19,9 @@ from pangu_rl.records import Begun, Completion, Progress, RolloutRequest, Scorab
 from pretrain.processing.resize import PixelLimits
 from rollout.intake import Intake
 
+SHARED_KV_GIB = 1.0
+"""KV cache of an engine without a device of its own, unless the configuration says."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSpec:
@@ -38,6 +41,19 @@ class EngineSpec:
     """Threads of one engine on cpu."""
     factory: Callable[[EngineSpec], Engine] | None = None
     """Makes the engine instead of the one that `rollout.engine` names."""
+
+    @property
+    def eager(self) -> bool:
+        """`rollout.eager`, or what suits the device."""
+        eager = self.rollout.eager
+        return self.accelerator.ray_resource is None if eager is None else eager
+
+    @property
+    def kv_cache_gib(self) -> float | None:
+        """`rollout.kv_cache_gib`, or what suits the device; None is a share of its memory."""
+        if self.rollout.kv_cache_gib is None and self.accelerator.ray_resource is None:
+            return SHARED_KV_GIB
+        return self.rollout.kv_cache_gib
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,13 +26,12 @@ from pangu_rl.errors import BrokenBroadcast, RunError, UserError, WeightSyncErro
 from pangu_rl.records import Completion, Progress, RolloutRequest, Scorable, WeightManifest
 from rollout.actor import RayActors
 from rollout.engine import UNKNOWN_VERSION, EngineSpec, Interrupted, Link
-from rollout.slots import START_LIMIT_S, Slot, deal_by_load, deal_in_turn
+from rollout.senders import HEALTH_S, Senders
+from rollout.slots import Slot, deal_by_load, deal_in_turn
 from rollout.weights import check_digests
 
 log = logging.getLogger(__name__)
 
-HEALTH_S = 10.0
-"""Deadline of a question after an actor's health."""
 STOP_S = 1.0
 """Longest wait between two questions whether to stop."""
 
@@ -68,7 +67,7 @@ class RolloutPool:
         """Of `submit`, not handed out yet."""
         self._asleep = False
         self._resend: Callable[[tuple[str, ...]], Publication] | None = None
-        self._sending: list[ray.ObjectRef] = []
+        self._senders = Senders()
         self.restarts = 0
         """Actors replaced since the pool was made."""
 
@@ -181,7 +180,7 @@ class RolloutPool:
 
         Waits for actors that are being replaced; from here on no weights are sent again.
         """
-        self._resend, self._sending = None, []
+        self._resend, self._senders = None, Senders()
         self.interrupt()
         self._settle()
         return self._names(self._slots)
@@ -205,12 +204,13 @@ class RolloutPool:
         self._resend = None
         self.interrupt()
         self._settle()
-        self._manifest, self._sending = manifest, list(sending)
+        self._manifest, self._senders = manifest, Senders(manifest.version, sending)
         self._link(self._slots)
         for slot in self._slots:
             self._load(slot, manifest)
         self._settle()
-        self._await_senders()
+        self._senders.finish()
+        self._senders = Senders()
         if without := [slot.index for slot in self._slots if slot.version != manifest.version]:
             raise BrokenBroadcast(f"rollout actors {without} are without weights version {manifest.version}")
         self._resend = resend
@@ -375,39 +375,6 @@ class RolloutPool:
         slot.version = UNKNOWN_VERSION
         slot.begin(slot.actor.load_weights.remote(manifest, slot.link), loaded)
 
-    def _silent(self, late: Sequence[Slot]) -> Sequence[Slot]:
-        """Of slots that wait for a broadcast too long, those whose process is the cause: the others wait for them.
-
-        Raises:
-            WeightSyncError: they all live, so it is the sender.
-        """
-        if not ray.wait(self._sending, num_returns=len(self._sending), timeout=0.0)[1]:
-            return late
-        pings = [slot.actor.ping.remote() for slot in late]
-        alive, _ = ray.wait(pings, num_returns=len(pings), timeout=HEALTH_S)
-        silent = [slot for slot, ping in zip(late, pings, strict=True) if ping not in alive]
-        if not silent:
-            limit = late[0].limit(self._spec.rollout.silence_s)
-            raise WeightSyncError(
-                f"weights version {self.weight_version}: the learner sent nothing for {limit:g} s, and rollout actors "
-                f"{[slot.index for slot in late]} wait for it; the run goes on from its last checkpoint"
-            )
-        return silent
-
-    def _await_senders(self) -> None:
-        """The engines are done: the senders, who waited for them alone, are done within seconds."""
-        sending, self._sending = self._sending, []
-        late = ray.wait(sending, num_returns=len(sending), timeout=START_LIMIT_S)[1] if sending else []
-        if late:
-            raise WeightSyncError(
-                f"weights version {self.weight_version}: learner ranks {[sending.index(call) for call in late]} have "
-                f"not finished to send for {START_LIMIT_S:g} s; the run goes on from its last checkpoint"
-            )
-        try:
-            ray.get(sending)
-        except RayTaskError as error:
-            raise error.cause if isinstance(error.cause, RunError) else error from None
-
     def _settle(self) -> None:
         """Wait until no call is in flight; after an error the other calls' results are of no interest."""
         try:
@@ -434,7 +401,7 @@ class RolloutPool:
             slot.waited = 0.0 if slot.call is ready else slot.waited + elapsed
         late = [slot for slot in slots if slot.waited >= slot.limit(silence_s)]
         late = [slot for slot in late if self._actors.wait([slot.call], 0.0) is None]
-        for slot in self._silent(late) if late and self._sending else late:
+        for slot in self._senders.silent(late, silence_s):
             self._replace(slot, f"gave no sign of life for {slot.limit(silence_s):g} s")
         return None if ready is None else self._take(next(slot for slot in slots if slot.call is ready))
 

@@ -58,7 +58,7 @@ class VllmEngine:
         self._tokens = VisionTokens.from_config_dict(model_config(spec.model_path))
         self._version = 0
         self._without_cache = False
-        if spec.rollout.eager:
+        if spec.eager:
             # vLLM compiles a few sampler functions even so, at 30 s and more of C++ compiler for a fresh cache.
             torch.compiler.set_stance("force_eager")
         self._llm = _start(spec)
@@ -279,8 +279,8 @@ def _engine_args(spec: EngineSpec) -> dict[str, Any]:
     if rollout.prefix_caching:
         # Only whole blocks are shared, and the default of 128 tokens is longer than many a prompt.
         memory["block_size"] = SHARED_BLOCK
-    if rollout.kv_cache_gib is not None:
-        memory["kv_cache_memory_bytes"] = int(rollout.kv_cache_gib * 2**30)
+    if spec.kv_cache_gib is not None:
+        memory["kv_cache_memory_bytes"] = int(spec.kv_cache_gib * 2**30)
     if rollout.placement == "shared":
         memory |= spec.accelerator.sleep_args or {}
     if spec.limits is not None:
@@ -296,7 +296,7 @@ def _engine_args(spec: EngineSpec) -> dict[str, Any]:
         # The token drawn after a part of a prompt is taken back, and a seeded generator of the CPU cannot go back.
         "enable_chunked_prefill": spec.accelerator.name != "cpu",
         "tensor_parallel_size": rollout.devices_per_actor,
-        "enforce_eager": rollout.eager,
+        "enforce_eager": spec.eager,
         "enable_prefix_caching": rollout.prefix_caching,
         "mm_processor_cache_gb": PICTURE_CACHE_GIB,
         # The default takes log-probs before the temperature, and those are not the sampler's.
@@ -313,12 +313,12 @@ def _explained(spec: EngineSpec, error: Exception) -> Exception:
     if needed or "No available memory for the cache" in text:
         size = f" ({needed[1]} GiB)" if needed else ""
         return ConfigError(
-            f"rollout.kv_cache_gib is {rollout.kv_cache_gib}: too little for one sequence of rollout.max_model_tokens "
+            f"rollout.kv_cache_gib is {spec.kv_cache_gib}: too little for one sequence of rollout.max_model_tokens "
             f"{rollout.max_model_tokens}{size}; raise kv_cache_gib or lower max_model_tokens"
         )
     if "memory" in text.lower():
         return ConfigError(
-            f"rollout.kv_cache_gib {rollout.kv_cache_gib} (memory_share {rollout.memory_share}) does not fit this "
+            f"rollout.kv_cache_gib {spec.kv_cache_gib} (memory_share {rollout.memory_share}) does not fit this "
             f"machine: lower it, or rollout.actors; vLLM says: {text}"
         )
     return UserError(f"the vLLM engine did not start on {spec.model_path}: {text}")

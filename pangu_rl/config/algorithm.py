@@ -76,7 +76,7 @@ class GrpoAlgorithmConfig(Strict):
     """`token`: mean over the global batch's tokens (DAPO). `sequence`: mean per completion, then over completions
     (GRPO; the default and the only one of gspo). `sequence_sum`: sum per completion over a constant length (Dr. GRPO).
     """
-    mini_batches: PositiveInt = 1
+    mini_batches: PositiveInt = 2
     """Optimiser steps per rollout step; above 1, old log-probs are frozen before the first."""
     dynamic_sampling: DynamicSamplingConfig = DynamicSamplingConfig()
     overlong: Literal["train", "mask"] = "train"

@@ -26,6 +26,13 @@ class OptimizerConfig(Strict):
     """Where linear and cosine end, as a share of `lr`."""
 
 
+class TunedOptimizerConfig(OptimizerConfig):
+    """Of the stages after pre-training, from SFT on."""
+
+    encoder_lr_ratio: PositiveFloat = 0.1
+    """Factor on `lr` for the vision tower of a multimodal model (openPangu-VL 4.3); the schedule multiplies both."""
+
+
 class OffloadConfig(Strict):
     """Host memory in place of the device's: slower, for models that do not fit otherwise."""
 
@@ -116,3 +123,7 @@ class LearnerConfig(Strict):
                     f"set zero_stage to {stage}{' or more' if stage < 3 else ''}, or offload.{name} to none"
                 )
         return self
+
+
+class SftLearnerConfig(LearnerConfig):
+    optimizer: TunedOptimizerConfig = TunedOptimizerConfig()

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
 
 from pangu_rl.config.base import Strict
-from pangu_rl.config.learner import LearnerConfig, OptimizerConfig
+from pangu_rl.config.learner import LearnerConfig, TunedOptimizerConfig
 from pangu_rl.config.trainer import TrainerConfig
 
 
@@ -42,13 +42,8 @@ class DpoDataConfig(Strict):
     """File of the start model's log-probs, made if it is not there; null is `reference.jsonl` in the run directory."""
 
 
-class DpoOptimizerConfig(OptimizerConfig):
-    encoder_lr_ratio: PositiveFloat = 0.1
-    """Factor on `lr` for the vision tower of a multimodal model, as in SFT; the schedule multiplies both."""
-
-
 class DpoLearnerConfig(LearnerConfig):
-    optimizer: DpoOptimizerConfig = DpoOptimizerConfig()
+    optimizer: TunedOptimizerConfig = TunedOptimizerConfig()
 
 
 class DpoTrainerConfig(TrainerConfig):

@@ -31,11 +31,13 @@ class RolloutConfig(Strict):
     """Prompt plus completion; the engine reserves its KV cache for it."""
     max_concurrent: PositiveInt = 256
     """Sequences an engine decodes at once."""
-    kv_cache_gib: PositiveFloat | None = 1.0
-    """KV cache per engine in GiB; null lets the engine take `memory_share` of the device."""
-    memory_share: Share = 0.9
-    eager: bool = True
-    """Skip graph capture and compilation: a shorter start, slower decoding."""
+    kv_cache_gib: PositiveFloat | None = None
+    """KV cache per engine in GiB; null lets the engine take `memory_share` of the device, and 1 GiB on a cpu, whose
+    memory is everybody's."""
+    memory_share: Share = 0.8
+    """The rest is for what a weight sync has under way."""
+    eager: bool | None = None
+    """Skip graph capture and compilation: a shorter start, slower decoding. Null skips it on a cpu."""
     prefix_caching: bool = False
     """Compute a group's prompt once, in whole blocks of 32 tokens, and reuse its keys for the other completions."""
     max_restarts: NonNegativeInt = 3

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from pangu_rl.config.base import Strict
-from pangu_rl.config.learner import LearnerConfig, OptimizerConfig
+from pangu_rl.config.learner import LearnerConfig, TunedOptimizerConfig
 from pangu_rl.config.model import ModelConfig
 from pangu_rl.config.rewards import RewardFunctionConfig, RewardsConfig
 from pangu_rl.config.rollout import RolloutConfig, require_room, require_split
@@ -119,10 +119,9 @@ class PairsRolloutConfig(RolloutConfig):
     """Candidates per query."""
 
 
-class IterativeOptimizerConfig(OptimizerConfig):
+class IterativeOptimizerConfig(TunedOptimizerConfig):
     """Every round goes from 1e-6 to 1e-7."""
 
-    encoder_lr_ratio: PositiveFloat = 0.1
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     min_lr_ratio: Share = 0.1
 

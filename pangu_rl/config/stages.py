@@ -7,11 +7,12 @@ from pydantic import model_validator
 from pangu_rl.config.algorithm import GrpoAlgorithmConfig, SupervisedConfig
 from pangu_rl.config.base import Strict
 from pangu_rl.config.data import DataConfig, SftDataConfig
-from pangu_rl.config.learner import LearnerConfig
+from pangu_rl.config.grpo import GrpoLearnerConfig, GrpoRolloutConfig
+from pangu_rl.config.learner import SftLearnerConfig
 from pangu_rl.config.model import ModelConfig
 from pangu_rl.config.preference import DpoDataConfig, DpoLearnerConfig, DpoTrainerConfig, MpoAlgorithmConfig
 from pangu_rl.config.rewards import RewardsConfig
-from pangu_rl.config.rollout import RolloutConfig, require_room
+from pangu_rl.config.rollout import require_room
 from pangu_rl.config.trainer import ClusterConfig, GrpoTrainerConfig, MonitoringConfig, SftTrainerConfig
 
 
@@ -26,7 +27,7 @@ class SftConfig(Strict):
     model: ModelConfig
     data: SftDataConfig
     algorithm: SupervisedConfig = SupervisedConfig()
-    learner: LearnerConfig = LearnerConfig()
+    learner: SftLearnerConfig = SftLearnerConfig()
     trainer: SftTrainerConfig
     monitoring: MonitoringConfig = MonitoringConfig()
     cluster: ClusterConfig = ClusterConfig()
@@ -67,10 +68,10 @@ class DpoConfig(Strict):
 class GrpoConfig(Strict):
     model: ModelConfig
     data: DataConfig
-    rollout: RolloutConfig = RolloutConfig()
+    rollout: GrpoRolloutConfig = GrpoRolloutConfig()
     rewards: RewardsConfig = RewardsConfig()
     algorithm: GrpoAlgorithmConfig = GrpoAlgorithmConfig()
-    learner: LearnerConfig = LearnerConfig()
+    learner: GrpoLearnerConfig = GrpoLearnerConfig()
     trainer: GrpoTrainerConfig
     monitoring: MonitoringConfig = MonitoringConfig()
     cluster: ClusterConfig = ClusterConfig()

@@ -50,7 +50,14 @@ ONE_ROOM = {"pangu_rl.records", "pangu_rl.errors", "pangu_rl.config"}
 HOMES = {
     "vllm": ("rollout/vllm_*.py",),
     "deepspeed": ("pangu_rl/learner/engine.py",),
-    "ray": ("*/actor.py", "rollout/pool.py", "rewards/service.py", "pangu_rl/cluster/*.py", "pangu_rl/loops/*.py"),
+    "ray": (
+        "*/actor.py",
+        "rollout/pool.py",
+        "rollout/senders.py",
+        "rewards/service.py",
+        "pangu_rl/cluster/*.py",
+        "pangu_rl/loops/*.py",
+    ),
     "torch_npu": ("pangu_rl/accelerators/npu.py",),
 }
 """Heavy library -> the only files that may import it."""

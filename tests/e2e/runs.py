@@ -36,6 +36,7 @@ def write_config(folder: Path, model: Path, **sections: dict[str, Any]) -> Path:
             "prefix_caching": True,
         },
         "rewards": {"functions": [{"name": "boxed_accuracy", "weight": 0.0}, {"name": REWARD}]},
+        "algorithm": {"mini_batches": 1},
         "learner": {"optimizer": {"lr": 1e-3}, "pack_tokens": 256},
         "trainer": {"run_dir": str(folder / "run"), "steps": 2, "prompts_per_step": 2},
         "monitoring": {"tensorboard": False},

@@ -43,9 +43,11 @@ def test_a_rank_that_dies_before_the_first_checkpoint_begins_anew_and_then_ends_
 ) -> None:
     config = kills.write_config(tmp_path, tiny_model, trainer={"checkpoint_every": None, "max_restarts": 1})
     driver = subprocess.Popen(runs.command("grpo", config), cwd=runs.REPO, stderr=subprocess.PIPE, text=True)
-    first = kills.hit(driver, tmp_path / "run", kills.LOSSES["learner rank in mid-update"])
-    while (again := kills.hit(driver, tmp_path / "run", kills.LOSSES["learner rank in mid-update"])) == first:
-        time.sleep(0.01)
+    rank = kills.LOSSES["learner rank in mid-update"]
+    kills.hit(driver, tmp_path / "run", rank)
+    while "restart 1 of 1" not in (tmp_path / "run" / "run.log").read_text() and driver.poll() is None:
+        time.sleep(0.05)
+    again = kills.hit(driver, tmp_path / "run", rank, after=0)
     _, errors = driver.communicate(timeout=kills.PATIENCE_S)
     said = " ".join(errors.split())
     assert driver.returncode == 1, errors

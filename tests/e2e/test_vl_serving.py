@@ -21,13 +21,14 @@ from pangu_rl.checkpoint.model_folder import model_config
 from pangu_rl.config.model import ModelConfig
 from pangu_rl.config.rollout import RolloutConfig
 from pangu_rl.errors import DataError, RunError, UserError, WeightSyncError
-from pangu_rl.records import Picture, RolloutRequest, SamplingParams, Scorable
+from pangu_rl.records import Completion, Picture, RolloutRequest, SamplingParams, Scorable
 from pretrain.auto import register_auto_classes
 from pretrain.models.positions import VisionTokens, expand_placeholders
 from pretrain.processing.patches import resized, to_patches
 from pretrain.processing.resize import read_limits
 from rollout.actor import QUIET, RolloutActor
-from rollout.engine import EngineSpec
+from rollout.engine import EngineSpec, Interrupted
+from rollout.intake import Intake
 from rollout.pool import mean_gap
 from tests.builders import build_tiny_vl_model
 from tests.e2e.published import Weights, perturbed, publish, tensor_digest, zero_in_place
@@ -172,7 +173,26 @@ def forward_logprobs(model: Any, ids: Sequence[int], pictures: Sequence[Picture]
 
 
 def draw(engine: Any, requests: Sequence[RolloutRequest]) -> list[Any]:
-    return list(engine.generate(requests))
+    return [item for item in engine.generate(requests) if isinstance(item, Completion)]
+
+
+class AfterSteps(Intake):
+    """One that is interrupted after so many steps of the engine."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self._left = steps
+
+    @property
+    def interrupted(self) -> bool:
+        self._left -= 1
+        return self._left < 0
+
+
+def broken_off(engine: Any, requests: Sequence[RolloutRequest], steps: int) -> list[RolloutRequest]:
+    items = [item for item in engine.generate(requests, AfterSteps(steps)) if isinstance(item, Interrupted)]
+    assert [item.uid for item in items] == [request.uid for request in requests]
+    return [replace(request, begun=item.begun) for request, item in zip(requests, items, strict=True)]
 
 
 def both(server: Any, reference: Any, asked: RolloutRequest) -> tuple[list[float], list[float], Any]:
@@ -196,6 +216,17 @@ def test_greedy_tokens_and_logprobs_are_those_of_our_model(server, reference, to
     assert tuple(written[0, -NEW:].tolist()) == drawn.token_ids
     assert widest_gap(served, plain) < FP32_NATS
     assert widest_gap(drawn.logprobs, plain[-NEW:]) < FP32_NATS
+
+
+@pytest.mark.parametrize("layout", ["one image", "image and video"])
+def test_an_answer_about_pictures_goes_on_where_it_was_broken_off(server, tokens, layout):
+    asked = request(GRIDS[layout], tokens)
+    (whole,) = ask(server.run, draw, [asked])
+    (begun,) = ask(server.run, broken_off, [asked], 5)
+    assert 0 < len(begun.begun.token_ids) <= 5
+    (drawn,) = ask(server.run, draw, [begun])
+    assert drawn.token_ids == whole.token_ids
+    assert widest_gap(drawn.logprobs, whole.logprobs) < FP32_NATS
 
 
 def test_tolerance_would_notice_wrong_positions_and_wrong_pixels(reference, tokens):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,11 @@ from pangu_rl.config.stages import GrpoConfig, SftConfig
 from pangu_rl.errors import ConfigError
 from tests.contracts.source_tree import ROOT
 
-PRETRAIN = [f"pretrain/{path.stem}" for path in sorted((ROOT / "configs" / "pretrain").glob("pretrain_*.yaml"))]
+SHIPPED = [
+    path.relative_to(ROOT).as_posix()
+    for folder in ("quickstart", "pretrain", "mini", "recipe", "dpo", "vit", "eval")
+    for path in sorted((ROOT / "configs" / folder).glob("*.yaml"))
+]
 
 
 def profile(count: int = 2, devices: int = 8, memory: float | None = 64, **more) -> ClusterProfile:
@@ -79,6 +84,28 @@ def test_engines_do_not_lose_their_nodes_to_ranks():
     assert [node for _, node, _ in places(phase)[:4]] == ["a2 0", "a2 0", "a2 1", "a2 1"]
     assert rank_nodes(phase) == [f"a2 {2 + rank // 8}" for rank in range(48)]
     assert not phase.problems
+
+
+@pytest.mark.parametrize(
+    ("nodes", "devices", "config"),
+    [
+        (1, 1, grpo(rollout={"placement": "shared"}, ranks=1)),
+        (2, 8, grpo(actors=2, width=4, learner={"ranks": 8, "sequence_parallel": 8, "zero_stage": 1})),
+        (8, 8, grpo(actors=32, ranks=32)),
+        (64, 8, grpo(actors=32, width=8, learner={"ranks": 256, "sequence_parallel": 8, "zero_stage": 1})),
+        (64, 8, grpo(rollout={"placement": "shared", "actors": 128, "devices_per_actor": 4}, ranks=512)),
+    ],
+)
+def test_clusters_that_are_filled_to_the_last_device(nodes, devices, config):
+    """No node holds more than its devices, and a sequence group is on one node."""
+    [phase] = plan("grpo", config, profile(count=nodes, devices=devices)).phases
+    held: Counter[str] = Counter()
+    for bundle in phase.bundles:
+        held[bundle.node] += bundle.devices
+    assert not phase.problems
+    assert list(held.values()) == [devices] * nodes
+    degree, ranks = config.learner.sequence_parallel, rank_nodes(phase)
+    assert all(len(set(ranks[start : start + degree])) == 1 for start in range(0, len(ranks), degree))
 
 
 def test_a_sequence_group_lies_on_one_node():
@@ -279,14 +306,17 @@ def sft(ranks: int) -> SftConfig:
     return checked(SftConfig, tree, "sft")
 
 
-@pytest.mark.parametrize("file", ["quickstart/grpo_text", "quickstart/sft_text", *PRETRAIN])
+@pytest.mark.parametrize("file", SHIPPED)
 def test_shipped_stages_are_planned_on_every_shipped_profile(file, monkeypatch):
+    """Each actor has its place, or there is a reason."""
     monkeypatch.chdir(ROOT)
-    stage = Path(file).name.split("_")[0]
-    config = load_config(STAGES[stage], f"configs/{file}.yaml")
+    folder, name = Path(file).parent.name, Path(file).stem
+    stage = folder if folder in STAGES else name.split("_")[0]
+    config = load_config(STAGES[stage], file)
+    wanted = [sum(len(block.actors) for block in blocks) for _, blocks in phases_of(stage, config)]
     for shipped in sorted(Path("configs/clusters").glob("*.yaml")):
-        found = plan(stage, config, load_profile(shipped.stem))
-        assert len(found.phases[-1].placed) >= 1, shipped
+        for phase, count in zip(plan(stage, config, load_profile(shipped.stem)).phases, wanted, strict=True):
+            assert phase.problems or len(phase.placed) == count, shipped
 
 
 def test_a_pipeline_needs_what_its_stages_need(monkeypatch):

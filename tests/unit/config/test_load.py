@@ -36,7 +36,10 @@ def complaint(path, *overrides, schema=GrpoConfig):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["learner.micro_batch_tokens=2047"], "micro_batch_tokens 2047 holds no pack of pack_tokens 2048"),
+        (
+            ["learner.pack_tokens=2048", "learner.micro_batch_tokens=2047"],
+            "micro_batch_tokens 2047 holds no pack of pack_tokens 2048",
+        ),
         (["learner.reduce_bucket=5"], "reduce_bucket is 5 and zero_stage is 1, which does not use it"),
         (["learner.overlap_comm=true"], "set it to null, or zero_stage to 2 or 3"),
         (["learner.overlap_comm=false"], "overlap_comm is False and zero_stage is 1, which does not use it"),

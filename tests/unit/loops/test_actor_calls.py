@@ -15,7 +15,7 @@ from pangu_rl.errors import DataError, RankLost
 from pangu_rl.loops.actor_calls import ActorCalls
 from tests.small_ray import small_ray
 
-SILENCE_S = 3.0
+SILENCE_S = 2.0
 
 
 @pytest.fixture(scope="module", autouse=True)

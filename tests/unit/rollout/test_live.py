@@ -99,7 +99,7 @@ def test_what_a_lost_engine_had_is_drawn_once_by_another(make_pool, end):
     first = pool.next_completion()
     os.kill(pool.pids()[0], end)
     assert tokens({first.uid: first} | drawn(pool, 11)) == tokens(undisturbed(wanted))
-    assert pool.restarts == 1
+    assert pool.restarts >= 1
 
 
 def test_a_stage_draws_in_between(make_pool):

@@ -82,7 +82,7 @@ def collector(rule: Rule, pool: RulePool | None = None, **algorithm: object) -> 
         {
             "model": {"path": "m"},
             "data": {"train": "t"},
-            "rollout": {"completions": 3, "max_model_tokens": 4096},
+            "rollout": {"completions": 3, "max_new_tokens": 1024, "max_model_tokens": 4096},
             "algorithm": {"dynamic_sampling": {"max_rounds": 2}, **algorithm},
             "trainer": {"run_dir": "r", "steps": 1, "prompts_per_step": 4},
         }

@@ -78,7 +78,7 @@ def test_another_base_model_is_refused(tmp_path: Path) -> None:
             "start": {"sft_config": str(file)},
             "data": {"train": "t"},
             "trainer": {"run_dir": "r", "steps": 1},
-            "rollout": {"max_model_tokens": 4096},
+            "rollout": {"max_new_tokens": 1024, "max_model_tokens": 4096},
         }
     )
     with pytest.raises(ConfigError, match=r"starts from m, model\.path is other"):

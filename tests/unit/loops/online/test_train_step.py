@@ -25,8 +25,9 @@ def test_the_kl_to_a_reference_trains_rows_without_advantage(
         {
             "model": {"path": "m"},
             "data": {"train": "t"},
-            "rollout": {"max_model_tokens": 4096},
-            "algorithm": {"kl_weight": kl_weight, "overlong": overlong},
+            "learner": {"pack_tokens": 4096},
+            "rollout": {"max_new_tokens": 2048, "max_model_tokens": 4096},
+            "algorithm": {"kl_weight": kl_weight, "overlong": overlong, "mini_batches": 1},
             "trainer": {"run_dir": "r", "steps": 1, "prompts_per_step": 1},
         }
     )

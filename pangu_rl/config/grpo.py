@@ -1,0 +1,20 @@
+"""Sections of the GRPO stage whose defaults are openPangu-VL's own (paper 4.3), on devices that hold them."""
+
+from __future__ import annotations
+
+from pydantic import PositiveInt
+
+from pangu_rl.config.learner import LearnerConfig, TunedOptimizerConfig
+from pangu_rl.config.rollout import RolloutConfig
+
+
+class GrpoRolloutConfig(RolloutConfig):
+    max_new_tokens: PositiveInt = 24_576
+    max_model_tokens: PositiveInt = 32_768
+    """Prompt plus completion; the engine's KV cache holds at least one such sequence."""
+
+
+class GrpoLearnerConfig(LearnerConfig):
+    optimizer: TunedOptimizerConfig = TunedOptimizerConfig()
+    pack_tokens: PositiveInt = 32_768
+    """Capacity of a pack; sequences are packed into it, none is ever cut."""

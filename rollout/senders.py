@@ -1,0 +1,60 @@
+"""The learner's end of a broadcast. Ranks that send -> **have they finished, and whose fault is it** -> pool."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import ray
+from ray.exceptions import RayTaskError
+
+from pangu_rl.errors import RunError, WeightSyncError
+from rollout.slots import START_LIMIT_S, Slot
+
+HEALTH_S = 10.0
+"""Deadline of a question after an actor's health."""
+
+
+class Senders:
+    """The ranks' calls that send weights of one version; without any it was no broadcast."""
+
+    def __init__(self, version: int = 0, calls: Sequence[ray.ObjectRef] = ()) -> None:
+        self._version, self._calls = version, list(calls)
+
+    def silent(self, late: Sequence[Slot], silence_s: float) -> Sequence[Slot]:
+        """Of slots that have waited too long for their call, those whose process is the cause: in a broadcast the
+        others wait for them.
+
+        Raises:
+            WeightSyncError: they all live, so it is the sender.
+        """
+        if not late or not self._calls or not self._unfinished(0.0):
+            return late
+        pings = [slot.actor.ping.remote() for slot in late]
+        alive, _ = ray.wait(pings, num_returns=len(pings), timeout=HEALTH_S)
+        silent = [slot for slot, ping in zip(late, pings, strict=True) if ping not in alive]
+        if not silent:
+            limit = late[0].limit(silence_s)
+            raise WeightSyncError(
+                f"weights version {self._version}: the learner sent nothing for {limit:g} s, and rollout actors "
+                f"{[slot.index for slot in late]} wait for it; the run goes on from its last checkpoint"
+            )
+        return silent
+
+    def finish(self) -> None:
+        """The engines are done: the senders, who waited for them alone, are done within seconds.
+
+        Raises:
+            WeightSyncError: they are not. RunError: what a rank raised.
+        """
+        if late := self._unfinished(START_LIMIT_S):
+            raise WeightSyncError(
+                f"weights version {self._version}: learner ranks {[self._calls.index(call) for call in late]} have "
+                f"not finished to send for {START_LIMIT_S:g} s; the run goes on from its last checkpoint"
+            )
+        try:
+            ray.get(self._calls)
+        except RayTaskError as error:
+            raise error.cause if isinstance(error.cause, RunError) else error from None
+
+    def _unfinished(self, timeout: float) -> list[ray.ObjectRef]:
+        return ray.wait(self._calls, num_returns=len(self._calls), timeout=timeout)[1] if self._calls else []
