@@ -3,8 +3,9 @@
 The answers are made up, everything else is the code that runs: the engine pool and its actors, the reward workers with
 the boxed grader, groups and advantages, the store, packing, dealing, and the way to the learner's ranks, which only
 count what they are given. Two figures a part: seconds on the clock, and the driver's own processor seconds. Devices
-wait for packing, dealing and sending alone (`waiting_s`): engines draw during the first part, whose length here is that
-of making the answers up, and ranks train while the store is written.
+wait while packs are made, dealt and put where the ranks find them (`time/driver`): engines draw during the first part,
+whose length here is that of making the answers up, each rank lays its own packs out, and ranks train while the store is
+written.
 """
 
 from __future__ import annotations
@@ -63,7 +64,6 @@ def main() -> None:
         "answers": args.answers,
         "tokens": args.answers * args.tokens,
         "parts": {part: {"seconds": wall, "driver_seconds": busy} for part, (wall, busy) in best.items()},
-        "waiting_s": best["pack, deal, send"][0],
     }
     print(json.dumps(report, indent=1))
 
@@ -89,8 +89,9 @@ def measure(config: GrpoConfig, args: argparse.Namespace, folder: Path) -> list[
         with ThreadPoolExecutor(1) as background, timed(parts, "store, beside training"):
             writing = background.submit(store.append, step, batch.groups, collector.sampling)
             with timed(parts, "pack, deal, send"):
-                train_on(batch.trained, learners, config, frozenset())
+                metrics = train_on(batch.trained, learners, config, frozenset())
             writing.result()
+        parts["of it devices wait"] = metrics["time/driver"], metrics["time/driver"]
         print(step, parts, file=sys.stderr)
         turns.append(parts)
         del batch
@@ -182,6 +183,10 @@ class Counting(Learners):
         self._actors = [Rank.remote() for _ in range(RANKS)]
         self._spec = config
         self.dealing = BY_TOKENS
+
+    def update_from(self, handles: Sequence[ray.ObjectRef]) -> list[dict[str, float]]:
+        calls = [actor.update.remote(handle) for actor, handle in zip(self._actors, handles, strict=True)]
+        return ray.get(calls)[0]
 
 
 if __name__ == "__main__":

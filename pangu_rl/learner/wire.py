@@ -18,6 +18,8 @@ from pangu_rl.records import MiniBatch, Pack
 WORTH = 8
 """Elements that a run must have on average to be shorter than what it stands for."""
 
+SAMPLE = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Runs:
@@ -41,7 +43,7 @@ class Runs:
 
 @dataclass(frozen=True, slots=True)
 class Narrow:
-    """int64 values as int32."""
+    """Of int64, as int32."""
 
     values: np.ndarray
 
@@ -66,13 +68,17 @@ def expand(batches: Sequence[MiniBatch]) -> list[MiniBatch]:
 def encode(array: np.ndarray) -> np.ndarray | Runs | Narrow:
     flat = array.reshape(-1)
     bits = flat.view(f"i{flat.itemsize}")  # 0.0 equals -0.0, and NaN nothing
-    for step in (0, 1) if array.dtype == np.int64 else (0,):
-        starts = np.flatnonzero(bits[1:] != bits[:-1] + step) + 1
-        if (len(starts) + 1) * WORTH <= len(flat):
-            starts = np.concatenate([[0], starts])
+    for step in (1, 0) if array.dtype == np.int64 else (0,):
+        # A look at the beginning spares most arrays that are no such runs the whole comparison.
+        if _breaks(bits[:SAMPLE], step).size * WORTH > min(SAMPLE, len(bits)):
+            continue
+        starts = np.concatenate([[0], _breaks(bits, step)])
+        if len(starts) * WORTH <= len(bits):
             return Runs(flat[starts], starts, step, array.shape)
-    if array.dtype == np.int64 and array.size and abs(array).max() < 2**31:
-        return Narrow(array.astype(np.int32))
+    if array.dtype == np.int64:
+        narrow = array.astype(np.int32)
+        if np.array_equal(narrow, array):
+            return Narrow(narrow)
     return array
 
 
@@ -80,6 +86,11 @@ def decode(encoded: np.ndarray | Runs | Narrow) -> np.ndarray:
     if isinstance(encoded, Runs):
         return encoded.expanded()
     return encoded.values.astype(np.int64) if isinstance(encoded, Narrow) else encoded
+
+
+def _breaks(bits: np.ndarray, step: int) -> np.ndarray:
+    """Places at which a run does not go on."""
+    return np.flatnonzero(bits[1:] - bits[:-1] != step) + 1
 
 
 def _compact(pack: Pack) -> Compact:

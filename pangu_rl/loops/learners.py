@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -127,8 +128,10 @@ class Learners(RankActors):
     def hand_out(self, mini_batches: Sequence[Sequence[MiniBatch]]) -> list[ray.ObjectRef]:
         """[mini-batch][group] -> a handle per rank to its own, stored once for all ranks of a group."""
         groups, degree = self._spec.learner.groups, self._spec.learner.sequence_parallel
-        stored = [ray.put(compact([batch[group] for batch in mini_batches])) for group in range(groups)]
-        return [handle for handle in stored for _ in range(degree)]
+        own = [[batch[group] for batch in mini_batches] for group in range(groups)]
+        with ThreadPoolExecutor() as threads:  # numpy computes and Ray copies without the interpreter's lock
+            stored = threads.map(lambda batches: ray.put(compact(batches)), own)
+            return [handle for handle in stored for _ in range(degree)]
 
     def update_from(self, handles: Sequence[ray.ObjectRef]) -> list[dict[str, float]]:
         """As `update`, of one handle per rank to its mini-batches: they never pass through the driver."""
