@@ -22,6 +22,10 @@ Seen = TypeVar("Seen", RolloutRequest, Scorable)
 """What may hold pictures."""
 
 
+CONCURRENCY = {"health": 1, "intake": 1}
+"""Threads beside the one that calls the engine."""
+
+
 class RolloutActor:
     """Engine calls run one after another; what is said meanwhile, and questions after its health, have threads of
     their own."""
@@ -113,7 +117,7 @@ def create_actor(spec: EngineSpec) -> ray.actor.ActorHandle:
     """A fresh actor with the device's resources and environment; its engine is built by `start`."""
     accelerator = spec.accelerator
     return (
-        ray.remote(concurrency_groups={"health": 1, "intake": 1})(RolloutActor)
+        ray.remote(concurrency_groups=CONCURRENCY)(RolloutActor)
         .options(
             **accelerator.ray_options(spec.rollout.devices_per_actor),
             runtime_env={"env_vars": QUIET | accelerator.rollout_env(spec.threads)},
