@@ -22,6 +22,10 @@ Seen = TypeVar("Seen", RolloutRequest, Scorable)
 """What may hold pictures."""
 
 
+CONCURRENCY = {"health": 1, "intake": 1}
+"""Threads beside the one that calls the engine."""
+
+
 class RolloutActor:
     """Engine calls run one after another; what is said meanwhile, and questions after its health, have threads of
     their own."""
@@ -121,7 +125,7 @@ def create_actor(spec: EngineSpec, options: Mapping[str, Any] | None = None) -> 
     placed = dict(options or accelerator.ray_options(spec.rollout.devices_per_actor))
     own = placed.pop("runtime_env", {}).get("env_vars", {})
     environment = QUIET | accelerator.rollout_env(spec.threads) | own
-    remote = ray.remote(concurrency_groups={"health": 1, "intake": 1})(RolloutActor)
+    remote = ray.remote(concurrency_groups=CONCURRENCY)(RolloutActor)
     return remote.options(**placed, runtime_env={"env_vars": environment}).remote(spec)
 
 

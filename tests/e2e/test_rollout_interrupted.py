@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -35,6 +37,15 @@ def pool(request: pytest.FixtureRequest, ray_session: None, tiny_model: Path) ->
     pool.start()
     yield pool
     pool.close()
+
+
+@pytest.fixture
+def long_model(tiny_model: Path, tmp_path: Path) -> Path:
+    """The same, for answers of many seconds."""
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "long"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 16_384}))
+    return folder
 
 
 def interrupted(pool: RolloutPool, wanted: list[RolloutRequest]) -> list[RolloutRequest]:
@@ -85,11 +96,11 @@ def test_going_on_is_a_function_of_seed_and_place(pool):
 
 
 @pytest.mark.slow
-def test_a_hung_engine_is_found_and_an_answer_ten_times_as_long_as_the_limit_finishes(ray_session, tiny_model):
+def test_a_hung_engine_is_found_and_an_answer_ten_times_as_long_as_the_limit_finishes(ray_session, long_model):
     silence_s = 2.0
-    pool = RolloutPool(spec_for(tiny_model, actors=2, max_model_tokens=16_384, silence_s=silence_s))
+    pool = RolloutPool(spec_for(long_model, actors=2, max_model_tokens=16_384, silence_s=silence_s))
     pool.start()
-    wanted = requests(2, SamplingParams(max_new_tokens=16_000, ignore_eos=True), size=1)
+    wanted = requests(2, SamplingParams(max_new_tokens=10_000, ignore_eos=True), size=1)
     victim, began = pool.pids()[0], time.monotonic()
     pool.submit(wanted)
     found: list[float] = []

@@ -26,7 +26,7 @@ from pretrain.auto import register_auto_classes
 from pretrain.models.positions import VisionTokens, expand_placeholders
 from pretrain.processing.patches import resized, to_patches
 from pretrain.processing.resize import read_limits
-from rollout.actor import QUIET, RolloutActor
+from rollout.actor import CONCURRENCY, QUIET, RolloutActor
 from rollout.engine import EngineSpec, Interrupted
 from rollout.intake import Intake
 from rollout.pool import mean_gap
@@ -66,7 +66,7 @@ def serve(model: Path, dtype: str = "float32", **rollout) -> Any:
         accelerator=cpu,
         model_path=model,
     )
-    remote = ray.remote(concurrency_groups={"health": 1})(Server)
+    remote = ray.remote(concurrency_groups=CONCURRENCY)(Server)
     server = remote.options(num_cpus=0, runtime_env={"env_vars": QUIET | cpu.rollout_env(1)}).remote(spec)
     ask(server.start)
     return server
