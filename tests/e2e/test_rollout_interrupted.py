@@ -31,7 +31,9 @@ def ray_session() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["plain", "prefix caching"])
+@pytest.fixture(
+    scope="module", params=[pytest.param(False, marks=pytest.mark.slow), True], ids=["plain", "prefix caching"]
+)
 def pool(request: pytest.FixtureRequest, ray_session: None, tiny_model: Path) -> Iterator[RolloutPool]:
     pool = RolloutPool(spec_for(tiny_model, actors=2, prefix_caching=request.param))
     pool.start()
