@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from pangu_rl.config.base import Strict
-from pangu_rl.config.learner import LearnerConfig, TunedOptimizerConfig
+from pangu_rl.config.learner import SftLearnerConfig, TunedOptimizerConfig
 from pangu_rl.config.model import ModelConfig
 from pangu_rl.config.rewards import RewardFunctionConfig, RewardsConfig
 from pangu_rl.config.rollout import RolloutConfig, require_room, require_split
@@ -126,7 +126,7 @@ class IterativeOptimizerConfig(TunedOptimizerConfig):
     min_lr_ratio: Share = 0.1
 
 
-class IterativeLearnerConfig(LearnerConfig):
+class IterativeLearnerConfig(SftLearnerConfig):
     optimizer: IterativeOptimizerConfig = IterativeOptimizerConfig()
 
 
