@@ -392,11 +392,11 @@ class RolloutPool:
             raise RunError(f"no rollout actor holds weights version {self.weight_version}; {self._outstanding_text()}")
         silence_s = self._spec.rollout.silence_s
         left = min(slot.limit(silence_s) - slot.waited for slot in slots)
-        self._stop()
         started = self._actors.now()
         ready = self._actors.wait([slot.call for slot in slots], max(0.0, min(left, wait_s)))
         # Only time spent waiting counts: a slow consumer of `generate` makes no actor late.
         elapsed = self._actors.now() - started
+        self._stop()
         for slot in slots:
             slot.waited = 0.0 if slot.call is ready else slot.waited + elapsed
         late = [slot for slot in slots if slot.waited >= slot.limit(silence_s)]
