@@ -77,7 +77,7 @@ def measure(repeats: int, new_tokens: int) -> dict[str, Any]:
     digests, seconds = set(), []
     for _ in range(repeats + 1):
         begun = time.perf_counter()
-        drawn = list(engine.generate(wanted))
+        drawn = [item for item in engine.generate(wanted) if isinstance(item, Completion)]
         seconds.append(time.perf_counter() - begun)
         digests.add(digest(drawn))
     if len(digests) > 1:
