@@ -27,8 +27,8 @@ import ray
 from machine import machine
 
 from pangu_rl.accelerators.cpu import CPU
-from pangu_rl.config.model import ModelConfig
-from pangu_rl.config.rollout import RolloutConfig
+from pangu_rl.config.sections.model import ModelConfig
+from pangu_rl.config.sections.rollout import RolloutConfig
 from pangu_rl.config.stages import GrpoConfig
 from pangu_rl.data.layout import TrainingRow
 from pangu_rl.data.micro_batches import BY_TOKENS

@@ -22,9 +22,9 @@ from torch import Tensor
 from pangu_rl.accelerators import get_accelerator, ops
 from pangu_rl.accelerators.collective import free_port
 from pangu_rl.accelerators.ops.table import Operation
-from pangu_rl.config.algorithm import GrpoAlgorithmConfig
-from pangu_rl.config.learner import LearnerConfig
-from pangu_rl.config.model import ModelConfig
+from pangu_rl.config.sections.algorithm import GrpoAlgorithmConfig
+from pangu_rl.config.sections.learner import LearnerConfig
+from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.records import MiniBatch, Pack
 

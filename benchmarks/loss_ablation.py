@@ -30,8 +30,8 @@ from pangu_rl.cluster.ray_runtime import session
 from pangu_rl.config.evaluation import EvalConfig
 from pangu_rl.config.load import checked
 from pangu_rl.config.paths import resolve_path
+from pangu_rl.config.sections.trainer import ClusterConfig
 from pangu_rl.config.stages import SftConfig
-from pangu_rl.config.trainer import ClusterConfig
 from pangu_rl.loops.evaluation.run_eval import run_eval
 from pangu_rl.loops.supervised.run_sft import run_sft
 from pangu_rl.monitoring.accuracy_table import compare

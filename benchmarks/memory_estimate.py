@@ -25,9 +25,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from pangu_rl.accelerators.collective import free_port
-from pangu_rl.config.learner import LearnerConfig
-from pangu_rl.config.model import ModelConfig
 from pangu_rl.config.paths import resolve_path
+from pangu_rl.config.sections.learner import LearnerConfig
+from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.learner.measure.memory_estimate import estimate
 from pangu_rl.learner.measure.memory_inputs import DEVICE, HOST, MicroBatch, Settings
 from pangu_rl.learner.measure.model_shape import read_shape

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from pangu_rl.accelerators.collective import free_port
-from pangu_rl.config.learner import LearnerConfig
-from pangu_rl.config.model import ModelConfig
+from pangu_rl.config.sections.learner import LearnerConfig
+from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.data.batching import pack_conversations, pack_counts, split_ranks
 from pangu_rl.data.layout import TrainingRow
 from pangu_rl.data.micro_batches import Dealing

@@ -29,7 +29,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from pangu_rl.config.packing import PackingConfig
+from pangu_rl.config.sections.packing import PackingConfig
 from pretrain.packing.balance import imbalance
 from pretrain.packing.metadata import Metadata, read_metadata
 from pretrain.packing.online import OnlinePacker, StreamSample

@@ -22,9 +22,9 @@ from machine import machine
 
 from pangu_rl.accelerators.cpu import CPU, MEMORY
 from pangu_rl.accelerators.threads import threads_each
-from pangu_rl.config.model import ModelConfig
 from pangu_rl.config.paths import resolve_path
-from pangu_rl.config.rollout import RolloutConfig
+from pangu_rl.config.sections.model import ModelConfig
+from pangu_rl.config.sections.rollout import RolloutConfig
 from pangu_rl.records import Completion, RolloutRequest, SamplingParams
 from rollout.actor import QUIET
 from rollout.engine import EngineSpec
@@ -68,7 +68,7 @@ def turn(side: str, args: argparse.Namespace) -> dict[str, Any]:
 
 def measure(repeats: int, new_tokens: int) -> dict[str, Any]:
     """The fastest of several drawings of the same requests, in this process."""
-    from rollout.vllm_engine import VllmEngine
+    from rollout.vllm.engine import VllmEngine
 
     model = resolve_path(MODEL)
     rollout = RolloutConfig(max_model_tokens=PROMPT_TOKENS + new_tokens, max_concurrent=GROUPS * COMPLETIONS)

@@ -24,9 +24,9 @@ from pathlib import Path
 import numpy as np
 
 from pangu_rl.accelerators.collective import free_port
-from pangu_rl.config.algorithm import GrpoAlgorithmConfig
-from pangu_rl.config.learner import LearnerConfig
-from pangu_rl.config.model import ModelConfig
+from pangu_rl.config.sections.algorithm import GrpoAlgorithmConfig
+from pangu_rl.config.sections.learner import LearnerConfig
+from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.data.batching import loss_counts, pack_groups, split_ranks
 from pangu_rl.data.micro_batches import BY_TOKENS, Dealing
 from pangu_rl.learner.measure.flops import ModelFlops, loaded_config

@@ -14,7 +14,7 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from pangu_rl.config.rewards import RewardFunctionConfig
+from pangu_rl.config.sections.rewards import RewardFunctionConfig
 from pangu_rl.errors import ConfigError
 from pangu_rl.records import Completion, Outcome, Part, Prompt
 from rewards import registry

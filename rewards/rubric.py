@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pangu_rl.config.rewards import RewardFunctionConfig, RewardsConfig
+from pangu_rl.config.sections.rewards import RewardFunctionConfig, RewardsConfig
 from pangu_rl.errors import RewardError
 from pangu_rl.records import Completion, Outcome, Part, Prompt, Score
 from rewards.isolated import IsolatedFunction

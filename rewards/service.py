@@ -16,7 +16,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from pangu_rl.config.rewards import RewardsConfig
+from pangu_rl.config.sections.rewards import RewardsConfig
 from pangu_rl.errors import RewardError, RunError
 from pangu_rl.records import Completion, Outcome, Part, Prompt, Score
 from rewards.rubric import Rubric, no_verdict_problem

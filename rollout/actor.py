@@ -114,7 +114,7 @@ def engine_factory(name: str) -> type[Engine]:
         from rollout.fake_engine import FakeEngine
 
         return FakeEngine
-    from rollout.vllm_engine import VllmEngine
+    from rollout.vllm.engine import VllmEngine
 
     return VllmEngine
 

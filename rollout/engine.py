@@ -13,8 +13,8 @@ from typing import Protocol
 import xxhash
 
 from pangu_rl.accelerators import Accelerator
-from pangu_rl.config.model import ModelConfig
-from pangu_rl.config.rollout import RolloutConfig
+from pangu_rl.config.sections.model import ModelConfig
+from pangu_rl.config.sections.rollout import RolloutConfig
 from pangu_rl.records import Begun, Completion, Progress, RolloutRequest, Scorable, WeightManifest
 from pretrain.processing.resize import PixelLimits
 from rollout.intake import Intake

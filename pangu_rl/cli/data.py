@@ -10,8 +10,8 @@ import typer
 
 from pangu_rl.cli.app import AsJson, app
 from pangu_rl.config.load import apply_override, checked
-from pangu_rl.config.packing import PackingConfig
 from pangu_rl.config.paths import resolve_path
+from pangu_rl.config.sections.packing import PackingConfig
 
 
 @app.command()
@@ -64,7 +64,7 @@ def pack(
     """Plan packed training batches from sizes alone; no picture is opened. The same input gives the same plan.
 
     Columns: width and height are numbers, or lists for several pictures (0 or empty for none); optional are source, and
-    for videos frames, or duration with the fps to sample at. Settings: those of pangu_rl/config/packing.py.
+    for videos frames, or duration with the fps to sample at. Settings: those of pangu_rl/config/sections/packing.py.
     """
     from pretrain.packing.pack import pack_file
 

@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pangu_rl.config.learner import LearnerConfig
 from pangu_rl.config.load import load_config
 from pangu_rl.config.pipeline import PipelineConfig
 from pangu_rl.config.pipeline_graph import read_graph
-from pangu_rl.config.rollout import RolloutConfig
 from pangu_rl.config.sampling import IterativeConfig
-from pangu_rl.config.scorers import ScorerConfig, ScorersConfig
+from pangu_rl.config.sections.learner import LearnerConfig
+from pangu_rl.config.sections.rollout import RolloutConfig
+from pangu_rl.config.sections.scorers import ScorerConfig, ScorersConfig
 from pangu_rl.config.stages import SftConfig
 
 GIB = 2**30

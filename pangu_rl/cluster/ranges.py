@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from pangu_rl import errors
-from pangu_rl.config.trainer import ClusterConfig
+from pangu_rl.config.sections.trainer import ClusterConfig
 from pangu_rl.errors import ConfigError, RunError, UserError
 
 Work = Callable[[range], pa.Table]

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from pangu_rl.cluster import auth
-from pangu_rl.config.trainer import ClusterConfig
+from pangu_rl.config.sections.trainer import ClusterConfig
 from pangu_rl.errors import ConfigError, Preempted, RunError
 
 log = logging.getLogger(__name__)

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from pangu_rl.config.base import Strict
-from pangu_rl.config.model import ModelConfig
-from pangu_rl.config.rewards import RewardFunctionConfig, RewardsConfig
-from pangu_rl.config.rollout import RolloutConfig, require_room, require_split
-from pangu_rl.config.trainer import ClusterConfig, MonitoringConfig
+from pangu_rl.config.sections.model import ModelConfig
+from pangu_rl.config.sections.rewards import RewardFunctionConfig, RewardsConfig
+from pangu_rl.config.sections.rollout import RolloutConfig, require_room, require_split
+from pangu_rl.config.sections.trainer import ClusterConfig, MonitoringConfig
 
 TOKEN_AREA = 28**2
 """Pixels of a token of a picture."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from pangu_rl.config.base import Strict
-from pangu_rl.config.trainer import ClusterConfig, MonitoringConfig
+from pangu_rl.config.sections.trainer import ClusterConfig, MonitoringConfig
 
 StageKind = Literal["vit", "pretrain", "sft", "difficulty", "pairs", "dpo", "grpo", "iterative", "merge"]
 RESERVED = ("evaluate", "evaluations", "set_aside", "start")

@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from pangu_rl.config.algorithm import SupervisedConfig
 from pangu_rl.config.base import Strict
-from pangu_rl.config.learner import LearnerConfig
-from pangu_rl.config.model import ModelConfig
-from pangu_rl.config.packing import Share
 from pangu_rl.config.paths import resolve_path
-from pangu_rl.config.trainer import ClusterConfig, MonitoringConfig, TrainerConfig
+from pangu_rl.config.sections.algorithm import SupervisedConfig
+from pangu_rl.config.sections.learner import LearnerConfig
+from pangu_rl.config.sections.model import ModelConfig
+from pangu_rl.config.sections.packing import Share
+from pangu_rl.config.sections.trainer import ClusterConfig, MonitoringConfig, TrainerConfig
 
 
 class PretrainDataConfig(Strict):

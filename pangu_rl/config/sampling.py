@@ -10,11 +10,11 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from pangu_rl.config.base import Strict
-from pangu_rl.config.learner import SftLearnerConfig, TunedOptimizerConfig
-from pangu_rl.config.model import ModelConfig
-from pangu_rl.config.rewards import RewardFunctionConfig, RewardsConfig
-from pangu_rl.config.rollout import RolloutConfig, require_room, require_split
-from pangu_rl.config.trainer import ClusterConfig, MonitoringConfig
+from pangu_rl.config.sections.learner import SftLearnerConfig, TunedOptimizerConfig
+from pangu_rl.config.sections.model import ModelConfig
+from pangu_rl.config.sections.rewards import RewardFunctionConfig, RewardsConfig
+from pangu_rl.config.sections.rollout import RolloutConfig, require_room, require_split
+from pangu_rl.config.sections.trainer import ClusterConfig, MonitoringConfig
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Score = Annotated[float, Field(ge=1.0, le=5.0)]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
-from pangu_rl.config.algorithm import GrpoAlgorithmConfig, SupervisedConfig
 from pangu_rl.config.base import Strict
-from pangu_rl.config.data import DataConfig, SftDataConfig
-from pangu_rl.config.grpo import GrpoLearnerConfig, GrpoRolloutConfig
-from pangu_rl.config.learner import SftLearnerConfig
-from pangu_rl.config.model import ModelConfig
-from pangu_rl.config.preference import DpoDataConfig, DpoLearnerConfig, DpoTrainerConfig, MpoAlgorithmConfig
-from pangu_rl.config.rewards import RewardsConfig
-from pangu_rl.config.rollout import require_room
-from pangu_rl.config.trainer import ClusterConfig, GrpoTrainerConfig, MonitoringConfig, SftTrainerConfig
+from pangu_rl.config.sections.algorithm import GrpoAlgorithmConfig, SupervisedConfig
+from pangu_rl.config.sections.data import DataConfig, SftDataConfig
+from pangu_rl.config.sections.grpo import GrpoLearnerConfig, GrpoRolloutConfig
+from pangu_rl.config.sections.learner import SftLearnerConfig
+from pangu_rl.config.sections.model import ModelConfig
+from pangu_rl.config.sections.preference import DpoDataConfig, DpoLearnerConfig, DpoTrainerConfig, MpoAlgorithmConfig
+from pangu_rl.config.sections.rewards import RewardsConfig
+from pangu_rl.config.sections.rollout import require_room
+from pangu_rl.config.sections.trainer import ClusterConfig, GrpoTrainerConfig, MonitoringConfig, SftTrainerConfig
 
 
 class StartConfig(Strict):

@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from pangu_rl.config.base import Strict
-from pangu_rl.config.contrastive import ClusterLossConfig
-from pangu_rl.config.model import ModelConfig
-from pangu_rl.config.trainer import ClusterConfig, MonitoringConfig, TrainerConfig
+from pangu_rl.config.sections.contrastive import ClusterLossConfig
+from pangu_rl.config.sections.model import ModelConfig
+from pangu_rl.config.sections.trainer import ClusterConfig, MonitoringConfig, TrainerConfig
 
 TOKEN = 28
 """Pixels of a token's side."""

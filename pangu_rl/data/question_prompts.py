@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from pangu_rl.config.question_prompts import QUESTION, QuestionPromptsConfig
+from pangu_rl.config.sections.question_prompts import QUESTION, QuestionPromptsConfig
 from pangu_rl.records import Prompt
 
 

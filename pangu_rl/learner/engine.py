@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pangu_rl.checkpoint.rank_files import host_copy
-from pangu_rl.config.learner import OffloadConfig
+from pangu_rl.config.sections.learner import OffloadConfig
 from pangu_rl.errors import CheckpointError
 from pangu_rl.learner.model import DTYPES, PackedCausalLM
 from pangu_rl.learner.optimizer import build_optimizer, rate_at

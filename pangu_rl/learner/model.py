@@ -19,8 +19,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from pangu_rl.accelerators.transfer import to_device
 from pangu_rl.checkpoint.model_folder import model_config
-from pangu_rl.config.model import ModelConfig
 from pangu_rl.config.paths import resolve_path
+from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.errors import DataError, first_line
 from pangu_rl.learner.chunked_logprobs import target_logprobs
 from pangu_rl.learner.fused import fuse_operations

@@ -21,8 +21,8 @@ from pangu_rl.algorithms.mpo import RunningShift, implicit_rewards, mpo_loss
 from pangu_rl.algorithms.policy_metrics import mean_metrics
 from pangu_rl.algorithms.sft import BalanceReading, balanced_loss, square_averaged_loss
 from pangu_rl.algorithms.token_ops import dense_index, segment_sum
-from pangu_rl.config.algorithm import GrpoAlgorithmConfig, SupervisedConfig
-from pangu_rl.config.preference import MpoAlgorithmConfig
+from pangu_rl.config.sections.algorithm import GrpoAlgorithmConfig, SupervisedConfig
+from pangu_rl.config.sections.preference import MpoAlgorithmConfig
 from pangu_rl.errors import ConfigError
 from pangu_rl.learner.model import PackTensors
 from pangu_rl.learner.spec import LearnerSpec

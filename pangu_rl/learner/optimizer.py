@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pangu_rl.config.learner import OptimizerConfig
+from pangu_rl.config.sections.learner import OptimizerConfig
 
 
 def build_optimizer(

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from pangu_rl.config.learner import LearnerConfig, ModelPart
+from pangu_rl.config.sections.learner import LearnerConfig, ModelPart
 from pangu_rl.learner.pictures import is_multimodal
 
 ENCODER = ("visual.patch_embed.", "visual.blocks.")

@@ -27,8 +27,8 @@ from transformers import AutoConfig
 from pangu_rl.accelerators.exchange import exchange_blocks
 from pangu_rl.accelerators.gather import gather_rows
 from pangu_rl.checkpoint.model_folder import model_config
-from pangu_rl.config.model import ModelConfig
 from pangu_rl.config.paths import resolve_path
+from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.errors import ConfigError
 from pangu_rl.records import Pack
 from pretrain.auto import register_auto_classes

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pangu_rl.config.algorithm import GrpoAlgorithmConfig, SupervisedConfig
-from pangu_rl.config.learner import LearnerConfig
-from pangu_rl.config.model import ModelConfig
-from pangu_rl.config.preference import MpoAlgorithmConfig
+from pangu_rl.config.sections.algorithm import GrpoAlgorithmConfig, SupervisedConfig
+from pangu_rl.config.sections.learner import LearnerConfig
+from pangu_rl.config.sections.model import ModelConfig
+from pangu_rl.config.sections.preference import MpoAlgorithmConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,10 +10,10 @@ from pangu_rl.accelerators import Accelerator
 from pangu_rl.accelerators.threads import threads_each
 from pangu_rl.cluster.placement import Placement
 from pangu_rl.config.evaluation import EvalConfig
-from pangu_rl.config.model import ModelConfig
 from pangu_rl.config.paths import resolve_path
-from pangu_rl.config.rewards import RewardsConfig
-from pangu_rl.config.rollout import RolloutConfig
+from pangu_rl.config.sections.model import ModelConfig
+from pangu_rl.config.sections.rewards import RewardsConfig
+from pangu_rl.config.sections.rollout import RolloutConfig
 from pangu_rl.loops.scorer_engine import scorer_engines
 from pretrain.processing.resize import PixelLimits
 from rewards.service import RewardPool

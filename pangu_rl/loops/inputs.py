@@ -11,11 +11,11 @@ import numpy as np
 import xxhash
 
 from pangu_rl.checkpoint.model_folder import model_config
-from pangu_rl.config.data import DataConfig, SftDataConfig
-from pangu_rl.config.model import ModelConfig
 from pangu_rl.config.paths import resolve_path
-from pangu_rl.config.preference import DpoDataConfig
 from pangu_rl.config.sampling import QueryDataConfig
+from pangu_rl.config.sections.data import DataConfig, SftDataConfig
+from pangu_rl.config.sections.model import ModelConfig
+from pangu_rl.config.sections.preference import DpoDataConfig
 from pangu_rl.config.stages import DpoConfig, GrpoConfig, SftConfig
 from pangu_rl.data.conversations import Conversation, load_conversations
 from pangu_rl.data.encoding import Encoder

@@ -15,11 +15,11 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from pangu_rl.accelerators import Accelerator
 from pangu_rl.config.load import load_config
-from pangu_rl.config.model import ModelConfig
 from pangu_rl.config.paths import resolve_path
-from pangu_rl.config.rewards import RewardsConfig
-from pangu_rl.config.rollout import RolloutConfig
-from pangu_rl.config.scorers import ScorerConfig, ScorersConfig
+from pangu_rl.config.sections.model import ModelConfig
+from pangu_rl.config.sections.rewards import RewardsConfig
+from pangu_rl.config.sections.rollout import RolloutConfig
+from pangu_rl.config.sections.scorers import ScorerConfig, ScorersConfig
 from pangu_rl.errors import ConfigError
 from rewards.scorers.actor import engine_name
 from rollout.actor import QUIET
@@ -57,7 +57,7 @@ class ScorerEngine:
         return os.getpid()
 
     async def complete(self, chat: Mapping[str, Any]) -> dict[str, Any]:
-        """See `rollout.vllm_scorer` for what goes in and out."""
+        """See `rollout.vllm.scorer` for what goes in and out."""
         reply = asyncio.get_running_loop().create_future()
         self._waiting.append((chat, reply))
         if self._at_work is None or self._at_work.done():
@@ -85,7 +85,7 @@ class ScorerEngine:
 
     def _build(self) -> None:
         if self._engine is None:
-            from rollout.vllm_scorer import VllmScorer
+            from rollout.vllm.scorer import VllmScorer
 
             self._engine = VllmScorer(self._spec)
 

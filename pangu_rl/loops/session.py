@@ -22,8 +22,8 @@ from pangu_rl.config.evaluation import EvalConfig
 from pangu_rl.config.load import dump_config
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.config.sampling import SampledStage
+from pangu_rl.config.sections.trainer import TrainerConfig
 from pangu_rl.config.stages import DpoConfig, GrpoConfig, SftConfig
-from pangu_rl.config.trainer import TrainerConfig
 from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.errors import ConfigError
 from pangu_rl.loops.saving import Ranks, Saving

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-from pangu_rl.config.trainer import MonitoringConfig
+from pangu_rl.config.sections.trainer import MonitoringConfig
 from pangu_rl.errors import ConfigError
 
 METRICS = "metrics.jsonl"

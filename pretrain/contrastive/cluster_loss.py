@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pangu_rl.accelerators.gather import gather_counts, gather_rows
-from pangu_rl.config.contrastive import ClusterLossConfig
+from pangu_rl.config.sections.contrastive import ClusterLossConfig
 from pangu_rl.errors import DataError
 from pretrain.contrastive.centres import ClassCentres
 from pretrain.contrastive.draw import NONE, draw_negatives, places_of

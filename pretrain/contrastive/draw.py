@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pangu_rl.config.contrastive import ClusterLossConfig
+from pangu_rl.config.sections.contrastive import ClusterLossConfig
 
 NONE = -1
 """Fills the rows of labels that have fewer than the longest."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from pangu_rl.config.contrastive import ClusterLossConfig
+from pangu_rl.config.sections.contrastive import ClusterLossConfig
 from pretrain.contrastive.centres import ClassCentres
 from pretrain.contrastive.cluster_loss import cluster_loss
 

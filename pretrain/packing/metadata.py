@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pangu_rl.config.packing import PackingConfig
+from pangu_rl.config.sections.packing import PackingConfig
 from pangu_rl.errors import DataError
 from pretrain.packing.columns import OF_VIDEOS, Columns
 from pretrain.packing.cost import OPENPANGU_VIT, PATCHES_PER_TOKEN, tokens_of_frame, tokens_of_video_frame

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pangu_rl.config.packing import PackingConfig
+from pangu_rl.config.sections.packing import PackingConfig
 from pangu_rl.errors import ConfigError
 from pretrain.packing.metadata import Metadata
 

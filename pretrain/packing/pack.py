@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from pangu_rl.config.packing import PackingConfig
+from pangu_rl.config.sections.packing import PackingConfig
 from pretrain.packing.metadata import read_metadata
 from pretrain.packing.plan import Plan, make_plan
 from pretrain.packing.plan_file import REST, write_plan

@@ -10,7 +10,7 @@ from multiprocessing import get_context
 
 import numpy as np
 
-from pangu_rl.config.packing import PackingConfig
+from pangu_rl.config.sections.packing import PackingConfig
 from pangu_rl.errors import DataError
 from pretrain.packing.balance import global_batches, imbalance
 from pretrain.packing.best_fit import Packs, Samples, best_fit

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pangu_rl.checkpoint.manifest import flush
-from pangu_rl.config.packing import PackingConfig
+from pangu_rl.config.sections.packing import PackingConfig
 from pangu_rl.errors import ConfigError, DataError
 from pretrain.packing.balance import deal
 from pretrain.packing.metadata import Metadata, file_sha256

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pangu_rl.config.rewards import RewardFunctionConfig
+from pangu_rl.config.sections.rewards import RewardFunctionConfig
 from pangu_rl.errors import ConfigError, RewardError
 from pangu_rl.monitoring.findings import Finding, Status
 from pangu_rl.records import Completion, Outcome, Part, Prompt

@@ -10,7 +10,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayError
 
-from pangu_rl.config.scorers import ScorerConfig
+from pangu_rl.config.sections.scorers import ScorerConfig
 from pangu_rl.errors import ConfigError
 from rewards.scorers.records import BackendError, Reply, Request
 from rewards.scorers.untrusted import one_line

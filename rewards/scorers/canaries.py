@@ -10,7 +10,7 @@ import logging
 from collections import defaultdict
 from dataclasses import dataclass, replace
 
-from pangu_rl.config.scorers import CanaryConfig
+from pangu_rl.config.sections.scorers import CanaryConfig
 from pangu_rl.errors import RunError
 from pangu_rl.records import Vote
 from rewards.scorers.records import ScoredItem

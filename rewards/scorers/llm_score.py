@@ -16,7 +16,7 @@ from rewards.rules.boxed_answer import answer_part
 from rewards.scorers.records import Backend, ScoredItem
 
 if TYPE_CHECKING:
-    from pangu_rl.config.scorers import ScorerConfig
+    from pangu_rl.config.sections.scorers import ScorerConfig
     from rewards.scorers.panel import ScorerPanel
 
 _panels: dict[str, asyncio.Task[ScorerPanel]] = {}
@@ -57,7 +57,7 @@ async def _score(item: ScoredItem, config: str) -> Part:
 async def _make_panel(config: str) -> ScorerPanel:
     # Imported late: the endpoints' client is heavy, and whoever scores by rules never needs it.
     from pangu_rl.config.load import load_config
-    from pangu_rl.config.scorers import ScorersConfig
+    from pangu_rl.config.sections.scorers import ScorersConfig
     from rewards.scorers.panel import ScorerPanel
 
     scorers = load_config(ScorersConfig, config)

@@ -11,7 +11,7 @@ from typing import Any
 import openai
 from openai.types.chat import ChatCompletion
 
-from pangu_rl.config.scorers import ScorerConfig
+from pangu_rl.config.sections.scorers import ScorerConfig
 from pangu_rl.errors import ConfigError
 from rewards.scorers.records import BackendError, Reply, Request
 from rewards.scorers.untrusted import one_line

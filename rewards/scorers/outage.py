@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from pangu_rl.config.scorers import LimitsConfig, RetryConfig
+from pangu_rl.config.sections.scorers import LimitsConfig, RetryConfig
 from rewards.scorers.records import BackendError
 from rewards.scorers.verdict import BadReply
 

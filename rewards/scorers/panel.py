@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from pangu_rl.config.paths import resolve_path
-from pangu_rl.config.scorers import CANARY_CRITERION, ScorerConfig, ScorersConfig
+from pangu_rl.config.sections.scorers import CANARY_CRITERION, ScorerConfig, ScorersConfig
 from pangu_rl.errors import ConfigError, RunError
 from pangu_rl.records import Vote
 from rewards.scorers.aggregation import aggregate

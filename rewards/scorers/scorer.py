@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from weakref import WeakValueDictionary
 
-from pangu_rl.config.scorers import ScorerConfig
+from pangu_rl.config.sections.scorers import ScorerConfig
 from pangu_rl.errors import RunError
 from pangu_rl.records import Vote
 from rewards.scorers.cache import ReplyCache

@@ -11,9 +11,9 @@ from pangu_rl.config.load import dump_config, load_config
 from pangu_rl.config.pipeline import PipelineConfig
 from pangu_rl.config.pipeline_graph import read_graph
 from pangu_rl.config.pretrain import PretrainConfig
-from pangu_rl.config.question_prompts import QuestionPromptsConfig
 from pangu_rl.config.sampling import DifficultyConfig, IterativeConfig, PairsConfig
-from pangu_rl.config.scorers import ScorersConfig
+from pangu_rl.config.sections.question_prompts import QuestionPromptsConfig
+from pangu_rl.config.sections.scorers import ScorersConfig
 from pangu_rl.config.stages import DpoConfig, GrpoConfig, SftConfig
 from pangu_rl.config.vision import VisionStageConfig
 from tests.contracts.source_tree import ROOT

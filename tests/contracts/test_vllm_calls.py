@@ -66,12 +66,12 @@ def test_the_worker_of_vllm_ascend_has_no_reload_of_its_own():
     row = known("vllm-ascend 0.23.0")
     assert "reload_weights" not in {*row[f"{NPU_WORKER} members"], *row[f"{BASE} members"]}
     assert row[f"{NPU_RUNNER} bases"] == ["GPUModelRunner"]
-    assert "self.reload_weights" not in (ROOT / "rollout/vllm_worker.py").read_text(encoding="utf-8")
+    assert "self.reload_weights" not in (ROOT / "rollout/vllm/worker.py").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("release", sorted(table()))
 def test_the_extension_shares_no_name_with_a_worker(release):
-    tree = ast.parse((ROOT / "rollout/vllm_worker.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / "rollout/vllm/worker.py").read_text(encoding="utf-8"))
     extension = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "WeightSyncExtension")
     names = {node.name for node in extension.body if isinstance(node, ast.FunctionDef)}
     row = known(release)
@@ -79,9 +79,9 @@ def test_the_extension_shares_no_name_with_a_worker(release):
 
 
 @pytest.mark.parametrize("release", VLLM)
-@pytest.mark.parametrize("file", ["vllm_engine.py", "vllm_scorer.py"])
+@pytest.mark.parametrize("file", ["engine.py", "scorer.py"])
 def test_engine_arguments_are_fields(release, file):
-    tree = ast.parse((ROOT / "rollout" / file).read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / "rollout/vllm" / file).read_text(encoding="utf-8"))
     function = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "_engine_args")
     given = {n.slice.value for n in ast.walk(function) if isinstance(n, ast.Subscript) and _is_text(n.slice)}
     returned = next(node.value for node in ast.walk(function) if isinstance(node, ast.Return))

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pangu_rl.accelerators import get_accelerator
-from pangu_rl.config.model import ModelConfig
-from pangu_rl.config.rollout import RolloutConfig
+from pangu_rl.config.sections.model import ModelConfig
+from pangu_rl.config.sections.rollout import RolloutConfig
 from pangu_rl.errors import BrokenBroadcast, ConfigError, WeightSyncError
 from pangu_rl.learner.weights.publish import BroadcastPublisher
 from pangu_rl.records import FinishReason, RolloutRequest, SamplingParams, Scorable

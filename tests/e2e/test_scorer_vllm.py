@@ -23,8 +23,8 @@ import ray
 from pangu_rl.accelerators import get_accelerator
 from pangu_rl.config.load import dump_config
 from pangu_rl.config.paths import resolve_path
-from pangu_rl.config.rewards import RewardFunctionConfig, RewardsConfig
-from pangu_rl.config.scorers import (
+from pangu_rl.config.sections.rewards import RewardFunctionConfig, RewardsConfig
+from pangu_rl.config.sections.scorers import (
     CanaryConfig,
     LimitsConfig,
     RetryConfig,

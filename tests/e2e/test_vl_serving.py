@@ -18,8 +18,8 @@ from transformers import AutoModelForImageTextToText, AutoTokenizer
 
 from pangu_rl.accelerators import get_accelerator
 from pangu_rl.checkpoint.model_folder import model_config
-from pangu_rl.config.model import ModelConfig
-from pangu_rl.config.rollout import RolloutConfig
+from pangu_rl.config.sections.model import ModelConfig
+from pangu_rl.config.sections.rollout import RolloutConfig
 from pangu_rl.errors import DataError, RunError, UserError, WeightSyncError
 from pangu_rl.records import Completion, Picture, RolloutRequest, SamplingParams, Scorable
 from pretrain.auto import register_auto_classes
@@ -241,7 +241,7 @@ def test_tolerance_would_notice_wrong_positions_and_wrong_pixels(reference, toke
 def registered(engine: Any) -> dict[str, str]:
     from vllm import ModelRegistry
 
-    from rollout.vllm_plugin import CLASSES, register
+    from rollout.vllm.plugin import CLASSES, register
 
     register()
     return {name: ModelRegistry.models[name].module_name for name in CLASSES}
@@ -249,7 +249,7 @@ def registered(engine: Any) -> dict[str, str]:
 
 def test_plugin_registers_twice_and_replaces_the_released_architecture(server):
     names = ["PanguVLForConditionalGeneration", "MindVLForConditionalGeneration", "OpenPanguVLForConditionalGeneration"]
-    assert ask(server.run, registered) == dict.fromkeys(names, "rollout.vllm_pangu_vl")
+    assert ask(server.run, registered) == dict.fromkeys(names, "rollout.vllm.pangu_vl")
 
 
 def encoded(engine: Any, requests: Sequence[RolloutRequest]) -> list[list[list[int]]]:

@@ -13,9 +13,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from pangu_rl.algorithms.sft import square_averaged_loss
-from pangu_rl.config.algorithm import SupervisedConfig
-from pangu_rl.config.learner import LearnerConfig
-from pangu_rl.config.model import ModelConfig
+from pangu_rl.config.sections.algorithm import SupervisedConfig
+from pangu_rl.config.sections.learner import LearnerConfig
+from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.data.batching import pack_conversations, pack_counts, root_count
 from pangu_rl.data.layout import TrainingRow
 from pangu_rl.data.row_files import open_rows

@@ -16,9 +16,9 @@ import torch
 
 from pangu_rl.accelerators.collective import free_port
 from pangu_rl.algorithms.grpo import grpo_loss
-from pangu_rl.config.algorithm import GrpoAlgorithmConfig
-from pangu_rl.config.learner import LearnerConfig, OptimizerConfig
-from pangu_rl.config.model import ModelConfig
+from pangu_rl.config.sections.algorithm import GrpoAlgorithmConfig
+from pangu_rl.config.sections.learner import LearnerConfig, OptimizerConfig
+from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.data.batching import split_ranks
 from pangu_rl.data.micro_batches import Dealing
 from pangu_rl.learner.packing_check import unpacked

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from pangu_rl.algorithms.sft import balanced_loss
-from pangu_rl.config.algorithm import GrpoAlgorithmConfig, SupervisedConfig
-from pangu_rl.config.learner import LearnerConfig
-from pangu_rl.config.model import ModelConfig
-from pangu_rl.config.preference import MpoAlgorithmConfig
+from pangu_rl.config.sections.algorithm import GrpoAlgorithmConfig, SupervisedConfig
+from pangu_rl.config.sections.learner import LearnerConfig
+from pangu_rl.config.sections.model import ModelConfig
+from pangu_rl.config.sections.preference import MpoAlgorithmConfig
 from pangu_rl.data.batching import loss_counts, pack_conversations, pack_counts, pack_groups, root_count
 from pangu_rl.data.micro_batches import merge_packs
 from pangu_rl.learner.model import PackedCausalLM, PackTensors

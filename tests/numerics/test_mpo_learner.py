@@ -14,9 +14,9 @@ import torch
 from transformers import PreTrainedModel
 
 from pangu_rl.accelerators.collective import free_port
-from pangu_rl.config.learner import LearnerConfig, OptimizerConfig
-from pangu_rl.config.model import ModelConfig
-from pangu_rl.config.preference import MpoAlgorithmConfig
+from pangu_rl.config.sections.learner import LearnerConfig, OptimizerConfig
+from pangu_rl.config.sections.model import ModelConfig
+from pangu_rl.config.sections.preference import MpoAlgorithmConfig
 from pangu_rl.learner.model import PackedCausalLM, PackTensors
 from pangu_rl.learner.objectives import build_objective
 from pangu_rl.learner.packed_attention import PACKED, attend_by

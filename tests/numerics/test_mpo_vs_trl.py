@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from pangu_rl.algorithms.mpo import mpo_loss
-from pangu_rl.config.model import ModelConfig
-from pangu_rl.config.preference import DpoLearnerConfig, MpoAlgorithmConfig
+from pangu_rl.config.sections.model import ModelConfig
+from pangu_rl.config.sections.preference import DpoLearnerConfig, MpoAlgorithmConfig
 from pangu_rl.data.batching import PairRow
 from pangu_rl.data.layout import TrainingRow
 from pangu_rl.learner.model import PackedCausalLM, PackTensors

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from pangu_rl.accelerators.collective import free_port
-from pangu_rl.config.learner import LearnerConfig, OptimizerConfig
-from pangu_rl.config.model import ModelConfig
+from pangu_rl.config.sections.learner import LearnerConfig, OptimizerConfig
+from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.errors import CheckpointError
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.records import MiniBatch

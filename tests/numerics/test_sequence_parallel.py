@@ -16,10 +16,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pangu_rl.accelerators.collective import free_port
-from pangu_rl.config.algorithm import GrpoAlgorithmConfig, SupervisedConfig
-from pangu_rl.config.learner import LearnerConfig, OptimizerConfig
-from pangu_rl.config.model import ModelConfig
-from pangu_rl.config.preference import MpoAlgorithmConfig
+from pangu_rl.config.sections.algorithm import GrpoAlgorithmConfig, SupervisedConfig
+from pangu_rl.config.sections.learner import LearnerConfig, OptimizerConfig
+from pangu_rl.config.sections.model import ModelConfig
+from pangu_rl.config.sections.preference import MpoAlgorithmConfig
 from pangu_rl.data.batching import empty_pack, pack_counts, split_ranks
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.records import MiniBatch, Pack

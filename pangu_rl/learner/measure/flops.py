@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pangu_rl.config.learner import ModelPart
+from pangu_rl.config.sections.learner import ModelPart
 from pangu_rl.records import Pack
 
 FORWARD, THROUGH, WHOLE = 1, 2, 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pangu_rl.config.learner import LearnerConfig, ModelPart
+from pangu_rl.config.sections.learner import LearnerConfig, ModelPart
 
 WIDE = 4
 """Bytes of a float32 number."""

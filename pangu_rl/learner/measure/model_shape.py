@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pangu_rl.config.learner import ModelPart
+from pangu_rl.config.sections.learner import ModelPart
 
 PIXELS = 3 * 2 * 14 * 14
 """Of a patch with both of its frames."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from pangu_rl.config.paths import resolve_path
-from pangu_rl.config.preference import DpoDataConfig
+from pangu_rl.config.sections.preference import DpoDataConfig
 from pangu_rl.learner.measure.memory_estimate import Memory, estimate
 from pangu_rl.learner.measure.memory_inputs import DEVICE, HOST, MicroBatch, Settings
 from pangu_rl.learner.measure.model_shape import ModelShape, read_shape

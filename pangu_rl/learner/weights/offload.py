@@ -8,7 +8,7 @@ from typing import Any
 import torch.distributed as dist
 
 from pangu_rl.accelerators import get_accelerator
-from pangu_rl.config.learner import LearnerConfig
+from pangu_rl.config.sections.learner import LearnerConfig
 from pangu_rl.errors import ConfigError
 
 OPTIMIZER_BYTES = 18

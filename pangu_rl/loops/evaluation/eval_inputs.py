@@ -9,7 +9,7 @@ from pathlib import Path
 from pangu_rl.config.evaluation import EvalConfig
 from pangu_rl.config.load import load_config
 from pangu_rl.config.paths import resolve_path
-from pangu_rl.config.question_prompts import QuestionPromptsConfig
+from pangu_rl.config.sections.question_prompts import QuestionPromptsConfig
 from pangu_rl.data.prompts import load_prompts
 from pangu_rl.data.question_prompts import asked
 from pangu_rl.errors import ConfigError

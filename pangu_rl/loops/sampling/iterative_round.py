@@ -17,10 +17,10 @@ from pangu_rl.checkpoint.model_folder import model_checksum
 from pangu_rl.checkpoint.settings import write_whole
 from pangu_rl.checkpoint.store import MODEL, CheckpointStore, check_model
 from pangu_rl.cluster.ray_runtime import Preemption
-from pangu_rl.config.data import SftDataConfig
 from pangu_rl.config.sampling import IterativeConfig
+from pangu_rl.config.sections.data import SftDataConfig
+from pangu_rl.config.sections.trainer import SftTrainerConfig
 from pangu_rl.config.stages import SftConfig
-from pangu_rl.config.trainer import SftTrainerConfig
 from pangu_rl.data.decontaminate import HeldOut
 from pangu_rl.loops.sampling.queries import Queries
 from pangu_rl.loops.sampling.sample import Sampler, candidates_of, in_batches, open_sampler, settings

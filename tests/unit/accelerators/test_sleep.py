@@ -7,7 +7,7 @@ import pytest
 from pangu_rl.accelerators.cpu import CPU
 from pangu_rl.accelerators.cuda import CUDA
 from pangu_rl.accelerators.npu import NPU
-from pangu_rl.config.rollout import RolloutConfig
+from pangu_rl.config.sections.rollout import RolloutConfig
 from pangu_rl.errors import ConfigError
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from pangu_rl.cluster import ranges
 from pangu_rl.cluster.ranges import Work, ranges_of, tables_of
-from pangu_rl.config.trainer import ClusterConfig
+from pangu_rl.config.sections.trainer import ClusterConfig
 from pangu_rl.errors import ConfigError, DataError, RunError
 from pretrain.train.measure import write_sizes
 from tests.small_ray import small_ray

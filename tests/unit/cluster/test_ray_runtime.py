@@ -11,7 +11,7 @@ import time
 import pytest
 
 from pangu_rl.cluster import auth, ray_runtime
-from pangu_rl.config.trainer import ClusterConfig
+from pangu_rl.config.sections.trainer import ClusterConfig
 from pangu_rl.errors import ConfigError
 from tests.contracts.source_tree import ROOT
 
@@ -120,7 +120,7 @@ def test_a_session_inside_of_another_shares_its_ray_and_tells_it_of_a_signal(mon
 SESSION = """
 import os, signal, sys, time
 from pangu_rl.cluster import ray_runtime
-from pangu_rl.config.trainer import ClusterConfig
+from pangu_rl.config.sections.trainer import ClusterConfig
 
 with ray_runtime.session(ClusterConfig(object_store_gib=0.1)) as preemption:
     import ray
@@ -155,7 +155,7 @@ def test_a_private_ray_under_a_deep_temporary_directory(tmp_path):
 @pytest.mark.slow
 def test_no_cluster_at_the_address_is_one_line():
     code = (
-        "from pangu_rl.cluster import ray_runtime\nfrom pangu_rl.config.trainer import ClusterConfig\n"
+        "from pangu_rl.cluster import ray_runtime\nfrom pangu_rl.config.sections.trainer import ClusterConfig\n"
         "from pangu_rl.errors import ConfigError\n"
         "try: ray_runtime.start(ClusterConfig(address='127.0.0.1:1'))\n"
         "except ConfigError as error: print(error)\n"

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from pangu_rl.config.load import load_config
-from pangu_rl.config.question_prompts import QuestionPromptsConfig
+from pangu_rl.config.sections.question_prompts import QuestionPromptsConfig
 from pangu_rl.data.question_prompts import asked
 from pangu_rl.errors import ConfigError
 from pangu_rl.records import Prompt

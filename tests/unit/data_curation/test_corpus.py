@@ -15,7 +15,7 @@ from data_curation.corpus.build import build, prepare
 from data_curation.corpus.families import FAMILIES
 from data_curation.corpus.materials import DEBIAN, gather
 from data_curation.schema import BOX_TYPES, CATEGORIES
-from pangu_rl.config.packing import PackingConfig
+from pangu_rl.config.sections.packing import PackingConfig
 from pangu_rl.data.conversations import load_conversations
 from pangu_rl.data.prompts import load_prompts
 from pretrain.packing.metadata import read_metadata

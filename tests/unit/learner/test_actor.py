@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import ray
 
-from pangu_rl.config.algorithm import GrpoAlgorithmConfig
-from pangu_rl.config.learner import LearnerConfig, OptimizerConfig
-from pangu_rl.config.model import ModelConfig
+from pangu_rl.config.sections.algorithm import GrpoAlgorithmConfig
+from pangu_rl.config.sections.learner import LearnerConfig, OptimizerConfig
+from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.data.batching import split_ranks
 from pangu_rl.errors import DataError
 from pangu_rl.learner.actor import create_learners, with_pixels

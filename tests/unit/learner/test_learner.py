@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from pangu_rl.accelerators.collective import free_port
-from pangu_rl.config.algorithm import GrpoAlgorithmConfig
-from pangu_rl.config.learner import LearnerConfig, OptimizerConfig
-from pangu_rl.config.model import ModelConfig
+from pangu_rl.config.sections.algorithm import GrpoAlgorithmConfig
+from pangu_rl.config.sections.learner import LearnerConfig, OptimizerConfig
+from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.errors import CheckpointError, ConfigError, RunError
 from pangu_rl.learner.model import load_causal_lm
 from pangu_rl.learner.spec import LearnerSpec

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from pangu_rl.config.learner import LearnerConfig
-from pangu_rl.config.model import ModelConfig
+from pangu_rl.config.sections.learner import LearnerConfig
+from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.errors import CheckpointError, DataError
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.records import WeightTensor

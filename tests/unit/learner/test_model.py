@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, Gemma3Config, Qwen3_5Config
 
-from pangu_rl.config.model import ModelConfig
+from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.errors import DataError
 from pangu_rl.learner.model import load_causal_lm
 from tests.unit.learner.builders import save_llama

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pangu_rl.config.learner import OptimizerConfig
+from pangu_rl.config.sections.learner import OptimizerConfig
 from pangu_rl.learner.optimizer import build_optimizer, rate_at
 
 

@@ -7,7 +7,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from pangu_rl.config.learner import LearnerConfig, OptimizerConfig
+from pangu_rl.config.sections.learner import LearnerConfig, OptimizerConfig
 from pangu_rl.learner.parts import decays, freeze_parts, parameter_groups, part_of
 from tests.unit.learner.builders import llama
 from tests.unit.learner.families import tiny

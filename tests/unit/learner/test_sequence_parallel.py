@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pangu_rl.config.learner import LearnerConfig
 from pangu_rl.config.load import checked
-from pangu_rl.config.model import ModelConfig
+from pangu_rl.config.sections.learner import LearnerConfig
+from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.errors import ConfigError
 from pangu_rl.learner.sequence_parallel import SequenceGroup, check_heads, padded, share_targets
 from tests.unit.learner.builders import plain_pack, save_llama, tree_pack

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pangu_rl.config.learner import LearnerConfig
-from pangu_rl.config.model import ModelConfig
+from pangu_rl.config.sections.learner import LearnerConfig
+from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.data.batching import pack_counts, split_ranks
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.loops.learners import dealing

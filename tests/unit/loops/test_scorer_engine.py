@@ -11,8 +11,8 @@ import ray
 
 from pangu_rl.accelerators import get_accelerator
 from pangu_rl.config.load import dump_config
-from pangu_rl.config.rewards import RewardFunctionConfig, RewardsConfig
-from pangu_rl.config.scorers import CanaryConfig, ScorerConfig, ScorerEngineConfig, ScorersConfig
+from pangu_rl.config.sections.rewards import RewardFunctionConfig, RewardsConfig
+from pangu_rl.config.sections.scorers import CanaryConfig, ScorerConfig, ScorerEngineConfig, ScorersConfig
 from pangu_rl.errors import ConfigError
 from pangu_rl.loops import scorer_engine
 from pangu_rl.loops.scorer_engine import scorer_engines

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pangu_rl.config.trainer import MonitoringConfig
+from pangu_rl.config.sections.trainer import MonitoringConfig
 from pangu_rl.errors import ConfigError
 from pangu_rl.monitoring.sinks import MetricSinks, read_metrics
 

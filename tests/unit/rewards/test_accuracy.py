@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pangu_rl.config.rewards import RewardFunctionConfig
+from pangu_rl.config.sections.rewards import RewardFunctionConfig
 from pangu_rl.records import Completion, Outcome, Part, Prompt
 from rewards import registry
 from rewards.audit import gold_problem

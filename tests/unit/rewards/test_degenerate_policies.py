@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pangu_rl.config.rewards import RewardFunctionConfig, RewardsConfig
+from pangu_rl.config.sections.rewards import RewardFunctionConfig, RewardsConfig
 from pangu_rl.records import Completion, Prompt
 from rewards.registry import BUILT_IN
 from rewards.rubric import Rubric

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from pangu_rl.config.rewards import RewardFunctionConfig, RewardsConfig
+from pangu_rl.config.sections.rewards import RewardFunctionConfig, RewardsConfig
 from pangu_rl.errors import ConfigError, RewardError
 from pangu_rl.records import Outcome, Part
 from rewards import isolated
@@ -164,7 +164,7 @@ def test_the_wait_for_a_free_child_is_no_timeout(hostile: Path) -> None:
 
 AFTER_FORK = """
 import asyncio, os, sys
-from pangu_rl.config.rewards import RewardFunctionConfig, RewardsConfig
+from pangu_rl.config.sections.rewards import RewardFunctionConfig, RewardsConfig
 from rewards.rubric import Rubric
 from tests.unit.rewards.builders import completion, prompt
 
@@ -186,7 +186,7 @@ def test_a_forked_process_isolates_in_children_of_its_own(hostile: Path) -> None
 
 LOOK_UP = """
 import asyncio, sys
-from pangu_rl.config.rewards import RewardFunctionConfig, RewardsConfig
+from pangu_rl.config.sections.rewards import RewardFunctionConfig, RewardsConfig
 from rewards.rubric import Rubric
 from tests.unit.rewards.builders import completion, prompt
 

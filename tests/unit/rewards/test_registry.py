@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pangu_rl.config.rewards import RewardFunctionConfig
+from pangu_rl.config.sections.rewards import RewardFunctionConfig
 from pangu_rl.errors import ConfigError
 from rewards import registry
 from rewards.rules.accuracy import boxed_accuracy

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pangu_rl.config.rewards import RewardFunctionConfig, RewardsConfig
+from pangu_rl.config.sections.rewards import RewardFunctionConfig, RewardsConfig
 from pangu_rl.errors import RewardError
 from pangu_rl.records import Outcome, Part, Score
 from rewards.audit import gold_problem

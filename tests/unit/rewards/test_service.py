@@ -13,7 +13,7 @@ import psutil
 import pytest
 import ray
 
-from pangu_rl.config.rewards import RewardFunctionConfig, RewardsConfig
+from pangu_rl.config.sections.rewards import RewardFunctionConfig, RewardsConfig
 from pangu_rl.errors import ConfigError, RewardError, RunError
 from pangu_rl.records import Outcome, Score
 from rewards import service

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pangu_rl.config.rewards import RewardFunctionConfig
+from pangu_rl.config.sections.rewards import RewardFunctionConfig
 from pangu_rl.records import Outcome
 from rewards.recipe.overlong import soft_overlong
 from rewards.registry import resolve

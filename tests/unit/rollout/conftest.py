@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pangu_rl.accelerators import get_accelerator
-from pangu_rl.config.model import ModelConfig
-from pangu_rl.config.rollout import RolloutConfig
+from pangu_rl.config.sections.model import ModelConfig
+from pangu_rl.config.sections.rollout import RolloutConfig
 from rollout.engine import EngineSpec
 from rollout.fake_engine import FakeEngine
 from rollout.pool import RolloutPool

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pangu_rl.accelerators import get_accelerator
-from pangu_rl.config.model import ModelConfig
-from pangu_rl.config.rollout import RolloutConfig
+from pangu_rl.config.sections.model import ModelConfig
+from pangu_rl.config.sections.rollout import RolloutConfig
 from pangu_rl.records import Completion, FinishReason, Progress, RolloutRequest
 from rollout.engine import EngineSpec
 from rollout.pool import RolloutPool

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from pangu_rl.config.learner import LearnerConfig, OffloadConfig
 from pangu_rl.config.load import checked
 from pangu_rl.config.pretrain import PretrainConfig
+from pangu_rl.config.sections.learner import LearnerConfig, OffloadConfig
 from pangu_rl.config.stages import DpoConfig, GrpoConfig
 from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.learner.measure.memory_estimate import REDUCE_BUCKET, estimate, layer_kept, layer_working, tower_kept

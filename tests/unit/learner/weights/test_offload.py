@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from pangu_rl.config.learner import LearnerConfig
+from pangu_rl.config.sections.learner import LearnerConfig
 from pangu_rl.errors import CheckpointError, ConfigError
 from pangu_rl.learner.weights.offload import offload_settings, offloaded_bytes
 from tests.unit.learner.test_learner import PACKS, batch, build, model_path, rendezvous, weights_of

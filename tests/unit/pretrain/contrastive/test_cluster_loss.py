@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pangu_rl.config.contrastive import ClusterLossConfig
+from pangu_rl.config.sections.contrastive import ClusterLossConfig
 from pangu_rl.errors import DataError
 from pretrain.contrastive.centres import ClassCentres
 from pretrain.contrastive.cluster_loss import cluster_loss

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pangu_rl.config.packing import PackingConfig
+from pangu_rl.config.sections.packing import PackingConfig
 from pretrain.packing.best_fit import Samples
 from pretrain.packing.metadata import Metadata, read_metadata
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pangu_rl.config.load import checked
-from pangu_rl.config.packing import PackingConfig
 from pangu_rl.config.pretrain import PretrainConfig
+from pangu_rl.config.sections.packing import PackingConfig
 from pretrain.packing.pack import pack_file
 from pretrain.train.measure import write_sizes
 from tests.unit.data.vl_folder import draw

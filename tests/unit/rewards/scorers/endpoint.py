@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from pangu_rl.config.scorers import CanaryConfig, LimitsConfig, RetryConfig, ScorerConfig, ScorersConfig
+from pangu_rl.config.sections.scorers import CanaryConfig, LimitsConfig, RetryConfig, ScorerConfig, ScorersConfig
 
 NO_CANARIES = CanaryConfig(share=0.0)
 FAST = RetryConfig(attempts=3, backoff_s=0.01, max_backoff_s=0.05, breaker_failures=100)

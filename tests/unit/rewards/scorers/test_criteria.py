@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pangu_rl.config.load import load_config
-from pangu_rl.config.scorers import ScorersConfig
+from pangu_rl.config.sections.scorers import ScorersConfig
 from pangu_rl.errors import ConfigError
 from rewards.scorers.criteria import BUILT_IN, load_criterion
 from rewards.scorers.records import ScoredItem

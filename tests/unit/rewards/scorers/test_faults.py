@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pangu_rl.config.scorers import LimitsConfig, RetryConfig, ScorerConfig
+from pangu_rl.config.sections.scorers import LimitsConfig, RetryConfig, ScorerConfig
 from pangu_rl.errors import RunError
 from pangu_rl.records import Outcome
 from rewards.scorers.panel import ScorerPanel

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from pangu_rl.config.load import dump_config
-from pangu_rl.config.rewards import RewardFunctionConfig, RewardsConfig
-from pangu_rl.config.scorers import CanaryConfig, LimitsConfig, ScorerEngineConfig, ScorersConfig
+from pangu_rl.config.sections.rewards import RewardFunctionConfig, RewardsConfig
+from pangu_rl.config.sections.scorers import CanaryConfig, LimitsConfig, ScorerEngineConfig, ScorersConfig
 from pangu_rl.errors import ConfigError, RewardError, RunError
 from pangu_rl.records import Outcome, Part, Prompt, Score, Vote
 from rewards.rubric import Rubric

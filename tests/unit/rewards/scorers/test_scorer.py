@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from pangu_rl.config.load import dump_config, load_config
-from pangu_rl.config.scorers import ScorersConfig
+from pangu_rl.config.sections.scorers import ScorersConfig
 from pangu_rl.errors import ConfigError
 from rewards.scorers.panel import ScorerPanel
 from rewards.scorers.records import PanelResult, ScoredItem
@@ -73,7 +73,7 @@ def test_a_restarted_run_pays_for_nothing_twice(tmp_path: Path) -> None:
         program = f"""
 import asyncio, os, signal
 from pangu_rl.config.load import load_config
-from pangu_rl.config.scorers import ScorersConfig
+from pangu_rl.config.sections.scorers import ScorersConfig
 from rewards.scorers.panel import ScorerPanel
 from rewards.scorers.records import ScoredItem
 

@@ -7,8 +7,8 @@ import pytest
 from pangu_rl.config.evaluation import EvalConfig
 from pangu_rl.config.load import checked
 from pangu_rl.config.sampling import IterativeConfig, PairsConfig
+from pangu_rl.config.sections.trainer import SftTrainerConfig
 from pangu_rl.config.stages import GrpoConfig
-from pangu_rl.config.trainer import SftTrainerConfig
 from pangu_rl.config.vision import VisionTrainerConfig
 from pangu_rl.errors import ConfigError
 

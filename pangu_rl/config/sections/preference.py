@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
 
 from pangu_rl.config.base import Strict
-from pangu_rl.config.learner import LearnerConfig, TunedOptimizerConfig
-from pangu_rl.config.trainer import TrainerConfig
+from pangu_rl.config.sections.learner import LearnerConfig, TunedOptimizerConfig
+from pangu_rl.config.sections.trainer import TrainerConfig
 
 
 class MpoAlgorithmConfig(Strict):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import PositiveInt
 
-from pangu_rl.config.learner import LearnerConfig, TunedOptimizerConfig
-from pangu_rl.config.rollout import RolloutConfig
+from pangu_rl.config.sections.learner import LearnerConfig, TunedOptimizerConfig
+from pangu_rl.config.sections.rollout import RolloutConfig
 
 
 class GrpoRolloutConfig(RolloutConfig):

@@ -1,6 +1,6 @@
 """Teach vLLM our multimodal models, and a kernel of its own that it leaves out on a CPU.
 
-vLLM's start -> **registration** -> `rollout.vllm_pangu_vl`, once a model needs it, and `rollout.vllm_cpu_layers`.
+vLLM's start -> **registration** -> `rollout.vllm.pangu_vl`, once a model needs it, and `rollout.vllm.cpu_layers`.
 
 vLLM calls `register` in each of its processes (entry point `vllm.general_plugins`), sometimes more than once.
 """
@@ -13,7 +13,7 @@ CLASSES = {
     # The released checkpoints' own, in place of vLLM's, which needs torchvision and flash attention.
     "OpenPanguVLForConditionalGeneration": "VllmPanguVL",
 }
-"""Architecture, as a checkpoint's config.json names it -> class of `rollout.vllm_pangu_vl`."""
+"""Architecture, as a checkpoint's config.json names it -> class of `rollout.vllm.pangu_vl`."""
 
 
 def register() -> None:
@@ -25,7 +25,7 @@ def register() -> None:
 
     register_auto_classes()
     for architecture, name in CLASSES.items():
-        ModelRegistry.register_model(architecture, f"rollout.vllm_pangu_vl:{name}")
+        ModelRegistry.register_model(architecture, f"rollout.vllm.pangu_vl:{name}")
     if current_platform.is_cpu():
         # Imported for what it registers; a second import does nothing.
-        import rollout.vllm_cpu_layers  # noqa: F401
+        import rollout.vllm.cpu_layers  # noqa: F401

@@ -35,7 +35,7 @@ class Engine:
 
 @pytest.mark.parametrize("refused", [set(), {0}, {37}, {63}, {5, 6, 50}, set(range(64))])
 def test_a_refused_chat_is_found_by_halves(refused: set[int]) -> None:
-    from rollout.vllm_scorer import VllmScorer
+    from rollout.vllm.scorer import VllmScorer
 
     scorer = VllmScorer.__new__(VllmScorer)
     scorer._llm = engine = Engine(refused)

@@ -26,12 +26,12 @@ from pretrain.models.configuration import vision_tokens
 from pretrain.models.positions import multimodal_positions
 from pretrain.models.vit import VisionModel
 from pretrain.processing.special_tokens import FAMILIES
-from rollout.vllm_multimodal import GRIDS, MERGED, PIXELS, DummyPictures, PictureProcessor, ProcessingInfo
+from rollout.vllm.multimodal import GRIDS, MERGED, PIXELS, DummyPictures, PictureProcessor, ProcessingInfo
 
 
 @MULTIMODAL_REGISTRY.register_processor(PictureProcessor, info=ProcessingInfo, dummy_inputs=DummyPictures)
 class VllmPanguVL(nn.Module, SupportsMultiModal, SupportsMRoPE, SupportsPP):
-    """openPangu-VL, and by its configuration any of `rollout.vllm_plugin.CLASSES`."""
+    """openPangu-VL, and by its configuration any of `rollout.vllm.plugin.CLASSES`."""
 
     spelling = FAMILIES[1]
     """How the model's own tokenizer writes start, image, video and end."""

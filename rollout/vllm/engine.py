@@ -37,8 +37,8 @@ from pretrain.models.positions import VisionTokens
 from rollout.engine import UNKNOWN_VERSION, Drawn, EngineSpec, Interrupted, Link, seed_of
 from rollout.intake import Intake
 from rollout.pulse import Pulse
-from rollout.vllm_running import Running, gone_on
-from rollout.vllm_worker import BROKEN
+from rollout.vllm.running import Running, gone_on
+from rollout.vllm.worker import BROKEN
 from rollout.weights import check_digests, check_names, required_names
 
 SHARED_BLOCK = 32
@@ -63,7 +63,7 @@ class VllmEngine:
             torch.compiler.set_stance("force_eager")
         self._llm = _start(spec)
         if spec.accelerator.name == "cpu":
-            from rollout.vllm_cpu_sampler import use_cpu_sampler
+            from rollout.vllm.cpu_sampler import use_cpu_sampler
 
             self._llm.collective_rpc(use_cpu_sampler)
         self._tokenizer = self._llm.get_tokenizer()
@@ -301,7 +301,7 @@ def _engine_args(spec: EngineSpec) -> dict[str, Any]:
         "mm_processor_cache_gb": PICTURE_CACHE_GIB,
         # The default takes log-probs before the temperature, and those are not the sampler's.
         "logprobs_mode": "processed_logprobs",
-        "worker_extension_cls": "rollout.vllm_worker.WeightSyncExtension",
+        "worker_extension_cls": "rollout.vllm.worker.WeightSyncExtension",
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
     }

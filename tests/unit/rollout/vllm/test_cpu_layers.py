@@ -16,7 +16,7 @@ ROUNDED_ONCE = 2.0**-8
 
 @pytest.fixture(scope="module", autouse=True)
 def registered():
-    from rollout.vllm_plugin import register
+    from rollout.vllm.plugin import register
 
     register()
     register()

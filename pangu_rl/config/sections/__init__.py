@@ -1,0 +1,1 @@
+"""Sections that several stages share: model, data, learner, rollout, rewards, trainer and what they hold."""
