@@ -44,6 +44,10 @@ class PretrainDataConfig(Strict):
         """The files and folders of `train`."""
         return [resolve_path(path) for path in ([self.train] if isinstance(self.train, str) else self.train)]
 
+    def media_path(self) -> Path | None:
+        """The folder of `media_root`."""
+        return resolve_path(self.media_root) if self.media_root else None
+
     @model_validator(mode="after")
     def limits_come_in_pairs(self) -> PretrainDataConfig:
         if (self.min_pixels is None) != (self.max_pixels is None):

@@ -1,218 +1,141 @@
-"""Rows of files by number, each read when it is wanted: files -> **index of rows** -> loaders of pre-training.
+"""Rows of files by number, each read when it is wanted: index on disk -> **conversations and documents** -> loaders.
 
-What is held of a row is its identity and where it lies. The index travels to the loaders, which open the files anew.
+Nothing of a row is held. What travels to the loaders is where the index lies; each maps it, and reads where its rows
+lie.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pangu_rl.data.conversations import Conversation, parse_conversation
 from pangu_rl.data.documents import Document, is_document, parse_document
-from pangu_rl.data.rows import BadRow, OnBadRow, Row, checked_row, row_uid, text_field
-from pangu_rl.data.webdataset import shard_row, shard_rows
+from pangu_rl.data.index.manifest import read_manifest
+from pangu_rl.data.index.opening import open_index
+from pangu_rl.data.index.reading import PlaceReader
+from pangu_rl.data.index.row_index import RowIndex
+from pangu_rl.data.rows import BadRow, OnBadRow, Row, checked_row, row_uid
 from pangu_rl.errors import DataError
 
-PARQUET, TAR, LINES = ".parquet", ".tar", (".jsonl", ".json")
-GROUPS = 4
-"""Row groups of Parquet files that are kept open."""
 
-
-@dataclass(frozen=True, slots=True)
-class RowRef:
-    """A row before it is read."""
-
-    index: int
-    uid: str
-    source: str
-    images: tuple[str, ...] = ()
-    """Not known yet; their content is no part of the data's identity."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class RowFiles:
     """JSONL files, Parquet files and WebDataset tars of N conversations and documents together."""
 
-    paths: tuple[Path, ...]
-    uids: tuple[str, ...]
-    sources: tuple[str, ...]
-    files: np.ndarray
-    """int32 [N], the row's file, an index into `paths`."""
-    numbers: np.ndarray
-    """int64 [N], the row's number in its file, from 1, as messages name it."""
-    starts: np.ndarray
-    """int64 [N], of JSONL the byte where the row's line starts, else 0."""
-    skipped: tuple[str, ...] = field(default=(), compare=False)
-    """A line (file, row, reason) for each row that has no identity."""
+    def __init__(self, index: RowIndex) -> None:
+        self.index = index
 
     def __len__(self) -> int:
-        return len(self.uids)
+        return len(self.index)
 
     @property
     def name(self) -> str:
         """For messages about all of them."""
-        return f"{self.paths[0]}" + (f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else "")
+        paths = self.index.paths
+        return f"{paths[0]}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
 
-    @cached_property
-    def index_of(self) -> dict[str, int]:
-        return {uid: index for index, uid in enumerate(self.uids)}
+    @property
+    def digest(self) -> str:
+        """Of all that the files say and of which rows are used, hex; of pictures, only where they lie in a tar."""
+        return self.index.manifest.digest
 
-    def refs(self) -> list[RowRef]:
-        return [RowRef(i, uid, source) for i, (uid, source) in enumerate(zip(self.uids, self.sources, strict=True))]
+    @property
+    def left_out(self) -> int:
+        """Rows that are not among these."""
+        return self.index.manifest.left_out
 
-    def where(self, index: int) -> str:
-        """`file, row n`, for messages."""
-        return f"{self.paths[self.files[index]]}, row {self.numbers[index]} ({self.uids[index]})"
+    @property
+    def skipped(self) -> list[str]:
+        """A line (file, row, reason) for each of the first of them."""
+        return [f"{self.index.paths[p.file]}, row {p.number}: {p.reason}" for p in self.index.manifest.problems]
 
-    def read(self, index: int) -> Conversation | Document:
+    def where(self, row: int) -> str:
+        """`file, row n (id)`, for messages."""
+        try:
+            return f"{self.index.place(row)} ({self.uid(row)})"
+        except DataError:
+            return str(self.index.place(row))
+
+    def uid(self, row: int) -> str:
+        """The row's own id, or file and number; raises as `raw`."""
+        return self.raw(row)[1]
+
+    def source(self, row: int) -> str:
+        return self.index.source(row)
+
+    def rows_of(self, uids: Sequence[str]) -> np.ndarray:
+        """Numbers of the rows that have these ids, int64 [n]; -1 where none has."""
+        rows, shared = self.index.rows_of(uids)
+        for place in np.flatnonzero(shared).tolist():
+            alike = self.index.rows_alike(uids[place])
+            rows[place] = next((row for row in alike if self.uid(row) == uids[place]), -1)
+        return rows
+
+    def read(self, row: int) -> Conversation | Document:
         """Read and parse one row.
 
         Raises:
-            DataError: it is neither a conversation nor a document; names file, row and key.
+            DataError: it is neither a conversation nor a document; names file, row and key. As `raw`.
         """
+        raw, uid = self.raw(row)
+        parse = parse_document if is_document(raw) else parse_conversation
         try:
-            row = checked_row(self._raw(index))
-            parse = parse_document if is_document(row) else parse_conversation
-            return parse(row, self.uids[index])
+            return parse(raw, uid)
         except BadRow as reason:
-            raise DataError(f"{self.where(index)}: {reason}") from None
+            raise DataError(f"{self.index.place(row)} ({uid}): {reason}") from None
 
-    def sha256(self) -> str:
-        """Of all that the files say: hex digest of the one file, or of the digests of all, in order.
+    def raw(self, row: int) -> tuple[Row, str]:
+        """The row as it is written, and its id.
 
-        Of a tar the rows count and the names of their pictures; as beside a JSONL file, pictures do not.
+        Raises:
+            DataError: it cannot be read, or is another row than was indexed.
         """
-        digests = [_digest(path) for path in self.paths]
-        return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
-
-    def _raw(self, index: int) -> Row | bytes:
-        path, number = self.paths[self.files[index]], int(self.numbers[index]) - 1
-        if path.suffix == TAR:
-            return shard_row(path, number)
-        if path.suffix == PARQUET:
-            starts = self._group_starts(path)
-            group = int(np.searchsorted(starts, number, side="right")) - 1
-            return self._group(path, group).slice(number - int(starts[group]), 1).to_pylist()[0]
-        with path.open("rb") as file:
-            file.seek(int(self.starts[index]))
-            return file.readline()
+        place = self.index.place(row)
+        try:
+            found = checked_row(self._reader.raw(place))
+            uid = row_uid(found, f"{place.path.stem}:{place.number}")
+        except BadRow as reason:
+            raise DataError(f"{place}: {reason}") from None
+        except OSError as error:
+            raise DataError(f"{place}: {error.strerror or error}") from None
+        if not self.index.has_id(row, uid):
+            raise DataError(f"{place} is {uid!r}, another row than was indexed: the file was changed meanwhile")
+        return found, uid
 
     @cached_property
-    def _group(self) -> Any:
-        return lru_cache(maxsize=GROUPS)(lambda path, group: pq.ParquetFile(path).read_row_group(group))
+    def _reader(self) -> PlaceReader:
+        return PlaceReader()
 
-    @cached_property
-    def _group_starts(self) -> Any:
-        """Parquet file -> int64 [G + 1], the first row of each of its row groups."""
-        return lru_cache(maxsize=None)(_group_starts)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without open files and the dictionary."""
-        return {name: value for name, value in self.__dict__.items() if name in self.__dataclass_fields__}
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopened, (self.index.folder, self.digest)
 
 
-def open_rows(sources: Path | Sequence[Path], *, on_bad_row: OnBadRow) -> RowFiles:
-    """Index the files of `sources`: files, or folders of files of one kind, whose names give the order. Identities are
-    checked now, everything else of a row when it is read.
+def open_rows(sources: Path | Sequence[Path], *, on_bad_row: OnBadRow, media_root: Path | None = None) -> RowFiles:
+    """The rows of `sources`, through their index: files, folders of files of one kind, whose names give the order, or
+    the folder of an index. Identities are checked when it is made, and that media are under `media_root`; everything
+    else of a row when it is read.
 
     Raises:
-        DataError: no such file, none of a known kind, a folder of several kinds, two rows of one id, a row without
-            identity that may not be skipped, or no row.
+        DataError: as `open_index`; a row that is not in the index and may not be skipped, or no row.
     """
-    paths = [file for source in ([sources] if isinstance(sources, Path) else sources) for file in _files(source)]
-    found: dict[str, tuple[str, int, int, int]] = {}
-    skipped: list[str] = []
-    for file, path in enumerate(paths):
-        for number, start, raw in _identities(path):
-            try:
-                row = checked_row(raw)
-                uid = row_uid(row, f"{path.stem}:{number}")
-                if earlier := found.get(uid):
-                    other = "" if earlier[1] == file else f" of {paths[earlier[1]]}"
-                    raise BadRow(f"id {uid!r} is already that of row {earlier[2]}{other}: ids must be unique")
-                found[uid] = (text_field(row, "source", ""), file, number, start)
-            except BadRow as reason:
-                skipped.append(f"{path}, row {number}: {reason}")
-                if on_bad_row == "refuse":
-                    raise DataError(f"{skipped[0]} (mend it, or set data.on_bad_row to skip)") from None
-    if not found:
-        hint = f"; the first of {len(skipped)}: {skipped[0]}" if skipped else ""
-        raise DataError(f"{', '.join(map(str, paths[:3]))}: no usable row{hint}")
-    names, files, numbers, starts = zip(*found.values(), strict=True)
-    return RowFiles(
-        paths=tuple(paths),
-        uids=tuple(found),
-        sources=names,
-        files=np.array(files, dtype=np.int32),
-        numbers=np.array(numbers, dtype=np.int64),
-        starts=np.array(starts, dtype=np.int64),
-        skipped=tuple(skipped),
-    )
-
-
-def _files(source: Path) -> list[Path]:
-    if not source.exists():
-        raise DataError(f"{source}: no such file or folder of rows")
-    if source.is_file():
-        if source.suffix not in (PARQUET, TAR, *LINES):
-            raise DataError(f"{source}: pre-training reads .jsonl, .parquet and .tar, found {source.suffix!r}")
-        return [source]
-    files = sorted(path for path in source.iterdir() if path.suffix in (PARQUET, TAR, *LINES) and path.is_file())
-    if not files:
-        raise DataError(f"{source}: a folder without .parquet, .tar or .jsonl files")
-    if len(kinds := sorted({path.suffix for path in files})) > 1:
-        raise DataError(f"{source}: a folder of {' and '.join(kinds)} files: name those that are rows, in a list")
+    index = open_index([sources] if isinstance(sources, Path) else sources, media_root)
+    files = RowFiles(index)
+    if not len(files):
+        hint = f"; the first of {files.left_out}: {files.skipped[0]}" if files.left_out else ""
+        raise DataError(f"{', '.join(map(str, index.paths[:3]))}: no usable row{hint}")
+    if files.left_out and on_bad_row == "refuse":
+        others = f"; {files.left_out - 1} more rows cannot be used" if files.left_out > 1 else ""
+        raise DataError(f"{files.skipped[0]}{others} (mend it, or set data.on_bad_row to skip)")
     return files
 
 
-def _identities(path: Path) -> Iterator[tuple[int, int, Row | bytes]]:
-    """(number from 1, byte where it starts, what holds its identity) of every row."""
-    if path.suffix == PARQUET:
-        yield from ((number, 0, row) for number, row in enumerate(_identity_columns(path), start=1))
-    elif path.suffix == TAR:
-        yield from ((number, 0, row) for number, row in enumerate(shard_rows(path), start=1))
-    else:
-        with path.open("rb") as file:
-            start = 0
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, start, line
-                start += len(line)
-
-
-def _identity_columns(path: Path) -> Iterator[Row]:
-    try:
-        with pq.ParquetFile(path) as file:
-            names = [name for name in ("id", "source") if name in file.schema_arrow.names]
-            for group in range(file.num_row_groups):
-                rows = file.read_row_group(group, columns=names).to_pylist()
-                yield from rows if names else ({} for _ in range(file.metadata.row_group(group).num_rows))
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: not a readable Parquet file: {error}") from None
-
-
-def _group_starts(path: Path) -> np.ndarray:
-    meta = pq.read_metadata(path)
-    sizes = [meta.row_group(group).num_rows for group in range(meta.num_row_groups)]
-    return np.cumsum([0, *sizes])
-
-
-def _digest(path: Path) -> str:
-    if path.suffix == TAR:
-        digest = hashlib.sha256()
-        for row in shard_rows(path):
-            digest.update(row if isinstance(row, bytes) else json.dumps(row, sort_keys=True).encode())
-            digest.update(b"\n")
-        return digest.hexdigest()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _reopened(folder: Path, digest: str) -> RowFiles:
+    """In another process, on another node perhaps."""
+    manifest = read_manifest(folder)
+    if manifest.digest != digest:
+        raise DataError(f"{folder} is another index here: {manifest.digest[:16]}, the driver's is {digest[:16]}")
+    return RowFiles(RowIndex(folder, manifest))

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
-import numpy as np
 import xxhash
 
+from pangu_rl.data.permutation import Order, order_of
 from pangu_rl.errors import ConfigError, DataError
 
 Row = TypeVar("Row")
@@ -21,16 +21,24 @@ class PromptStream(Generic[Row]):
     """Hands out `Prompt` (or `Conversation`) records, epoch after epoch, each row once per epoch."""
 
     def __init__(
-        self, prompts: Sequence[Row], *, shuffle: bool, seed: int, digests: Mapping[str, str] = NO_PICTURES
+        self,
+        prompts: Sequence[Row],
+        *,
+        shuffle: bool,
+        seed: int,
+        digests: Mapping[str, str] = NO_PICTURES,
+        identity: str | None = None,
     ) -> None:
-        """`digests`: path -> sha256 of the rows' pictures, which are part of the data's identity."""
+        """`digests`: path -> sha256 of the rows' pictures, which are part of the data's identity. Rows that are not to
+        be read for it bring an `identity` of their own.
+        """
         if not prompts:
             raise DataError("the data set is empty")
         self._rows = prompts
         self._shuffle, self._seed = shuffle, seed
         self._epoch, self._position = 0, 0
         self._order = self._order_of(0)
-        self._fingerprint = fingerprint(prompts, digests)
+        self._fingerprint = fingerprint(prompts, digests) if identity is None else identity
 
     def next(self, n: int) -> list[tuple[int, Row]]:
         """The next `n` rows, each with its epoch; goes on into the next epoch when one runs out."""
@@ -40,7 +48,7 @@ class PromptStream(Generic[Row]):
                 self._epoch, self._position = self._epoch + 1, 0
                 self._order = self._order_of(self._epoch)
             indices = self._order[self._position : self._position + n - len(taken)]
-            taken += [(self._epoch, self._rows[index]) for index in indices]
+            taken += [(self._epoch, self._rows[int(index)]) for index in indices]
             self._position += len(indices)
         return taken
 
@@ -76,10 +84,9 @@ class PromptStream(Generic[Row]):
         self._epoch, self._position = state["epoch"], state["position"]
         self._order = self._order_of(self._epoch)
 
-    def _order_of(self, epoch: int) -> np.ndarray:
-        if not self._shuffle:
-            return np.arange(len(self._rows))
-        return np.random.default_rng((self._seed, epoch)).permutation(len(self._rows))
+    def _order_of(self, epoch: int) -> Order:
+        rows = len(self._rows)
+        return order_of(rows, (self._seed, epoch)) if self._shuffle else range(rows)
 
 
 def fingerprint(rows: Sequence[Any], digests: Mapping[str, str] = NO_PICTURES) -> str:

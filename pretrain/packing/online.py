@@ -19,7 +19,7 @@ from pangu_rl.errors import ConfigError, DataError
 class StreamSample:
     """One sample as the stream names it."""
 
-    id: str
+    id: str | int
     tokens: int
     visual_tokens: int = 0
     patch_pairs: int = 0
@@ -36,7 +36,7 @@ class OnlinePacker:
         self.context = context
         self.visual_tokens = context if visual_tokens is None else visual_tokens
         self.pool = pool
-        self.skipped: list[str] = []
+        self.skipped: list[str | int] = []
         """Samples that fit into no pack, in the order they came."""
         self._waiting: list[StreamSample] = []
 

@@ -141,7 +141,7 @@ class PackLoader:
                 continue
             rows.append(row)
             used += len(row.token_ids)
-            counts.sources[self.files.sources[index]] += 1
+            counts.sources[self.files.source(index)] += 1
         packs = pack_conversations(rows, self.context, self.encoder.placeholders)
         if not packs:
             return empty_pack(axes=self._axes)

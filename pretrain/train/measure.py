@@ -47,7 +47,8 @@ def write_sizes(config: PretrainConfig, output: Path, workers: int = 1) -> int:
             be written.
         UserError, RunError: as `tables_of`.
     """
-    files = open_rows(config.data.row_paths(), on_bad_row=config.data.on_bad_row)
+    data = config.data
+    files = open_rows(data.row_paths(), on_bad_row=data.on_bad_row, media_root=data.media_path())
     console = Console(stderr=True)
     for line in files.skipped:
         console.print(f"left out: {line}", markup=False, highlight=False)
@@ -99,11 +100,11 @@ class Measure:
         sizes = [picture_size(path, loader.folder.root) for path in loader.files.read(index).images]
         shown = sum(rows * columns // 4 + MARKS for _, rows, columns in grids)
         return {
-            "id": loader.files.uids[index],
+            "id": loader.files.uid(index),
             "text_tokens": tokens - shown,
             "width": [width for width, _ in sizes],
             "height": [height for _, height in sizes],
-            "source": loader.files.sources[index],
+            "source": loader.files.source(index),
         }
 
 

@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.data.micro_batches import BY_TOKENS, Dealing
-from pangu_rl.data.row_files import RowFiles, RowRef
+from pangu_rl.data.row_files import RowFiles
 from pangu_rl.data.stream import PromptStream
 from pangu_rl.errors import ConfigError, DataError
 from pretrain.packing.cost import OPENPANGU_VIT, PATCHES_PER_TOKEN
@@ -77,7 +77,7 @@ class PlannedOrder:
         _check_plan(reader, files, config)
         self._reader, self._files, self._cost = reader, files, cost
         self._digest = file_sha256(reader.directory / MANIFEST)
-        self._data = files.sha256()
+        self._data = files.digest
         self._step = 0
 
     def next_batch(self) -> list[PackOrder]:
@@ -96,7 +96,7 @@ class PlannedOrder:
         for name, now in (("plan", self._digest), ("data", self._data)):
             if state.get(name) != now:
                 raise DataError(
-                    f"the checkpoint was made with {name} of sha256 {state.get(name)}, now it is {now}: restore it, or "
+                    f"the checkpoint was made with {name} of digest {state.get(name)}, now it is {now}: restore it, or "
                     "start in a new run_dir"
                 )
         self._step = state["step"]
@@ -104,7 +104,7 @@ class PlannedOrder:
     def _order(self, pack: PlannedPack) -> PackOrder:
         patches = PATCHES_PER_TOKEN * pack.visual_tokens
         load = self._cost(pack.tokens, pack.token_pairs, patches, OPENPANGU_VIT.pairs(pack.visual_flops, patches))
-        return PackOrder(tuple(self._files.index_of[str(uid)] for uid in pack.ids), load, pack.tokens)
+        return PackOrder(tuple(self._files.rows_of([str(uid) for uid in pack.ids]).tolist()), load, pack.tokens)
 
 
 class OnlineOrder:
@@ -125,7 +125,7 @@ class OnlineOrder:
         """
         self._files, self._measure, self._cost = files, measure, cost
         self._streams = {
-            name: PromptStream(rows, shuffle=True, seed=config.trainer.seed)
+            name: PromptStream(rows, shuffle=True, seed=config.trainer.seed, identity=f"{files.digest} {name}")
             for name, rows in _rows_by_stream(files, config.data.shares).items()
         }
         packers = {name: OnlinePacker(config.learner.pack_tokens, pool=config.data.pool) for name in self._streams}
@@ -172,34 +172,31 @@ class OnlineOrder:
             PATCHES_PER_TOKEN * sum(sample.visual_tokens for sample in pack),
             sum(sample.patch_pairs for sample in pack),
         )
-        return PackOrder(tuple(self._files.index_of[sample.id] for sample in pack), load, tokens)
+        return PackOrder(tuple(int(sample.id) for sample in pack), load, tokens)
 
     def _feed(self, name: str) -> bool:
         """Give the stream's next row to its packer; whether it can be packed."""
         [(_, row)] = self._streams[name].next(1)
-        size = self._measure(row.index)
+        size = self._measure(row)
         if size is None:
             self.skipped += 1
             return False
-        self._apart.add(name, StreamSample(row.uid, *size))
+        self._apart.add(name, StreamSample(row, *size))
         return True
 
 
-def _rows_by_stream(files: RowFiles, shares: Mapping[str, float]) -> dict[str, list[RowRef]]:
+def _rows_by_stream(files: RowFiles, shares: Mapping[str, float]) -> dict[str, Sequence[int]]:
     if not shares:
-        return {"": files.refs()}
-    streams: dict[str, list[RowRef]] = {name: [] for name, share in shares.items() if share}
-    for row in files.refs():
-        if row.source not in shares:
-            raise ConfigError(
-                f"{files.where(row.index)} has source {row.source!r}, which data.shares does not name: give it a "
-                "share, or 0 to leave it out"
-            )
-        if row.source in streams:
-            streams[row.source].append(row)
-    if empty := [name for name, rows in streams.items() if not rows]:
+        return {"": range(len(files))}
+    there = files.index.sources
+    if strange := [name for name in there if name not in shares]:
+        where = files.where(files.index.of_source(strange[0])[0])
+        raise ConfigError(
+            f"{where} has source {strange[0]!r}, which data.shares does not name: give it a share, or 0 to leave it out"
+        )
+    if empty := [name for name, share in shares.items() if share and name not in there]:
         raise ConfigError(f"data.shares.{empty[0]} is {shares[empty[0]]:g}, but no row of {files.name} has that source")
-    return streams
+    return {name: files.index.of_source(name) for name, share in shares.items() if share}
 
 
 def _check_plan(reader: PlanReader, files: RowFiles, config: PretrainConfig) -> None:
@@ -218,8 +215,11 @@ def _check_plan(reader: PlanReader, files: RowFiles, config: PretrainConfig) -> 
             f"{where} has packs of {settings['context']} tokens, learner.pack_tokens is {config.learner.pack_tokens}: "
             "raise it, or pack again"
         )
-    ids = pq.read_table(where / PACKS, columns=["ids"])["ids"].combine_chunks().flatten().cast(pa.string())
-    strange = pc.invert(pc.is_in(ids, value_set=pa.array(files.uids, pa.string())))
-    if pc.any(strange).as_py():
-        first = ids.filter(strange)[0].as_py()
-        raise DataError(f"{where} names sample {first!r}, which {files.name} has not: the plan is of other rows")
+    with pq.ParquetFile(where / PACKS) as plan:
+        for batch in plan.iter_batches(columns=["ids"]):
+            ids = batch["ids"].flatten().cast(pa.string()).to_pylist()
+            strange = np.flatnonzero(files.rows_of(ids) < 0)
+            if len(strange):
+                raise DataError(
+                    f"{where} names sample {ids[strange[0]]!r}, which {files.name} has not: the plan is of other rows"
+                )

@@ -106,7 +106,8 @@ def run_pretrain(config: PretrainConfig) -> dict[str, float]:
         UserError, RunError: see `pangu_rl.errors`. Preempted: SIGTERM came, a checkpoint was written.
     """
     config = with_start(config)
-    files = open_rows(config.data.row_paths(), on_bad_row=config.data.on_bad_row)
+    data = config.data
+    files = open_rows(data.row_paths(), on_bad_row=data.on_bad_row, media_root=data.media_path())
     loader = PackLoader(config, files)
     order = open_order(config, loader)
     unread = order.state_dict()
@@ -174,7 +175,7 @@ def open_parts(config: PretrainConfig, run: Run, loader: PackLoader, order: Orde
             loaders=loaders,
             learners=learners,
             watch=SpikeWatch(config.trainer.loss_spike),
-            skipped=len(loader.files.skipped),
+            skipped=loader.files.left_out,
         )
 
 

@@ -120,7 +120,7 @@ def _places(config: VisionStageConfig) -> Iterator[Place]:
         row = files.read(index)
         if not isinstance(row, Conversation) or len(row.images) != 1:
             continue
-        for place in _of_row(row.images[0], _said(row), files.sources[index] == config.regions.lines_of):
+        for place in _of_row(row.images[0], _said(row), files.source(index) == config.regions.lines_of):
             if (place.image, place.box) not in seen:
                 seen.add((place.image, place.box))
                 yield place

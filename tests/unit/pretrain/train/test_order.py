@@ -63,7 +63,7 @@ def test_a_resumed_plan_goes_on_where_it_was(planned):
 def test_a_state_of_another_plan_or_other_rows_is_refused(planned):
     order = open_planned(planned)
     for name in ("plan", "data"):
-        with pytest.raises(DataError, match=f"made with {name} of sha256 other, now it is"):
+        with pytest.raises(DataError, match=f"made with {name} of digest other, now it is"):
             order.load_state_dict(order.state_dict() | {name: "other"})
 
 
@@ -105,7 +105,7 @@ def online(folder: Path, model: Path, **data) -> OnlineOrder:
     config = stage(folder, model, data={"pool": 4} | data)
     files = open_rows(Path(config.data.train), on_bad_row="refuse")
     # Rows of 100 tokens, 60 of them visual in those of the second source: two to a pack of 256.
-    return OnlineOrder(files, config, lambda index: (100, 60 if files.sources[index] == "vl" else 0, 0), by_tokens)
+    return OnlineOrder(files, config, lambda index: (100, 60 if files.source(index) == "vl" else 0, 0), by_tokens)
 
 
 def test_online_packs_hold_what_fits_and_every_row_comes_once_an_epoch(folder, tiny_vl_model):
@@ -118,8 +118,8 @@ def test_online_packs_hold_what_fits_and_every_row_comes_once_an_epoch(folder, t
 
 def test_sources_are_packed_apart_and_mixed_by_their_shares(folder, tiny_vl_model):
     order = online(folder, tiny_vl_model, shares={"vl": 3, "text": 1})
-    sources = open_rows(folder / "rows.jsonl", on_bad_row="refuse").sources
-    kinds = [{sources[index] for index in pack.rows} for _ in range(8) for pack in order.next_batch()]
+    source = open_rows(folder / "rows.jsonl", on_bad_row="refuse").source
+    kinds = [{source(index) for index in pack.rows} for _ in range(8) for pack in order.next_batch()]
     assert all(len(kind) == 1 for kind in kinds)
     assert kinds.count({"vl"}) == 12
 

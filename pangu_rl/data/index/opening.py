@@ -1,0 +1,90 @@
+"""Sources of rows -> **their index, made when it is missing or another**, and said."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from pangu_rl.config.paths import cache_root
+from pangu_rl.data.index.build import build_index
+from pangu_rl.data.index.files import place_beside, row_files
+from pangu_rl.data.index.manifest import MANIFEST, Manifest, changes, read_manifest
+from pangu_rl.data.index.row_index import RowIndex
+from pangu_rl.errors import DataError
+
+
+def open_index(sources: Sequence[Path], media_root: Path | None = None) -> RowIndex:
+    """The index of `sources`: files, folders of files, or the folder of one index that `pangu-rl index` made.
+
+    One that is made by itself lies beside the rows, where these cannot be written in the cache, and follows them when
+    they change; one that was named is refused then.
+
+    Raises:
+        DataError: no such file, files that cannot be indexed, a named index whose files have changed.
+        RunError: a process that indexes died.
+    """
+    if len(sources) == 1 and (sources[0] / MANIFEST).is_file():
+        return _named(sources[0])
+    paths = row_files(sources)
+    folder = place_beside(sources, media_root=media_root)
+    if not os.access(folder.parent, os.W_OK):
+        folder = cache_root() / "row_indexes" / folder.name.lstrip(".")
+    with _held(folder):
+        problem = ""
+        if (folder / MANIFEST).is_file():
+            manifest, problem = _sound(folder, paths)
+            if manifest:
+                return RowIndex(folder, manifest)
+        return _made(paths, folder, media_root, problem)
+
+
+def _named(folder: Path) -> RowIndex:
+    manifest = read_manifest(folder)
+    changed = list(changes(folder, manifest.files))
+    if changed:
+        more = f" (and {len(changed) - 1} more files)" if len(changed) > 1 else ""
+        raise DataError(f"{changed[0]}{more}: put it back, or make the index {folder} anew by `pangu-rl index`")
+    return RowIndex(folder, manifest)
+
+
+def _sound(folder: Path, paths: Sequence[Path]) -> tuple[Manifest | None, str]:
+    """The manifest, or None and why the index cannot be used."""
+    try:
+        manifest = read_manifest(folder)
+    except DataError as error:
+        return None, str(error)
+    were = [(folder / file.path).resolve() for file in manifest.files]
+    if were != [path.resolve() for path in paths]:
+        return None, f"{len(were)} files were indexed, there are {len(paths)} now or others"
+    changed = list(changes(folder, manifest.files))
+    more = f" (and {len(changed) - 1} more files)" if len(changed) > 1 else ""
+    return (None, f"{changed[0]}{more}") if changed else (manifest, "")
+
+
+def _made(paths: Sequence[Path], folder: Path, media_root: Path | None, problem: str) -> RowIndex:
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    if problem:
+        console.print(f"{problem}: the index is made anew", markup=False)
+    name = f"{paths[0]}" + (f" and {len(paths) - 1} more files" if len(paths) > 1 else "")
+    started = time.perf_counter()
+    with console.status("") as status:
+        status.update(f"indexing the rows of {name}, once")
+        index = build_index(paths, folder, media_root)
+    seconds = time.perf_counter() - started
+    console.print(f"indexed the {len(index)} rows of {name} in {seconds:.1f} s: {folder}", markup=False)
+    return index
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Who comes second waits, and finds the index made."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{folder.name}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
