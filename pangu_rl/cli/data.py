@@ -1,4 +1,4 @@
-"""Data before a run: build it, grade it, pack it."""
+"""Data before a run: build it, grade it, index it, pack it."""
 
 from __future__ import annotations
 
@@ -47,6 +47,29 @@ def score(
 
     summary = score_file_with_progress(source, target, on_bad_row=on_bad_row, workers=workers, deadline_s=deadline_s)
     typer.echo(json.dumps(summary.as_dict()) if as_json else f"{target}: {summary}")
+
+
+@app.command()
+def index(
+    files: Annotated[list[str], typer.Argument(help="JSONL, Parquet and tar files, or folders of one kind of them.")],
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="Folder; by default the one beside the rows that stages find.")
+    ] = None,
+    media_root: Annotated[str | None, typer.Option(help="Folder in which rows' pictures and videos must be.")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0: as many as there are CPUs.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Index where rows lie and how large they are, once: every stage that reads them opens the index instead.
+
+    A stage makes a missing one by itself. A folder named here is given as `data.train` (or `data.sft`) in place of the
+    files. Rows that cannot be used are named, and the exit code is 2 when there is no other.
+    """
+    from pangu_rl.data.index.command import write_index
+
+    sources = [resolve_path(file) for file in files]
+    root = resolve_path(media_root) if media_root else None
+    summary = write_index(sources, resolve_path(output) if output else None, root, workers)
+    typer.echo(json.dumps(summary.as_dict()) if as_json else str(summary))
 
 
 @app.command()

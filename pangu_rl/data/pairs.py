@@ -78,8 +78,14 @@ def parse_pair(row: Row, uid: str) -> Pair:
 
 def without_queries_of(pairs: Sequence[Pair], conversations: Sequence[Conversation]) -> list[Conversation]:
     """The remaining SFT data: `conversations` whose last question, with its pictures, is that of none of the pairs."""
+    asks = asked_by(pairs)
+    return [row for row in conversations if not asks(row)]
+
+
+def asked_by(pairs: Sequence[Pair]) -> Callable[[Conversation], bool]:
+    """Whether one of `pairs` asks what a conversation asks last."""
     asked = {_query(pair.messages, pair.images) for pair in pairs}
-    return [row for row in conversations if _query(row.messages[:-1], row.images) not in asked]
+    return lambda row: _query(row.messages[:-1], row.images) in asked
 
 
 def _query(messages: Sequence[Row], images: Sequence[str]) -> str:

@@ -51,7 +51,7 @@ class RowFiles:
     @property
     def skipped(self) -> list[str]:
         """A line (file, row, reason) for each of the first of them."""
-        return [f"{self.index.paths[p.file]}, row {p.number}: {p.reason}" for p in self.index.manifest.problems]
+        return [self.index.named(problem) for problem in self.index.manifest.problems]
 
     def where(self, row: int) -> str:
         """`file, row n (id)`, for messages."""

@@ -20,6 +20,9 @@ NO_PICTURES: Mapping[str, str] = MappingProxyType({})
 class PromptStream(Generic[Row]):
     """Hands out `Prompt` (or `Conversation`) records, epoch after epoch, each row once per epoch."""
 
+    left_out: Mapping[str, int] = MappingProxyType({})
+    """Rows that were passed over when they were drawn: none, all are sound."""
+
     def __init__(
         self,
         prompts: Sequence[Row],

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,14 @@ from pangu_rl.config.sections.data import DataConfig, SftDataConfig
 from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.config.sections.preference import DpoDataConfig
 from pangu_rl.config.stages import DpoConfig, GrpoConfig, SftConfig
-from pangu_rl.data.conversations import Conversation, load_conversations
+from pangu_rl.data.conversations import Conversation, load_conversations, parse_conversation
+from pangu_rl.data.drawn_rows import IndexedRows, ReadRows, StageRows, read_when_drawn
 from pangu_rl.data.encoding import Encoder
-from pangu_rl.data.pairs import Pair, load_pairs, without_queries_of
+from pangu_rl.data.pairs import Pair, asked_by, load_pairs, without_queries_of
 from pangu_rl.data.pictures import PictureFolder
 from pangu_rl.data.prompts import load_prompts
-from pangu_rl.data.rows import Loaded
+from pangu_rl.data.row_files import open_rows
+from pangu_rl.data.rows import BadRow, Loaded, Row
 from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.records import Picture, Prompt
@@ -46,8 +48,7 @@ class SftInputs:
     """The conversations of a run."""
 
     loader: RowLoader
-    train: list[Conversation]
-    skipped: list[str]
+    train: StageRows[Conversation]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,11 +59,14 @@ class DpoInputs:
     train: list[Pair]
     fingerprint: str
     """Of the pairs' token ids and pictures, in order: what reference log-probs are a function of, but for the model."""
-    sft: list[Conversation]
-    """Those that ask what no pair asks; empty without `data.sft`."""
+    sft: StageRows[Conversation] | None
+    """Those that ask what no pair asks; None without `data.sft`."""
     skipped: list[str]
+    """Lines of pairs and SFT rows."""
+    left_out: int
+    """All of them, of which `skipped` has the first."""
     asked_by_pairs: int
-    """SFT rows left out since a pair asks the same."""
+    """SFT rows left out since a pair asks the same; of rows that are read when they are drawn it is not known yet."""
 
 
 def read_grpo_inputs(config: GrpoConfig) -> GrpoInputs:
@@ -99,9 +103,12 @@ def read_sft_inputs(config: SftConfig) -> SftInputs:
     limit = config.data.max_tokens
     check_length(resolve_path(config.model.path), limit, "data.max_tokens")
     encoder, folder = open_model(config.model, config.data)
+    if read_when_drawn(resolve_path(config.data.train)):
+        rows = _indexed(config.data.train, config.data, encoder, folder)
+        return SftInputs(loader=RowLoader(encoder, folder, {}), train=rows)
     loaded = _conversations(config.data.train, config.data, encoder, folder)
     [train], loader = with_sound_pictures([loaded], encoder, folder)
-    return SftInputs(loader=loader, train=train.records, skipped=train.skipped)
+    return SftInputs(loader=loader, train=ReadRows.of(train, loader.digests))
 
 
 def read_dpo_inputs(config: DpoConfig) -> DpoInputs:
@@ -130,37 +137,81 @@ def read_dpo_inputs(config: DpoConfig) -> DpoInputs:
         return None
 
     loaded: list[Loaded[Any]] = [load_pairs(resolve_path(data.train), on_bad_row=data.on_bad_row, check=problem)]
-    if data.sft is not None:
+    drawn = data.sft is not None and read_when_drawn(resolve_path(data.sft))
+    if data.sft is not None and not drawn:
         loaded.append(_conversations(data.sft, data, encoder, folder))
     (pairs, *rest), loader = with_sound_pictures(loaded, encoder, folder)
     digest = xxhash.xxh3_128()
     for pair in pairs.records:
         digest.update(encoded[pair.uid])
         digest.update("".join(loader.digests[path] for path in pair.images).encode())
-    rows = rest[0].records if rest else []
-    remaining = without_queries_of(pairs.records, rows)
-    if rows and not remaining:
-        raise DataError(f"data.sft {data.sft}: pairs ask all that its {len(rows)} rows ask, none remains to mix in")
+    sft, asked = None, 0
+    if drawn:
+        sft = replace(_indexed(data.sft, data, encoder, folder), passed_over=_asked_by_pairs(pairs.records))
+    elif rest:
+        sft, asked = _remaining(rest[0], pairs.records, loader)
+    parts = [pairs, *([sft] if sft else [])]
     return DpoInputs(
         loader=loader,
         train=pairs.records,
         fingerprint=digest.hexdigest(),
-        sft=remaining,
-        skipped=[line for part in (pairs, *rest) for line in part.skipped],
-        asked_by_pairs=len(rows) - len(remaining),
+        sft=sft,
+        skipped=[line for part in parts for line in part.skipped],
+        left_out=len(pairs.skipped) + (sft.left_out if sft else 0),
+        asked_by_pairs=asked,
     )
+
+
+def _remaining(
+    loaded: Loaded[Conversation], pairs: Sequence[Pair], loader: RowLoader
+) -> tuple[ReadRows[Conversation], int]:
+    """SFT rows that ask what none of `pairs` asks, and how many others there are."""
+    remaining = without_queries_of(pairs, loaded.records)
+    count = len(loaded.records)
+    if not remaining:
+        raise DataError(f"data.sft {loaded.path}: pairs ask all that its {count} rows ask, none remains to mix in")
+    rows = ReadRows(records=remaining, skipped=loaded.skipped, digests=loader.digests)
+    return rows, count - len(remaining)
+
+
+def _asked_by_pairs(pairs: Sequence[Pair]) -> Callable[[Conversation], str | None]:
+    asks = asked_by(pairs)
+    return lambda row: "asked_by_pairs" if asks(row) else None
+
+
+def _indexed(
+    path: str, data: SftDataConfig | DpoDataConfig, encoder: Encoder, folder: PictureFolder
+) -> IndexedRows[Conversation]:
+    """The rows of `path`, each read and judged when it is drawn."""
+    problem = _conversation_problem(data, encoder, folder)
+
+    def parse(row: Row, uid: str) -> Conversation:
+        conversation = parse_conversation(row, uid)
+        if reason := problem(conversation) or folder.audit(conversation.images).problem(conversation.images):
+            raise BadRow(reason)
+        return conversation
+
+    files = open_rows(resolve_path(path), on_bad_row=data.on_bad_row, media_root=folder.root)
+    return IndexedRows(files=files, parse=parse, skips=data.on_bad_row == "skip")
 
 
 def _conversations(
     path: str, data: SftDataConfig | DpoDataConfig, encoder: Encoder, folder: PictureFolder
 ) -> Loaded[Conversation]:
+    problem = _conversation_problem(data, encoder, folder)
+    return load_conversations(resolve_path(path), on_bad_row=data.on_bad_row, check=problem)
+
+
+def _conversation_problem(
+    data: SftDataConfig | DpoDataConfig, encoder: Encoder, folder: PictureFolder
+) -> Callable[[Conversation], str | None]:
     def problem(conversation: Conversation) -> str | None:
         pictures = [folder.outline(path) for path in conversation.images]
         length = len(encoder.conversation(conversation.messages, pictures).token_ids)
         too_long = f"the conversation has {length} tokens{_share(pictures)}, data.max_tokens is {data.max_tokens}"
         return too_long if length > data.max_tokens else None
 
-    return load_conversations(resolve_path(path), on_bad_row=data.on_bad_row, check=problem)
+    return problem
 
 
 def prompt_problem(prompt: Prompt, encoder: Encoder, folder: PictureFolder, limit: int) -> str | None:

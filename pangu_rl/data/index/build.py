@@ -23,7 +23,7 @@ import numpy as np
 
 from pangu_rl.data.index.files import Piece, Range, edges_digest, joined_digest, pieces_of, ranges_of, read_piece
 from pangu_rl.data.index.ids import bits_for, sort_bucket
-from pangu_rl.data.index.manifest import IndexedFile, Manifest, Problem, Shard
+from pangu_rl.data.index.manifest import MANIFEST, IndexedFile, Manifest, Problem, Shard, changes
 from pangu_rl.data.index.reading import PlaceReader
 from pangu_rl.data.index.row_index import RowIndex, shard_file
 from pangu_rl.data.index.scan import NAMED, Found, read_columns, scan, write_shard
@@ -51,11 +51,15 @@ def build_index(paths: Sequence[Path], folder: Path, media_root: Path | None = N
     if twice := [path for path, times in Counter(path.resolve() for path in paths).items() if times > 1]:
         raise DataError(f"{twice[0]}: named twice: each of its rows would be there twice")
     folder = folder.absolute()
+    if folder.exists() and not (folder / MANIFEST).is_file() and (folder.is_file() or any(folder.iterdir())):
+        raise DataError(f"{folder}: holds something that is no index of rows: name another folder")
     unfinished = folder.with_name(f".{folder.name.lstrip('.')}.{os.getpid()}.unfinished")
     try:
         unfinished.mkdir(parents=True)
         with _mapping(paths, workers) as run:
             manifest = _build(paths, unfinished, media_root, run)
+        if changed := next(changes(unfinished, manifest.files), None):
+            raise DataError(f"{changed}: it was written to meanwhile, begin again when it is whole")
         for left in unfinished.glob("*.npy"):
             left.unlink()
         manifest.write(unfinished)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,6 +22,7 @@ GROUP_ROWS = 2**22
 """Rows of Parquet that one worker scans at once: at least a row group."""
 EDGE = 64 * 1024
 BLOCK = 2**20
+"""Divides a piece."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +130,6 @@ def parquet_file(path: Path) -> pq.ParquetFile:
         return pq.ParquetFile(path, memory_map=True)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a readable Parquet file: {error}") from None
-
-
-def place_beside(sources: Sequence[Path], **settings: Any) -> Path:
-    """The folder of the index that is made by itself: beside the rows, so that all who reach these reach it."""
-    names = json.dumps([[str(source.resolve()) for source in sources], settings], sort_keys=True, default=str)
-    return sources[0].resolve().parent / f".rows-{hashlib.sha256(names.encode()).hexdigest()[:16]}"
 
 
 def _files_of(source: Path) -> list[Path]:

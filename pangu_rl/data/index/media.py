@@ -4,45 +4,46 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pangu_rl.data.images import image_paths
-from pangu_rl.data.rows import BadRow
 from pangu_rl.errors import DataError
 from pretrain.processing.media_root import named, open_inside
 from pretrain.processing.shards import members, split_at_shard
 
+MEDIA = ("images", "videos")
 
-def missing_media(row: Mapping[str, Any], media_root: Path | None) -> str | None:
-    """Why one of the row's `images` or `videos` cannot be read, or None; without a media root none is looked for.
 
-    Raises:
-        BadRow: the keys are no lists of paths.
+def missing_media(row: Mapping[str, Any], media_root: Path) -> str | None:
+    """Why one of the files that the row names is not under `media_root`, or None.
+
+    Only names are looked at: what a row holds itself, or what is no name, is left to whoever reads it.
     """
-    paths = image_paths(dict(row))
-    if row.get("videos") is not None:
-        try:
-            paths += image_paths({"images": row["videos"]})
-        except BadRow:
-            raise BadRow("key videos is no list of paths") from None
-    if media_root is None:
-        return None
-    return next((problem for path in paths if (problem := _problem(path, media_root))), None)
+    return next((problem for path in _names(row) if (problem := _problem(path, media_root))), None)
+
+
+def _names(row: Mapping[str, Any]) -> Iterator[str]:
+    for key in MEDIA:
+        entries = row.get(key)
+        for entry in entries if isinstance(entries, list | tuple) else ():
+            if isinstance(entry, dict) and entry.get("bytes") is None:
+                entry = entry.get("path")
+            if isinstance(entry, str) and entry and not entry.startswith("data:"):
+                yield entry
 
 
 def _problem(path: str, root: Path) -> str | None:
-    if not PurePosixPath(path).is_absolute() and ".." not in PurePosixPath(path).parts:
+    parts = PurePosixPath(path).parts
+    if parts[0] != "/" and ".." not in parts:
         try:
             status = os.stat(root / path)
+            if stat.S_ISREG(status.st_mode) and status.st_size:
+                return None
         except (OSError, ValueError):
             if (shard := split_at_shard(root / path)) is not None:
                 there = shard[1] in members(shard[0])
                 return None if there else f"{named(path)}: {shard[0].name} has no such file"
-        else:
-            if stat.S_ISREG(status.st_mode) and status.st_size:
-                return None
     try:
         open_inside(path, root).close()
     except DataError as error:

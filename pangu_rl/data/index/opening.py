@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import json
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -13,7 +15,7 @@ from rich.console import Console
 
 from pangu_rl.config.paths import cache_root
 from pangu_rl.data.index.build import build_index
-from pangu_rl.data.index.files import place_beside, row_files
+from pangu_rl.data.index.files import row_files
 from pangu_rl.data.index.manifest import MANIFEST, Manifest, changes, read_manifest
 from pangu_rl.data.index.row_index import RowIndex
 from pangu_rl.errors import DataError
@@ -32,9 +34,7 @@ def open_index(sources: Sequence[Path], media_root: Path | None = None) -> RowIn
     if len(sources) == 1 and (sources[0] / MANIFEST).is_file():
         return _named(sources[0])
     paths = row_files(sources)
-    folder = place_beside(sources, media_root=media_root)
-    if not os.access(folder.parent, os.W_OK):
-        folder = cache_root() / "row_indexes" / folder.name.lstrip(".")
+    folder = automatic_folder(sources, media_root)
     with _held(folder):
         problem = ""
         if (folder / MANIFEST).is_file():
@@ -42,6 +42,14 @@ def open_index(sources: Sequence[Path], media_root: Path | None = None) -> RowIn
             if manifest:
                 return RowIndex(folder, manifest)
         return _made(paths, folder, media_root, problem)
+
+
+def automatic_folder(sources: Sequence[Path], media_root: Path | None) -> Path:
+    """Of the index that is made by itself: beside the rows, so that all who reach these reach it."""
+    names = json.dumps([str(path.resolve()) for path in (*sources, *([media_root] if media_root else []))])
+    name = f".rows-{hashlib.sha256(f'{len(sources)} {names}'.encode()).hexdigest()[:16]}"
+    beside = sources[0].resolve().parent
+    return (beside if os.access(beside, os.W_OK) else cache_root() / "row_indexes") / name
 
 
 def _named(folder: Path) -> RowIndex:

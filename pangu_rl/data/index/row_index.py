@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from pangu_rl.data.index.ids import bucket_of, ids_file
-from pangu_rl.data.index.manifest import Manifest
+from pangu_rl.data.index.manifest import Manifest, Problem
 from pangu_rl.data.index.reading import Place
 from pangu_rl.data.index.scan import hash_of, read_columns
+from pangu_rl.data.index.sizes import SIZES
 
 KEPT = 256
 """Files of the index that a process keeps mapped."""
@@ -50,6 +51,12 @@ class RowIndex:
         number, local = self._find(row)
         return list(self.manifest.shards[number].sources)[self.shard(number)["source"][local]]
 
+    def sizes(self, row: int) -> dict[str, float]:
+        """Its `text`, `pictures`, `frames` and `duration`, see `sizes.py`."""
+        number, local = self._find(row)
+        columns = self.shard(number)
+        return {name: columns[name][local].item() for name in SIZES}
+
     def has_id(self, row: int, uid: str) -> bool:
         """Whether `uid` is the id that the row was indexed by."""
         number, local = self._find(row)
@@ -74,6 +81,10 @@ class RowIndex:
         ids = self._columns(ids_file(self.folder, int(bucket_of(hashes, self.manifest.id_bits)[0])))
         begin, end = (int(np.searchsorted(ids["id_hash"], hashes[0], side)) for side in ("left", "right"))
         return ids["row"][begin:end].tolist()
+
+    def named(self, problem: Problem) -> str:
+        """File, row and reason of one that is left out."""
+        return f"{self.paths[problem.file]}, row {problem.number}: {problem.reason}"
 
     def of_source(self, name: str) -> SourceRows:
         """The rows of one source, in order."""

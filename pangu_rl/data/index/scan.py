@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from pangu_rl.data.index.files import PARQUET, TAR, Range, parquet_file
-from pangu_rl.data.index.media import missing_media
+from pangu_rl.data.index.media import MEDIA, missing_media
 from pangu_rl.data.index.sizes import COLUMNS, SIZES, sizes_of_row, sizes_of_table
 from pangu_rl.data.rows import BadRow, Row, checked_row, row_uid, text_field
 from pangu_rl.data.webdataset import shard_row
@@ -138,7 +138,7 @@ def _one_by_one(some: Range, identity: Identity, media_root: Path | None, found:
         try:
             row = checked_row(raw)
             uid, source = identity.uid(row, number), text_field(row, "source", "")
-            if problem := missing_media(row, media_root):
+            if media_root and (problem := missing_media(row, media_root)):
                 raise BadRow(problem)
         except BadRow as reason:
             found.leave_out(number, str(reason))
@@ -196,13 +196,12 @@ def _parquet(some: Range, identity: Identity, media_root: Path | None, found: Fo
 def _block(table: pa.Table, identity: Identity, media_root: Path | None, found: Found) -> Block:
     first = found.numbered
     found.numbered += len(table)
-    problems = dict(_missing(table, media_root))
-    ids = _id_hashes(table, identity, first)
-    problems = {row: str(value) for row, value in enumerate(ids) if isinstance(value, BadRow)} | problems
+    hashes, problems = _id_hashes(table, identity, first)
+    problems = dict(sorted({**problems, **_missing(table, media_root)}.items()))
     for row, reason in problems.items():
         found.leave_out(first + row + 1, reason)
     block = {
-        "id_hash": np.array([0 if isinstance(value, BadRow) else value for value in ids], np.uint64),
+        "id_hash": hashes,
         "number": np.arange(first + 1, first + len(table) + 1, dtype=np.uint32),
         "start": np.zeros(len(table), np.uint64),
         "source": _source_codes(table, found),
@@ -211,20 +210,19 @@ def _block(table: pa.Table, identity: Identity, media_root: Path | None, found: 
     return {name: np.delete(column, list(problems)) for name, column in block.items()} if problems else block
 
 
-def _id_hashes(table: pa.Table, identity: Identity, first: int) -> list[int | BadRow]:
-    """Of each row, or why it has none."""
-    if "id" not in table.column_names:
-        return [hash_of(identity.uid({}, number)) for number in range(first + 1, first + len(table) + 1)]
-    column = table["id"]
-    if pa.types.is_string(column.type) and not column.null_count and pc.min(pc.binary_length(column)).as_py():
-        return list(map(xxhash.xxh3_64_intdigest, column.cast(pa.binary()).to_pylist()))
-    found: list[int | BadRow] = []
-    for number, given in enumerate(column.to_pylist(), start=first + 1):
+def _id_hashes(table: pa.Table, identity: Identity, first: int) -> tuple[np.ndarray, dict[int, str]]:
+    """uint64 [N], and row -> reason, of those without an identity."""
+    hashes, problems = np.zeros(len(table), np.uint64), {}
+    ids = table["id"] if "id" in table.column_names else pa.nulls(len(table))
+    if pa.types.is_string(ids.type) and not ids.null_count and pc.min(pc.binary_length(ids)).as_py():
+        texts = ids.cast(pa.binary()).to_pylist()
+        return np.fromiter(map(xxhash.xxh3_64_intdigest, texts), np.uint64, len(texts)), problems
+    for row, given in enumerate(ids.to_pylist()):
         try:
-            found.append(hash_of(identity.uid({"id": given}, number)))
+            hashes[row] = hash_of(identity.uid({"id": given}, first + row + 1))
         except BadRow as reason:
-            found.append(reason)
-    return found
+            problems[row] = str(reason)
+    return hashes, problems
 
 
 def _source_codes(table: pa.Table, found: Found) -> np.ndarray:
@@ -240,15 +238,10 @@ def _source_codes(table: pa.Table, found: Found) -> np.ndarray:
     return np.array(codes, np.int32)[names.indices.to_numpy()]
 
 
-def _missing(table: pa.Table, media_root: Path | None) -> Iterator[tuple[int, str]]:
-    """(row, reason) of those whose pictures or videos are not there."""
-    named = [name for name in ("images", "videos") if name in table.column_names]
-    if not named:
-        return
-    for row, values in enumerate(zip(*(table[name].to_pylist() for name in named))):
-        try:
-            problem: str | None = missing_media(dict(zip(named, values)), media_root)
-        except BadRow as reason:
-            problem = str(reason)
-        if problem:
-            yield row, problem
+def _missing(table: pa.Table, media_root: Path | None) -> dict[int, str]:
+    """Row -> reason, of those whose pictures or videos are not there."""
+    there = [name for name in MEDIA if name in table.column_names]
+    if media_root is None or not there:
+        return {}
+    rows = enumerate(table.select(there).to_pylist())
+    return {row: problem for row, named in rows if (problem := missing_media(named, media_root))}

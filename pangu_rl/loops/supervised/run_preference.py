@@ -11,6 +11,7 @@ from typing import Any
 from pangu_rl.config.stages import DpoConfig
 from pangu_rl.data.batching import pack_counts, pack_pairs, split_ranks
 from pangu_rl.data.conversations import Conversation
+from pangu_rl.data.drawn_rows import RowStream
 from pangu_rl.data.pairs import Pair
 from pangu_rl.data.reference import Reference, ReferenceStore
 from pangu_rl.data.stream import PromptStream
@@ -35,7 +36,7 @@ class PreferenceParts:
     config: DpoConfig
     loader: RowLoader
     pairs: PromptStream[Pair]
-    sft: PromptStream[Conversation] | None
+    sft: RowStream[Conversation] | None
     reference: Mapping[str, Reference]
     learners: Learners
 
@@ -54,7 +55,8 @@ class PreferenceParts:
     def train_step(self, run: Run, step: int) -> dict[str, float]:
         with run.phase("train"):
             [update] = self.learners.update([self.next_batch()])
-        return {f"train/{name}": value for name, value in update.items()}
+        left_out = {f"data/sft/{name}": float(count) for name, count in self.sft.left_out.items()} if self.sft else {}
+        return {f"train/{name}": value for name, value in update.items()} | left_out
 
     def state_dict(self) -> dict[str, Any]:
         return {"pairs": self.pairs.state_dict(), "sft": self.sft.state_dict() if self.sft else None}
@@ -95,19 +97,19 @@ def open_parts(config: DpoConfig, run: Run, inputs: DpoInputs, store: ReferenceS
     write_rows_read(
         run.dir,
         pairs=len(inputs.train),
-        sft=len(inputs.sft),
-        left_out=len(inputs.skipped),
+        sft=len(inputs.sft) if inputs.sft else 0,
+        left_out=inputs.left_out,
         sft_asked_by_pairs=inputs.asked_by_pairs,
     )
-    if inputs.skipped or inputs.asked_by_pairs:
-        run.say(f"left out: {len(inputs.skipped)} bad rows, {inputs.asked_by_pairs} SFT rows that ask what a pair asks")
-    order = {"shuffle": config.data.shuffle, "seed": config.trainer.seed, "digests": inputs.loader.digests}
+    if inputs.left_out or inputs.asked_by_pairs:
+        run.say(f"left out: {inputs.left_out} bad rows, {inputs.asked_by_pairs} SFT rows that ask what a pair asks")
+    order = {"shuffle": config.data.shuffle, "seed": config.trainer.seed}
     with run.placed(config) as placement, open_learners(config, "mpo", run, placement) as learners:
         yield PreferenceParts(
             config=config,
             loader=inputs.loader,
-            pairs=PromptStream(inputs.train, **order),
-            sft=PromptStream(inputs.sft, **order) if inputs.sft else None,
+            pairs=PromptStream(inputs.train, **order, digests=inputs.loader.digests),
+            sft=inputs.sft.stream(**order) if inputs.sft else None,
             reference=reference_log_probs(config, run, inputs, store, learners),
             learners=learners,
         )

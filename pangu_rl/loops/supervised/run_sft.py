@@ -11,7 +11,7 @@ from typing import Any
 from pangu_rl.config.stages import SftConfig
 from pangu_rl.data.batching import pack_conversations, pack_counts, root_count, split_ranks
 from pangu_rl.data.conversations import Conversation
-from pangu_rl.data.stream import PromptStream
+from pangu_rl.data.drawn_rows import RowStream
 from pangu_rl.loops.inputs import SftInputs, read_sft_inputs
 from pangu_rl.loops.learners import Learners
 from pangu_rl.loops.pictures import RowLoader
@@ -30,7 +30,7 @@ class SftParts:
 
     config: SftConfig
     loader: RowLoader
-    stream: PromptStream[Conversation]
+    stream: RowStream[Conversation]
     learners: Learners
 
     def next_batch(self) -> list[MiniBatch]:
@@ -44,7 +44,8 @@ class SftParts:
     def train_step(self, run: Run, step: int) -> dict[str, float]:
         with run.phase("train"):
             [update] = self.learners.update([self.next_batch()])
-        return {f"train/{name}": value for name, value in update.items()}
+        left_out = {f"data/{name}": float(count) for name, count in self.stream.left_out.items()}
+        return {f"train/{name}": value for name, value in update.items()} | left_out
 
     def state_dict(self) -> dict[str, Any]:
         return {"stream": self.stream.state_dict()}
@@ -72,11 +73,9 @@ def run_sft(config: SftConfig) -> dict[str, float]:
 @contextmanager
 def open_parts(config: SftConfig, run: Run, inputs: SftInputs) -> Iterator[SftParts]:
     """Start the learner; it ends with the context."""
-    for line in inputs.skipped:
+    for line in inputs.train.skipped:
         log.warning("left out: %s", line)
-    write_rows_read(run.dir, train=len(inputs.train), left_out=len(inputs.skipped))
-    stream = PromptStream(
-        inputs.train, shuffle=config.data.shuffle, seed=config.trainer.seed, digests=inputs.loader.digests
-    )
+    write_rows_read(run.dir, train=len(inputs.train), left_out=inputs.train.left_out)
+    stream = inputs.train.stream(shuffle=config.data.shuffle, seed=config.trainer.seed)
     with run.placed(config) as placement, open_learners(config, "sft", run, placement) as learners:
         yield SftParts(config=config, loader=inputs.loader, stream=stream, learners=learners)

@@ -1,0 +1,121 @@
+"""Rows that are judged when they are drawn: the same rows as those that were read at the start, and only these."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pangu_rl.config.load import checked
+from pangu_rl.config.stages import DpoConfig, SftConfig
+from pangu_rl.data import drawn_rows
+from pangu_rl.data.drawn_rows import RowStream
+from pangu_rl.data.row_files import RowFiles
+from pangu_rl.errors import DataError
+from pangu_rl.loops.inputs import read_dpo_inputs, read_sft_inputs
+
+ROWS = [{"id": f"r{n}", "prompt": f"What is {n} + 1?", "response": f"It is {n + 1}."} for n in range(40)]
+PAIRS = [{"id": f"p{n}", "prompt": f"What is {n} + 1?", "chosen": "yes", "rejected": "no"} for n in (3, 30)]
+
+
+def write(path: Path, rows: list[dict]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def sft(folder: Path, model: Path, rows: list[dict], **data: Any) -> SftConfig:
+    tree = {
+        "model": {"path": str(model)},
+        "data": {"train": write(folder / "rows.jsonl", rows), "max_tokens": 64} | data,
+        "trainer": {"run_dir": str(folder / "run"), "steps": 1, "sequences_per_step": 4},
+    }
+    return checked(SftConfig, tree, "test")
+
+
+def dpo(folder: Path, model: Path) -> DpoConfig:
+    data = {"train": write(folder / "pairs.jsonl", PAIRS), "sft": write(folder / "rows.jsonl", ROWS), "sft_share": 0.5}
+    tree = {
+        "model": {"path": str(model)},
+        "data": data,
+        "trainer": {"run_dir": str(folder / "run"), "steps": 1, "pairs_per_step": 2},
+    }
+    return checked(DpoConfig, tree, "test")
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Any file counts as large; the numbers of the rows that were read."""
+    monkeypatch.setattr(drawn_rows, "READ_WHOLE", 0)
+    read: list[int] = []
+    raw = RowFiles.raw
+    monkeypatch.setattr(RowFiles, "raw", lambda files, row: (read.append(row), raw(files, row))[1])
+    return read
+
+
+def uids(stream: RowStream, n: int) -> list[str]:
+    return [row.uid for _, row in stream.next(n)]
+
+
+def test_sft_draws_the_rows_that_it_would_have_read(tmp_path, tiny_model, monkeypatch):
+    config = sft(tmp_path, tiny_model, ROWS)
+    whole = read_sft_inputs(config).train.stream(shuffle=True, seed=5)
+    monkeypatch.setattr(drawn_rows, "READ_WHOLE", 0)
+    inputs = read_sft_inputs(config)
+    assert inputs.loader.digests == {} and len(inputs.train) == 40 and inputs.train.skipped == []
+    assert uids(inputs.train.stream(shuffle=True, seed=5), 90) == uids(whole, 90)
+
+
+def test_no_row_is_read_before_it_is_drawn(tmp_path, tiny_model, drawn):
+    stream = read_sft_inputs(sft(tmp_path, tiny_model, ROWS)).train.stream(shuffle=True, seed=5)
+    assert drawn == []
+    taken = uids(stream, 6)
+    assert [f"r{row}" for row in drawn] == taken
+
+
+def test_a_resumed_stream_goes_on_and_knows_its_rows(tmp_path, tiny_model, drawn):
+    rows = [*ROWS[:20], ROWS[20] | {"response": "long " * 100}, *ROWS[21:]]
+    config = sft(tmp_path, tiny_model, rows, on_bad_row="skip")
+    one, other = (read_sft_inputs(config).train.stream(shuffle=True, seed=5) for _ in range(2))
+    first = uids(one, 45)
+    assert "r20" not in first and one.left_out == {"bad_rows": 1}
+    other.load_state_dict(json.loads(json.dumps(one.state_dict())))
+    assert uids(other, 30) == uids(one, 30) and other.left_out == one.left_out
+    write(tmp_path / "rows.jsonl", ROWS)
+    with pytest.raises(DataError, match="the checkpoint was made with other data"):
+        read_sft_inputs(config).train.stream(shuffle=True, seed=5).load_state_dict(one.state_dict())
+
+
+def test_a_bad_row_ends_the_run_when_it_is_drawn(tmp_path, tiny_model, drawn):
+    rows = [*ROWS[:7], {"id": "bad", "messages": [{"role": "user", "content": "?"}]}, *ROWS[8:]]
+    stream = read_sft_inputs(sft(tmp_path, tiny_model, rows)).train.stream(shuffle=False, seed=5)
+    assert len(uids(stream, 7)) == 7
+    with pytest.raises(DataError, match=r"rows.jsonl, row 8: messages end with a user turn.*on_bad_row to skip"):
+        stream.next(1)
+
+
+def test_a_file_of_other_rows_is_not_skipped_to_its_end(tmp_path, tiny_model, drawn):
+    rows = [{"id": f"x{n}", "text": "no conversation"} for n in range(300)]
+    stream = read_sft_inputs(sft(tmp_path, tiny_model, rows, on_bad_row="skip")).train.stream(shuffle=True, seed=0)
+    with pytest.raises(DataError, match="key prompt is missing; 101 bad rows on end: is this the right file"):
+        stream.next(1)
+    assert len(drawn) == 101
+
+
+def test_dpo_reads_the_sft_rows_that_it_mixes_in_alone(tmp_path, tiny_model, drawn):
+    inputs = read_dpo_inputs(dpo(tmp_path, tiny_model))
+    assert drawn == [] and len(inputs.train) == 2
+    stream = inputs.sft.stream(shuffle=True, seed=1)
+    assert len(uids(stream, 4)) == 4 <= len(drawn) < 7
+    everything = uids(stream, 34)  # the rest of the epoch's 38 rows that no pair asks
+    assert len(set(everything)) == 34 and not {"r3", "r30"} & set(everything)
+    uids(stream, 2)
+    assert stream.left_out["asked_by_pairs"] >= 2
+
+
+def test_sft_rows_that_pairs_ask_all_are_refused(tmp_path, tiny_model, drawn):
+    config = dpo(tmp_path, tiny_model)
+    write(tmp_path / "rows.jsonl", [ROWS[3], ROWS[30]])
+    with pytest.raises(DataError, match="all of its 2 rows are asked_by_pairs"):
+        read_dpo_inputs(config).sft.stream(shuffle=True, seed=1).next(1)
