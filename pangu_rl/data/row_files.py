@@ -6,6 +6,7 @@ lie.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -135,7 +136,13 @@ def open_rows(sources: Path | Sequence[Path], *, on_bad_row: OnBadRow, media_roo
 
 def _reopened(folder: Path, digest: str) -> RowFiles:
     """In another process, on another node perhaps."""
-    manifest = read_manifest(folder)
+    try:
+        manifest = read_manifest(folder)
+    except DataError:
+        raise DataError(
+            f"{folder}: the index of the rows cannot be read on {platform.node()}: make it by `pangu-rl index FILES -o "
+            "FOLDER` where all nodes see it, and name that folder as data.train"
+        ) from None
     if manifest.digest != digest:
         raise DataError(f"{folder} is another index here: {manifest.digest[:16]}, the driver's is {digest[:16]}")
     return RowFiles(RowIndex(folder, manifest))

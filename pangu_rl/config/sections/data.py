@@ -28,10 +28,12 @@ class DataConfig(Strict):
 class SftDataConfig(Strict):
     train: str
     """Rows with `messages` that end with the assistant's turn, or `prompt` and `response`, and optionally `id`,
-    `images`, `source`."""
+    `images`, `source`: a file, a folder of files, or a folder that `pangu-rl index` made. More than 16 MiB of them are
+    indexed, and each is judged when it is drawn; fewer are all judged before the start."""
     media_root: str | None = None
     """Folder under which the pictures that rows name in `images` lie; nothing outside it is ever read."""
     shuffle: bool = True
+    """By the seed: numpy's permutation of up to 1,048,576 rows, of more a Feistel network that holds no list."""
     on_bad_row: Literal["refuse", "skip"] = "refuse"
     max_tokens: PositiveInt = 2048
     """A longer conversation is a bad row; a picture counts with all its tokens, one per 28 x 28 pixels."""

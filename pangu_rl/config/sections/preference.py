@@ -28,7 +28,8 @@ class DpoDataConfig(Strict):
     """Rows with the prompt's `messages` (or `prompt`), the responses `chosen` and `rejected` as text, and optionally
     `id`, `images`, `source`, `chosen_score`, `rejected_score`, and `rejected_ended`, false of one that was cut."""
     sft: str | None = None
-    """Rows of SFT that each step mixes in with the next-token loss; those that ask what a pair asks are left out."""
+    """Rows of SFT that each step mixes in with the next-token loss; those that ask what a pair asks are left out. Of
+    more than 16 MiB only those that are drawn are read."""
     sft_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Share of a step's samples that are SFT rows; a pair is one sample. It is also the weight of their loss."""
     media_root: str | None = None
