@@ -14,8 +14,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from pangu_rl.data.index.files import row_files
 from pangu_rl.data.index.manifest import MANIFEST
-from pangu_rl.data.row_files import RowFiles
-from pangu_rl.data.rows import MAX_CONSECUTIVE_BAD, BadRow, Loaded, Row
+from pangu_rl.data.row_files import RowFiles, open_rows
+from pangu_rl.data.rows import MAX_CONSECUTIVE_BAD, BadRow, Loaded, OnBadRow, Row, evenly
 from pangu_rl.data.stream import PromptStream
 from pangu_rl.errors import DataError
 
@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 READ_WHOLE = 16 * 2**20
 """Bytes of the rows' files up to which all are read, tokenised and judged at the start: a minute, about."""
+
+MEND = "(mend it, or set data.on_bad_row to skip)"
 
 Record = TypeVar("Record")
 Out = TypeVar("Out", covariant=True)
@@ -81,13 +83,27 @@ class ReadRows(Generic[Record]):
 class IndexedRows(Generic[Record]):
     """Only where they lie is known."""
 
+    path: Path
     files: RowFiles
     parse: Callable[[Row, str], Record]
     """Row and id -> what is trained on; raises `BadRow` or `DataError`."""
-    passed_over: Callable[[Record], str | None] = lambda record: None
+    passed_over: Callable[[Record], str | None]
     """Under which name a sound row is left out, or None."""
-    skips: bool = False
-    """Whether a bad row is left out; it ends the run otherwise."""
+    on_bad_row: OnBadRow
+
+    @classmethod
+    def of(
+        cls,
+        path: Path,
+        *,
+        on_bad_row: OnBadRow,
+        parse: Callable[[Row, str], Record],
+        media_root: Path | None = None,
+        passed_over: Callable[[Record], str | None] = lambda record: None,
+    ) -> IndexedRows[Record]:
+        """Raises as `open_rows`."""
+        files = open_rows(path, on_bad_row=on_bad_row, media_root=media_root)
+        return cls(path=path, files=files, parse=parse, passed_over=passed_over, on_bad_row=on_bad_row)
 
     @property
     def skipped(self) -> list[str]:
@@ -103,6 +119,26 @@ class IndexedRows(Generic[Record]):
     def stream(self, *, shuffle: bool, seed: int) -> DrawnRows[Record]:
         numbers = PromptStream(range(len(self.files)), shuffle=shuffle, seed=seed, identity=self.files.digest)
         return DrawnRows(self, numbers)
+
+    def evenly(self, limit: int) -> Loaded[Record]:
+        """`limit` of the rows, spread evenly, read now; those among them that cannot be used are missing.
+
+        Raises:
+            DataError: a bad row under `refuse`, or no row can be used.
+        """
+        kept: list[tuple[int, Record]] = []
+        skipped = self.skipped
+        for row in evenly(range(len(self)), limit):
+            try:
+                kept.append((self.files.index.place(row).number, self.read(row)))
+            except DataError as reason:
+                if self.on_bad_row == "refuse":
+                    raise DataError(f"{reason} {MEND}") from None
+                skipped.append(str(reason))
+        if not kept:
+            raise DataError(f"{self.path}: none of {limit} rows over it can be used; the last: {skipped[-1]}")
+        numbers, records = map(list, zip(*kept, strict=True))
+        return Loaded(self.path, self.on_bad_row, records, numbers, skipped)
 
     def read(self, row: int) -> Record:
         """
@@ -123,6 +159,10 @@ class DrawnRows(Generic[Record]):
     rows: IndexedRows[Record]
     numbers: PromptStream[int]
     left_out: dict[str, int] = field(default_factory=dict)
+    _bad: int = 0
+    """Bad rows on end."""
+    _over: int = 0
+    """Rows passed over since the last that was taken."""
 
     def next(self, n: int) -> list[tuple[int, Record]]:
         """The next `n` rows that can be used, each with its epoch.
@@ -131,24 +171,11 @@ class DrawnRows(Generic[Record]):
             DataError: a bad row under `refuse`, too many of them on end, or none that is not passed over.
         """
         taken: list[tuple[int, Record]] = []
-        bad = over = 0
         while len(taken) < n:
-            for epoch, number in self.numbers.next(n - len(taken)):
-                try:
-                    record = self.rows.read(number)
-                except DataError as reason:
-                    bad += 1
-                    self._leave_out(reason, bad)
-                    continue
-                bad = 0
-                if name := self.rows.passed_over(record):
-                    over += 1
-                    self._count(name)
-                    if over > len(self.rows):
-                        raise DataError(f"{self.rows.files.name}: all of its {len(self.rows)} rows are {name}")
-                    continue
-                over = 0
-                taken.append((epoch, record))
+            for epoch, row in self.numbers.next(n - len(taken)):
+                record = self._judged(row)
+                if record is not None:
+                    taken.append((epoch, record))
         return taken
 
     def state_dict(self) -> dict[str, Any]:
@@ -160,11 +187,28 @@ class DrawnRows(Generic[Record]):
         self.numbers.load_state_dict(state)
         self.left_out = dict(state["left_out"])
 
-    def _leave_out(self, reason: DataError, on_end: int) -> None:
-        if not self.rows.skips:
-            raise DataError(f"{reason} (mend it, or set data.on_bad_row to skip)") from None
-        if on_end > MAX_CONSECUTIVE_BAD:
-            raise DataError(f"{reason}; {on_end} bad rows on end: is this the right file?")
+    def _judged(self, row: int) -> Record | None:
+        try:
+            record = self.rows.read(row)
+        except DataError as reason:
+            self._leave_out(reason)
+            return None
+        self._bad = 0
+        if (name := self.rows.passed_over(record)) is None:
+            self._over = 0
+            return record
+        self._over += 1
+        self._count(name)
+        if self._over > len(self.rows):
+            raise DataError(f"{self.rows.path}: all of its {len(self.rows)} rows are {name}")
+        return None
+
+    def _leave_out(self, reason: DataError) -> None:
+        if self.rows.on_bad_row == "refuse":
+            raise DataError(f"{reason} {MEND}") from None
+        self._bad += 1
+        if self._bad > MAX_CONSECUTIVE_BAD:
+            raise DataError(f"{reason}; {self._bad} bad rows on end: is this the right file?")
         log.warning("left out: %s", reason)
         self._count("bad_rows")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pangu_rl.config.sampling import SelectorConfig
 from pangu_rl.data.conversations import parse_conversation
+from pangu_rl.data.drawn_rows import IndexedRows, read_when_drawn
 from pangu_rl.data.prompts import parse_prompt
 from pangu_rl.data.rows import BadRow, Loaded, OnBadRow, Row, load_records
 from pangu_rl.records import Prompt
@@ -22,8 +23,11 @@ def load_queries(
     on_bad_row: OnBadRow,
     read_answer: ReadAnswer,
     check: Callable[[Prompt], str | None] = lambda prompt: None,
+    limit: int | None = None,
 ) -> Loaded[Prompt]:
     """Read prompt rows and conversations alike; see `parse_query`. `check` returns why a query cannot be used, or None.
+
+    Of a file that is too large to be read whole only the rows that `evenly` takes of `limit` are read.
 
     Raises:
         DataError: no such file, no usable row, or a bad row that may not be skipped; names file and row.
@@ -36,6 +40,8 @@ def load_queries(
             raise BadRow(problem)
         return prompt
 
+    if limit is not None and read_when_drawn(path):
+        return IndexedRows.of(path, on_bad_row=on_bad_row, parse=parse).evenly(limit)
     return load_records(path, on_bad_row=on_bad_row, parse=parse)
 
 

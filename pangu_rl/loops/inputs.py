@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from pangu_rl.data.encoding import Encoder
 from pangu_rl.data.pairs import Pair, asked_by, load_pairs, without_queries_of
 from pangu_rl.data.pictures import PictureFolder
 from pangu_rl.data.prompts import load_prompts
-from pangu_rl.data.row_files import open_rows
 from pangu_rl.data.rows import BadRow, Loaded, Row
 from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.loops.pictures import RowLoader
@@ -147,7 +146,7 @@ def read_dpo_inputs(config: DpoConfig) -> DpoInputs:
         digest.update("".join(loader.digests[path] for path in pair.images).encode())
     sft, asked = None, 0
     if drawn:
-        sft = replace(_indexed(data.sft, data, encoder, folder), passed_over=_asked_by_pairs(pairs.records))
+        sft = _indexed(data.sft, data, encoder, folder, _asked_by_pairs(pairs.records))
     elif rest:
         sft, asked = _remaining(rest[0], pairs.records, loader)
     parts = [pairs, *([sft] if sft else [])]
@@ -180,7 +179,11 @@ def _asked_by_pairs(pairs: Sequence[Pair]) -> Callable[[Conversation], str | Non
 
 
 def _indexed(
-    path: str, data: SftDataConfig | DpoDataConfig, encoder: Encoder, folder: PictureFolder
+    path: str,
+    data: SftDataConfig | DpoDataConfig,
+    encoder: Encoder,
+    folder: PictureFolder,
+    passed_over: Callable[[Conversation], str | None] = lambda row: None,
 ) -> IndexedRows[Conversation]:
     """The rows of `path`, each read and judged when it is drawn."""
     problem = _conversation_problem(data, encoder, folder)
@@ -191,8 +194,13 @@ def _indexed(
             raise BadRow(reason)
         return conversation
 
-    files = open_rows(resolve_path(path), on_bad_row=data.on_bad_row, media_root=folder.root)
-    return IndexedRows(files=files, parse=parse, skips=data.on_bad_row == "skip")
+    return IndexedRows.of(
+        resolve_path(path),
+        on_bad_row=data.on_bad_row,
+        parse=parse,
+        media_root=folder.root,
+        passed_over=passed_over,
+    )
 
 
 def _conversations(

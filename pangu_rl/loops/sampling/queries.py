@@ -53,7 +53,13 @@ def read_queries(config: SampledStage) -> Queries:
         return gold_problem(prompt, grade)
 
     loaded = [
-        load_queries(resolve_path(data.queries), on_bad_row=data.on_bad_row, read_answer=extract_boxed, check=problem)
+        load_queries(
+            resolve_path(data.queries),
+            on_bad_row=data.on_bad_row,
+            read_answer=extract_boxed,
+            check=problem,
+            limit=data.limit,
+        )
     ]
     if isinstance(config, IterativeConfig) and config.data.heldout:
         loaded.append(load_prompts(resolve_path(config.data.heldout), on_bad_row=data.on_bad_row, check_gold=problem))

@@ -12,6 +12,7 @@ from pangu_rl.config.load import checked
 from pangu_rl.config.stages import DpoConfig, SftConfig
 from pangu_rl.data import drawn_rows
 from pangu_rl.data.drawn_rows import RowStream
+from pangu_rl.data.queries import load_queries
 from pangu_rl.data.row_files import RowFiles
 from pangu_rl.errors import DataError
 from pangu_rl.loops.inputs import read_dpo_inputs, read_sft_inputs
@@ -119,3 +120,14 @@ def test_sft_rows_that_pairs_ask_all_are_refused(tmp_path, tiny_model, drawn):
     write(tmp_path / "rows.jsonl", [ROWS[3], ROWS[30]])
     with pytest.raises(DataError, match="all of its 2 rows are asked_by_pairs"):
         read_dpo_inputs(config).sft.stream(shuffle=True, seed=1).next(1)
+
+
+def test_of_a_large_file_of_queries_as_many_are_read_as_are_asked_for(tmp_path, drawn):
+    path = Path(write(tmp_path / "queries.jsonl", ROWS))
+    taken = load_queries(path, on_bad_row="refuse", read_answer=lambda reply: None, limit=5)
+    assert drawn == [0, 8, 16, 24, 32] and [prompt.uid for prompt in taken.records] == [f"r{row}" for row in drawn]
+    write(path, [*ROWS[:8], {"id": "x", "prompt": ""}, *ROWS[9:]])
+    with pytest.raises(DataError, match=r"queries.jsonl, row 9: key prompt is empty .mend it"):
+        load_queries(path, on_bad_row="refuse", read_answer=lambda reply: None, limit=5)
+    taken = load_queries(path, on_bad_row="skip", read_answer=lambda reply: None, limit=5)
+    assert taken.numbers == [1, 17, 25, 33] and "row 9: key prompt is empty" in taken.skipped[0]
