@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from pangu_rl.data.index.files import row_files
+from pangu_rl.data.index.files import row_files, rows_bytes
 from pangu_rl.data.index.manifest import MANIFEST
 from pangu_rl.data.row_files import RowFiles, open_rows
 from pangu_rl.data.rows import MAX_CONSECUTIVE_BAD, BadRow, Loaded, OnBadRow, Row, evenly
@@ -221,6 +221,6 @@ def read_when_drawn(path: Path) -> bool:
     if (path / MANIFEST).is_file():
         return True
     try:
-        return sum(file.stat().st_size for file in row_files([path])) > READ_WHOLE
+        return sum(map(rows_bytes, row_files([path]))) > READ_WHOLE
     except DataError:  # whoever reads it says why, or it is a folder that `datasets` saved
         return False

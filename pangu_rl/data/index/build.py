@@ -21,7 +21,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from pangu_rl.data.index.files import Piece, Range, edges_digest, joined_digest, pieces_of, ranges_of, read_piece
+from pangu_rl.data.index.files import (
+    Piece,
+    Range,
+    edges_digest,
+    joined_digest,
+    pieces_of,
+    ranges_of,
+    read_piece,
+    rows_bytes,
+)
 from pangu_rl.data.index.ids import bits_for, sort_bucket
 from pangu_rl.data.index.manifest import MANIFEST, IndexedFile, Manifest, Problem, Shard, changes
 from pangu_rl.data.index.reading import PlaceReader
@@ -77,7 +86,7 @@ def build_index(paths: Sequence[Path], folder: Path, media_root: Path | None = N
 @contextmanager
 def _mapping(paths: Sequence[Path], workers: int) -> Iterator[Map]:
     """`map`, in this process where there is little to do."""
-    if sum(path.stat().st_size for path in paths) <= ALONE or workers == 1:
+    if workers == 1 or sum(map(rows_bytes, paths)) <= ALONE:
         yield map
         return
     count = workers or len(os.sched_getaffinity(0))

@@ -77,6 +77,18 @@ def ranges_of(number: int, path: Path, pieces: Sequence[Piece]) -> list[Range]:
     return ranges
 
 
+def rows_bytes(path: Path) -> int:
+    """How large the rows of a file are, those of Parquet before they were compressed.
+
+    Raises:
+        DataError: a file that is not what its name says.
+    """
+    if path.suffix != PARQUET:
+        return path.stat().st_size
+    with parquet_file(path) as file:
+        return sum(file.metadata.row_group(group).total_byte_size for group in range(file.num_row_groups))
+
+
 def pieces_of(path: Path) -> int:
     """How many pieces a file is read in."""
     return 1 if path.suffix == TAR else max(1, -(-path.stat().st_size // PIECE))
