@@ -51,8 +51,10 @@ class RowFiles:
 
     @property
     def skipped(self) -> list[str]:
-        """A line (file, row, reason) for each of the first of them."""
-        return [self.index.named(problem) for problem in self.index.manifest.problems]
+        """A line (file, row, reason) for each of the first of them, and how many more there are."""
+        lines = [self.index.named(problem) for problem in self.index.manifest.problems]
+        more = self.left_out - len(lines)
+        return [*lines, f"{more} more rows of {self.name}"] if more else lines
 
     def where(self, row: int) -> str:
         """`file, row n (id)`, for messages."""

@@ -34,8 +34,9 @@ from pangu_rl.data.index.files import (
 from pangu_rl.data.index.ids import bits_for, sort_bucket
 from pangu_rl.data.index.manifest import MANIFEST, IndexedFile, Manifest, Problem, Shard, changes
 from pangu_rl.data.index.reading import PlaceReader
-from pangu_rl.data.index.row_index import RowIndex, shard_file
-from pangu_rl.data.index.scan import NAMED, Found, read_columns, scan, write_shard
+from pangu_rl.data.index.row_index import RowIndex
+from pangu_rl.data.index.scan import scan
+from pangu_rl.data.index.shards import NAMED, Found, read_columns, shard_file, write_shard
 from pangu_rl.data.index.sizes import SIZES
 from pangu_rl.data.rows import BadRow, checked_row, row_uid
 from pangu_rl.errors import DataError, RunError

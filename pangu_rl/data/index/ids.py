@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pangu_rl.data.index.scan import hashes_of, order_of, write_columns
+from pangu_rl.data.index.shards import hashes_of, ids_file, order_of, write_columns
 
 ROWS = 2**22
 """Of a file of ids, about."""
@@ -20,11 +20,6 @@ ROWS = 2**22
 def bits_for(rows: int) -> int:
     """Of the hash that tell the files of `rows` ids apart."""
     return max(0, -(-rows // ROWS) - 1).bit_length()
-
-
-def ids_file(folder: Path, number: int) -> Path:
-    """Columns `id_hash`, uint64, sorted, and `row`, int64."""
-    return folder / f"ids-{number:05d}.arrow"
 
 
 def bucket_of(hashes: np.ndarray, bits: int) -> np.ndarray:

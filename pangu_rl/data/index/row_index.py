@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pangu_rl.data.index.ids import bucket_of, ids_file
+from pangu_rl.data.index.ids import bucket_of
 from pangu_rl.data.index.manifest import Manifest, Problem
 from pangu_rl.data.index.reading import Place
-from pangu_rl.data.index.scan import hash_of, read_columns
+from pangu_rl.data.index.shards import hash_of, ids_file, read_columns, shard_file
 from pangu_rl.data.index.sizes import SIZES
 
 KEPT = 256
@@ -122,7 +122,3 @@ class SourceRows(Sequence[int]):
             before += rows
         local = int(self._index.shard(number)["by_source"][before + place - int(self._starts[number])])
         return self._index.first_row(number) + local
-
-
-def shard_file(folder: Path, number: int) -> Path:
-    return folder / f"rows-{number:05d}.arrow"

@@ -57,7 +57,7 @@ def test_the_plan_and_the_loader_agree_on_every_pack_to_the_token(folder, tiny_v
     assert rows["r02"]["width"] == [SIZES["b"][0], SIZES["c"][0]]
     for step in range(reader.steps):
         for planned in reader.packs(step):
-            order = PackOrder(tuple(loader.files.index_of[uid] for uid in planned.ids), 0.0)
+            order = PackOrder(tuple(loader.files.rows_of(planned.ids).tolist()), 0.0)
             [pack], _ = loader.load([order])
             assert pack.num_tokens == planned.tokens
             assert len(pack.picture_tokens) == planned.visual_tokens
