@@ -32,7 +32,7 @@ from pangu_rl.data.index.files import (
     rows_bytes,
 )
 from pangu_rl.data.index.ids import bits_for, sort_bucket
-from pangu_rl.data.index.manifest import MANIFEST, IndexedFile, Manifest, Problem, Shard, changes
+from pangu_rl.data.index.manifest import MANIFEST, IndexedFile, Manifest, Problem, Shard, compared
 from pangu_rl.data.index.reading import PlaceReader
 from pangu_rl.data.index.row_index import RowIndex
 from pangu_rl.data.index.scan import scan
@@ -68,8 +68,8 @@ def build_index(paths: Sequence[Path], folder: Path, media_root: Path | None = N
         unfinished.mkdir(parents=True)
         with _mapping(paths, workers) as run:
             manifest = _build(paths, unfinished, media_root, run)
-        if changed := next(changes(unfinished, manifest.files), None):
-            raise DataError(f"{changed}: it was written to meanwhile, begin again when it is whole")
+        if changed := compared(unfinished, manifest)[1]:
+            raise DataError(f"{changed[0]}: it was written to meanwhile, begin again when it is whole")
         for left in unfinished.glob("*.npy"):
             left.unlink()
         manifest.write(unfinished)

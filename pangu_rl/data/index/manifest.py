@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -106,22 +106,34 @@ def read_manifest(folder: Path) -> Manifest:
         raise DataError(f"{folder}: no index of rows that can be read ({error}): make it by `pangu-rl index`") from None
 
 
-def changes(folder: Path, files: Sequence[IndexedFile]) -> Iterator[str]:
-    """A line for each file that is no longer what was indexed, both digests in it."""
-    look: Callable[[IndexedFile], str | None] = lambda file: _change(folder / file.path, file)  # noqa: E731
+def compared(folder: Path, manifest: Manifest) -> tuple[Manifest, list[str]]:
+    """The index as it is now, and a line for each file that is no longer what was indexed, both digests in it.
+
+    Other times of the same content are written down, so that it is read once.
+    """
     with ThreadPoolExecutor(THREADS, thread_name_prefix="index") as threads:
-        yield from filter(None, threads.map(look, files))
+        found = list(threads.map(partial(_compared, folder), manifest.files))
+    changed = [file for file in found if isinstance(file, str)]
+    files = tuple(file for file in found if isinstance(file, IndexedFile))
+    if not changed and files != manifest.files:
+        manifest = dataclasses.replace(manifest, files=files)
+        with suppress(OSError):  # an index that cannot be written only costs the time
+            manifest.write(folder)
+    return manifest, changed
 
 
-def _change(path: Path, file: IndexedFile) -> str | None:
+def _compared(folder: Path, file: IndexedFile) -> IndexedFile | str:
+    path = folder / file.path
     try:
         status = path.stat()
         edges = edges_digest(path)
+        if (status.st_size, edges) == (file.size, file.edges):
+            if status.st_mtime_ns == file.modified_ns:
+                return file
+            if (now := content_digest(path)) == file.digest:
+                return dataclasses.replace(file, modified_ns=status.st_mtime_ns)
+            return f"{path} has changed since its rows were indexed: digest {file.digest[:16]}, now {now[:16]}"
     except OSError as error:
         return f"{path}: {error.strerror}; it was there when its rows were indexed"
-    if (status.st_size, edges) == (file.size, file.edges):
-        if status.st_mtime_ns == file.modified_ns or (now := content_digest(path)) == file.digest:
-            return None
-        return f"{path} has changed since its rows were indexed: digest {file.digest[:16]}, now {now[:16]}"
     sizes = f"{file.size} bytes with ends {file.edges[:16]}, now {status.st_size} with {edges[:16]}"
     return f"{path} has changed since its rows were indexed: {sizes}"

@@ -16,7 +16,7 @@ from rich.console import Console
 from pangu_rl.config.paths import cache_root
 from pangu_rl.data.index.build import build_index
 from pangu_rl.data.index.files import row_files
-from pangu_rl.data.index.manifest import MANIFEST, Manifest, changes, read_manifest
+from pangu_rl.data.index.manifest import MANIFEST, Manifest, compared, read_manifest
 from pangu_rl.data.index.row_index import RowIndex
 from pangu_rl.errors import DataError
 
@@ -53,11 +53,9 @@ def automatic_folder(sources: Sequence[Path], media_root: Path | None) -> Path:
 
 
 def _named(folder: Path) -> RowIndex:
-    manifest = read_manifest(folder)
-    changed = list(changes(folder, manifest.files))
+    manifest, changed = compared(folder, read_manifest(folder))
     if changed:
-        more = f" (and {len(changed) - 1} more files)" if len(changed) > 1 else ""
-        raise DataError(f"{changed[0]}{more}: put it back, or make the index {folder} anew by `pangu-rl index`")
+        raise DataError(f"{_first(changed)}: put it back, or make the index {folder} anew by `pangu-rl index`")
     return RowIndex(folder, manifest)
 
 
@@ -70,9 +68,12 @@ def _sound(folder: Path, paths: Sequence[Path]) -> tuple[Manifest | None, str]:
     were = [(folder / file.path).resolve() for file in manifest.files]
     if were != [path.resolve() for path in paths]:
         return None, f"{len(were)} files were indexed, there are {len(paths)} now or others"
-    changed = list(changes(folder, manifest.files))
-    more = f" (and {len(changed) - 1} more files)" if len(changed) > 1 else ""
-    return (None, f"{changed[0]}{more}") if changed else (manifest, "")
+    manifest, changed = compared(folder, manifest)
+    return (None, _first(changed)) if changed else (manifest, "")
+
+
+def _first(changed: Sequence[str]) -> str:
+    return changed[0] + (f" (and {len(changed) - 1} more files)" if len(changed) > 1 else "")
 
 
 def _made(paths: Sequence[Path], folder: Path, media_root: Path | None, problem: str) -> RowIndex:

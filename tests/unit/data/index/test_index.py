@@ -158,15 +158,19 @@ def test_missing_media_are_named_at_build(tmp_path: Path, write, name: str) -> N
 
 
 @pytest.mark.parametrize(("write", "name"), KINDS)
-def test_an_index_is_made_once_and_follows_its_files(tmp_path: Path, write, name: str, capfd) -> None:
+def test_an_index_is_made_once_and_follows_its_files(tmp_path: Path, write, name: str, capfd, monkeypatch) -> None:
     path = write(tmp_path / name, ROWS)
     first = open_index([path])
     made = (first.folder / MANIFEST).stat().st_mtime_ns
     assert "indexed the 9 rows" in capfd.readouterr().err
     assert (open_index([path]).folder / MANIFEST).stat().st_mtime_ns == made
     assert capfd.readouterr().err == ""
-    os.utime(path, ns=(1, 1))  # a copy: the content is the same
-    assert (open_index([path]).folder / MANIFEST).stat().st_mtime_ns == made
+    os.utime(path, ns=(1, 1))  # a copy: the content is the same, and is read once for it
+    assert open_index([path]).manifest.files[0].modified_ns == 1
+    with monkeypatch.context() as patch:
+        patch.setattr("pangu_rl.data.index.manifest.content_digest", None)
+        assert open_index([path]).manifest.digest == first.manifest.digest
+    assert capfd.readouterr().err == ""
     write(path, [*ROWS[:-1], ROWS[-1] | {"response": "cd"}])
     again = open_index([path])
     assert "has changed since its rows were indexed" in (said := capfd.readouterr().err) and "made anew" in said
