@@ -6,8 +6,6 @@ of rows a process of its own builds the index by worker processes; others then s
 system's cache, and once resumed from the first one's state with its packs dealt to other ranks. `exponent` is the slope
 of log(cost) over log(rows); 1 is linear. Seconds are the wall clock's and the processors' of all processes; memory is
 the resident peak of a process, mapped pages with it.
-
-Beside them: what the index was before, Python objects in the driver, at the smallest number of rows.
 """
 
 from __future__ import annotations
@@ -122,7 +120,7 @@ def build(data: str, output: str, workers: int) -> dict[str, Any]:
 def start(data: str, ranks: int, state: dict[str, Any] | None, steps: int) -> dict[str, Any]:
     """What a stage's driver does until its first step's packs are dealt, then some more steps."""
     with Peak() as peak:
-        begun = time.perf_counter()
+        begun, cpu = time.perf_counter(), time.process_time()
         files = open_rows(Path(data), on_bad_row="refuse")
         order = OnlineOrder(
             files, stage(data), lambda row: sizes_of(files.index.sizes(row)), lambda *sizes: float(sizes[0])
@@ -130,14 +128,16 @@ def start(data: str, ranks: int, state: dict[str, Any] | None, steps: int) -> di
         if state is not None:
             order.load_state_dict(state)
         batches, states = [], []
-        seconds = 0.0
+        seconds = cpu_seconds = 0.0
         for _ in range(steps):
             batches.append(order.next_batch())
             deal_packs(batches[-1], ranks)
             seconds = seconds or time.perf_counter() - begun
+            cpu_seconds = cpu_seconds or time.process_time() - cpu
             states.append(json.loads(json.dumps(order.state_dict())))
     return {
         "seconds": round(seconds, 3),
+        "cpu_seconds": round(cpu_seconds, 3),
         "driver_peak_gib": peak.gib,
         "state_bytes": len(json.dumps(states[0])),
         "batches": [[list(pack.rows) for pack in batch] for batch in batches],

@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.data.micro_batches import BY_TOKENS, Dealing
 from pangu_rl.data.row_files import RowFiles
+from pangu_rl.data.rows import evenly
 from pangu_rl.data.stream import PromptStream
 from pangu_rl.errors import ConfigError, DataError
 from pretrain.packing.cost import OPENPANGU_VIT, PATCHES_PER_TOKEN
@@ -25,6 +25,9 @@ from pretrain.packing.metadata import file_sha256
 from pretrain.packing.online import OnlinePacker, PacksApart, StreamSample
 from pretrain.packing.plan_file import MANIFEST, PACKS, PlannedPack, PlanReader
 
+CHECKED_GROUPS = 64
+"""Parts of a plan, a thousand packs each, whose rows are looked for before the start: those of others when they are
+due."""
 FRUITLESS = 10_000
 """Rows on end that give a stream nothing are a wrong file or context."""
 
@@ -104,7 +107,7 @@ class PlannedOrder:
     def _order(self, pack: PlannedPack) -> PackOrder:
         patches = PATCHES_PER_TOKEN * pack.visual_tokens
         load = self._cost(pack.tokens, pack.token_pairs, patches, OPENPANGU_VIT.pairs(pack.visual_flops, patches))
-        return PackOrder(tuple(self._files.rows_of([str(uid) for uid in pack.ids]).tolist()), load, pack.tokens)
+        return PackOrder(tuple(_rows_of(self._reader, self._files, list(map(str, pack.ids)))), load, pack.tokens)
 
 
 class OnlineOrder:
@@ -216,10 +219,20 @@ def _check_plan(reader: PlanReader, files: RowFiles, config: PretrainConfig) -> 
             "raise it, or pack again"
         )
     with pq.ParquetFile(where / PACKS) as plan:
-        for batch in plan.iter_batches(columns=["ids"]):
-            ids = batch["ids"].flatten().cast(pa.string()).to_pylist()
-            strange = np.flatnonzero(files.rows_of(ids) < 0)
-            if len(strange):
-                raise DataError(
-                    f"{where} names sample {ids[strange[0]]!r}, which {files.name} has not: the plan is of other rows"
-                )
+        for group in evenly(range(plan.num_row_groups), CHECKED_GROUPS):
+            ids = plan.read_row_group(group, columns=["ids"])["ids"].combine_chunks().flatten()
+            _rows_of(reader, files, ids.cast(pa.string()).to_pylist())
+
+
+def _rows_of(reader: PlanReader, files: RowFiles, ids: Sequence[str]) -> list[int]:
+    """
+    Raises:
+        DataError: one of them is no row's.
+    """
+    rows = files.rows_of(ids).tolist()
+    if -1 in rows:
+        strange = ids[rows.index(-1)]
+        raise DataError(
+            f"{reader.directory} names sample {strange!r}, which {files.name} has not: the plan is of other rows"
+        )
+    return rows

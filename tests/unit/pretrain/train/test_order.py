@@ -182,3 +182,13 @@ def test_a_run_directory_as_the_start_is_its_newest_checkpoint(tmp_path, tiny_vl
         (store.begin(step) / "hf").mkdir()
         store.commit(step, {}, {})
     assert with_start(config).model.path == str(run / "checkpoints" / "step_000002" / "hf")
+
+
+def test_a_plan_that_is_not_all_looked_through_at_the_start_is_refused_where_it_is_wrong(
+    planned, tmp_path, tiny_vl_model, monkeypatch
+):
+    monkeypatch.setattr("pretrain.train.order.CHECKED_GROUPS", 0)
+    write_rows(tmp_path, count=12)
+    order = open_planned(stage(tmp_path, tiny_vl_model, data={"plan": planned.data.plan}))
+    with pytest.raises(DataError, match=r"names sample 'r\d\d', which .*rows.jsonl has not"):
+        [order.next_batch() for _ in range(PlanReader(Path(planned.data.plan)).steps)]
