@@ -139,6 +139,7 @@ def start(data: str, ranks: int, state: dict[str, Any] | None, steps: int) -> di
         "seconds": round(seconds, 3),
         "cpu_seconds": round(cpu_seconds, 3),
         "driver_peak_gib": peak.gib,
+        "driver_own_gib": peak.own_gib,
         "state_bytes": len(json.dumps(states[0])),
         "batches": [[list(pack.rows) for pack in batch] for batch in batches],
         "states": states,
@@ -163,15 +164,18 @@ def stage(data: str) -> PretrainConfig:
 
 
 class Peak:
-    """The resident peak of this process within the context."""
+    """The resident peak of this process until the end of the context, and what of its memory is no file's then."""
 
-    gib = 0.0
+    gib = own_gib = 0.0
 
     def __enter__(self) -> Peak:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.gib = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3)
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        own = next(line.split()[1] for line in status.splitlines() if line.startswith("RssAnon"))
+        self.own_gib = round(int(own) / 2**20, 3)
 
 
 def apart(what: str, **given: Any) -> dict[str, Any]:
