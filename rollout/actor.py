@@ -46,7 +46,9 @@ class RolloutActor:
             del self._intakes[ended]
         intake = self._intake(number)
         intake.live = live
-        yield from self._engine.generate(fetch_patches(requests), intake)
+        # Not `yield from`: Ray sends figures of its own into a stream, and an engine's iterator need not take them.
+        for drawn in self._engine.generate(fetch_patches(requests), intake):
+            yield drawn  # noqa: UP028
 
     @ray.method(concurrency_group="intake")
     def add(self, number: int, requests: Sequence[RolloutRequest]) -> None:
