@@ -47,8 +47,8 @@ class RolloutActor:
         intake = self._intake(number)
         intake.live = live
         # Not `yield from`: Ray sends figures of its own into a stream, and an engine's iterator need not take them.
-        for drawn in self._engine.generate(fetch_patches(requests), intake):
-            yield drawn  # noqa: UP028
+        for drawn in self._engine.generate(fetch_patches(requests), intake):  # noqa: UP028
+            yield drawn
 
     @ray.method(concurrency_group="intake")
     def add(self, number: int, requests: Sequence[RolloutRequest]) -> None:
