@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pangu_rl.accelerators import get_accelerator
-from pangu_rl.cluster.demand import LEARNER, Actor, Block, LearnerMemory, devices_of, phases_of
+from pangu_rl.cluster.demand import Actor, Block, LearnerMemory, devices_of, phases_of
 from pangu_rl.cluster.nodes import Node, nodes_of_profile
 from pangu_rl.cluster.profile_checks import unnamed_secrets, unshared_paths
 from pangu_rl.config.cluster_profile import ClusterProfile
@@ -179,35 +179,20 @@ def _why_not(block: Block, nodes: Sequence[Node], free: Mapping[str, int]) -> st
 
 
 def _memory_problems(placed: Sequence[Placed], nodes: Sequence[Node]) -> list[str]:
-    """Of devices, in each phase of a step: an actor alone, or two that hand weights over. And of the nodes' memory."""
+    """Of devices, which hold one actor at a time, and of the nodes' memory."""
     limits = {node.name: node.device_memory_gib for node in nodes}
     reasons = [
         (one.actor.name, _too_large(one.actor, limit))
         for one in placed
         if (limit := limits[one.node]) is not None and (one.actor.gib_per_device or 0.0) > limit
     ]
-    return [*_by_reason(reasons), *_by_reason(_handing_over(placed, limits)), *_host_problems(placed, nodes)]
+    return [*_by_reason(reasons), *_host_problems(placed, nodes)]
 
 
 def _too_large(actor: Actor, limit: float) -> str:
     return (
         f"holds {_bound([actor])} {actor.gib_per_device:.0f} GiB on each device, which has {limit:g}: {actor.smaller}"
     )
-
-
-def _handing_over(placed: Sequence[Placed], limits: Mapping[str, float | None]) -> list[tuple[str, str]]:
-    """Engines on devices of ranks: at a sync the weights of both are there."""
-    ranks = {one.bundle: one.actor for one in placed if one.actor.role == LEARNER}
-    reasons = []
-    for guest in (one for one in placed if one.actor.shares and one.bundle is not None):
-        limit, both = limits[guest.node], guest.actor.weights_gib + ranks[guest.bundle].weights_gib
-        if limit is not None and both > limit:
-            problem = (
-                f"and its learner rank hold at least {both:.0f} GiB of weights on a device at a sync, which has "
-                f"{limit:g}: a higher rollout.devices_per_actor, learner.zero_stage 3, or rollout.placement split"
-            )
-            reasons.append((guest.actor.name, problem))
-    return reasons
 
 
 def _host_problems(placed: Sequence[Placed], nodes: Sequence[Node]) -> list[str]:

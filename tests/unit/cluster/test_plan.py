@@ -161,14 +161,6 @@ def test_shared_devices_hold_one_actor_at_a_time(device, host, says):
     assert found.fits if says is None else says in found.all_problems[0]
 
 
-def test_weights_that_a_shared_device_cannot_hold_twice():
-    """30 GiB of weights twice are 60."""
-    rollout = {"placement": "shared", "actors": 2, "kv_cache_gib": 1}
-    found = plan("grpo", grpo(rollout=rollout, ranks=2), profile(memory=50), weight_gib=30)
-    twice = "rollout actor 0 (and 1 more up to rollout actor 1) and its learner rank hold at least 60 GiB of weights"
-    assert twice in found.all_problems[1]
-
-
 @pytest.mark.parametrize(
     ("config", "cluster", "says"),
     [
