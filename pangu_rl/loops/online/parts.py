@@ -254,7 +254,7 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
         )
         placement = stack.enter_context(run.placed(config))
         transport = _transport(config, placement)
-        engines = stack.enter_context(open_engines(sections, run.accelerator, placement, run.stop))
+        engines = stack.enter_context(open_engines(sections, run, placement))
         background = stack.enter_context(ThreadPoolExecutor(2, thread_name_prefix="beside training"))
         collector = Collector(config, stream, loader, engines.pool, engines.rewards)
         yield GrpoParts(
