@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import time
@@ -55,28 +56,51 @@ def test_a_rank_that_dies_before_the_first_checkpoint_begins_anew_and_then_ends_
     assert "from the beginning" in said and "Traceback" not in errors
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_in_a_long_rollout_ends_the_run_within_ten_seconds(
-    tiny_model: Path, tmp_path: Path, number: signal.Signals
-) -> None:
-    """Answers of 900 tokens: step 2 is left, and the checkpoint is that of step 1, which was not due."""
-    long = {"max_new_tokens": 900, "max_model_tokens": 1024, "completions": 4}
-    trainer = {"run_dir": str(tmp_path / "run"), "steps": 2, "prompts_per_step": 2}
-    config = runs.write_config(tmp_path, tiny_model, rollout=long, trainer=trainer, learner={"pack_tokens": 1024})
+def long_answers(folder: Path, model: Path, **sections: dict) -> Path:
+    """Two steps of answers of 900 tokens."""
+    rollout = {"max_new_tokens": 900, "max_model_tokens": 1024, "completions": 4}
+    return runs.write_config(folder, model, rollout=rollout, learner={"pack_tokens": 1024}, **sections)
+
+
+def signalled_in_drawing(config: Path, run_dir: Path, number: signal.Signals) -> float:
+    """Signal the run when its engines draw for the first time after step 1 was trained; seconds until it has ended."""
     driver = subprocess.Popen(
         runs.command("grpo", config), cwd=runs.REPO, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    kills.hit(driver, tmp_path / "run", kills.Loss("ray::RolloutActor.generate", signal.Signals.SIGCONT), after=1)
+    kills.hit(driver, run_dir, kills.Loss("ray::RolloutActor.generate", signal.Signals.SIGCONT), after=1)
     started = time.monotonic()
     driver.send_signal(number)
     _, errors = driver.communicate(timeout=kills.PATIENCE_S)
     seconds = time.monotonic() - started
     assert driver.returncode == 143, errors
     assert f"{number.name}: checkpoint of step 1 written" in " ".join(errors.split())
-    assert seconds < 10
+    return seconds
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_a_long_rollout_ends_the_run_within_ten_seconds(
+    tiny_model: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Answers of 900 tokens: step 2 is left, and the checkpoint is that of step 1, which was not due."""
+    config = long_answers(tmp_path, tiny_model)
+    assert signalled_in_drawing(config, tmp_path / "run", number) < 10
     assert kills.stored(tmp_path / "run") == 1
     done = runs.run("grpo", config)
     assert done.returncode == 0, done.stderr
     assert [row["step"] for row in runs.metrics(tmp_path / "run")] == [1, 2]
     ours = runs.weights(tmp_path / "run", 2)
     assert any(not torch.equal(tensor, runs.weights(tmp_path / "run", 1)[name]) for name, tensor in ours.items())
+
+
+def test_a_measurement_that_a_signal_ended_is_made_by_the_next_start(tiny_model: Path, tmp_path: Path) -> None:
+    """SIGTERM while the weights of step 1 answer the held-out prompts: the step is logged without their accuracy."""
+    run_dir, heldout = tmp_path / "run", {"heldout": str(tmp_path / "prompts.jsonl")}
+    config = long_answers(tmp_path, tiny_model, data=heldout, trainer={"eval_every": 1})
+    signalled_in_drawing(config, run_dir, signal.SIGTERM)
+    assert kills.stored(run_dir) == 1 and "heldout/accuracy" not in runs.metrics(run_dir)[-1]
+    done = runs.run("grpo", config, timeout=kills.PATIENCE_S)
+    assert done.returncode == 0, done.stderr
+    measured = {row["step"]: row["heldout/accuracy"] for row in runs.metrics(run_dir)}
+    evaluations = json.loads((run_dir / "evaluations.json").read_text())
+    assert [one["step"] for one in evaluations] == list(measured) == [0, 1, 2]
+    assert [sum(one["correct"].values()) / len(one["correct"]) for one in evaluations] == list(measured.values())

@@ -114,7 +114,8 @@ class GrpoParts:
         self.trained = checkpoint.step
         self.sync(checkpoint.step)
         if self.is_measured(checkpoint.step) and checkpoint.step not in [one.step for one in self.evaluations]:
-            self.evaluate(f"step {checkpoint.step}", checkpoint.step)  # the run was ended in the midst of it
+            # The run was ended in the midst of it, and has logged the step without.
+            self.run.sinks.amend(checkpoint.step, self.evaluate(f"step {checkpoint.step}", checkpoint.step))
         if self.ahead is not None:
             table = checkpoint.path / in_flight.FILE
             self.ahead.restore(checkpoint.step, pq.read_table(table) if table.exists() else None)
