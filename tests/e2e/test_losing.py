@@ -45,10 +45,10 @@ def test_a_rank_that_dies_before_the_first_checkpoint_begins_anew_and_then_ends_
     config = kills.write_config(tmp_path, tiny_model, trainer={"checkpoint_every": None, "max_restarts": 1})
     driver = subprocess.Popen(runs.command("grpo", config), cwd=runs.REPO, stderr=subprocess.PIPE, text=True)
     rank = kills.LOSSES["learner rank in mid-update"]
-    kills.hit(driver, tmp_path / "run", rank)
+    kills.hit(driver, rank, when=lambda: kills.stored(tmp_path / "run") >= 2)
     while "restart 1 of 1" not in (tmp_path / "run" / "run.log").read_text() and driver.poll() is None:
         time.sleep(0.05)
-    again = kills.hit(driver, tmp_path / "run", rank, after=0)
+    again = kills.hit(driver, rank, when=lambda: True)
     _, errors = driver.communicate(timeout=kills.PATIENCE_S)
     said = " ".join(errors.split())
     assert driver.returncode == 1, errors
@@ -67,7 +67,8 @@ def signalled_in_drawing(config: Path, run_dir: Path, number: signal.Signals) ->
     driver = subprocess.Popen(
         runs.command("grpo", config), cwd=runs.REPO, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    kills.hit(driver, run_dir, kills.Loss("ray::RolloutActor.generate", signal.Signals.SIGCONT), after=1)
+    drawing = kills.Loss("ray::RolloutActor.generate", signal.Signals.SIGCONT)
+    kills.hit(driver, drawing, when=lambda: kills.stored(run_dir) >= 1)
     started = time.monotonic()
     driver.send_signal(number)
     _, errors = driver.communicate(timeout=kills.PATIENCE_S)
