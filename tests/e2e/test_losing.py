@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,25 +20,37 @@ from tests.e2e.test_resume import timeless
 pytestmark = pytest.mark.slow
 
 
+STALE, BROADCAST = kills.Mode(staleness=2), kills.Mode(transport="broadcast")
+CASES = [
+    *((mode, name) for mode in (kills.SYNCHRONOUS, STALE) for name in kills.LOSSES),
+    *((BROADCAST, name) for name in ("engine in mid-answer", "learner rank in mid-update")),
+]
+
+
 @pytest.fixture(scope="module")
-def whole(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("whole")
-    done = runs.run("grpo", kills.write_config(folder, tiny_model), timeout=kills.PATIENCE_S)
-    assert done.returncode == 0, done.stderr
-    return folder / "run"
+def whole(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[kills.Mode], Path]:
+    """The run directory of a run in a mode, to which nothing was done."""
+
+    @functools.cache
+    def run(mode: kills.Mode) -> Path:
+        folder = tmp_path_factory.mktemp("whole")
+        done = runs.run("grpo", kills.write_config(folder, tiny_model, mode), timeout=kills.PATIENCE_S)
+        assert done.returncode == 0, done.stderr
+        return folder / "run"
+
+    return run
 
 
-@pytest.mark.parametrize("name", kills.LOSSES)
-def test_a_run_that_loses_something_equals_one_that_does_not(
-    whole: Path, tiny_model: Path, tmp_path: Path, name: str
+@pytest.mark.parametrize(("mode", "name"), CASES, ids=str)
+def test_a_run_that_loses_something_ends_like_one_that_does_not(
+    whole: Callable[[kills.Mode], Path], tiny_model: Path, tmp_path: Path, mode: kills.Mode, name: str
 ) -> None:
-    kills.lose(kills.write_config(tmp_path, tiny_model), tmp_path / "run", kills.LOSSES[name])
-    assert kills.differences(tmp_path / "run", whole) == []
+    kills.lose(kills.write_config(tmp_path, tiny_model, mode), tmp_path / "run", kills.LOSSES[name])
+    assert kills.differences(tmp_path / "run", whole(mode), mode) == []
     if name.startswith("learner rank"):
-        log = (tmp_path / "run" / "run.log").read_text()
-        assert "restart 1 of 3, from the checkpoint of step 2" in log
-        for mine, other in zip(runs.metrics(tmp_path / "run"), runs.metrics(whole), strict=True):
-            assert timeless(mine) == timeless(other)
+        assert "restart 1 of 3, from the checkpoint of step 2" in (tmp_path / "run" / "run.log").read_text()
+        pairs = zip(runs.metrics(tmp_path / "run"), runs.metrics(whole(mode)), strict=True)
+        assert mode.staleness or all(timeless(mine) == timeless(other) for mine, other in pairs)
 
 
 def test_a_rank_that_dies_before_the_first_checkpoint_begins_anew_and_then_ends_the_run(

@@ -1,4 +1,4 @@
-"""A rank that dies in mid-update, in every stage that learns from given rows: **a restart, and nothing else changes**."""
+"""A rank that dies in mid-update, in every stage that learns from given rows: **a restart, nothing else changes**."""
 
 from __future__ import annotations
 
