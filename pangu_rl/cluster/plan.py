@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pangu_rl.accelerators import get_accelerator
-from pangu_rl.cluster.demand import Actor, Block, LearnerMemory, devices_of, phases_of
+from pangu_rl.cluster.demand import SCORER, Actor, Block, LearnerMemory, devices_of, phases_of
 from pangu_rl.cluster.nodes import Node, nodes_of_profile
 from pangu_rl.cluster.profile_checks import unnamed_secrets, unshared_paths
 from pangu_rl.config.cluster_profile import ClusterProfile
@@ -135,7 +135,7 @@ def _pack(blocks: Mapping[int, Block], nodes: Sequence[Node]) -> tuple[dict[int,
     for index, block in sorted(blocks.items(), key=lambda item: -item[1].devices):
         roomy = [node for node in nodes if free[node.name] >= block.devices]
         if not roomy:
-            reasons[index] = block.name, _why_not(block, nodes, free)
+            reasons[index] = block.name, _why_not(block, nodes, free, _holders(blocks[other] for other in chosen))
             continue
         chosen[index] = min(roomy, key=lambda node: free[node.name])
         free[chosen[index].name] -= block.devices
@@ -163,14 +163,21 @@ def _names(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} (and {len(names) - 1} more up to {names[-1]})"
 
 
-def _why_not(block: Block, nodes: Sequence[Node], free: Mapping[str, int]) -> str:
+def _holders(blocks: Iterable[Block]) -> Counter[str]:
+    """Role -> devices that its actors hold."""
+    return sum((Counter({bundle[0].role: devices_of(bundle)}) for one in blocks for bundle in one.bundles), Counter())
+
+
+def _why_not(block: Block, nodes: Sequence[Node], free: Mapping[str, int], holders: Counter[str]) -> str:
     most = max(node.devices for node in nodes)
     wants = f"asks for {block.devices} device{'s' if block.devices != 1 else ''} on one node"
     if block.devices > most:
         return f"{wants}, a node has {most}: lower {block.option} to {most}"
     left = sum(free.values())
     if left == 0:
-        return f"{wants}, and all {sum(node.devices for node in nodes)} are taken: fewer actors or more nodes"
+        held = ", ".join(f"{count} by {role}s" for role, count in holders.items())
+        served = ", a scorer behind a base_url" if holders[SCORER] else ""
+        return f"{wants}, and all {holders.total()} are taken ({held}): fewer actors{served} or more nodes"
     widest = max(free, key=lambda name: free[name])
     return (
         f"{wants}; {left} are free, at most {free[widest]} of them on one node ({widest}): fewer actors, more "
