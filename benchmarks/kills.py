@@ -1,11 +1,11 @@
 """Kills and stops of a run of two engines, two reward workers and two learner ranks: **seconds lost by each**.
 
-Every case is a GRPO run of the real command on the two-layer model. Once step 2 is stored, a process is hit while it
-does what it is there for; the run, or the same command again where the driver was hit, must end like a run that nothing
-was done to. In synchronous mode that means the same rollouts and weights, to the bit. With stale rollouts, which depend
-on timing, it means the same prompts, each in one group of as many answers, and no token too old.
+Every case is a GRPO run of the real command on the two-layer model. Once the rollouts of a step are stored, a process is
+hit while it does what it is there for; the run, or the same command again where the driver was hit, must end like a run
+that nothing was done to. In synchronous mode that means the same rollouts and weights, to the bit. With stale rollouts,
+which depend on timing, it means the same prompts, each in one group of as many answers, and no token too old.
 
-`python -m benchmarks.kills` prints the table; `--staleness 2` and `--transport broadcast` that of other modes.
+`python -m benchmarks.kills` prints the table; `--staleness 2` and `--transport broadcast` those of other modes.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ class Loss:
     victim: str
     """How the title of its process begins; `driver` is the command itself, with all that it has started."""
     number: signal.Signals = signal.SIGKILL
+    after: int = 2
+    """The step whose rollouts are stored by then."""
 
 
 LOSSES = {
@@ -47,8 +49,11 @@ LOSSES = {
     "reward worker": Loss("ray::RewardService"),
     "learner rank in mid-update": Loss("ray::LearnerActor.update"),
     "learner rank stopped": Loss("ray::LearnerActor.update", signal.SIGSTOP),
+    "learner rank in mid-broadcast": Loss("ray::LearnerActor.send", after=3),
     "driver": Loss("driver"),
 }
+OF_WEIGHTS = ("engine in mid-answer", "learner rank in mid-update", "learner rank in mid-broadcast")
+"""Where it matters how weights travel."""
 SILENCE_S = 10.0
 """Of a stopped rank; the default is 300."""
 
@@ -59,6 +64,13 @@ class Mode:
 
     staleness: int = 0
     transport: str = "shm"
+
+    @property
+    def losses(self) -> list[str]:
+        """What is shown of this mode."""
+        if self.transport == "broadcast":
+            return list(OF_WEIGHTS)
+        return [name for name in LOSSES if name != "learner rank in mid-broadcast"]
 
 
 SYNCHRONOUS = Mode()
@@ -94,12 +106,12 @@ def lose(config: Path, run_dir: Path, loss: Loss) -> float:
     """Seconds of the run with the loss in it, to its end; that of the command that goes on included."""
     started = time.monotonic()
     if loss.victim == "driver":
-        runs.run_until_killed("grpo", config, when=lambda: stored(run_dir) >= 2)
+        runs.run_until_killed("grpo", config, when=lambda: stored(run_dir) >= loss.after)
         done = runs.run("grpo", config, timeout=PATIENCE_S)
         code, errors = done.returncode, done.stderr
     else:
         driver = subprocess.Popen(runs.command("grpo", config), cwd=runs.REPO, stderr=subprocess.PIPE, text=True)
-        hit(driver, loss, when=lambda: stored(run_dir) >= 2)
+        hit(driver, loss, when=lambda: stored(run_dir) >= loss.after)
         _, errors = driver.communicate(timeout=PATIENCE_S)
         code = driver.returncode
     if code:
@@ -159,7 +171,7 @@ def drawn_again(run_dir: Path) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=LOSSES, default=list(LOSSES))
+    parser.add_argument("--only", nargs="+", choices=LOSSES)
     parser.add_argument("--staleness", type=int, default=SYNCHRONOUS.staleness)
     parser.add_argument("--transport", choices=["shm", "broadcast"], default=SYNCHRONOUS.transport)
     args = parser.parse_args()
@@ -174,7 +186,7 @@ def main() -> None:
             raise SystemExit(done.stderr[-2000:])
         undisturbed = time.monotonic() - started
         print(json.dumps({"case": "nothing", "seconds": round(undisturbed, 1)}), flush=True)
-        for number, name in enumerate(args.only):
+        for number, name in enumerate(args.only or mode.losses):
             folder = Path(root) / str(number)
             folder.mkdir()
             seconds = lose(write_config(folder, model, mode), folder / "run", LOSSES[name])
