@@ -1,9 +1,9 @@
 """Kills and stops of a run of two engines, two reward workers and two learner ranks: **seconds lost by each**.
 
-Every case is a GRPO run of the real command on the two-layer model. Once the rollouts of a step are stored, a process is
-hit while it does what it is there for; the run, or the same command again where the driver was hit, must end like a run
-that nothing was done to. In synchronous mode that means the same rollouts and weights, to the bit. With stale rollouts,
-which depend on timing, it means the same prompts, each in one group of as many answers, and no token too old.
+Every case is a GRPO run of the real command on the two-layer model. Once the rollouts of a step are stored, a process
+is hit while it does what it is there for; the run, or the same command again where the driver was hit, must end like a
+run that nothing was done to. In synchronous mode that means the same rollouts and weights, to the bit. With stale
+rollouts, which depend on timing, it means the same prompts, each in one group of as many answers, and no token too old.
 
 `python -m benchmarks.kills` prints the table; `--staleness 2` and `--transport broadcast` those of other modes.
 """
