@@ -11,9 +11,7 @@ from pangu_rl.errors import BrokenBroadcast, RunError, WeightSyncError, first_li
 from rollout.slots import Slot
 
 HEALTH_S = 10.0
-"""Deadline of a question after an actor's health."""
-FINISH_S = 30.0
-"""For senders to return once the engines are done with what they sent."""
+"""Deadline of a question after an actor's health, and for senders to return once all engines are done."""
 
 
 class Senders:
@@ -50,7 +48,7 @@ class Senders:
             BrokenBroadcast: they are not, or one died; whoever asks them for the next broadcast finds out which.
             RunError: what a rank raised.
         """
-        if late := self._unfinished(FINISH_S):
+        if late := self._unfinished(HEALTH_S):
             ranks = [self._calls.index(call) for call in late]
             raise BrokenBroadcast(f"learner ranks {ranks} have not finished to send weights version {self._version}")
         try:

@@ -275,7 +275,7 @@ class Rank:
 )
 def test_a_sender_that_is_lost_breaks_the_broadcast_and_not_the_run(make_pool, tmp_path, monkeypatch, call, says):
     """The next publication asks the ranks for something, and finds the one that is lost by name."""
-    monkeypatch.setattr("rollout.senders.FINISH_S", 1.0)
+    monkeypatch.setattr("rollout.senders.HEALTH_S", 1.0)
     pool = make_pool(functools.partial(Broadcast, folder=tmp_path))
     rank = ray.remote(num_cpus=0)(Rank).remote()
     with pytest.raises(BrokenBroadcast, match=says):
