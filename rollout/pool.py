@@ -198,7 +198,8 @@ class RolloutPool:
         keep these weights, `resend` publishes them again, to the workers named, for an actor that is replaced.
 
         Raises:
-            BrokenBroadcast: an actor was lost on the way; those in its place have no weights, and the others may not.
+            BrokenBroadcast: an actor or a sender was lost on the way; those in an actor's place have no weights, and
+                the others may not.
             WeightSyncError: a name or a digest differs, or the sender gave no sign of life; names what and whom.
         """
         self._resend = None

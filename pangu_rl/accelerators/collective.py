@@ -19,12 +19,14 @@ SENDER = 0
 """Rank of the learner in the group."""
 JOIN_S = 60.0
 """Seconds in which all must have come to a group: they are called at the same time, and each was idle."""
+TIMEOUT_S = 300.0
+"""Longest that one collective may take. What is in it is a piece of a buffer, so more is no slowness: a rank hangs."""
 PIECE_BYTES = 256 << 20
 """A buffer is sent in pieces of so many bytes: few enough calls, and bounded staging memory."""
 
 
 def build_group(
-    backend: str, host: str, port: int, rank: int, world_size: int, timeout_s: float = 600.0, join_s: float = JOIN_S
+    backend: str, host: str, port: int, rank: int, world_size: int, timeout_s: float = TIMEOUT_S, join_s: float = JOIN_S
 ) -> dist.ProcessGroup:
     """Join the group at `host:port`; returns when all `world_size` ranks have joined. Rank 0 serves the store.
 

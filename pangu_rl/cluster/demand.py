@@ -45,8 +45,6 @@ class Actor:
     smaller: str = ""
     """What to change where it does not fit into the memory of its devices."""
     gib_per_device: float | None = None
-    weights_gib: float = 0.0
-    """Of it, the weights alone: what both actors of a device hold when new weights are handed over."""
     host_gib: float = 0.0
     """Of the host's memory; of a rank that gives its device to an engine, also what it moves there."""
     parts: Mapping[str, float] = field(default_factory=dict)
@@ -138,18 +136,15 @@ def _learners(config: Any, weight_gib: float | None, learner_memory: LearnerMemo
 
 
 def _rank(learner: LearnerConfig, weight_gib: float | None, parts: Mapping[str, float]) -> Actor:
-    stage = getattr(learner, "zero_stage", 0)
-    memory = None if weight_gib is None else learner_gib(weight_gib, learner.ranks, stage)
-    weights = (weight_gib or 0.0) / (learner.ranks if stage == 3 else 1)
+    memory = None if weight_gib is None else learner_gib(weight_gib, learner.ranks, getattr(learner, "zero_stage", 0))
     if parts:
-        memory, weights = sum(parts.values()) - parts["host"], parts["weights"]
+        memory = sum(parts.values()) - parts["host"]
     return Actor(
         role=LEARNER,
         name=LEARNER,
         devices=1,
         smaller=_smaller(parts),
         gib_per_device=memory,
-        weights_gib=weights,
         host_gib=parts.get("host", 0.0),
         parts=parts,
     )
@@ -174,7 +169,6 @@ def _engines(config: Any, weight_gib: float | None) -> list[Block]:
             devices=rollout.devices_per_actor,
             smaller="a higher rollout.devices_per_actor or a lower rollout.kv_cache_gib",
             gib_per_device=None if weight_gib is None else weights + (rollout.kv_cache_gib or 0.0),
-            weights_gib=weights,
         )
         for index in range(rollout.actors)
     ]

@@ -131,8 +131,9 @@ class LearnerActor(RankActor):
     def to_device(self) -> None:
         self._learner.to_device()
 
-    def open_publisher(self, transport: str, host: str, receivers: int, name: str, hands_out: bool) -> None:
-        self._learner.open_publisher(transport, host=host, receivers=receivers, name=name, hands_out=hands_out)
+    def open_publisher(self, transport: str, **settings: Any) -> None:
+        """See `Learner.open_publisher`."""
+        self._learner.open_publisher(transport, **settings)
 
     def publish(self, version: int) -> WeightManifest | None:
         return self._learner.publish(version)

@@ -25,6 +25,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pangu_rl.accelerators import get_accelerator
+from pangu_rl.accelerators.collective import TIMEOUT_S
 from pangu_rl.accelerators.ops import take_fallbacks
 from pangu_rl.checkpoint.manifest import Entry
 from pangu_rl.checkpoint.rank_files import fill_folder, host_copy, write_files
@@ -157,8 +158,10 @@ class Learner:
         receivers: int = 0,
         name: str = "",
         hands_out: bool | None = None,
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
-        """Choose how `publish` hands weights out: `shm`, or `broadcast` to so many receivers through this host.
+        """Choose how `publish` hands weights out: `shm`, or `broadcast` to so many receivers through this host, no
+        bucket of which may take longer than `timeout_s`.
 
         Rank 0 does, unless `hands_out` says otherwise; all that do so over shared memory share a `name`, so that one
         manifest is right on every node.
@@ -171,7 +174,9 @@ class Learner:
             self._publisher = ShmPublisher(buffer_bytes(self._tensors.described().values()), name=name)
         else:
             backend, device = self.accelerator.dist_backend, str(self.device)
-            self._publisher = BroadcastPublisher(backend=backend, host=host, receivers=receivers, device=device)
+            self._publisher = BroadcastPublisher(
+                backend=backend, host=host, receivers=receivers, device=device, timeout_s=timeout_s
+            )
 
     def to_host(self) -> int:
         """Leave the device to an engine until `to_device`: all that is kept between steps goes into host memory.

@@ -44,6 +44,7 @@ class RankActors:
     def __init__(self, actors: Sequence[ray.actor.ActorHandle], silence_s: float) -> None:
         """Ranks that are to `start` yet; one that gives no sign of life for `silence_s` hangs."""
         self._actors = list(actors)
+        self._silence_s = silence_s
         self._calls = ActorCalls("learner rank", actors, silence_s)
         try:
             host, port = self._calls.first("address")
@@ -184,9 +185,14 @@ class Learners(RankActors):
 
     def _open_publisher(self, receivers: int) -> None:
         hosts = [host for host, _ in self._call("address")]
-        name = secrets.token_hex(8)
+        shared = {
+            "host": hosts[0],
+            "receivers": receivers,
+            "name": secrets.token_hex(8),
+            "timeout_s": self._silence_s,
+        }
         calls = [
-            actor.open_publisher.remote(self._transport, hosts[0], receivers, name, hands_out)
+            actor.open_publisher.remote(self._transport, hands_out=hands_out, **shared)
             for actor, hands_out in zip(self._actors, handing_out(hosts, self._every_node), strict=True)
         ]
         self._calls.wait(calls, "open_publisher")

@@ -125,8 +125,13 @@ class VllmEngine:
             call, args = "pangu_load_shm", (tensors, manifest.location)
         else:
             assert link is not None, "a broadcast needs the engine's ranks"
-            backend = self._spec.accelerator.dist_backend
-            call, args = "pangu_load_broadcast", (tensors, manifest.location, backend, link.first_rank, link.world_size)
+            group = (
+                self._spec.accelerator.dist_backend,
+                link.first_rank,
+                link.world_size,
+                self._spec.rollout.silence_s,
+            )
+            call, args = "pangu_load_broadcast", (tensors, manifest.location, *group)
         for digests in self._called(call, args):
             check_digests(manifest, digests)
         # The worker's reload drops none of the engine's own caches.

@@ -41,10 +41,16 @@ class WeightSyncExtension:
         return self._pangu_load(_views(tensors, buffer))
 
     def pangu_load_broadcast(
-        self, tensors: list[dict[str, Any]], store: str, backend: str, first_rank: int, world_size: int
+        self,
+        tensors: list[dict[str, Any]],
+        store: str,
+        backend: str,
+        first_rank: int,
+        world_size: int,
+        timeout_s: float,
     ) -> dict[str, str]:
         """Load the buckets that rank 0 of a group sends; the group meets at `store` (`host:port`) and stays until
-        another store is named.
+        another store is named. None may take longer than `timeout_s`.
 
         Raises:
             BrokenBroadcast: a member was lost. Weights are now of two versions; another load mends them.
@@ -54,7 +60,7 @@ class WeightSyncExtension:
             if getattr(self, "_pangu_store", None) != store:
                 self._pangu_group, self._pangu_store = None, None
                 host, _, port = store.rpartition(":")
-                self._pangu_group = build_group(backend, host, int(port), rank, world_size)
+                self._pangu_group = build_group(backend, host, int(port), rank, world_size, timeout_s)
                 self._pangu_store = store
         # The backends' errors have no common class, here and below.
         except Exception as error:

@@ -20,6 +20,7 @@ from tests.contracts.vllm_facts import (
     CALLS,
     NPU_RUNNER,
     NPU_WORKER,
+    READ,
     WORKER,
     WORKER_ATTRIBUTES,
     WORKER_CALLS,
@@ -49,6 +50,12 @@ def test_every_call_exists_with_the_parameters_we_name(release):
     lacking = {name: set(named) - set(row.get(name, [])) for name, named in CALLS.items() if name not in row}
     assert lacking == {}
     assert {name: set(named) - set(row[name]) for name, named in CALLS.items() if set(named) - set(row[name])} == {}
+
+
+@pytest.mark.parametrize("release", VLLM)
+def test_every_object_has_what_is_read_of_it(release):
+    row = table()[release]
+    assert {name: sorted(names) for name, names in READ.items()} == {name: row.get(f"{name} read") for name in READ}
 
 
 @pytest.mark.parametrize("release", sorted(table()))

@@ -37,18 +37,39 @@ CALLS: dict[str, tuple[str, ...]] = {
     f"{ENGINE}.wake_up": ("tags",),
     f"{RUNNER}.reload_weights": ("weights_iterator", "is_checkpoint_format"),
     f"{RUNNER}.get_model": (),
+    "vllm/v1/sample/sampler.py:Sampler.forward": ("logits", "sampling_metadata"),
     "vllm/config/vllm.py:set_current_vllm_config": ("vllm_config",),
 }
 """Functions that the engine and the worker's extension call, with the parameters that they name."""
 WORKER_CALLS = {"sleep": ("level",), "wake_up": ("tags",), "reset_mm_cache": (), "reset_encoder_cache": ()}
 """Methods that the engine above asks of a worker by name."""
+READ: dict[str, set[str]] = {
+    ENGINE: {"output_processor"},
+    "vllm/v1/engine/output_processor.py:OutputProcessor": {"request_states"},
+    "vllm/v1/engine/output_processor.py:RequestState": {"external_req_id", "detokenizer", "logprobs_processor"},
+    "vllm/v1/engine/detokenizer.py:IncrementalDetokenizer": {"output_token_ids", "num_output_tokens"},
+    "vllm/v1/engine/logprobs.py:LogprobsProcessor": {"logprobs"},
+    RUNNER: {"kv_caches", "sampler"},
+    "vllm/v1/sample/metadata.py:SamplingMetadata": {
+        "temperature",
+        "all_random",
+        "top_k",
+        "top_p",
+        "max_num_logprobs",
+        "generators",
+    },
+    "vllm/v1/outputs.py:SamplerOutput": {"sampled_token_ids", "logprobs_tensors"},
+    "vllm/v1/outputs.py:LogprobsTensors": {"logprob_token_ids", "logprobs", "selected_token_ranks"},
+}
+"""What is read, or given in its place, of vLLM's own objects: answers that are being drawn, caches, the sampler."""
 WORKER_ATTRIBUTES = {"model_runner", "device", "rank", "vllm_config"}
 
 
 def facts(root: Path) -> dict[str, list[str]]:
-    """Of the sources below `root`: parameters per function of the calls, fields of EngineArgs, members per worker."""
+    """Of the sources below `root`: parameters per function of the calls, fields of EngineArgs, members per worker, and
+    which of those that are read an object has."""
     found: dict[str, list[str]] = {}
-    for place in {name.partition(":")[0] for name in [*CALLS, BASE, WORKER, NPU_WORKER, NPU_RUNNER, ARGUMENTS]}:
+    for place in {name.partition(":")[0] for name in [*CALLS, *READ, BASE, WORKER, NPU_WORKER, NPU_RUNNER, ARGUMENTS]}:
         if (root / place).exists():
             found |= _of_file(place, ast.parse((root / place).read_text(encoding="utf-8")))
     return dict(sorted(found.items()))
@@ -71,10 +92,12 @@ def _of_file(place: str, tree: ast.Module) -> dict[str, list[str]]:
         if name in {BASE, WORKER, NPU_WORKER}:
             found |= {f"{name}.{m}": _parameters(methods[m]) for m in WORKER_CALLS if m in methods}
             found[f"{name} members"] = sorted(set(methods) | _attributes(node))
+        if name in READ:
+            found[f"{name} read"] = sorted(READ[name] & (set(methods) | _attributes(node) | set(_fields(node))))
         if name == NPU_RUNNER:
             found[f"{name} bases"] = [ast.unparse(base) for base in node.bases]
         if name == ARGUMENTS:
-            found[f"{name} fields"] = [c.target.id for c in node.body if isinstance(c, ast.AnnAssign)]
+            found[f"{name} fields"] = _fields(node)
     return found
 
 
@@ -83,6 +106,10 @@ def _parameters(node: ast.FunctionDef) -> list[str]:
     return [
         a.arg for a in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs] if a.arg not in {"self", "cls"}
     ]
+
+
+def _fields(node: ast.ClassDef) -> list[str]:
+    return [child.target.id for child in node.body if isinstance(child, ast.AnnAssign)]
 
 
 def _attributes(node: ast.ClassDef) -> set[str]:

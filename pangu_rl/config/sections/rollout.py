@@ -44,7 +44,8 @@ class RolloutConfig(Strict):
     """Restarts of a dead actor before the run ends; its unfinished requests go to the others meanwhile."""
     silence_s: PositiveFloat = 300.0
     """An engine that draws and makes no token for so long is hung and is replaced; an answer may take as long as it
-    takes. More than its longest step, which reads whole prompts with their pictures."""
+    takes. More than its longest step, which reads whole prompts with their pictures. Nor may a bucket of weights that
+    are broadcast take longer."""
     engine: Literal["vllm", "fake"] = "vllm"
     """`fake` echoes deterministic tokens, for unit tests."""
     weight_transport: Literal["auto", "shm", "broadcast"] = "auto"

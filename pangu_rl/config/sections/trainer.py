@@ -26,7 +26,7 @@ class TrainerConfig(Strict):
     """A phase that takes longer is reported with the actor and sample it waits for, and the stacks are dumped."""
     silence_s: PositiveFloat = 300.0
     """A learner rank or loader that gives no sign of life for so long hangs and is lost; how long it computes, compiles
-    or waits for another one does not matter."""
+    or waits for another one does not matter. Nor may a bucket of weights that are broadcast take longer."""
     max_restarts: NonNegativeInt = 3
     """After a lost rank all ranks start again from the newest checkpoint, at most so often without a new one."""
     profile_steps: tuple[PositiveInt, ...] = ()

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from pangu_rl.config.sections.learner import ModelPart
+from pangu_rl.learner.measure.model_shape import ModelShape
 from pangu_rl.records import Pack
 
 FORWARD, THROUGH, WHOLE = 1, 2, 3
@@ -79,6 +80,16 @@ class ModelFlops:
             **(_tower_flops(vision, text.hidden_size) if vision is not None else {}),
         )
 
+    @classmethod
+    def of_shape(cls, shape: ModelShape) -> ModelFlops:
+        """Of the language model of `shape` alone, every layer attending to everything."""
+        projections = 2 * shape.width * shape.head_size * 2 * (shape.heads + shape.kv_heads)
+        return cls(
+            per_token=shape.layers * (projections + 6 * shape.width * shape.inner),
+            per_pair=shape.layers * 4 * shape.heads * shape.head_size,
+            per_target=2 * shape.embedding,
+        )
+
     def of_training(self, pack: Pack, trained: Collection[ModelPart]) -> float:
         """Forward and backward passes of a pack; what is frozen is passed through, or not entered at all. An empty pack
         asks for nothing."""
@@ -97,14 +108,18 @@ class ModelFlops:
         )
         return self.of_work(work, trained)
 
-    def of_work(self, work: Work, trained: Collection[ModelPart]) -> float:
-        """As `of_training`."""
-        language = (
+    def of_language(self, work: Work) -> float:
+        """Forward pass of the language model alone."""
+        return (
             work.tokens * self.per_token
             + work.pairs * self.per_pair
             + work.near_pairs * self.per_near_pair
             + work.targets * self.per_target
         )
+
+    def of_work(self, work: Work, trained: Collection[ModelPart]) -> float:
+        """As `of_training`."""
+        language = self.of_language(work)
         if not self.per_patch:
             return WHOLE * language
         tower = self._tower(work.patches, work.patch_pairs)

@@ -114,7 +114,8 @@ class GrpoParts:
         self.trained = checkpoint.step
         self.sync(checkpoint.step)
         if self.is_measured(checkpoint.step) and checkpoint.step not in [one.step for one in self.evaluations]:
-            self.evaluate(f"step {checkpoint.step}", checkpoint.step)  # the run was ended in the midst of it
+            # The run was ended in the midst of it, and has logged the step without.
+            self.run.sinks.amend(checkpoint.step, self.evaluate(f"step {checkpoint.step}", checkpoint.step))
         if self.ahead is not None:
             table = checkpoint.path / in_flight.FILE
             self.ahead.restore(checkpoint.step, pq.read_table(table) if table.exists() else None)
@@ -254,7 +255,7 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
         )
         placement = stack.enter_context(run.placed(config))
         transport = _transport(config, placement)
-        engines = stack.enter_context(open_engines(sections, run.accelerator, placement, run.stop))
+        engines = stack.enter_context(open_engines(sections, run, placement))
         background = stack.enter_context(ThreadPoolExecutor(2, thread_name_prefix="beside training"))
         collector = Collector(config, stream, loader, engines.pool, engines.rewards)
         yield GrpoParts(

@@ -152,7 +152,7 @@ def open_sampler(
 
         def start() -> Engines:
             placement = stack.enter_context(run.placed(config))
-            return stack.enter_context(open_engines(sections, run.accelerator, placement, run.stop))
+            return stack.enter_context(open_engines(sections, run, placement))
 
         yield Sampler(config, run, loader, start)
 

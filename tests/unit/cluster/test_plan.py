@@ -161,14 +161,6 @@ def test_shared_devices_hold_one_actor_at_a_time(device, host, says):
     assert found.fits if says is None else says in found.all_problems[0]
 
 
-def test_weights_that_a_shared_device_cannot_hold_twice():
-    """30 GiB of weights twice are 60."""
-    rollout = {"placement": "shared", "actors": 2, "kv_cache_gib": 1}
-    found = plan("grpo", grpo(rollout=rollout, ranks=2), profile(memory=50), weight_gib=30)
-    twice = "rollout actor 0 (and 1 more up to rollout actor 1) and its learner rank hold at least 60 GiB of weights"
-    assert twice in found.all_problems[1]
-
-
 @pytest.mark.parametrize(
     ("config", "cluster", "says"),
     [
@@ -185,7 +177,8 @@ def test_weights_that_a_shared_device_cannot_hold_twice():
         (
             grpo(actors=2, width=6, ranks=6),
             profile(count=2, devices=8),
-            "learner rank 4 (and 1 more up to learner rank 5) asks for 1 device on one node, and all 16 are taken",
+            "learner rank 4 (and 1 more up to learner rank 5) asks for 1 device on one node, and all 16 are taken "
+            "(12 by rollout actors, 4 by learner ranks): fewer actors or more nodes",
         ),
         (grpo(actors=3, width=5), profile(count=2), "6 are free, at most 3 of them on one node (a2 0)"),
     ],
@@ -275,6 +268,23 @@ def test_scorers_with_engines_of_ours_come_first(tmp_path):
         "scorer served needs JUDGE_KEY: list it under the profile's secrets and set it on the cluster"
     ]
     assert plan("grpo", grpo(rewards=rewards), profile(count=1, secrets=["JUDGE_KEY"])).fits
+
+
+def test_a_scorer_has_no_turn_on_shared_devices(tmp_path):
+    """It has devices of its own, or is served elsewhere."""
+    scorers = tmp_path / "scorers.yaml"
+    scorers.write_text(yaml.safe_dump({"scorers": [{"name": "ours", "model": "m", "engine": {}}], "cache": "votes"}))
+    rewards = {"functions": [{"name": "boxed_accuracy"}, {"name": "llm_score", "args": {"config": str(scorers)}}]}
+    config = grpo(rollout={"placement": "shared", "kv_cache_gib": 1}, rewards=rewards)
+    assert places(plan("grpo", config, profile(count=1, devices=2)).phases[0]) == [
+        ("scorer ours", "a2", 0),
+        ("learner rank 0", "a2", 1),
+        ("rollout actor 0", "a2", 1),
+    ]
+    assert plan("grpo", config, profile(count=1, devices=1)).all_problems == [
+        "grpo: learner rank 0 asks for 1 device on one node, and all 1 are taken (1 by scorers): fewer actors, a "
+        "scorer behind a base_url or more nodes"
+    ]
 
 
 def test_paths_that_not_every_node_sees():
