@@ -20,7 +20,6 @@ from pangu_rl.checkpoint.manifest import Entry, check_files
 from pangu_rl.checkpoint.shared_folder import Answer, answer
 from pangu_rl.checkpoint.store import MODEL, RANKS
 from pangu_rl.learner.spec import LearnerSpec
-from pangu_rl.learner.wire import expand
 from pangu_rl.records import MiniBatch, Pack, Picture, WeightManifest
 
 if TYPE_CHECKING:
@@ -110,7 +109,7 @@ class LearnerActor(RankActor):
         return self._learner.log_probs(with_pixels(packs), temperature)
 
     def update(self, batches: Sequence[MiniBatch]) -> list[dict[str, float]]:
-        batches = expand(batches)
+        batches = [batch.laid_out() for batch in batches]
         packs = iter(with_pixels([pack for batch in batches for pack in batch.packs]))
         return self._learner.update(
             [replace(batch, packs=tuple(itertools.islice(packs, len(batch.packs)))) for batch in batches]
