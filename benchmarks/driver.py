@@ -211,8 +211,8 @@ class Rank:
         """Targets, and the seconds that laying them out takes."""
         parts: Parts = {}
         with timed(parts, "lay out"):
-            packs = [pack for batch in batches for pack in batch.laid_out().packs]
-        return {"targets": float(sum(pack.num_targets for pack in packs))}, parts["lay out"]
+            targets = sum(outline.lay_out().num_targets for batch in batches for outline in batch.packs)
+        return {"targets": float(targets)}, parts["lay out"]
 
 
 class Counting(Learners):

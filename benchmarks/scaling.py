@@ -130,8 +130,7 @@ def updates(folder: Path, runs: int) -> dict[str, object]:
     batches = []
     for factor in FACTORS:
         groups = draw(8 * factor, 60, 400)
-        dealt_out = split_ranks(outline_groups(groups, 2048), 1, *loss_counts(groups))
-        batches.append([batch.laid_out() for batch in dealt_out])
+        batches.append(split_ranks(outline_groups(groups, 2048), 1, *loss_counts(groups)))
     return scaling([lambda own=own: learner.update(own) for own in batches], runs)
 
 

@@ -6,7 +6,7 @@ travels through Ray, Parquet and tests alike. Lengths in brackets: T tokens, N c
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, Protocol
@@ -304,7 +304,8 @@ class Outline(Protocol):
     """What a pack holds, before its arrays are made.
 
     A token of a rollout is its id and its log-prob, 8 bytes, and 48 in a `Pack`, whose positions, targets and
-    advantages are counts and repetitions. So large packs travel as outlines, and a rank lays its own out.
+    advantages are counts and repetitions. So large packs travel as outlines, and a rank lays one out when its turn
+    comes.
     """
 
     num_tokens: int
@@ -312,6 +313,8 @@ class Outline(Protocol):
     segment_starts: np.ndarray
     segment_parents: np.ndarray
     pictures: tuple[Picture, ...]
+    columns: dict[str, np.ndarray]
+    """Those that its tokens do not bring along."""
 
     def lay_out(self) -> Pack:
         """The pack."""
@@ -322,8 +325,7 @@ class MiniBatch:
     """One optimiser step's data for one rank."""
 
     packs: tuple[Pack | Outline, ...]
-    """Micro-batches; every rank gets the same number (ZeRO 2 and 3 reduce at each), an empty one has no targets.
-    Outlines are for the way to the rank."""
+    """Micro-batches; every rank gets the same number (ZeRO 2 and 3 reduce at each), an empty one has no targets."""
     loss_tokens: int
     """Targets in the *global* mini-batch: the denominator of the token mean, the same on every rank."""
     loss_sequences: int
@@ -336,10 +338,6 @@ class MiniBatch:
     of pair p; those from 2 * `loss_pairs` on are SFT rows."""
     row_tokens: int = 0
     """Targets of the SFT rows beside the pairs, in the *global* mini-batch."""
-
-    def laid_out(self) -> MiniBatch:
-        """The same with whole packs."""
-        return replace(self, packs=tuple(pack.lay_out() for pack in self.packs))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

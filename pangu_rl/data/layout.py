@@ -77,6 +77,9 @@ class Outline:
     """The trees of each pack."""
     axes: tuple[int, ...] = ()
     """(3,) for packs of three rows of positions."""
+    pictures: tuple[Picture, ...] = ()
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
+    """float32 [M] each, beside those of the segments."""
 
     @property
     def num_tokens(self) -> int:
@@ -99,18 +102,14 @@ class Outline:
             parents += [-1] + [len(parents)] * len(tree.children)
         return np.asarray(parents, dtype=np.int64)
 
-    @property
-    def pictures(self) -> tuple[Picture, ...]:
-        return tuple(picture for tree in chain(*self.packs) for picture in tree.root.pictures)
-
     def lay_out(self) -> Pack:
         """As `merge_packs` of the packs laid out one by one."""
         whole = _lay_out(list(chain(*self.packs)), self.axes)
-        if len(self.packs) == 1:
-            return whole
-        targets = [sum(segment.num_targets for tree in trees for segment in tree.segments) for trees in self.packs]
-        numbers = np.repeat(np.arange(len(self.packs), dtype=np.float32), targets)
-        return replace(whole, columns=whole.columns | {"pack_ids": numbers})
+        columns = whole.columns
+        if len(self.packs) > 1:
+            targets = [sum(segment.num_targets for tree in trees for segment in tree.segments) for trees in self.packs]
+            columns = columns | {"pack_ids": np.repeat(np.arange(len(self.packs), dtype=np.float32), targets)}
+        return replace(whole, pictures=self.pictures, columns=columns | self.columns)
 
     def _segments(self) -> Iterator[Segment]:
         return (segment for tree in chain(*self.packs) for segment in tree.segments)
@@ -150,7 +149,7 @@ def outline_trees(trees: Sequence[Tree], pack_tokens: int) -> list[Outline]:
     """Whole trees in packs of at most `pack_tokens`; a larger tree gets a pack of its own."""
     bins = first_fit_decreasing([tree.num_tokens for tree in trees], pack_tokens)
     axes = (3,) if any(tree.root.positions is not None for tree in trees) else ()
-    return [Outline(packs=(tuple(trees[index] for index in items),), axes=axes) for items in bins]
+    return [_outline(tuple(trees[index] for index in items), axes) for items in bins]
 
 
 def pack_trees(trees: Sequence[Tree], pack_tokens: int) -> list[Pack]:
@@ -158,7 +157,12 @@ def pack_trees(trees: Sequence[Tree], pack_tokens: int) -> list[Pack]:
     return [outline.lay_out() for outline in outline_trees(trees, pack_tokens)]
 
 
+def _outline(trees: tuple[Tree, ...], axes: tuple[int, ...]) -> Outline:
+    return Outline(packs=(trees,), axes=axes, pictures=tuple(chain(*(tree.root.pictures for tree in trees))))
+
+
 def _lay_out(trees: Sequence[Tree], axes: tuple[int, ...]) -> Pack:
+    """Without pictures, which an outline has."""
     segments: list[Segment] = []
     parents: list[int] = []
     targets: list[np.ndarray] = []
@@ -190,7 +194,6 @@ def _lay_out(trees: Sequence[Tree], axes: tuple[int, ...]) -> Pack:
             [segment.num_targets for segment in trained],
         ),
         columns={name: np.concatenate([_column(segment, name) for segment in trained]) for name in trained[0].columns},
-        pictures=tuple(picture for tree in trees for picture in tree.root.pictures),
         picture_tokens=np.concatenate(picture_tokens),
     )
 

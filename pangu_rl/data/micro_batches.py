@@ -64,7 +64,11 @@ def merge_packs(packs: Sequence[Pack] | Sequence[Outline]) -> Pack | Outline:
     if len(packs) == 1:
         return packs[0]
     if isinstance(packs[0], Outline):
-        return Outline(packs=tuple(trees for outline in packs for trees in outline.packs), axes=packs[0].axes)
+        return Outline(
+            packs=tuple(trees for outline in packs for trees in outline.packs),
+            axes=packs[0].axes,
+            pictures=tuple(picture for outline in packs for picture in outline.pictures),
+        )
     tokens = np.cumsum([0, *(pack.num_tokens for pack in packs)])
     segments = np.cumsum([0, *(len(pack.segment_parents) for pack in packs)])
     columns = {name: np.concatenate([pack.columns[name] for pack in packs]) for name in packs[0].columns}

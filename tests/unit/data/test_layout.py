@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -52,10 +52,18 @@ def assert_same(found: Pack, expected: Pack) -> None:
 def test_packs_are_laid_out_behind_the_way_as_before_it(pictures: bool) -> None:
     whole = outlines(pictures=pictures)
     batch = MiniBatch(packs=tuple(whole), loss_tokens=9, loss_sequences=4)
-    arrived = pickle.loads(pickle.dumps(batch)).laid_out()
+    arrived = pickle.loads(pickle.dumps(batch))
     assert (arrived.loss_tokens, arrived.loss_sequences, len(arrived.packs)) == (9, 4, len(whole))
     for found, expected in zip(arrived.packs, whole, strict=True):
-        assert_same(found, expected.lay_out())
+        assert_same(found.lay_out(), expected.lay_out())
+
+
+def test_a_column_of_its_own_stands_beside_those_of_the_tokens() -> None:
+    """As a learner adds the log-probs before the first update."""
+    for outline in (*(whole := outlines()), merge_packs(whole)):
+        old = np.arange(outline.num_targets, dtype=np.float32)
+        expected = replace(pack := outline.lay_out(), columns=pack.columns | {"old_logprobs": old})
+        assert_same(replace(outline, columns=outline.columns | {"old_logprobs": old}).lay_out(), expected)
 
 
 @pytest.mark.parametrize("pictures", [False, True])

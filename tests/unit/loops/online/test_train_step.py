@@ -29,7 +29,7 @@ def test_the_kl_to_a_reference_trains_rows_without_advantage(
     group.completions[3] = replace(group.completions[3], finish_reason=FinishReason.LENGTH)
     aside = make_group("aside", 2, [3, 3], [0.0, 0.0], trained=False)
     [[batch]] = rank_batches([group, aside], config, frozenset(), BY_TOKENS)
-    assert {int(sequence) for pack in batch.laid_out().packs for sequence in pack.sequence_ids} == expected
+    assert {int(sequence) for pack in batch.packs for sequence in pack.lay_out().sequence_ids} == expected
     assert batch.loss_tokens == (10 if overlong == "train" else 6)
 
 
