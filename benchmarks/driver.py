@@ -6,8 +6,9 @@ out what they are given. Two figures a part: seconds on the clock, and processor
 ranks lay out, of the slowest of them.
 
 Devices wait while the step's requests are made, its groups judged, its packs outlined, dealt and put where the ranks
-find them (`time/driver`), while the ranks lay them out, and while the step is reckoned up and let go. Engines draw
-during `draw and score`, whose length here is that of making the answers up, and ranks train while the store is written.
+find them (`time/driver`), and while the step is reckoned up. That ranks lay their packs out is counted too, all of it,
+though each lays out one while its device works on the one before. Engines draw during `draw and score`, whose length
+here is that of making the answers up; ranks train while the store is written and the step before is let go.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +39,9 @@ from pangu_rl.data.micro_batches import BY_TOKENS
 from pangu_rl.data.stream import PromptStream
 from pangu_rl.loops.learners import Learners
 from pangu_rl.loops.metrics import rollout_metrics, staleness_metrics
-from pangu_rl.loops.online.collect import Collector
+from pangu_rl.loops.online.collect import Batch, Collector
 from pangu_rl.loops.online.train_step import train_on
-from pangu_rl.records import Completion, FinishReason, Group, MiniBatch, Prompt, RolloutRequest
+from pangu_rl.records import Completion, FinishReason, Group, MiniBatch, Prompt, RolloutRequest, SamplingParams
 from rewards.service import RewardPool
 from rollout.engine import EngineSpec
 from rollout.intake import Intake
@@ -48,7 +50,7 @@ from rollout.store import RolloutStore
 
 COMPLETIONS, PROMPT_TOKENS, VOCABULARY, WORDS = 8, 512, 150_000, 4.0
 RANKS = 4
-WAITED = ("ask", "judge", "outline, deal, send", "lay out", "reckon up", "let go")
+WAITED = ("ask", "judge", "outline, deal, send", "lay out", "reckon up")
 """Parts during which all devices wait."""
 
 Parts = dict[str, tuple[float, float]]
@@ -90,35 +92,41 @@ def measure(config: GrpoConfig, args: argparse.Namespace, folder: Path) -> list[
     pool.start()
     collector = TimedCollector(config, stream(args.answers), Rows(), pool, rewards)
     learners, store = Counting(config), RolloutStore(folder)
-    turns = []
+    turns: list[Parts] = []
+    batch: Batch | None = None
     for step in range(1, args.steps + 1):
         parts: Parts = {}
         collector.parts = parts
         gc.collect()
         with timed(parts, "draw and score"):
-            batch = collector.collect(step)
+            spent, batch = [batch], collector.collect(step)
+        write = partial(store_and_let_go, store, batch, collector.sampling, spent)
         with ExitStack() as waiting:
             waiting.enter_context(timed(parts, "outline, deal, send"))
-
-            @contextmanager
-            def beside(batch=batch, parts=parts, waiting=waiting) -> Iterator[None]:
-                waiting.close()
-                with timed(parts, "store, beside training"), ThreadPoolExecutor(1) as background:
-                    writing = background.submit(store.append, batch.step, batch.groups, collector.sampling)
-                    yield
-                    writing.result()
-
-            train_on(batch.trained, learners, config, frozenset(), beside)
+            train_on(batch.trained, learners, config, frozenset(), partial(beside, waiting, parts, write))
         parts["lay out"] = learners.laying_out
         with timed(parts, "reckon up"):
             rollout_metrics(batch.groups) | staleness_metrics(batch.trained, step)
-        with timed(parts, "let go"):
-            del batch, beside
         print(step, parts, file=sys.stderr)
         turns.append(parts)
     pool.close()
     rewards.close()
     return turns
+
+
+@contextmanager
+def beside(waiting: ExitStack, parts: Parts, write: Callable[[], None]) -> Iterator[None]:
+    """What the loop does beside training: here the ranks have their packs."""
+    waiting.close()
+    with timed(parts, "store, let go"), ThreadPoolExecutor(1) as background:
+        writing = background.submit(write)
+        yield
+        writing.result()
+
+
+def store_and_let_go(store: RolloutStore, batch: Batch, sampling: SamplingParams, spent: list[Batch | None]) -> None:
+    store.append(batch.step, batch.groups, sampling)
+    spent.clear()
 
 
 @contextmanager
