@@ -8,16 +8,22 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from pangu_rl.errors import BrokenBroadcast, RunError, WeightSyncError, first_line
+from pangu_rl.records import WeightManifest
 from rollout.slots import Slot
 
 HEALTH_S = 10.0
 """Deadline of a question after an actor's health, and for senders to return once all engines are done."""
 
+SendCall = ray.ObjectRef
+"""Of a rank that sends weights."""
+Publication = tuple[WeightManifest, list[SendCall]]
+"""What was published, and the calls of those who send it."""
+
 
 class Senders:
     """The ranks' calls that send weights of one version; without any it was no broadcast."""
 
-    def __init__(self, version: int = 0, calls: Sequence[ray.ObjectRef] = ()) -> None:
+    def __init__(self, version: int = 0, calls: Sequence[SendCall] = ()) -> None:
         self._version, self._calls = version, list(calls)
 
     def silent(self, late: Sequence[Slot], silence_s: float) -> Sequence[Slot]:
@@ -60,5 +66,5 @@ class Senders:
         except RayTaskError as error:
             raise error.cause if isinstance(error.cause, RunError) else error from None
 
-    def _unfinished(self, timeout: float) -> list[ray.ObjectRef]:
+    def _unfinished(self, timeout: float) -> list[SendCall]:
         return ray.wait(self._calls, num_returns=len(self._calls), timeout=timeout)[1] if self._calls else []

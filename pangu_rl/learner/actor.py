@@ -20,8 +20,7 @@ from pangu_rl.checkpoint.manifest import Entry, check_files
 from pangu_rl.checkpoint.shared_folder import Answer, answer
 from pangu_rl.checkpoint.store import MODEL, RANKS
 from pangu_rl.learner.spec import LearnerSpec
-from pangu_rl.learner.wire import expand
-from pangu_rl.records import MiniBatch, Pack, Picture, WeightManifest
+from pangu_rl.records import MiniBatch, Outline, Pack, Picture, WeightManifest
 
 if TYPE_CHECKING:
     from pangu_rl.learner.packing_check import PackingCheck
@@ -110,7 +109,6 @@ class LearnerActor(RankActor):
         return self._learner.log_probs(with_pixels(packs), temperature)
 
     def update(self, batches: Sequence[MiniBatch]) -> list[dict[str, float]]:
-        batches = expand(batches)
         packs = iter(with_pixels([pack for batch in batches for pack in batch.packs]))
         return self._learner.update(
             [replace(batch, packs=tuple(itertools.islice(packs, len(batch.packs)))) for batch in batches]
@@ -142,7 +140,7 @@ class LearnerActor(RankActor):
         self._learner.send()
 
 
-def with_pixels(packs: Sequence[Pack]) -> list[Pack]:
+def with_pixels(packs: Sequence[Pack | Outline]) -> list[Pack | Outline]:
     """The packs with every handle to a picture's patches replaced by the array, each fetched once."""
     pictures = [picture for pack in packs for picture in pack.pictures]
     handles = list({picture.patches for picture in pictures if isinstance(picture.patches, ray.ObjectRef)})

@@ -22,7 +22,6 @@ from pangu_rl.data.micro_batches import Dealing
 from pangu_rl.learner.actor import create_learners
 from pangu_rl.learner.measure.flops import ModelFlops, loaded_config
 from pangu_rl.learner.spec import LearnerSpec
-from pangu_rl.learner.wire import compact
 from pangu_rl.loops.actor_calls import ActorCalls
 from pangu_rl.loops.session import Run
 from pangu_rl.records import MiniBatch, Pack, WeightManifest
@@ -130,8 +129,8 @@ class Learners(RankActors):
         """[mini-batch][group] -> a handle per rank to its own, stored once for all ranks of a group."""
         groups, degree = self._spec.learner.groups, self._spec.learner.sequence_parallel
         own = [[batch[group] for batch in mini_batches] for group in range(groups)]
-        with ThreadPoolExecutor() as threads:  # numpy computes and Ray copies without the interpreter's lock
-            stored = threads.map(lambda batches: ray.put(compact(batches)), own)
+        with ThreadPoolExecutor() as threads:  # Ray copies without the interpreter's lock
+            stored = threads.map(ray.put, own)
             return [handle for handle in stored for _ in range(degree)]
 
     def update_from(self, handles: Sequence[ray.ObjectRef]) -> list[dict[str, float]]:

@@ -65,6 +65,8 @@ class GrpoParts:
     turns: Turns = field(default_factory=Turns)
     batch: Batch | None = None
     """The batch that this step trains on."""
+    spent: Batch | None = None
+    """The one before, until the driver has time: it takes a second to let a large one go."""
     ahead: DrawAhead | None = None
     """With stale rollouts: what draws for the next steps while this one trains."""
     trained: int = 0
@@ -134,14 +136,15 @@ class GrpoParts:
 
     def take_batch(self, step: int) -> Batch:
         """The groups of `step`."""
-        self.batch = self.ahead.take(step) if self.ahead else self.collector.collect(step)
-        return self.batch
+        batch = self.ahead.take(step) if self.ahead else self.collector.collect(step)
+        self.spent, self.batch = self.batch, batch
+        return batch
 
     @contextmanager
     def beside_training(self, step: int) -> Iterator[None]:
         """Meanwhile the batch is stored and further groups are drawn. It is on disk when the context ends, also by an
         error: what a failed update saw can be looked at."""
-        writing = self.background.submit(self.store.append, step, self.batch.groups, self.collector.sampling)
+        writing = self.background.submit(self._store, step)
         try:
             with self.ahead.meanwhile(self.background) if self.ahead else nullcontext():
                 yield
@@ -218,6 +221,10 @@ class GrpoParts:
             (self.run.dir / "evaluations.json").write_text(json.dumps(rows), encoding="utf-8")
         plot_curves(self.run.dir)
         return {f"heldout/{evaluation.name}": evaluation.accuracy for evaluation in self.evaluations}
+
+    def _store(self, step: int) -> None:
+        self.store.append(step, self.batch.groups, self.collector.sampling)
+        self.spent = None
 
     def _measure_start(self) -> None:
         # Ranks that are lost before the first checkpoint leave behind what was measured before the first step.

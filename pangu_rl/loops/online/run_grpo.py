@@ -17,6 +17,8 @@ With `rollout.placement: shared` engines and learner take turns on the same devi
 
 from __future__ import annotations
 
+from functools import partial
+
 from pangu_rl.config.stages import GrpoConfig
 from pangu_rl.errors import Preempted
 from pangu_rl.loops.inputs import read_grpo_inputs
@@ -72,8 +74,9 @@ def grpo_step(run: Run, parts: GrpoParts, step: int) -> dict[str, float]:
     if folder := run.profile_folder(step):
         parts.learners.profile_next(folder)
     parts.turns.train()
-    with run.phase("train", whole=True), parts.beside_training(step):
-        metrics = train_on(batch.trained, parts.learners, parts.config, parts.loader.encoder.placeholders)
+    with run.phase("train", whole=True):
+        placeholders, beside = parts.loader.encoder.placeholders, partial(parts.beside_training, step)
+        metrics = train_on(batch.trained, parts.learners, parts.config, placeholders, beside)
     parts.trained = step
     check_sampler(run, parts.config, step, metrics)
     with run.phase("sync", whole=True):
