@@ -6,15 +6,15 @@ configs/pipeline/openpangu_7b.yaml  +  configs/overrides/openpangu_miniature.yam
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from pangu_rl.config.base import Strict
-from pangu_rl.config.load import load_config, nearest
-from pangu_rl.config.pipeline import Kind, dotted
+from pangu_rl.config.load import apply_override, checked, load_config, nearest, read_yaml
+from pangu_rl.config.pipeline import Kind, PipelineConfig, dotted
 from pangu_rl.errors import ConfigError
 
 FREE_MAPS = ("set", "takes")
@@ -30,11 +30,18 @@ class OverrideSet(Strict):
     """What the pipeline's other sections say otherwise: trainer, external, evaluate, cluster."""
 
 
-def load_override_set(path: str | Path) -> OverrideSet:
-    """Raises:
-    ConfigError: as `load_config`.
+def load_pipeline(path: str | Path, overrides: Sequence[str] = (), override_set: str | Path | None = None) -> PipelineConfig:
+    """The checked `PipelineConfig` of the file, the override set over it, and the overrides over both.
+
+    Raises:
+        ConfigError: as `load_config` and `with_overrides`.
     """
-    return load_config(OverrideSet, path)
+    tree = read_yaml(path)
+    if override_set is not None:
+        tree = with_overrides(tree, load_config(OverrideSet, override_set))
+    for override in overrides:
+        apply_override(tree, override)
+    return checked(PipelineConfig, tree, str(path))
 
 
 def with_overrides(tree: Mapping[str, Any], overrides: OverrideSet) -> dict[str, Any]:
@@ -66,7 +73,17 @@ def _entry(entry: Mapping[str, Any], kind: Mapping[str, Any] | None, own: Mappin
     layers = {"set": (entry.get("set"), kind, own.get("set")), "takes": (entry.get("takes"), own.get("takes"))}
     for key, trees in layers.items():
         if any(trees):
-            found[key] = {name: value for tree in trees for name, value in dotted(tree or {}).items()}
+            found[key] = _layered(trees)
+    return found
+
+
+def _layered(trees: Iterable[Mapping[str, Any] | None]) -> dict[str, Any]:
+    """Dotted keys in the order in which they are to be set: what is said last comes last."""
+    found: dict[str, Any] = {}
+    for tree in trees:
+        for key, value in dotted(tree or {}).items():
+            found.pop(key, None)
+            found[key] = copy.deepcopy(value)
     return found
 
 

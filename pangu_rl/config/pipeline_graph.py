@@ -25,7 +25,7 @@ def read_graph(config: PipelineConfig) -> list[Node]:
         ConfigError: a file that is not there, a stage, output or key that does not exist, a cycle.
     """
     nodes = {name: _stage_node(name, entry, config) for name, entry in config.stages.items()}
-    ordered = [replace(nodes[name], steps=_taken_steps(name, nodes.values())) for name in _order(nodes)]
+    ordered = [_keeping(nodes[name], _taken_steps(name, nodes.values())) for name in _order(nodes)]
     return _with_evaluations(ordered, config) if config.evaluate else ordered
 
 
@@ -104,6 +104,18 @@ def _capped(node: Node, draft: Any, most: int) -> Node:
     tree = copy.deepcopy(dict(node.tree))
     set_key(tree, "trainer.steps", most)
     return replace(node, tree=tree)
+
+
+def _keeping(node: Node, steps: tuple[int, ...]) -> Node:
+    """The node with the checkpoints of `steps` kept."""
+    if not steps:
+        return node
+    tree = copy.deepcopy(dict(node.tree))
+    own = node.draft().trainer.keep_steps
+    set_key(tree, "trainer.keep_steps", sorted({*own, *steps}))
+    kept = replace(node, tree=tree, steps=steps)
+    kept.draft()
+    return kept
 
 
 def _taken_steps(name: str, nodes: Iterable[Node]) -> tuple[int, ...]:
