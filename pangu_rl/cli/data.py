@@ -18,9 +18,7 @@ from pangu_rl.config.sections.packing import PackingConfig
 def curate(
     target: Annotated[
         str,
-        typer.Argument(
-            help="text-prompts, smollm2, easy-vqa, tiny-pangu-vl, mini-corpus, few-rows or mini-pangu-vl."
-        ),
+        typer.Argument(help="text-prompts, smollm2, easy-vqa, tiny-pangu-vl, mini-corpus, few-rows or mini-pangu-vl."),
     ],
     output: Annotated[str | None, typer.Option(help="Folder; by default its place in the cache.")] = None,
 ) -> None:

@@ -65,15 +65,16 @@ def pipeline(
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Look for what cannot run; start nothing.")] = False,
     profile: Annotated[
-        str | None, typer.Option(help="With --check, in place of cluster.profile: a name in configs/clusters/, or a file.")
+        str | None,
+        typer.Option(help="With --check: a name in configs/clusters/, or a file, for cluster.profile."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a graph of stages and evaluate every model that they make; configs/pipeline/ has the shipped ones.
 
     A folder for each stage, manifest.json and one table of all evaluations (.md, .json, .png) in the run directory. The
-    same command again skips what is over and goes on. With --check every input is made by a stage or listed as external,
-    and every stage is planned on its cluster, by shapes alone; exit code 2 where something cannot run.
+    same command again skips what is over and goes on. With --check every input is made by a stage or listed under
+    external, and every stage is planned on its cluster, by shapes alone; exit code 2 where something cannot run.
     """
     from pangu_rl.config.override_set import load_pipeline
 

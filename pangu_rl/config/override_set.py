@@ -30,7 +30,9 @@ class OverrideSet(Strict):
     """What the pipeline's other sections say otherwise: trainer, external, evaluate, cluster."""
 
 
-def load_pipeline(path: str | Path, overrides: Sequence[str] = (), override_set: str | Path | None = None) -> PipelineConfig:
+def load_pipeline(
+    path: str | Path, overrides: Sequence[str] = (), override_set: str | Path | None = None
+) -> PipelineConfig:
     """The checked `PipelineConfig` of the file, the override set over it, and the overrides over both.
 
     Raises:
