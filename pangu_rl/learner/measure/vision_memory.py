@@ -1,8 +1,8 @@
 """What a rank of the vision-only stage holds at most: model shape, its configuration -> **bytes by part**.
 
 The tower trains in float32 under autocast to bf16, without ZeRO; the rest of the model waits in the host's memory. On
-top of what lasts comes the last block's backward pass. Derived from `pretrain.train.vision.learner` and the modules that
-it calls; no device has been measured against it yet. Letters: P patches of a rank, W width of the tower.
+top of what lasts comes the last block's backward pass. Derived from `pretrain.train.vision.learner` and the modules it
+calls; no device has been measured against it yet. Letters: P patches of a rank, W width of the tower.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def vision_memory(shape: ModelShape, config: VisionStageConfig) -> Memory | None
 
 
 def _block_kept(tower: TowerShape, size: int) -> int:
-    """For each patch: stream and norm twice, q, k, v and output twice, the perceptron's two or three; norms' results are
-    in float32 where their weights are."""
+    """For each patch: stream and norm twice, q, k, v, attention's output, the perceptron's two, or with a gate four;
+    norms' results once more in float32, as their weights are."""
     perceptron = (4 if tower.gated else 2) * tower.inner
     return (9 * tower.width + perceptron) * size + 2 * tower.width * WIDE + (2 + tower.heads) * WIDE
 
@@ -56,9 +56,9 @@ def _block_working(tower: TowerShape, size: int) -> int:
 
 
 def _head(config: VisionStageConfig, tower: TowerShape, pictures: int, patches: int) -> int:
-    """Cosines to the drawn classes of this rank, their exponentials and gradients (four of each); with regions the head's
-    norm, keys and values with their gradients, and for every region a mask over all patches of the rank and, of each
-    head, scores, shares and their gradient."""
+    """Cosines to the drawn classes of this rank, their exponentials and gradients (four of each); with regions also the
+    head's norm, keys and values with their gradients, and for every region a mask over all patches of the rank and,
+    of each head, scores, shares and their gradient."""
     drawn = config.classes * config.loss.rate / config.learner.ranks
     if config.regions is None:
         return int(4 * config.batch * drawn * WIDE)

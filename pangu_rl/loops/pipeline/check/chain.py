@@ -1,8 +1,8 @@
 """A pipeline -> **whether it can run from its first stage to its last**, by names and shapes alone; nothing is started.
 
-Every input is made by a stage or listed under `external` (`sources.py`), every stage is planned on its cluster as `submit
---plan` plans it, its learner's memory by part and its engines' cache. What cannot be is a line: stage, key, both values,
-the way out.
+Every input is made by a stage or listed under `external` (`sources.py`), every stage is planned on its cluster as
+`submit --plan` plans it, with its learner's memory by part and its engines' cache. What cannot be is a line: stage, key,
+both values, the way out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pangu_rl.cluster.profile_checks import unnamed_secrets
 from pangu_rl.config.cluster_profile import ClusterProfile
 from pangu_rl.config.pipeline import PipelineConfig
 from pangu_rl.config.pipeline_graph import EVALUATE, read_graph
-from pangu_rl.config.pipeline_node import WITHOUT_ACTORS, Node
+from pangu_rl.config.pipeline_node import Node
 from pangu_rl.errors import ConfigError
 from pangu_rl.learner.measure.model_shape import ModelShape
 from pangu_rl.learner.measure.stage_memory import stage_memory
@@ -29,6 +29,8 @@ from pangu_rl.loops.pipeline.check.shapes import external_shape, panel_engines, 
 from pangu_rl.loops.pipeline.check.sources import source_faults, unshared
 
 GIB = 2**30
+DRIVEN = ("pack", "merge")
+"""Kinds that run in the driver and hold no model in its memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,17 +81,17 @@ def check_chain(config: PipelineConfig, profile: str | None = None) -> Chain:
 def _planned(nodes: Sequence[Node]) -> Iterator[Node]:
     """The stages that have actors or hold a model, and the last evaluation in place of all."""
     evaluations = [node for node in nodes if node.is_evaluation]
-    yield from (node for node in nodes if node.stage not in ("pack", "merge") and not node.is_evaluation)
+    yield from (node for node in nodes if node.stage not in DRIVEN and not node.is_evaluation)
     yield from evaluations[-1:]
 
 
 def _undescribed(nodes: Sequence[Node], shapes: dict[str, ModelShape | None]) -> list[str]:
     """Once where the model enters the pipeline, not in every stage that goes on from it."""
     return [
-        f"{node.name}: nothing describes its model, so nothing says whether it fits: name a folder with its config.json "
-        "in external.PATH.shape (weights are not needed)"
+        f"{node.name}: nothing describes its model, so nothing says whether it fits: name a folder with its "
+        "config.json in external.PATH.shape (weights are not needed)"
         for node in nodes
-        if shapes[node.name] is None and not node.is_evaluation and not any(p for p in node.parents)
+        if shapes[node.name] is None and not node.is_evaluation and not node.parents
     ]
 
 
@@ -98,7 +100,7 @@ def _phases(
 ) -> Iterator[PhasePlan]:
     draft = node.draft()
     name = EVALUATE if node.is_evaluation else node.name
-    if node.stage in WITHOUT_ACTORS:
+    if node.stage == "assemble":
         yield PhasePlan(name=name, kind=node.stage, parts={}, faults=tuple(_assembled(shape, draft, cluster)))
         return
     nodes = nodes_of_profile(cluster)
@@ -136,7 +138,7 @@ def _phases(
 
 def _assembled(shape: ModelShape | None, draft: Any, cluster: ClusterProfile) -> Iterator[str]:
     """The driver builds the model in the memory of the first node."""
-    size = 2 if draft.__class__.model_fields.get("dtype") is not None and draft.dtype == "bfloat16" else 4
+    size = 2 if draft.dtype == "bfloat16" else 4
     if shape is not None and shape.parameters * size / GIB > cluster.nodes[0].memory_gib:
         yield (
             f"the model has {shape.parameters * size / GIB:.0f} GiB in {draft.dtype}, the node of the driver "
@@ -152,13 +154,13 @@ def _shape_faults(
     degree = getattr(learner, "sequence_parallel", 1)
     if has_learner and shape.heads % degree:
         yield (
-            f"learner.sequence_parallel {degree} does not divide the {shape.heads} attention heads of the model: choose "
-            "a divisor"
+            f"learner.sequence_parallel {degree} does not divide the {shape.heads} attention heads of the model: "
+            "choose a divisor"
         )
     if has_learner and shape.context is not None and getattr(learner, "pack_tokens", 0) > shape.context:
         yield (
-            f"learner.pack_tokens {learner.pack_tokens} exceeds the model's max_position_embeddings {shape.context}, and "
-            "one sequence may fill a pack: lower it"
+            f"learner.pack_tokens {learner.pack_tokens} exceeds the model's max_position_embeddings {shape.context}, "
+            "and one sequence may fill a pack: lower it"
         )
     if has_engines:
         yield from engine_faults(shape, draft.rollout, device_gib)
@@ -179,7 +181,7 @@ def _judge_faults(draft: Any, config: PipelineConfig, device_gib: float) -> Iter
 def _accelerator_fault(draft: Any, cluster: ClusterProfile) -> Iterator[str]:
     named = draft.cluster.accelerator
     if named not in ("auto", "cpu", cluster.accelerator):
-        yield f"cluster.accelerator is {named}, and the nodes of the profile have {cluster.accelerator}: make them the same"
+        yield f"cluster.accelerator is {named}, and the nodes of the profile have {cluster.accelerator}: make them one"
 
 
 def _device_gib(nodes: Sequence[ClusterNode]) -> float | None:

@@ -76,8 +76,8 @@ def judge_fault(scorer: ScorerConfig, shape: ModelShape, device_gib: float) -> s
     needed = room.weights_gib + room.cache_gib
     if needed > device_gib:
         return (
-            f"scorer {scorer.name} holds at least {needed:.0f} GiB on each of its {scorer.engine.devices} devices, which "
-            f"has {device_gib:g}: a higher engine.devices, or a lower engine.kv_cache_gib"
+            f"scorer {scorer.name} holds at least {needed:.0f} GiB on each of its {scorer.engine.devices} devices, "
+            f"which has {device_gib:g}: a higher engine.devices, or a lower engine.kv_cache_gib"
         )
     if not room.sequences:
         return (
