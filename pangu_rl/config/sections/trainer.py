@@ -74,7 +74,7 @@ class ClusterConfig(Strict):
     """`local` starts a private Ray for this run; `auto` or `host:port` joins a running cluster."""
     accelerator: AcceleratorName | Literal["auto"] = "auto"
     profile: str | None = None
-    """Cluster that the stage is meant for: a name in configs/clusters/, or a .yaml file. `pangu-rl submit --plan` and
+    """Cluster that the stage is meant for: a name in configs/clusters/, or a .yaml file. `pangu-rl submit` and
     `pangu-rl pipeline --check` plan on it where no `--profile` is given; a run plans on the nodes that it finds."""
     wait_s: PositiveFloat = 600.0
     """How long a run waits for devices that other jobs hold; then it ends, and says what it asked for."""

@@ -119,8 +119,8 @@ class ModelShape:
         return sum(self.parts.values())
 
     def cached_bytes(self, devices: int = 1, size: int = 2) -> int:
-        """Of a token in the KV cache of one of the `devices` that share an engine, `size` bytes a number; where they are
-        more than the key-value heads, each head is on several of them."""
+        """Of a token in the KV cache of one of the `devices` that share an engine, `size` bytes a number; where they
+        are more than the key-value heads, each head is on several of them."""
         return 2 * self.layers * -(-self.kv_heads // devices) * self.head_size * size
 
 

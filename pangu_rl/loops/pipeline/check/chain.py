@@ -1,8 +1,8 @@
 """A pipeline -> **whether it can run from its first stage to its last**, by names and shapes alone; nothing is started.
 
 Every input is made by a stage or listed under `external` (`sources.py`), every stage is planned on its cluster as
-`submit --plan` plans it, with its learner's memory by part and its engines' cache. What cannot be is a line: stage, key,
-both values, the way out.
+`submit --plan` plans it, with its learner's memory by part and its engines' cache. What cannot be is a line: stage,
+key, both values, the way out.
 """
 
 from __future__ import annotations
