@@ -70,7 +70,7 @@ def check_chain(config: PipelineConfig, profile: str | None = None) -> Chain:
     shapes = shapes_of(nodes, config)
     phases = [phase for node in _planned(nodes) for phase in _phases(node, shapes[node.name], config, cluster)]
     across = unshared(config, cluster.shared) if sum(group.count for group in cluster.nodes) > 1 else []
-    known = [*source_faults(nodes, config), *_undescribed(nodes, shapes), *across, *unnamed_secrets(config, cluster)]
+    known = [*source_faults(config), *_undescribed(nodes, shapes), *across, *unnamed_secrets(config, cluster)]
     return Chain(
         profile=name,
         phases=tuple(phases),

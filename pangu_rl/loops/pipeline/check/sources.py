@@ -10,7 +10,7 @@ from pangu_rl.config.inputs import Input, inputs_of
 from pangu_rl.config.load import load_config
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.pipeline import PipelineConfig
-from pangu_rl.config.pipeline_graph import EVALUATE
+from pangu_rl.config.pipeline_graph import EVALUATE, read_graph
 from pangu_rl.config.pipeline_node import Node
 from pangu_rl.config.sections.scorers import ScorersConfig
 from pangu_rl.errors import ConfigError
@@ -27,10 +27,16 @@ PACKED_FOR = (
 """What a plan and the stage that trains by it agree on."""
 
 
-def source_faults(nodes: Sequence[Node], config: PipelineConfig) -> list[str]:
-    """In the order of the nodes, then what is listed and never read."""
+def source_faults(config: PipelineConfig) -> list[str]:
+    """In the order of the stages, by the paths that their files name, wherever `external` says that they lie.
+
+    Raises:
+        ConfigError: as `read_graph`.
+    """
+    named = {name: entry.model_copy(update={"at": None}) for name, entry in config.external.items()}
+    config = config.model_copy(update={"external": named})
+    nodes = read_graph(config)
     faults: list[str] = []
-    read: set[str] = set()
     by_name = {node.name: node for node in nodes}
     homes = {run_dir: node.name for node in nodes if (run_dir := _own_run_dir(node)) is not None}
     for node in _once(nodes):
@@ -43,7 +49,6 @@ def source_faults(nodes: Sequence[Node], config: PipelineConfig) -> list[str]:
             if listed is None:
                 faults.append(f"{name}: {_unlisted(one, homes)}")
                 continue
-            read.add(listed[0])
             if listed[1].format not in one.formats:
                 faults.append(
                     f"{name}: {one.key} {one.path} is listed as {listed[1].format}, and the stage reads "
@@ -51,8 +56,7 @@ def source_faults(nodes: Sequence[Node], config: PipelineConfig) -> list[str]:
                 )
         faults += [f"{name}: {line}" for line in _missing_files(node, draft)]
         faults += [f"{name}: {line}" for line in _other_plan(node, draft, by_name)]
-    unread = [name for name in config.external if name not in read]
-    return [*faults, *(f"external {name}: no stage reads it: take it out, or name it in a stage" for name in unread)]
+    return faults
 
 
 def _once(nodes: Sequence[Node]) -> Iterator[Node]:
