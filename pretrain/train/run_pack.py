@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.config.sections.packing import PackingConfig
 from pangu_rl.errors import ConfigError
 from pretrain.packing.pack import pack_file
-from pretrain.processing.resize import TRAINING
+from pretrain.processing.resize import TRAINING, PixelLimits, read_limits
 from pretrain.train.measure import write_sizes
 
 SIZES, PLAN = "sizes.parquet", "plan"
@@ -36,12 +37,20 @@ def run_pack(config: PretrainConfig) -> None:
 
 def packing_of(config: PretrainConfig) -> PackingConfig:
     """What `pangu-rl pack` would be told for the stage."""
+    limits = _limits(config)
     return PackingConfig(
         context=config.learner.pack_tokens,
         ranks=config.learner.groups,
         global_batch=config.trainer.packs_per_step,
-        min_pixels=config.data.min_pixels or TRAINING.min_pixels,
-        max_pixels=config.data.max_pixels or TRAINING.max_pixels,
+        min_pixels=limits.min_pixels,
+        max_pixels=limits.max_pixels,
         shares=config.data.shares,
         seed=config.trainer.seed,
     )
+
+
+def _limits(config: PretrainConfig) -> PixelLimits:
+    """As the stage shows pictures; without any, what they would be does not matter."""
+    if config.data.min_pixels is not None and config.data.max_pixels is not None:
+        return PixelLimits(config.data.min_pixels, config.data.max_pixels)
+    return TRAINING if config.data.media_root is None else read_limits(resolve_path(config.model.path))
