@@ -17,7 +17,8 @@ from pangu_rl.config.sections.packing import PackingConfig
 @app.command()
 def curate(
     target: Annotated[
-        str, typer.Argument(help="text-prompts, smollm2, easy-vqa, tiny-pangu-vl, mini-corpus or mini-pangu-vl.")
+        str,
+        typer.Argument(help="text-prompts, smollm2, easy-vqa, tiny-pangu-vl, mini-corpus, few-rows or mini-pangu-vl."),
     ],
     output: Annotated[str | None, typer.Option(help="Folder; by default its place in the cache.")] = None,
 ) -> None:

@@ -21,7 +21,9 @@ def submit(
     config: ConfigFile,
     overrides: Overrides = None,
     address: Address = None,
-    profile: Annotated[str | None, typer.Option(help="Name in configs/clusters/, or a .yaml file.")] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="Name in configs/clusters/, or a .yaml file; by default cluster.profile.")
+    ] = None,
     show_plan: Annotated[bool, typer.Option("--plan", help="Show where actors would go; send nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -35,8 +37,9 @@ def submit(
     from pangu_rl.cluster.profile_checks import model_paths
     from pangu_rl.learner.measure.stage_memory import described_gib, memory_of
 
+    profile = profile or jobs.named_profile(config, overrides or ())
     if show_plan and profile is None:
-        raise ConfigError("--plan needs --profile: which nodes and devices there are")
+        raise ConfigError("--plan needs --profile, or cluster.profile: which nodes and devices there are")
     cluster = jobs.load_profile(profile) if profile else None
     resolved = load_stage(stage, config, jobs.job_overrides(config, overrides or (), cluster))
     if cluster is not None:

@@ -16,6 +16,7 @@ from typing import Any
 from pangu_rl.config.load import load_config
 from pangu_rl.config.pipeline import PipelineConfig
 from pangu_rl.config.pipeline_graph import read_graph
+from pangu_rl.config.pipeline_node import WITHOUT_ACTORS
 from pangu_rl.config.sampling import IterativeConfig
 from pangu_rl.config.sections.learner import LearnerConfig
 from pangu_rl.config.sections.rollout import RolloutConfig
@@ -81,7 +82,7 @@ def phases_of(
         return [
             (node.name if phase == node.stage else f"{node.name}: {phase}", blocks)
             for node in read_graph(config)
-            if node.stage != "merge"
+            if node.stage not in WITHOUT_ACTORS
             for phase, blocks in phases_of(node.stage, node.draft(), weight_gib, learner_memory)
         ]
     own = blocks_of(config, weight_gib, learner_memory)

@@ -127,6 +127,11 @@ def load_profile(name: str) -> ClusterProfile:
     return load_config(ClusterProfile, path)
 
 
+def named_profile(config: Path, overrides: Sequence[str]) -> str | None:
+    """`cluster.profile` of the stage."""
+    return (_overridden(config, _expanded(overrides)).get("cluster") or {}).get("profile")
+
+
 def weight_gib(path: str) -> float | None:
     """Size of the model's weights; None for a folder that only the cluster has."""
     files = list(resolve_path(path).glob("*.safetensors"))

@@ -10,6 +10,7 @@ from pangu_rl.config.cluster_profile import ClusterProfile
 from pangu_rl.config.paths import CACHE_SCHEME
 from pangu_rl.config.pipeline import PipelineConfig
 from pangu_rl.config.pipeline_graph import read_graph, start_models
+from pangu_rl.config.pipeline_node import WITHOUT_ACTORS
 
 KEYS = {"monitoring.wandb_project": "WANDB_API_KEY", "monitoring.swanlab_project": "SWANLAB_API_KEY"}
 """Setting -> the secret that it needs."""
@@ -39,7 +40,7 @@ def unnamed_secrets(config: Any, profile: ClusterProfile) -> list[str]:
     """Services that the configuration uses and whose keys the profile does not name."""
     stages = [config]
     if isinstance(config, PipelineConfig):
-        stages = [node.draft() for node in read_graph(config) if node.stage != "merge"]
+        stages = [node.draft() for node in read_graph(config) if node.stage not in WITHOUT_ACTORS]
     needed: dict[str, str] = {}
     for own in stages:
         needed |= {variable: setting for setting, variable in KEYS.items() if _setting(own, setting)}

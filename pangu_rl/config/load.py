@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar, get_origin
 
@@ -89,6 +90,12 @@ def set_key(tree: dict[str, Any], key: str, value: Any) -> None:
             raise ConfigError(f"override {key!r}: {section} is a value, not a section")
         node = child
     node[leaf] = value
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The way out of a name that is not among the `known` ones."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f": did you mean {near[0]}?" if near else f": there are {', '.join(known)}"
 
 
 def dump_config(config: BaseModel) -> str:

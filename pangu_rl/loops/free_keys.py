@@ -30,6 +30,7 @@ FREE: dict[str, Any] = {
         "checkpoint_every",
         "checkpoint_every_s",
         "keep_checkpoints",
+        "keep_steps",
         "resume",
     },
     "monitoring": True,

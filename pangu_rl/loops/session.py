@@ -172,7 +172,8 @@ def open_run(
     """
     trainer = config.trainer
     directory = Path(trainer.run_dir)
-    checkpoints = CheckpointStore(directory, trainer.keep_checkpoints if isinstance(trainer, TrainerConfig) else 1)
+    kept = (trainer.keep_checkpoints, trainer.keep_steps) if isinstance(trainer, TrainerConfig) else (1,)
+    checkpoints = CheckpointStore(directory, *kept)
     accelerator = get_accelerator(config.cluster.accelerator)
     phases = PhaseTimer()
     with ExitStack() as stack:

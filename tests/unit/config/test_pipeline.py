@@ -10,7 +10,8 @@ import yaml
 
 from pangu_rl.config.load import dump_config, load_config
 from pangu_rl.config.pipeline import PipelineConfig
-from pangu_rl.config.pipeline_graph import Node, Source, dependents, read_graph, start_models
+from pangu_rl.config.pipeline_graph import dependents, read_graph, start_models
+from pangu_rl.config.pipeline_node import Node, Source
 from pangu_rl.errors import ConfigError
 
 FILES: dict[str, dict[str, Any]] = {
@@ -158,13 +159,14 @@ def test_starts_are_named_by_their_stages_where_there_are_several(folder):
         ("pairs", {"takes": {"model.path": "dpo"}}, "no stage ''"),
         ("dpo", {"takes": {"data.train": "pairs.rows"}}, "stages.dpo takes pairs.rows: pairs makes pairs"),
         ("dpo", {"takes": {"data.train": "sft.model"}}, "a model goes to model.path"),
-        ("dpo", {"takes": {"model.path": "pairs.pairs"}}, "a model goes to model.path"),
+        ("dpo", {"takes": {"model.path": "pairs.pairs"}}, "model.path takes pairs.pairs (pairs), and reads model"),
+        ("dpo", {"takes": {"trainer.run_dir": "sft.model"}}, "trainer.run_dir takes sft.model (model), and takes noth"),
         ("dpo", {"takes": {"data.trian": "pairs.pairs"}}, "dpo (dpo): unknown key data.trian: did you mean train?"),
         ("dpo", {"set": {"learner.optimiser.lr": 1}}, "dpo (dpo): unknown key learner.optimiser: did you mean"),
         ("dpo", {"set": {"trainer.steps": 0}}, "trainer.steps is 0"),
         ("dpo", {"config": "/nowhere.yaml"}, "/nowhere.yaml: no such configuration file"),
         ("dpo", {"config": None}, "a dpo stage needs config"),
-        ("dpo", {"models": ["sft"]}, "models and weights belong to a merge"),
+        ("dpo", {"models": ["sft"]}, "models, steps and weights belong to a merge"),
         ("dpo", {"stage": "ppo"}, "stages.dpo.stage is 'ppo'"),
         ("dpo", {"tekes": {}}, "unknown key stages.dpo.tekes: did you mean takes?"),
         ("mean", {"models": ["sft"]}, "a merge needs two models or more"),
