@@ -57,6 +57,9 @@ class Accelerator:
     host memory at level 1 and nowhere at level 2, so that only a sync brings them back."""
     sleep_args: Mapping[str, Any] | None
     """What vLLM is given for its sleep mode; None where it has none, and its worker gives up the memory itself."""
+    cache_block: int = 32
+    """Tokens of a block of the KV cache with prefix caching, the fewest that vLLM's attention takes. Only whole blocks
+    are shared, and the 128 that vLLM takes by itself on a CPU are more than many a prompt has."""
     device_files: str | None = None
     """Pattern of the files in /dev that the driver makes, one per device; None where there are none."""
     extra: str = "cpu"

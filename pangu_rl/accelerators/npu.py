@@ -166,6 +166,8 @@ NPU = Accelerator(
     profiler=_profiler,
     # At level 2 vllm-ascend 0.23 loses more than the weights that come again (experts' tables); verl too stays at 1.
     sleep_levels=(1,),
+    # vllm-ascend sets 128 whatever it is given, where prompts are cached or cut into chunks.
+    cache_block=128,
     # Waking reads this setting and a weight update the environment's VLLM_ASCEND_ENABLE_NZ: both must say no NZ.
     sleep_args={"enable_sleep_mode": True, "additional_config": {"weight_nz_mode": 0}},
 )
