@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pangu_rl.accelerators.attention.kernel import AttentionKernel
 
 Environment = dict[str, str]
+LEARNER, ENGINE = "PANGU_RL_LEARNER_", "PANGU_RL_ENGINE_"
+"""Begin the variables of a driver's environment that are for one role's processes: what follows is their name there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +42,10 @@ class Accelerator:
     """Dtypes the forward pass may have, the preferred one first."""
     detect: Callable[[], bool]
     """Whether this machine has the device in working order; never raises."""
-    train_env: Callable[[int], Environment]
-    """Threads of a rank -> environment of a learner actor."""
-    rollout_env: Callable[[int], Environment]
-    """Threads of an engine -> environment of a rollout actor."""
+    train_env: Callable[..., Environment]
+    """Threads of a rank, and the driver's environment (this process's by default) -> environment of a learner actor."""
+    rollout_env: Callable[..., Environment]
+    """Threads of an engine, and the driver's environment -> environment of a rollout actor."""
     memory_stats: Callable[[], dict[str, int]]
     """Bytes `allocated`, `reserved`, `peak`, `free`, `total` of the current device (on cpu: process and node)."""
     varlen_attention: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, tuple[int, ...], float], torch.Tensor]
@@ -164,3 +166,8 @@ def device_memory(name: str) -> dict[str, int]:
 def variables_named(prefixes: tuple[str, ...], environ: Mapping[str, str]) -> Environment:
     """Variables that the user exported for the driver and that the actors must see too."""
     return {key: value for key, value in environ.items() if key.startswith(prefixes)}
+
+
+def variables_of(role: str, environ: Mapping[str, str]) -> Environment:
+    """Variables that are for the processes of `LEARNER` or `ENGINE` alone, by their names there."""
+    return {key.removeprefix(role): value for key, value in environ.items() if key.startswith(role)}
