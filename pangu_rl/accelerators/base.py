@@ -6,9 +6,9 @@ samples asks the record instead of asking which device it runs on. torch is impo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pangu_rl.errors import ConfigError
 
@@ -18,6 +18,18 @@ if TYPE_CHECKING:
     from pangu_rl.accelerators.attention.kernel import AttentionKernel
 
 Environment = dict[str, str]
+
+
+class Remark(NamedTuple):
+    """What was found out about a device's driver and libraries on this machine."""
+
+    check: str
+    status: Literal["ok", "warn", "fail"]
+    detail: str
+    mend: str = ""
+    """In one line; empty where nothing is to be done."""
+
+
 LEARNER, ENGINE = "PANGU_RL_LEARNER_", "PANGU_RL_ENGINE_"
 """Begin the variables of a driver's environment that are for one role's processes: what follows is their name there."""
 
@@ -64,6 +76,8 @@ class Accelerator:
     are shared, and the 128 that vLLM takes by itself on a CPU are more than many a prompt has."""
     device_files: str | None = None
     """Pattern of the files in /dev that the driver makes, one per device; None where there are none."""
+    examine: Callable[[], Iterator[Remark]] = lambda: iter(())
+    """What stands between this machine and a run on the device, below torch; nothing where there is no such device."""
     extra: str = "cpu"
     """The extra of pyproject.toml that names the stack of such a machine."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pangu_rl.accelerators.base import Accelerator, device_memory
 from pangu_rl.accelerators.npu_env import rollout_env, train_env
+from pangu_rl.accelerators.npu_host import examine
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,6 +80,7 @@ NPU = Accelerator(
     rollout_env=rollout_env,
     memory_stats=lambda: device_memory("npu"),
     device_files="davinci[0-9]*",
+    examine=examine,
     extra="ascend",
     varlen_attention=_varlen_attention,
     attention=_attention,

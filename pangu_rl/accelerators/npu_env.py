@@ -10,10 +10,10 @@ platform, camem).
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pangu_rl.accelerators.base import ENGINE, LEARNER, Environment, variables_named, variables_of
-from pangu_rl.accelerators.npu_knobs import EXEC_LIMIT_S, engine_conflicts, learner_conflicts
+from pangu_rl.accelerators.npu_knobs import EXEC_LIMIT_S, Conflict, engine_conflicts, learner_conflicts
 from pangu_rl.errors import ConfigError
 
 _NETWORK = ("HCCL_", "GLOO_SOCKET_IFNAME", "TP_SOCKET_IFNAME")
@@ -33,21 +33,8 @@ def train_env(threads: int, environ: Mapping[str, str] = os.environ) -> Environm
     Raises:
         ConfigError: a setting with a value that its reader refuses, or two that exclude each other.
     """
-    own = variables_of(LEARNER, environ)
-    exported = {**environ, **own}
-    # Blocking launches have no queue: torch-npu would set it to 0 whatever is asked for.
-    queue = "0" if exported.get("ASCEND_LAUNCH_BLOCKING") == "1" else "2"
-    env = {
-        **_network(exported),
-        "OMP_NUM_THREADS": str(threads),
-        "DS_ACCELERATOR": "npu",
-        "TASK_QUEUE_ENABLE": exported.get("TASK_QUEUE_ENABLE", queue),
-        "PYTORCH_NPU_ALLOC_CONF": exported.get("PYTORCH_NPU_ALLOC_CONF", "expandable_segments:True"),
-        "CPU_AFFINITY_CONF": exported.get("CPU_AFFINITY_CONF", "1"),
-        **own,
-    }
-    for conflict in learner_conflicts({**environ, **env}):
-        raise ConfigError(f"{conflict.what}: {conflict.mend}")
+    env = _of_learner(threads, environ)
+    _refuse(learner_conflicts({**environ, **env}))
     return env
 
 
@@ -57,8 +44,36 @@ def rollout_env(threads: int, environ: Mapping[str, str] = os.environ) -> Enviro
     Raises:
         ConfigError: a setting that vllm-ascend refuses, or two that exclude each other.
     """
+    env = _of_engine(threads, environ)
+    _refuse(engine_conflicts({**environ, **env}))
+    return env
+
+
+def conflicts(environ: Mapping[str, str]) -> list[Conflict]:
+    """All that would keep a rank or an engine from starting, each once."""
+    learner, engine = {**environ, **_of_learner(1, environ)}, {**environ, **_of_engine(1, environ)}
+    return list(dict.fromkeys([*learner_conflicts(learner), *engine_conflicts(engine)]))
+
+
+def _of_learner(threads: int, environ: Mapping[str, str]) -> Environment:
+    own = variables_of(LEARNER, environ)
+    exported = {**environ, **own}
+    # Blocking launches have no queue: torch-npu would set it to 0 whatever is asked for.
+    queue = "0" if exported.get("ASCEND_LAUNCH_BLOCKING") == "1" else "2"
+    return {
+        **_network(exported),
+        "OMP_NUM_THREADS": str(threads),
+        "DS_ACCELERATOR": "npu",
+        "TASK_QUEUE_ENABLE": exported.get("TASK_QUEUE_ENABLE", queue),
+        "PYTORCH_NPU_ALLOC_CONF": exported.get("PYTORCH_NPU_ALLOC_CONF", "expandable_segments:True"),
+        "CPU_AFFINITY_CONF": exported.get("CPU_AFFINITY_CONF", "1"),
+        **own,
+    }
+
+
+def _of_engine(threads: int, environ: Mapping[str, str]) -> Environment:
     own = variables_of(ENGINE, environ)
-    env = {
+    return {
         **_network({**environ, **own}),
         "OMP_NUM_THREADS": str(threads),
         # Graph capture refuses 2, and blocking launches; the engine binds its own cores; sleep mode asserts against
@@ -67,14 +82,16 @@ def rollout_env(threads: int, environ: Mapping[str, str] = os.environ) -> Enviro
         "ASCEND_LAUNCH_BLOCKING": "0",
         "CPU_AFFINITY_CONF": "0",
         "PYTORCH_NPU_ALLOC_CONF": "expandable_segments:False",
-        # Of an engine's weights in the NZ format none can be written in place. What asks for it is refused below.
+        # Weights in the NZ format cannot be written in place: what asks for it is a conflict.
         "VLLM_ASCEND_ENABLE_NZ": environ.get("VLLM_ASCEND_ENABLE_NZ", "0"),
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
         **own,
     }
-    for conflict in engine_conflicts({**environ, **env}):
+
+
+def _refuse(found: Iterable[Conflict]) -> None:
+    for conflict in found:
         raise ConfigError(f"{conflict.what}: {conflict.mend}")
-    return env
 
 
 def _network(exported: Mapping[str, str]) -> Environment:
