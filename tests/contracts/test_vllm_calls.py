@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pangu_rl.accelerators import ACCELERATORS
 from tests.contracts.vllm_facts import (
     ARGUMENTS,
     BASE,
@@ -96,6 +97,7 @@ def test_engine_arguments_are_fields(release, file):
     given = {n.slice.value for n in ast.walk(function) if isinstance(n, ast.Subscript) and _is_text(n.slice)}
     returned = next(node.value for node in ast.walk(function) if isinstance(node, ast.Return))
     given |= {key.value for key in returned.right.keys} | {"gpu_memory_utilization"}
+    given |= {key for accelerator in ACCELERATORS.values() for key in accelerator.sleep_args or {}}
     # `LLM` takes this one as its own argument too.
     assert given - set(table()[release][f"{ARGUMENTS} fields"]) == set()
 
