@@ -6,9 +6,9 @@ samples asks the record instead of asking which device it runs on. torch is impo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pangu_rl.errors import ConfigError
 
@@ -18,6 +18,20 @@ if TYPE_CHECKING:
     from pangu_rl.accelerators.attention.kernel import AttentionKernel
 
 Environment = dict[str, str]
+
+
+class Remark(NamedTuple):
+    """What was found out about a device's driver and libraries on this machine."""
+
+    check: str
+    status: Literal["ok", "warn", "fail"]
+    detail: str
+    mend: str = ""
+    """In one line; empty where nothing is to be done."""
+
+
+LEARNER, ENGINE = "PANGU_RL_LEARNER_", "PANGU_RL_ENGINE_"
+"""Begin the variables of a driver's environment that are for one role's processes: what follows is their name there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +54,10 @@ class Accelerator:
     """Dtypes the forward pass may have, the preferred one first."""
     detect: Callable[[], bool]
     """Whether this machine has the device in working order; never raises."""
-    train_env: Callable[[int], Environment]
-    """Threads of a rank -> environment of a learner actor."""
-    rollout_env: Callable[[int], Environment]
-    """Threads of an engine -> environment of a rollout actor."""
+    train_env: Callable[..., Environment]
+    """Threads of a rank, and the driver's environment (this process's by default) -> environment of a learner actor."""
+    rollout_env: Callable[..., Environment]
+    """Threads of an engine, and the driver's environment -> environment of a rollout actor."""
     memory_stats: Callable[[], dict[str, int]]
     """Bytes `allocated`, `reserved`, `peak`, `free`, `total` of the current device (on cpu: process and node)."""
     varlen_attention: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, tuple[int, ...], float], torch.Tensor]
@@ -57,8 +71,13 @@ class Accelerator:
     host memory at level 1 and nowhere at level 2, so that only a sync brings them back."""
     sleep_args: Mapping[str, Any] | None
     """What vLLM is given for its sleep mode; None where it has none, and its worker gives up the memory itself."""
+    cache_block: int = 32
+    """Tokens of a block of the KV cache with prefix caching, the fewest that vLLM's attention takes. Only whole blocks
+    are shared, and the 128 that vLLM takes by itself on a CPU are more than many a prompt has."""
     device_files: str | None = None
     """Pattern of the files in /dev that the driver makes, one per device; None where there are none."""
+    examine: Callable[[], Iterator[Remark]] = lambda: iter(())
+    """What stands between this machine and a run on the device, below torch; nothing where there is no such device."""
     extra: str = "cpu"
     """The extra of pyproject.toml that names the stack of such a machine."""
 
@@ -161,3 +180,8 @@ def device_memory(name: str) -> dict[str, int]:
 def variables_named(prefixes: tuple[str, ...], environ: Mapping[str, str]) -> Environment:
     """Variables that the user exported for the driver and that the actors must see too."""
     return {key: value for key, value in environ.items() if key.startswith(prefixes)}
+
+
+def variables_of(role: str, environ: Mapping[str, str]) -> Environment:
+    """Variables that are for the processes of `LEARNER` or `ENGINE` alone, by their names there."""
+    return {key.removeprefix(role): value for key, value in environ.items() if key.startswith(role)}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import resource
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pangu_rl.accelerators.base import Accelerator, Environment, torch_profiler
+from pangu_rl.accelerators.base import ENGINE, LEARNER, Accelerator, Environment, torch_profiler, variables_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,13 +27,13 @@ MEMORY = {
 the kernel and comes again in pages of 4 KiB: 16,000 faults for the logits of 64 sequences, two thirds of that time."""
 
 
-def _train_env(threads: int) -> Environment:
-    return {**_process_env(threads), "DS_ACCELERATOR": "cpu"}
+def _train_env(threads: int, environ: Mapping[str, str] = os.environ) -> Environment:
+    return {**_process_env(threads), "DS_ACCELERATOR": "cpu", **variables_of(LEARNER, environ)}
 
 
-def _rollout_env(threads: int) -> Environment:
+def _rollout_env(threads: int, environ: Mapping[str, str] = os.environ) -> Environment:
     # The engine core in its own process starts three times slower and samples a third slower than in the actor's.
-    return {**_process_env(threads), "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+    return {**_process_env(threads), "VLLM_ENABLE_V1_MULTIPROCESSING": "0", **variables_of(ENGINE, environ)}
 
 
 def _process_env(threads: int) -> Environment:

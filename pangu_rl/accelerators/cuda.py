@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import lru_cache
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from pangu_rl.accelerators.base import Accelerator, Environment, device_memory, torch_profiler, variables_named
+from pangu_rl.accelerators.base import (
+    ENGINE,
+    LEARNER,
+    Accelerator,
+    Environment,
+    device_memory,
+    torch_profiler,
+    variables_named,
+    variables_of,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -24,23 +34,25 @@ def _detect() -> bool:
     return torch.cuda.is_available()
 
 
-def _train_env(threads: int) -> Environment:
+def _train_env(threads: int, environ: Mapping[str, str] = os.environ) -> Environment:
     return {
-        **variables_named(_NETWORK, os.environ),
+        **variables_named(_NETWORK, environ),
         "OMP_NUM_THREADS": str(threads),
         "DS_ACCELERATOR": "cuda",
-        "PYTORCH_CUDA_ALLOC_CONF": os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True"),
+        "PYTORCH_CUDA_ALLOC_CONF": environ.get("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True"),
+        **variables_of(LEARNER, environ),
     }
 
 
-def _rollout_env(threads: int) -> Environment:
+def _rollout_env(threads: int, environ: Mapping[str, str] = os.environ) -> Environment:
     # A forked worker would inherit the actor's CUDA context, which CUDA forbids.
     return {
-        **variables_named(_NETWORK, os.environ),
+        **variables_named(_NETWORK, environ),
         "OMP_NUM_THREADS": str(threads),
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
         # Sleep mode asserts against expandable segments, which a driver's environment may ask for.
         "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:False",
+        **variables_of(ENGINE, environ),
     }
 
 

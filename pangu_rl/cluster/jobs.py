@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pangu_rl.accelerators.base import ENGINE, LEARNER
 from pangu_rl.cluster import auth
 from pangu_rl.config.cluster_profile import ClusterProfile
 from pangu_rl.config.load import apply_override, load_config, read_yaml
@@ -91,10 +92,16 @@ def runtime_env(profile: ClusterProfile | None, excludes: Sequence[str] = ()) ->
     """What travels with the working directory: what of it stays here, and the job's variables. No secret is in it."""
     if profile is None:
         return {"excludes": [*EXCLUDES, *excludes], "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(GRACE_S)}}
-    variables = {**profile.env, "RAY_JOB_STOP_WAIT_TIME_S": str(profile.grace_s)}
+    variables = {**job_variables(profile), "RAY_JOB_STOP_WAIT_TIME_S": str(profile.grace_s)}
     if profile.secrets:
         variables[SECRETS] = ",".join(profile.secrets)
     return {"excludes": [*EXCLUDES, *excludes, *profile.excludes], "env_vars": variables}
+
+
+def job_variables(profile: ClusterProfile) -> dict[str, str]:
+    """The profile's variables as the job's driver has them."""
+    roles = ((LEARNER, profile.learner_env), (ENGINE, profile.engine_env))
+    return profile.env | {f"{role}{name}": value for role, own in roles for name, value in own.items()}
 
 
 def require_secrets(environment: Mapping[str, str]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from pangu_rl.accelerators import get_accelerator
 from pangu_rl.cluster.demand import SCORER, Actor, Block, LearnerMemory, devices_of, phases_of
 from pangu_rl.cluster.nodes import Node, nodes_of_profile
-from pangu_rl.cluster.profile_checks import unnamed_secrets, unshared_paths
+from pangu_rl.cluster.profile_checks import contradicting_variables, unnamed_secrets, unshared_paths
 from pangu_rl.config.cluster_profile import ClusterProfile
 
 STRATEGY = "PACK"
@@ -86,7 +86,12 @@ def plan(
     Raises:
         ConfigError: a scorers file or the configuration of an SFT start that cannot be used.
     """
-    nodes, problems = nodes_of_profile(profile), [*unshared_paths(config, profile), *unnamed_secrets(config, profile)]
+    nodes = nodes_of_profile(profile)
+    problems = [
+        *unshared_paths(config, profile),
+        *unnamed_secrets(config, profile),
+        *contradicting_variables(profile),
+    ]
     named = config.cluster.accelerator
     if named == "cpu":  # then Ray is asked for no device, whatever the nodes have
         nodes = [replace(node, devices=0) for node in nodes]

@@ -41,8 +41,6 @@ from rollout.vllm.running import Running, gone_on
 from rollout.vllm.worker import BROKEN
 from rollout.weights import check_digests, check_names, required_names
 
-SHARED_BLOCK = 32
-"""Tokens of a cache block with prefix caching: the smallest that vLLM's attention takes on every device."""
 MIN_PREFILL_TOKENS = 8192
 """Tokens of a step's batch: 64 prompts of 128 tokens enter in one step, and short ones never queue."""
 PICTURE_CACHE_GIB = 0.5
@@ -62,6 +60,7 @@ class VllmEngine:
             # vLLM compiles a few sampler functions even so, at 30 s and more of C++ compiler for a fresh cache.
             torch.compiler.set_stance("force_eager")
         self._llm = _start(spec)
+        self._llm.collective_rpc("pangu_keep_logprobs_mode")
         if spec.accelerator.name == "cpu":
             from rollout.vllm.cpu_sampler import use_cpu_sampler
 
@@ -282,8 +281,7 @@ def _engine_args(spec: EngineSpec) -> dict[str, Any]:
     rollout = spec.rollout
     memory: dict[str, Any] = {"gpu_memory_utilization": rollout.memory_share}
     if rollout.prefix_caching:
-        # Only whole blocks are shared, and the default of 128 tokens is longer than many a prompt.
-        memory["block_size"] = SHARED_BLOCK
+        memory["block_size"] = spec.accelerator.cache_block
     if spec.kv_cache_gib is not None:
         memory["kv_cache_memory_bytes"] = int(spec.kv_cache_gib * 2**30)
     if rollout.placement == "shared":

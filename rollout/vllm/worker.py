@@ -1,4 +1,4 @@
-"""What we add to every vLLM worker: in-place weight updates that prove what they loaded.
+"""What we add to every vLLM worker: in-place weight updates that prove what they loaded, and log-probs as asked for.
 
 vLLM mixes this class into its worker (`worker_extension_cls`) and the engine calls the methods by name through
 `collective_rpc`, with plain arguments. The learner's tensors come in manifest order from a buffer file on this node or
@@ -33,6 +33,16 @@ Named = tuple[str, torch.Tensor]
 
 class WeightSyncExtension:
     """Methods carry a prefix: vLLM refuses an extension that shares a name with its worker."""
+
+    def pangu_keep_logprobs_mode(self) -> None:
+        """Let the sampler report the log-probs that the engine was asked for.
+
+        vllm-ascend 0.23 builds its sampler without the engine's `logprobs_mode`, so that it would report those before
+        temperature, top-k and top-p, and not those that its tokens were drawn by.
+        """
+        sampler, mode = self.model_runner.sampler, self.vllm_config.model_config.logprobs_mode
+        if sampler.logprobs_mode != mode:
+            self.model_runner.sampler = type(sampler)(logprobs_mode=mode)
 
     def pangu_load_shm(self, tensors: list[dict[str, Any]], path: str) -> dict[str, str]:
         """Load from the buffer file `path`; `tensors` are the manifest's entries as dicts. Digests by name."""

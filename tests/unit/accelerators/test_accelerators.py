@@ -11,7 +11,6 @@ import torch
 
 from pangu_rl.accelerators import ACCELERATORS, get_accelerator
 from pangu_rl.accelerators.cpu import MEMORY
-from pangu_rl.accelerators.npu import rollout_env, train_env
 from pangu_rl.errors import ConfigError
 
 CPU, CUDA, NPU = (get_accelerator(name) for name in ("cpu", "cuda", "npu"))
@@ -93,48 +92,6 @@ def test_freed_memory_is_kept_on_a_cpu():
         [sys.executable, "-c", code], env=os.environ | CPU.rollout_env(1), capture_output=True, text=True, check=True
     )
     assert int(done.stdout) < 30_000  # 120,000 if all come anew each time
-
-
-def test_npu_environments_differ_by_role():
-    train, rollout = train_env(8, {}), rollout_env(4, {})
-    assert (train["TASK_QUEUE_ENABLE"], rollout["TASK_QUEUE_ENABLE"]) == ("2", "1")
-    assert train["PYTORCH_NPU_ALLOC_CONF"] == "expandable_segments:True"
-    assert "expandable_segments:True" not in rollout["PYTORCH_NPU_ALLOC_CONF"]
-    assert rollout["VLLM_ASCEND_ENABLE_NZ"] == "0" and "VLLM_ASCEND_ENABLE_NZ" not in train
-    assert train["DS_ACCELERATOR"] == "npu"
-
-
-def test_what_the_user_exported_reaches_the_role_it_is_for():
-    exported = {"HCCL_CONNECT_TIMEOUT": "99", "TASK_QUEUE_ENABLE": "1", "PYTORCH_NPU_ALLOC_CONF": "page_size:1g"}
-    train, rollout = train_env(8, exported), rollout_env(8, exported)
-    assert train["HCCL_CONNECT_TIMEOUT"] == rollout["HCCL_CONNECT_TIMEOUT"] == "99"
-    assert (train["TASK_QUEUE_ENABLE"], train["PYTORCH_NPU_ALLOC_CONF"]) == ("1", "page_size:1g")
-    assert rollout["PYTORCH_NPU_ALLOC_CONF"] == "expandable_segments:False"
-
-
-@pytest.mark.parametrize(
-    ("exported", "complaint"),
-    [
-        ({"TASK_QUEUE_ENABLE": "3"}, "TASK_QUEUE_ENABLE is '3'"),
-        ({"CPU_AFFINITY_CONF": "2, npu0:0-1"}, "CPU_AFFINITY_CONF is '2, npu0:0-1'"),
-        (
-            {"PYTORCH_NPU_ALLOC_CONF": "expandable_segments:True,max_split_size_mb:64"},
-            "expandable_segments:True and max_split_size_mb",
-        ),
-    ],
-)
-def test_knobs_that_torch_npu_refuses_are_refused_before_any_actor_starts(exported, complaint):
-    with pytest.raises(ConfigError, match=complaint):
-        train_env(8, exported)
-
-
-def test_affinity_grammar_takes_what_the_manual_shows():
-    assert train_env(8, {"CPU_AFFINITY_CONF": "1,npu0:0-1,npu1:2-5,npu_affine:1,force:1"})
-
-
-def test_the_nz_format_and_in_place_updates_exclude_each_other():
-    with pytest.raises(ConfigError, match="VLLM_ASCEND_ENABLE_NZ is 1"):
-        rollout_env(8, {"VLLM_ASCEND_ENABLE_NZ": "1"})
 
 
 def test_no_ascend_knob_leaks_into_the_other_devices(monkeypatch):

@@ -288,6 +288,37 @@ def test_a_scorer_has_no_turn_on_shared_devices(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            {"env": {"TASK_QUEUE_ENABLE": "3"}},
+            ["TASK_QUEUE_ENABLE is '3': write 0 (off), 1, or 2 (deeper, for learners)"],
+        ),
+        # What both roles refuse is told once.
+        (
+            {"env": {"HCCL_BUFFSIZE": "0"}},
+            ["HCCL_BUFFSIZE is '0': write a number of MB, 1 or more"],
+        ),
+        (
+            {"learner_env": {"CPU_AFFINITY_CONF": "2"}, "engine_env": {"CPU_AFFINITY_CONF": "2"}},
+            ["CPU_AFFINITY_CONF is 2 for engines, and vllm-ascend binds their cores itself: set it for learners alone"],
+        ),
+        (
+            {"engine_env": {"ASCEND_RT_VISIBLE_DEVICES": "0"}},
+            ["ASCEND_RT_VISIBLE_DEVICES is set for each actor by its place: take it out of the profile"],
+        ),
+        (
+            {"env": {"HCCL_IF_IP": "10.0.0.1"}},
+            ["HCCL_IF_IP is of one node, and all would have it: set HCCL_SOCKET_IFNAME instead"],
+        ),
+        ({"env": {"HCCL_SOCKET_IFNAME": "eth0"}, "learner_env": {"CPU_AFFINITY_CONF": "2"}}, []),
+    ],
+)
+def test_variables_that_contradict_each_other(change, says):
+    assert plan("grpo", grpo(), profile(**change)).all_problems == says
+
+
 def test_paths_that_not_every_node_sees():
     config = grpo(model={"path": "cache://models/x"}, trainer={"run_dir": "/home/me/runs", "steps": 1})
     problems = plan("grpo", config, profile()).all_problems
@@ -361,6 +392,7 @@ def test_a_pipeline_must_see_its_starts_and_name_its_secrets(monkeypatch):
     ("change", "says"),
     [
         ({"env": {"WANDB_API_KEY": "canary"}}, "WANDB_API_KEY looks like a secret"),
+        ({"engine_env": {"HF_TOKEN": "canary"}}, "HF_TOKEN looks like a secret"),
         ({"secrets": ["WANDB_API_KEY=canary"]}, "names only, never values"),
         ({"nodes": []}, "nodes"),
         ({"acelerator": "npu"}, "did you mean accelerator"),
