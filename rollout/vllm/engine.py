@@ -264,8 +264,8 @@ def _start(spec: EngineSpec) -> LLMEngine:
     """Build the engine; what the user can mend becomes one line.
 
     Raises:
-        UserError: the KV cache does not hold one sequence, more memory was asked for than is free, or the sampler of the
-            device does not take the settings.
+        UserError: the KV cache does not hold one sequence, more memory was asked for than is free, or the device's
+            sampler does not take the settings.
     """
     spec.accelerator.require_top_k(spec.rollout.top_k)
     try:
