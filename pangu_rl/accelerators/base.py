@@ -74,6 +74,8 @@ class Accelerator:
     cache_block: int = 32
     """Tokens of a block of the KV cache with prefix caching, the fewest that vLLM's attention takes. Only whole blocks
     are shared, and the 128 that vLLM takes by itself on a CPU are more than many a prompt has."""
+    most_top_k: int | None = None
+    """The largest top-k that its sampler takes; None where any is."""
     device_files: str | None = None
     """Pattern of the files in /dev that the driver makes, one per device; None where there are none."""
     examine: Callable[[], Iterator[Remark]] = lambda: iter(())
@@ -115,6 +117,18 @@ class Accelerator:
                 f"{' or '.join(map(str, self.sleep_levels))}: set it to null"
             )
         return self.sleep_levels[-1] if asked is None else asked
+
+    def require_top_k(self, asked: int) -> None:
+        """`rollout.top_k` is one that the device's sampler takes; 0 is none.
+
+        Raises:
+            ConfigError: it is not.
+        """
+        if self.most_top_k is not None and asked > self.most_top_k:
+            raise ConfigError(
+                f"rollout.top_k is {asked}, and on {self.name} the sampler takes at most {self.most_top_k}: lower it, "
+                "or set it to 0 for all tokens"
+            )
 
     def device(self, index: int = 0) -> str:
         """Name for `torch.device`."""

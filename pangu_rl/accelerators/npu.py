@@ -89,6 +89,8 @@ NPU = Accelerator(
     sleep_levels=(1,),
     # vllm-ascend sets 128 whatever it is given, where prompts are cached or cut into chunks.
     cache_block=128,
+    # Of `npu_top_k_top_p`, by which vllm-ascend filters on A2 and A3.
+    most_top_k=1024,
     # Waking reads this setting and a weight update the environment's VLLM_ASCEND_ENABLE_NZ: both must say no NZ.
     sleep_args={"enable_sleep_mode": True, "additional_config": {"weight_nz_mode": 0}},
 )

@@ -50,6 +50,20 @@ _ALLOCATOR: dict[str, tuple[Allowed, str]] = {
     "pinned_reserve_segment_size_mb": (range(1 << 31), "a number of MB"),
 }
 """Option of PYTORCH_NPU_ALLOC_CONF -> its values, and how they are told."""
+_ENGINES_REFUSE = {
+    "VLLM_ASCEND_ENABLE_NZ": (
+        "(?!0$).+",
+        "weights in the NZ format cannot be written in place",
+        "unset it or set it to 0",
+    ),
+    "TASK_QUEUE_ENABLE": ("2", "graph capture refuses it", "set it to 1 for them"),
+    "ASCEND_LAUNCH_BLOCKING": ("1", "graph capture refuses it", "set it for learners alone"),
+    "CPU_AFFINITY_CONF": ("[^0].*", "vllm-ascend binds their cores itself", "set it for learners alone"),
+    # The allocator of sleep mode looks for this text, so that the pinned memory's option has it too.
+    "PYTORCH_NPU_ALLOC_CONF": (".*expandable_segments:True.*", "sleep mode refuses it", "set it for learners alone"),
+    "VLLM_USE_V2_MODEL_RUNNER": ("(?!0$).+", "vllm-ascend 0.23 has the first alone", "unset it"),
+}
+"""Variable -> values that an engine cannot have, why, and the way out."""
 _PLUGINS = ("ascend", "ascend_model", "ascend_model_loader", "pangu_vl")
 """Entry points that an engine of ours needs: vllm-ascend's platform and models, and our models."""
 
@@ -78,33 +92,9 @@ def engine_conflicts(env: Mapping[str, str]) -> Iterator[Conflict]:
     yield from _values(env)
     yield from _allocator(env)
     yield from _network(env)
-    if env.get("VLLM_ASCEND_ENABLE_NZ", "0") != "0":
-        yield Conflict(
-            f"VLLM_ASCEND_ENABLE_NZ is {env['VLLM_ASCEND_ENABLE_NZ']}, but weights are updated in place, which the NZ "
-            "format forbids",
-            "unset it or set it to 0",
-        )
-    if env.get("TASK_QUEUE_ENABLE") == "2":
-        yield Conflict("TASK_QUEUE_ENABLE is 2 for engines, and graph capture refuses it", "set it to 1 for them")
-    if env.get("ASCEND_LAUNCH_BLOCKING") == "1":
-        yield Conflict(
-            "ASCEND_LAUNCH_BLOCKING is 1 for engines, and graph capture refuses it", "unset it, or set it for learners"
-        )
-    if env.get("CPU_AFFINITY_CONF", "0")[:1] != "0":
-        yield Conflict(
-            f"CPU_AFFINITY_CONF is {env['CPU_AFFINITY_CONF']} for engines, and vllm-ascend binds their cores itself",
-            "set it for learners alone",
-        )
-    if _options(env.get("PYTORCH_NPU_ALLOC_CONF", "")).get("expandable_segments") == "True":
-        yield Conflict(
-            "PYTORCH_NPU_ALLOC_CONF has expandable_segments:True for engines, whose sleep mode refuses it",
-            "set it for learners alone",
-        )
-    if env.get("VLLM_USE_V2_MODEL_RUNNER", "0") not in ("", "0"):
-        yield Conflict(
-            f"VLLM_USE_V2_MODEL_RUNNER is {env['VLLM_USE_V2_MODEL_RUNNER']}, and vllm-ascend 0.23 has the first alone",
-            "unset it",
-        )
+    for name, (refused, why, mend) in _ENGINES_REFUSE.items():
+        if re.fullmatch(refused, env.get(name, "")):
+            yield Conflict(f"{name} is {env[name]} for engines, and {why}", mend)
     if plugins := env.get("VLLM_PLUGINS"):
         missing = [name for name in _PLUGINS if name not in plugins.split(",")]
         if missing:

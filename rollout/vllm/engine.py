@@ -269,8 +269,10 @@ def _start(spec: EngineSpec) -> LLMEngine:
     """Build the engine; what the user can mend becomes one line.
 
     Raises:
-        UserError: the KV cache does not hold one sequence, or more memory was asked for than is free.
+        UserError: the KV cache does not hold one sequence, more memory was asked for than is free, or the device's
+            sampler does not take the settings.
     """
+    spec.accelerator.require_top_k(spec.rollout.top_k)
     try:
         return LLMEngine.from_engine_args(EngineArgs(**_engine_args(spec)))
     except (ValueError, RuntimeError, OSError) as error:

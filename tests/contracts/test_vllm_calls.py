@@ -89,6 +89,17 @@ def test_the_extension_shares_no_name_with_a_worker(release):
     assert names.isdisjoint(member for place in workers(release) for member in row[f"{place} members"])
 
 
+def test_the_engine_calls_every_method_of_the_extension_and_no_other():
+    """By name: a worker may be another process."""
+    engine = ast.parse((ROOT / "rollout/vllm/engine.py").read_text(encoding="utf-8"))
+    called = {n.value for n in ast.walk(engine) if _is_text(n) and n.value.startswith("pangu_")}
+    worker = ast.parse((ROOT / "rollout/vllm/worker.py").read_text(encoding="utf-8"))
+    extension = next(n for n in worker.body if isinstance(n, ast.ClassDef) and n.name == "WeightSyncExtension")
+    methods = {node.name for node in extension.body if isinstance(node, ast.FunctionDef)}
+    assert called - methods == set()
+    assert {name for name in methods - called if not name.startswith("_")} == set()
+
+
 @pytest.mark.parametrize("release", VLLM)
 @pytest.mark.parametrize("file", ["engine.py", "scorer.py"])
 def test_engine_arguments_are_fields(release, file):

@@ -120,6 +120,7 @@ def test_what_the_manuals_show_is_taken(exported):
         ({"PANGU_RL_ENGINE_ASCEND_LAUNCH_BLOCKING": "1"}, "ASCEND_LAUNCH_BLOCKING is 1 for engines"),
         ({"PANGU_RL_ENGINE_CPU_AFFINITY_CONF": "2"}, "vllm-ascend binds their cores itself"),
         ({f"PANGU_RL_ENGINE_{ALLOCATOR}": "expandable_segments:True"}, "sleep mode refuses it"),
+        ({f"PANGU_RL_ENGINE_{ALLOCATOR}": "pin_memory_expandable_segments:True"}, "sleep mode refuses it"),
         ({"VLLM_USE_V2_MODEL_RUNNER": "1"}, "vllm-ascend 0.23 has the first alone"),
         ({"VLLM_PLUGINS": "ascend,pangu_vl"}, "without ascend_model, ascend_model_loader"),
         ({"VLLM_BATCH_INVARIANT": "1", "HCCL_DETERMINISTIC": "false"}, "which it sets to strict"),
