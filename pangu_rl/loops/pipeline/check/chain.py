@@ -20,12 +20,12 @@ from pangu_rl.cluster.profile_checks import unnamed_secrets
 from pangu_rl.config.cluster_profile import ClusterProfile
 from pangu_rl.config.pipeline import PipelineConfig
 from pangu_rl.config.pipeline_graph import EVALUATE, read_graph
-from pangu_rl.config.pipeline_node import Node
+from pangu_rl.config.pipeline_node import MODEL_PATH, Node
 from pangu_rl.errors import ConfigError
 from pangu_rl.learner.measure.model_shape import ModelShape
 from pangu_rl.learner.measure.stage_memory import stage_memory
 from pangu_rl.loops.pipeline.check.engines import EngineRoom, engine_faults, engine_room, judge_fault
-from pangu_rl.loops.pipeline.check.shapes import external_shape, panel_engines, shapes_of
+from pangu_rl.loops.pipeline.check.shapes import external_of, external_shape, panel_engines, shapes_of
 from pangu_rl.loops.pipeline.check.sources import source_faults, unshared
 
 GIB = 2**30
@@ -70,7 +70,7 @@ def check_chain(config: PipelineConfig, profile: str | None = None) -> Chain:
     shapes = shapes_of(nodes, config)
     phases = [phase for node in _planned(nodes) for phase in _phases(node, shapes[node.name], config, cluster)]
     across = unshared(config, cluster.shared) if sum(group.count for group in cluster.nodes) > 1 else []
-    known = [*source_faults(config), *_undescribed(nodes, shapes), *across, *unnamed_secrets(config, cluster)]
+    known = [*source_faults(config), *_undescribed(nodes, shapes, config), *across, *unnamed_secrets(config, cluster)]
     return Chain(
         profile=name,
         phases=tuple(phases),
@@ -85,14 +85,21 @@ def _planned(nodes: Sequence[Node]) -> Iterator[Node]:
     yield from evaluations[-1:]
 
 
-def _undescribed(nodes: Sequence[Node], shapes: dict[str, ModelShape | None]) -> list[str]:
-    """Once where the model enters the pipeline, not in every stage that goes on from it."""
+def _undescribed(nodes: Sequence[Node], shapes: dict[str, ModelShape | None], config: PipelineConfig) -> list[str]:
+    """Once where the model enters the pipeline, not in every stage that goes on from it; one that nobody lists is told
+    by `sources.py`."""
     return [
         f"{node.name}: nothing describes its model, so nothing says whether it fits: name a folder with its "
         "config.json in external.PATH.shape (weights are not needed)"
         for node in nodes
-        if shapes[node.name] is None and not node.is_evaluation and not node.parents
+        if shapes[node.name] is None and _brings_a_model(node, config)
     ]
+
+
+def _brings_a_model(node: Node, config: PipelineConfig) -> bool:
+    if node.stage in ("assemble", "merge") or MODEL_PATH in node.takes:
+        return node.stage == "assemble"
+    return external_of(node.draft().model.path, config) is not None
 
 
 def _phases(
