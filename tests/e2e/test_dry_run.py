@@ -1,5 +1,5 @@
-"""Both papers' chains from their first stage to their last, on a CPU at a two-thousandth of the parameters: the files are
-those of the full chain, and so are the names by which stages hand over."""
+"""Both papers' chains from their first stage to their last, on a CPU at a two-thousandth of the parameters: the files
+are those of the full chain, and so are the names by which stages hand over."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def test_what_is_kept_grows_with_the_largest_pictures() -> None:
 
 def test_the_head_of_pictures_and_of_regions() -> None:
     """Of 40 classes a half is drawn, 10 of them here: 16 x 10 cosines, four of each. Gradients of a block:
-    4 x 4 x 2 + 3 x 4 x 4 = 80 a patch. Regions: 16 x 3 samples; 6 x 4 numbers a patch, and for each of this rank's 8 x 3
+    4 x 4 x 2 + 3 x 4 x 4 = 80 a patch. Regions: 16 x 3 samples; 6 x 4 numbers a patch, and for each of a rank's 8 x 3
     regions a mask and, of two heads, three scores of every patch."""
     assert vision_memory(SHAPE, config()).workspace == 4 * 16 * 10 * 4 + 80 * PATCHES
     found = vision_memory(SHAPE, config(regions={"per_picture": 3}))
