@@ -33,7 +33,8 @@ class PhasePlan:
     ranks: int = 0
     engines: int = 0
     parts: dict[str, float]
-    """GiB of each part of a learner rank; empty without a learner, or of a model that nothing describes."""
+    """GiB of each part of a learner rank, `host` what it ever moves into the host's memory; empty without a learner, or
+    of a model that nothing describes."""
     engine: EngineRoom | None = None
     faults: tuple[str, ...] = ()
 
@@ -105,7 +106,7 @@ def _planned(case: _Case, name: str, kind: str, blocks: Sequence[Block]) -> Phas
         devices=found.devices,
         ranks=len(ranks),
         engines=len(engines),
-        parts=dict(ranks[0].parts) if ranks else {},
+        parts={**ranks[0].parts, "host": ranks[0].host_gib} if ranks and ranks[0].parts else {},
         engine=room,
         faults=tuple(faults),
     )
