@@ -150,6 +150,13 @@ def test_a_stage_has_the_values_of_its_section(recipe: str, name: str) -> None:
     assert {key: value(config, key) for key in VALUES[recipe][name]} == VALUES[recipe][name]
 
 
+def test_mindvl_mixes_multimodal_and_text_by_eight_to_two_then_one_to_one() -> None:
+    """[M] 3.2 and 3.3; web-to-code is among the multimodal."""
+    for name, ratio in {"multitask": 4.0, "sft_2k": 1.0, "sft_4k": 1.0, "sft_8k": 1.0}.items():
+        shares = stages("mindvl_8b")[name].draft().data.shares
+        assert (shares["multimodal"] + shares["web_to_code"]) / shares["text"] == ratio
+
+
 def test_rewards_and_judges_are_the_papers() -> None:
     """[P] 4.2: format and accuracy; hallucination, similarity to the truth, language, consistency with the picture."""
     grpo = stages("openpangu_7b")["grpo_general"].draft()
