@@ -14,6 +14,8 @@ from pangu_rl.config.pipeline import PipelineConfig
 from pangu_rl.errors import ConfigError
 
 Number = TypeVar("Number", int, float)
+WIDE = 200
+"""Columns of a table that goes into a file."""
 
 
 @app.command()
@@ -102,6 +104,8 @@ def _check(config: PipelineConfig, profile: str | None, as_json: bool) -> None:
         typer.echo(json.dumps(chain_json(found)))
     else:
         console = Console()
+        if not console.is_terminal:
+            console.width = WIDE  # for whom rich would cut the table to 80
         console.print(chain_table(found))
         for fault in found.faults:
             console.print(f"fault: {fault}", markup=False, highlight=False, soft_wrap=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
@@ -74,6 +74,12 @@ class StageEntry(Strict):
         if self.weights is not None and len(self.weights) != count:
             raise ValueError(f"{len(self.weights)} weights for {count} models: give one each")
         return self
+
+
+def listed(path: str, places: Iterable[str]) -> str | None:
+    """The one of `places` that `path` is or lies below, the deepest; None if it is under none."""
+    found = [place for place in places if path == place or path.startswith(f"{place}/")]
+    return max(found, key=len, default=None)
 
 
 class EvaluateEntry(Strict):

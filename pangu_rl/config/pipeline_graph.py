@@ -10,7 +10,7 @@ from typing import Any
 
 from pangu_rl.config.inputs import OUTPUTS, READS, format_of
 from pangu_rl.config.load import nearest, read_yaml, set_key
-from pangu_rl.config.pipeline import EvaluateEntry, ExternalEntry, PipelineConfig, StageEntry
+from pangu_rl.config.pipeline import EvaluateEntry, ExternalEntry, PipelineConfig, StageEntry, listed
 from pangu_rl.config.pipeline_node import EVALUATIONS, MODEL_PATH, NODE_SCHEMAS, STEP, Node, Source
 from pangu_rl.errors import ConfigError
 
@@ -91,9 +91,9 @@ def _moved(tree: Any, external: Mapping[str, ExternalEntry]) -> Any:
     if isinstance(tree, list):
         return [_moved(value, external) for value in tree]
     if isinstance(tree, str):
-        for path, entry in external.items():
-            if entry.at is not None and (tree == path or tree.startswith(f"{path}/")):
-                return entry.at + tree.removeprefix(path)
+        path = listed(tree, external)
+        if path is not None and external[path].at is not None:
+            return external[path].at + tree.removeprefix(path)
     return tree
 
 

@@ -1,4 +1,4 @@
-"""A stage of pre-training: what is read and mixed, what learns, how long. `configs/pretrain/` has the papers'."""
+"""A stage of pre-training: what is read and mixed, what learns, how long."""
 
 from __future__ import annotations
 

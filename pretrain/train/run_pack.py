@@ -29,9 +29,9 @@ def run_pack(config: PretrainConfig) -> None:
     summary = pack_file(sizes, folder / PLAN, packing_of(config))
     if not summary.manifest["steps"]:
         raise ConfigError(
-            f"{folder / PLAN}: no step: the rows fill less than trainer.packs_per_step "
-            f"{config.trainer.packs_per_step} packs of learner.pack_tokens {config.learner.pack_tokens}: more rows, or "
-            "fewer or shorter packs"
+            f"{folder / PLAN}: no step: the rows fill less than a pack of learner.pack_tokens "
+            f"{config.learner.pack_tokens} for each of {config.learner.groups} groups of learner.ranks: more rows, or "
+            "fewer ranks"
         )
 
 

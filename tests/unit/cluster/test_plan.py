@@ -411,6 +411,8 @@ def test_the_command_sends_nothing(monkeypatch, tmp_path: Path):
     assert fits.exit_code == 0, fits.output
     shown = json.loads(fits.stdout)
     assert shown["fits"] and [phase["name"] for phase in shown["phases"]] == ["SFT start", "grpo"]
+    own = CliRunner().invoke(app, ["submit", "grpo", "--config", "configs/openpangu_7b/grpo.yaml", "--plan", "--json"])
+    assert (own.exit_code, json.loads(own.stdout)["devices"]) == (0, 64), "planned on its cluster.profile"
     wide = CliRunner().invoke(app, [*quickstart, "--profile", "gpu", "--plan", "learner.ranks=20"])
     assert wide.exit_code == 2
     assert "does not fit" in wide.stdout and "learner rank 15" in wide.stdout

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pangu_rl.config.load import load_config
 from pangu_rl.config.paths import resolve_path
-from pangu_rl.config.pipeline import ExternalEntry, PipelineConfig
+from pangu_rl.config.pipeline import ExternalEntry, PipelineConfig, listed
 from pangu_rl.config.pipeline_node import MODEL_PATH, Node
 from pangu_rl.config.sections.scorers import ScorerConfig, ScorersConfig
 from pangu_rl.learner.measure.model_shape import ModelShape, read_shape
@@ -29,17 +29,15 @@ def shapes_of(nodes: Sequence[Node], config: PipelineConfig) -> dict[str, ModelS
 
 def external_of(path: str, config: PipelineConfig) -> tuple[str, ExternalEntry] | None:
     """The entry of `external` that `path` is, or lies below, and its name there."""
-    for name, entry in config.external.items():
-        place = entry.at or name
-        if path == place or path.startswith(f"{place}/"):
-            return name, entry
-    return None
+    names = {entry.at or name: name for name, entry in config.external.items()}
+    place = listed(path, names)
+    return None if place is None else (names[place], config.external[names[place]])
 
 
 def external_shape(path: str, config: PipelineConfig) -> ModelShape | None:
     """Of a model that no stage makes: its own `config.json` where it is here, else what its entry names."""
-    listed = external_of(path, config)
-    described = listed[1].shape if listed is not None else None
+    entry = external_of(path, config)
+    described = entry[1].shape if entry is not None else None
     return read_shape(resolve_path(path)) or (read_shape(resolve_path(described)) if described else None)
 
 

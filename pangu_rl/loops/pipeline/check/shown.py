@@ -9,7 +9,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from pangu_rl.loops.pipeline.check.chain import Chain, PhasePlan
+from pangu_rl.loops.pipeline.check.chain import Chain
+from pangu_rl.loops.pipeline.check.stage_plan import PhasePlan
 
 PARTS = ("weights", "gradients", "optimizer", "buckets", "activations", "workspace", "host")
 

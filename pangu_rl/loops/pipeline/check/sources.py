@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pangu_rl.config.inputs import Input, inputs_of
+from pangu_rl.config.inputs import Input, format_of, inputs_of
 from pangu_rl.config.load import load_config
 from pangu_rl.config.paths import resolve_path
-from pangu_rl.config.pipeline import PipelineConfig
+from pangu_rl.config.pipeline import PipelineConfig, listed
 from pangu_rl.config.pipeline_graph import EVALUATE, read_graph
 from pangu_rl.config.pipeline_node import Node
 from pangu_rl.config.sections.scorers import ScorersConfig
@@ -38,21 +38,21 @@ def source_faults(config: PipelineConfig) -> list[str]:
     nodes = read_graph(config)
     faults: list[str] = []
     by_name = {node.name: node for node in nodes}
-    homes = {run_dir: node.name for node in nodes if (run_dir := _own_run_dir(node)) is not None}
+    homes = {home: node for node in nodes if not node.is_evaluation for home in _homes(node, config)}
     for node in _once(nodes):
         draft = node.draft()
         name = EVALUATE if node.is_evaluation else node.name
         for one in [*inputs_of(node.stage, draft), *_judges(draft)]:
             if one.key in node.takes:
                 continue
-            listed = external_of(one.path, config)
-            if listed is None:
+            entry = external_of(one.path, config)
+            if entry is None:
                 faults.append(f"{name}: {_unlisted(one, homes)}")
                 continue
-            if listed[1].format not in one.formats:
+            if entry[1].format not in one.formats:
                 faults.append(
-                    f"{name}: {one.key} {one.path} is listed as {listed[1].format}, and the stage reads "
-                    f"{' or '.join(one.formats)}: name another, or mend external.{listed[0]}.format"
+                    f"{name}: {one.key} {one.path} is listed as {entry[1].format}, and the stage reads "
+                    f"{' or '.join(one.formats)}: name another, or mend external.{entry[0]}.format"
                 )
         faults += [f"{name}: {line}" for line in _missing_files(node, draft)]
         faults += [f"{name}: {line}" for line in _other_plan(node, draft, by_name)]
@@ -60,25 +60,24 @@ def source_faults(config: PipelineConfig) -> list[str]:
 
 
 def _once(nodes: Sequence[Node]) -> Iterator[Node]:
-    """The stages, and one of the evaluations, whose inputs are all alike but for the model."""
-    evaluated = False
-    for node in nodes:
-        if node.stage == "merge" or (node.is_evaluation and evaluated):
-            continue
-        evaluated |= node.is_evaluation
-        yield node
+    """The stages and one of the evaluations, whose inputs are all alike but for the model, which its stage tells of."""
+    yield from (node for node in nodes if node.stage != "merge" and not node.is_evaluation)
+    yield from [node for node in nodes if node.is_evaluation and node.takes][:1]
 
 
-def _own_run_dir(node: Node) -> str | None:
-    """Where the stage would work if it were run alone."""
+def _homes(node: Node, config: PipelineConfig) -> list[str]:
+    """Where the stage works in the pipeline, and where it would if it were run alone."""
     trainer = node.tree.get("trainer")
-    return trainer.get("run_dir") if isinstance(trainer, Mapping) and not node.is_evaluation else None
+    alone = [trainer["run_dir"]] if isinstance(trainer, Mapping) and "run_dir" in trainer else []
+    return [f"{config.trainer.run_dir}/{node.name}", *alone]
 
 
-def _unlisted(one: Input, homes: Mapping[str, str]) -> str:
-    here = [name for home, name in homes.items() if one.path == home or one.path.startswith(f"{home}/")]
-    kind = "model" if "model" in one.formats else "output"
-    way = f"take it from {here[0]} (takes: {{{one.key}: {here[0]}.{kind}}})" if here else "take it from a stage"
+def _unlisted(one: Input, homes: Mapping[str, Node]) -> str:
+    way, home = "take it from a stage", listed(one.path, homes)
+    made = [output for output in homes[home].outputs if format_of(output) in one.formats] if home else []
+    if made:
+        source = f"{homes[home].name}.{made[0]}"
+        way = f"take it from {homes[home].name} (takes: {{{one.key}: {source}}})"
     return (
         f"{one.key} {one.path}: no stage of the pipeline makes it, and external does not list it: {way}, or list it "
         f"with its format ({' or '.join(one.formats)})"

@@ -107,5 +107,5 @@ def test_a_half_written_folder_of_weights(tmp_path: Path, tiny_vl_model: Path) -
     tensors.pop("visual.blocks.3.mlp.down_proj.weight")
     (tmp_path / "part").mkdir()
     save_file(tensors, tmp_path / "part" / "model.safetensors")
-    with pytest.raises(DataError, match=r"the first is visual\.blocks\.3\.mlp\.down_proj\.weight"):
+    with pytest.raises(DataError, match=r"the first is visual.blocks.3.mlp.down_proj.weight"):
         run_assemble(config(tmp_path / "run", tiny_vl_model, encoder=str(tmp_path / "part")))
