@@ -19,6 +19,12 @@ GROUNDING_TAGS = tuple(
 """What an answer writes around the name and the place of an object. Content of a turn, even where a tokenizer lists
 them as special tokens: they neither end a turn nor ask for a picture, and graders read them."""
 
+THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
+"""What an answer writes around its reasoning."""
+
+CONTENT_TAGS = (*GROUNDING_TAGS, THINK_OPEN, THINK_CLOSE)
+"""All tags that are content of a turn."""
+
 
 class Outcome(StrEnum):
     """What a grader found. Only the first four are rewards; the others are "no verdict" and mask the row."""

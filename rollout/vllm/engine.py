@@ -24,7 +24,7 @@ from vllm.sampling_params import RequestOutputKind
 from pangu_rl.checkpoint.model_folder import model_config
 from pangu_rl.errors import BrokenBroadcast, ConfigError, DataError, RunError, UserError, first_line
 from pangu_rl.records import (
-    GROUNDING_TAGS,
+    CONTENT_TAGS,
     Completion,
     FinishReason,
     Picture,
@@ -68,8 +68,8 @@ class VllmEngine:
             self._llm.collective_rpc(use_cpu_sampler)
         self._tokenizer = self._llm.get_tokenizer()
         added = self._tokenizer.added_tokens_decoder.items()
-        # Graders read the grounding tags, also of a tokenizer that lists them as special tokens.
-        self._dropped = {i for i, token in added if token.special and token.content not in GROUNDING_TAGS}
+        # Graders read the tags of contents, also of a tokenizer that lists them as special tokens.
+        self._dropped = {i for i, token in added if token.special and token.content not in CONTENT_TAGS}
 
     @property
     def weight_version(self) -> int:
