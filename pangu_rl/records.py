@@ -68,6 +68,10 @@ class Prompt:
     """Where the row comes from (task name); metrics are split by it."""
     extra: dict[str, Any] = field(default_factory=dict)
     """Every other column of the row, untouched, for reward plugins."""
+    tools: tuple[dict[str, Any], ...] = ()
+    """JSON schemas of the functions that the template shows to the assistant."""
+    opened: str = ""
+    """What the chat template itself writes of the answer: `<think>` where its prompts open the block of reasoning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

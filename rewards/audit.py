@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from collections.abc import Awaitable
 
-from pangu_rl.records import Completion, FinishReason, Outcome, Part, Prompt
+from pangu_rl.records import THINK_CLOSE, Completion, FinishReason, Outcome, Part, Prompt
 from rewards.base import RewardFunction
 from rewards.rubric import checked_part
 from rewards.rules.accuracy import gold_of
@@ -47,7 +47,7 @@ def _gold_completion(prompt: Prompt) -> Completion:
         prompt_uid=prompt.uid,
         token_ids=(),
         logprobs=(),
-        text=f"\\boxed{{{answer}}}",
+        text=f"{THINK_CLOSE if prompt.opened else ''}\\boxed{{{answer}}}",
         finish_reason=FinishReason.STOP,
         weight_versions=(),
     )

@@ -94,19 +94,26 @@ class ChatTemplate:
         return tuple(index for index, *_ in tokens), mask
 
     def encode_response(
-        self, messages: Sequence[Message], text: str, *, ended: bool = True, tools: Sequence[Message] = ()
+        self,
+        messages: Sequence[Message],
+        answer: str | Message,
+        *,
+        ended: bool = True,
+        tools: Sequence[Message] = (),
     ) -> tuple[int, ...]:
-        """Ids that the assistant writes behind the prompt `messages` to answer `text`, and its end-of-turn token if the
-        answer `ended` by itself. Behind `encode_prompt(messages)` they are the ids of the whole conversation.
+        """Ids that the assistant writes behind the prompt `messages` to give `answer`, a text or a whole message, and
+        its end-of-turn token if that `ended` by itself. Behind `encode_prompt(messages)` they are the ids of the whole
+        conversation.
 
         Raises:
             DataError, ConfigError: as `encode_conversation`.
         """
-        guard, guarded, tools = self._guard([*messages, {"role": "assistant", "content": text}], tools)
+        turn = answer if isinstance(answer, dict) else {"role": "assistant", "content": answer}
+        guard, guarded, tools = self._guard([*messages, turn], tools)
         rendered, [(start, end)] = self._writer.written(guarded, tools, [len(messages)], ended=ended)
         tokens = self._tokens_from(rendered, guard, [start])
-        answer = [index for index, left, right in tokens if left < end and start < right]
-        return tuple(answer if ended else answer[:-1])
+        ids = [index for index, left, right in tokens if left < end and start < right]
+        return tuple(ids if ended else ids[:-1])
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids` without special tokens other than the tags of contents."""

@@ -19,7 +19,9 @@ import pyarrow.parquet as pq
 
 from pangu_rl.data.conversations import Conversation, parse_conversation
 from pangu_rl.data.documents import Document, is_document, parse_document
-from pangu_rl.data.rows import BadRow, OnBadRow, Row, checked_row, row_uid, text_field
+from pangu_rl.data.fields.bad_row import BadRow, Row, text_field
+from pangu_rl.data.fields.columns import unused
+from pangu_rl.data.rows import OnBadRow, checked_row, is_json_array, row_uid
 from pangu_rl.data.webdataset import shard_row, shard_rows
 from pangu_rl.errors import DataError
 
@@ -82,6 +84,7 @@ class RowFiles:
         """
         try:
             row = checked_row(self._raw(index))
+            unused(row, "document" if is_document(row) else "conversation")
             parse = parse_document if is_document(row) else parse_conversation
             return parse(row, self.uids[index])
         except BadRow as reason:
@@ -182,6 +185,8 @@ def _identities(path: Path) -> Iterator[tuple[int, int, Row | bytes]]:
     elif path.suffix == TAR:
         yield from ((number, 0, row) for number, row in enumerate(shard_rows(path), start=1))
     else:
+        if is_json_array(path):
+            raise DataError(f"{path}: is a JSON array; pre-training reads one object per line: write it as JSONL")
         with path.open("rb") as file:
             start = 0
             for number, line in enumerate(file, start=1):

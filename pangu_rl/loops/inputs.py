@@ -19,6 +19,7 @@ from pangu_rl.config.sections.preference import DpoDataConfig
 from pangu_rl.config.stages import DpoConfig, GrpoConfig, SftConfig
 from pangu_rl.data.conversations import Conversation, load_conversations
 from pangu_rl.data.encoding import Encoder
+from pangu_rl.data.formats.reading import Reading
 from pangu_rl.data.pairs import Pair, load_pairs, without_queries_of
 from pangu_rl.data.pictures import PictureFolder
 from pangu_rl.data.prompts import load_prompts
@@ -80,7 +81,10 @@ def read_grpo_inputs(config: GrpoConfig) -> GrpoInputs:
         return too_long or gold_problem(prompt, grade)
 
     files = [resolve_path(path) for path in (config.data.train, config.data.heldout) if path]
-    loaded = [load_prompts(file, on_bad_row=config.data.on_bad_row, check_gold=problem) for file in files]
+    reading = Reading.of(config.data, encoder.template.opened)
+    loaded = [
+        load_prompts(file, on_bad_row=config.data.on_bad_row, check_gold=problem, reading=reading) for file in files
+    ]
     (train, *rest), loader = with_sound_pictures(loaded, encoder, folder)
     return GrpoInputs(
         loader=loader,
@@ -129,7 +133,9 @@ def read_dpo_inputs(config: DpoConfig) -> DpoInputs:
             return "chosen and rejected are the same tokens under the model's chat template: there is nothing to prefer"
         return None
 
-    loaded: list[Loaded[Any]] = [load_pairs(resolve_path(data.train), on_bad_row=data.on_bad_row, check=problem)]
+    loaded: list[Loaded[Any]] = [
+        load_pairs(resolve_path(data.train), on_bad_row=data.on_bad_row, check=problem, reading=Reading.of(data))
+    ]
     if data.sft is not None:
         loaded.append(_conversations(data.sft, data, encoder, folder))
     (pairs, *rest), loader = with_sound_pictures(loaded, encoder, folder)
@@ -156,17 +162,17 @@ def _conversations(
 ) -> Loaded[Conversation]:
     def problem(conversation: Conversation) -> str | None:
         pictures = [folder.outline(path) for path in conversation.images]
-        length = len(encoder.conversation(conversation.messages, pictures).token_ids)
+        length = len(encoder.conversation(conversation.messages, pictures, conversation.tools).token_ids)
         too_long = f"the conversation has {length} tokens{_share(pictures)}, data.max_tokens is {data.max_tokens}"
         return too_long if length > data.max_tokens else None
 
-    return load_conversations(resolve_path(path), on_bad_row=data.on_bad_row, check=problem)
+    return load_conversations(resolve_path(path), on_bad_row=data.on_bad_row, check=problem, reading=Reading.of(data))
 
 
 def prompt_problem(prompt: Prompt, encoder: Encoder, folder: PictureFolder, limit: int) -> str | None:
     """Why the model cannot be asked `prompt` in `limit` tokens, or None."""
     pictures = [folder.outline(path) for path in prompt.images]
-    length = len(encoder.prompt(prompt.messages, pictures).token_ids)
+    length = len(encoder.prompt(prompt.messages, pictures, prompt.tools).token_ids)
     if length <= limit:
         return None
     return f"the prompt has {length} tokens{_share(pictures)}, data.max_prompt_tokens is {limit}"
@@ -186,7 +192,9 @@ def with_sound_pictures(
     """The rows whose pictures all decode, and what loads them."""
     audit = folder.audit(path for part in loaded for row in part.records for path in row.images)
     sound = [part.without(lambda row: audit.problem(row.images)) for part in loaded]
-    return sound, RowLoader(encoder, folder, audit.digests)
+    trims = [f"{note} of {rows} rows" for note, rows in encoder.template.notes.items()]
+    notes = [*(note for part in loaded for note in part.notes), *trims]
+    return sound, RowLoader(encoder, folder, audit.digests, notes=notes)
 
 
 def _share(pictures: Sequence[Picture]) -> str:

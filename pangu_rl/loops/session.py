@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +78,12 @@ class Run:
         self.view.console.print(text)
         if isinstance(text, str):
             log.info(text)
+
+    def say_each(self, lines: Iterable[str]) -> None:
+        """As `say`, line by line; what stands in them is text and no markup."""
+        for line in lines:
+            self.view.console.print(line, markup=False)
+            log.warning("%s", line)
 
     def log(self, step: int, metrics: Mapping[str, float], sample: Sample | None = None) -> None:
         """One row of metrics.jsonl, one update of the view.

@@ -49,8 +49,7 @@ def run_eval(config: EvalConfig) -> dict[str, Any]:
         write_rows_read(
             run.dir, left_out=len(inputs.skipped), **{name: len(rows) for name, rows in inputs.sets.items()}
         )
-        if inputs.asked:
-            run.say(inputs.asked)
+        run.say_each([*inputs.loader.notes, *([inputs.asked] if inputs.asked else [])])
         run.watchdog.pids = engines.pids
         engines.pool.start()
         for step, (name, prompts) in enumerate(inputs.sets.items(), start=1):

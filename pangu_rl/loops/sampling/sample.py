@@ -149,6 +149,7 @@ def open_sampler(
         model=config.model, rollout=config.rollout, rewards=config.rewards, seed=config.trainer.seed
     )
     with open_run(config, title, steps, settings) as run, ExitStack() as stack:
+        run.say_each(loader.notes)
 
         def start() -> Engines:
             placement = stack.enter_context(run.placed(config))

@@ -92,6 +92,7 @@ def open_parts(config: DpoConfig, run: Run, inputs: DpoInputs, store: ReferenceS
     """Start the learner and have it compute the reference log-probs; it ends with the context."""
     for line in inputs.skipped:
         log.warning("left out: %s", line)
+    run.say_each(inputs.loader.notes)
     write_rows_read(
         run.dir,
         pairs=len(inputs.train),

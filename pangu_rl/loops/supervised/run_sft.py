@@ -74,6 +74,7 @@ def open_parts(config: SftConfig, run: Run, inputs: SftInputs) -> Iterator[SftPa
     """Start the learner; it ends with the context."""
     for line in inputs.skipped:
         log.warning("left out: %s", line)
+    run.say_each(inputs.loader.notes)
     write_rows_read(run.dir, train=len(inputs.train), left_out=len(inputs.skipped))
     stream = PromptStream(
         inputs.train, shuffle=config.data.shuffle, seed=config.trainer.seed, digests=inputs.loader.digests
