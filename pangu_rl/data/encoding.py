@@ -44,6 +44,11 @@ class Encoder:
         """Ids of the tokens that pictures stand for."""
         return frozenset((self.vision.image, self.vision.video)) if self.vision else frozenset()
 
+    @property
+    def end_tokens(self) -> tuple[int, ...]:
+        """The token that the template closes the assistant's turn with; empty if it writes none."""
+        return () if self.template.end_token is None else (self.template.end_token,)
+
     def prompt(
         self, messages: Sequence[Message], pictures: Sequence[Picture] = (), tools: Sequence[Message] = ()
     ) -> TrainingRow:

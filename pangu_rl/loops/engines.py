@@ -29,13 +29,22 @@ class EnginesConfig:
     rollout: RolloutConfig
     rewards: RewardsConfig
     seed: int
+    end_tokens: tuple[int, ...] = ()
+    """What the chat template closes the assistant's turn with."""
     limits: PixelLimits | None = None
     """Of the pictures that requests bring; None are those of the model folder's processor."""
 
     @classmethod
-    def of_evaluation(cls, config: EvalConfig, limits: PixelLimits | None) -> EnginesConfig:
+    def of_evaluation(
+        cls, config: EvalConfig, limits: PixelLimits | None, end_tokens: tuple[int, ...]
+    ) -> EnginesConfig:
         return cls(
-            model=config.model, rollout=config.rollout, rewards=config.rewards, seed=config.trainer.seed, limits=limits
+            model=config.model,
+            rollout=config.rollout,
+            rewards=config.rewards,
+            seed=config.trainer.seed,
+            end_tokens=end_tokens,
+            limits=limits,
         )
 
 
@@ -77,6 +86,7 @@ def open_engines(
             seed=config.seed,
             limits=config.limits,
             threads=threads_each(config.rollout.actors),
+            end_tokens=config.end_tokens,
         )
         pool = RolloutPool(spec, placement.engine_options, stop=stop)
         stack.callback(pool.close)

@@ -13,7 +13,7 @@ from rich.console import Console, RenderableType
 
 from pangu_rl.accelerators import Accelerator, get_accelerator
 from pangu_rl.checkpoint.run_lock import run_lock
-from pangu_rl.checkpoint.settings import claim
+from pangu_rl.checkpoint.settings import begin, claim
 from pangu_rl.checkpoint.store import Checkpoint, CheckpointStore
 from pangu_rl.cluster import ray_runtime
 from pangu_rl.cluster.live_plan import require_room
@@ -189,7 +189,8 @@ def open_run(
                 f"{directory} holds checkpoints and trainer.resume is never: set resume to auto, or another run_dir"
             )
         if settings is not None:
-            claim(directory, settings)
+            started = not (isinstance(trainer, TrainerConfig) and checkpoints.is_empty())
+            (claim if started else begin)(directory, settings)
         (directory / "config.yaml").write_text(dump_config(config), encoding="utf-8")
         console = Console(stderr=True)
         stack.enter_context(run_log(directory, console))

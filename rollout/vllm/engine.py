@@ -210,7 +210,7 @@ class VllmEngine:
         prompt = self._prompt(_read(request), request.pictures)
         begun = len(request.begun.token_ids) if request.begun else 0
         sampling = replace(request.sampling, max_new_tokens=request.sampling.max_new_tokens - begun)
-        self._add(request.uid, prompt, _sampling(sampling, seed_of(request)))
+        self._add(request.uid, prompt, _sampling(sampling, seed_of(request), self._spec.end_tokens))
 
     def _completion(self, request: RolloutRequest, since: float, output: RequestOutput) -> Completion:
         _check_prompt(request.uid, _read(request), output)
@@ -324,13 +324,15 @@ def _explained(spec: EngineSpec, error: Exception) -> Exception:
     return UserError(f"the vLLM engine did not start on {spec.model_path}: {text}")
 
 
-def _sampling(params: SamplingParams, seed: int) -> VllmSamplingParams:
+def _sampling(params: SamplingParams, seed: int, end_tokens: Sequence[int]) -> VllmSamplingParams:
     return VllmSamplingParams(
         temperature=params.temperature,
         top_p=params.top_p,
         top_k=params.top_k,
         max_tokens=params.max_new_tokens,
         ignore_eos=params.ignore_eos,
+        # A template may close turns with another token than the model folder's end of sequence.
+        stop_token_ids=[] if params.ignore_eos else list(end_tokens),
         seed=seed,
         # The sampled token's own log-prob and no others.
         logprobs=0,

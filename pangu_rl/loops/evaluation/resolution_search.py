@@ -65,7 +65,10 @@ def search_resolutions(config: EvalConfig, inputs: EvalInputs) -> dict[str, Any]
         open_run(config, "resolution search", len(pairs), _settings(config, inputs, checksum)) as run,
         run.placed(config) as placement,
         open_engines(
-            EnginesConfig.of_evaluation(config, largest_limits(config)), run.accelerator, placement, run.stop
+            EnginesConfig.of_evaluation(config, largest_limits(config), inputs.loader.encoder.end_tokens),
+            run.accelerator,
+            placement,
+            run.stop,
         ) as engines,
     ):
         write_rows_read(

@@ -43,7 +43,10 @@ def run_eval(config: EvalConfig) -> dict[str, Any]:
         open_run(config, "evaluation", steps=len(inputs.sets)) as run,
         run.placed(config) as placement,
         open_engines(
-            EnginesConfig.of_evaluation(config, largest_limits(config)), run.accelerator, placement, run.stop
+            EnginesConfig.of_evaluation(config, largest_limits(config), inputs.loader.encoder.end_tokens),
+            run.accelerator,
+            placement,
+            run.stop,
         ) as engines,
     ):
         write_rows_read(

@@ -251,7 +251,11 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
     run.accelerator.sleep_level(config.rollout.sleep_level)  # refuses one that engines lack
     with ExitStack() as stack:
         sections = EnginesConfig(
-            model=config.model, rollout=config.rollout, rewards=config.rewards, seed=config.trainer.seed
+            model=config.model,
+            rollout=config.rollout,
+            rewards=config.rewards,
+            seed=config.trainer.seed,
+            end_tokens=loader.encoder.end_tokens,
         )
         placement = stack.enter_context(run.placed(config))
         transport = _transport(config, placement)

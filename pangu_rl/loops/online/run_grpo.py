@@ -18,7 +18,9 @@ With `rollout.placement: shared` engines and learner take turns on the same devi
 from __future__ import annotations
 
 from pangu_rl.config.stages import GrpoConfig
+from pangu_rl.data.stream import fingerprint
 from pangu_rl.errors import Preempted
+from pangu_rl.loops.begun_with import begun_with
 from pangu_rl.loops.inputs import read_grpo_inputs
 from pangu_rl.loops.metrics import rollout_metrics, staleness_metrics
 from pangu_rl.loops.online.parts import GrpoParts, open_parts
@@ -39,7 +41,8 @@ def run_grpo(config: GrpoConfig) -> dict[str, float]:
     """
     inputs = read_grpo_inputs(config)
     start = start_model(config)
-    with open_run(config, "GRPO") as run, open_parts(config, run, inputs, start) as parts:
+    begun = begun_with("grpo", config, start, {"rows": fingerprint(inputs.train, inputs.loader.digests)})
+    with open_run(config, "GRPO", settings=begun) as run, open_parts(config, run, inputs, start) as parts:
         with_restarts(run, config.trainer.max_restarts, lambda: train(run, parts))
         return parts.finish()
 
