@@ -162,7 +162,7 @@ def _overridden(config: Path, overrides: Sequence[str]) -> dict[str, Any]:
 
 def _run_dir(tree: dict[str, Any]) -> Path | None:
     run = (tree.get("trainer") or {}).get("run_dir")
-    return Path(run).expanduser().resolve() if run else None
+    return Path(str(run)).expanduser().resolve() if run else None
 
 
 def status(job: str, *, address: str | None = None) -> str:
