@@ -13,16 +13,24 @@ from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.sections.rows import RowsConfig
 
 
+class InspectedData(RowsConfig):
+    """What decides how rows are read, of the sections `data` of all stages."""
+
+    media_root: str | None = None
+    turns: Literal["all", "last"] = "all"
+    reasoning: Literal["keep", "strip"] = "keep"
+
+
 @app.command()
 def inspect(
     file: Annotated[str, typer.Argument(help="JSONL, JSON array, Parquet, tar, a saved `datasets` folder.")],
     model: Annotated[str, typer.Option(help="Folder of the model whose tokenizer and template read it.")],
     stage: Annotated[Literal["sft", "dpo", "grpo"], typer.Option(help="Who is to train on it.")] = "sft",
     template: Annotated[str | None, typer.Option(help="Jinja file instead of the model's own template.")] = None,
-    media_root: Annotated[str | None, typer.Option(help="Folder of the pictures that rows name.")] = None,
     rows: Annotated[int, typer.Option(min=0, help="Rows to show token by token.")] = 3,
     settings: Annotated[
-        list[str] | None, typer.Option("--data", help="As under `data:`, e.g. format=trl columns.picture=images.")
+        list[str] | None,
+        typer.Option("--data", help="As under `data:`, e.g. media_root=pictures format=trl."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -39,8 +47,8 @@ def inspect(
         apply_override(tree, setting)
     folder = resolve_path(model)
     encoder = Encoder(folder, template)
-    pictures = PictureFolder(media_root, folder, multimodal=encoder.vision is not None)
-    data = checked(RowsConfig, tree, "inspect")
+    data = checked(InspectedData, tree, "--data")
+    pictures = PictureFolder(data.media_root, folder, multimodal=encoder.vision is not None)
     found = inspect_rows(resolve_path(file), stage, encoder, pictures, data=data, rows=rows)
     if as_json:
         typer.echo(json.dumps(found.as_dict()))

@@ -20,7 +20,7 @@ from pangu_rl.errors import ConfigError
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-EXCLUDES = [".git", ".venv", "runs", "build", "*.egg-info", "__pycache__", ".pytest_cache", ".ruff_cache"]
+EXCLUDES = ["/.git", "/.venv", "/runs", "/build", "*.egg-info", "__pycache__", ".pytest_cache", ".ruff_cache"]
 """What does not travel with the working directory."""
 
 GRACE_S = ClusterProfile.model_fields["grace_s"].default
