@@ -48,5 +48,7 @@ def _under(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
             yield from ((f"{name}.{which}", path) for which, path in many)
             if isinstance(value, str):
                 yield name, value
+        elif name == "data.also":
+            yield from ((f"{name}.{index}.path", file["path"]) for index, file in enumerate(value))
         elif isinstance(value, Mapping):
             yield from _under(value, f"{name}.")

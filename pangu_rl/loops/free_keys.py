@@ -39,7 +39,7 @@ FREE: dict[str, Any] = {
 RESUMED: dict[str, Any] = {
     **FREE,
     "model": {"path", "chat_template"},
-    "data": {"train", "heldout", "heldout_limit", "sft", "media_root", "reference", "plan", "labels"},
+    "data": {"train", "also", "heldout", "heldout_limit", "sft", "media_root", "reference", "plan", "labels"},
     "learner": {
         "ranks",
         "sequence_parallel",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import xxhash
@@ -16,9 +16,11 @@ from pangu_rl.config.sampling import QueryDataConfig
 from pangu_rl.config.sections.data import DataConfig, SftDataConfig
 from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.config.sections.preference import DpoDataConfig
+from pangu_rl.config.sections.rows import TrainedRowsConfig
 from pangu_rl.config.stages import DpoConfig, GrpoConfig, SftConfig
 from pangu_rl.data.conversations import Conversation, load_conversations
 from pangu_rl.data.encoding import Encoder
+from pangu_rl.data.formats.mixture import mixed
 from pangu_rl.data.formats.reading import Reading
 from pangu_rl.data.pairs import Pair, load_pairs, without_queries_of
 from pangu_rl.data.pictures import PictureFolder
@@ -29,6 +31,8 @@ from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.records import Picture, Prompt
 from rewards.audit import gold_problem
 from rewards.rubric import Rubric
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,11 +84,12 @@ def read_grpo_inputs(config: GrpoConfig) -> GrpoInputs:
         too_long = prompt_problem(prompt, encoder, folder, config.data.max_prompt_tokens)
         return too_long or gold_problem(prompt, grade)
 
-    files = [resolve_path(path) for path in (config.data.train, config.data.heldout) if path]
     reading = Reading.of(config.data, encoder.template.opened)
-    loaded = [
-        load_prompts(file, on_bad_row=config.data.on_bad_row, check_gold=problem, reading=reading) for file in files
-    ]
+
+    def load(path: str) -> Loaded[Prompt]:
+        return load_prompts(resolve_path(path), on_bad_row=config.data.on_bad_row, check_gold=problem, reading=reading)
+
+    loaded = [_mixture(config.data, load), *([load(config.data.heldout)] if config.data.heldout else [])]
     (train, *rest), loader = with_sound_pictures(loaded, encoder, folder)
     return GrpoInputs(
         loader=loader,
@@ -103,7 +108,7 @@ def read_sft_inputs(config: SftConfig) -> SftInputs:
     limit = config.data.max_tokens
     check_length(resolve_path(config.model.path), limit, "data.max_tokens")
     encoder, folder = open_model(config.model, config.data)
-    loaded = _conversations(config.data.train, config.data, encoder, folder)
+    loaded = _mixture(config.data, lambda path: _conversations(path, config.data, encoder, folder))
     [train], loader = with_sound_pictures([loaded], encoder, folder)
     return SftInputs(loader=loader, train=train.records, skipped=train.skipped)
 
@@ -133,9 +138,10 @@ def read_dpo_inputs(config: DpoConfig) -> DpoInputs:
             return "chosen and rejected are the same tokens under the model's chat template: there is nothing to prefer"
         return None
 
-    loaded: list[Loaded[Any]] = [
-        load_pairs(resolve_path(data.train), on_bad_row=data.on_bad_row, check=problem, reading=Reading.of(data))
-    ]
+    def load(path: str) -> Loaded[Pair]:
+        return load_pairs(resolve_path(path), on_bad_row=data.on_bad_row, check=problem, reading=Reading.of(data))
+
+    loaded: list[Loaded[Any]] = [_mixture(data, load)]
     if data.sft is not None:
         loaded.append(_conversations(data.sft, data, encoder, folder))
     (pairs, *rest), loader = with_sound_pictures(loaded, encoder, folder)
@@ -155,6 +161,10 @@ def read_dpo_inputs(config: DpoConfig) -> DpoInputs:
         skipped=[line for part in (pairs, *rest) for line in part.skipped],
         asked_by_pairs=len(rows) - len(remaining),
     )
+
+
+def _mixture(data: TrainedRowsConfig, load: Callable[[str], Loaded[T]]) -> Loaded[T]:
+    return mixed([(load(data.train), 1.0), *((load(file.path), file.weight) for file in data.also)])
 
 
 def _conversations(

@@ -4,10 +4,10 @@ from typing import Literal
 
 from pydantic import PositiveInt
 
-from pangu_rl.config.sections.rows import RowsConfig
+from pangu_rl.config.sections.rows import TrainedRowsConfig
 
 
-class DataConfig(RowsConfig):
+class DataConfig(TrainedRowsConfig):
     train: str
     """JSONL, a JSON array, Parquet, or a saved `datasets` folder: rows with `messages` (or `prompt`), `answer`, and
     optionally `id`, `answer_type`, `images`, `source`, `tools`; or rows of another `format`."""
@@ -25,7 +25,7 @@ class DataConfig(RowsConfig):
     """Evaluate on the first so many rows only."""
 
 
-class SftDataConfig(RowsConfig):
+class SftDataConfig(TrainedRowsConfig):
     train: str
     """Rows with `messages` that end with the assistant's turn, or `prompt` and `response`, and optionally `id`,
     `images`, `source`, `tools`; or rows of another `format`. A turn with `train: false` (or `weight: 0`) is read."""

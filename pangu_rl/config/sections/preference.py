@@ -6,7 +6,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_
 
 from pangu_rl.config.base import Strict
 from pangu_rl.config.sections.learner import LearnerConfig, TunedOptimizerConfig
-from pangu_rl.config.sections.rows import RowsConfig
+from pangu_rl.config.sections.rows import TrainedRowsConfig
 from pangu_rl.config.sections.trainer import TrainerConfig
 
 
@@ -24,7 +24,7 @@ class MpoAlgorithmConfig(Strict):
         return weights
 
 
-class DpoDataConfig(RowsConfig):
+class DpoDataConfig(TrainedRowsConfig):
     train: str
     """Rows with the prompt's `messages` (or `prompt`), the responses `chosen` and `rejected` as text, and optionally
     `id`, `images`, `source`, `tools`, `chosen_score`, `rejected_score`, and `rejected_ended`, false of one that was

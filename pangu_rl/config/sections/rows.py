@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 
 from pangu_rl.config.base import Strict
 
@@ -18,3 +18,16 @@ class RowsConfig(Strict):
     pass_through: tuple[str, ...] = ()
     """Columns, and keys of messages, that look like media, tools or text to train on and are meant to be unused. Reward
     functions see the columns."""
+
+
+class FileConfig(Strict):
+    path: str
+    weight: PositiveFloat = 1.0
+    """How many times an epoch has each row: 2 has it twice, 0.5 has every second one."""
+
+
+class TrainedRowsConfig(RowsConfig):
+    """Of the stages that train on rows of files."""
+
+    also: tuple[FileConfig, ...] = ()
+    """Further files beside `train`, each with a weight; ids are unique over all of them."""

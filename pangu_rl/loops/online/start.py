@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pangu_rl.checkpoint.model_folder import companion_digest, model_checksum
 from pangu_rl.config.load import dump_config, load_config
+from pangu_rl.config.named_files import on_disk
 from pangu_rl.config.paths import cache_root, resolve_path
 from pangu_rl.config.stages import GrpoConfig, SftConfig
 from pangu_rl.errors import ConfigError
@@ -59,11 +60,11 @@ def start_identity(sft: SftConfig) -> str:
         digest.update(companion_digest(base).encode())
     if sft.model.chat_template is not None and resolve_path(sft.model.chat_template).is_file():
         digest.update(resolve_path(sft.model.chat_template).read_bytes())
-    data = resolve_path(sft.data.train)
-    for file in [data] if data.is_file() else sorted(file for file in data.rglob("*") if file.is_file()):
-        with file.open("rb") as rows:
-            digest.update(hashlib.file_digest(rows, "sha256").digest())
-    if sft.data.media_root is not None and data.exists():
-        for line in picture_lines(data, resolve_path(sft.data.media_root)):
-            digest.update(line.encode())
+    for data in map(on_disk, (sft.data.train, *(file.path for file in sft.data.also))):
+        for file in [data] if data.is_file() else sorted(file for file in data.rglob("*") if file.is_file()):
+            with file.open("rb") as rows:
+                digest.update(hashlib.file_digest(rows, "sha256").digest())
+        if sft.data.media_root is not None and data.exists():
+            for line in picture_lines(data, resolve_path(sft.data.media_root)):
+                digest.update(line.encode())
     return digest.hexdigest()[:16]
