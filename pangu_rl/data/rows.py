@@ -222,7 +222,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             for batch in file.iter_batches():
-                yield from map(_without_merged_nulls, batch.to_pylist())
+                yield from map(without_merged_nulls, batch.to_pylist())
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a readable Parquet file: {error}") from None
 
@@ -238,13 +238,13 @@ def _saved_dataset_rows(path: Path) -> Iterator[Row]:
         raise DataError(f"{path}: holds the splits {', '.join(dataset)}; name one, e.g. {path / next(iter(dataset))}")
     # As arrow has them, an `Image` is its bytes and its path, and not decoded.
     for batch in dataset.with_format("arrow").iter(batch_size=1000):
-        yield from map(_without_merged_nulls, batch.to_pylist())
+        yield from map(without_merged_nulls, batch.to_pylist())
 
 
-def _without_merged_nulls(value: Any) -> Any:
+def without_merged_nulls(value: Any) -> Any:
     """Arrow gives each struct every key of any other in its column: a key that is null was not written."""
     if isinstance(value, dict):
-        return {key: _without_merged_nulls(item) for key, item in value.items() if item is not None}
+        return {key: without_merged_nulls(item) for key, item in value.items() if item is not None}
     if isinstance(value, list):
-        return [_without_merged_nulls(item) for item in value]
+        return [without_merged_nulls(item) for item in value]
     return value

@@ -107,7 +107,7 @@ def run_pretrain(config: PretrainConfig) -> dict[str, float]:
         UserError, RunError: see `pangu_rl.errors`. Preempted: SIGTERM came, a checkpoint was written.
     """
     config = with_start(config)
-    files = open_rows(config.data.row_paths(), on_bad_row=config.data.on_bad_row)
+    files = open_rows(config.data.row_paths(), on_bad_row=config.data.on_bad_row, passed=config.data.pass_through)
     loader = PackLoader(config, files)
     order = open_order(config, loader)
     unread = order.state_dict()

@@ -78,10 +78,18 @@ def unused(row: Row, kind: Kind, passed: Collection[str] = ()) -> list[str]:
         if _by_name(name) or _by_value(row[name]):
             raise BadRow(
                 f"key {name} looks like media, tools or text to train on, and is not used: map it, such as "
-                f"data.columns.{name}=images, or name it in data.pass_through; used are "
+                f"data.columns.{name}={_ours(name)}, or name it in data.pass_through; used are "
                 f"{', '.join(sorted(USED[kind]))}"
             )
     return left
+
+
+def _ours(name: str) -> str:
+    """The column of ours that one of this name is most likely meant as."""
+    words = {word.lower().removesuffix("s") for word in _WORD.findall(name)}
+    if words & {"tool", "function"}:
+        return "tools"
+    return "prompt" if words & {"instruction", "input", "system", "history"} else "images"
 
 
 def _nothing(value: Any) -> bool:
