@@ -19,6 +19,12 @@ GROUNDING_TAGS = tuple(
 """What an answer writes around the name and the place of an object. Content of a turn, even where a tokenizer lists
 them as special tokens: they neither end a turn nor ask for a picture, and graders read them."""
 
+THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
+"""What an answer writes around its reasoning."""
+
+CONTENT_TAGS = (*GROUNDING_TAGS, THINK_OPEN, THINK_CLOSE)
+"""All tags that are content of a turn."""
+
 
 class Outcome(StrEnum):
     """What a grader found. Only the first four are rewards; the others are "no verdict" and mask the row."""
@@ -62,6 +68,10 @@ class Prompt:
     """Where the row comes from (task name); metrics are split by it."""
     extra: dict[str, Any] = field(default_factory=dict)
     """Every other column of the row, untouched, for reward plugins."""
+    tools: tuple[dict[str, Any], ...] = ()
+    """JSON schemas of the functions that the template shows to the assistant."""
+    opened: str = ""
+    """What the chat template itself writes of the answer: `<think>` where its prompts open the block of reasoning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from pangu_rl.cli.app import AsJson, ConfigFile, Overrides, StageName, app, load_stage
+from pangu_rl.config.named_files import travelling
 from pangu_rl.errors import ConfigError
 
 Address = Annotated[str | None, typer.Option(help="Ray dashboard address, e.g. http://127.0.0.1:8265.")]
@@ -57,7 +58,8 @@ def submit(
         if not planned.fits:
             raise ConfigError(f"{profile}: {'; '.join(planned.all_problems)}; --plan shows the whole")
     if not show_plan:
-        job = jobs.submit(stage, config, tuple(overrides or ()), address=address, profile=cluster)
+        files = travelling(resolved)
+        job = jobs.submit(stage, config, tuple(overrides or ()), address=address, profile=cluster, files=files)
         typer.echo(json.dumps({"job": job}) if as_json else job)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pangu_rl.accelerators.base import ENGINE, LEARNER
 from pangu_rl.cluster import auth
+from pangu_rl.cluster.left_behind import left_behind
 from pangu_rl.config.cluster_profile import ClusterProfile
 from pangu_rl.config.load import apply_override, load_config, read_yaml
 from pangu_rl.config.paths import resolve_path
@@ -44,18 +45,28 @@ def submit(
     address: str | None = None,
     working_dir: Path | None = None,
     profile: ClusterProfile | None = None,
+    files: Sequence[str] = (),
 ) -> str:
-    """Send `working_dir` (the current one by default) and run the stage there; returns the job's identifier.
+    """Send `working_dir` (the current one by default) and run the stage there; returns the job's identifier. `files`
+    are what the stage reads of it, beside its configuration.
 
     The job joins the cluster that runs it and keeps its run directory outside of the copied working directory, at the
     path it would have here. Keys of services come from the cluster's own environment: nothing of this one travels.
 
     Raises:
-        ConfigError: the cluster is not there or refuses us, or the configuration lies outside the working directory.
+        ConfigError: the cluster is not there or refuses us, the configuration lies outside the working directory, or it
+            or one of the files would not travel.
     """
     folder = (working_dir or Path.cwd()).resolve()
     if not config.resolve().is_relative_to(folder):
         raise ConfigError(f"{config} lies outside the working directory {folder}, which is all that the job gets")
+    patterns = [*EXCLUDES, *_below(folder, config, overrides), *(profile.excludes if profile else ())]
+    needed = [str(config.resolve().relative_to(folder)), *files]
+    if stays := left_behind(folder, needed, patterns):
+        raise ConfigError(
+            f"{', '.join(stays)}: the job needs it and does not get it, since .gitignore or an exclude leaves it "
+            "behind: move it, or give its path on the cluster"
+        )
     address = address or (profile.address if profile else None)
     client = connect(address)
     local = sys.executable if auth.is_loopback(client.get_address()) else "python"
@@ -174,7 +185,7 @@ def _overridden(config: Path, overrides: Sequence[str]) -> dict[str, Any]:
 
 def _run_dir(tree: dict[str, Any]) -> Path | None:
     run = (tree.get("trainer") or {}).get("run_dir")
-    return Path(run).expanduser().resolve() if run else None
+    return Path(str(run)).expanduser().resolve() if run else None
 
 
 def status(job: str, *, address: str | None = None) -> str:

@@ -8,9 +8,9 @@ from typing import Annotated
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from pangu_rl.config.base import Strict
+from pangu_rl.config.secrets import is_secret
 from pangu_rl.config.sections.trainer import AcceleratorName
 
-_SECRET = re.compile("KEY|TOKEN|SECRET|PASS|CREDENTIAL", re.IGNORECASE)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
@@ -60,7 +60,7 @@ class ClusterProfile(Strict):
     def env_holds_no_secret(cls, env: dict[str, str]) -> dict[str, str]:
         # The value is not repeated: whoever wrote a key here must not find it in a log as well.
         for name in env:
-            if _SECRET.search(name):
+            if is_secret(name, env[name]):
                 raise ValueError(f"{name} looks like a secret: name it under secrets, and set its value on the cluster")
         return env
 

@@ -19,7 +19,9 @@ import pyarrow.parquet as pq
 
 from pangu_rl.data.conversations import Conversation, parse_conversation
 from pangu_rl.data.documents import Document, is_document, parse_document
-from pangu_rl.data.rows import BadRow, OnBadRow, Row, checked_row, row_uid, text_field
+from pangu_rl.data.fields.bad_row import BadRow, Row, text_field
+from pangu_rl.data.fields.columns import unused
+from pangu_rl.data.rows import OnBadRow, checked_row, is_json_array, row_uid, without_merged_nulls
 from pangu_rl.data.webdataset import shard_row, shard_rows
 from pangu_rl.errors import DataError
 
@@ -52,6 +54,8 @@ class RowFiles:
     """int64 [N], the row's number in its file, from 1, as messages name it."""
     starts: np.ndarray
     """int64 [N], of JSONL the byte where the row's line starts, else 0."""
+    passed: tuple[str, ...] = ()
+    """Columns that are meant to be unused."""
     skipped: tuple[str, ...] = field(default=(), compare=False)
     """A line (file, row, reason) for each row that has no identity."""
 
@@ -82,6 +86,7 @@ class RowFiles:
         """
         try:
             row = checked_row(self._raw(index))
+            unused(row, "document" if is_document(row) else "conversation", self.passed)
             parse = parse_document if is_document(row) else parse_conversation
             return parse(row, self.uids[index])
         except BadRow as reason:
@@ -102,7 +107,7 @@ class RowFiles:
         if path.suffix == PARQUET:
             starts = self._group_starts(path)
             group = int(np.searchsorted(starts, number, side="right")) - 1
-            return self._group(path, group).slice(number - int(starts[group]), 1).to_pylist()[0]
+            return without_merged_nulls(self._group(path, group).slice(number - int(starts[group]), 1).to_pylist()[0])
         with path.open("rb") as file:
             file.seek(int(self.starts[index]))
             return file.readline()
@@ -121,9 +126,9 @@ class RowFiles:
         return {name: value for name, value in self.__dict__.items() if name in self.__dataclass_fields__}
 
 
-def open_rows(sources: Path | Sequence[Path], *, on_bad_row: OnBadRow) -> RowFiles:
+def open_rows(sources: Path | Sequence[Path], *, on_bad_row: OnBadRow, passed: Sequence[str] = ()) -> RowFiles:
     """Index the files of `sources`: files, or folders of files of one kind, whose names give the order. Identities are
-    checked now, everything else of a row when it is read.
+    checked now, everything else of a row when it is read. `passed` are columns that are meant to be unused.
 
     Raises:
         DataError: no such file, none of a known kind, a folder of several kinds, two rows of one id, a row without
@@ -151,6 +156,7 @@ def open_rows(sources: Path | Sequence[Path], *, on_bad_row: OnBadRow) -> RowFil
     names, files, numbers, starts = zip(*found.values(), strict=True)
     return RowFiles(
         paths=tuple(paths),
+        passed=tuple(passed),
         uids=tuple(found),
         sources=names,
         files=np.array(files, dtype=np.int32),
@@ -182,6 +188,8 @@ def _identities(path: Path) -> Iterator[tuple[int, int, Row | bytes]]:
     elif path.suffix == TAR:
         yield from ((number, 0, row) for number, row in enumerate(shard_rows(path), start=1))
     else:
+        if is_json_array(path):
+            raise DataError(f"{path}: is a JSON array; pre-training reads one object per line: write it as JSONL")
         with path.open("rb") as file:
             start = 0
             for number, line in enumerate(file, start=1):

@@ -28,6 +28,8 @@ class EnginesConfig:
     rollout: RolloutConfig
     rewards: RewardsConfig
     seed: int
+    end_tokens: tuple[int, ...] = ()
+    """What the chat template closes the assistant's turn with."""
     limits: PixelLimits | None = None
     """Of the pictures that requests bring; None are those of the model folder's processor."""
 
@@ -68,6 +70,7 @@ def open_engines(config: EnginesConfig, run: Run, placement: Placement) -> Itera
             seed=config.seed,
             limits=config.limits,
             threads=threads_each(config.rollout.actors),
+            end_tokens=config.end_tokens,
         )
         pool = RolloutPool(spec, placement.engine_options, stop=run.stop)
         stack.callback(pool.close)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import xxhash
@@ -16,9 +16,12 @@ from pangu_rl.config.sampling import QueryDataConfig
 from pangu_rl.config.sections.data import DataConfig, SftDataConfig
 from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.config.sections.preference import DpoDataConfig
+from pangu_rl.config.sections.rows import TrainedRowsConfig
 from pangu_rl.config.stages import DpoConfig, GrpoConfig, SftConfig
 from pangu_rl.data.conversations import Conversation, load_conversations
 from pangu_rl.data.encoding import Encoder
+from pangu_rl.data.formats.mixture import mixed
+from pangu_rl.data.formats.reading import Reading
 from pangu_rl.data.pairs import Pair, load_pairs, without_queries_of
 from pangu_rl.data.pictures import PictureFolder
 from pangu_rl.data.prompts import load_prompts
@@ -28,6 +31,8 @@ from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.records import Picture, Prompt
 from rewards.audit import gold_problem
 from rewards.rubric import Rubric
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +84,12 @@ def read_grpo_inputs(config: GrpoConfig) -> GrpoInputs:
         too_long = prompt_problem(prompt, encoder, folder, config.data.max_prompt_tokens)
         return too_long or gold_problem(prompt, grade)
 
-    files = [resolve_path(path) for path in (config.data.train, config.data.heldout) if path]
-    loaded = [load_prompts(file, on_bad_row=config.data.on_bad_row, check_gold=problem) for file in files]
+    reading = Reading.of(config.data, encoder.template.opened)
+
+    def load(path: str) -> Loaded[Prompt]:
+        return load_prompts(resolve_path(path), on_bad_row=config.data.on_bad_row, check_gold=problem, reading=reading)
+
+    loaded = [_mixture(config.data, load), *([load(config.data.heldout)] if config.data.heldout else [])]
     (train, *rest), loader = with_sound_pictures(loaded, encoder, folder)
     return GrpoInputs(
         loader=loader,
@@ -99,7 +108,7 @@ def read_sft_inputs(config: SftConfig) -> SftInputs:
     limit = config.data.max_tokens
     check_length(resolve_path(config.model.path), limit, "data.max_tokens")
     encoder, folder = open_model(config.model, config.data)
-    loaded = _conversations(config.data.train, config.data, encoder, folder)
+    loaded = _mixture(config.data, lambda path: _conversations(path, config.data, encoder, folder))
     [train], loader = with_sound_pictures([loaded], encoder, folder)
     return SftInputs(loader=loader, train=train.records, skipped=train.skipped)
 
@@ -129,7 +138,10 @@ def read_dpo_inputs(config: DpoConfig) -> DpoInputs:
             return "chosen and rejected are the same tokens under the model's chat template: there is nothing to prefer"
         return None
 
-    loaded: list[Loaded[Any]] = [load_pairs(resolve_path(data.train), on_bad_row=data.on_bad_row, check=problem)]
+    def load(path: str) -> Loaded[Pair]:
+        return load_pairs(resolve_path(path), on_bad_row=data.on_bad_row, check=problem, reading=Reading.of(data))
+
+    loaded: list[Loaded[Any]] = [_mixture(data, load)]
     if data.sft is not None:
         loaded.append(_conversations(data.sft, data, encoder, folder))
     (pairs, *rest), loader = with_sound_pictures(loaded, encoder, folder)
@@ -151,22 +163,26 @@ def read_dpo_inputs(config: DpoConfig) -> DpoInputs:
     )
 
 
+def _mixture(data: TrainedRowsConfig, load: Callable[[str], Loaded[T]]) -> Loaded[T]:
+    return mixed([(load(data.train), 1.0), *((load(file.path), file.weight) for file in data.also)])
+
+
 def _conversations(
     path: str, data: SftDataConfig | DpoDataConfig, encoder: Encoder, folder: PictureFolder
 ) -> Loaded[Conversation]:
     def problem(conversation: Conversation) -> str | None:
         pictures = [folder.outline(path) for path in conversation.images]
-        length = len(encoder.conversation(conversation.messages, pictures).token_ids)
+        length = len(encoder.conversation(conversation.messages, pictures, conversation.tools).token_ids)
         too_long = f"the conversation has {length} tokens{_share(pictures)}, data.max_tokens is {data.max_tokens}"
         return too_long if length > data.max_tokens else None
 
-    return load_conversations(resolve_path(path), on_bad_row=data.on_bad_row, check=problem)
+    return load_conversations(resolve_path(path), on_bad_row=data.on_bad_row, check=problem, reading=Reading.of(data))
 
 
 def prompt_problem(prompt: Prompt, encoder: Encoder, folder: PictureFolder, limit: int) -> str | None:
     """Why the model cannot be asked `prompt` in `limit` tokens, or None."""
     pictures = [folder.outline(path) for path in prompt.images]
-    length = len(encoder.prompt(prompt.messages, pictures).token_ids)
+    length = len(encoder.prompt(prompt.messages, pictures, prompt.tools).token_ids)
     if length <= limit:
         return None
     return f"the prompt has {length} tokens{_share(pictures)}, data.max_prompt_tokens is {limit}"
@@ -186,7 +202,9 @@ def with_sound_pictures(
     """The rows whose pictures all decode, and what loads them."""
     audit = folder.audit(path for part in loaded for row in part.records for path in row.images)
     sound = [part.without(lambda row: audit.problem(row.images)) for part in loaded]
-    return sound, RowLoader(encoder, folder, audit.digests)
+    trims = [f"{note} of {rows} rows" for note, rows in encoder.template.notes.items()]
+    notes = [*(note for part in loaded for note in part.notes), *trims]
+    return sound, RowLoader(encoder, folder, audit.digests, notes=notes)
 
 
 def _share(pictures: Sequence[Picture]) -> str:

@@ -47,7 +47,7 @@ def write_sizes(config: PretrainConfig, output: Path, workers: int = 1) -> int:
             be written.
         UserError, RunError: as `tables_of`.
     """
-    files = open_rows(config.data.row_paths(), on_bad_row=config.data.on_bad_row)
+    files = open_rows(config.data.row_paths(), on_bad_row=config.data.on_bad_row, passed=config.data.pass_through)
     console = Console(stderr=True)
     for line in files.skipped:
         console.print(f"left out: {line}", markup=False, highlight=False)

@@ -24,7 +24,7 @@ from vllm.sampling_params import RequestOutputKind
 from pangu_rl.checkpoint.model_folder import model_config
 from pangu_rl.errors import BrokenBroadcast, ConfigError, DataError, RunError, UserError, first_line
 from pangu_rl.records import (
-    GROUNDING_TAGS,
+    CONTENT_TAGS,
     Completion,
     FinishReason,
     Picture,
@@ -67,8 +67,8 @@ class VllmEngine:
             self._llm.collective_rpc(use_cpu_sampler)
         self._tokenizer = self._llm.get_tokenizer()
         added = self._tokenizer.added_tokens_decoder.items()
-        # Graders read the grounding tags, also of a tokenizer that lists them as special tokens.
-        self._dropped = {i for i, token in added if token.special and token.content not in GROUNDING_TAGS}
+        # Graders read the tags of contents, also of a tokenizer that lists them as special tokens.
+        self._dropped = {i for i, token in added if token.special and token.content not in CONTENT_TAGS}
 
     @property
     def weight_version(self) -> int:
@@ -214,7 +214,7 @@ class VllmEngine:
         prompt = self._prompt(_read(request), request.pictures)
         begun = len(request.begun.token_ids) if request.begun else 0
         sampling = replace(request.sampling, max_new_tokens=request.sampling.max_new_tokens - begun)
-        self._add(request.uid, prompt, _sampling(sampling, seed_of(request)))
+        self._add(request.uid, prompt, _sampling(sampling, seed_of(request), self._spec.end_tokens))
 
     def _completion(self, request: RolloutRequest, since: float, output: RequestOutput) -> Completion:
         _check_prompt(request.uid, _read(request), output)
@@ -329,13 +329,15 @@ def _explained(spec: EngineSpec, error: Exception) -> Exception:
     return UserError(f"the vLLM engine did not start on {spec.model_path}: {text}")
 
 
-def _sampling(params: SamplingParams, seed: int) -> VllmSamplingParams:
+def _sampling(params: SamplingParams, seed: int, end_tokens: Sequence[int]) -> VllmSamplingParams:
     return VllmSamplingParams(
         temperature=params.temperature,
         top_p=params.top_p,
         top_k=params.top_k,
         max_tokens=params.max_new_tokens,
         ignore_eos=params.ignore_eos,
+        # A template may close turns with another token than the model folder's end of sequence.
+        stop_token_ids=[] if params.ignore_eos else list(end_tokens),
         seed=seed,
         # The sampled token's own log-prob and no others.
         logprobs=0,

@@ -23,6 +23,7 @@ def open_evaluation(
         rollout=config.rollout,
         rewards=config.rewards,
         seed=config.trainer.seed,
+        end_tokens=inputs.loader.encoder.end_tokens,
         limits=largest_limits(config),
     )
     with (
@@ -32,6 +33,5 @@ def open_evaluation(
     ):
         rows = {name: len(prompts) for name, prompts in inputs.sets.items()}
         write_rows_read(run.dir, left_out=len(inputs.skipped), **rows)
-        if inputs.asked:
-            run.say(inputs.asked)
+        run.say_each([*inputs.loader.notes, *([inputs.asked] if inputs.asked else [])])
         yield run, engines

@@ -30,6 +30,7 @@ from pangu_rl.loops.online import in_flight
 from pangu_rl.loops.online.collect import Batch, Collector
 from pangu_rl.loops.online.draw_ahead import DrawAhead
 from pangu_rl.loops.online.turns import SharedTurns, Turns
+from pangu_rl.loops.online.warnings import start_warnings
 from pangu_rl.loops.online.weight_sync import Probe, sync_weights
 from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.loops.session import Run
@@ -251,6 +252,7 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
     """
     for line in inputs.skipped:
         log.warning("left out: %s", line)
+    run.say_each([*inputs.loader.notes, *start_warnings(config, len(inputs.train))])
     write_rows_read(run.dir, train=len(inputs.train), heldout=len(inputs.heldout), left_out=len(inputs.skipped))
     loader = inputs.loader
     stream = PromptStream(inputs.train, shuffle=config.data.shuffle, seed=config.trainer.seed, digests=loader.digests)
@@ -258,7 +260,11 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
     run.accelerator.sleep_level(config.rollout.sleep_level)  # refuses one that engines lack
     with ExitStack() as stack:
         sections = EnginesConfig(
-            model=config.model, rollout=config.rollout, rewards=config.rewards, seed=config.trainer.seed
+            model=config.model,
+            rollout=config.rollout,
+            rewards=config.rewards,
+            seed=config.trainer.seed,
+            end_tokens=loader.encoder.end_tokens,
         )
         placement = stack.enter_context(run.placed(config))
         transport = _transport(config, placement)

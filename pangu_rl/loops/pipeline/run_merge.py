@@ -53,7 +53,7 @@ def merge(folders: Sequence[Path], output: Path, weights: Sequence[float] | None
     if output.exists():
         raise ConfigError(f"{output} exists already: name a new folder")
     models = [ModelTensors(folder) for folder in folders]
-    differences = require_alike(models)
+    differences = require_alike(models, _config_meant)
     with whole_folder(output) as partial:
         written = {
             shard: write_shard(partial / shard, entries, _means(entries, models, shares))
@@ -113,6 +113,20 @@ def _of_steps(run_dir: Path, kept: Sequence[Path], steps: Sequence[int] | None) 
             "(trainer.keep_checkpoints, trainer.checkpoint_every)"
         )
     return [by_step[step] for step in steps or by_step]
+
+
+def _config_meant(path: Path) -> Any:
+    """As the installed transformers reads it: versions write one configuration under other keys, and leave defaults
+    out. One that it does not know is compared as it stands."""
+    from transformers import AutoConfig
+
+    from pretrain.auto import register_auto_classes
+
+    register_auto_classes()
+    try:
+        return AutoConfig.from_pretrained(path.parent).to_dict()
+    except (OSError, ValueError, KeyError, TypeError):
+        return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _shares(folders: Sequence[Path], weights: Sequence[float] | None) -> list[float]:

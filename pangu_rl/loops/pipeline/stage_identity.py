@@ -19,7 +19,7 @@ from pangu_rl.errors import DataError
 from pangu_rl.loops.free_keys import FREE
 from pangu_rl.loops.pictures import picture_lines
 
-ROWS = ("train", "heldout", "queries", "sft", "plan")
+ROWS = ("train", "also", "heldout", "queries", "sft", "plan")
 """Keys of `data` that name files of rows."""
 ELSEWHERE = ("data.media_root", "data.reference")
 """Of the first only what rows name is read; the second is made by the stage itself."""

@@ -8,13 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.stages import DpoConfig
 from pangu_rl.data.batching import pack_counts, pack_pairs, split_ranks
 from pangu_rl.data.conversations import Conversation
 from pangu_rl.data.pairs import Pair
 from pangu_rl.data.reference import Reference, ReferenceStore
-from pangu_rl.data.stream import PromptStream
+from pangu_rl.data.stream import PromptStream, fingerprint
 from pangu_rl.errors import ConfigError
+from pangu_rl.loops.begun_with import begun_with
 from pangu_rl.loops.inputs import DpoInputs, read_dpo_inputs
 from pangu_rl.loops.learners import Learners
 from pangu_rl.loops.pictures import RowLoader
@@ -83,7 +85,10 @@ def run_preference(config: DpoConfig) -> dict[str, float]:
         with open_parts(config, run, inputs, store) as parts:
             return train_stage(run, parts, config.trainer.steps)
 
-    with open_run(config, "DPO") as run:
+    digests = inputs.loader.digests
+    rows = {"rows": fingerprint(inputs.train, digests), "sft_rows": fingerprint(inputs.sft, digests)}
+    begun = begun_with("dpo", config, resolve_path(config.model.path), rows)
+    with open_run(config, "DPO", settings=begun) as run:
         return with_restarts(run, config.trainer.max_restarts, train)
 
 
@@ -92,6 +97,7 @@ def open_parts(config: DpoConfig, run: Run, inputs: DpoInputs, store: ReferenceS
     """Start the learner and have it compute the reference log-probs; it ends with the context."""
     for line in inputs.skipped:
         log.warning("left out: %s", line)
+    run.say_each(inputs.loader.notes)
     write_rows_read(
         run.dir,
         pairs=len(inputs.train),

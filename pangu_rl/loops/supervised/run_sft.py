@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.stages import SftConfig
 from pangu_rl.data.batching import pack_conversations, pack_counts, root_count, split_ranks
 from pangu_rl.data.conversations import Conversation
-from pangu_rl.data.stream import PromptStream
+from pangu_rl.data.stream import PromptStream, fingerprint
+from pangu_rl.loops.begun_with import begun_with
 from pangu_rl.loops.inputs import SftInputs, read_sft_inputs
 from pangu_rl.loops.learners import Learners
 from pangu_rl.loops.pictures import RowLoader
@@ -65,7 +67,9 @@ def run_sft(config: SftConfig) -> dict[str, float]:
         with open_parts(config, run, inputs) as parts:
             return train_stage(run, parts, config.trainer.steps)
 
-    with open_run(config, "SFT") as run:
+    rows = {"rows": fingerprint(inputs.train, inputs.loader.digests)}
+    begun = begun_with("sft", config, resolve_path(config.model.path), rows)
+    with open_run(config, "SFT", settings=begun) as run:
         return with_restarts(run, config.trainer.max_restarts, train)
 
 
@@ -74,6 +78,7 @@ def open_parts(config: SftConfig, run: Run, inputs: SftInputs) -> Iterator[SftPa
     """Start the learner; it ends with the context."""
     for line in inputs.skipped:
         log.warning("left out: %s", line)
+    run.say_each(inputs.loader.notes)
     write_rows_read(run.dir, train=len(inputs.train), left_out=len(inputs.skipped))
     stream = PromptStream(
         inputs.train, shuffle=config.data.shuffle, seed=config.trainer.seed, digests=inputs.loader.digests
