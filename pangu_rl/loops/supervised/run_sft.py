@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pangu_rl.config.stages import SftConfig
-from pangu_rl.data.batching import pack_conversations, pack_counts, root_count, split_ranks
+from pangu_rl.data.batching import outline_conversations, pack_counts, root_count, split_ranks
 from pangu_rl.data.conversations import Conversation
 from pangu_rl.data.stream import PromptStream
 from pangu_rl.loops.inputs import SftInputs, read_sft_inputs
@@ -37,7 +37,7 @@ class SftParts:
         """The next rows, packed, one mini-batch per group of ranks."""
         drawn = self.stream.next(self.config.trainer.sequences_per_step)
         rows = self.loader.conversations([conversation for _, conversation in drawn])
-        packs = pack_conversations(rows, self.config.learner.pack_tokens, self.loader.encoder.placeholders)
+        packs = outline_conversations(rows, self.config.learner.pack_tokens, self.loader.encoder.placeholders)
         batches = split_ranks(packs, self.config.learner.groups, *pack_counts(packs), self.learners.dealing)
         return [replace(batch, loss_roots=root_count(packs)) for batch in batches]
 
