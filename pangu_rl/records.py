@@ -314,14 +314,14 @@ class Outline(Protocol):
     """What a pack holds, before its arrays are made.
 
     A token of a rollout is its id and its log-prob, 8 bytes, and 48 in a `Pack`, whose positions, targets and
-    advantages are counts and repetitions. So large packs travel as outlines, and a rank lays one out when its turn
-    comes.
+    advantages are counts and repetitions. So packs travel as outlines, and a rank lays one out when its turn comes.
     """
 
     num_tokens: int
     num_targets: int
     segment_starts: np.ndarray
     segment_parents: np.ndarray
+    sequence_ids: np.ndarray
     pictures: tuple[Picture, ...]
     columns: dict[str, np.ndarray]
     """Those that its tokens do not bring along."""

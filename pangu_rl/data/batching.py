@@ -1,5 +1,6 @@
-"""Scored groups, conversations or pairs -> **packs, and their split over ranks** -> learner.
+"""Scored groups, conversations or pairs -> **outlines of packs, and their split over ranks** -> learner.
 
+Ranks wait while this runs, and a rank lays its packs out itself: groups are packed without a look at their tokens.
 Sequences are laid end to end until a pack is full; none is ever cut. A group's prompt stands once in a pack and its
 completions hang on it (see `records.Pack`). Everything here is a deterministic function of its input.
 
@@ -19,7 +20,7 @@ from typing import Literal
 import numpy as np
 
 from pangu_rl.data.bins import first_fit_decreasing
-from pangu_rl.data.layout import Outline, Segment, TrainingRow, Tree, outline_trees, pack_trees, root_segment
+from pangu_rl.data.layout import Outline, Segment, TrainingRow, Tree, outline_trees, root_segment
 from pangu_rl.data.micro_batches import BY_TOKENS, Dealing, merge_packs
 from pangu_rl.records import Completion, FinishReason, Group, MiniBatch, Pack
 
@@ -65,13 +66,13 @@ def loss_counts(groups: Sequence[Group], overlong: Literal["train", "mask"] = "t
     return sum(lengths), len(lengths)
 
 
-def pack_counts(packs: Sequence[Pack]) -> tuple[int, int]:
+def pack_counts(packs: Sequence[Pack | Outline]) -> tuple[int, int]:
     """(loss tokens, loss sequences) of packs that hold every sequence of the batch, as conversations do."""
     sequences = {int(sequence) for pack in packs for sequence in np.unique(pack.sequence_ids)}
-    return sum(len(pack.targets) for pack in packs), len(sequences)
+    return sum(pack.num_targets for pack in packs), len(sequences)
 
 
-def root_count(packs: Sequence[Pack]) -> float:
+def root_count(packs: Sequence[Pack | Outline]) -> float:
     """Sum over the sequences of the root of their targets, of packs that hold every sequence of the batch."""
     sequences = np.concatenate([np.zeros(0, dtype=np.int64), *(pack.sequence_ids for pack in packs)])
     return float(np.sqrt(np.unique(sequences, return_counts=True)[1]).sum())
@@ -97,8 +98,6 @@ def outline_groups(
 ) -> list[Outline]:
     """Groups with advantages -> packs of at most `pack_tokens`, with columns `advantages` and `sampler_logprobs`.
 
-    Outlines of them: engines and ranks wait while this runs, so that no token is touched here.
-
     Rows that are not `in_loss`, by default those with an advantage of exactly 0, and groups set aside add nothing to
     the loss and are left out; `loss_counts` still counts what the recipe counts. A group that does not fit is spread
     over several packs, each with its prompt; a completion that does not fit with its prompt gets a longer pack of its
@@ -119,9 +118,9 @@ def outline_groups(
     return outline_trees(trees, pack_tokens)
 
 
-def pack_conversations(
+def outline_conversations(
     rows: Sequence[TrainingRow], pack_tokens: int, placeholders: frozenset[int] = frozenset()
-) -> list[Pack]:
+) -> list[Outline]:
     """Rows -> packs of at most `pack_tokens`; `sequence_ids` are row numbers.
 
     A row's first token has nothing that predicts it and is never a target; a row without targets is left out; a row
@@ -131,15 +130,22 @@ def pack_conversations(
         DataError: a row's placeholder tokens are not as many as its pictures fill.
     """
     roots = [root_segment(row, f"row {number}", number, placeholders) for number, row in enumerate(rows)]
-    return pack_trees([Tree(root=root) for root in roots if root.num_targets], pack_tokens)
+    return outline_trees([Tree(root=root) for root in roots if root.num_targets], pack_tokens)
 
 
-def pack_pairs(
+def pack_conversations(
+    rows: Sequence[TrainingRow], pack_tokens: int, placeholders: frozenset[int] = frozenset()
+) -> list[Pack]:
+    """As `outline_conversations`, laid out."""
+    return [outline.lay_out() for outline in outline_conversations(rows, pack_tokens, placeholders)]
+
+
+def outline_pairs(
     pairs: Sequence[PairRow],
     pack_tokens: int,
     placeholders: frozenset[int] = frozenset(),
     rows: Sequence[TrainingRow] = (),
-) -> list[Pack]:
+) -> list[Outline]:
     """Pairs, and SFT rows beside them, -> packs of at most `pack_tokens`, with the column `reference`.
 
     A pair lies whole in one pack, its prompt and pictures once; one longer than `pack_tokens` gets a pack of its own.
@@ -154,7 +160,7 @@ def pack_pairs(
         root = root_segment(row, f"SFT row {number}", 2 * len(pairs) + number, placeholders)
         if root.num_targets:
             trees.append(Tree(root=replace(root, columns={"reference": 0.0})))
-    return pack_trees(trees, pack_tokens)
+    return outline_trees(trees, pack_tokens)
 
 
 def split_ranks(

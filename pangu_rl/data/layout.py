@@ -6,7 +6,7 @@ Letters: N packs, S segments, T tokens, M targets, K placeholder tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
@@ -36,9 +36,9 @@ class Segment:
     """A run of tokens that attends to itself causally, and to its parent."""
 
     token_ids: np.ndarray
-    """int64 [T], or int32"""
+    """int32 or int64 [T]"""
     trained: np.ndarray | None
-    """int64 [M], indices into `token_ids` of the tokens in the loss; None when it is all of them."""
+    """int32 [M], indices into `token_ids` of the tokens in the loss; None when it is all of them."""
     sequence: int
     columns: dict[str, np.ndarray | float] = field(default_factory=dict)
     """float32 [M] each, or what stands M times."""
@@ -102,6 +102,11 @@ class Outline:
             parents += [-1] + [len(parents)] * len(tree.children)
         return np.asarray(parents, dtype=np.int64)
 
+    @property
+    def sequence_ids(self) -> np.ndarray:
+        """int64 [M]"""
+        return _sequence_ids(self._segments())
+
     def lay_out(self) -> Pack:
         """As `merge_packs` of the packs laid out one by one."""
         whole = _lay_out(list(chain(*self.packs)), self.axes)
@@ -126,7 +131,7 @@ def root_segment(row: TrainingRow, name: str, sequence: int, placeholders: froze
         raise ValueError(f"{name} has {length} token ids and a mask of {len(row.trained)}")
     if row.positions is not None and row.positions.shape != (3, length):
         raise ValueError(f"{name} has {length} token ids and positions of shape {row.positions.shape}")
-    token_ids = np.asarray(row.token_ids, dtype=np.int64)
+    token_ids = np.asarray(row.token_ids, dtype=np.int32)
     picture_tokens = np.flatnonzero(np.isin(token_ids, tuple(placeholders)))
     expected = sum(picture.tokens for picture in row.pictures)
     if len(picture_tokens) != expected:
@@ -134,7 +139,7 @@ def root_segment(row: TrainingRow, name: str, sequence: int, placeholders: froze
             f"{name} has {len(picture_tokens)} picture placeholder tokens, and its {len(row.pictures)} pictures fill "
             f"{expected}"
         )
-    trained = np.flatnonzero(np.asarray(row.trained, dtype=bool))
+    trained = np.flatnonzero(np.asarray(row.trained, dtype=bool)).astype(np.int32)
     return Segment(
         token_ids=token_ids,
         trained=trained[trained > 0],
@@ -150,11 +155,6 @@ def outline_trees(trees: Sequence[Tree], pack_tokens: int) -> list[Outline]:
     bins = first_fit_decreasing([tree.num_tokens for tree in trees], pack_tokens)
     axes = (3,) if any(tree.root.positions is not None for tree in trees) else ()
     return [_outline(tuple(trees[index] for index in items), axes) for items in bins]
-
-
-def pack_trees(trees: Sequence[Tree], pack_tokens: int) -> list[Pack]:
-    """As `outline_trees`, laid out."""
-    return [outline.lay_out() for outline in outline_trees(trees, pack_tokens)]
 
 
 def _outline(trees: tuple[Tree, ...], axes: tuple[int, ...]) -> Outline:
@@ -189,13 +189,15 @@ def _lay_out(trees: Sequence[Tree], axes: tuple[int, ...]) -> Pack:
         segment_parents=np.asarray(parents, dtype=np.int64),
         targets=np.concatenate(targets).astype(np.int64, copy=False),
         predictors=np.concatenate(predictors).astype(np.int64, copy=False),
-        sequence_ids=np.repeat(
-            np.asarray([segment.sequence for segment in trained], dtype=np.int64),
-            [segment.num_targets for segment in trained],
-        ),
+        sequence_ids=_sequence_ids(trained),
         columns={name: np.concatenate([_column(segment, name) for segment in trained]) for name in trained[0].columns},
         picture_tokens=np.concatenate(picture_tokens),
     )
+
+
+def _sequence_ids(segments: Iterable[Segment]) -> np.ndarray:
+    numbers = np.array([(segment.sequence, segment.num_targets) for segment in segments], dtype=np.int64)
+    return np.repeat(*numbers.T)
 
 
 def _column(segment: Segment, name: str) -> np.ndarray:

@@ -105,7 +105,7 @@ class LearnerActor(RankActor):
         os.environ.update({name: str(value) for name, value in (rendezvous | ranks).items()})
         self._learner = Learner(spec)
 
-    def log_probs(self, packs: Sequence[Pack], temperature: float | None = None) -> list[np.ndarray]:
+    def log_probs(self, packs: Sequence[Pack | Outline], temperature: float | None = None) -> list[np.ndarray]:
         return self._learner.log_probs(with_pixels(packs), temperature)
 
     def update(self, batches: Sequence[MiniBatch]) -> list[dict[str, float]]:

@@ -24,7 +24,7 @@ from pangu_rl.learner.measure.flops import ModelFlops, loaded_config
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.loops.actor_calls import ActorCalls
 from pangu_rl.loops.session import Run
-from pangu_rl.records import MiniBatch, Pack, WeightManifest
+from pangu_rl.records import MiniBatch, Outline, Pack, WeightManifest
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +141,7 @@ class Learners(RankActors):
         """float32 [M] per pack at `temperature`, of the current weights."""
         return self._call("log_probs", list(packs), temperature)[0]
 
-    def shared_log_probs(self, packs: Sequence[Sequence[Pack]], temperature: float) -> list[list[np.ndarray]]:
+    def shared_log_probs(self, packs: Sequence[Sequence[Pack | Outline]], temperature: float) -> list[list[np.ndarray]]:
         """[group][pack] -> float32 [M] each: every group computes its own packs, all the same number of them."""
         own = self._for_ranks([list(group) for group in packs])
         calls = [actor.log_probs.remote(mine, temperature) for actor, mine in zip(self._actors, own, strict=True)]

@@ -10,7 +10,7 @@ from typing import Any
 
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.stages import DpoConfig
-from pangu_rl.data.batching import pack_counts, pack_pairs, split_ranks
+from pangu_rl.data.batching import outline_pairs, pack_counts, split_ranks
 from pangu_rl.data.conversations import Conversation
 from pangu_rl.data.pairs import Pair
 from pangu_rl.data.reference import Reference, ReferenceStore
@@ -47,7 +47,7 @@ class PreferenceParts:
         pairs = [self.reference[pair.uid].on(row) for pair, row in zip(drawn, self.loader.pairs(drawn), strict=True)]
         mixed_in = self.sft.next(self.config.sft_per_step) if self.sft else []
         rows = self.loader.conversations([conversation for _, conversation in mixed_in])
-        packs = pack_pairs(pairs, self.config.learner.pack_tokens, self.loader.encoder.placeholders, rows)
+        packs = outline_pairs(pairs, self.config.learner.pack_tokens, self.loader.encoder.placeholders, rows)
         tokens, sequences = pack_counts(packs)
         row_tokens = tokens - sum(len(pair.chosen) + len(pair.rejected) for pair in pairs)
         batches = split_ranks(packs, self.config.learner.groups, tokens, sequences, self.learners.dealing)

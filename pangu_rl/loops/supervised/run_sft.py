@@ -10,7 +10,7 @@ from typing import Any
 
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.stages import SftConfig
-from pangu_rl.data.batching import pack_conversations, pack_counts, root_count, split_ranks
+from pangu_rl.data.batching import outline_conversations, pack_counts, root_count, split_ranks
 from pangu_rl.data.conversations import Conversation
 from pangu_rl.data.stream import PromptStream, fingerprint
 from pangu_rl.loops.begun_with import begun_with
@@ -39,7 +39,7 @@ class SftParts:
         """The next rows, packed, one mini-batch per group of ranks."""
         drawn = self.stream.next(self.config.trainer.sequences_per_step)
         rows = self.loader.conversations([conversation for _, conversation in drawn])
-        packs = pack_conversations(rows, self.config.learner.pack_tokens, self.loader.encoder.placeholders)
+        packs = outline_conversations(rows, self.config.learner.pack_tokens, self.loader.encoder.placeholders)
         batches = split_ranks(packs, self.config.learner.groups, *pack_counts(packs), self.learners.dealing)
         return [replace(batch, loss_roots=root_count(packs)) for batch in batches]
 

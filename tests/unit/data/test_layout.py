@@ -84,6 +84,7 @@ def test_an_outline_knows_what_its_pack_holds(pictures: bool) -> None:
         assert (outline.num_tokens, outline.num_targets) == (pack.num_tokens, pack.num_targets)
         assert outline.segment_starts.tolist() == pack.segment_starts.tolist()
         assert outline.segment_parents.tolist() == pack.segment_parents.tolist()
+        assert outline.sequence_ids.tolist() == pack.sequence_ids.tolist()
         assert outline.pictures == pack.pictures
 
 
