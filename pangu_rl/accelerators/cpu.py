@@ -22,9 +22,12 @@ MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
     "MALLOC_TRIM_THRESHOLD_": str(512 * 2**20),
     "THP_MEM_ALLOC_ENABLE": "1",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
 """glibc keeps half a GiB of freed memory, and torch asks for pages of 2 MiB. By default what a step frees goes back to
-the kernel and comes again in pages of 4 KiB: 16,000 faults for the logits of 64 sequences, two thirds of that time."""
+the kernel and comes again in pages of 4 KiB: 16,000 faults for the logits of 64 sequences, two thirds of that time.
+torch asks for tensors of 2 MiB and more alone; with the tunable (glibc 2.35) the heap of all others has such pages too,
+the weights of a small model among them, which a decoding step reads from end to end."""
 
 
 def _train_env(threads: int, environ: Mapping[str, str] = os.environ) -> Environment:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -92,6 +93,28 @@ def test_freed_memory_is_kept_on_a_cpu():
         [sys.executable, "-c", code], env=os.environ | CPU.rollout_env(1), capture_output=True, text=True, check=True
     )
     assert int(done.stdout) < 30_000  # 120,000 if all come anew each time
+
+
+def has_huge_heaps() -> bool:
+    """Whether the kernel hands out pages of 2 MiB when asked, and glibc asks."""
+    enabled = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    _, _, version = os.confstr("CS_GNU_LIBC_VERSION").partition(" ")
+    return enabled.exists() and "[never]" not in enabled.read_text() and tuple(map(int, version.split("."))) >= (2, 35)
+
+
+@pytest.mark.skipif(not has_huge_heaps(), reason="a kernel or a glibc without huge pages for the heap")
+def test_small_tensors_lie_in_large_pages_on_a_cpu():
+    """64 tensors of 1 MiB, which torch itself asks no large pages for: 16,384 pages of 4 KiB, or 32 of 2 MiB."""
+    code = (
+        "import resource, torch\n"
+        "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "before = faults(); kept = [torch.ones(1 << 18) for _ in range(64)]\n"
+        "print(faults() - before)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | CPU.rollout_env(1), capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 8_000  # half of them: a kernel short of large pages gives small ones
 
 
 def test_no_ascend_knob_leaks_into_the_other_devices(monkeypatch):
