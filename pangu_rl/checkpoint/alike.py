@@ -17,6 +17,8 @@ from pangu_rl.errors import DataError
 
 FREE_KEYS = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
 """Keys of config.json that say nothing of the architecture; dtypes are compared tensor by tensor."""
+CALLERS = ("truncation", "padding")
+"""What a tokenizer's file keeps of whoever called it last."""
 
 
 def require_alike(models: Sequence[ModelTensors], meant: Callable[[Path], Any] | None = None) -> list[str]:
@@ -54,8 +56,15 @@ def _compare_folders(folders: Sequence[Path], meant: Callable[[Path], Any]) -> l
 
 def _compare(paths: tuple[Path, Path], read: Callable[[Path], Any], free: Sequence[str] = ()) -> None:
     one, other = paths
-    written = [_json(path) for path in paths]
-    trees = [flat(tree, free) for tree in (written if written[0] == written[1] else map(read, paths))]
+    written = [flat(_json(path), free) for path in paths]
+    if written[0] == written[1]:
+        return
+    meant = [flat(read(path), free) for path in paths]
+    if meant[0] == meant[1]:
+        return
+    # As written, where that shows the difference: a person finds it in the files.
+    trees = [{key: value for key, value in tree.items() if not key.startswith(CALLERS)} for tree in written]
+    trees = meant if trees[0] == trees[1] else trees
     for key in sorted(trees[0].keys() | trees[1].keys()):
         mine, theirs = (tree.get(key, "absent") for tree in trees)
         if mine != theirs:
