@@ -36,9 +36,15 @@ def test_detection_takes_the_first_that_works(monkeypatch):
 def test_a_torch_npu_that_cannot_be_imported_is_no_device(tmp_path):
     """Without CANN the wheel's import fails with whatever its loader raises."""
     (tmp_path / "torch_npu.py").write_text("raise RuntimeError('libhccl.so: cannot open shared object file')")
+    installed = tmp_path / "torch_npu-2.10.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: torch_npu\nVersion: 2.10.0\n")
+    (installed / "entry_points.txt").write_text("[torch.backends]\ntorch_npu = torch_npu:_autoload\n")
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-    code += "from pangu_rl.accelerators import ACCELERATORS\nassert ACCELERATORS['npu'].detect() is False"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    code += "from pangu_rl.accelerators import get_accelerator\nassert get_accelerator().name != 'npu'\nimport torch"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "torch_npu is installed and does not import" in done.stderr
 
 
 def test_what_ray_is_asked_for():
@@ -63,6 +69,22 @@ def test_what_ray_is_asked_for():
 )
 def test_local_index(ids, env, index):
     assert NPU.local_index(ids, env) == index
+
+
+NOSET = "RAY_EXPERIMENTAL_NOSET_ASCEND_RT_VISIBLE_DEVICES"
+
+
+@pytest.mark.parametrize(
+    ("ids", "env", "own"),
+    [
+        (["5"], {}, {}),  # Ray narrows
+        (["5", "6"], {NOSET: "1"}, {"ASCEND_RT_VISIBLE_DEVICES": "5,6"}),
+        (["6"], {NOSET: "1", "ASCEND_RT_VISIBLE_DEVICES": "4,5,6,7"}, {"ASCEND_RT_VISIBLE_DEVICES": "6"}),
+        ([], {NOSET: "1", "ASCEND_RT_VISIBLE_DEVICES": "4"}, {}),  # an engine on the bundle of a rank
+    ],
+)
+def test_an_engine_sees_its_own_devices_alone(ids, env, own):
+    assert NPU.own_devices(ids, env) == own
 
 
 def test_local_index_of_a_machine_without_devices():
@@ -115,6 +137,16 @@ def test_what_the_user_exported_reaches_the_role_it_is_for():
 @pytest.mark.parametrize(
     ("exported", "complaint"),
     [
+        (
+            {"PYTORCH_NPU_ALLOC_CONF": "expandable_segment:True"},
+            "has 'expandable_segment': torch-npu knows expandable_s",
+        ),
+        ({"PYTORCH_NPU_ALLOC_CONF": "expandable_segments:true"}, "expandable_segments is True or False"),
+        ({"PYTORCH_NPU_ALLOC_CONF": "page_size:2m"}, "has 'page_size:2m': page_size is 1g"),
+        ({"PYTORCH_NPU_ALLOC_CONF": "max_split_size_mb:20"}, "max_split_size_mb is a whole number above 20"),
+        ({"PYTORCH_NPU_ALLOC_CONF": "garbage_collection_threshold:1.5"}, "is a share of 1"),
+        ({"PYTORCH_NPU_ALLOC_CONF": "base_addr_aligned_kb:17"}, "from 0 to 16"),
+        ({"PYTORCH_ALLOC_CONF": "expandable_segments:True"}, "PYTORCH_ALLOC_CONF is .*: unset it and set PYTORCH_NPU"),
         ({"TASK_QUEUE_ENABLE": "3"}, "TASK_QUEUE_ENABLE is '3'"),
         ({"CPU_AFFINITY_CONF": "2, npu0:0-1"}, "CPU_AFFINITY_CONF is '2, npu0:0-1'"),
         (
@@ -130,6 +162,19 @@ def test_knobs_that_torch_npu_refuses_are_refused_before_any_actor_starts(export
 
 def test_affinity_grammar_takes_what_the_manual_shows():
     assert train_env(8, {"CPU_AFFINITY_CONF": "1,npu0:0-1,npu1:2-5,npu_affine:1,force:1"})
+    assert train_env(8, {"CPU_AFFINITY_CONF": "mode:2,npu0:7"})
+
+
+def test_allocator_grammar_takes_what_torch_npu_takes():
+    options = (
+        "max_split_size_mb:21, garbage_collection_threshold:0.8,per_process_memory_fraction:1,base_addr_aligned_kb:0"
+    )
+    assert train_env(8, {"PYTORCH_NPU_ALLOC_CONF": options})
+
+
+def test_two_settings_of_the_allocator_are_refused_for_engines_too():
+    with pytest.raises(ConfigError, match="later ones refuse it beside"):
+        rollout_env(8, {"PYTORCH_ALLOC_CONF": "expandable_segments:True"})
 
 
 def test_the_nz_format_and_in_place_updates_exclude_each_other():
