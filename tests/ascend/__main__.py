@@ -40,7 +40,9 @@ PARTS = (
     Part(
         "b",
         "accelerator, tower, packed step, objectives, learner at ZeRO 0 to 3, AdamW, hccl",
-        tuple(f"tests/ascend/live/test_{name}.py" for name in ("accelerator", "step", "objectives", "learner")),
+        tuple(
+            f"tests/ascend/live/test_{name}.py" for name in ("device", "accelerator", "step", "objectives", "learner")
+        ),
         live=True,
     ),
     Part("c", "numbers behind the schemas", ("tests/ascend/test_numbers.py", "tests/numerics/test_tree_attention.py")),

@@ -117,7 +117,8 @@ def _attention(calls: list[AttentionCall]) -> dict[str, object]:
         softmax_layout="", **_,
     ):  # fmt: skip
         _check(query, key, head_num, input_layout, actual_seq_qlen, actual_seq_kvlen)
-        assert softmax_layout == "TND" and softmax_max.shape == softmax_sum.shape == (*query.shape[:2], 8)
+        assert softmax_layout == "TND", "statistics are merged in the order of the tokens"
+        assert softmax_max.shape == softmax_sum.shape == (*query.shape[:2], 8)
         calls.append(AttentionCall(actual_seq_qlen, actual_seq_kvlen, sparse_mode))
         lse = (softmax_max + softmax_sum.log())[..., 0].t()
         parts = []

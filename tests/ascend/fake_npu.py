@@ -49,9 +49,9 @@ class FakeNpu(TorchDispatchMode):
         if not any(_on_device(leaf) for leaf in leaves):
             return func(*args, **kwargs)
         self.calls[func].add(tuple(_dtype(leaf) for leaf in leaves if isinstance(leaf, Tensor)))
+        if func in STANDINS and (result := STANDINS[func](*args, **kwargs)) is not NotImplemented:
+            return result
         with self._fake:
-            if func in STANDINS and (result := STANDINS[func](*args, **kwargs)) is not NotImplemented:
-                return result
             return func(*pytree.tree_map(self._faked, args), **pytree.tree_map(self._faked, kwargs))
 
     def _faked(self, leaf: Any) -> Any:
@@ -100,7 +100,7 @@ def _unique(x: Tensor, *_: bool) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _some(x: Tensor, *shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
-    return torch.empty(*shape, dtype=dtype, device=x.device)
+    return x.new_empty(shape, dtype=dtype)
 
 
 STANDINS: dict[OpOverload, Callable[..., Any]] = {

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import zipfile
 from email.parser import Parser
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tests.ascend.npu_calls import npu_calls
+from tests.ascend.npu_calls import Call, npu_calls
 from tests.contracts.source_tree import parse, sources
 
 TABLE = Path(__file__).with_name("npu_facts.json")
@@ -28,9 +29,16 @@ def table() -> dict[str, dict[str, Any]]:
     return json.loads(TABLE.read_text(encoding="utf-8"))
 
 
+@lru_cache
+def our_calls() -> tuple[tuple[Path, Call], ...]:
+    """The product's calls of torch-npu's operators, and the files that they stand in."""
+    files = [path for path in sources() if "npu_" in path.read_text(encoding="utf-8")]
+    return tuple((path, call) for path in files for call in npu_calls(parse(path)))
+
+
 def called() -> set[str]:
     """Operators of torch-npu that the product calls."""
-    return {call.name for path in sources() for call in npu_calls(parse(path))}
+    return {call.name for _, call in our_calls()}
 
 
 def facts(wheel: Path) -> dict[str, Any]:
@@ -62,3 +70,10 @@ def kernels(archive: zipfile.ZipFile) -> set[str]:
         entry if isinstance(entry, str) else entry["func"] for part in ("supported", "custom") for entry in rows[part]
     ]
     return {entry.partition("(")[0].removeprefix("npu::").removeprefix("aten::") for entry in entries}
+
+
+if __name__ == "__main__":
+    from tests.ascend.wheels import wheel
+
+    rows = {release: facts(wheel(release.replace(" ", "=="))) for release in table()}
+    TABLE.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")

@@ -96,7 +96,7 @@ def wide_gamma(x: Tensor) -> None:
     [
         (wrong_ends, "ends are cumulative, without the leading 0"),
         (shown_mask, "the mask is 2048 x 2048, True is hidden"),
-        (own_statistics, "softmax_layout"),
+        (own_statistics, "statistics are merged in the order of the tokens"),
         (too_many, "1025 segments in a call, at most 1024"),
         (wide_gamma, "gamma of x's dtype, 2 to 8 axes"),
     ],

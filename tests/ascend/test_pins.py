@@ -35,14 +35,18 @@ def conflicts(pins: list[str]) -> list[str]:
     return found
 
 
-def test_the_extra_is_what_the_wheels_ask_for() -> None:
-    assert conflicts(project()["optional-dependencies"]["ascend"]) == []
+def pinned() -> dict[str, list[str]]:
+    """The extra of the project, and the lock file of an image where there is one."""
+    found = {"pyproject.toml": project()["optional-dependencies"]["ascend"]}
+    if LOCK.exists():
+        lines = [line.partition("#")[0].strip() for line in LOCK.read_text(encoding="utf-8").splitlines()]
+        found[LOCK.name] = [line for line in lines if line and not line.startswith("-")]
+    return found
 
 
-@pytest.mark.skipif(not LOCK.exists(), reason="no lock file of an Ascend image")
-def test_the_lock_file_is_what_the_wheels_ask_for() -> None:
-    lines = (line.partition("#")[0].strip() for line in LOCK.read_text(encoding="utf-8").splitlines())
-    assert conflicts([line for line in lines if line and not line.startswith("-")]) == []
+@pytest.mark.parametrize("place", pinned())
+def test_our_pins_are_what_the_wheels_ask_for(place: str) -> None:
+    assert conflicts(pinned()[place]) == []
 
 
 def test_a_python_of_ours_is_one_of_theirs() -> None:

@@ -7,19 +7,14 @@ import ast
 import pytest
 
 from tests.ascend.npu_calls import complaint, npu_calls
-from tests.ascend.npu_facts import LIVE, PIN, called, table
-from tests.contracts.source_tree import parse, place, sources
+from tests.ascend.npu_facts import LIVE, PIN, called, our_calls, table
+from tests.contracts.source_tree import place
 
 
 @pytest.mark.parametrize("release", [PIN, LIVE])
 def test_our_calls_bind(release: str) -> None:
     known = table()[release]["schemas"]
-    found = [
-        f"{place(path, call.node)}: {wrong}"
-        for path in sources()
-        for call in npu_calls(parse(path))
-        if (wrong := complaint(call, known))
-    ]
+    found = [f"{place(path, call.node)}: {wrong}" for path, call in our_calls() if (wrong := complaint(call, known))]
     assert not found, "\n".join(found)
 
 

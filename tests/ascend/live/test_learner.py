@@ -5,6 +5,7 @@ Weights come to the device when they are all loaded: the data of a parameter can
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,11 @@ def one_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {**ranks, "LOCAL_RANK": "0", "DS_ACCELERATOR": "npu"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(learner, "load_causal_lm", lambda model, place: load_causal_lm(model))
+    # What ranks have sent each other over the device is no number here, and DeepSpeed compares it.
+    for module in [module for name, module in sys.modules.items() if name.startswith("deepspeed.runtime.zero")]:
+        for check in ("assert_ints_same_as_other_ranks", "assert_lst_len_same_as_other_ranks"):
+            if hasattr(module, check):
+                monkeypatch.setattr(module, check, lambda values: None)
 
 
 @pytest.mark.parametrize(("dtype", "stage"), [("float32", 0), ("bfloat16", 1), ("bfloat16", 2), ("bfloat16", 3)])

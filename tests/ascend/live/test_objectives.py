@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pangu_rl.config.sections.algorithm import GrpoAlgorithmConfig, SupervisedConfig
+from pangu_rl.config.sections.algorithm import CorrectionConfig, GrpoAlgorithmConfig, SupervisedConfig
 from pangu_rl.config.sections.learner import LearnerConfig
 from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.config.sections.preference import MpoAlgorithmConfig
@@ -32,8 +32,10 @@ def cases() -> Iterator[Any]:
     for aggregation in ("token", "sequence", "sequence_sum"):
         algorithm = GrpoAlgorithmConfig(aggregation=aggregation)
         yield pytest.param("grpo", algorithm, BATCH, id=f"grpo by {aggregation}")
-    truncated = GrpoAlgorithmConfig(tis_cap=2.0)
-    yield pytest.param("grpo", truncated, replace(BATCH, packs=(OLD,)), id="grpo with weights")
+    for loss in ("gspo", "cispo"):
+        yield pytest.param("grpo", GrpoAlgorithmConfig(loss=loss), BATCH, id=loss)
+    corrected = GrpoAlgorithmConfig(correction=CorrectionConfig(high=2.0))
+    yield pytest.param("grpo", corrected, replace(BATCH, packs=(OLD,)), id="grpo with importance weights")
     for average in ("balanced", "token", "sample", "square"):
         yield pytest.param("sft", SupervisedConfig(average=average), BATCH, id=f"sft by {average}")
     pairs = [
