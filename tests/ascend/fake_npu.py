@@ -1,8 +1,8 @@
 """A mode in which NPU tensors have shapes and no numbers, while those of the processor stay real.
 
 torch's own `FakeTensorMode` fakes both, and a learner that asks for a length, copies a pack to the device or reads a
-loss cannot run in it. Here whatever is read back from the device is a placeholder: zeros, 1 for a number, all elements
-where numbers decide how many there are.
+loss cannot run in it. Here whatever is read back from the device is a placeholder: zeros, a count of 1, and all
+elements where numbers decide how many there are.
 """
 
 from __future__ import annotations
@@ -77,7 +77,10 @@ def _dtype(tensor: Tensor) -> str:
 
 
 def _number(x: Tensor) -> bool | float | int:
-    return False if x.dtype is torch.bool else 0.0 if x.is_floating_point() else 1
+    """Flags are down, numbers are 0, and what is counted there is one of."""
+    if x.dtype in (torch.bool, torch.uint8):
+        return False
+    return 0.0 if x.is_floating_point() else 1
 
 
 def _copied(x: Tensor, *, device: torch.device | None = None, dtype: torch.dtype | None = None, **_: Any) -> Any:
