@@ -46,7 +46,12 @@ PARTS = (
         live=True,
     ),
     Part("c", "numbers behind the schemas", ("tests/ascend/test_numbers.py", "tests/numerics/test_tree_attention.py")),
-    Part("c", "the same behind the real torch-npu", ("tests/ascend/test_numbers.py",), live=True),
+    Part(
+        "c",
+        "the same behind the real torch-npu",
+        ("tests/ascend/test_numbers.py", "tests/numerics/test_tree_attention.py"),
+        live=True,
+    ),
     Part("d", "gradients of fused operators", ("tests/ascend/live/test_autograd.py",), live=True),
     Part("e", "placement and visibility", ("tests/ascend/test_visibility.py",)),
     Part("f", "names of vLLM and vllm-ascend", ("tests/contracts/test_vllm_calls.py",)),

@@ -9,13 +9,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
 
 from pangu_rl.accelerators import get_accelerator
-from rollout.actor import see_own_devices
+from pangu_rl.config.sections.model import ModelConfig
+from pangu_rl.config.sections.rollout import RolloutConfig
+from rollout.actor import CONCURRENCY, RolloutActor
+from rollout.engine import EngineSpec
 
 NPU = get_accelerator("npu")
 DEVICES = 4
@@ -36,12 +40,30 @@ def runtime() -> Iterator[None]:
     ray.shutdown()
 
 
-class Engine:
-    """Narrows itself as the engines' actors do, and says which devices CANN would show it."""
+def visible() -> list[str]:
+    """The devices that CANN would show this process."""
+    return os.environ.get(NPU.visible_env, ",".join(map(str, range(DEVICES)))).split(",")
+
+
+class Seeing:
+    """In the place of an engine: what one would see that is built now."""
+
+    def __init__(self, spec: EngineSpec) -> None:
+        self.seen = visible()
+
+
+SPEC = EngineSpec(
+    model=ModelConfig(path="none"), rollout=RolloutConfig(), accelerator=NPU, model_path=Path("none"), factory=Seeing
+)
+
+
+class Engine(RolloutActor):
+    def __init__(self) -> None:
+        super().__init__(SPEC)
 
     def start(self) -> list[str]:
-        see_own_devices(NPU)
-        return os.environ.get(NPU.visible_env, ",".join(map(str, range(DEVICES)))).split(",")
+        super().start()
+        return self._engine.seen
 
 
 class Rank:
@@ -49,13 +71,13 @@ class Rank:
 
     def start(self) -> str:
         ids = ray.get_runtime_context().get_accelerator_ids()[NPU.ray_resource]
-        visible = os.environ.get(NPU.visible_env, ",".join(map(str, range(DEVICES)))).split(",")
-        return visible[NPU.local_index(ids, os.environ)]
+        return visible()[NPU.local_index(ids, os.environ)]
 
 
 def started(kind: type, count: int, devices: int, env: Mapping[str, str]) -> list[Any]:
     options = {**NPU.ray_options(devices), "runtime_env": {"env_vars": dict(env)}}
-    actors = [ray.remote(kind).options(**options).remote() for _ in range(count)]
+    remote = ray.remote(concurrency_groups=CONCURRENCY)(kind)
+    actors = [remote.options(**options).remote() for _ in range(count)]
     try:
         return ray.get([actor.start.remote() for actor in actors], timeout=120)
     finally:
@@ -75,9 +97,9 @@ def test_every_rank_takes_a_device_of_its_own(noset: str) -> None:
     assert sorted(started(Rank, DEVICES, 1, {NPU.noset_env: noset})) == ["0", "1", "2", "3"]
 
 
-class Forgetful(Engine):
+class Forgetful:
     def start(self) -> list[str]:
-        return os.environ.get(NPU.visible_env, ",".join(map(str, range(DEVICES)))).split(",")
+        return visible()
 
 
 def test_a_planted_mistake_is_caught() -> None:
