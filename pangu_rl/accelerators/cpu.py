@@ -7,11 +7,17 @@ import resource
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pangu_rl.accelerators.base import ENGINE, LEARNER, Accelerator, Environment, torch_profiler, variables_of
+from pangu_rl.accelerators.base import (
+    ENGINE,
+    LEARNER,
+    Accelerator,
+    Environment,
+    torch_module,
+    torch_profiler,
+    variables_of,
+)
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from pangu_rl.accelerators.attention.kernel import AttentionKernel
 
 SPIN = "10000"
@@ -53,12 +59,6 @@ def _memory() -> dict[str, int]:
     return {"allocated": resident, "reserved": resident, "peak": peak, "free": node.available, "total": node.total}
 
 
-def _varlen_attention(query: Tensor, key: Tensor, value: Tensor, lengths: tuple[int, ...], scale: float) -> Tensor:
-    from pangu_rl.accelerators.varlen import sdpa_by_length
-
-    return sdpa_by_length(query, key, value, lengths, scale)
-
-
 def _attention() -> AttentionKernel:
     from pangu_rl.accelerators.attention.compiled import compiled_or_plain
 
@@ -74,10 +74,10 @@ CPU = Accelerator(
     noset_env=None,
     dtypes=("bfloat16", "float32"),
     detect=lambda: True,
+    module=lambda: torch_module("cpu"),
     train_env=_train_env,
     rollout_env=_rollout_env,
     memory_stats=_memory,
-    varlen_attention=_varlen_attention,
     attention=_attention,
     profiler=lambda: torch_profiler("CPU"),
     sleep_levels=(1, 2),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from itertools import accumulate
+import os
 from typing import TYPE_CHECKING, Any
 
 from pangu_rl.accelerators.base import Accelerator, device_memory
@@ -12,11 +12,12 @@ from pangu_rl.accelerators.npu_env import rollout_env, train_env
 from pangu_rl.accelerators.npu_host import examine
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from pangu_rl.accelerators.attention.kernel import AttentionKernel
 
 log = logging.getLogger(__name__)
+
+AUTOLOAD = "TORCH_DEVICE_BACKEND_AUTOLOAD"
+"""Whether torch imports the plugins of devices that are installed beside it."""
 
 
 def _detect() -> bool:
@@ -24,33 +25,27 @@ def _detect() -> bool:
     # absent one settles the question without importing torch.
     if importlib.util.find_spec("torch_npu") is None:
         return False
+    autoload = os.environ.get(AUTOLOAD)
+    # torch would import it too, and be left half imported where that fails.
+    os.environ[AUTOLOAD] = "0"
     try:
-        import torch
-        import torch_npu  # noqa: F401
+        found = _module().is_available()
     except Exception as error:
+        # The setting stays, for this process and its children: torch would fail in each of them.
         log.warning("torch_npu is installed and does not import, so no NPU is used: %r", error)
         return False
-    return torch.npu.is_available()
+    if autoload is None:
+        del os.environ[AUTOLOAD]
+    else:
+        os.environ[AUTOLOAD] = autoload
+    return found
 
 
-def _varlen_attention(query: Tensor, key: Tensor, value: Tensor, lengths: tuple[int, ...], scale: float) -> Tensor:
-    """The fused kernel in its layout TND, which takes cumulative lengths from the host, without the leading 0.
-
-    Not yet run on hardware.
-    """
+def _module() -> Any:
+    """`torch.npu`. Imported by name: torch's own loading of it may be off."""
     import torch_npu
 
-    ends = list(accumulate(lengths))
-    return torch_npu.npu_fusion_attention(
-        query,
-        key,
-        value,
-        query.shape[1],
-        "TND",
-        scale=scale,
-        actual_seq_qlen=ends,
-        actual_seq_kvlen=ends,
-    )[0]
+    return torch_npu.npu
 
 
 def _attention() -> AttentionKernel:
@@ -78,11 +73,11 @@ NPU = Accelerator(
     detect=_detect,
     train_env=train_env,
     rollout_env=rollout_env,
-    memory_stats=lambda: device_memory("npu"),
+    module=_module,
+    memory_stats=lambda: device_memory(_module()),
     device_files="davinci[0-9]*",
     examine=examine,
     extra="ascend",
-    varlen_attention=_varlen_attention,
     attention=_attention,
     profiler=_profiler,
     # At level 2 vllm-ascend 0.23 loses more than the weights that come again (experts' tables); verl too stays at 1.

@@ -21,7 +21,7 @@ _VALUES: dict[str, tuple[Allowed, str]] = {
     "ASCEND_GLOBAL_LOG_LEVEL": (range(5), "0 (debug) to 4 (none)"),
     "MULTI_STREAM_MEMORY_REUSE": (range(4), "0, 1, 2 or 3"),
     "CPU_AFFINITY_CONF": (
-        r"[012](,npu\d+:\d+-\d+|,npu_affine:[01]|,force:[01]|,lazy_bind:[01])*",
+        r"(mode:)?[012](,npu\d+:\d+(-\d+)?|,npu_affine:[01]|,force:[01]|,lazy_bind:[01])*",
         "a mode 0, 1 or 2, then e.g. ,npu0:0-15 or ,npu_affine:1 without spaces",
     ),
     "HCCL_ASYNC_ERROR_HANDLING": (range(4), "0, 1, 2 or 3"),

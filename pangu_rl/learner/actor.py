@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import ray
 
-from pangu_rl.accelerators import get_accelerator
+from pangu_rl.accelerators import Accelerator, get_accelerator
 from pangu_rl.accelerators.collective import free_port
 from pangu_rl.accelerators.threads import threads_each
 from pangu_rl.checkpoint.manifest import Entry, check_files
@@ -27,6 +27,17 @@ if TYPE_CHECKING:
 
 CONCURRENCY = {"health": 1, "files": 2}
 """Calls of these groups do not wait for a step."""
+
+
+def take_device(accelerator: Accelerator) -> int:
+    """Make the device that Ray gave this actor the current one; returns its index as torch counts them here."""
+    if accelerator.ray_resource is None:
+        return 0
+    index = accelerator.local_index(
+        ray.get_runtime_context().get_accelerator_ids()[accelerator.ray_resource], os.environ
+    )
+    accelerator.set_device(index)
+    return index
 
 
 class RankActor:
@@ -94,12 +105,7 @@ class LearnerActor(RankActor):
         from pangu_rl.learner.learner import Learner
 
         spec = self._spec
-        accelerator = get_accelerator(spec.accelerator)
-        index = 0
-        if accelerator.ray_resource is not None:
-            ids = ray.get_runtime_context().get_accelerator_ids()[accelerator.ray_resource]
-            index = accelerator.local_index(ids, os.environ)
-            accelerator.set_device(index)
+        index = take_device(get_accelerator(spec.accelerator))
         rendezvous = {"MASTER_ADDR": host, "MASTER_PORT": port, "LOCAL_RANK": index}
         ranks = {"RANK": spec.rank, "WORLD_SIZE": spec.world_size}
         os.environ.update({name: str(value) for name, value in (rendezvous | ranks).items()})

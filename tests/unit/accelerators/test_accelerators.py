@@ -36,9 +36,15 @@ def test_detection_takes_the_first_that_works(monkeypatch):
 def test_a_torch_npu_that_cannot_be_imported_is_no_device(tmp_path):
     """Without CANN the wheel's import fails with whatever its loader raises."""
     (tmp_path / "torch_npu.py").write_text("raise RuntimeError('libhccl.so: cannot open shared object file')")
+    installed = tmp_path / "torch_npu-2.10.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: torch_npu\nVersion: 2.10.0\n")
+    (installed / "entry_points.txt").write_text("[torch.backends]\ntorch_npu = torch_npu:_autoload\n")
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-    code += "from pangu_rl.accelerators import ACCELERATORS\nassert ACCELERATORS['npu'].detect() is False"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    code += "from pangu_rl.accelerators import get_accelerator\nassert get_accelerator().name != 'npu'\nimport torch"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "torch_npu is installed and does not import" in done.stderr
 
 
 def test_what_ray_is_asked_for():
@@ -63,6 +69,22 @@ def test_what_ray_is_asked_for():
 )
 def test_local_index(ids, env, index):
     assert NPU.local_index(ids, env) == index
+
+
+NOSET = "RAY_EXPERIMENTAL_NOSET_ASCEND_RT_VISIBLE_DEVICES"
+
+
+@pytest.mark.parametrize(
+    ("ids", "env", "own"),
+    [
+        (["5"], {}, {}),  # Ray narrows
+        (["5", "6"], {NOSET: "1"}, {"ASCEND_RT_VISIBLE_DEVICES": "5,6"}),
+        (["6"], {NOSET: "1", "ASCEND_RT_VISIBLE_DEVICES": "4,5,6,7"}, {"ASCEND_RT_VISIBLE_DEVICES": "6"}),
+        ([], {NOSET: "1", "ASCEND_RT_VISIBLE_DEVICES": "4"}, {}),  # an engine on the bundle of a rank
+    ],
+)
+def test_an_engine_sees_its_own_devices_alone(ids, env, own):
+    assert NPU.own_devices(ids, env) == own
 
 
 def test_local_index_of_a_machine_without_devices():

@@ -98,6 +98,7 @@ def test_a_learner_is_not_started_with(exported, complaint):
     "exported",
     [
         {"CPU_AFFINITY_CONF": "1,npu0:0-1,npu1:2-5,npu_affine:1,force:1"},
+        {"CPU_AFFINITY_CONF": "mode:2,npu0:7"},
         {ALLOCATOR: "max_split_size_mb:32,garbage_collection_threshold:0.6"},
         {ALLOCATOR: "expandable_segments:True,base_addr_aligned_kb:16"},
         {ALLOCATOR: "expandable_segments:True,segment_size_mb:40"},
