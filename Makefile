@@ -1,4 +1,4 @@
-# make setup | quickstart | quickstart-vl | mini-pretrain | test | test-slow | lint | bench
+# make setup | quickstart | quickstart-vl | mini-pretrain | dry-run | test | test-slow | check-ascend | lint | bench
 #
 # The environment of a CPU machine. Where pip's index serves CUDA builds of torch, name one that serves CPU builds:
 #   make setup TORCH_INDEX="--index-url https://download.pytorch.org/whl/cpu"
@@ -11,7 +11,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -q --no-deps
 LOCK := requirements/cpu.lock
 
-.PHONY: setup quickstart quickstart-vl mini-pretrain test test-slow lint format bench
+.PHONY: setup quickstart quickstart-vl mini-pretrain dry-run test test-slow check-ascend lint format bench
 .DELETE_ON_ERROR:
 
 setup: .venv/.packages .venv/.project .venv/.kernels .venv/.cache
@@ -57,11 +57,21 @@ mini-pretrain: setup
 	$(BIN)/pangu-rl pipeline --config configs/pipeline/mini_pretrain.yaml
 	$(BIN)/python benchmarks/mini_pretrain.py runs/mini_pretrain
 
+dry-run: setup
+	$(BIN)/pangu-rl curate few-rows
+	$(BIN)/pangu-rl curate mini-pangu-vl
+	$(BIN)/pangu-rl pipeline --config configs/pipeline/mindvl_8b.yaml --override-set configs/overrides/mindvl_miniature.yaml
+	$(BIN)/pangu-rl pipeline --config configs/pipeline/openpangu_7b.yaml --override-set configs/overrides/openpangu_miniature.yaml
+
 test: setup
 	$(BIN)/python -m pytest -q -m "not slow"
 
 test-slow: setup
 	$(BIN)/python -m pytest -q -m slow
+
+# Downloads wheels as test data, 215 MB the first time, and installs none of them. Needs a C compiler.
+check-ascend: setup
+	$(BIN)/python -m tests.ascend
 
 lint: .venv/.packages
 	$(BIN)/ruff check .

@@ -27,11 +27,11 @@ from pangu_rl.accelerators.collective import free_port
 from pangu_rl.config.sections.algorithm import GrpoAlgorithmConfig
 from pangu_rl.config.sections.learner import LearnerConfig
 from pangu_rl.config.sections.model import ModelConfig
-from pangu_rl.data.batching import loss_counts, pack_groups, split_ranks
+from pangu_rl.data.batching import loss_counts, outline_groups, split_ranks
 from pangu_rl.data.micro_batches import BY_TOKENS, Dealing
 from pangu_rl.learner.measure.flops import ModelFlops, loaded_config
 from pangu_rl.learner.spec import LearnerSpec
-from pangu_rl.records import Completion, FinishReason, Group, MiniBatch, Outcome, Pack, Part, Prompt, Score
+from pangu_rl.records import Completion, FinishReason, Group, MiniBatch, Outcome, Outline, Pack, Part, Prompt, Score
 
 REPO = Path(__file__).parents[1]
 FACTORS = (1, 2, 4, 8)
@@ -74,7 +74,7 @@ def send(groups: Sequence[Group], ranks: int, dealing: Dealing) -> int:
 
 
 def dealt(groups: Sequence[Group], ranks: int, dealing: Dealing) -> list[MiniBatch]:
-    return split_ranks(pack_groups(groups, LONGEST + PROMPT), ranks, *loss_counts(groups), dealing)
+    return split_ranks(outline_groups(groups, LONGEST + PROMPT), ranks, *loss_counts(groups), dealing)
 
 
 def scaling(calls: Sequence[Callable[[], object]], runs: int) -> dict[str, object]:
@@ -96,7 +96,9 @@ def waits(groups: Sequence[Group], ranks: int, by_flops: Dealing) -> dict[str, d
     return {name: _waits(groups, ranks, dealing, by_flops.cost) for name, dealing in dealings.items()}
 
 
-def _waits(groups: Sequence[Group], ranks: int, dealing: Dealing, cost: Callable[[Pack], float]) -> dict[str, float]:
+def _waits(
+    groups: Sequence[Group], ranks: int, dealing: Dealing, cost: Callable[[Pack | Outline], float]
+) -> dict[str, float]:
     def costs(rule: Dealing) -> np.ndarray:
         return np.array([[cost(pack) for pack in batch.packs] for batch in dealt(groups, ranks, rule)])
 
@@ -128,7 +130,7 @@ def updates(folder: Path, runs: int) -> dict[str, object]:
     batches = []
     for factor in FACTORS:
         groups = draw(8 * factor, 60, 400)
-        batches.append(split_ranks(pack_groups(groups, 2048), 1, *loss_counts(groups)))
+        batches.append(split_ranks(outline_groups(groups, 2048), 1, *loss_counts(groups)))
     return scaling([lambda own=own: learner.update(own) for own in batches], runs)
 
 

@@ -28,7 +28,7 @@ from pangu_rl.accelerators.collective import free_port
 from pangu_rl.config.sections.algorithm import GrpoAlgorithmConfig
 from pangu_rl.config.sections.learner import LearnerConfig, OptimizerConfig
 from pangu_rl.config.sections.model import ModelConfig
-from pangu_rl.data.batching import pack_groups
+from pangu_rl.data.batching import outline_groups
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.records import Completion, FinishReason, Group, MiniBatch, Outcome, Pack, Part, Picture, Prompt, Score
 from pretrain.models.configuration import PanguVLConfig
@@ -181,7 +181,7 @@ def build_group(size: Size, completions: int, new_tokens: int) -> Group:
 
 
 def pack(groups: Sequence[Group]) -> list[Pack]:
-    return pack_groups(groups, 1 << 20, frozenset({TOKENS.image}))
+    return [outline.lay_out() for outline in outline_groups(groups, 1 << 20, frozenset({TOKENS.image}))]
 
 
 def mini_batch(packs: Sequence[Pack], group: Group) -> MiniBatch:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_curation.corpus import build
-from data_curation.sources import easy_vqa, mini_pangu_vl, smollm2, text_prompts, tiny_pangu_vl
+from data_curation.sources import easy_vqa, few_rows, mini_pangu_vl, smollm2, text_prompts, tiny_pangu_vl
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import ConfigError
 
@@ -28,6 +28,7 @@ TARGETS = {
     "tiny-pangu-vl": Target(tiny_pangu_vl.prepare, "cache://models/tiny-pangu-vl"),
     "easy-vqa": Target(easy_vqa.prepare, "cache://data/easy_vqa"),
     "mini-corpus": Target(build.prepare, build.HOME),
+    "few-rows": Target(few_rows.prepare, few_rows.HOME),
     "mini-pangu-vl": Target(mini_pangu_vl.prepare, mini_pangu_vl.HOME),
 }
 

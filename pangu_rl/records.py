@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,6 +18,12 @@ GROUNDING_TAGS = tuple(
 )
 """What an answer writes around the name and the place of an object. Content of a turn, even where a tokenizer lists
 them as special tokens: they neither end a turn nor ask for a picture, and graders read them."""
+
+THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
+"""What an answer writes around its reasoning."""
+
+CONTENT_TAGS = (*GROUNDING_TAGS, THINK_OPEN, THINK_CLOSE)
+"""All tags that are content of a turn."""
 
 
 class Outcome(StrEnum):
@@ -62,6 +68,10 @@ class Prompt:
     """Where the row comes from (task name); metrics are split by it."""
     extra: dict[str, Any] = field(default_factory=dict)
     """Every other column of the row, untouched, for reward plugins."""
+    tools: tuple[dict[str, Any], ...] = ()
+    """JSON schemas of the functions that the template shows to the assistant."""
+    opened: str = ""
+    """What the chat template itself writes of the answer: `<think>` where its prompts open the block of reasoning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,12 +301,40 @@ class Pack:
     def num_tokens(self) -> int:
         return int(self.token_ids.shape[0])
 
+    @property
+    def num_targets(self) -> int:
+        return len(self.targets)
+
+    def lay_out(self) -> Pack:
+        """Itself: what `Outline.lay_out` gives."""
+        return self
+
+
+class Outline(Protocol):
+    """What a pack holds, before its arrays are made.
+
+    A token of a rollout is its id and its log-prob, 8 bytes, and 48 in a `Pack`, whose positions, targets and
+    advantages are counts and repetitions. So packs travel as outlines, and a rank lays one out when its turn comes.
+    """
+
+    num_tokens: int
+    num_targets: int
+    segment_starts: np.ndarray
+    segment_parents: np.ndarray
+    sequence_ids: np.ndarray
+    pictures: tuple[Picture, ...]
+    columns: dict[str, np.ndarray]
+    """Those that its tokens do not bring along."""
+
+    def lay_out(self) -> Pack:
+        """The pack."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MiniBatch:
     """One optimiser step's data for one rank."""
 
-    packs: tuple[Pack, ...]
+    packs: tuple[Pack | Outline, ...]
     """Micro-batches; every rank gets the same number (ZeRO 2 and 3 reduce at each), an empty one has no targets."""
     loss_tokens: int
     """Targets in the *global* mini-batch: the denominator of the token mean, the same on every rank."""

@@ -6,19 +6,34 @@ import asyncio
 import inspect
 from collections.abc import Awaitable
 
-from pangu_rl.records import Completion, FinishReason, Outcome, Part, Prompt
+from pangu_rl.errors import RewardError, RunError, UserError
+from pangu_rl.records import THINK_CLOSE, Completion, FinishReason, Outcome, Part, Prompt
 from rewards.base import RewardFunction
 from rewards.rubric import checked_part
 from rewards.rules.accuracy import gold_of
+from rewards.rules.gold import BadGold
 from rewards.rules.point import point_inside
 
 
 def gold_problem(prompt: Prompt, function: RewardFunction) -> str | None:
-    """Why `prompt` cannot be learned from (its boxed gold is not graded correct), or None."""
+    """Why `prompt` cannot be learned from (its boxed gold is not graded correct), or None.
+
+    Raises:
+        RewardError: the function itself failed, which is no fault of the row.
+    """
     try:
         result = _gold_result(prompt, function)
-    except Exception as error:  # the audit reports the row; what the function raised is the reason
+    except (TimeoutError, BadGold) as error:  # its ways to say that it has no verdict, and why
         return f"the gold {prompt.answer[:60]!r} cannot be graded: {type(error).__name__}: {error}"
+    except (UserError, RunError):
+        raise
+    except Exception as error:  # whatever a plugin raises, the run must name the plugin and the sample
+        name = getattr(getattr(function, "func", function), "__name__", type(function).__name__)
+        raise RewardError(
+            f"reward function {name} raised {type(error).__name__}: {' '.join(str(error).split())} on the gold "
+            f"{prompt.answer[:60]!r} of {prompt.uid}: mend the function; of a row that it cannot judge it returns a "
+            "Part without a value"
+        ) from error
     part = checked_part(result, f"gold of {prompt.uid}")
     if part.outcome is Outcome.CORRECT:
         return None
@@ -47,7 +62,7 @@ def _gold_completion(prompt: Prompt) -> Completion:
         prompt_uid=prompt.uid,
         token_ids=(),
         logprobs=(),
-        text=f"\\boxed{{{answer}}}",
+        text=f"{THINK_CLOSE if prompt.opened else ''}\\boxed{{{answer}}}",
         finish_reason=FinishReason.STOP,
         weight_versions=(),
     )

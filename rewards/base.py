@@ -16,6 +16,11 @@ from typing import Protocol
 from pangu_rl.records import Completion, Part, Prompt
 
 
+def whole_answer(prompt: Prompt, completion: Completion) -> str:
+    """The answer from its beginning: what the prompt opened of it, then what the model wrote."""
+    return prompt.opened + completion.text
+
+
 class RewardFunction(Protocol):
     """`(prompt, completion) -> Part | float`, sync or async; `args` of the configuration come as keywords."""
 

@@ -99,6 +99,8 @@ def _as_data(value: Any) -> Any:
         return int(value)
     if isinstance(value, numbers.Real):
         return float(value)
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):  # an array or tensor of one element
+        return value.item()
     raise TypeError(f"a {type(value).__name__} cannot leave a child: return numbers, text, lists, dicts or a Part")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import inspect
 import math
@@ -99,17 +100,43 @@ def checked_part(result: Any, where: str) -> Part:
     Raises:
         RewardError: neither a number nor a `Part`, not finite, or a value without a verdict.
     """
+    result = _plain(result)
+    if isinstance(result, Part):
+        result = dataclasses.replace(result, value=_plain(result.value), outcome=_outcome(result.outcome, where))
     if isinstance(result, numbers.Real):
-        value = float(result)
+        value = _number(result, where)
         result = Part(value=value, outcome=Outcome.CORRECT if value >= 1.0 else Outcome.INCORRECT)
     if not isinstance(result, Part):
         raise RewardError(f"{where} returned {type(result).__name__} {str(result)[:60]!r}: return a Part or a number")
     if not result.outcome.is_verdict:
         if result.value is not None:
             raise RewardError(f"{where} returned value {result.value} with outcome {result.outcome}: it must be None")
-    elif not isinstance(result.value, numbers.Real) or not math.isfinite(result.value):
+    elif not isinstance(result.value, numbers.Real) or not math.isfinite(_number(result.value, where)):
         raise RewardError(f"{where} returned value {result.value} with outcome {result.outcome}: it must be finite")
     return result
+
+
+def _plain(value: Any) -> Any:
+    """What an array or tensor of one element holds; Python's own numbers and others as they are."""
+    if isinstance(value, numbers.Real) or getattr(value, "ndim", None) != 0 or not hasattr(value, "item"):
+        return value
+    return value.item()
+
+
+def _outcome(value: Any, where: str) -> Outcome:
+    try:
+        return Outcome(value)
+    except ValueError:
+        raise RewardError(
+            f"{where} returned a Part with outcome {str(value)[:60]!r}: use one of {', '.join(Outcome)}"
+        ) from None
+
+
+def _number(value: numbers.Real, where: str) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise RewardError(f"{where} returned a number beyond the range of floats: it must be finite") from None
 
 
 def no_verdict_problem(scores: list[Score], rows: int, max_share: float) -> str | None:

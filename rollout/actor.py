@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import ray
 
+from pangu_rl.accelerators import Accelerator
 from pangu_rl.records import RolloutRequest, Scorable, WeightManifest
 from rollout.engine import Drawn, Engine, EngineSpec, Link
 from rollout.intake import Intake
@@ -37,6 +38,7 @@ class RolloutActor:
 
     def start(self) -> None:
         """Build the engine. Not in the constructor, whose errors reach the caller as a dead actor without a cause."""
+        see_own_devices(self._spec.accelerator)
         self._engine = (self._spec.factory or engine_factory(self._spec.rollout.engine))(self._spec)
 
     @ray.method(num_returns="streaming")
@@ -46,7 +48,9 @@ class RolloutActor:
             del self._intakes[ended]
         intake = self._intake(number)
         intake.live = live
-        yield from self._engine.generate(fetch_patches(requests), intake)
+        # Not `yield from`: Ray sends figures of its own into a stream, and an engine's iterator need not take them.
+        for drawn in self._engine.generate(fetch_patches(requests), intake):  # noqa: UP028
+            yield drawn
 
     @ray.method(concurrency_group="intake")
     def add(self, number: int, requests: Sequence[RolloutRequest]) -> None:
@@ -78,6 +82,13 @@ class RolloutActor:
 
     def _intake(self, number: int) -> Intake:
         return self._intakes.setdefault(number, Intake(fetch_patches))
+
+
+def see_own_devices(accelerator: Accelerator) -> None:
+    """Hide the devices of others where Ray leaves all of them visible; before anything looks for a device."""
+    if accelerator.ray_resource is not None:
+        ids = ray.get_runtime_context().get_accelerator_ids()[accelerator.ray_resource]
+        os.environ.update(accelerator.own_devices(ids, os.environ))
 
 
 def fetch_patches(items: Sequence[Seen]) -> list[Seen]:

@@ -39,6 +39,8 @@ class EngineSpec:
     model folder's processor."""
     threads: int = 1
     """Threads of one engine on cpu."""
+    end_tokens: tuple[int, ...] = ()
+    """Tokens that end an answer beside those that the model folder names: what the chat template closes a turn with."""
     factory: Callable[[EngineSpec], Engine] | None = None
     """Makes the engine instead of the one that `rollout.engine` names."""
 

@@ -25,19 +25,15 @@ from ray.exceptions import RayActorError, RayTaskError
 from pangu_rl.errors import BrokenBroadcast, RunError, UserError, WeightSyncError, first_line
 from pangu_rl.records import Completion, Progress, RolloutRequest, Scorable, WeightManifest
 from rollout.actor import RayActors
-from rollout.engine import UNKNOWN_VERSION, EngineSpec, Interrupted, Link
-from rollout.senders import HEALTH_S, Senders
+from rollout.engine import UNKNOWN_VERSION, EngineSpec, Interrupted
+from rollout.held_weights import HeldWeights, Resend
+from rollout.senders import HEALTH_S
 from rollout.slots import Slot, deal_by_load, deal_in_turn
-from rollout.weights import check_digests
 
 log = logging.getLogger(__name__)
 
 STOP_S = 1.0
 """Longest wait between two questions whether to stop."""
-
-
-Publication = tuple[WeightManifest, list[ray.ObjectRef]]
-"""What was published, and the calls of those who send it."""
 
 
 class RolloutPool:
@@ -58,23 +54,20 @@ class RolloutPool:
         self._stop = stop
         self._actors = actors or RayActors()
         self._slots = [Slot(index) for index in range(spec.rollout.actors)]
-        self._manifest: WeightManifest | None = None
+        self._weights = HeldWeights(spec)
         self._orphans: list[RolloutRequest] = []
         """Of `generate`, without an actor."""
         self._waiting: list[RolloutRequest] = []
         """Of `submit`, without an actor; interrupted ones among them."""
         self._finished: deque[Completion] = deque()
         """Of `submit`, not handed out yet."""
-        self._asleep = False
-        self._resend: Callable[[tuple[str, ...]], Publication] | None = None
-        self._senders = Senders()
         self.restarts = 0
         """Actors replaced since the pool was made."""
 
     @property
     def weight_version(self) -> int:
         """Version that every accepted completion was drawn by; 0 before the first sync."""
-        return self._manifest.version if self._manifest else 0
+        return self._weights.version
 
     def start(self) -> None:
         """Make all actors and wait until their engines are up.
@@ -112,20 +105,8 @@ class RolloutPool:
         self._waiting += requests
         self._dispatch_live()
 
-    def next_completion(self) -> Completion:
-        """The next finished answer to what was submitted, each once; waits for it.
-
-        Raises:
-            RunError, WeightSyncError: as `generate`.
-        """
-        assert self._finished or self.in_flight(), "nothing was submitted that is not handed out"
-        while not self._finished:
-            self._dispatch_live()
-            self._keep(self._advance())
-        return self._finished.popleft()
-
     def finished(self, wait_s: float = 0.0) -> list[Completion]:
-        """Hand out what `next_completion` would, after waiting `wait_s` at most for a sign of life.
+        """Answers to what was submitted, each once, after waiting `wait_s` at most for a sign of life.
 
         Raises:
             RunError, WeightSyncError: as `generate`.
@@ -180,16 +161,16 @@ class RolloutPool:
 
         Waits for actors that are being replaced; from here on no weights are sent again.
         """
-        self._resend, self._senders = None, Senders()
+        self._weights.end_resending()
         self.interrupt()
         self._settle()
-        return self._names(self._slots)
+        return self._weights.members(self._slots)
 
     def sync(
         self,
         manifest: WeightManifest,
         sending: Sequence[ray.ObjectRef] = (),
-        resend: Callable[[tuple[str, ...]], Publication] | None = None,
+        resend: Resend | None = None,
     ) -> None:
         """Give all actors the published weights, and compare what each consumed with what was published. What was
         submitted is interrupted for it, and goes on under the new weights.
@@ -198,41 +179,32 @@ class RolloutPool:
         keep these weights, `resend` publishes them again, to the workers named, for an actor that is replaced.
 
         Raises:
-            BrokenBroadcast: an actor was lost on the way; those in its place have no weights, and the others may not.
+            BrokenBroadcast: an actor or a sender was lost on the way; those in an actor's place have no weights, and
+                the others may not.
             WeightSyncError: a name or a digest differs, or the sender gave no sign of life; names what and whom.
         """
-        self._resend = None
+        self._weights.end_resending()
         self.interrupt()
         self._settle()
-        self._manifest, self._senders = manifest, Senders(manifest.version, sending)
-        self._link(self._slots)
-        for slot in self._slots:
-            self._load(slot, manifest)
+        self._weights.give(self._slots, manifest, sending)
         self._settle()
-        self._senders.finish()
-        self._senders = Senders()
-        if without := [slot.index for slot in self._slots if slot.version != manifest.version]:
-            raise BrokenBroadcast(f"rollout actors {without} are without weights version {manifest.version}")
-        self._resend = resend
+        self._weights.given(self._slots, resend)
         self._dispatch_live()
 
     def sleep(self) -> None:
-        """Have all engines give up their devices' memory until `wake`.
-
-        Before the first sync at level 1 whatever the configuration says: nothing could bring their weights back.
-        """
-        if self._asleep:
+        """Have all engines give up their devices' memory until `wake`."""
+        if self._weights.asleep:
             return
         self.interrupt()
         self._settle()
-        self._asleep = True
+        self._weights.asleep = True
         for slot in self._slots:
-            self._lull(slot)
+            self._weights.lull(slot)
         self._settle()
 
     def wake(self) -> None:
         """Have them take it again. What lost its weights is given them by `sync` or `reload`."""
-        self._asleep = False
+        self._weights.asleep = False
         for slot in self._slots:
             slot.begin(slot.actor.wake.remote(), lambda _: None)
         self._settle()
@@ -241,7 +213,7 @@ class RolloutPool:
         """Give the last sync's weights to the engines that do not hold them."""
         for slot in self._slots:
             if slot.version != self.weight_version:
-                self._load(slot, self._manifest)
+                self._weights.load(slot)
         self._settle()
         self._dispatch_live()
 
@@ -333,47 +305,7 @@ class RolloutPool:
     def _launch(self, slot: Slot) -> None:
         slot.actor = self._actors.create(self._spec, self._options and self._options(slot.index))
         slot.version = UNKNOWN_VERSION
-        slot.begin(slot.actor.start.remote(), lambda _: self._started(slot))
-
-    def _lull(self, slot: Slot) -> None:
-        rollout = self._spec.rollout
-        level = self._spec.accelerator.sleep_level(rollout.sleep_level) if self._manifest else 1
-        if level > 1:
-            slot.version = UNKNOWN_VERSION
-        slot.begin(slot.actor.sleep.remote(level), lambda _: None)
-
-    def _started(self, slot: Slot) -> None:
-        if self._manifest is None:
-            slot.version = 0
-        if self._asleep:
-            # In the place of one that was lost asleep: it has weights once it wakes.
-            self._lull(slot)
-        elif self._manifest is None:
-            return
-        elif self._manifest.transport == "shm":
-            self._load(slot, self._manifest)
-        elif self._resend is not None:
-            manifest, _ = self._resend(self._names([slot]))
-            self._link([slot])
-            self._load(slot, manifest)
-        # Else it waits for the next weights: a broadcast that is over cannot be repeated.
-
-    def _names(self, slots: Sequence[Slot]) -> tuple[str, ...]:
-        devices = range(self._spec.rollout.devices_per_actor)
-        return tuple(f"{slot.actor._actor_id.hex()}/{device}" for slot in slots for device in devices)
-
-    def _link(self, slots: Sequence[Slot]) -> None:
-        devices = self._spec.rollout.devices_per_actor
-        for place, slot in enumerate(slots):
-            slot.link = Link(first_rank=1 + place * devices, world_size=1 + len(slots) * devices)
-
-    def _load(self, slot: Slot, manifest: WeightManifest) -> None:
-        def loaded(digests: dict[str, str]) -> None:
-            check_digests(manifest, digests)
-            slot.version = manifest.version
-
-        slot.version = UNKNOWN_VERSION
-        slot.begin(slot.actor.load_weights.remote(manifest, slot.link), loaded)
+        slot.begin(slot.actor.start.remote(), lambda _: self._weights.started(slot))
 
     def _settle(self) -> None:
         """Wait until no call is in flight; after an error the other calls' results are of no interest."""
@@ -401,7 +333,7 @@ class RolloutPool:
             slot.waited = 0.0 if slot.call is ready else slot.waited + elapsed
         late = [slot for slot in slots if slot.waited >= slot.limit(silence_s)]
         late = [slot for slot in late if self._actors.wait([slot.call], 0.0) is None]
-        for slot in self._senders.silent(late, silence_s):
+        for slot in self._weights.senders.silent(late, silence_s):
             self._replace(slot, f"gave no sign of life for {slot.limit(silence_s):g} s")
         return None if ready is None else self._take(next(slot for slot in slots if slot.call is ready))
 
@@ -416,7 +348,7 @@ class RolloutPool:
         except RayActorError as error:
             self._replace(slot, f"died: {first_line(error)}")
         except RayTaskError as error:
-            if isinstance(error.cause, BrokenBroadcast) and self._resend is None:
+            if isinstance(error.cause, BrokenBroadcast) and not self._weights.is_sent_again:
                 # Another member was lost; this one lives and is sent the weights once more.
                 log.warning("rollout actor %d: %s", slot.index, error.cause)
                 slot.call = None

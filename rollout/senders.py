@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 
-from pangu_rl.errors import RunError, WeightSyncError
-from rollout.slots import START_LIMIT_S, Slot
+from pangu_rl.errors import BrokenBroadcast, RunError, WeightSyncError, first_line
+from pangu_rl.records import WeightManifest
+from rollout.slots import Slot
 
 HEALTH_S = 10.0
-"""Deadline of a question after an actor's health."""
+"""Deadline of a question after an actor's health, and for senders to return once all engines are done."""
+
+SendCall = ray.ObjectRef
+"""Of a rank that sends weights."""
+Publication = tuple[WeightManifest, list[SendCall]]
+"""What was published, and the calls of those who send it."""
 
 
 class Senders:
     """The ranks' calls that send weights of one version; without any it was no broadcast."""
 
-    def __init__(self, version: int = 0, calls: Sequence[ray.ObjectRef] = ()) -> None:
+    def __init__(self, version: int = 0, calls: Sequence[SendCall] = ()) -> None:
         self._version, self._calls = version, list(calls)
 
     def silent(self, late: Sequence[Slot], silence_s: float) -> Sequence[Slot]:
@@ -41,20 +47,24 @@ class Senders:
         return silent
 
     def finish(self) -> None:
-        """The engines are done: the senders, who waited for them alone, are done within seconds.
+        """The engines are done, with or without the weights: the senders, who waited for them alone, are done within
+        seconds.
 
         Raises:
-            WeightSyncError: they are not. RunError: what a rank raised.
+            BrokenBroadcast: they are not, or one died; whoever asks them for the next broadcast finds out which.
+            RunError: what a rank raised.
         """
-        if late := self._unfinished(START_LIMIT_S):
-            raise WeightSyncError(
-                f"weights version {self._version}: learner ranks {[self._calls.index(call) for call in late]} have "
-                f"not finished to send for {START_LIMIT_S:g} s; the run goes on from its last checkpoint"
-            )
+        if late := self._unfinished(HEALTH_S):
+            ranks = [self._calls.index(call) for call in late]
+            raise BrokenBroadcast(f"learner ranks {ranks} have not finished to send weights version {self._version}")
         try:
             ray.get(self._calls)
+        except RayActorError as error:
+            raise BrokenBroadcast(
+                f"weights version {self._version}: a learner rank died: {first_line(error)}"
+            ) from None
         except RayTaskError as error:
             raise error.cause if isinstance(error.cause, RunError) else error from None
 
-    def _unfinished(self, timeout: float) -> list[ray.ObjectRef]:
+    def _unfinished(self, timeout: float) -> list[SendCall]:
         return ray.wait(self._calls, num_returns=len(self._calls), timeout=timeout)[1] if self._calls else []

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from pangu_rl.checkpoint.model_folder import model_config
+from pangu_rl.checkpoint.model_folder import model_config, weight_files
 from pangu_rl.errors import DataError, WeightSyncError
 from pangu_rl.records import WeightManifest
 
@@ -27,8 +27,7 @@ def required_names(model_path: Path) -> frozenset[str]:
         DataError: the folder is no model, or has no weights.
     """
     config = model_config(model_path)
-    files = sorted(model_path.glob("*.safetensors"))
-    names = {name for file in files for name in _tensor_names(file)}
+    names = {name for file in weight_files(model_path) for name in _tensor_names(file)}
     if "vision_config" in config:
         names = {_renamed(name) for name in names}
     return frozenset(names - {TIED} if config.get("tie_word_embeddings", False) else names)

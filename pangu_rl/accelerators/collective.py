@@ -19,12 +19,14 @@ SENDER = 0
 """Rank of the learner in the group."""
 JOIN_S = 60.0
 """Seconds in which all must have come to a group: they are called at the same time, and each was idle."""
+TIMEOUT_S = 300.0
+"""Longest that one collective may take. What is in it is a piece of a buffer, so more is no slowness: a rank hangs."""
 PIECE_BYTES = 256 << 20
 """A buffer is sent in pieces of so many bytes: few enough calls, and bounded staging memory."""
 
 
 def build_group(
-    backend: str, host: str, port: int, rank: int, world_size: int, timeout_s: float = 600.0, join_s: float = JOIN_S
+    backend: str, host: str, port: int, rank: int, world_size: int, timeout_s: float = TIMEOUT_S, join_s: float = JOIN_S
 ) -> dist.ProcessGroup:
     """Join the group at `host:port`; returns when all `world_size` ranks have joined. Rank 0 serves the store.
 
@@ -39,7 +41,7 @@ def build_group(
     store = dist.PrefixStore("pangu_rl", server)
     _meet(store, rank, world_size, join_s)
     server.set_timeout(timeout)
-    return _create(backend, store, rank, world_size, timeout)
+    return _create(backend, f"pangu_rl {port}", store, rank, world_size, timeout)
 
 
 def broadcast_buffer(group: dist.ProcessGroup, buffer: Tensor) -> None:
@@ -71,7 +73,7 @@ def _meet(store: dist.Store, rank: int, world_size: int, join_s: float) -> None:
         raise TimeoutError(f"{', '.join(absent)} did not come to the group within {join_s:g} s") from error
 
 
-def _create(backend: str, store: dist.Store, rank: int, world_size: int, timeout: timedelta) -> Any:
+def _create(backend: str, name: str, store: dist.Store, rank: int, world_size: int, timeout: timedelta) -> Any:
     if backend == "gloo":
         return dist.ProcessGroupGloo(store, rank, world_size, timeout)
     if backend == "nccl":
@@ -84,5 +86,6 @@ def _create(backend: str, store: dist.Store, rank: int, world_size: int, timeout
         return plugin.creator_fn(store, rank, world_size, timeout)
     options = dist.distributed_c10d._DistributedBackendOptions()
     options.store, options.group_rank, options.group_size, options.timeout = store, rank, world_size, timeout
-    options.group_id, options.global_ranks_in_group = "pangu_rl", list(range(world_size))
+    # HCCL names its communicator by it, and the one that a broken group leaves may still be there.
+    options.group_id, options.global_ranks_in_group = name, list(range(world_size))
     return plugin.creator_fn(options, None)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import resource
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pangu_rl.accelerators.base import Accelerator, Environment, torch_profiler
+from pangu_rl.accelerators.base import (
+    ENGINE,
+    LEARNER,
+    Accelerator,
+    Environment,
+    torch_module,
+    torch_profiler,
+    variables_of,
+)
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from pangu_rl.accelerators.attention.kernel import AttentionKernel
 
 SPIN = "10000"
@@ -20,18 +28,21 @@ MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
     "MALLOC_TRIM_THRESHOLD_": str(512 * 2**20),
     "THP_MEM_ALLOC_ENABLE": "1",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
 """glibc keeps half a GiB of freed memory, and torch asks for pages of 2 MiB. By default what a step frees goes back to
-the kernel and comes again in pages of 4 KiB: 16,000 faults for the logits of 64 sequences, two thirds of that time."""
+the kernel and comes again in pages of 4 KiB: 16,000 faults for the logits of 64 sequences, two thirds of that time.
+torch asks for tensors of 2 MiB and more alone; with the tunable (glibc 2.35) the heap of all others has such pages too,
+the weights of a small model among them, which a decoding step reads from end to end."""
 
 
-def _train_env(threads: int) -> Environment:
-    return {**_process_env(threads), "DS_ACCELERATOR": "cpu"}
+def _train_env(threads: int, environ: Mapping[str, str] = os.environ) -> Environment:
+    return {**_process_env(threads), "DS_ACCELERATOR": "cpu", **variables_of(LEARNER, environ)}
 
 
-def _rollout_env(threads: int) -> Environment:
+def _rollout_env(threads: int, environ: Mapping[str, str] = os.environ) -> Environment:
     # The engine core in its own process starts three times slower and samples a third slower than in the actor's.
-    return {**_process_env(threads), "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+    return {**_process_env(threads), "VLLM_ENABLE_V1_MULTIPROCESSING": "0", **variables_of(ENGINE, environ)}
 
 
 def _process_env(threads: int) -> Environment:
@@ -46,12 +57,6 @@ def _memory() -> dict[str, int]:
     node = psutil.virtual_memory()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {"allocated": resident, "reserved": resident, "peak": peak, "free": node.available, "total": node.total}
-
-
-def _varlen_attention(query: Tensor, key: Tensor, value: Tensor, lengths: tuple[int, ...], scale: float) -> Tensor:
-    from pangu_rl.accelerators.varlen import sdpa_by_length
-
-    return sdpa_by_length(query, key, value, lengths, scale)
 
 
 def _attention() -> AttentionKernel:
@@ -69,10 +74,10 @@ CPU = Accelerator(
     noset_env=None,
     dtypes=("bfloat16", "float32"),
     detect=lambda: True,
+    module=lambda: torch_module("cpu"),
     train_env=_train_env,
     rollout_env=_rollout_env,
     memory_stats=_memory,
-    varlen_attention=_varlen_attention,
     attention=_attention,
     profiler=lambda: torch_profiler("CPU"),
     sleep_levels=(1, 2),

@@ -65,14 +65,16 @@ def dense_index(labels: Tensor) -> tuple[Tensor, int]:
 def rank_in_segment(index: Tensor, counted: Tensor) -> Tensor:
     """How many `counted` tokens of its own segment stand before each token: int64 [T].
 
-    index: int64 [T], segments need not be contiguous; counted: bool [T].
+    index: int64 [T], segments need not be contiguous; counted: bool [T]. Worked out on the host: not every device sorts
+    integers.
     """
+    device, index, counted = index.device, index.cpu(), counted.cpu()
     order = torch.argsort(index, stable=True)
     in_order = counted[order].long()
     before = in_order.cumsum(0) - in_order
     sizes = torch.bincount(index)
     starts = sizes.cumsum(0) - sizes
-    return torch.empty_like(before).index_copy(0, order, before - before[starts[index[order]]])
+    return torch.empty_like(before).index_copy(0, order, before - before[starts[index[order]]]).to(device)
 
 
 def sequence_index(values: Tensor, sequence_ids: Tensor | None) -> tuple[Tensor, int]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 
 from pangu_rl.checkpoint.model_folder import COMPANIONS, model_config
 from pangu_rl.checkpoint.model_tensors import ModelTensors
@@ -16,15 +17,18 @@ from pangu_rl.errors import DataError
 
 FREE_KEYS = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
 """Keys of config.json that say nothing of the architecture; dtypes are compared tensor by tensor."""
+CALLERS = ("truncation", "padding")
+"""What a tokenizer's file keeps of whoever called it last."""
 
 
-def require_alike(models: Sequence[ModelTensors]) -> list[str]:
+def require_alike(models: Sequence[ModelTensors], meant: Callable[[Path], Any] | None = None) -> list[str]:
     """Refuse another architecture or vocabulary; a line for each other file that differs from the first folder's.
+    `meant` reads what a `config.json` means, where two are spelled differently.
 
     Raises:
         DataError: names what differs, with both values.
     """
-    differences = _compare_folders([model.folder for model in models])
+    differences = _compare_folders([model.folder for model in models], meant or _json)
     for model in models[1:]:
         _compare_tensors(models[0], model)
     _compare_tied(models)
@@ -36,22 +40,31 @@ def companions(folder: Path) -> list[Path]:
     return [file for pattern in ("generation_config.json", *COMPANIONS) for file in folder.glob(pattern)]
 
 
-def _compare_folders(folders: Sequence[Path]) -> list[str]:
+def _compare_folders(folders: Sequence[Path], meant: Callable[[Path], Any]) -> list[str]:
     """Refuse another architecture or vocabulary; a line for each other file that differs from the first folder's."""
     differences = []
     first = folders[0]
     for folder in folders[1:]:
-        _compare_json(first / "config.json", folder / "config.json", FREE_KEYS)
+        _compare((first / "config.json", folder / "config.json"), meant, FREE_KEYS)
         if (first / "tokenizer.json").is_file() or (folder / "tokenizer.json").is_file():
-            _compare_json(first / "tokenizer.json", folder / "tokenizer.json")
+            _compare((first / "tokenizer.json", folder / "tokenizer.json"), _tokenizer)
         for name in sorted({file.name for place in (first, folder) for file in companions(place)} - {"tokenizer.json"}):
             if _content(first / name) != _content(folder / name):
                 differences.append(f"{name}: {folder} differs from {first}, whose file is taken")
     return differences
 
 
-def _compare_json(one: Path, other: Path, free: Sequence[str] = ()) -> None:
-    trees = [flat(_json(path), free) for path in (one, other)]
+def _compare(paths: tuple[Path, Path], read: Callable[[Path], Any], free: Sequence[str] = ()) -> None:
+    one, other = paths
+    written = [flat(_json(path), free) for path in paths]
+    if written[0] == written[1]:
+        return
+    meant = [flat(read(path), free) for path in paths]
+    if meant[0] == meant[1]:
+        return
+    # As written, where that shows the difference: a person finds it in the files.
+    trees = [{key: value for key, value in tree.items() if not key.startswith(CALLERS)} for tree in written]
+    trees = meant if trees[0] == trees[1] else trees
     for key in sorted(trees[0].keys() | trees[1].keys()):
         mine, theirs = (tree.get(key, "absent") for tree in trees)
         if mine != theirs:
@@ -85,6 +98,18 @@ def _compare_tied(models: Sequence[ModelTensors]) -> None:
             raise DataError(
                 f"{model.folder}: config.json ties word embeddings, and {heads[0]} differs from {embeddings[0]}"
             )
+
+
+def _tokenizer(path: Path) -> Any:
+    """What the file means, by the library's own spelling: merges as pairs or as text, defaults left out or written;
+    truncation and padding are a caller's, and no part of a vocabulary."""
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception:  # the library raises bare Exceptions; a file that it cannot read is compared as it stands
+        return _json(path)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return json.loads(tokenizer.to_str())
 
 
 def _json(path: Path) -> Any:

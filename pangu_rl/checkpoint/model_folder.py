@@ -13,6 +13,9 @@ from typing import Any
 from pangu_rl.checkpoint.manifest import Entry
 from pangu_rl.errors import DataError
 
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+SAMPLES, SAMPLE_BYTES = 64, 4096
 COMPANIONS = (
     "tokenizer*",
     "chat_template*",
@@ -41,9 +44,52 @@ def model_config(path: Path) -> dict[str, Any]:
         raise DataError(f"model.path {path}: no config.json in it; give a Hugging Face model folder") from None
     except ValueError as error:
         raise DataError(f"model.path {path}: its config.json is not JSON: {error}") from None
-    if not any(path.glob("*.safetensors")):
+    if not weight_files(path):
         raise DataError(f"model.path {path}: no weights, the folder has no .safetensors file")
     return config
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that are the model's weights, in the order of their names: those of the index, or all there are.
+
+    Learner and engine find weights by rules of their own, so a folder that they would read differently is refused.
+
+    Raises:
+        DataError: an index that cannot be read or lists what is not there; weights beside `model.safetensors`, or that
+            beside an index of others.
+    """
+    found = sorted(folder.glob("*.safetensors"))
+    index = folder / INDEX
+    if not index.is_file():
+        if len(found) > 1 and folder / SINGLE in found:
+            strays = ", ".join(file.name for file in found if file.name != SINGLE)
+            raise DataError(
+                f"{folder}: {strays} stands beside {SINGLE}, and an engine would read both: move away what is not the "
+                "model's"
+            )
+        return found
+    listed = _listed(index)
+    if missing := [name for name in listed if not (folder / name).is_file()]:
+        raise DataError(f"{folder / missing[0]} is missing, {INDEX} names it")
+    if folder / SINGLE in found and SINGLE not in listed:
+        raise DataError(
+            f"{folder}: {SINGLE} stands beside {INDEX}, which lists {listed[0]} and others: move away what is not the "
+            "model's"
+        )
+    return [folder / name for name in listed]
+
+
+def _listed(index: Path) -> list[str]:
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise DataError(f"{index}: no index of safetensors shards") from None
+    for name in names:
+        if Path(name).name != name:
+            raise DataError(f"{index}: names the shard {name!r}, which leaves the folder")
+    if not names:
+        raise DataError(f"{index}: lists no shards")
+    return names
 
 
 def model_checksum(path: Path, known: Mapping[str, Entry] = MappingProxyType({})) -> str:
@@ -51,13 +97,38 @@ def model_checksum(path: Path, known: Mapping[str, Entry] = MappingProxyType({})
 
     Files that are `known`, by name, are not read.
     """
-    files = sorted([*path.glob("*.safetensors"), path / "config.json"])
+    files = sorted([*weight_files(path), path / "config.json"])
     with ThreadPoolExecutor() as threads:
         digests = list(
             threads.map(lambda file: known[file.name].sha256 if file.name in known else _sha256(file), files)
         )
     lines = (f"{file.name}\t{digest}\n" for file, digest in zip(files, digests, strict=True))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def companion_files(path: Path) -> list[Path]:
+    """Files beside the weights that decide how text and pictures are read, in the order of their names."""
+    return sorted({file for pattern in COMPANIONS for file in path.glob(pattern)})
+
+
+def companion_digest(path: Path) -> str:
+    """sha256 over names and bytes of `companion_files`, hex."""
+    lines = (f"{file.name}\t{_sha256(file)}\n" for file in companion_files(path))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def sampled_checksum(path: Path) -> str:
+    """A digest of the weights and `config.json` that reads `SAMPLES` places of each file: other weights differ nearly
+    everywhere, and a start need not read them whole to see it."""
+    digest = hashlib.sha256((path / "config.json").read_bytes())
+    for file in weight_files(path):
+        size = file.stat().st_size
+        digest.update(f"{file.name}\t{size}\n".encode())
+        with file.open("rb") as weights:
+            for place in range(SAMPLES):
+                weights.seek(max(0, size - SAMPLE_BYTES) * place // (SAMPLES - 1))
+                digest.update(weights.read(SAMPLE_BYTES))
+    return digest.hexdigest()
 
 
 def _sha256(path: Path) -> str:

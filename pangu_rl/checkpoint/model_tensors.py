@@ -19,9 +19,9 @@ from torch import Tensor
 
 from pangu_rl.checkpoint.hashed_file import HashedFile
 from pangu_rl.checkpoint.manifest import Entry
+from pangu_rl.checkpoint.model_folder import INDEX, weight_files
 from pangu_rl.errors import DataError
 
-INDEX = "model.safetensors.index.json"
 SIZES = {
     "F64": 8,
     "F32": 4,
@@ -74,7 +74,7 @@ class ModelTensors:
         """File name -> its tensors in the file's order."""
         self._files: dict[str, Path] = {}
         self.entries: dict[str, TensorEntry] = {}
-        for path in self._shard_files():
+        for path in weight_files(folder):
             self.shards[path.name] = _read_header(path)
             for entry in self.shards[path.name]:
                 if entry.name in self._files:
@@ -86,21 +86,6 @@ class ModelTensors:
         """One tensor, mapped from its file; the mapping ends with the last reference to it."""
         with safe_open(self._files[name], framework="pt") as file:
             return file.get_tensor(name)
-
-    def _shard_files(self) -> list[Path]:
-        index = self.folder / INDEX
-        if not index.is_file():
-            return sorted(self.folder.glob("*.safetensors"))
-        try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError, TypeError):
-            raise DataError(f"{index}: no index of safetensors shards") from None
-        for name in names:
-            if Path(name).name != name:
-                raise DataError(f"{index}: names the shard {name!r}, which leaves the folder")
-            if not (self.folder / name).is_file():
-                raise DataError(f"{self.folder / name} is missing, {INDEX} names it")
-        return [self.folder / name for name in names]
 
 
 def write_shard(path: Path, entries: Iterable[TensorEntry], chunks: Iterable[Tensor]) -> Entry:

@@ -22,7 +22,7 @@ def claim(directory: Path, settings: Mapping[str, Any]) -> None:
     """
     path = directory / SETTINGS
     if not path.is_file():
-        write_whole(path, json.dumps(settings, indent=1) + "\n")
+        begin(directory, settings)
         return
     difference = first_difference(json.loads(path.read_text(encoding="utf-8")), settings)
     if difference is not None:
@@ -30,6 +30,11 @@ def claim(directory: Path, settings: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"{directory} was begun with {key} {was}, now it is {is_now}: set it back, or another run_dir"
         )
+
+
+def begin(directory: Path, settings: Mapping[str, Any]) -> None:
+    """Write `settings` into a `directory` that holds nothing yet that was made with others."""
+    write_whole(directory / SETTINGS, json.dumps(settings, indent=1) + "\n")
 
 
 def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, str, str] | None:

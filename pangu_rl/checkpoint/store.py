@@ -14,7 +14,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,11 +50,11 @@ def check_model(directory: Path, entries: Mapping[str, Entry]) -> None:
 
 
 class CheckpointStore:
-    """The checkpoints of one run directory, the newest `keep` of them."""
+    """The checkpoints of one run directory, the newest `keep` of them and those of `keep_steps`."""
 
-    def __init__(self, run_dir: Path, keep: int) -> None:
+    def __init__(self, run_dir: Path, keep: int, keep_steps: Collection[int] = ()) -> None:
         self.directory = Path(run_dir) / "checkpoints"
-        self.keep = keep
+        self.keep, self.keep_steps = keep, frozenset(keep_steps)
 
     def begin(self, step: int) -> Path:
         """An empty folder for the files of this step; what an earlier, killed attempt left there is removed."""
@@ -121,7 +121,7 @@ class CheckpointStore:
         return Checkpoint(path=path, step=steps[-1], state=state)
 
     def _prune(self) -> None:
-        kept = self._steps()[-self.keep :]
+        kept = {*self._steps()[-self.keep :], *self.keep_steps}
         for step in self._steps():
             if step not in kept:
                 # Unnamed first: a removal that is cut short must not leave half a checkpoint under a good name.

@@ -10,7 +10,8 @@ import typer
 from pangu_rl.config.evaluation import EvalConfig
 from pangu_rl.config.load import load_config
 from pangu_rl.config.pipeline import PipelineConfig
-from pangu_rl.config.pipeline_graph import SCHEMAS, read_graph
+from pangu_rl.config.pipeline_graph import read_graph
+from pangu_rl.config.pipeline_node import SCHEMAS
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.config.sampling import SampledStage
 from pangu_rl.config.stages import DpoConfig, GrpoConfig, SftConfig

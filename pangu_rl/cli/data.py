@@ -17,7 +17,8 @@ from pangu_rl.config.sections.packing import PackingConfig
 @app.command()
 def curate(
     target: Annotated[
-        str, typer.Argument(help="text-prompts, smollm2, easy-vqa, tiny-pangu-vl, mini-corpus or mini-pangu-vl.")
+        str,
+        typer.Argument(help="text-prompts, smollm2, easy-vqa, tiny-pangu-vl, mini-corpus, few-rows or mini-pangu-vl."),
     ],
     output: Annotated[str | None, typer.Option(help="Folder; by default its place in the cache.")] = None,
 ) -> None:
@@ -55,7 +56,7 @@ def index(
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="Folder; by default the one beside the rows that stages find.")
     ] = None,
-    media_root: Annotated[str | None, typer.Option(help="Folder in which rows' pictures and videos must be.")] = None,
+    media_root: Annotated[str | None, typer.Option(help="Folder in which rows' pictures must be.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0: as many as there are CPUs.")] = 0,
     as_json: AsJson = False,
 ) -> None:

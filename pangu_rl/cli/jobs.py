@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from pangu_rl.cli.app import AsJson, ConfigFile, Overrides, StageName, app, load_stage
+from pangu_rl.config.named_files import travelling
 from pangu_rl.errors import ConfigError
 
 Address = Annotated[str | None, typer.Option(help="Ray dashboard address, e.g. http://127.0.0.1:8265.")]
@@ -21,7 +22,9 @@ def submit(
     config: ConfigFile,
     overrides: Overrides = None,
     address: Address = None,
-    profile: Annotated[str | None, typer.Option(help="Name in configs/clusters/, or a .yaml file.")] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="Name in configs/clusters/, or a .yaml file; by default cluster.profile.")
+    ] = None,
     show_plan: Annotated[bool, typer.Option("--plan", help="Show where actors would go; send nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -35,8 +38,9 @@ def submit(
     from pangu_rl.cluster.profile_checks import model_paths
     from pangu_rl.learner.measure.stage_memory import described_gib, memory_of
 
+    profile = profile or jobs.named_profile(config, overrides or ())
     if show_plan and profile is None:
-        raise ConfigError("--plan needs --profile: which nodes and devices there are")
+        raise ConfigError("--plan needs --profile, or cluster.profile: which nodes and devices there are")
     cluster = jobs.load_profile(profile) if profile else None
     resolved = load_stage(stage, config, jobs.job_overrides(config, overrides or (), cluster))
     if cluster is not None:
@@ -54,7 +58,8 @@ def submit(
         if not planned.fits:
             raise ConfigError(f"{profile}: {'; '.join(planned.all_problems)}; --plan shows the whole")
     if not show_plan:
-        job = jobs.submit(stage, config, tuple(overrides or ()), address=address, profile=cluster)
+        files = travelling(resolved)
+        job = jobs.submit(stage, config, tuple(overrides or ()), address=address, profile=cluster, files=files)
         typer.echo(json.dumps({"job": job}) if as_json else job)
 
 

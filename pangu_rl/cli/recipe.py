@@ -8,11 +8,14 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from pangu_rl.cli.app import AsJson, ConfigFile, Overrides, app, load_stage
+from pangu_rl.cli.app import AsJson, ConfigFile, Overrides, app, expanded, load_stage
 from pangu_rl.config.paths import resolve_path
+from pangu_rl.config.pipeline import PipelineConfig
 from pangu_rl.errors import ConfigError
 
 Number = TypeVar("Number", int, float)
+WIDE = 200
+"""Columns of a table that goes into a file."""
 
 
 @app.command()
@@ -59,19 +62,55 @@ def pipeline(
     restart_from: Annotated[
         str | None, typer.Option(help="Set a stage (or `evaluate`) aside and run it and all that depends on it anew.")
     ] = None,
+    override_set: Annotated[
+        Path | None, typer.Option(help="YAML laid over the pipeline's and its stages' files; see configs/overrides/.")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Look for what cannot run; start nothing.")] = False,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="With --check: a name in configs/clusters/, or a file, for cluster.profile."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a graph of stages and evaluate every model that they make; configs/pipeline/ has the shipped ones.
 
     A folder for each stage, manifest.json and one table of all evaluations (.md, .json, .png) in the run directory. The
-    same command again skips what is over and goes on.
+    same command again skips what is over and goes on. With --check every input is made by a stage or listed under
+    external, and every stage is planned on its cluster, by shapes alone; exit code 2 where something cannot run.
     """
+    from pangu_rl.config.override_set import load_pipeline
+
+    stage = load_pipeline(config, [expanded(override) for override in overrides or ()], override_set)
+    if check:
+        _check(stage, profile, as_json)
+        return
+    if profile is not None:
+        raise ConfigError("--profile belongs to --check here; a run plans on the nodes that it finds")
     from pangu_rl.loops.pipeline.run_pipeline import run_pipeline
 
-    stage = load_stage("pipeline", config, overrides)
     manifest = run_pipeline(stage, restart_from)
     done = f"{len(manifest['stages'])} stages; manifest.json and table.md, .json, .png in {stage.trainer.run_dir}"
     typer.echo(json.dumps(manifest) if as_json else done)
+
+
+def _check(config: PipelineConfig, profile: str | None, as_json: bool) -> None:
+    from rich.console import Console
+
+    from pangu_rl.loops.pipeline.check.chain import check_chain
+    from pangu_rl.loops.pipeline.check.shown import chain_json, chain_table
+
+    found = check_chain(config, profile)
+    if as_json:
+        typer.echo(json.dumps(chain_json(found)))
+    else:
+        console = Console()
+        if not console.is_terminal:
+            console.width = WIDE  # for whom rich would cut the table to 80
+        console.print(chain_table(found))
+        for fault in found.faults:
+            console.print(f"fault: {fault}", markup=False, highlight=False, soft_wrap=True)
+    if found.faults:
+        raise typer.Exit(2)
 
 
 @app.command()

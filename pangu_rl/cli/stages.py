@@ -55,6 +55,16 @@ def evaluate(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = 
         typer.echo(json.dumps(summary))
 
 
+@app.command("assemble")
+def assemble(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Join a vision tower, a connector and a language model into one model folder; null parts start at random."""
+    from pretrain.train.run_assemble import run_assemble
+
+    summary = run_assemble(load_stage("assemble", config, overrides))
+    if as_json:
+        typer.echo(json.dumps(summary))
+
+
 @app.command()
 def vit(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Train a vision tower alone: pictures, labels by the clusters of a real encoder, MLCD. Resumes by itself."""

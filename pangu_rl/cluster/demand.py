@@ -16,6 +16,7 @@ from typing import Any
 from pangu_rl.config.load import load_config
 from pangu_rl.config.pipeline import PipelineConfig
 from pangu_rl.config.pipeline_graph import read_graph
+from pangu_rl.config.pipeline_node import WITHOUT_ACTORS
 from pangu_rl.config.sampling import IterativeConfig
 from pangu_rl.config.sections.learner import LearnerConfig
 from pangu_rl.config.sections.rollout import RolloutConfig
@@ -45,8 +46,6 @@ class Actor:
     smaller: str = ""
     """What to change where it does not fit into the memory of its devices."""
     gib_per_device: float | None = None
-    weights_gib: float = 0.0
-    """Of it, the weights alone: what both actors of a device hold when new weights are handed over."""
     host_gib: float = 0.0
     """Of the host's memory; of a rank that gives its device to an engine, also what it moves there."""
     parts: Mapping[str, float] = field(default_factory=dict)
@@ -83,7 +82,7 @@ def phases_of(
         return [
             (node.name if phase == node.stage else f"{node.name}: {phase}", blocks)
             for node in read_graph(config)
-            if node.stage != "merge"
+            if node.stage not in WITHOUT_ACTORS
             for phase, blocks in phases_of(node.stage, node.draft(), weight_gib, learner_memory)
         ]
     own = blocks_of(config, weight_gib, learner_memory)
@@ -138,18 +137,15 @@ def _learners(config: Any, weight_gib: float | None, learner_memory: LearnerMemo
 
 
 def _rank(learner: LearnerConfig, weight_gib: float | None, parts: Mapping[str, float]) -> Actor:
-    stage = getattr(learner, "zero_stage", 0)
-    memory = None if weight_gib is None else learner_gib(weight_gib, learner.ranks, stage)
-    weights = (weight_gib or 0.0) / (learner.ranks if stage == 3 else 1)
+    memory = None if weight_gib is None else learner_gib(weight_gib, learner.ranks, getattr(learner, "zero_stage", 0))
     if parts:
-        memory, weights = sum(parts.values()) - parts["host"], parts["weights"]
+        memory = sum(parts.values()) - parts["host"]
     return Actor(
         role=LEARNER,
         name=LEARNER,
         devices=1,
         smaller=_smaller(parts),
         gib_per_device=memory,
-        weights_gib=weights,
         host_gib=parts.get("host", 0.0),
         parts=parts,
     )
@@ -174,7 +170,6 @@ def _engines(config: Any, weight_gib: float | None) -> list[Block]:
             devices=rollout.devices_per_actor,
             smaller="a higher rollout.devices_per_actor or a lower rollout.kv_cache_gib",
             gib_per_device=None if weight_gib is None else weights + (rollout.kv_cache_gib or 0.0),
-            weights_gib=weights,
         )
         for index in range(rollout.actors)
     ]

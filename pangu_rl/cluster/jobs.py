@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pangu_rl.accelerators.base import ENGINE, LEARNER
 from pangu_rl.cluster import auth
+from pangu_rl.cluster.left_behind import left_behind
 from pangu_rl.config.cluster_profile import ClusterProfile
 from pangu_rl.config.load import apply_override, load_config, read_yaml
 from pangu_rl.config.paths import resolve_path
@@ -43,18 +45,28 @@ def submit(
     address: str | None = None,
     working_dir: Path | None = None,
     profile: ClusterProfile | None = None,
+    files: Sequence[str] = (),
 ) -> str:
-    """Send `working_dir` (the current one by default) and run the stage there; returns the job's identifier.
+    """Send `working_dir` (the current one by default) and run the stage there; returns the job's identifier. `files`
+    are what the stage reads of it, beside its configuration.
 
     The job joins the cluster that runs it and keeps its run directory outside of the copied working directory, at the
     path it would have here. Keys of services come from the cluster's own environment: nothing of this one travels.
 
     Raises:
-        ConfigError: the cluster is not there or refuses us, or the configuration lies outside the working directory.
+        ConfigError: the cluster is not there or refuses us, the configuration lies outside the working directory, or it
+            or one of the files would not travel.
     """
     folder = (working_dir or Path.cwd()).resolve()
     if not config.resolve().is_relative_to(folder):
         raise ConfigError(f"{config} lies outside the working directory {folder}, which is all that the job gets")
+    patterns = [*EXCLUDES, *_below(folder, config, overrides), *(profile.excludes if profile else ())]
+    needed = [str(config.resolve().relative_to(folder)), *files]
+    if stays := left_behind(folder, needed, patterns):
+        raise ConfigError(
+            f"{', '.join(stays)}: the job needs it and does not get it, since .gitignore or an exclude leaves it "
+            "behind: move it, or give its path on the cluster"
+        )
     address = address or (profile.address if profile else None)
     client = connect(address)
     local = sys.executable if auth.is_loopback(client.get_address()) else "python"
@@ -91,10 +103,16 @@ def runtime_env(profile: ClusterProfile | None, excludes: Sequence[str] = ()) ->
     """What travels with the working directory: what of it stays here, and the job's variables. No secret is in it."""
     if profile is None:
         return {"excludes": [*EXCLUDES, *excludes], "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(GRACE_S)}}
-    variables = {**profile.env, "RAY_JOB_STOP_WAIT_TIME_S": str(profile.grace_s)}
+    variables = {**job_variables(profile), "RAY_JOB_STOP_WAIT_TIME_S": str(profile.grace_s)}
     if profile.secrets:
         variables[SECRETS] = ",".join(profile.secrets)
     return {"excludes": [*EXCLUDES, *excludes, *profile.excludes], "env_vars": variables}
+
+
+def job_variables(profile: ClusterProfile) -> dict[str, str]:
+    """The profile's variables as the job's driver has them."""
+    roles = ((LEARNER, profile.learner_env), (ENGINE, profile.engine_env))
+    return profile.env | {f"{role}{name}": value for role, own in roles for name, value in own.items()}
 
 
 def require_secrets(environment: Mapping[str, str]) -> None:
@@ -125,6 +143,11 @@ def load_profile(name: str) -> ClusterProfile:
             known = ", ".join(sorted(one.stem for one in PROFILES.glob("*.yaml"))) or "no files in it"
             raise ConfigError(f"no cluster profile {name!r}: {PROFILES}/ has {known}; or name a .yaml file")
     return load_config(ClusterProfile, path)
+
+
+def named_profile(config: Path, overrides: Sequence[str]) -> str | None:
+    """`cluster.profile` of the stage."""
+    return (_overridden(config, _expanded(overrides)).get("cluster") or {}).get("profile")
 
 
 def weight_gib(path: str) -> float | None:
@@ -162,7 +185,7 @@ def _overridden(config: Path, overrides: Sequence[str]) -> dict[str, Any]:
 
 def _run_dir(tree: dict[str, Any]) -> Path | None:
     run = (tree.get("trainer") or {}).get("run_dir")
-    return Path(run).expanduser().resolve() if run else None
+    return Path(str(run)).expanduser().resolve() if run else None
 
 
 def status(job: str, *, address: str | None = None) -> str:

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pangu_rl.accelerators import get_accelerator
-from pangu_rl.cluster.demand import LEARNER, Actor, Block, LearnerMemory, devices_of, phases_of
+from pangu_rl.cluster.demand import SCORER, Actor, Block, LearnerMemory, devices_of, phases_of
 from pangu_rl.cluster.nodes import Node, nodes_of_profile
-from pangu_rl.cluster.profile_checks import unnamed_secrets, unshared_paths
+from pangu_rl.cluster.profile_checks import contradicting_variables, unnamed_secrets, unshared_paths
 from pangu_rl.config.cluster_profile import ClusterProfile
 
 STRATEGY = "PACK"
@@ -86,7 +86,12 @@ def plan(
     Raises:
         ConfigError: a scorers file or the configuration of an SFT start that cannot be used.
     """
-    nodes, problems = nodes_of_profile(profile), [*unshared_paths(config, profile), *unnamed_secrets(config, profile)]
+    nodes = nodes_of_profile(profile)
+    problems = [
+        *unshared_paths(config, profile),
+        *unnamed_secrets(config, profile),
+        *contradicting_variables(profile),
+    ]
     named = config.cluster.accelerator
     if named == "cpu":  # then Ray is asked for no device, whatever the nodes have
         nodes = [replace(node, devices=0) for node in nodes]
@@ -135,7 +140,7 @@ def _pack(blocks: Mapping[int, Block], nodes: Sequence[Node]) -> tuple[dict[int,
     for index, block in sorted(blocks.items(), key=lambda item: -item[1].devices):
         roomy = [node for node in nodes if free[node.name] >= block.devices]
         if not roomy:
-            reasons[index] = block.name, _why_not(block, nodes, free)
+            reasons[index] = block.name, _why_not(block, nodes, free, _holders(blocks[other] for other in chosen))
             continue
         chosen[index] = min(roomy, key=lambda node: free[node.name])
         free[chosen[index].name] -= block.devices
@@ -163,14 +168,21 @@ def _names(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} (and {len(names) - 1} more up to {names[-1]})"
 
 
-def _why_not(block: Block, nodes: Sequence[Node], free: Mapping[str, int]) -> str:
+def _holders(blocks: Iterable[Block]) -> Counter[str]:
+    """Role -> devices that its actors hold."""
+    return sum((Counter({bundle[0].role: devices_of(bundle)}) for one in blocks for bundle in one.bundles), Counter())
+
+
+def _why_not(block: Block, nodes: Sequence[Node], free: Mapping[str, int], holders: Counter[str]) -> str:
     most = max(node.devices for node in nodes)
     wants = f"asks for {block.devices} device{'s' if block.devices != 1 else ''} on one node"
     if block.devices > most:
         return f"{wants}, a node has {most}: lower {block.option} to {most}"
     left = sum(free.values())
     if left == 0:
-        return f"{wants}, and all {sum(node.devices for node in nodes)} are taken: fewer actors or more nodes"
+        held = ", ".join(f"{count} by {role}s" for role, count in holders.items())
+        served = ", a scorer behind a base_url" if holders[SCORER] else ""
+        return f"{wants}, and all {holders.total()} are taken ({held}): fewer actors{served} or more nodes"
     widest = max(free, key=lambda name: free[name])
     return (
         f"{wants}; {left} are free, at most {free[widest]} of them on one node ({widest}): fewer actors, more "
@@ -179,35 +191,20 @@ def _why_not(block: Block, nodes: Sequence[Node], free: Mapping[str, int]) -> st
 
 
 def _memory_problems(placed: Sequence[Placed], nodes: Sequence[Node]) -> list[str]:
-    """Of devices, in each phase of a step: an actor alone, or two that hand weights over. And of the nodes' memory."""
+    """Of devices, which hold one actor at a time, and of the nodes' memory."""
     limits = {node.name: node.device_memory_gib for node in nodes}
     reasons = [
         (one.actor.name, _too_large(one.actor, limit))
         for one in placed
         if (limit := limits[one.node]) is not None and (one.actor.gib_per_device or 0.0) > limit
     ]
-    return [*_by_reason(reasons), *_by_reason(_handing_over(placed, limits)), *_host_problems(placed, nodes)]
+    return [*_by_reason(reasons), *_host_problems(placed, nodes)]
 
 
 def _too_large(actor: Actor, limit: float) -> str:
     return (
         f"holds {_bound([actor])} {actor.gib_per_device:.0f} GiB on each device, which has {limit:g}: {actor.smaller}"
     )
-
-
-def _handing_over(placed: Sequence[Placed], limits: Mapping[str, float | None]) -> list[tuple[str, str]]:
-    """Engines on devices of ranks: at a sync the weights of both are there."""
-    ranks = {one.bundle: one.actor for one in placed if one.actor.role == LEARNER}
-    reasons = []
-    for guest in (one for one in placed if one.actor.shares and one.bundle is not None):
-        limit, both = limits[guest.node], guest.actor.weights_gib + ranks[guest.bundle].weights_gib
-        if limit is not None and both > limit:
-            problem = (
-                f"and its learner rank hold at least {both:.0f} GiB of weights on a device at a sync, which has "
-                f"{limit:g}: a higher rollout.devices_per_actor, learner.zero_stage 3, or rollout.placement split"
-            )
-            reasons.append((guest.actor.name, problem))
-    return reasons
 
 
 def _host_problems(placed: Sequence[Placed], nodes: Sequence[Node]) -> list[str]:

@@ -1,15 +1,20 @@
-"""Stage configuration + cluster profile -> **what is wrong with neither actors nor devices**: paths and secrets."""
+"""Stage configuration + cluster profile -> **what is wrong beside actors and devices**: paths, secrets, variables."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from pangu_rl.accelerators import ACCELERATORS
+from pangu_rl.accelerators.base import ENGINE, LEARNER
 from pangu_rl.cluster.demand import scorer_configs
+from pangu_rl.cluster.jobs import job_variables
 from pangu_rl.config.cluster_profile import ClusterProfile
 from pangu_rl.config.paths import CACHE_SCHEME
 from pangu_rl.config.pipeline import PipelineConfig
 from pangu_rl.config.pipeline_graph import read_graph, start_models
+from pangu_rl.config.pipeline_node import WITHOUT_ACTORS
+from pangu_rl.errors import ConfigError
 
 KEYS = {"monitoring.wandb_project": "WANDB_API_KEY", "monitoring.swanlab_project": "SWANLAB_API_KEY"}
 """Setting -> the secret that it needs."""
@@ -39,7 +44,7 @@ def unnamed_secrets(config: Any, profile: ClusterProfile) -> list[str]:
     """Services that the configuration uses and whose keys the profile does not name."""
     stages = [config]
     if isinstance(config, PipelineConfig):
-        stages = [node.draft() for node in read_graph(config) if node.stage != "merge"]
+        stages = [node.draft() for node in read_graph(config) if node.stage not in WITHOUT_ACTORS]
     needed: dict[str, str] = {}
     for own in stages:
         needed |= {variable: setting for setting, variable in KEYS.items() if _setting(own, setting)}
@@ -49,6 +54,23 @@ def unnamed_secrets(config: Any, profile: ClusterProfile) -> list[str]:
         for variable, setting in needed.items()
         if variable not in profile.secrets
     ]
+
+
+def contradicting_variables(profile: ClusterProfile) -> list[str]:
+    """What the device's ranks or engines would refuse of the profile's variables, or not obey."""
+    accelerator, variables = ACCELERATORS[profile.accelerator], job_variables(profile)
+    problems = []
+    for environment in (accelerator.train_env, accelerator.rollout_env):
+        try:
+            environment(1, variables)
+        except ConfigError as error:
+            problems.append(str(error))
+    names = {name.removeprefix(LEARNER).removeprefix(ENGINE) for name in variables}
+    if accelerator.visible_env in names:
+        problems.append(f"{accelerator.visible_env} is set for each actor by its place: take it out of the profile")
+    if "HCCL_IF_IP" in names and sum(group.count for group in profile.nodes) > 1:
+        problems.append("HCCL_IF_IP is of one node, and all would have it: set HCCL_SOCKET_IFNAME instead")
+    return list(dict.fromkeys(problems))
 
 
 def _on_the_cluster(path: str, profile: ClusterProfile) -> Path:

@@ -1,9 +1,33 @@
 """The parent of every schema: unknown keys are refused, values are frozen once loaded."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 
 class Strict(BaseModel):
     """A section of the configuration. A docstring under each field is its documentation (`pangu-rl config show`)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
+    # A number is text where text is wanted: a run directory may be called 20261128.
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        validate_default=True,
+        coerce_numbers_to_str=True,
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Python counts true as 1, which no one means who writes `lr: true`."""
+        if isinstance(value, bool) and not _takes(cls.model_fields[info.field_name].annotation):
+            raise ValueError(f"{str(value).lower()} is neither a number nor text: write what is meant")
+        return value
+
+
+def _takes(annotation: Any) -> bool:
+    """Whether a truth value is among what `annotation` allows."""
+    if annotation is bool or annotation is Any:
+        return True
+    return any(_takes(part) or isinstance(part, bool) for part in get_args(annotation))

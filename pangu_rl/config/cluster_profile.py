@@ -8,9 +8,9 @@ from typing import Annotated
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from pangu_rl.config.base import Strict
+from pangu_rl.config.secrets import is_secret
 from pangu_rl.config.sections.trainer import AcceleratorName
 
-_SECRET = re.compile("KEY|TOKEN|SECRET|PASS|CREDENTIAL", re.IGNORECASE)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
@@ -43,6 +43,10 @@ class ClusterProfile(Strict):
     """The interpreter of the nodes."""
     env: dict[str, str] = Field(default_factory=dict)
     """Variables of the job and its actors, no secrets."""
+    learner_env: dict[str, str] = Field(default_factory=dict)
+    """Variables of learner ranks alone. They go before `env`, and before what the device's ranks have by default."""
+    engine_env: dict[str, str] = Field(default_factory=dict)
+    """Variables of engines alone."""
     secrets: tuple[str, ...] = ()
     """Names of variables that the nodes' own environment holds, such as WANDB_API_KEY. Their values never travel; a job
     on a cluster without one of them ends at once and names it."""
@@ -51,12 +55,12 @@ class ClusterProfile(Strict):
     grace_s: PositiveInt = 900
     """Seconds between `stop`'s SIGTERM and Ray's SIGKILL: time to finish a step and write its checkpoint."""
 
-    @field_validator("env")
+    @field_validator("env", "learner_env", "engine_env")
     @classmethod
     def env_holds_no_secret(cls, env: dict[str, str]) -> dict[str, str]:
         # The value is not repeated: whoever wrote a key here must not find it in a log as well.
         for name in env:
-            if _SECRET.search(name):
+            if is_secret(name, env[name]):
                 raise ValueError(f"{name} looks like a secret: name it under secrets, and set its value on the cluster")
         return env
 

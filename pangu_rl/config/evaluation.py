@@ -10,6 +10,7 @@ from pangu_rl.config.base import Strict
 from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.config.sections.rewards import RewardFunctionConfig, RewardsConfig
 from pangu_rl.config.sections.rollout import RolloutConfig, require_room, require_split
+from pangu_rl.config.sections.rows import RowsConfig
 from pangu_rl.config.sections.trainer import ClusterConfig, MonitoringConfig
 
 TOKEN_AREA = 28**2
@@ -18,7 +19,7 @@ Areas = Annotated[tuple[Annotated[int, Field(ge=TOKEN_AREA)], ...], Field(min_le
 """In pixels."""
 
 
-class EvalDataConfig(Strict):
+class EvalDataConfig(RowsConfig):
     sets: Annotated[dict[str, str], Field(min_length=1)]
     """Name -> rows as GRPO reads them. Sets whose rows have the same ids are compared item by item, in this order."""
     media_root: str | None = None

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from pangu_rl.config import yaml_text
 from pangu_rl.errors import ConfigError
 
 T = TypeVar("T", bound=BaseModel)
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML's own loader takes the last of two equal keys and says nothing."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
-        for name in names:
-            if names.count(name) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"key {name} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
 
 
 def load_config(schema: type[T], path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> T:
@@ -51,7 +42,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         ConfigError: no such file, not YAML, a key that stands twice in a section, or no sections at all.
     """
     try:
-        tree = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_UniqueKeys)
+        tree = yaml_text.parse(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such configuration file; the shipped ones lie in configs/") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -67,7 +58,7 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
     if not found or not all(key.split(".")):
         raise ConfigError(f"override {override!r}: write it as section.key=value")
     try:
-        value = yaml.safe_load(text)
+        value = yaml_text.parse(text)
     except yaml.YAMLError:
         raise ConfigError(f"override {override!r}: the value is not YAML; quote it") from None
     set_key(tree, key, value)
@@ -89,6 +80,12 @@ def set_key(tree: dict[str, Any], key: str, value: Any) -> None:
             raise ConfigError(f"override {key!r}: {section} is a value, not a section")
         node = child
     node[leaf] = value
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The way out of a name that is not among the `known` ones."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f": did you mean {near[0]}?" if near else f": there are {', '.join(known)}"
 
 
 def dump_config(config: BaseModel) -> str:

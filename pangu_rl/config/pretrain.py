@@ -1,4 +1,4 @@
-"""A stage of pre-training: what is read and mixed, what learns, how long. `configs/pretrain/` has the papers'."""
+"""A stage of pre-training: what is read and mixed, what learns, how long."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ class PretrainDataConfig(Strict):
     which all text is trained. Optional are `id`, which no two rows of all files share, `images` and `source`."""
     media_root: str | None = None
     """Folder under which the pictures that rows name in `images` lie; nothing outside it is ever read."""
+    pass_through: tuple[str, ...] = ()
+    """Columns that look like media, tools or text to train on and are meant to be unused."""
     plan: str | None = None
     """Folder that `pangu-rl pack` wrote, over the sizes that `pangu-rl pretrain --measure` writes: it says which rows
     each step trains on. Null packs while training."""

@@ -14,13 +14,14 @@ from pangu_rl.config.sections.learner import SftLearnerConfig, TunedOptimizerCon
 from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.config.sections.rewards import RewardFunctionConfig, RewardsConfig
 from pangu_rl.config.sections.rollout import RolloutConfig, require_room, require_split
+from pangu_rl.config.sections.rows import RowsConfig
 from pangu_rl.config.sections.trainer import ClusterConfig, MonitoringConfig
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Score = Annotated[float, Field(ge=1.0, le=5.0)]
 
 
-class QueryDataConfig(Strict):
+class QueryDataConfig(RowsConfig):
     queries: str
     """Rows as GRPO reads them (`messages` or `prompt`, and `answer`), or as SFT does: of those the last assistant turn
     is taken off, and the reference is `answer`, else the reply's last box, else the whole reply."""

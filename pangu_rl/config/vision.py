@@ -1,4 +1,4 @@
-"""The vision-only stage of the encoder: which pictures, whose clusters, at which sizes. See `configs/vit/`."""
+"""The vision-only stage of the encoder: which pictures, whose clusters, at which sizes."""
 
 from __future__ import annotations
 

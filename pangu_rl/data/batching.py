@@ -1,5 +1,6 @@
-"""Scored groups, conversations or pairs -> **packs, and their split over ranks** -> learner.
+"""Scored groups, conversations or pairs -> **outlines of packs, and their split over ranks** -> learner.
 
+Ranks wait while this runs, and a rank lays its packs out itself: groups are packed without a look at their tokens.
 Sequences are laid end to end until a pack is full; none is ever cut. A group's prompt stands once in a pack and its
 completions hang on it (see `records.Pack`). Everything here is a deterministic function of its input.
 
@@ -19,7 +20,7 @@ from typing import Literal
 import numpy as np
 
 from pangu_rl.data.bins import first_fit_decreasing
-from pangu_rl.data.layout import Segment, TrainingRow, Tree, pack_trees, root_segment
+from pangu_rl.data.layout import Outline, Segment, TrainingRow, Tree, outline_trees, root_segment
 from pangu_rl.data.micro_batches import BY_TOKENS, Dealing, merge_packs
 from pangu_rl.records import Completion, FinishReason, Group, MiniBatch, Pack
 
@@ -65,13 +66,13 @@ def loss_counts(groups: Sequence[Group], overlong: Literal["train", "mask"] = "t
     return sum(lengths), len(lengths)
 
 
-def pack_counts(packs: Sequence[Pack]) -> tuple[int, int]:
+def pack_counts(packs: Sequence[Pack | Outline]) -> tuple[int, int]:
     """(loss tokens, loss sequences) of packs that hold every sequence of the batch, as conversations do."""
     sequences = {int(sequence) for pack in packs for sequence in np.unique(pack.sequence_ids)}
-    return sum(len(pack.targets) for pack in packs), len(sequences)
+    return sum(pack.num_targets for pack in packs), len(sequences)
 
 
-def root_count(packs: Sequence[Pack]) -> float:
+def root_count(packs: Sequence[Pack | Outline]) -> float:
     """Sum over the sequences of the root of their targets, of packs that hold every sequence of the batch."""
     sequences = np.concatenate([np.zeros(0, dtype=np.int64), *(pack.sequence_ids for pack in packs)])
     return float(np.sqrt(np.unique(sequences, return_counts=True)[1]).sum())
@@ -89,12 +90,12 @@ def with_advantage(group: Group) -> list[bool]:
     return [advantage != 0 for advantage in group.advantages]
 
 
-def pack_groups(
+def outline_groups(
     groups: Sequence[Group],
     pack_tokens: int,
     placeholders: frozenset[int] = frozenset(),
     in_loss: Callable[[Group], list[bool]] = with_advantage,
-) -> list[Pack]:
+) -> list[Outline]:
     """Groups with advantages -> packs of at most `pack_tokens`, with columns `advantages` and `sampler_logprobs`.
 
     Rows that are not `in_loss`, by default those with an advantage of exactly 0, and groups set aside add nothing to
@@ -114,12 +115,12 @@ def pack_groups(
                 rows.append(_completion_segment(completion, advantage, sequence))
             sequence += 1
         trees += _group_trees(group, rows, pack_tokens, placeholders)
-    return pack_trees(trees, pack_tokens)
+    return outline_trees(trees, pack_tokens)
 
 
-def pack_conversations(
+def outline_conversations(
     rows: Sequence[TrainingRow], pack_tokens: int, placeholders: frozenset[int] = frozenset()
-) -> list[Pack]:
+) -> list[Outline]:
     """Rows -> packs of at most `pack_tokens`; `sequence_ids` are row numbers.
 
     A row's first token has nothing that predicts it and is never a target; a row without targets is left out; a row
@@ -129,15 +130,22 @@ def pack_conversations(
         DataError: a row's placeholder tokens are not as many as its pictures fill.
     """
     roots = [root_segment(row, f"row {number}", number, placeholders) for number, row in enumerate(rows)]
-    return pack_trees([Tree(root=root) for root in roots if len(root.trained)], pack_tokens)
+    return outline_trees([Tree(root=root) for root in roots if root.num_targets], pack_tokens)
 
 
-def pack_pairs(
+def pack_conversations(
+    rows: Sequence[TrainingRow], pack_tokens: int, placeholders: frozenset[int] = frozenset()
+) -> list[Pack]:
+    """As `outline_conversations`, laid out."""
+    return [outline.lay_out() for outline in outline_conversations(rows, pack_tokens, placeholders)]
+
+
+def outline_pairs(
     pairs: Sequence[PairRow],
     pack_tokens: int,
     placeholders: frozenset[int] = frozenset(),
     rows: Sequence[TrainingRow] = (),
-) -> list[Pack]:
+) -> list[Outline]:
     """Pairs, and SFT rows beside them, -> packs of at most `pack_tokens`, with the column `reference`.
 
     A pair lies whole in one pack, its prompt and pictures once; one longer than `pack_tokens` gets a pack of its own.
@@ -150,19 +158,22 @@ def pack_pairs(
     trees = [_pair_tree(pair, number, placeholders) for number, pair in enumerate(pairs)]
     for number, row in enumerate(rows):
         root = root_segment(row, f"SFT row {number}", 2 * len(pairs) + number, placeholders)
-        if len(root.trained):
-            zeros = np.zeros(len(root.trained), dtype=np.float32)
-            trees.append(Tree(root=replace(root, columns={"reference": zeros})))
-    return pack_trees(trees, pack_tokens)
+        if root.num_targets:
+            trees.append(Tree(root=replace(root, columns={"reference": 0.0})))
+    return outline_trees(trees, pack_tokens)
 
 
 def split_ranks(
-    packs: Sequence[Pack], ranks: int, loss_tokens: int, loss_sequences: int, dealing: Dealing = BY_TOKENS
+    packs: Sequence[Pack] | Sequence[Outline],
+    ranks: int,
+    loss_tokens: int,
+    loss_sequences: int,
+    dealing: Dealing = BY_TOKENS,
 ) -> list[MiniBatch]:
     """One mini-batch per rank: equally many micro-batches, work balanced, short ranks filled up with empty packs."""
     costs = [dealing.cost(pack) for pack in packs]
     shared = dealing.share([pack.num_tokens for pack in packs], costs, ranks)
-    filler = empty_pack(tuple(packs[0].columns), packs[0].position_ids.shape[:-1]) if packs else empty_pack()
+    filler = _filler(packs)
     return [
         MiniBatch(
             packs=tuple(merge_packs([packs[number] for number in numbers]) if numbers else filler for numbers in own),
@@ -191,31 +202,30 @@ def empty_pack(columns: Sequence[str] = (), axes: tuple[int, ...] = ()) -> Pack:
     )
 
 
+def _filler(packs: Sequence[Pack] | Sequence[Outline]) -> Pack:
+    """An empty pack of the kind of `packs`."""
+    if not packs:
+        return empty_pack()
+    first = packs[0].lay_out()
+    return empty_pack(tuple(first.columns), first.position_ids.shape[:-1])
+
+
 def _completion_segment(completion: Completion, advantage: float, sequence: int) -> Segment:
     token_ids, logprobs = completion.arrays
     return Segment(
         token_ids=token_ids,
-        trained=np.arange(len(token_ids)),
+        trained=None,
         sequence=sequence,
-        columns={
-            "advantages": np.full(len(token_ids), advantage, dtype=np.float32),
-            "sampler_logprobs": logprobs,
-        },
+        columns={"advantages": advantage, "sampler_logprobs": logprobs},
     )
 
 
 def _pair_tree(pair: PairRow, number: int, placeholders: frozenset[int]) -> Tree:
     responses = []
     for sequence, (ids, logp) in enumerate(zip((pair.chosen, pair.rejected), pair.reference), start=2 * number):
-        columns = {"reference": np.full(len(ids), logp / len(ids), dtype=np.float32)}
-        responses.append(
-            Segment(
-                token_ids=np.asarray(ids, dtype=np.int64),
-                trained=np.arange(len(ids)),
-                sequence=sequence,
-                columns=columns,
-            )
-        )
+        ids = np.asarray(ids, dtype=np.int64)
+        columns = {"reference": logp / len(ids)}
+        responses.append(Segment(token_ids=ids, trained=None, sequence=sequence, columns=columns))
     return Tree(root=root_segment(pair.prompt, f"pair {number}", -1, placeholders), children=tuple(responses))
 
 

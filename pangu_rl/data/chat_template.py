@@ -3,8 +3,8 @@
 A model's Jinja template writes its special tokens as text, so a question that spells `<|im_end|>` could end its own
 turn. Here such spellings are broken by a guard character before rendering and restored after the rendered string is cut
 at the special tokens that the template itself wrote; they are then tokenised as ordinary text. Text without such
-spellings gives exactly the ids of `tokenizer.apply_chat_template`. The grounding tags are content, never broken, and
-keep the token that a tokenizer has for them.
+spellings gives exactly the ids of `tokenizer.apply_chat_template`. The tags of grounding and reasoning are content,
+never broken, and keep the token that a tokenizer has for them.
 """
 
 from __future__ import annotations
@@ -12,14 +12,19 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pangu_rl.data.chat.dropped import dropped_turns, shape, trimmed
+from pangu_rl.data.chat.turns import Message, for_template, is_trained, with_spelled_arguments
+from pangu_rl.data.chat.written import TemplateWriter, opened_block
 from pangu_rl.errors import ConfigError, DataError
-from pangu_rl.records import GROUNDING_TAGS
+from pangu_rl.records import CONTENT_TAGS
 
-Message = dict[str, Any]
 Token = tuple[int, int, int]
 """Id, and the span of characters in the rendered conversation that it covers."""
 
@@ -37,76 +42,106 @@ class ChatTemplate:
             ConfigError: no tokenizer in `model_path`, one without character offsets, no template, or no such file.
         """
         self.model_path = model_path
+        self._name = f"the chat template of {model_path}"
         self.tokenizer = _load_tokenizer(model_path)
         self.template = _read_template(template) if template else self.tokenizer.chat_template
         if not self.template:
             raise ConfigError(
                 f"{model_path}: the tokenizer has no chat template; set model.chat_template to a Jinja file"
             )
+        self.notes: Counter[str] = Counter()
+        """What the template did to rows that were encoded, and to how many: white space that it trims."""
+        self._dropped: dict[tuple, tuple[str, ...]] = {}
         added = self.tokenizer.added_tokens_decoder
         self._special = {token.content: index for index, token in added.items() if token.special}
         self._special_pattern = _any_of(self._special)
-        structure = {token: index for token, index in self._special.items() if token not in GROUNDING_TAGS}
+        structure = {token: index for token, index in self._special.items() if token not in CONTENT_TAGS}
         self._structure_ids = frozenset(structure.values())
         self._structure_pattern = _any_of(structure)
+        self._writer = TemplateWriter(self._name, self._render, self._structure_pattern)
 
-    def encode_prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
+    def encode_prompt(self, messages: Sequence[Message], tools: Sequence[Message] = ()) -> tuple[int, ...]:
         """Ids of the conversation so far, ending where the assistant is to go on.
 
         Raises:
-            DataError: the template refuses the messages (an unknown role, an order it does not allow).
+            DataError: the template refuses the messages (an unknown role, an order it does not allow), or leaves a turn
+                or the tools out.
         """
-        guard, guarded = self._guard(messages)
-        return tuple(index for index, *_ in self._tokens(self._render(guarded, prompt=True), guard))
+        guard, guarded, tools = self._guard(messages, tools)
+        rendered = self._render(guarded, tools, prompt=True)
+        self._require_written(guarded, tools, rendered)
+        return tuple(index for index, *_ in self._tokens(rendered, guard))
 
-    def encode_conversation(self, messages: Sequence[Message]) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+    def encode_conversation(
+        self, messages: Sequence[Message], tools: Sequence[Message] = ()
+    ) -> tuple[tuple[int, ...], tuple[bool, ...]]:
         """Ids of a whole conversation and, per id, whether the assistant writes it.
 
         The mask covers what a model prompted with the earlier messages has to write: the assistant's content and its
-        end-of-turn token, in every assistant turn, and nothing else.
+        end-of-turn token, in every assistant turn that is trained, and nothing else.
 
         Raises:
-            DataError: the template refuses the messages, or rewrites earlier turns when later ones follow.
+            DataError: the template refuses the messages, leaves something out, or rewrites earlier turns when later
+                ones follow.
+            ConfigError: the template writes no end of turn.
         """
-        guard, guarded = self._guard(messages)
-        rendered = self._render(guarded)
-        turns = [self._assistant_span(guarded, i, rendered) for i, m in enumerate(guarded) if m["role"] == "assistant"]
-        tokens = list(self._tokens(rendered, guard))
+        guard, guarded, tools = self._guard(messages, tools)
+        trained = [index for index, message in enumerate(messages) if is_trained(message)]
+        rendered, turns = self._writer.written(guarded, tools, trained)
+        self._require_written(guarded, tools, rendered)
+        tokens = self._tokens_from(rendered, guard, [start for start, _ in turns])
         mask = tuple(any(start < right and left < end for start, end in turns) for _, left, right in tokens)
         return tuple(index for index, *_ in tokens), mask
 
-    def encode_response(self, messages: Sequence[Message], text: str, *, ended: bool = True) -> tuple[int, ...]:
-        """Ids that the assistant writes behind the prompt `messages` to answer `text`, and its end-of-turn token if the
-        answer `ended` by itself.
-
-        Behind `encode_prompt(messages)` they are the ids of the whole conversation, unless its tokenisation joins the
-        prompt's last character with the answer's first (a line break with a line break). No model writes across that
-        border, so the answer is then tokenised for itself.
+    def encode_response(
+        self,
+        messages: Sequence[Message],
+        answer: str | Message,
+        *,
+        ended: bool = True,
+        tools: Sequence[Message] = (),
+    ) -> tuple[int, ...]:
+        """Ids that the assistant writes behind the prompt `messages` to give `answer`, a text or a whole message, and
+        its end-of-turn token if that `ended` by itself. Behind `encode_prompt(messages)` they are the ids of the whole
+        conversation.
 
         Raises:
-            DataError: as `encode_conversation`.
+            DataError, ConfigError: as `encode_conversation`.
         """
-        conversation = [*messages, {"role": "assistant", "content": text}]
-        guard, guarded = self._guard(conversation)
-        rendered = self._render(guarded)
-        start, end = self._assistant_span(guarded, len(guarded) - 1, rendered)
-        tokens = list(self._tokens(rendered, guard))
-        answer = [index for index, left, right in tokens if left < end and start < right]
-        if any(left < start < right for _, left, right in tokens):
-            answer = [index for index, *_ in self._tokens(rendered[start:end], guard)]
-        return tuple(answer if ended else answer[:-1])
+        turn = answer if isinstance(answer, dict) else {"role": "assistant", "content": answer}
+        guard, guarded, tools = self._guard([*messages, turn], tools)
+        rendered, [(start, end)] = self._writer.written(guarded, tools, [len(messages)], ended=ended)
+        tokens = self._tokens_from(rendered, guard, [start])
+        ids = [index for index, left, right in tokens if left < end and start < right]
+        return tuple(ids if ended else ids[:-1])
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of `ids` without special tokens other than the grounding tags."""
+        """Text of `ids` without special tokens other than the tags of contents."""
         return self.tokenizer.decode([index for index in ids if index not in self._structure_ids])
 
-    def _guard(self, messages: Sequence[Message]) -> tuple[str, list[Message]]:
+    @cached_property
+    def opened(self) -> str:
+        """`<think>` where the prompt itself opens the block that the assistant's answer begins in; else empty."""
+        return opened_block(self._render([{"role": "user", "content": "?"}], (), prompt=True))
+
+    @cached_property
+    def end_token(self) -> int | None:
+        """Id of the token that ends the assistant's turn; None under a template that writes none."""
+        try:
+            return self._special[self._structure_pattern.findall(self._writer.end_of_turn)[-1]]
+        except (ConfigError, DataError, ValueError):
+            return None
+
+    def _guard(
+        self, messages: Sequence[Message], tools: Sequence[Message]
+    ) -> tuple[str, list[Message], tuple[Message, ...]]:
         """Break every spelling of a token of structure in the messages: `<|im_end|>` -> `<` + guard + `|im_end|>`."""
-        text = json.dumps(messages, ensure_ascii=False, default=str)
+        text = json.dumps([messages, tools], ensure_ascii=False, default=str)
         guard = next((candidate for candidate in GUARDS if candidate not in text), None)
         if guard is None:
             raise DataError("a conversation holds all of U+E000 to U+E00F: remove these private-use characters")
-        return guard, [self._broken(message, guard) for message in messages]
+        shown = [self._broken(message, guard) for message in for_template(messages)]
+        return guard, shown, tuple(self._broken(tool, guard) for tool in tools)
 
     def _broken(self, value: Any, guard: str) -> Any:
         if isinstance(value, str):
@@ -117,25 +152,56 @@ class ChatTemplate:
             return [self._broken(item, guard) for item in value]
         return value
 
-    def _render(self, messages: Sequence[Message], *, prompt: bool = False) -> str:
+    def _render(self, messages: Sequence[Message], tools: Sequence[Message], *, prompt: bool = False) -> str:
         try:
-            return self.tokenizer.apply_chat_template(
-                list(messages), chat_template=self.template, tokenize=False, add_generation_prompt=prompt
-            )
+            return self._applied(messages, tools, prompt)
         except Exception as error:  # a template raises jinja2's errors, or any error of the Python it calls
-            raise DataError(f"the chat template of {self.model_path} refuses the messages: {error}") from error
+            spelled = with_spelled_arguments(messages)
+            if spelled != list(messages):
+                with suppress(Exception):  # of two ways to write arguments the first one's error is told
+                    return self._applied(spelled, tools, prompt)
+            raise DataError(f"{self._name} refuses the messages: {error}") from error
 
-    def _assistant_span(self, messages: Sequence[Message], turn: int, rendered: str) -> tuple[int, int]:
-        """Character span in `rendered` of what the assistant writes in `turn`, its end-of-turn token included."""
-        before = self._render(messages[:turn], prompt=True)
-        through = self._render(messages[: turn + 1])
-        if not (through.startswith(before) and rendered.startswith(through)):
+    def _applied(self, messages: Sequence[Message], tools: Sequence[Message], prompt: bool) -> str:
+        return self.tokenizer.apply_chat_template(
+            list(messages),
+            tools=list(tools) or None,
+            chat_template=self.template,
+            tokenize=False,
+            add_generation_prompt=prompt,
+        )
+
+    def _require_written(self, messages: Sequence[Message], tools: Sequence[Message], rendered: str) -> None:
+        """
+        Raises:
+            DataError: the template leaves whole turns or the tools out.
+        """
+        rows = shape(messages, tools)
+        if rows not in self._dropped:
+            self._dropped[rows] = dropped_turns(messages, tools, self._render)
+        if absent := self._dropped[rows]:
             raise DataError(
-                f"the chat template of {self.model_path} writes turn {turn + 1} differently when others follow: split "
-                "the conversation into rows that end with one assistant turn, or set model.chat_template"
+                f"{self._name} leaves out {' and '.join(absent)}: take it out of the row, or "
+                "set model.chat_template to one that writes it"
             )
-        closing = [match.end() for match in self._structure_pattern.finditer(through, len(before))]
-        return len(before), closing[-1] if closing else len(through.rstrip())
+        if trimmed(messages, rendered):
+            self.notes["the chat template trims white space at the ends of contents"] += 1
+
+    def _tokens_from(self, rendered: str, guard: str, starts: Sequence[int]) -> list[Token]:
+        """Tokens of a rendered conversation, cut at those `starts` of assistant turns that a token would cross.
+
+        A tokenizer may join the prompt's last character with the answer's first (a line break with a line break). No
+        model writes across that border.
+        """
+        tokens = list(self._tokens(rendered, guard))
+        crossed = [start for start in starts if any(left < start < right for _, left, right in tokens)]
+        if not crossed:
+            return tokens
+        return [
+            (index, first + left, first + right)
+            for first, end in itertools.pairwise([0, *crossed, len(rendered)])
+            for index, left, right in self._tokens(rendered[first:end], guard)
+        ]
 
     def _tokens(self, rendered: str, guard: str) -> Iterator[Token]:
         """Tokens of a rendered conversation, whose only whole tokens of structure are the template's own."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pangu_rl.data.fields.bad_row import BadRow, Row, is_blank, text_field
 from pangu_rl.data.images import image_paths
-from pangu_rl.data.rows import BadRow, Row, text_field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ def parse_document(row: Row, uid: str) -> Document:
         raise BadRow(f"key document is {type(value).__name__}, neither text nor a list of parts")
     if (shown := parts.count(None)) != len(images):
         raise BadRow(f"key images names {len(images)} pictures and document has {shown} image parts")
-    if not any(parts):
+    if not any(part and not is_blank(part) for part in parts):
         raise BadRow("the document has no text to learn")
     return Document(uid=uid, parts=parts, images=images, source=text_field(row, "source", ""))
 

@@ -12,12 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+from pangu_rl.data.fields.bad_row import BadRow, Row
+from pangu_rl.data.fields.columns import Kind
+from pangu_rl.data.formats.reading import AS_OURS, Reading, RowReader
 from pangu_rl.data.index.files import row_files, rows_bytes
 from pangu_rl.data.index.manifest import MANIFEST
 from pangu_rl.data.row_files import RowFiles, open_rows
-from pangu_rl.data.rows import MAX_CONSECUTIVE_BAD, BadRow, Loaded, OnBadRow, Row, evenly
-from pangu_rl.data.stream import PromptStream
-from pangu_rl.errors import DataError
+from pangu_rl.data.rows import MAX_CONSECUTIVE_BAD, Loaded, OnBadRow, evenly
+from pangu_rl.data.stream import PromptStream, fingerprint
+from pangu_rl.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +53,10 @@ class StageRows(Protocol[Out]):
     """A line (file, row, reason) for each of the first that were left out at the start."""
     left_out: int
 
+    @property
+    def identity(self) -> str:
+        """Of what the rows say and of their order, hex: a run that was begun with another is not gone on with."""
+
     def __len__(self) -> int: ...
 
     def stream(self, *, shuffle: bool, seed: int) -> RowStream[Out]: ...
@@ -72,6 +79,10 @@ class ReadRows(Generic[Record]):
     def left_out(self) -> int:
         return len(self.skipped)
 
+    @property
+    def identity(self) -> str:
+        return fingerprint(self.records, self.digests)
+
     def __len__(self) -> int:
         return len(self.records)
 
@@ -85,8 +96,10 @@ class IndexedRows(Generic[Record]):
 
     path: Path
     files: RowFiles
+    reader: RowReader
+    """A row as it is written -> one of our columns."""
     parse: Callable[[Row, str], Record]
-    """Row and id -> what is trained on; raises `BadRow` or `DataError`."""
+    """That row and its id -> what is trained on; raises `BadRow` or `DataError`."""
     passed_over: Callable[[Record], str | None]
     """Under which name a sound row is left out, or None."""
     on_bad_row: OnBadRow
@@ -95,15 +108,28 @@ class IndexedRows(Generic[Record]):
     def of(
         cls,
         path: Path,
+        kind: Kind,
         *,
         on_bad_row: OnBadRow,
         parse: Callable[[Row, str], Record],
+        reading: Reading = AS_OURS,
         media_root: Path | None = None,
         passed_over: Callable[[Record], str | None] = lambda record: None,
     ) -> IndexedRows[Record]:
-        """Raises as `open_rows`."""
+        """The first row is looked at, which tells the format of all.
+
+        Raises:
+            DataError: as `open_rows`; under `refuse`, a first row of no known format, or with a column that looks
+                meant for training and is not used.
+        """
         files = open_rows(path, on_bad_row=on_bad_row, media_root=media_root)
-        return cls(path=path, files=files, parse=parse, passed_over=passed_over, on_bad_row=on_bad_row)
+        reader = RowReader(reading, kind, path)
+        try:
+            reader.row(files.raw(0)[0])
+        except BadRow as reason:
+            if on_bad_row == "refuse":
+                raise DataError(f"{files.index.place(0)}: {reason} {MEND}") from None
+        return cls(path=path, files=files, reader=reader, parse=parse, passed_over=passed_over, on_bad_row=on_bad_row)
 
     @property
     def skipped(self) -> list[str]:
@@ -113,11 +139,19 @@ class IndexedRows(Generic[Record]):
     def left_out(self) -> int:
         return self.files.left_out
 
+    @property
+    def identity(self) -> str:
+        return self.files.digest
+
     def __len__(self) -> int:
         return len(self.files)
 
+    def notes(self) -> list[str]:
+        """Lines on how the rows are read, of those that were read by now: at the start of the first alone."""
+        return self.reader.notes()
+
     def stream(self, *, shuffle: bool, seed: int) -> DrawnRows[Record]:
-        numbers = PromptStream(range(len(self.files)), shuffle=shuffle, seed=seed, identity=self.files.digest)
+        numbers = PromptStream(range(len(self.files)), shuffle=shuffle, seed=seed, identity=self.identity)
         return DrawnRows(self, numbers)
 
     def evenly(self, limit: int) -> Loaded[Record]:
@@ -138,7 +172,7 @@ class IndexedRows(Generic[Record]):
         if not kept:
             raise DataError(f"{self.path}: none of {limit} rows over it can be used; the last: {skipped[-1]}")
         numbers, records = map(list, zip(*kept, strict=True))
-        return Loaded(self.path, self.on_bad_row, records, numbers, skipped)
+        return Loaded(self.path, self.on_bad_row, records, numbers, skipped, self.notes())
 
     def read(self, row: int) -> Record:
         """
@@ -147,7 +181,7 @@ class IndexedRows(Generic[Record]):
         """
         raw, uid = self.files.raw(row)
         try:
-            return self.parse(raw, uid)
+            return self.parse(self.reader.row(raw), uid)
         except (BadRow, DataError) as reason:
             raise DataError(f"{self.files.index.place(row)}: {reason}") from None
 
@@ -216,11 +250,20 @@ class DrawnRows(Generic[Record]):
         self.left_out[name] = self.left_out.get(name, 0) + 1
 
 
-def read_when_drawn(path: Path) -> bool:
-    """Whether the rows of `path` are too many to be read at a stage's start; what has no index is read whole."""
+def read_when_drawn(path: Path, reading: Reading = AS_OURS, *, alone: bool = True) -> bool:
+    """Whether the rows of `path` are too many to be read at a stage's start; what has no index is read whole, as are
+    files whose columns the configuration renames (an index knows rows by their own) and those that are mixed with
+    others, not `alone`.
+
+    Raises:
+        ConfigError: an index of rows that would have to be read whole.
+    """
+    drawable = alone and not reading.columns.renamed
     if (path / MANIFEST).is_file():
+        if not drawable:
+            raise ConfigError(f"{path}: an index of rows goes with neither data.columns nor data.also: name its files")
         return True
     try:
-        return sum(map(rows_bytes, row_files([path]))) > READ_WHOLE
+        return drawable and sum(map(rows_bytes, row_files([path]))) > READ_WHOLE
     except DataError:  # whoever reads it says why, or it is a folder that `datasets` saved
         return False

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pangu_rl.checkpoint.model_folder import model_config
 from pangu_rl.data.batching import PairRow
-from pangu_rl.data.chat_template import ChatTemplate, Message
+from pangu_rl.data.chat.turns import Message
+from pangu_rl.data.chat_template import ChatTemplate
 from pangu_rl.data.images import with_image_parts
 from pangu_rl.data.layout import TrainingRow
 from pangu_rl.data.pairs import Pair
+from pangu_rl.errors import DataError
 from pangu_rl.records import Picture
 from pretrain.models.positions import VisionTokens, expand_placeholders, multimodal_positions
 
@@ -30,8 +33,10 @@ class Encoder:
         Raises:
             UserError: a model folder, tokenizer or template that cannot be used.
         """
-        self.vision = VisionTokens.from_config_dict(model_config(model_path))
+        config = model_config(model_path)
+        self.vision = VisionTokens.from_config_dict(config)
         """None for a text model."""
+        self._vocabulary: int | None = (config.get("text_config") or config).get("vocab_size")
         self.template = ChatTemplate(model_path, template)
 
     @property
@@ -39,7 +44,14 @@ class Encoder:
         """Ids of the tokens that pictures stand for."""
         return frozenset((self.vision.image, self.vision.video)) if self.vision else frozenset()
 
-    def prompt(self, messages: Sequence[Message], pictures: Sequence[Picture] = ()) -> TrainingRow:
+    @property
+    def end_tokens(self) -> tuple[int, ...]:
+        """The token that the template closes the assistant's turn with; empty if it writes none."""
+        return () if self.template.end_token is None else (self.template.end_token,)
+
+    def prompt(
+        self, messages: Sequence[Message], pictures: Sequence[Picture] = (), tools: Sequence[Message] = ()
+    ) -> TrainingRow:
         """The conversation so far, ending where the assistant is to go on; nothing is trained.
 
         Only the grids of `pictures` are read.
@@ -47,18 +59,19 @@ class Encoder:
         Raises:
             DataError: the template refuses the messages, or writes another number of placeholders than of pictures.
         """
-        ids = self.template.encode_prompt(with_image_parts(messages, len(pictures)))
+        ids = self.template.encode_prompt(with_image_parts(messages, len(pictures)), tools)
         return self._row(ids, (False,) * len(ids), pictures)
 
-    def conversation(self, messages: Sequence[Message], pictures: Sequence[Picture] = ()) -> TrainingRow:
+    def conversation(
+        self, messages: Sequence[Message], pictures: Sequence[Picture] = (), tools: Sequence[Message] = ()
+    ) -> TrainingRow:
         """A whole conversation; what the assistant writes is trained.
 
         Raises:
             DataError: as `prompt`, or the template rewrites earlier turns when later ones follow.
         """
-        return self._row(
-            *self.template.encode_conversation(with_image_parts(messages, len(pictures))), pictures=pictures
-        )
+        shown = with_image_parts(messages, len(pictures))
+        return self._row(*self.template.encode_conversation(shown, tools), pictures=pictures)
 
     def pair(self, pair: Pair, pictures: Sequence[Picture] = ()) -> PairRow:
         """A prompt with two answers to it; all that the assistant writes in them is trained, nothing of the prompt.
@@ -68,9 +81,9 @@ class Encoder:
         """
         shown = with_image_parts(pair.messages, len(pictures))
         return PairRow(
-            prompt=self.prompt(pair.messages, pictures),
-            chosen=self.template.encode_response(shown, pair.chosen),
-            rejected=self.template.encode_response(shown, pair.rejected, ended=pair.rejected_ended),
+            prompt=self.prompt(pair.messages, pictures, pair.tools),
+            chosen=self._response(shown, pair.chosen, tools=pair.tools),
+            rejected=self._response(shown, pair.rejected, ended=pair.rejected_ended, tools=pair.tools),
         )
 
     def document(self, parts: Sequence[str | None], pictures: Sequence[Picture] = ()) -> TrainingRow:
@@ -93,7 +106,24 @@ class Encoder:
             trained.append(True)
         return self._row(tuple(ids), tuple(trained), pictures)
 
+    def _response(self, shown: Sequence[Message], answer: str | Message, **how: Any) -> tuple[int, ...]:
+        ids = self.template.encode_response(shown, answer, **how)
+        self._require_known(ids)
+        return ids
+
+    def _require_known(self, ids: Sequence[int]) -> None:
+        """
+        Raises:
+            DataError: an id that the model has no row for: its tokenizer has gained tokens, its embeddings have not.
+        """
+        if self._vocabulary is not None and ids and (largest := max(ids)) >= self._vocabulary:
+            raise DataError(
+                f"has id {largest} ({self.template.tokenizer.convert_ids_to_tokens(largest)!r}), the model has "
+                f"{self._vocabulary} rows: take the tokenizer of the model, or one with its embeddings resized"
+            )
+
     def _row(self, ids: tuple[int, ...], trained: tuple[bool, ...], pictures: Sequence[Picture]) -> TrainingRow:
+        self._require_known(ids)
         if self.vision is None:
             return TrainingRow(token_ids=ids, trained=trained)
         grids = [picture.grid for picture in pictures]

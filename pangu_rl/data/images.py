@@ -1,8 +1,8 @@
 """Which pictures a row names, and where in its messages each stands. Row -> **paths, messages with image parts**.
 
 A row that writes its contents as parts says itself where each picture stands: one `{"type": "image"}` part per entry of
-`images`, in that order. In a row of plain strings all pictures stand before the text of the first user message. Text is
-never read for markers: `<image>` in a question is five letters and two signs.
+`images`, in that order. In a row of plain strings they stand where the text has an `<image>` for each; without one they
+all stand before the text of the first user message.
 """
 
 from __future__ import annotations
@@ -11,22 +11,47 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pangu_rl.data.rows import BadRow, Row, checked_row, numbered_rows
+from pangu_rl.data.fields.bad_row import BadRow, Row
+from pangu_rl.data.fields.markers import IMAGE_PART, MARKER, markers, with_parts
+from pangu_rl.data.rows import checked_row, numbered_rows
+from pangu_rl.errors import DataError
+from pretrain.processing.embedded import from_data_url, keep
 
 Message = dict[str, Any]
-IMAGE_PART = {"type": "image"}
 
 
 def image_paths(row: Row) -> tuple[str, ...]:
-    """The row's `images`, or none; of a picture that `datasets` keeps within the row, its path."""
+    """The row's `images`, or none: paths as they are, and names of the pictures that it holds itself, as bytes beside a
+    path (as `datasets` writes them) or as a `data:` address.
+
+    Raises:
+        BadRow: an entry that is neither.
+    """
     images = row.get("images")
     if images is None:
         return ()
-    if isinstance(images, (list, tuple)):
-        images = [image.get("path") if isinstance(image, dict) else image for image in images]
-    if not isinstance(images, (list, tuple)) or not all(isinstance(image, str) and image for image in images):
+    if not isinstance(images, (list, tuple)):
         raise BadRow("key images is no list of paths")
-    return tuple(images)
+    return tuple(_image(image, index) for index, image in enumerate(images))
+
+
+def _image(image: Any, index: int) -> str:
+    try:
+        if isinstance(image, dict) and not set(image) - {"bytes", "path"}:
+            path = image.get("path") or ""
+            if isinstance(image.get("bytes"), bytes) and isinstance(path, str):
+                return keep(image["bytes"], path)
+            if image.get("bytes") is None:
+                image = path
+        if isinstance(image, str) and image:
+            content = from_data_url(image)
+            return image if content is None else keep(content)
+    except DataError as error:
+        raise BadRow(str(error)) from None
+    shown = (
+        f"an object of {', '.join(image)}" if isinstance(image, dict) else f"{type(image).__name__} {str(image)[:40]!r}"
+    )
+    raise BadRow(f"key images is no list of paths: images[{index}] is {shown}")
 
 
 def check_image_parts(messages: Sequence[Message], images: Sequence[str]) -> None:
@@ -38,6 +63,11 @@ def check_image_parts(messages: Sequence[Message], images: Sequence[str]) -> Non
     if not any(isinstance(message["content"], list) for message in messages):
         if images and not any(message["role"] == "user" for message in messages):
             raise BadRow(f"key images names {_listed(images)} and messages have no user turn to show them in")
+        if images and (found := markers(messages)) not in (0, len(images)):
+            raise BadRow(
+                f"key images names {_listed(images)} and the text has {found} {MARKER}: write one where each picture "
+                'stands, or none; a text that spells it is written as {"type": "text"} and {"type": "image"} parts'
+            )
         return
     for index, message in enumerate(messages):
         if message["role"] == "assistant" and _image_parts(message):
@@ -51,9 +81,12 @@ def check_image_parts(messages: Sequence[Message], images: Sequence[str]) -> Non
 
 
 def with_image_parts(messages: Sequence[Message], pictures: int) -> list[Message]:
-    """Messages of a checked row, with all its `pictures` as parts: as they are, or put before the first user's text."""
+    """Messages of a checked row, with all its `pictures` as parts: as they are, at their markers, or before the first
+    user's text."""
     if not pictures or any(isinstance(message["content"], list) for message in messages):
         return list(messages)
+    if markers(messages) == pictures:
+        return with_parts(messages)
     first = next(index for index, message in enumerate(messages) if message["role"] == "user")
     text = {"type": "text", "text": messages[first]["content"]}
     shown = {**messages[first], "content": [*[IMAGE_PART] * pictures, text]}

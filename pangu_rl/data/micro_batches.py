@@ -15,11 +15,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pangu_rl.data.layout import Outline
 from pangu_rl.records import Pack
 from pretrain.packing.balance import deal
 
 
-def by_tokens(pack: Pack) -> float:
+def by_tokens(pack: Pack | Outline) -> float:
     """The work of a pack where nothing is known of the model."""
     return float(pack.num_tokens)
 
@@ -28,7 +29,7 @@ def by_tokens(pack: Pack) -> float:
 class Dealing:
     """How the packs of a step come to the ranks (to groups of ranks, where these share packs)."""
 
-    cost: Callable[[Pack], float] = by_tokens
+    cost: Callable[[Pack | Outline], float] = by_tokens
     """Work of a pack, above 0, in any unit."""
     micro_batch_tokens: int | None = None
     """What packs that share a micro-batch hold together at most; None gives each its own."""
@@ -54,14 +55,20 @@ BY_TOKENS = Dealing()
 """A micro-batch for each pack."""
 
 
-def merge_packs(packs: Sequence[Pack]) -> Pack:
+def merge_packs(packs: Sequence[Pack] | Sequence[Outline]) -> Pack | Outline:
     """One pack of all of them, with the column `pack_ids`: of which of them a target is, 0, 1, ... One is itself.
 
     Their trees stand side by side as they stood alone, so every log-prob is what it was; a loss that sums within a pack
-    tells them apart by the column.
+    tells them apart by the column. Of outlines an outline.
     """
     if len(packs) == 1:
         return packs[0]
+    if isinstance(packs[0], Outline):
+        return Outline(
+            packs=tuple(trees for outline in packs for trees in outline.packs),
+            axes=packs[0].axes,
+            pictures=tuple(picture for outline in packs for picture in outline.pictures),
+        )
     tokens = np.cumsum([0, *(pack.num_tokens for pack in packs)])
     segments = np.cumsum([0, *(len(pack.segment_parents) for pack in packs)])
     columns = {name: np.concatenate([pack.columns[name] for pack in packs]) for name in packs[0].columns}

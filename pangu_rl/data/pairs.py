@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pangu_rl.data.chat.turns import is_trained, without_reasoning
 from pangu_rl.data.conversations import Conversation
+from pangu_rl.data.fields.bad_row import BadRow, Row, is_blank, text_field
+from pangu_rl.data.fields.messages import message_list, prompt_messages, require_answer, tool_list
+from pangu_rl.data.formats.reading import AS_OURS, Reading
 from pangu_rl.data.images import check_image_parts, image_paths, with_image_parts
-from pangu_rl.data.rows import BadRow, Loaded, OnBadRow, Row, load_records, message_list, text_field
+from pangu_rl.data.rows import Loaded, OnBadRow, load_records
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,17 +24,24 @@ class Pair:
     uid: str
     messages: tuple[dict[str, Any], ...]
     """Chat messages up to where the assistant answers."""
-    chosen: str
-    rejected: str
+    chosen: str | dict[str, Any]
+    """Text, or an assistant's message of more than text: its reasoning, its calls."""
+    rejected: str | dict[str, Any]
     images: tuple[str, ...] = ()
     """Paths of pictures, relative to the media root, in the order of their placeholders."""
     source: str = ""
     rejected_ended: bool = True
     """False of an answer that the limit cut: it has no end-of-turn token, and is not to be trained as if it had."""
+    tools: tuple[dict[str, Any], ...] = ()
+    """JSON schemas of the functions that the assistant may call."""
 
 
 def load_pairs(
-    path: Path, *, on_bad_row: OnBadRow = "refuse", check: Callable[[Pair], str | None] = lambda pair: None
+    path: Path,
+    *,
+    on_bad_row: OnBadRow = "refuse",
+    check: Callable[[Pair], str | None] = lambda pair: None,
+    reading: Reading = AS_OURS,
 ) -> Loaded[Pair]:
     """Read preference rows: `messages` (or `prompt`, one user message), `chosen` and `rejected`; `rejected_ended` is
     false of a rejected answer that was cut.
@@ -43,25 +54,24 @@ def load_pairs(
 
     def parse(row: Row, uid: str) -> Pair:
         pair = parse_pair(row, uid)
+        if reading.reasoning == "strip":
+            pair = _stripped(pair)
         problem = check(pair)
         if problem is not None:
             raise BadRow(problem)
         return pair
 
-    return load_records(path, on_bad_row=on_bad_row, parse=parse)
+    return load_records(path, "pair", on_bad_row=on_bad_row, parse=parse, reading=reading)
 
 
 def parse_pair(row: Row, uid: str) -> Pair:
     """One row -> a pair; raises `BadRow` with the key at fault."""
-    if row.get("messages") is not None:
-        messages = message_list(row)
-        if messages[-1]["role"] == "assistant":
-            raise BadRow("messages end with an assistant turn: `chosen` and `rejected` carry it, leave it out")
-    else:
-        messages = ({"role": "user", "content": text_field(row, "prompt")},)
+    messages = prompt_messages(row)
+    if messages[-1]["role"] == "assistant":
+        raise BadRow("messages end with an assistant turn: `chosen` and `rejected` carry it, leave it out")
     chosen, rejected = (_response(row, key) for key in ("chosen", "rejected"))
     if chosen == rejected:
-        raise BadRow(f"chosen and rejected are equal ({chosen[:40]!r}): there is nothing to prefer")
+        raise BadRow(f"chosen and rejected are equal ({str(chosen)[:40]!r}): there is nothing to prefer")
     _check_scores(row)
     images = image_paths(row)
     check_image_parts(messages, images)
@@ -73,6 +83,7 @@ def parse_pair(row: Row, uid: str) -> Pair:
         images=images,
         source=text_field(row, "source", ""),
         rejected_ended=_flag(row, "rejected_ended"),
+        tools=tool_list(row),
     )
 
 
@@ -92,11 +103,42 @@ def _query(messages: Sequence[Row], images: Sequence[str]) -> str:
     return json.dumps([with_image_parts(messages, len(images)), images], sort_keys=True)
 
 
-def _response(row: Row, key: str) -> str:
+def _response(row: Row, key: str) -> str | Row:
+    if isinstance(row.get(key), list):
+        messages = message_list(row, key)
+        if len(messages) != 1 or messages[0]["role"] != "assistant":
+            raise BadRow(
+                f"key {key} is {len(messages)} messages: a response is one assistant turn, the others its prompt"
+            )
+        if not is_trained(messages[0]):
+            raise BadRow(f"key {key} has weight 0: a response is trained")
+        require_answer(messages[0], f"key {key}")
+        return messages[0]["content"] if set(messages[0]) == {"role", "content"} else messages[0]
     text = text_field(row, key)
-    if not text.strip():
+    if is_blank(text):
         raise BadRow(f"key {key} is empty: a response needs text")
     return text
+
+
+def _stripped(pair: Pair) -> Pair:
+    """
+    Raises:
+        BadRow: nothing but reasoning differs.
+    """
+    chosen, rejected = (
+        without_reasoning([answer if isinstance(answer, dict) else {"role": "assistant", "content": answer}])[0]
+        for answer in (pair.chosen, pair.rejected)
+    )
+    if chosen == rejected:
+        raise BadRow("chosen and rejected differ in their reasoning alone, which data.reasoning strips")
+    for key, answer in (("chosen", chosen), ("rejected", rejected)):
+        require_answer(answer, f"key {key} without its reasoning")
+    return replace(
+        pair,
+        messages=without_reasoning(pair.messages),
+        chosen=chosen["content"] if set(chosen) == {"role", "content"} else chosen,
+        rejected=rejected["content"] if set(rejected) == {"role", "content"} else rejected,
+    )
 
 
 def _flag(row: Row, key: str) -> bool:

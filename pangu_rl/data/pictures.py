@@ -17,6 +17,7 @@ from rich.progress import track
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.records import Picture
+from pretrain.processing.embedded import kept_file, original
 from pretrain.processing.media_root import named, open_inside
 from pretrain.processing.patches import load_picture
 from pretrain.processing.pictures import open_picture, picture_size
@@ -107,11 +108,29 @@ class PictureFolder:
                 f"key images names {path}, and model.path {self._model_path} is a text model (its config.json has no "
                 "vision tokens): set it to a multimodal one, or train on rows without pictures"
             )
+        if kept_file(path) is not None:
+            self._require_same(path)
+            return self.root or Path(), self.limits
         if self.root is None:
             raise ConfigError(
                 f"key images names {path}, and data.media_root is not set: set it to the folder that images lie in"
             )
         return self.root, self.limits
+
+    def _require_same(self, path: str) -> None:
+        """
+        Raises:
+            DataError: the row names a file beside its picture, and that is another one.
+        """
+        embedded = original(path)
+        if embedded is None or self.root is None:
+            return
+        on_disk = file_digest(embedded[1], self.root)
+        if on_disk and on_disk != embedded[0]:
+            raise DataError(
+                f"{named(embedded[1])}: the row's bytes (sha256 {embedded[0][:16]}) and the file in {self.root} "
+                f"({on_disk[:16]}) are two pictures: keep the one that is meant"
+            )
 
 
 def file_digest(path: str, media_root: Path) -> str:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+from pangu_rl.data.fields.bad_row import BadRow, Row, is_blank, text_field
+from pangu_rl.data.fields.messages import prompt_messages, tool_list
+from pangu_rl.data.formats.reading import AS_OURS, Reading
 from pangu_rl.data.images import check_image_parts, image_paths
-from pangu_rl.data.rows import BadRow, Loaded, OnBadRow, Row, load_records, message_list, text_field
+from pangu_rl.data.rows import Loaded, OnBadRow, load_records
 from pangu_rl.records import Prompt
 
-_KNOWN_KEYS = {"id", "messages", "prompt", "answer", "answer_type", "images", "source"}
+_KNOWN_KEYS = {"id", "messages", "prompt", "answer", "answer_type", "images", "source", "tools"}
 
 
 def load_prompts(
-    path: Path, *, on_bad_row: OnBadRow = "refuse", check_gold: Callable[[Prompt], str | None] = lambda prompt: None
+    path: Path,
+    *,
+    on_bad_row: OnBadRow = "refuse",
+    check_gold: Callable[[Prompt], str | None] = lambda prompt: None,
+    reading: Reading = AS_OURS,
 ) -> Loaded[Prompt]:
     """Read a prompt set: rows with `messages` (or `prompt`, one user message) and `answer`.
 
@@ -24,29 +33,21 @@ def load_prompts(
     """
 
     def parse(row: Row, uid: str) -> Prompt:
-        prompt = parse_prompt(row, uid)
+        prompt = replace(parse_prompt(row, uid), opened=reading.opened)
         problem = check_gold(prompt)
         if problem is not None:
             raise BadRow(problem)
         return prompt
 
-    return load_records(path, on_bad_row=on_bad_row, parse=parse)
+    return load_records(path, "prompt", on_bad_row=on_bad_row, parse=parse, reading=reading)
 
 
 def parse_prompt(row: Row, uid: str) -> Prompt:
     """One row -> a prompt; raises `BadRow` with the key at fault."""
-    if row.get("messages") is not None:
-        messages = message_list(row)
-        if messages[-1]["role"] == "assistant":
-            raise BadRow("messages end with an assistant turn: leave the answer out, `answer` carries it")
-    else:
-        text = text_field(row, "prompt")
-        if not text.strip():
-            raise BadRow("key prompt is empty")
-        messages = ({"role": "user", "content": text},)
-    answer = text_field(row, "answer")
-    if not answer.strip():
-        raise BadRow("key answer is empty")
+    messages = prompt_messages(row)
+    if messages[-1]["role"] == "assistant":
+        raise BadRow("messages end with an assistant turn: leave the answer out, `answer` carries it")
+    answer = answer_text(row)
     images = image_paths(row)
     check_image_parts(messages, images)
     return Prompt(
@@ -56,8 +57,26 @@ def parse_prompt(row: Row, uid: str) -> Prompt:
         answer_type=text_field(row, "answer_type", "auto"),
         images=images,
         source=text_field(row, "source", ""),
+        tools=tool_list(row),
         extra={key: value for key, value in row.items() if key not in _KNOWN_KEYS},
     )
+
+
+def answer_text(row: Row) -> str:
+    """The row's `answer`: text, or a number, list or object, which is written as JSON, as golds often are.
+
+    Raises:
+        BadRow: no answer, an empty one, or true or false, which may be meant as many a word.
+    """
+    value = row.get("answer")
+    if isinstance(value, bool):
+        raise BadRow(f"key answer is {str(value).lower()}, not text: write the word that is to be answered")
+    if isinstance(value, (int, float)) or (isinstance(value, (list, dict)) and value):
+        return json.dumps(value, ensure_ascii=False)
+    answer = "" if isinstance(value, (list, dict)) else text_field(row, "answer")
+    if is_blank(answer):
+        raise BadRow("key answer is empty")
+    return answer
 
 
 def readable(prompt: Prompt) -> str:

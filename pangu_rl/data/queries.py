@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pangu_rl.config.sampling import SelectorConfig
+from pangu_rl.data.chat.turns import text_of
 from pangu_rl.data.conversations import parse_conversation
 from pangu_rl.data.drawn_rows import IndexedRows, read_when_drawn
+from pangu_rl.data.fields.bad_row import BadRow, Row
+from pangu_rl.data.formats.reading import AS_OURS, Reading
 from pangu_rl.data.prompts import parse_prompt
-from pangu_rl.data.rows import BadRow, Loaded, OnBadRow, Row, load_records
+from pangu_rl.data.rows import Loaded, OnBadRow, load_records
 from pangu_rl.records import Prompt
 
 ReadAnswer = Callable[[str], str | None]
@@ -23,6 +27,7 @@ def load_queries(
     on_bad_row: OnBadRow,
     read_answer: ReadAnswer,
     check: Callable[[Prompt], str | None] = lambda prompt: None,
+    reading: Reading = AS_OURS,
     limit: int | None = None,
 ) -> Loaded[Prompt]:
     """Read prompt rows and conversations alike; see `parse_query`. `check` returns why a query cannot be used, or None.
@@ -34,15 +39,16 @@ def load_queries(
     """
 
     def parse(row: Row, uid: str) -> Prompt:
-        prompt = parse_query(row, uid, read_answer)
+        prompt = replace(parse_query(row, uid, read_answer), opened=reading.opened)
         problem = check(prompt)
         if problem is not None:
             raise BadRow(problem)
         return prompt
 
-    if limit is not None and read_when_drawn(path):
-        return IndexedRows.of(path, on_bad_row=on_bad_row, parse=parse).evenly(limit)
-    return load_records(path, on_bad_row=on_bad_row, parse=parse)
+    how = {"on_bad_row": on_bad_row, "parse": parse, "reading": reading}
+    if limit is not None and read_when_drawn(path, reading):
+        return IndexedRows.of(path, "query", **how).evenly(limit)
+    return load_records(path, "query", **how)
 
 
 def parse_query(row: Row, uid: str, read_answer: ReadAnswer) -> Prompt:
@@ -52,14 +58,14 @@ def parse_query(row: Row, uid: str, read_answer: ReadAnswer) -> Prompt:
     if not _is_conversation(row):
         return parse_prompt(row, uid)
     conversation = parse_conversation(row, uid)
-    reply = _text(conversation.messages[-1]["content"])
-    found = row.get("answer") or read_answer(reply)
+    reply = text_of(conversation.messages[-1])
+    found = row["answer"] if row.get("answer") is not None else read_answer(reply)
     query = {
         **{key: value for key, value in row.items() if key not in ("prompt", "response")},
         "messages": list(conversation.messages[:-1]),
-        "answer": found or reply,
+        "answer": reply if found is None else found,
     }
-    if not found:
+    if found is None:
         query["answer_type"] = "text"
     return parse_prompt(query, uid)
 
@@ -72,6 +78,8 @@ def query_row(prompt: Prompt) -> Row:
         "answer": prompt.answer,
         "answer_type": prompt.answer_type,
     }
+    if prompt.tools:
+        row["tools"] = list(prompt.tools)
     if prompt.images:
         row["images"] = list(prompt.images)
     return row | {"source": prompt.source} | prompt.extra
@@ -110,9 +118,3 @@ def _is_conversation(row: Row) -> bool:
         return row.get("response") is not None
     last = messages[-1] if isinstance(messages, list | tuple) and messages else None
     return isinstance(last, dict) and last.get("role") == "assistant"
-
-
-def _text(content: str | list) -> str:
-    if isinstance(content, str):
-        return content
-    return "".join(part["text"] for part in content if part["type"] == "text")

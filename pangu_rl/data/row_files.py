@@ -16,19 +16,23 @@ import numpy as np
 
 from pangu_rl.data.conversations import Conversation, parse_conversation
 from pangu_rl.data.documents import Document, is_document, parse_document
+from pangu_rl.data.fields.bad_row import BadRow, Row
+from pangu_rl.data.fields.columns import unused
 from pangu_rl.data.index.manifest import read_manifest
 from pangu_rl.data.index.opening import open_index
 from pangu_rl.data.index.reading import PlaceReader
 from pangu_rl.data.index.row_index import RowIndex
-from pangu_rl.data.rows import BadRow, OnBadRow, Row, checked_row, row_uid
+from pangu_rl.data.rows import OnBadRow, checked_row, row_uid
 from pangu_rl.errors import DataError
 
 
 class RowFiles:
     """JSONL files, Parquet files and WebDataset tars of N conversations and documents together."""
 
-    def __init__(self, index: RowIndex) -> None:
+    def __init__(self, index: RowIndex, passed: Sequence[str] = ()) -> None:
+        """`passed` are columns that are meant to be unused."""
         self.index = index
+        self.passed = tuple(passed)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -85,9 +89,10 @@ class RowFiles:
             DataError: it is neither a conversation nor a document; names file, row and key. As `raw`.
         """
         raw, uid = self.raw(row)
-        parse = parse_document if is_document(raw) else parse_conversation
+        document = is_document(raw)
         try:
-            return parse(raw, uid)
+            unused(raw, "document" if document else "conversation", self.passed)
+            return parse_document(raw, uid) if document else parse_conversation(raw, uid)
         except BadRow as reason:
             raise DataError(f"{self.index.place(row)} ({uid}): {reason}") from None
 
@@ -114,19 +119,25 @@ class RowFiles:
         return PlaceReader()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopened, (self.index.folder, self.digest)
+        return _reopened, (self.index.folder, self.digest, self.passed)
 
 
-def open_rows(sources: Path | Sequence[Path], *, on_bad_row: OnBadRow, media_root: Path | None = None) -> RowFiles:
+def open_rows(
+    sources: Path | Sequence[Path],
+    *,
+    on_bad_row: OnBadRow,
+    media_root: Path | None = None,
+    passed: Sequence[str] = (),
+) -> RowFiles:
     """The rows of `sources`, through their index: files, folders of files of one kind, whose names give the order, or
     the folder of an index. Identities are checked when it is made, and that media are under `media_root`; everything
-    else of a row when it is read.
+    else of a row when it is read. `passed` are columns that are meant to be unused.
 
     Raises:
         DataError: as `open_index`; a row that is not in the index and may not be skipped, or no row.
     """
     index = open_index([sources] if isinstance(sources, Path) else sources, media_root)
-    files = RowFiles(index)
+    files = RowFiles(index, passed)
     if not len(files):
         hint = f"; the first of {files.left_out}: {files.skipped[0]}" if files.left_out else ""
         raise DataError(f"{', '.join(map(str, index.paths[:3]))}: no usable row{hint}")
@@ -136,7 +147,7 @@ def open_rows(sources: Path | Sequence[Path], *, on_bad_row: OnBadRow, media_roo
     return files
 
 
-def _reopened(folder: Path, digest: str) -> RowFiles:
+def _reopened(folder: Path, digest: str, passed: Sequence[str]) -> RowFiles:
     """In another process, on another node perhaps."""
     try:
         manifest = read_manifest(folder)
@@ -147,4 +158,4 @@ def _reopened(folder: Path, digest: str) -> RowFiles:
         ) from None
     if manifest.digest != digest:
         raise DataError(f"{folder} is another index here: {manifest.digest[:16]}, the driver's is {digest[:16]}")
-    return RowFiles(RowIndex(folder, manifest))
+    return RowFiles(RowIndex(folder, manifest), passed)

@@ -5,30 +5,28 @@ One reader for prompts and conversations. A bad row either ends the run or is sk
 
 from __future__ import annotations
 
+import codecs
 import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
+from pangu_rl.data.fields.bad_row import BadRow, Row, text_field
+from pangu_rl.data.fields.columns import Kind
+from pangu_rl.data.formats.reading import AS_OURS, Reading, RowReader
 from pangu_rl.data.webdataset import shard_rows, shards
 from pangu_rl.errors import ConfigError, DataError
 
 OnBadRow = Literal["refuse", "skip"]
-Row = dict[str, Any]
 Record = TypeVar("Record")
 
 MAX_CONSECUTIVE_BAD = 100
 """More bad rows than this on end are a wrong file, not bad rows."""
 MAX_FIELD_CHARS = 1_000_000
 _SURROGATE = re.compile("[\ud800-\udfff]")
-ROLES = ("system", "developer", "user", "assistant", "tool")
-
-
-class BadRow(Exception):
-    """Why a row cannot be used; the caller adds file and row number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +39,8 @@ class Loaded(Generic[Record]):
     numbers: list[int]
     """Row number of each record."""
     skipped: list[str]
+    notes: list[str] = field(default_factory=list)
+    """Lines on how the file was read: its format, columns that are not used, text that looks like markers."""
 
     def without(self, problem: Callable[[Record], str | None]) -> Loaded[Record]:
         """Judge the records once more: one with a `problem` is a bad row like any other.
@@ -61,13 +61,16 @@ class Loaded(Generic[Record]):
         if not kept:
             raise _nothing_usable(self.path, skipped)
         records, numbers = map(list, zip(*kept, strict=True))
-        return Loaded(self.path, self.on_bad_row, records, numbers, skipped)
+        return replace(self, records=records, numbers=numbers, skipped=skipped)
 
 
-def load_records(path: Path, *, on_bad_row: OnBadRow, parse: Callable[[Row, str], Record]) -> Loaded[Record]:
+def load_records(
+    path: Path, kind: Kind, *, on_bad_row: OnBadRow, parse: Callable[[Row, str], Record], reading: Reading = AS_OURS
+) -> Loaded[Record]:
     """Read `path` and parse each row under its uid: the row's `id`, or `<file stem>:<row number>`, numbers from 1.
 
-    A row is bad when `parse` raises `BadRow` or `DataError`.
+    `reading` says what the file's columns mean; `parse` gets rows of our own columns. A row is bad when `parse` raises
+    `BadRow` or `DataError`, or when it has a column that looks meant for training and is not used.
 
     Raises:
         DataError: no such file, a bad row under `refuse`, too many bad rows on end, or no usable row.
@@ -77,9 +80,10 @@ def load_records(path: Path, *, on_bad_row: OnBadRow, parse: Callable[[Row, str]
     skipped: list[str] = []
     numbers: dict[str, int] = {}
     consecutive = 0
-    for number, raw in numbered_rows(path):
+    reader = RowReader(reading, kind, path)
+    for number, raw in numbered_rows(reader.file):
         try:
-            row = checked_row(raw)
+            row = reader.row(checked_row(raw))
             uid = row_uid(row, f"{path.stem}:{number}")
             if uid in numbers:
                 raise BadRow(f"id {uid!r} is already that of row {numbers[uid]}: ids must be unique")
@@ -97,7 +101,7 @@ def load_records(path: Path, *, on_bad_row: OnBadRow, parse: Callable[[Row, str]
             raise DataError(f"{skipped[-1]}; {consecutive} bad rows on end: is this the right file?")
     if not records:
         raise _nothing_usable(path, skipped)
-    return Loaded(path, on_bad_row, records, list(numbers.values()), skipped)
+    return Loaded(path, on_bad_row, records, list(numbers.values()), skipped, reader.notes())
 
 
 def evenly(records: Sequence[Record], limit: int | None) -> list[Record]:
@@ -114,57 +118,6 @@ def _refusal(line: str) -> DataError:
 
 def _nothing_usable(path: Path, skipped: Sequence[str]) -> DataError:
     return DataError(f"{path}: no usable row" + (f"; the first of {len(skipped)}: {skipped[0]}" if skipped else ""))
-
-
-def text_field(row: Row, key: str, default: str | None = None) -> str:
-    """`row[key]`, which must be text; `default` stands in for a missing or null value."""
-    value = row.get(key)
-    if value is None:
-        value = default
-    if value is None:
-        raise BadRow(f"key {key} is missing")
-    if not isinstance(value, str):
-        raise BadRow(f"key {key} is {type(value).__name__} {str(value)[:40]!r}, not text")
-    return value
-
-
-def message_list(row: Row, key: str = "messages") -> tuple[Row, ...]:
-    """Chat messages, each with a known `role` and a `content` of text or parts."""
-    messages = row[key]
-    if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
-        raise BadRow(f"key {key} is no list of messages")
-    for index, message in enumerate(messages):
-        if not isinstance(message, dict) or message.get("role") not in ROLES:
-            raise BadRow(f"{key}[{index}] needs a role of {', '.join(ROLES)}")
-        if not isinstance(message.get("content"), (str, list)):
-            raise BadRow(f"{key}[{index}] needs a content of text or parts")
-    messages = tuple(map(_without_nulls, messages))
-    for index, message in enumerate(messages):
-        if isinstance(message["content"], list):
-            _check_parts(message["content"], f"{key}[{index}].content")
-    return messages
-
-
-def _without_nulls(message: Row) -> Row:
-    """Parquet gives every message and part every key of any other; a template must not see the nulls."""
-    kept = {name: value for name, value in message.items() if value is not None}
-    if isinstance(kept["content"], list):
-        kept["content"] = [
-            {name: value for name, value in part.items() if value is not None} if isinstance(part, dict) else part
-            for part in kept["content"]
-        ]
-    return kept
-
-
-def _check_parts(parts: list[Any], where: str) -> None:
-    for index, part in enumerate(parts):
-        kind = part.get("type") if isinstance(part, dict) else None
-        if kind == "text" and isinstance(part.get("text"), str):
-            continue
-        if kind != "image":
-            raise BadRow(f'{where}[{index}] is neither {{"type": "text", "text": ...}} nor {{"type": "image"}}')
-        if extra := sorted(set(part) - {"type"}):
-            raise BadRow(f"{where}[{index}] is an image part with {extra[0]}: its file belongs in the row's images")
 
 
 def row_uid(row: Row, default: str) -> str:
@@ -185,14 +138,14 @@ def checked_row(raw: Row | bytes) -> Row:
             raise BadRow(f"key {key} holds a NUL character")
         if _SURROGATE.search(text):
             raise BadRow(f"key {key} holds half a surrogate pair")
-        if len(text) > MAX_FIELD_CHARS:
+        if len(text) > MAX_FIELD_CHARS and not text.startswith("data:image/"):
             raise BadRow(f"key {key} has {len(text)} characters, more than {MAX_FIELD_CHARS}")
     return row
 
 
 def _parsed_line(line: bytes) -> Any:
     try:
-        return json.loads(line.decode("utf-8"))
+        return json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise BadRow(f"is not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
@@ -230,13 +183,29 @@ def numbered_rows(path: Path) -> Iterator[tuple[int, Row | bytes]]:
     elif path.suffix == ".parquet":
         rows = _parquet_rows(path)
     elif path.suffix in (".jsonl", ".json"):
-        return _jsonl_lines(path)
+        return _json_rows(path)
     else:
         raise DataError(
             f"{path}: expected .jsonl, .parquet, .tar, a folder of .tar, or one saved by `datasets`, "
             f"found {path.suffix!r}"
         )
     return zip(itertools.count(1), rows)
+
+
+def is_json_array(path: Path) -> bool:
+    """Whether the first sign of the file is `[`."""
+    with path.open("rb") as file:
+        return file.read(4096).removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"["
+
+
+def _json_rows(path: Path) -> Iterator[tuple[int, Row | bytes]]:
+    if not is_json_array(path):
+        return _jsonl_lines(path)
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: begins as a JSON array and is none: {error}") from None
+    return enumerate(rows, start=1)
 
 
 def _jsonl_lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -253,7 +222,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             for batch in file.iter_batches():
-                yield from batch.to_pylist()
+                yield from map(without_merged_nulls, batch.to_pylist())
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a readable Parquet file: {error}") from None
 
@@ -267,4 +236,15 @@ def _saved_dataset_rows(path: Path) -> Iterator[Row]:
         raise DataError(f"{path}: not a folder saved by `datasets`: {error}") from None
     if isinstance(dataset, datasets.DatasetDict):
         raise DataError(f"{path}: holds the splits {', '.join(dataset)}; name one, e.g. {path / next(iter(dataset))}")
-    yield from dataset
+    # As arrow has them, an `Image` is its bytes and its path, and not decoded.
+    for batch in dataset.with_format("arrow").iter(batch_size=1000):
+        yield from map(without_merged_nulls, batch.to_pylist())
+
+
+def without_merged_nulls(value: Any) -> Any:
+    """Arrow gives each struct every key of any other in its column: a key that is null was not written."""
+    if isinstance(value, dict):
+        return {key: without_merged_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [without_merged_nulls(item) for item in value]
+    return value

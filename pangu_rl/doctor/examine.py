@@ -17,6 +17,7 @@ def examine(config: BaseModel | None = None) -> Iterator[Finding]:
         "packages": versions.check_packages,
         "stray builds": versions.check_stray_builds,
         "devices": machine.check_devices,
+        "drivers": machine.check_drivers,
         "builds": machine.check_builds,
         "shared memory": lambda: machine.check_shared_memory(paths.shared_memory_needed(config)),
         "network": machine.check_network,

@@ -42,6 +42,12 @@ def check_devices() -> Iterator[Finding]:
         yield Finding(check="memory", status="ok", detail=text)
 
 
+def check_drivers() -> Iterator[Finding]:
+    """What lies below torch, of every kind of device that this machine shows."""
+    for accelerator in ACCELERATORS.values():
+        yield from (Finding(**remark._asdict()) for remark in accelerator.examine())
+
+
 def _described(name: str) -> str:
     import torch
 

@@ -17,7 +17,10 @@ from pangu_rl.monitoring.findings import Finding
 
 GIB = 2**30
 MIN_FREE_GIB = 5
-PATH_FIELDS = ("train", "queries", "plan", "heldout", "sft", "media_root", "chat_template", "sft_config", "config")
+PATH_FIELDS = (
+    *("train", "queries", "plan", "heldout", "sft", "media_root", "chat_template", "sft_config", "config"),
+    *("shape", "language", "tokenizer"),
+)
 """Last part of the keys that name a file or a folder, beside `model.path`."""
 BYTES_PER_WEIGHT_BYTE = 8
 """A checkpoint over the bf16 weights: the exported model (1), fp32 weights (2) and two moments (4), and some."""
@@ -54,7 +57,7 @@ def check_disk(config: BaseModel | None) -> Iterator[Finding]:
     needed = MIN_FREE_GIB * GIB
     if trainer is not None and hasattr(config, "learner"):
         # One more than are kept is there while the newest is written.
-        count = getattr(trainer, "keep_checkpoints", 1) + 1
+        count = getattr(trainer, "keep_checkpoints", 1) + len(getattr(trainer, "keep_steps", ())) + 1
         needed = weight_bytes(_weights_folder(config.model.path)) * BYTES_PER_WEIGHT_BYTE * count
     free = shutil.disk_usage(folder).free
     text = f"{folder} has {free / GIB:.1f} GiB free, about {needed / GIB:.1f} are needed"

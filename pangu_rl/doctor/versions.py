@@ -19,7 +19,8 @@ PROJECT = "pangu-rl"
 LOCKS = Path(__file__).parents[2] / "requirements"
 STRAYS = ("torchvision", "torchaudio", "torchcodec")
 """Their builds for a GPU break a torch for the CPU, and with it transformers and vLLM."""
-_MEND = "make setup, or pip install --no-deps -r "
+MADE_HERE = "cpu"
+"""The extra whose lock `make setup` installs; an image is made from the others."""
 _SHOWN = 6
 
 
@@ -38,7 +39,9 @@ def check_packages() -> Iterator[Finding]:
     extra = get_accelerator().extra
     lock = LOCKS / f"{extra}.lock"
     if lock.is_file():
-        wanted, source, mend = locked(lock.read_text(encoding="utf-8")), f"requirements/{lock.name}", f"{_MEND}{lock}"
+        wanted, source = locked(lock.read_text(encoding="utf-8")), f"requirements/{lock.name}"
+        made = f"make setup, or pip install --no-deps -r {lock}"
+        mend = made if extra == MADE_HERE else f"docker/{extra}.Dockerfile installs them; its base image has the rest"
     else:
         wanted, source, mend = declared(extra), f"the extra {extra}", f"pip install '{PROJECT}[{extra}]'"
     yield from compare(wanted, installed(), stack_of(extra), source, mend)

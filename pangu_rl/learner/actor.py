@@ -13,21 +13,31 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import ray
 
-from pangu_rl.accelerators import get_accelerator
+from pangu_rl.accelerators import Accelerator, get_accelerator
 from pangu_rl.accelerators.collective import free_port
 from pangu_rl.accelerators.threads import threads_each
 from pangu_rl.checkpoint.manifest import Entry, check_files
 from pangu_rl.checkpoint.shared_folder import Answer, answer
 from pangu_rl.checkpoint.store import MODEL, RANKS
 from pangu_rl.learner.spec import LearnerSpec
-from pangu_rl.learner.wire import expand
-from pangu_rl.records import MiniBatch, Pack, Picture, WeightManifest
+from pangu_rl.records import MiniBatch, Outline, Pack, Picture, WeightManifest
 
 if TYPE_CHECKING:
     from pangu_rl.learner.packing_check import PackingCheck
 
 CONCURRENCY = {"health": 1, "files": 2}
 """Calls of these groups do not wait for a step."""
+
+
+def take_device(accelerator: Accelerator) -> int:
+    """Make the device that Ray gave this actor the current one; returns its index as torch counts them here."""
+    if accelerator.ray_resource is None:
+        return 0
+    index = accelerator.local_index(
+        ray.get_runtime_context().get_accelerator_ids()[accelerator.ray_resource], os.environ
+    )
+    accelerator.set_device(index)
+    return index
 
 
 class RankActor:
@@ -95,22 +105,16 @@ class LearnerActor(RankActor):
         from pangu_rl.learner.learner import Learner
 
         spec = self._spec
-        accelerator = get_accelerator(spec.accelerator)
-        index = 0
-        if accelerator.ray_resource is not None:
-            ids = ray.get_runtime_context().get_accelerator_ids()[accelerator.ray_resource]
-            index = accelerator.local_index(ids, os.environ)
-            accelerator.set_device(index)
+        index = take_device(get_accelerator(spec.accelerator))
         rendezvous = {"MASTER_ADDR": host, "MASTER_PORT": port, "LOCAL_RANK": index}
         ranks = {"RANK": spec.rank, "WORLD_SIZE": spec.world_size}
         os.environ.update({name: str(value) for name, value in (rendezvous | ranks).items()})
         self._learner = Learner(spec)
 
-    def log_probs(self, packs: Sequence[Pack], temperature: float | None = None) -> list[np.ndarray]:
+    def log_probs(self, packs: Sequence[Pack | Outline], temperature: float | None = None) -> list[np.ndarray]:
         return self._learner.log_probs(with_pixels(packs), temperature)
 
     def update(self, batches: Sequence[MiniBatch]) -> list[dict[str, float]]:
-        batches = expand(batches)
         packs = iter(with_pixels([pack for batch in batches for pack in batch.packs]))
         return self._learner.update(
             [replace(batch, packs=tuple(itertools.islice(packs, len(batch.packs)))) for batch in batches]
@@ -131,8 +135,9 @@ class LearnerActor(RankActor):
     def to_device(self) -> None:
         self._learner.to_device()
 
-    def open_publisher(self, transport: str, host: str, receivers: int, name: str, hands_out: bool) -> None:
-        self._learner.open_publisher(transport, host=host, receivers=receivers, name=name, hands_out=hands_out)
+    def open_publisher(self, transport: str, **settings: Any) -> None:
+        """See `Learner.open_publisher`."""
+        self._learner.open_publisher(transport, **settings)
 
     def publish(self, version: int) -> WeightManifest | None:
         return self._learner.publish(version)
@@ -141,7 +146,7 @@ class LearnerActor(RankActor):
         self._learner.send()
 
 
-def with_pixels(packs: Sequence[Pack]) -> list[Pack]:
+def with_pixels(packs: Sequence[Pack | Outline]) -> list[Pack | Outline]:
     """The packs with every handle to a picture's patches replaced by the array, each fetched once."""
     pictures = [picture for pack in packs for picture in pack.pictures]
     handles = list({picture.patches for picture in pictures if isinstance(picture.patches, ray.ObjectRef)})

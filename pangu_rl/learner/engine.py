@@ -24,6 +24,7 @@ from deepspeed.utils.tensor_fragment import fragment_address
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from pangu_rl.accelerators import get_accelerator
 from pangu_rl.checkpoint.rank_files import host_copy
 from pangu_rl.config.sections.learner import OffloadConfig
 from pangu_rl.errors import CheckpointError
@@ -46,8 +47,10 @@ Read = Callable[[Path], Any]
 def join_ranks(spec: LearnerSpec, backend: str) -> torch.device:
     """Meet the other ranks at MASTER_ADDR:MASTER_PORT; returns this rank's device."""
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    # The shared-memory op serves inference only, and compiling it would need a toolchain at the first start.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    if get_accelerator(spec.accelerator).ray_resource is None:
+        # The shared-memory op serves inference only, and compiling it would need a toolchain at the first start. Of a
+        # device, the table alone would build every operation of DeepSpeed's.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     os.environ.setdefault("LOCAL_RANK", "0")
     deepspeed.init_distributed(
         dist_backend=backend, auto_mpi_discovery=False, verbose=False, rank=spec.rank, world_size=spec.world_size

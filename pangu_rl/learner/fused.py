@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.integrations import moe
 
 from pangu_rl.accelerators import ops
 
@@ -39,6 +40,7 @@ def fuse_operations(model: nn.Module) -> dict[str, int]:
         elif (activation := _gate_activation(module)) is not None:
             _replace(module, partial(_perceptron, activation=activation))
             found["gated"] += 1
+    _replace_grouped_product()
     found["rotary"] = sum(map(_replace_rotation, {type(module).__module__ for module in model.modules()}))
     return dict(found)
 
@@ -115,6 +117,18 @@ def _rotated(original: Callable[..., Any], query: Tensor, key: Tensor, *angles: 
     if not plain or len({(x.shape[-1], x.dtype) for x in (query, key, *angles)}) > 1:
         return original(query, key, *angles, **options)
     return ops.rotary(query, *angles), ops.rotary(key, *angles)
+
+
+def _replace_grouped_product() -> None:
+    """In transformers' file of experts, for the devices that have a kernel of their own; once in a process."""
+    if getattr(moe._grouped_mm, "func", None) is not _grouped:
+        moe._grouped_mm = partial(_grouped, moe._grouped_mm)
+
+
+def _grouped(original: Callable[..., Tensor], input: Tensor, weight: Tensor, offs: Tensor) -> Tensor:
+    if input.device.type not in ops.grouped_matmul.kernels:
+        return original(input, weight, offs)
+    return ops.grouped_matmul(input.to(weight.dtype), weight, offs)
 
 
 def _normal(*shape: int) -> Tensor:

@@ -25,6 +25,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pangu_rl.accelerators import get_accelerator
+from pangu_rl.accelerators.collective import TIMEOUT_S
 from pangu_rl.accelerators.ops import take_fallbacks
 from pangu_rl.checkpoint.manifest import Entry
 from pangu_rl.checkpoint.rank_files import fill_folder, host_copy, write_files
@@ -59,7 +60,7 @@ from pangu_rl.learner.weights.publish import BroadcastPublisher, Publisher, ShmP
 from pangu_rl.learner.weights.repartition import OtherRanks
 from pangu_rl.learner.weights.tensors import ModelWeights, Named, exhaust, released
 from pangu_rl.learner.zero import check_precision, check_streams
-from pangu_rl.records import MiniBatch, Pack, WeightManifest
+from pangu_rl.records import MiniBatch, Outline, Pack, WeightManifest
 
 LEARNER = "learner.json"
 """What the learner itself keeps of a checkpoint, and by whom it can be loaded."""
@@ -113,7 +114,7 @@ class Learner:
         self._profile = folder
 
     @torch.no_grad()
-    def log_probs(self, packs: Sequence[Pack], temperature: float | None = None) -> list[np.ndarray]:
+    def log_probs(self, packs: Sequence[Pack | Outline], temperature: float | None = None) -> list[np.ndarray]:
         """Log-probs of every pack's targets under the current weights, float32 [M] each, at the sampling temperature
         unless another is given."""
         results = []
@@ -157,8 +158,10 @@ class Learner:
         receivers: int = 0,
         name: str = "",
         hands_out: bool | None = None,
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
-        """Choose how `publish` hands weights out: `shm`, or `broadcast` to so many receivers through this host.
+        """Choose how `publish` hands weights out: `shm`, or `broadcast` to so many receivers through this host, no
+        bucket of which may take longer than `timeout_s`.
 
         Rank 0 does, unless `hands_out` says otherwise; all that do so over shared memory share a `name`, so that one
         manifest is right on every node.
@@ -171,7 +174,9 @@ class Learner:
             self._publisher = ShmPublisher(buffer_bytes(self._tensors.described().values()), name=name)
         else:
             backend, device = self.accelerator.dist_backend, str(self.device)
-            self._publisher = BroadcastPublisher(backend=backend, host=host, receivers=receivers, device=device)
+            self._publisher = BroadcastPublisher(
+                backend=backend, host=host, receivers=receivers, device=device, timeout_s=timeout_s
+            )
 
     def to_host(self) -> int:
         """Leave the device to an engine until `to_device`: all that is kept between steps goes into host memory.
@@ -300,17 +305,17 @@ class Learner:
         metrics["fallback_ops"] = float(take_fallbacks())
         return metrics | rates | self._outcome() | self.objective.means(sums)
 
-    def _on_device(self, packs: Sequence[Pack]) -> Iterator[PackTensors]:
-        """The packs in order, each brought to the device while that still works on the one before."""
+    def _on_device(self, packs: Sequence[Pack | Outline]) -> Iterator[PackTensors]:
+        """The packs in order, each laid out and brought to the device while that still works on the one before."""
         assert not self._parking.taken
-        batches = (PackTensors.of(pack, self.device, self.sequence) for pack in packs)
+        batches = (PackTensors.of(pack.lay_out(), self.device, self.sequence) for pack in packs)
         ahead = next(batches, None)
         while ahead is not None:
             batch, ahead = ahead, next(batches, None)
             yield batch
 
     @torch.no_grad()
-    def _statistic(self, packs: Sequence[Pack], mini_batch: MiniBatch) -> Tensor | None:
+    def _statistic(self, packs: Sequence[Pack | Outline], mini_batch: MiniBatch) -> Tensor | None:
         """What `packs` add to the objective's statistic, by a forward pass each; None when it has none.
 
         The first pack's share comes from the pass that its gradient needs anyway: one pack a rank costs nothing more.

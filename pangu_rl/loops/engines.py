@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from pangu_rl.accelerators import Accelerator
 from pangu_rl.accelerators.threads import threads_each
 from pangu_rl.cluster.placement import Placement
-from pangu_rl.config.evaluation import EvalConfig
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.config.sections.rewards import RewardsConfig
 from pangu_rl.config.sections.rollout import RolloutConfig
 from pangu_rl.loops.scorer_engine import scorer_engines
+from pangu_rl.loops.session import Run
 from pretrain.processing.resize import PixelLimits
 from rewards.service import RewardPool
 from rollout.engine import EngineSpec
@@ -29,14 +28,10 @@ class EnginesConfig:
     rollout: RolloutConfig
     rewards: RewardsConfig
     seed: int
+    end_tokens: tuple[int, ...] = ()
+    """What the chat template closes the assistant's turn with."""
     limits: PixelLimits | None = None
     """Of the pictures that requests bring; None are those of the model folder's processor."""
-
-    @classmethod
-    def of_evaluation(cls, config: EvalConfig, limits: PixelLimits | None) -> EnginesConfig:
-        return cls(
-            model=config.model, rollout=config.rollout, rewards=config.rewards, seed=config.trainer.seed, limits=limits
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,28 +51,27 @@ class Engines:
 
 
 @contextmanager
-def open_engines(
-    config: EnginesConfig, accelerator: Accelerator, placement: Placement, stop: Callable[[], None]
-) -> Iterator[Engines]:
+def open_engines(config: EnginesConfig, run: Run, placement: Placement) -> Iterator[Engines]:
     """Scorers' engines, reward workers, and a pool that is yet to be started; they end with the context. Whatever waits
-    for them asks `stop` every second, which may raise.
+    for them asks `run.stop` every second, which may raise.
 
     Raises:
         UserError: a reward function or a scorer that cannot be used.
     """
     with ExitStack() as stack:
-        stack.enter_context(scorer_engines(config.rewards, accelerator, placement.scorer_options))
-        rewards = RewardPool(config.rewards, placement.reward_options, stop=stop)
+        stack.enter_context(scorer_engines(config.rewards, run.accelerator, placement.scorer_options))
+        rewards = RewardPool(config.rewards, placement.reward_options, stop=run.stop)
         stack.callback(rewards.close)
         spec = EngineSpec(
             model=config.model,
             rollout=config.rollout,
-            accelerator=accelerator,
+            accelerator=run.accelerator,
             model_path=resolve_path(config.model.path),
             seed=config.seed,
             limits=config.limits,
             threads=threads_each(config.rollout.actors),
+            end_tokens=config.end_tokens,
         )
-        pool = RolloutPool(spec, placement.engine_options, stop=stop)
+        pool = RolloutPool(spec, placement.engine_options, stop=run.stop)
         stack.callback(pool.close)
         yield Engines(pool=pool, rewards=rewards, placement=placement)

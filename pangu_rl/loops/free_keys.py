@@ -30,9 +30,34 @@ FREE: dict[str, Any] = {
         "checkpoint_every",
         "checkpoint_every_s",
         "keep_checkpoints",
+        "keep_steps",
         "resume",
     },
     "monitoring": True,
     "cluster": True,
 }
 """Of a whole stage."""
+RESUMED: dict[str, Any] = {
+    **FREE,
+    "model": {"path", "chat_template"},
+    "data": {"train", "also", "heldout", "heldout_limit", "sft", "media_root", "reference", "plan", "labels"},
+    "learner": {
+        "ranks",
+        "sequence_parallel",
+        "zero_stage",
+        "overlap_comm",
+        "reduce_bucket",
+        "prefetch_bucket",
+        "offload",
+        "pack_tokens",
+        "micro_batch_tokens",
+        "logprob_chunk",
+        "gradient_checkpointing",
+        "cpu_threads",
+        "peak_tflops",
+        "nonfinite_limit",
+    },
+    "trainer": FREE["trainer"] | {"steps", "eval_every", "profile_steps"},
+}
+"""Of a stage that trains: what may differ between its beginning and a resume. Files are compared by what is in them,
+and steps where the schedule depends on them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import xxhash
@@ -16,19 +16,25 @@ from pangu_rl.config.sampling import QueryDataConfig
 from pangu_rl.config.sections.data import DataConfig, SftDataConfig
 from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.config.sections.preference import DpoDataConfig
+from pangu_rl.config.sections.rows import TrainedRowsConfig
 from pangu_rl.config.stages import DpoConfig, GrpoConfig, SftConfig
-from pangu_rl.data.conversations import Conversation, load_conversations, parse_conversation
+from pangu_rl.data.conversations import Conversation, load_conversations, trained_conversation
 from pangu_rl.data.drawn_rows import IndexedRows, ReadRows, StageRows, read_when_drawn
 from pangu_rl.data.encoding import Encoder
+from pangu_rl.data.fields.bad_row import BadRow, Row
+from pangu_rl.data.formats.mixture import mixed
+from pangu_rl.data.formats.reading import Reading
 from pangu_rl.data.pairs import Pair, asked_by, load_pairs, without_queries_of
 from pangu_rl.data.pictures import PictureFolder
 from pangu_rl.data.prompts import load_prompts
-from pangu_rl.data.rows import BadRow, Loaded, Row
+from pangu_rl.data.rows import Loaded
 from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.records import Picture, Prompt
 from rewards.audit import gold_problem
 from rewards.rubric import Rubric
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +88,12 @@ def read_grpo_inputs(config: GrpoConfig) -> GrpoInputs:
         too_long = prompt_problem(prompt, encoder, folder, config.data.max_prompt_tokens)
         return too_long or gold_problem(prompt, grade)
 
-    files = [resolve_path(path) for path in (config.data.train, config.data.heldout) if path]
-    loaded = [load_prompts(file, on_bad_row=config.data.on_bad_row, check_gold=problem) for file in files]
+    reading = Reading.of(config.data, encoder.template.opened)
+
+    def load(path: str) -> Loaded[Prompt]:
+        return load_prompts(resolve_path(path), on_bad_row=config.data.on_bad_row, check_gold=problem, reading=reading)
+
+    loaded = [_mixture(config.data, load), *([load(config.data.heldout)] if config.data.heldout else [])]
     (train, *rest), loader = with_sound_pictures(loaded, encoder, folder)
     return GrpoInputs(
         loader=loader,
@@ -102,10 +112,10 @@ def read_sft_inputs(config: SftConfig) -> SftInputs:
     limit = config.data.max_tokens
     check_length(resolve_path(config.model.path), limit, "data.max_tokens")
     encoder, folder = open_model(config.model, config.data)
-    if read_when_drawn(resolve_path(config.data.train)):
+    if read_when_drawn(resolve_path(config.data.train), Reading.of(config.data), alone=not config.data.also):
         rows = _indexed(config.data.train, config.data, encoder, folder)
-        return SftInputs(loader=RowLoader(encoder, folder, {}), train=rows)
-    loaded = _conversations(config.data.train, config.data, encoder, folder)
+        return SftInputs(loader=RowLoader(encoder, folder, {}, notes=rows.notes()), train=rows)
+    loaded = _mixture(config.data, lambda path: _conversations(path, config.data, encoder, folder))
     [train], loader = with_sound_pictures([loaded], encoder, folder)
     return SftInputs(loader=loader, train=ReadRows.of(train, loader.digests))
 
@@ -135,8 +145,11 @@ def read_dpo_inputs(config: DpoConfig) -> DpoInputs:
             return "chosen and rejected are the same tokens under the model's chat template: there is nothing to prefer"
         return None
 
-    loaded: list[Loaded[Any]] = [load_pairs(resolve_path(data.train), on_bad_row=data.on_bad_row, check=problem)]
-    drawn = data.sft is not None and read_when_drawn(resolve_path(data.sft))
+    def load(path: str) -> Loaded[Pair]:
+        return load_pairs(resolve_path(path), on_bad_row=data.on_bad_row, check=problem, reading=Reading.of(data))
+
+    loaded: list[Loaded[Any]] = [_mixture(data, load)]
+    drawn = data.sft is not None and read_when_drawn(resolve_path(data.sft), Reading.of(data))
     if data.sft is not None and not drawn:
         loaded.append(_conversations(data.sft, data, encoder, folder))
     (pairs, *rest), loader = with_sound_pictures(loaded, encoder, folder)
@@ -147,6 +160,7 @@ def read_dpo_inputs(config: DpoConfig) -> DpoInputs:
     sft, asked = None, 0
     if drawn:
         sft = _indexed(data.sft, data, encoder, folder, _asked_by_pairs(pairs.records))
+        loader.notes += tuple(sft.notes())
     elif rest:
         sft, asked = _remaining(rest[0], pairs.records, loader)
     parts = [pairs, *([sft] if sft else [])]
@@ -186,28 +200,34 @@ def _indexed(
     passed_over: Callable[[Conversation], str | None] = lambda row: None,
 ) -> IndexedRows[Conversation]:
     """The rows of `path`, each read and judged when it is drawn."""
-    problem = _conversation_problem(data, encoder, folder)
+    problem, reading = _conversation_problem(data, encoder, folder), Reading.of(data)
 
     def parse(row: Row, uid: str) -> Conversation:
-        conversation = parse_conversation(row, uid)
+        conversation = trained_conversation(row, uid, reading)
         if reason := problem(conversation) or folder.audit(conversation.images).problem(conversation.images):
             raise BadRow(reason)
         return conversation
 
     return IndexedRows.of(
         resolve_path(path),
+        "conversation",
         on_bad_row=data.on_bad_row,
         parse=parse,
+        reading=reading,
         media_root=folder.root,
         passed_over=passed_over,
     )
+
+
+def _mixture(data: TrainedRowsConfig, load: Callable[[str], Loaded[T]]) -> Loaded[T]:
+    return mixed([(load(data.train), 1.0), *((load(file.path), file.weight) for file in data.also)])
 
 
 def _conversations(
     path: str, data: SftDataConfig | DpoDataConfig, encoder: Encoder, folder: PictureFolder
 ) -> Loaded[Conversation]:
     problem = _conversation_problem(data, encoder, folder)
-    return load_conversations(resolve_path(path), on_bad_row=data.on_bad_row, check=problem)
+    return load_conversations(resolve_path(path), on_bad_row=data.on_bad_row, check=problem, reading=Reading.of(data))
 
 
 def _conversation_problem(
@@ -215,7 +235,7 @@ def _conversation_problem(
 ) -> Callable[[Conversation], str | None]:
     def problem(conversation: Conversation) -> str | None:
         pictures = [folder.outline(path) for path in conversation.images]
-        length = len(encoder.conversation(conversation.messages, pictures).token_ids)
+        length = len(encoder.conversation(conversation.messages, pictures, conversation.tools).token_ids)
         too_long = f"the conversation has {length} tokens{_share(pictures)}, data.max_tokens is {data.max_tokens}"
         return too_long if length > data.max_tokens else None
 
@@ -225,7 +245,7 @@ def _conversation_problem(
 def prompt_problem(prompt: Prompt, encoder: Encoder, folder: PictureFolder, limit: int) -> str | None:
     """Why the model cannot be asked `prompt` in `limit` tokens, or None."""
     pictures = [folder.outline(path) for path in prompt.images]
-    length = len(encoder.prompt(prompt.messages, pictures).token_ids)
+    length = len(encoder.prompt(prompt.messages, pictures, prompt.tools).token_ids)
     if length <= limit:
         return None
     return f"the prompt has {length} tokens{_share(pictures)}, data.max_prompt_tokens is {limit}"
@@ -245,7 +265,9 @@ def with_sound_pictures(
     """The rows whose pictures all decode, and what loads them."""
     audit = folder.audit(path for part in loaded for row in part.records for path in row.images)
     sound = [part.without(lambda row: audit.problem(row.images)) for part in loaded]
-    return sound, RowLoader(encoder, folder, audit.digests)
+    trims = [f"{note} of {rows} rows" for note, rows in encoder.template.notes.items()]
+    notes = [*(note for part in loaded for note in part.notes), *trims]
+    return sound, RowLoader(encoder, folder, audit.digests, notes=notes)
 
 
 def _share(pictures: Sequence[Picture]) -> str:

@@ -22,10 +22,9 @@ from pangu_rl.data.micro_batches import Dealing
 from pangu_rl.learner.actor import create_learners
 from pangu_rl.learner.measure.flops import ModelFlops, loaded_config
 from pangu_rl.learner.spec import LearnerSpec
-from pangu_rl.learner.wire import compact
 from pangu_rl.loops.actor_calls import ActorCalls
 from pangu_rl.loops.session import Run
-from pangu_rl.records import MiniBatch, Pack, WeightManifest
+from pangu_rl.records import MiniBatch, Outline, Pack, WeightManifest
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +43,7 @@ class RankActors:
     def __init__(self, actors: Sequence[ray.actor.ActorHandle], silence_s: float) -> None:
         """Ranks that are to `start` yet; one that gives no sign of life for `silence_s` hangs."""
         self._actors = list(actors)
+        self._silence_s = silence_s
         self._calls = ActorCalls("learner rank", actors, silence_s)
         try:
             host, port = self._calls.first("address")
@@ -129,8 +129,8 @@ class Learners(RankActors):
         """[mini-batch][group] -> a handle per rank to its own, stored once for all ranks of a group."""
         groups, degree = self._spec.learner.groups, self._spec.learner.sequence_parallel
         own = [[batch[group] for batch in mini_batches] for group in range(groups)]
-        with ThreadPoolExecutor() as threads:  # numpy computes and Ray copies without the interpreter's lock
-            stored = threads.map(lambda batches: ray.put(compact(batches)), own)
+        with ThreadPoolExecutor() as threads:  # Ray copies without the interpreter's lock
+            stored = threads.map(ray.put, own)
             return [handle for handle in stored for _ in range(degree)]
 
     def update_from(self, handles: Sequence[ray.ObjectRef]) -> list[dict[str, float]]:
@@ -141,7 +141,7 @@ class Learners(RankActors):
         """float32 [M] per pack at `temperature`, of the current weights."""
         return self._call("log_probs", list(packs), temperature)[0]
 
-    def shared_log_probs(self, packs: Sequence[Sequence[Pack]], temperature: float) -> list[list[np.ndarray]]:
+    def shared_log_probs(self, packs: Sequence[Sequence[Pack | Outline]], temperature: float) -> list[list[np.ndarray]]:
         """[group][pack] -> float32 [M] each: every group computes its own packs, all the same number of them."""
         own = self._for_ranks([list(group) for group in packs])
         calls = [actor.log_probs.remote(mine, temperature) for actor, mine in zip(self._actors, own, strict=True)]
@@ -184,9 +184,14 @@ class Learners(RankActors):
 
     def _open_publisher(self, receivers: int) -> None:
         hosts = [host for host, _ in self._call("address")]
-        name = secrets.token_hex(8)
+        shared = {
+            "host": hosts[0],
+            "receivers": receivers,
+            "name": secrets.token_hex(8),
+            "timeout_s": self._silence_s,
+        }
         calls = [
-            actor.open_publisher.remote(self._transport, hosts[0], receivers, name, hands_out)
+            actor.open_publisher.remote(self._transport, hands_out=hands_out, **shared)
             for actor, hands_out in zip(self._actors, handing_out(hosts, self._every_node), strict=True)
         ]
         self._calls.wait(calls, "open_publisher")

@@ -39,12 +39,15 @@ class RowLoader:
         folder: PictureFolder,
         digests: Mapping[str, str],
         put: Callable[[np.ndarray], Any] = ray.put,
+        notes: Sequence[str] = (),
     ) -> None:
         """`digests`: path -> sha256 of the pictures that an audit found; those of rows that are judged when they are
-        drawn have none. `put` gives the handle to patches."""
+        drawn have none. `put` gives the handle to patches; `notes` are lines on how the files were read, which a run
+        says when it begins."""
         self.encoder = encoder
         self.folder = folder
         self.digests = digests
+        self.notes = tuple(notes)
         self._put = put
 
     def prompts(self, prompts: Sequence[Prompt]) -> list[TrainingRow]:
@@ -54,13 +57,16 @@ class RowLoader:
             DataError: a picture has changed or is gone since the audit.
         """
         pictures = self._pictures(prompts)
-        return [self.encoder.prompt(row.messages, [pictures[path] for path in row.images]) for row in prompts]
+        return [
+            self.encoder.prompt(row.messages, [pictures[path] for path in row.images], row.tools) for row in prompts
+        ]
 
     def conversations(self, conversations: Sequence[Conversation]) -> list[TrainingRow]:
         """One row per conversation, its mask with it; raises as `prompts`."""
         pictures = self._pictures(conversations)
         return [
-            self.encoder.conversation(row.messages, [pictures[path] for path in row.images]) for row in conversations
+            self.encoder.conversation(row.messages, [pictures[path] for path in row.images], row.tools)
+            for row in conversations
         ]
 
     def pairs(self, pairs: Sequence[Pair]) -> list[PairRow]:

@@ -38,7 +38,8 @@ class Saving:
         every_s: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """One is due every so many steps, and by the first end of a step so many seconds after the last one began."""
+        """One is due every so many steps, at those that the store keeps, and by the first end of a step so many seconds
+        after the last one began."""
         self._store, self._every, self._every_s, self._clock = store, every, every_s, clock
         self._begun_at = clock()
         self.step = 0
@@ -49,7 +50,7 @@ class Saving:
 
     def is_due(self, step: int) -> bool:
         """Whether the end of `step` is the time for one."""
-        by_step = self._every is not None and step % self._every == 0
+        by_step = step in self._store.keep_steps or (self._every is not None and step % self._every == 0)
         return by_step or (self._every_s is not None and self._clock() - self._begun_at >= self._every_s)
 
     def resumed(self, step: int) -> None:

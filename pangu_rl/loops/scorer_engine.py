@@ -22,7 +22,7 @@ from pangu_rl.config.sections.rollout import RolloutConfig
 from pangu_rl.config.sections.scorers import ScorerConfig, ScorersConfig
 from pangu_rl.errors import ConfigError
 from rewards.scorers.actor import engine_name
-from rollout.actor import QUIET
+from rollout.actor import QUIET, see_own_devices
 from rollout.engine import EngineSpec
 from rollout.slots import START_LIMIT_S
 
@@ -85,6 +85,7 @@ class ScorerEngine:
 
     def _build(self) -> None:
         if self._engine is None:
+            see_own_devices(self._spec.accelerator)
             from rollout.vllm.scorer import VllmScorer
 
             self._engine = VllmScorer(self._spec)

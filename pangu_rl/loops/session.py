@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from rich.console import Console, RenderableType
 
 from pangu_rl.accelerators import Accelerator, get_accelerator
 from pangu_rl.checkpoint.run_lock import run_lock
-from pangu_rl.checkpoint.settings import claim
+from pangu_rl.checkpoint.settings import begin, claim
 from pangu_rl.checkpoint.store import Checkpoint, CheckpointStore
 from pangu_rl.cluster import ray_runtime
 from pangu_rl.cluster.live_plan import require_room
@@ -78,6 +78,12 @@ class Run:
         self.view.console.print(text)
         if isinstance(text, str):
             log.info(text)
+
+    def say_each(self, lines: Iterable[str]) -> None:
+        """As `say`, line by line; what stands in them is text and no markup."""
+        for line in lines:
+            self.view.console.print(line, markup=False)
+            log.warning("%s", line)
 
     def log(self, step: int, metrics: Mapping[str, float], sample: Sample | None = None) -> None:
         """One row of metrics.jsonl, one update of the view.
@@ -172,7 +178,8 @@ def open_run(
     """
     trainer = config.trainer
     directory = Path(trainer.run_dir)
-    checkpoints = CheckpointStore(directory, trainer.keep_checkpoints if isinstance(trainer, TrainerConfig) else 1)
+    kept = (trainer.keep_checkpoints, trainer.keep_steps) if isinstance(trainer, TrainerConfig) else (1,)
+    checkpoints = CheckpointStore(directory, *kept)
     accelerator = get_accelerator(config.cluster.accelerator)
     phases = PhaseTimer()
     with ExitStack() as stack:
@@ -183,7 +190,8 @@ def open_run(
                 f"{directory} holds checkpoints and trainer.resume is never: set resume to auto, or another run_dir"
             )
         if settings is not None:
-            claim(directory, settings)
+            started = not (isinstance(trainer, TrainerConfig) and checkpoints.is_empty())
+            (claim if started else begin)(directory, settings)
         (directory / "config.yaml").write_text(dump_config(config), encoding="utf-8")
         console = Console(stderr=True)
         stack.enter_context(run_log(directory, console))

@@ -10,6 +10,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.logging import RichHandler
 
+from pangu_rl.errors import Preempted, RunError, UserError
+
 _QUIET = ("httpx", "filelock", "matplotlib", "urllib3")
 
 
@@ -29,6 +31,10 @@ def run_log(run_dir: Path, console: Console) -> Iterator[None]:
         root.addHandler(handler)
     try:
         yield
+    except (UserError, RunError, Preempted) as error:  # the terminal is told last, by the command line
+        kind = type(error).__name__
+        file.handle(root.makeRecord(__name__, logging.ERROR, __file__, 0, "ended by %s: %s", (kind, error), None))
+        raise
     finally:
         for handler in (file, terminal):
             root.removeHandler(handler)

@@ -7,7 +7,7 @@ import importlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -22,6 +22,9 @@ class Sink(Protocol):
     """Where the metrics of a step go."""
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None: ...
+
+    def amend(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Add metrics to a step that was logged without them."""
 
     def truncate_after(self, step: int) -> None:
         """Forget what a killed run logged after the checkpoint that this run goes on from."""
@@ -51,6 +54,10 @@ class MetricSinks:
         for sink in self._sinks:
             sink.log(step, metrics)
 
+    def amend(self, step: int, metrics: Mapping[str, float]) -> None:
+        for sink in self._sinks:
+            sink.amend(step, metrics)
+
     def truncate_after(self, step: int) -> None:
         for sink in self._sinks:
             sink.truncate_after(step)
@@ -71,15 +78,19 @@ class JsonLines:
         self._file = path.open("a", encoding="utf-8")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        values = {name: float(value) if math.isfinite(value) else None for name, value in metrics.items()}
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.write(json.dumps({"step": step, **_finite(metrics)}) + "\n")
         self._file.flush()
 
+    def amend(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._replace([row | _finite(metrics) if row["step"] == step else row for row in read_metrics(self.path)])
+
     def truncate_after(self, step: int) -> None:
+        self._replace([row for row in read_metrics(self.path) if row["step"] <= step])
+
+    def _replace(self, rows: Sequence[Mapping[str, Any]]) -> None:
         self._file.close()
-        kept = [row for row in read_metrics(self.path) if row["step"] <= step]
         beside = self.path.with_suffix(".tmp")
-        beside.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        beside.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         os.replace(beside, self.path)
         self._file = self.path.open("a", encoding="utf-8")
 
@@ -104,6 +115,8 @@ class TensorBoard:
             self._writer.add_scalar(name, value, step)
         self._writer.flush()
 
+    amend = log
+
     def truncate_after(self, step: int) -> None:
         # TensorBoard's own way: the next event file says from which step on the earlier ones are void.
         self._purge_step = step + 1
@@ -124,6 +137,8 @@ class WeightsAndBiases:
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         self._run.log(dict(metrics), step=step)
+
+    amend = log
 
     def truncate_after(self, step: int) -> None:
         """The service keeps the first value of a step; the repeated steps are the same ones."""
@@ -148,6 +163,8 @@ class SwanLab:
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         self._run.log(dict(metrics), step=step)
 
+    amend = log
+
     def truncate_after(self, step: int) -> None:
         """The service keeps the first value of a step; the repeated steps are the same ones."""
 
@@ -162,6 +179,10 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         if line.endswith("\n"):
             rows.append(json.loads(line))
     return rows
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: float(value) if math.isfinite(value) else None for name, value in metrics.items()}
 
 
 def _service(name: str, option: str, *, key: str, offline: str) -> ModuleType:

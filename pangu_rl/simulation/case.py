@@ -12,7 +12,7 @@ from pangu_rl.config.load import load_config
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.stages import GrpoConfig
 from pangu_rl.errors import ConfigError
-from pangu_rl.learner.measure.memory_inputs import WIDE
+from pangu_rl.learner.measure.memory_inputs import number_bytes
 from pangu_rl.learner.measure.model_shape import read_shape
 from pangu_rl.simulation.lengths import Prompts, read_lengths
 from pangu_rl.simulation.measured import fit, read_run
@@ -70,7 +70,7 @@ def _model(config: GrpoConfig) -> ModelSize:
             f"model.path {config.model.path}: no config.json of a plain decoder there, so no sizes to reckon with: "
             "name a folder that has one (weights are not needed)"
         )
-    return ModelSize(shape=shape, size=WIDE if config.model.dtype == "float32" else 2)
+    return ModelSize(shape=shape, size=number_bytes(config.model.dtype))
 
 
 def _facts(profile: ClusterProfile) -> DeviceFacts:

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from pangu_rl.data.bins import first_fit_decreasing
 from pangu_rl.data.micro_batches import Dealing
-from pangu_rl.learner.measure.flops import FORWARD, WHOLE, ModelFlops
+from pangu_rl.learner.measure.flops import FORWARD, WHOLE, ModelFlops, Work
 from pangu_rl.simulation.lengths import DrawnGroup
 
 
@@ -88,8 +88,7 @@ class LearnerCost:
 
     def _tree(self, prompt: int, answers: Sequence[int]) -> float:
         """FLOPs that are computed: an answer attends to its prompt and to itself."""
-        tokens = prompt + sum(answers)
         pairs = prompt * (prompt + 1) / 2 + sum(answer * prompt + answer * (answer + 1) / 2 for answer in answers)
-        forward = tokens * self.flops.per_token + pairs * self.flops.per_pair + sum(answers) * self.flops.per_target
+        work = Work(tokens=prompt + sum(answers), targets=sum(answers), pairs=pairs)
         passes = WHOLE + (FORWARD if self.recomputed else 0) + (FORWARD if self.mini_batches > 1 else 0)
-        return passes * forward
+        return passes * self.flops.of_language(work)

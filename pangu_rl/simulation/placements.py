@@ -10,7 +10,7 @@ from pangu_rl.config.devices import DeviceFacts
 from pangu_rl.config.stages import GrpoConfig
 from pangu_rl.errors import ConfigError
 from pangu_rl.learner.measure.memory_estimate import Memory
-from pangu_rl.learner.measure.stage_memory import stage_memory
+from pangu_rl.learner.measure.stage_memory import longest_sequence, stage_memory
 from pangu_rl.simulation.learner import LearnerCost
 from pangu_rl.simulation.lengths import Prompts
 from pangu_rl.simulation.loop import Setup, Steps, synchronous
@@ -102,7 +102,7 @@ def predict(case: Case, split: Split) -> Prediction:
 def set_up(case: Case, split: Split, memory: Memory | None) -> Setup:
     rollout, algorithm = case.config.rollout, case.config.algorithm
     tokens = int(cache_bytes(case) / case.model.cached_bytes)
-    longest = case.config.data.max_prompt_tokens + rollout.max_new_tokens
+    longest = longest_sequence(case.config)
     if tokens < longest:
         needed = longest * case.model.cached_bytes / GIB
         raise ConfigError(

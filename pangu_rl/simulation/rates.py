@@ -57,13 +57,7 @@ class ModelSize:
 
     @property
     def flops(self) -> ModelFlops:
-        shape = self.shape
-        projections = 2 * shape.width * shape.head_size * 2 * (shape.heads + shape.kv_heads)
-        return ModelFlops(
-            per_token=shape.layers * (projections + 6 * shape.width * shape.inner),
-            per_pair=shape.layers * 4 * shape.heads * shape.head_size,
-            per_target=2 * shape.embedding,
-        )
+        return ModelFlops.of_shape(self.shape)
 
 
 def engine_cost(model: ModelSize, facts: DeviceFacts, devices: float, constants: Constants) -> EngineCost:

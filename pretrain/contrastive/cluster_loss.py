@@ -93,10 +93,10 @@ def _own_columns(labels: Tensor, columns: Tensor) -> Tensor:
 
 
 def _without_repetition(labels: Tensor) -> Tensor:
-    ordered = labels.sort(1).values
+    ordered = labels.cpu().sort(1).values
     repeated = torch.zeros_like(ordered, dtype=torch.bool)
     repeated[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
-    return ordered.masked_fill(repeated, NONE)
+    return ordered.masked_fill(repeated, NONE).to(labels.device)
 
 
 def _summed(values: Tensor, centres: ClassCentres) -> Tensor:

@@ -89,13 +89,17 @@ class PictureGeneration(GenerationMixin):
     ) -> tuple[Tensor, dict[str, Any]]:
         """Every row `expand_size` times, one after the other, and its pictures with it."""
         pictures = {name: model_kwargs.pop(name) for name in PICTURE_INPUTS if name in model_kwargs}
+        axes = {}
+        if (positions := model_kwargs.get("position_ids")) is not None and positions.dim() == 3:
+            # transformers repeats the rows of [3, B, T] from some 5.x on; 5.5 repeats the axes.
+            axes["position_ids"] = model_kwargs.pop("position_ids").repeat_interleave(expand_size, 1)
         input_ids, model_kwargs = super()._expand_inputs_for_generation(
             expand_size, is_encoder_decoder, input_ids, **model_kwargs
         )
         if expand_size > 1 and any(value is not None for value in pictures.values()):
             rows = list(input_ids[::expand_size].cpu().numpy())
             pictures = dict(_repeated(pictures, grids_by_row(rows, pictures, self.tokens), expand_size))
-        return input_ids, model_kwargs | pictures
+        return input_ids, model_kwargs | axes | pictures
 
 
 def past_length(cache: Any) -> int:

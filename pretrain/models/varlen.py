@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from pangu_rl.accelerators import ACCELERATORS
+from pangu_rl.accelerators import ops
 
 
 def varlen_attention(
@@ -15,7 +15,7 @@ def varlen_attention(
     """softmax(scale * q k^T) v within each segment, not causal.
 
     query, key, value: [P, H, D] of one dtype; lengths: patches of each segment in order, on the host. Returns
-    [P, H, D]. The device of the tensors decides how it is computed (`Accelerator.varlen_attention`).
+    [P, H, D]. The device of the tensors decides how it is computed (`ops.attend_within`).
 
     Raises:
         ValueError: the lengths do not sum to P.
@@ -25,5 +25,4 @@ def varlen_attention(
         raise ValueError(f"segments of {sum(segments)} tokens in all for queries of {len(query)}")
     if not segments:
         return query
-    device = ACCELERATORS.get(query.device.type, ACCELERATORS["cpu"])
-    return device.varlen_attention(query, key, value, segments, scale)
+    return ops.attend_within(query, key, value, segments, scale)

@@ -98,7 +98,7 @@ class Mlp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[P, W] -> [P, W]."""
         if self.gate_proj is None:
-            return self.down_proj(nn.functional.gelu(self.up_proj(x)))
+            return self.down_proj(ops.gelu(self.up_proj(x)))
         return self.down_proj(ops.gated(self.gate_proj(x), self.up_proj(x), ops.SILU))
 
 
@@ -160,8 +160,7 @@ class VisionModel(nn.Module):
         Raises:
             DataError: the pixels do not match the grids.
         """
-        features, order = self._features(pixel_values, grid_thw)
-        inverse = torch.argsort(order)
+        features, inverse = self._features(pixel_values, grid_thw)
         if self.vision_projection is None:
             return self.merger(features[0])[inverse]
         return self.vision_projection(self.merger(features)[inverse])
@@ -171,21 +170,21 @@ class VisionModel(nn.Module):
 
         Inputs and errors as in `forward`.
         """
-        features, order = self._features(pixel_values, grid_thw)
-        return features[0].unflatten(0, (len(order), -1))[torch.argsort(order)].flatten(0, 1)
+        features, inverse = self._features(pixel_values, grid_thw)
+        return features[0].unflatten(0, (len(inverse), -1))[inverse].flatten(0, 1)
 
     def _features(self, pixel_values: Tensor, grid_thw: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Features [P, W] of the selected blocks by window, the deepest first; int64 [K], the cell at each place."""
+        """Features [P, W] of the selected blocks by window, the deepest first; int64 [K], the place of each cell."""
         grids = [tuple(grid) for grid in grid_thw.tolist()]
         self._check(pixel_values, grids)
         merge, device = self.config.spatial_merge_size, pixel_values.device
         layout = lay_out_windows(grids, self.config.window_size // self.config.patch_size // merge, merge)
-        order = torch.from_numpy(layout.order).to(device)
+        order, inverse = (torch.from_numpy(places).to(device) for places in (layout.order, layout.inverse))
         size = self.config.hidden_size // self.config.num_heads
         angles = rotation(torch.from_numpy(layout.positions).to(device), size)
         x = self.patch_embed(pixel_values)
         x = x.view(len(order), merge * merge, x.shape[1])[order].flatten(0, 1)
-        return self._run_blocks(x, _Segments(angles, layout.window_lengths, layout.frame_lengths)), order
+        return self._run_blocks(x, _Segments(angles, layout.window_lengths, layout.frame_lengths)), inverse
 
     def _run_blocks(self, x: Tensor, segments: _Segments) -> list[Tensor]:
         """The features [P, W] of the selected blocks, the deepest first."""

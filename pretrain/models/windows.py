@@ -20,6 +20,8 @@ class WindowLayout:
 
     order: np.ndarray
     """int64 [K], the cell (numbered as in the input) at each place."""
+    inverse: np.ndarray
+    """int64 [K], the place of each cell."""
     positions: np.ndarray
     """int64 [P, 2], row and column in its picture of the patch at each place; the same in every frame."""
     window_lengths: tuple[int, ...]
@@ -51,6 +53,7 @@ def lay_out_windows(grids: Sequence[Grid], window: int, merge: int) -> WindowLay
     inside = np.stack(np.divmod(np.arange(merge * merge), merge), axis=1)
     return WindowLayout(
         order=order,
+        inverse=np.argsort(order),
         positions=(corner[:, None] + inside).reshape(-1, 2),
         window_lengths=tuple((np.bincount(number) * merge * merge).tolist()),
         frame_lengths=tuple(np.repeat(sizes[:, 1] * sizes[:, 2], frames).tolist()),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pangu_rl.errors import DataError
+from pretrain.processing.embedded import kept_file
 from pretrain.processing.shards import read_member, split_at_shard
 
 MAX_MEMBER_BYTES = 2**30
@@ -19,11 +20,13 @@ MAX_MEMBER_BYTES = 2**30
 
 
 def resolve_inside(path: str, media_root: Path) -> Path:
-    """The file that `path` means, with every link followed.
+    """The file that `path` means, with every link followed; that of an embedded picture lies in the cache.
 
     Raises:
         DataError: an absolute path, an address, or a path that leaves `media_root` by `..` or through a link.
     """
+    if (kept := kept_file(path)) is not None:
+        return kept
     if "\0" in path or "\\" in path or "://" in path or path.startswith("data:") or Path(path).is_absolute():
         raise DataError(f"{named(path)}: must be a path relative to the media root")
     try:

@@ -28,6 +28,9 @@ RANDOM_FPS = (0.5, 2.0)
 PRECISE_FPS = 1.0
 """Of tasks whose answer is a time."""
 
+OFF_BY = 1
+"""Frames that a header may claim beyond the stream's end; the last one that is there stands for them."""
+
 MAX_CLIP_PIXELS = 1_000_000_000
 """Of the frames taken from one file: 3 GB, and as much again for a moment. 112 frames of 3840 x 2160 are below it."""
 
@@ -102,7 +105,7 @@ def read_frames(path: str, media_root: Path, sampling: Sampling) -> Frames:
     """
     with open_inside(path, media_root) as file:
         if not _is_container(file.read(12)):
-            raise DataError(f"{named(path)}: is no MP4, MOV, MKV, WebM or AVI")
+            raise DataError(f"{_video(path)}: is no MP4, MOV, MKV, WebM or AVI")
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256")
     capture = _open_capture(resolve_inside(path, media_root))
@@ -163,13 +166,13 @@ def _wanted(capture: Any, path: str, sampling: Sampling) -> np.ndarray:
     keys = (cv2.CAP_PROP_FRAME_COUNT, cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
     total, fps, width, height = (capture.get(key) for key in keys)
     if not (capture.isOpened() and total >= 1 and math.isfinite(fps) and fps > 0):
-        raise DataError(f"{named(path)}: {total:.0f} frames at {fps:.3g} frames per second: is no readable video")
+        raise DataError(f"{_video(path)}: {total:.0f} frames at {fps:.3g} frames per second: is no readable video")
     if not 0 < width * height <= MAX_PIXELS:
-        raise DataError(f"{named(path)}: frames of {width:.0f} x {height:.0f} pixels, the limit is {MAX_PIXELS}")
+        raise DataError(f"{_video(path)}: frames of {width:.0f} x {height:.0f} pixels, the limit is {MAX_PIXELS}")
     indices = frame_indices(int(total), fps, sampling)
     if len(indices) * width * height > MAX_CLIP_PIXELS:
         raise DataError(
-            f"{named(path)}: {len(indices)} frames of {width:.0f} x {height:.0f} pixels, the limit of all together is "
+            f"{_video(path)}: {len(indices)} frames of {width:.0f} x {height:.0f} pixels, the limit of all together is "
             f"{MAX_CLIP_PIXELS}: sample fewer"
         )
     return indices
@@ -186,5 +189,12 @@ def _decode(capture: Any, path: str, indices: np.ndarray) -> np.ndarray:
             frames[index] = frame
         # Here a stream's end also ends the loop, however many frames its header claims.
         if not decoded:
-            raise DataError(f"{named(path)}: frame {index} of {int(indices[-1]) + 1} cannot be decoded: truncated?")
-    return np.stack([frames[index][:, :, ::-1] for index in indices.tolist()])
+            if frames and index >= int(indices[-1]) - OFF_BY:
+                break
+            raise DataError(f"{_video(path)}: frame {index} of {int(indices[-1]) + 1} cannot be decoded: truncated?")
+    last = frames[max(frames)]
+    return np.stack([frames.get(index, last)[:, :, ::-1] for index in indices.tolist()])
+
+
+def _video(path: str) -> str:
+    return named(path).replace("picture", "video", 1)

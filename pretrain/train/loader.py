@@ -163,7 +163,7 @@ class PackLoader:
         if isinstance(row, Document):
             encoded = self.encoder.document(row.parts, pictures)
         else:
-            encoded = self.encoder.conversation(row.messages, pictures)
+            encoded = self.encoder.conversation(row.messages, pictures, row.tools)
         if (length := len(encoded.token_ids)) > self._positions:
             raise DataError(f"{length} tokens, the model has {self._positions} positions")
         return encoded

@@ -48,7 +48,9 @@ def write_sizes(config: PretrainConfig, output: Path, workers: int = 1) -> int:
         UserError, RunError: as `tables_of`.
     """
     data = config.data
-    files = open_rows(data.row_paths(), on_bad_row=data.on_bad_row, media_root=data.media_path())
+    files = open_rows(
+        data.row_paths(), on_bad_row=data.on_bad_row, media_root=data.media_path(), passed=data.pass_through
+    )
     console = Console(stderr=True)
     for line in files.skipped:
         console.print(f"left out: {line}", markup=False, highlight=False)

@@ -22,6 +22,7 @@ from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.data.row_files import open_rows
 from pangu_rl.errors import ConfigError, DataError
+from pangu_rl.loops.begun_with import begun_with
 from pangu_rl.loops.learners import Learners
 from pangu_rl.loops.restarts import with_restarts
 from pangu_rl.loops.session import Run, open_run
@@ -107,7 +108,9 @@ def run_pretrain(config: PretrainConfig) -> dict[str, float]:
     """
     config = with_start(config)
     data = config.data
-    files = open_rows(data.row_paths(), on_bad_row=data.on_bad_row, media_root=data.media_path())
+    files = open_rows(
+        data.row_paths(), on_bad_row=data.on_bad_row, media_root=data.media_path(), passed=data.pass_through
+    )
     loader = PackLoader(config, files)
     order = open_order(config, loader)
     unread = order.state_dict()
@@ -117,7 +120,8 @@ def run_pretrain(config: PretrainConfig) -> dict[str, float]:
         with open_parts(config, run, loader, order) as parts:
             return train_stage(run, parts, config.trainer.steps)
 
-    with open_run(config, "pre-training") as run:
+    begun = begun_with("pretrain", config, resolve_path(config.model.path), {})
+    with open_run(config, "pre-training", settings=begun) as run:
         return with_restarts(run, config.trainer.max_restarts, train)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pangu_rl.records import Completion, Outcome, Part, Prompt
+from rewards.base import whole_answer
 from rewards.rules.accuracy import gold_of
 from rewards.rules.boxed_answer import extract_boxed
 from rewards.rules.gold import BadGold, Gold
@@ -15,7 +16,7 @@ def judge_box(prompt: Prompt, completion: Completion, answer_type: str, judge: C
     """`judge` of the boxed answer and the prompt's gold as `answer_type`; a gold that is none of it is no verdict."""
     try:
         gold = replace(gold_of(prompt), answer_type=answer_type)
-        answer = extract_boxed(completion.text)
+        answer = extract_boxed(whole_answer(prompt, completion))
         if answer is None:
             return Part(value=0.0, outcome=Outcome.NO_BOX, detail="no complete \\boxed{} after the thinking block")
         return judge(answer, gold)

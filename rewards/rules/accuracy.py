@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pangu_rl.records import Completion, Outcome, Part, Prompt
+from rewards.base import whole_answer
 from rewards.grader import default_grader
 from rewards.rules.gold import BadGold, Gold
 
@@ -20,7 +21,7 @@ async def boxed_accuracy(prompt: Prompt, completion: Completion, *, deadline_s: 
         gold = gold_of(prompt)
     except BadGold as error:
         return Part(value=None, outcome=Outcome.ERROR, detail=str(error))
-    return await default_grader().agrade(completion.text, gold, deadline_s=deadline_s)
+    return await default_grader().agrade(whole_answer(prompt, completion), gold, deadline_s=deadline_s)
 
 
 # For the rubric: `deadline_s` leaves out the wait for a free child, behind which hostile rows may queue for long.

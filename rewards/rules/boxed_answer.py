@@ -6,7 +6,8 @@ import re
 import sys
 import unicodedata
 
-THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
+from pangu_rl.records import THINK_CLOSE, THINK_OPEN
+
 MAX_BRACES = 10_000
 """A box with more braces is an unterminated one: nobody answers so, and it bounds the scan."""
 

@@ -16,12 +16,13 @@ from rewards.rules.choice import grade_choice
 from rewards.rules.date import grade_date
 from rewards.rules.floats import grade_float
 from rewards.rules.gold import ANSWER_TYPES, BadGold, Gold
-from rewards.rules.integer import grade_integer
-from rewards.rules.math import grade_math
+from rewards.rules.integer import grade_integer, scalar_of
+from rewards.rules.math import gold_value, grade_math
 from rewards.rules.normalise import MAX_ANSWER_CHARS, plain
 from rewards.rules.point import grade_point
 from rewards.rules.sequence import grade_list
 from rewards.rules.text import grade_text
+from rewards.rules.unevaluated import is_unevaluated
 from rewards.rules.verdict import bad_gold, unparsable
 
 _GRADERS: dict[str, Callable[[str, Gold], Part | None]] = {
@@ -38,6 +39,7 @@ _GRADERS: dict[str, Callable[[str, Gold], Part | None]] = {
     "point": grade_point,
 }
 _METRICS = {"point_in_box": "point", "hungarian_f1": "bboxes"}
+_NUMERIC = ("math", "integer", "float1", "float2")
 _BOXES = ("bbox", "bboxes", "point")
 _LETTER = re.compile(r"[(\[]?[A-J][)\]]?[.:]?")
 
@@ -54,7 +56,16 @@ def grade_directly(answer: str, gold: Gold) -> Part | None:
     if answer_type not in _BOXES and len(answer) > MAX_ANSWER_CHARS:
         _check_gold(gold, answer_type)
         return unparsable(answer, f"is longer than {MAX_ANSWER_CHARS} characters")
+    if answer_type in _NUMERIC and is_unevaluated(answer) and _is_number(gold):
+        return unparsable(answer, "is an operation between numbers that is not carried out")
     return _GRADERS[answer_type](answer, gold)
+
+
+def _is_number(gold: Gold) -> bool:
+    try:
+        return scalar_of(gold_value(gold)) is not None
+    except BadGold:
+        return False
 
 
 def grade_by_algebra(answer: str, gold: Gold) -> Part:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pangu_rl.records import Completion, Outcome, Part, Prompt
+from rewards.base import whole_answer
 from rewards.rules.boxed_answer import answer_part, boxes
 
 
@@ -11,7 +12,7 @@ def boxed_format(prompt: Prompt, completion: Completion) -> Part:
 
     Stricter than the accuracy's reading of the last box, so that a box for every candidate earns less.
     """
-    answer = answer_part(completion.text)
+    answer = answer_part(whole_answer(prompt, completion))
     found = boxes(answer) if answer is not None else []
     if not found:
         return Part(value=0.0, outcome=Outcome.NO_BOX, detail="no \\boxed{} after the thinking block")

@@ -12,6 +12,7 @@ from fractions import Fraction
 from rapidfuzz.distance import Levenshtein
 
 from pangu_rl.records import Completion, Outcome, Part, Prompt
+from rewards.base import whole_answer
 from rewards.grader import default_grader
 from rewards.rules.accuracy import gold_of
 from rewards.rules.boxed_answer import extract_boxed
@@ -51,10 +52,10 @@ def graded(prompt: Prompt, completion: Completion) -> Part:
         gold = gold_of(prompt)
     except BadGold as error:
         return Part(value=None, outcome=Outcome.ERROR, detail=str(error))
-    part = default_grader().grade(completion.text, gold)
+    part = default_grader().grade(whole_answer(prompt, completion), gold)
     if not part.outcome.is_verdict:
         return part
-    score = _score(part.outcome, extract_boxed(completion.text), gold)
+    score = _score(part.outcome, extract_boxed(whole_answer(prompt, completion)), gold)
     return Part(value=float(score), outcome=part.outcome, detail=f"{score} of 5: {part.detail}")
 
 

@@ -85,6 +85,7 @@ def plain(answer: str) -> str:
 def clean(answer: str) -> str:
     """NFKC with what it would lose (raised and lowered digits, vulgar fractions) written out; symbols by name."""
     if not answer.isascii():
+        answer = re.sub(r"\d", lambda m: str(unicodedata.decimal(m.group())), answer)  # digits of every script
         answer = _RAISED.sub(lambda m: "^{" + unicodedata.normalize("NFKC", m.group()) + "}", answer)
         answer = _LOWERED.sub(lambda m: "_{" + unicodedata.normalize("NFKC", m.group()) + "}", answer)
         answer = _VULGAR.sub(_written_out, answer)

@@ -12,6 +12,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from pangu_rl.records import Completion, Part, Prompt
+from rewards.base import whole_answer
 from rewards.rules.boxed_answer import answer_part
 from rewards.scorers.records import Backend, ScoredItem
 
@@ -40,7 +41,7 @@ def item_of(prompt: Prompt, completion: Completion) -> ScoredItem:
     return ScoredItem(
         uid=completion.uid,
         question=_conversation(prompt),
-        response=answer_part(completion.text) or "",
+        response=answer_part(whole_answer(prompt, completion)) or "",
         reference=prompt.answer,
         pictures=prompt.images,
     )

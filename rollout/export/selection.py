@@ -2,7 +2,7 @@
 
 | target | one row per | columns besides `position` |
 |---|---|---|
-| raw, sft | kept response | `pass_rate` of its prompt |
+| raw, sft | kept response, of sft one that ended | `pass_rate` of its prompt |
 | iterative | hard group: its first right response | `pass_rate` |
 | pairs | side of a pair: the best response of a group, and its worst | `pair`, `chosen`, `grade` |
 | prompts | prompt with a kept response, where it first stands | `id`, counts, `pass_rate` |
@@ -67,6 +67,12 @@ def _responses(grades: Grades) -> tuple[str, str]:
     return "", "SELECT position, prompt_key AS scope, pass_rate FROM kept JOIN prompts USING (prompt_key)"
 
 
+def _whole_responses(grades: Grades) -> tuple[str, str]:
+    """A response that was cut would teach never to stop."""
+    _, query = _responses(grades)
+    return "responses that ended", f"{query} WHERE whole"
+
+
 def _hard(grades: Grades) -> tuple[str, str]:
     """The rule looks at all responses of a group; filters say which of the right ones may be taken."""
     return (
@@ -121,4 +127,4 @@ def _prompts(grades: Grades) -> tuple[str, str]:
     )
 
 
-_QUERIES = {"raw": _responses, "sft": _responses, "iterative": _hard, "pairs": _pairs, "prompts": _prompts}
+_QUERIES = {"raw": _responses, "sft": _whole_responses, "iterative": _hard, "pairs": _pairs, "prompts": _prompts}

@@ -24,7 +24,7 @@ from vllm.sampling_params import RequestOutputKind
 from pangu_rl.checkpoint.model_folder import model_config
 from pangu_rl.errors import BrokenBroadcast, ConfigError, DataError, RunError, UserError, first_line
 from pangu_rl.records import (
-    GROUNDING_TAGS,
+    CONTENT_TAGS,
     Completion,
     FinishReason,
     Picture,
@@ -41,8 +41,6 @@ from rollout.vllm.running import Running, gone_on
 from rollout.vllm.worker import BROKEN
 from rollout.weights import check_digests, check_names, required_names
 
-SHARED_BLOCK = 32
-"""Tokens of a cache block with prefix caching: the smallest that vLLM's attention takes on every device."""
 MIN_PREFILL_TOKENS = 8192
 """Tokens of a step's batch: 64 prompts of 128 tokens enter in one step, and short ones never queue."""
 PICTURE_CACHE_GIB = 0.5
@@ -62,14 +60,15 @@ class VllmEngine:
             # vLLM compiles a few sampler functions even so, at 30 s and more of C++ compiler for a fresh cache.
             torch.compiler.set_stance("force_eager")
         self._llm = _start(spec)
+        self._llm.collective_rpc("pangu_keep_logprobs_mode")
         if spec.accelerator.name == "cpu":
             from rollout.vllm.cpu_sampler import use_cpu_sampler
 
             self._llm.collective_rpc(use_cpu_sampler)
         self._tokenizer = self._llm.get_tokenizer()
         added = self._tokenizer.added_tokens_decoder.items()
-        # Graders read the grounding tags, also of a tokenizer that lists them as special tokens.
-        self._dropped = {i for i, token in added if token.special and token.content not in GROUNDING_TAGS}
+        # Graders read the tags of contents, also of a tokenizer that lists them as special tokens.
+        self._dropped = {i for i, token in added if token.special and token.content not in CONTENT_TAGS}
 
     @property
     def weight_version(self) -> int:
@@ -125,8 +124,13 @@ class VllmEngine:
             call, args = "pangu_load_shm", (tensors, manifest.location)
         else:
             assert link is not None, "a broadcast needs the engine's ranks"
-            backend = self._spec.accelerator.dist_backend
-            call, args = "pangu_load_broadcast", (tensors, manifest.location, backend, link.first_rank, link.world_size)
+            group = (
+                self._spec.accelerator.dist_backend,
+                link.first_rank,
+                link.world_size,
+                self._spec.rollout.silence_s,
+            )
+            call, args = "pangu_load_broadcast", (tensors, manifest.location, *group)
         for digests in self._called(call, args):
             check_digests(manifest, digests)
         # The worker's reload drops none of the engine's own caches.
@@ -210,7 +214,7 @@ class VllmEngine:
         prompt = self._prompt(_read(request), request.pictures)
         begun = len(request.begun.token_ids) if request.begun else 0
         sampling = replace(request.sampling, max_new_tokens=request.sampling.max_new_tokens - begun)
-        self._add(request.uid, prompt, _sampling(sampling, seed_of(request)))
+        self._add(request.uid, prompt, _sampling(sampling, seed_of(request), self._spec.end_tokens))
 
     def _completion(self, request: RolloutRequest, since: float, output: RequestOutput) -> Completion:
         _check_prompt(request.uid, _read(request), output)
@@ -265,8 +269,10 @@ def _start(spec: EngineSpec) -> LLMEngine:
     """Build the engine; what the user can mend becomes one line.
 
     Raises:
-        UserError: the KV cache does not hold one sequence, or more memory was asked for than is free.
+        UserError: the KV cache does not hold one sequence, more memory was asked for than is free, or the device's
+            sampler does not take the settings.
     """
+    spec.accelerator.require_top_k(spec.rollout.top_k)
     try:
         return LLMEngine.from_engine_args(EngineArgs(**_engine_args(spec)))
     except (ValueError, RuntimeError, OSError) as error:
@@ -277,8 +283,7 @@ def _engine_args(spec: EngineSpec) -> dict[str, Any]:
     rollout = spec.rollout
     memory: dict[str, Any] = {"gpu_memory_utilization": rollout.memory_share}
     if rollout.prefix_caching:
-        # Only whole blocks are shared, and the default of 128 tokens is longer than many a prompt.
-        memory["block_size"] = SHARED_BLOCK
+        memory["block_size"] = spec.accelerator.cache_block
     if spec.kv_cache_gib is not None:
         memory["kv_cache_memory_bytes"] = int(spec.kv_cache_gib * 2**30)
     if rollout.placement == "shared":
@@ -324,13 +329,15 @@ def _explained(spec: EngineSpec, error: Exception) -> Exception:
     return UserError(f"the vLLM engine did not start on {spec.model_path}: {text}")
 
 
-def _sampling(params: SamplingParams, seed: int) -> VllmSamplingParams:
+def _sampling(params: SamplingParams, seed: int, end_tokens: Sequence[int]) -> VllmSamplingParams:
     return VllmSamplingParams(
         temperature=params.temperature,
         top_p=params.top_p,
         top_k=params.top_k,
         max_tokens=params.max_new_tokens,
         ignore_eos=params.ignore_eos,
+        # A template may close turns with another token than the model folder's end of sequence.
+        stop_token_ids=[] if params.ignore_eos else list(end_tokens),
         seed=seed,
         # The sampled token's own log-prob and no others.
         logprobs=0,

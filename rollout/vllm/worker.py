@@ -1,4 +1,4 @@
-"""What we add to every vLLM worker: in-place weight updates that prove what they loaded.
+"""What we add to every vLLM worker: in-place weight updates that prove what they loaded, and log-probs as asked for.
 
 vLLM mixes this class into its worker (`worker_extension_cls`) and the engine calls the methods by name through
 `collective_rpc`, with plain arguments. The learner's tensors come in manifest order from a buffer file on this node or
@@ -34,6 +34,16 @@ Named = tuple[str, torch.Tensor]
 class WeightSyncExtension:
     """Methods carry a prefix: vLLM refuses an extension that shares a name with its worker."""
 
+    def pangu_keep_logprobs_mode(self) -> None:
+        """Let the sampler report the log-probs that the engine was asked for.
+
+        vllm-ascend 0.23 builds its sampler without the engine's `logprobs_mode`, so that it would report those before
+        temperature, top-k and top-p, and not those that its tokens were drawn by.
+        """
+        sampler, mode = self.model_runner.sampler, self.vllm_config.model_config.logprobs_mode
+        if sampler.logprobs_mode != mode:
+            self.model_runner.sampler = type(sampler)(logprobs_mode=mode)
+
     def pangu_load_shm(self, tensors: list[dict[str, Any]], path: str) -> dict[str, str]:
         """Load from the buffer file `path`; `tensors` are the manifest's entries as dicts. Digests by name."""
         # A private mapping: nothing is copied before the model's own loader does.
@@ -41,10 +51,16 @@ class WeightSyncExtension:
         return self._pangu_load(_views(tensors, buffer))
 
     def pangu_load_broadcast(
-        self, tensors: list[dict[str, Any]], store: str, backend: str, first_rank: int, world_size: int
+        self,
+        tensors: list[dict[str, Any]],
+        store: str,
+        backend: str,
+        first_rank: int,
+        world_size: int,
+        timeout_s: float,
     ) -> dict[str, str]:
         """Load the buckets that rank 0 of a group sends; the group meets at `store` (`host:port`) and stays until
-        another store is named.
+        another store is named. None may take longer than `timeout_s`.
 
         Raises:
             BrokenBroadcast: a member was lost. Weights are now of two versions; another load mends them.
@@ -54,7 +70,7 @@ class WeightSyncExtension:
             if getattr(self, "_pangu_store", None) != store:
                 self._pangu_group, self._pangu_store = None, None
                 host, _, port = store.rpartition(":")
-                self._pangu_group = build_group(backend, host, int(port), rank, world_size)
+                self._pangu_group = build_group(backend, host, int(port), rank, world_size, timeout_s)
                 self._pangu_store = store
         # The backends' errors have no common class, here and below.
         except Exception as error:

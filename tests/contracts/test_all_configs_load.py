@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from pangu_rl.config.assemble import AssembleConfig
 from pangu_rl.config.cluster_profile import ClusterProfile
 from pangu_rl.config.devices import DevicesConfig
 from pangu_rl.config.evaluation import EvalConfig
 from pangu_rl.config.load import dump_config, load_config
+from pangu_rl.config.override_set import OverrideSet
 from pangu_rl.config.pipeline import PipelineConfig
 from pangu_rl.config.pipeline_graph import read_graph
 from pangu_rl.config.pretrain import PretrainConfig
@@ -32,6 +34,8 @@ SCHEMAS = {
     "pipeline": PipelineConfig,
     "scorers": ScorersConfig,
     "devices": DevicesConfig,
+    "assemble": AssembleConfig,
+    "overrides": OverrideSet,
 }
 CLUSTERS = ROOT / "configs" / "clusters"
 CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if not path.is_relative_to(CLUSTERS))

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from tests.contracts.source_tree import ROOT, parse, place, sources
+from tests.contracts.source_tree import ROOT, imports, parse, place, sources
 
 WORDS = re.compile(r"\b(cuda|nccl|hccl|npu)\b", re.IGNORECASE)
 ATTRIBUTES = {"cuda", "npu"}
@@ -28,6 +28,29 @@ def device_words(tree: ast.Module) -> list[tuple[ast.AST, str]]:
         elif isinstance(node, ast.Attribute) and node.attr in ATTRIBUTES:
             found.append((node, ast.unparse(node)))
     return found
+
+
+KERNELS = {"flash_attn", "liger_kernel", "xformers", "bitsandbytes", "triton", "apex"}
+"""Packages of kernels that one kind of device has."""
+
+
+def device_code(tree: ast.Module) -> list[tuple[ast.AST, str]]:
+    """Imports of such packages, and `torch.jit.script`, which torch-npu's compatibility layer takes away."""
+    found = [(node, name) for node, name in imports(tree) if name.partition(".")[0] in KERNELS]
+    attributes = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute))
+    return found + [(node, name) for node in attributes if (name := ast.unparse(node)) == "torch.jit.script"]
+
+
+def test_no_code_needs_the_kernels_of_one_kind_of_device():
+    found = [f"{place(path, node)}: {name}" for path in sources() for node, name in device_code(parse(path))]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    "code", ["from flash_attn import flash_attn_func", "import triton.language", "torch.jit.script(f)"]
+)
+def test_the_check_of_kernels_itself(code):
+    assert len(device_code(ast.parse(code))) == 1
 
 
 def test_devices_are_named_in_accelerators_only():

@@ -32,7 +32,6 @@ LEVELS = {
     "pretrain.processing": 2,
     "pretrain.packing": 2,
     "pretrain.contrastive": 2,
-    "pretrain.stages": 2,
     "pretrain.auto": 2.5,
     "pangu_rl.algorithms": 1,
     "pangu_rl.checkpoint": 1,

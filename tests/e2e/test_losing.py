@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,25 +20,33 @@ from tests.e2e.test_resume import timeless
 pytestmark = pytest.mark.slow
 
 
+MODES = (kills.SYNCHRONOUS, kills.Mode(staleness=2), kills.Mode(transport="broadcast"))
+
+
 @pytest.fixture(scope="module")
-def whole(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("whole")
-    done = runs.run("grpo", kills.write_config(folder, tiny_model), timeout=kills.PATIENCE_S)
-    assert done.returncode == 0, done.stderr
-    return folder / "run"
+def whole(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[kills.Mode], Path]:
+    """The run directory of a run in a mode, to which nothing was done."""
+
+    @functools.cache
+    def run(mode: kills.Mode) -> Path:
+        folder = tmp_path_factory.mktemp("whole")
+        done = runs.run("grpo", kills.write_config(folder, tiny_model, mode), timeout=kills.PATIENCE_S)
+        assert done.returncode == 0, done.stderr
+        return folder / "run"
+
+    return run
 
 
-@pytest.mark.parametrize("name", kills.LOSSES)
-def test_a_run_that_loses_something_equals_one_that_does_not(
-    whole: Path, tiny_model: Path, tmp_path: Path, name: str
+@pytest.mark.parametrize(("mode", "name"), [(mode, name) for mode in MODES for name in mode.losses], ids=str)
+def test_a_run_that_loses_something_ends_like_one_that_does_not(
+    whole: Callable[[kills.Mode], Path], tiny_model: Path, tmp_path: Path, mode: kills.Mode, name: str
 ) -> None:
-    kills.lose(kills.write_config(tmp_path, tiny_model), tmp_path / "run", kills.LOSSES[name])
-    assert kills.differences(tmp_path / "run", whole) == []
+    kills.lose(kills.write_config(tmp_path, tiny_model, mode), tmp_path / "run", kills.LOSSES[name])
+    assert kills.differences(tmp_path / "run", whole(mode), mode) == []
     if name.startswith("learner rank"):
-        log = (tmp_path / "run" / "run.log").read_text()
-        assert "restart 1 of 3, from the checkpoint of step 2" in log
-        for mine, other in zip(runs.metrics(tmp_path / "run"), runs.metrics(whole), strict=True):
-            assert timeless(mine) == timeless(other)
+        assert "; restart 1 of 3, from the " in (tmp_path / "run" / "run.log").read_text()
+        pairs = zip(runs.metrics(tmp_path / "run"), runs.metrics(whole(mode)), strict=True)
+        assert mode.staleness or all(timeless(mine) == timeless(other) for mine, other in pairs)
 
 
 def test_a_rank_that_dies_before_the_first_checkpoint_begins_anew_and_then_ends_the_run(
@@ -44,10 +55,10 @@ def test_a_rank_that_dies_before_the_first_checkpoint_begins_anew_and_then_ends_
     config = kills.write_config(tmp_path, tiny_model, trainer={"checkpoint_every": None, "max_restarts": 1})
     driver = subprocess.Popen(runs.command("grpo", config), cwd=runs.REPO, stderr=subprocess.PIPE, text=True)
     rank = kills.LOSSES["learner rank in mid-update"]
-    kills.hit(driver, tmp_path / "run", rank)
+    kills.hit(driver, rank, when=lambda: kills.stored(tmp_path / "run") >= 2)
     while "restart 1 of 1" not in (tmp_path / "run" / "run.log").read_text() and driver.poll() is None:
         time.sleep(0.05)
-    again = kills.hit(driver, tmp_path / "run", rank, after=0)
+    again = kills.hit(driver, rank, when=lambda: True)
     _, errors = driver.communicate(timeout=kills.PATIENCE_S)
     said = " ".join(errors.split())
     assert driver.returncode == 1, errors
@@ -55,28 +66,52 @@ def test_a_rank_that_dies_before_the_first_checkpoint_begins_anew_and_then_ends_
     assert "from the beginning" in said and "Traceback" not in errors
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_in_a_long_rollout_ends_the_run_within_ten_seconds(
-    tiny_model: Path, tmp_path: Path, number: signal.Signals
-) -> None:
-    """Answers of 900 tokens: step 2 is left, and the checkpoint is that of step 1, which was not due."""
-    long = {"max_new_tokens": 900, "max_model_tokens": 1024, "completions": 4}
-    trainer = {"run_dir": str(tmp_path / "run"), "steps": 2, "prompts_per_step": 2}
-    config = runs.write_config(tmp_path, tiny_model, rollout=long, trainer=trainer, learner={"pack_tokens": 1024})
+def long_answers(folder: Path, model: Path, **sections: dict) -> Path:
+    """Two steps of answers of 900 tokens."""
+    rollout = {"max_new_tokens": 900, "max_model_tokens": 1024, "completions": 4}
+    return runs.write_config(folder, model, rollout=rollout, learner={"pack_tokens": 1024}, **sections)
+
+
+def signalled_in_drawing(config: Path, run_dir: Path, number: signal.Signals) -> float:
+    """Signal the run when its engines draw for the first time after step 1 was trained; seconds until it has ended."""
     driver = subprocess.Popen(
         runs.command("grpo", config), cwd=runs.REPO, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    kills.hit(driver, tmp_path / "run", kills.Loss("ray::RolloutActor.generate", signal.Signals.SIGCONT), after=1)
+    drawing = kills.Loss("ray::RolloutActor.generate", signal.Signals.SIGCONT)
+    kills.hit(driver, drawing, when=lambda: kills.stored(run_dir) >= 1)
     started = time.monotonic()
     driver.send_signal(number)
     _, errors = driver.communicate(timeout=kills.PATIENCE_S)
     seconds = time.monotonic() - started
     assert driver.returncode == 143, errors
     assert f"{number.name}: checkpoint of step 1 written" in " ".join(errors.split())
-    assert seconds < 10
+    return seconds
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_a_long_rollout_ends_the_run_within_ten_seconds(
+    tiny_model: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Answers of 900 tokens: step 2 is left, and the checkpoint is that of step 1, which was not due."""
+    config = long_answers(tmp_path, tiny_model)
+    assert signalled_in_drawing(config, tmp_path / "run", number) < 10
     assert kills.stored(tmp_path / "run") == 1
     done = runs.run("grpo", config)
     assert done.returncode == 0, done.stderr
     assert [row["step"] for row in runs.metrics(tmp_path / "run")] == [1, 2]
     ours = runs.weights(tmp_path / "run", 2)
     assert any(not torch.equal(tensor, runs.weights(tmp_path / "run", 1)[name]) for name, tensor in ours.items())
+
+
+def test_a_measurement_that_a_signal_ended_is_made_by_the_next_start(tiny_model: Path, tmp_path: Path) -> None:
+    """SIGTERM while the weights of step 1 answer the held-out prompts: the step is logged without their accuracy."""
+    run_dir, heldout = tmp_path / "run", {"heldout": str(tmp_path / "prompts.jsonl")}
+    config = long_answers(tmp_path, tiny_model, data=heldout, trainer={"eval_every": 1})
+    signalled_in_drawing(config, run_dir, signal.SIGTERM)
+    assert kills.stored(run_dir) == 1 and "heldout/accuracy" not in runs.metrics(run_dir)[-1]
+    done = runs.run("grpo", config, timeout=kills.PATIENCE_S)
+    assert done.returncode == 0, done.stderr
+    measured = {row["step"]: row["heldout/accuracy"] for row in runs.metrics(run_dir)}
+    evaluations = json.loads((run_dir / "evaluations.json").read_text())
+    assert [one["step"] for one in evaluations] == list(measured) == [0, 1, 2]
+    assert [sum(one["correct"].values()) / len(one["correct"]) for one in evaluations] == list(measured.values())

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from tests.e2e import runs
+from tests.e2e.recipe_runs import SCORE
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "gspo": {"loss": "gspo", "correction": {"level": "geometric", "outside": "mask", "low": 0.9, "high": 1.1}},
     "cispo": {"loss": "cispo", "correction": {"high": 2.0}},
     "answers": {"correction": {"level": "sequence", "outside": "mask", "low": 0.5, "high": 2.0}},
+    "tokens": {"correction": {"outside": "mask", "low": 0.5, "high": 2.0}},
     "reference": {"kl_weight": 0.05, "correction": {"level": "sequence", "high": 2.0}},
     "accuracy": {"dynamic_sampling": {"judge": "accuracy"}},
 }
@@ -27,7 +29,7 @@ def test_five_steps(tiny_model: Path, tmp_path: Path, name: str) -> None:
     config = runs.write_config(
         tmp_path,
         tiny_model,
-        rewards={"functions": [{"name": runs.REWARD}, penalty]},
+        rewards={"functions": [{"name": SCORE}, penalty]},
         algorithm={"mini_batches": 2, **setting},
         trainer={"steps": 5},
     )
@@ -37,6 +39,7 @@ def test_five_steps(tiny_model: Path, tmp_path: Path, name: str) -> None:
     assert len(steps) == 5
     assert all(-1 <= step["reward/soft_overlong"] <= 0 for step in steps)
     trained = [step for step in steps if step["train/updates"]]
+    assert trained
     assert all(math.isfinite(step["train/loss"]) and step["train/grad_norm"] > 0 for step in trained)
     assert all(step["train/skipped"] == 0 for step in trained)
     if "correction" in setting:

@@ -21,6 +21,7 @@ from rollout.pool import RolloutPool, mean_gap
 from tests.e2e.published import perturbed, publish
 from tests.e2e.test_rollout_vllm import BF16_NATS, forward_logprobs, requests, spec_for
 from tests.small_ray import small_ray
+from tests.unit.rollout.asked import wait_for
 
 LONG = SamplingParams(max_new_tokens=200, ignore_eos=True)
 
@@ -72,7 +73,7 @@ def test_over_a_sync_each_token_has_the_log_prob_of_the_weights_that_drew_it(poo
     wanted = requests(2, LONG)
     begun = {r.uid: r.begun for r in interrupted(pool, wanted) if r.begun}
     pool.sync(publish(moved, 2, tmp_path / "two"))
-    for completion in [pool.next_completion() for _ in wanted]:
+    for completion in wait_for(pool, len(wanted)):
         kept = begun[completion.uid].token_ids if completion.uid in begun else ()
         assert completion.token_ids[: len(kept)] == kept and len(completion.token_ids) == 200
         assert completion.weight_versions == (1,) * len(kept) + (2,) * (200 - len(kept))
@@ -88,8 +89,7 @@ def test_over_a_sync_each_token_has_the_log_prob_of_the_weights_that_drew_it(poo
 def test_going_on_is_a_function_of_seed_and_place(pool):
     """Two engines that go on from the same tokens draw the same, to the last bit, and not what the beginning drew."""
     waiting = next(r for r in interrupted(pool, requests(1, LONG)) if r.begun)
-    for _ in range(4):
-        pool.next_completion()
+    wait_for(pool, 4)
     twins = [replace(waiting, uid=f"{group}/0", group=group) for group in ("a", "b")]
     left, right = pool.generate(twins)
     assert (left.token_ids, left.logprobs) == (right.token_ids, right.logprobs)
@@ -117,7 +117,9 @@ def test_a_hung_engine_is_found_and_an_answer_ten_times_as_long_as_the_limit_fin
             found.append(now)
 
     pool._stop = watch
-    times = {pool.next_completion().uid: time.monotonic() - began for _ in wanted}
+    times: dict[str, float] = {}
+    while len(times) < len(wanted):
+        times |= {completion.uid: time.monotonic() - began for completion in wait_for(pool, 1)}
     pool.close()
     print(f"found after {found[0] - stopped[0]:.1f} s; answers after {times}")
     assert found[0] - stopped[0] < 2 * silence_s

@@ -14,13 +14,14 @@ from pangu_rl.config.sections.algorithm import GrpoAlgorithmConfig, SupervisedCo
 from pangu_rl.config.sections.learner import LearnerConfig
 from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.config.sections.preference import MpoAlgorithmConfig
-from pangu_rl.data.batching import loss_counts, pack_conversations, pack_counts, pack_groups, root_count
+from pangu_rl.data.batching import loss_counts, pack_conversations, pack_counts, root_count
 from pangu_rl.data.micro_batches import merge_packs
 from pangu_rl.learner.model import PackedCausalLM, PackTensors
 from pangu_rl.learner.objectives import add_totals, build_objective
 from pangu_rl.learner.packed_attention import PACKED, attend_by
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.records import MiniBatch
+from tests.unit.data.groups import pack_groups
 from tests.unit.learner.pair_builders import mini_batches, pair, sft_row
 from tests.unit.learner.vl_builders import PLACEHOLDERS, group, pangu_vl, picture
 

@@ -18,7 +18,8 @@ from pangu_rl.accelerators.attention.merged import over_trees
 from pangu_rl.accelerators.attention.plain import PLAIN
 from pangu_rl.accelerators.native import load_native
 from pangu_rl.learner.packed_attention import Layout, build_layout, tree_attention
-from tests.numerics.device_attention import device_operators
+from tests.ascend.cpu_operators import npu_operators
+from tests.numerics.flash_on_cpu import flash_operators
 from tests.unit.learner.builders import tree_pack
 
 KERNELS = {
@@ -42,7 +43,7 @@ RELATIVE = 1e-5
 @pytest.fixture(scope="module", autouse=True)
 def operators():
     assert load_native(), "make setup compiles the kernels"
-    with device_operators():
+    with flash_operators(), npu_operators():
         yield
 
 

@@ -18,8 +18,8 @@ from torch import Tensor
 from pangu_rl.accelerators.attention.kernel import Scores
 from pangu_rl.accelerators.attention.merged import VarlenKernel
 from pangu_rl.accelerators.attention.segments import Pass
+from pangu_rl.accelerators.ops.varlen import LONGEST_HEAD, MOST_SEGMENTS
 
-MOST_RUNS = 1024
 STATISTICS = 8
 """Copies of a statistic that the operator keeps side by side."""
 RIGHT_DOWN, BAND = 3, 4
@@ -78,7 +78,7 @@ class _Part:
 
     def __init__(self, runs: Pass, first: int) -> None:
         self._runs = runs
-        last = min(first + MOST_RUNS, len(runs.query_ends))
+        last = min(first + MOST_SEGMENTS, len(runs.query_ends))
         (self.queries, self._query_ends), (self.keys, self._key_ends) = (
             _cut(ends, first, last) for ends in (runs.query_ends, runs.key_ends)
         )
@@ -95,7 +95,7 @@ class _Part:
 
 
 def _parts(runs: Pass) -> Iterator[_Part]:
-    for first in range(0, len(runs.query_ends), MOST_RUNS):
+    for first in range(0, len(runs.query_ends), MOST_SEGMENTS):
         yield _Part(runs, first)
 
 
@@ -118,5 +118,5 @@ FUSION = VarlenKernel(
     backward=_backward,
     dtypes=(torch.bfloat16, torch.float16, torch.float32),
     head_multiple=16,
-    longest_head=768,
+    longest_head=LONGEST_HEAD,
 )

@@ -1,4 +1,7 @@
-"""A perceptron's gate: silu(gate) * up (SwiGLU, Shazeer, arXiv 2002.05202), or gelu by tanh instead of silu."""
+"""A perceptron's gate: silu(gate) * up (SwiGLU, Shazeer, arXiv 2002.05202), or gelu by tanh instead of silu; and gelu.
+
+Gelu without a gate is exact, by the error function (Hendrycks and Gimpel, arXiv 1606.08415).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pangu_rl.accelerators.ops.table import COMPILED, Kernel, Operation, uncompiled, unlike
+from pangu_rl.accelerators.ops.table import COMPILED, HALVES, Kernel, Operation, uncompiled, unlike
 
 SILU, GELU_TANH = "silu", "gelu_tanh"
 ACTIVATIONS = {SILU: functional.silu, GELU_TANH: lambda x: functional.gelu(x, approximate="tanh")}
@@ -29,7 +32,9 @@ class _Compiled(torch.autograd.Function):
         return *torch.ops.pangu_rl.gated_backward(grad.contiguous(), *ctx.saved_tensors, ctx.gelu), None
 
 
-def _npu_swiglu(gate: Tensor, up: Tensor, activation: str) -> Tensor:
+def _npu_gated(gate: Tensor, up: Tensor, activation: str) -> Tensor:
+    if activation == GELU_TANH:
+        return torch.ops.npu.npu_gelu(gate, approximate="tanh") * up
     return torch.ops.npu.npu_swiglu(torch.cat((gate, up), -1), -1)
 
 
@@ -40,9 +45,9 @@ def _refuses(gate: Tensor, up: Tensor, activation: str) -> str | None:
 
 
 def _npu_refuses(gate: Tensor, up: Tensor, activation: str) -> str | None:
-    if activation != SILU:
-        return f"npu_swiglu has no {activation}"
-    return unlike(gate, up, dtypes=(torch.float32, torch.float16, torch.bfloat16))
+    if gate.shape != up.shape:
+        return f"gate {tuple(gate.shape)} and up {tuple(up.shape)} differ"
+    return unlike(gate, up, dtypes=HALVES)
 
 
 gated = Operation(
@@ -50,7 +55,20 @@ gated = Operation(
     lambda gate, up, activation: ACTIVATIONS[activation](gate) * up,
     {
         "cpu": Kernel(name="compiled", call=_Compiled.apply, refuses=_refuses, missing=uncompiled),
-        "npu": Kernel(name="npu_swiglu", call=_npu_swiglu, refuses=_npu_refuses),
+        "npu": Kernel(name="npu_swiglu, npu_gelu", call=_npu_gated, refuses=_npu_refuses),
     },
 )
 """(gate, up, one of ACTIVATIONS) -> activation(gate) * up, all of one shape."""
+
+gelu = Operation(
+    "gelu",
+    functional.gelu,
+    {
+        "npu": Kernel(
+            name="npu_gelu",
+            call=lambda x: torch.ops.npu.npu_gelu(x, approximate="none"),
+            refuses=lambda x: unlike(x, dtypes=HALVES),
+        )
+    },
+)
+"""x of any shape -> x P(X <= x) for a standard normal X."""

@@ -11,10 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pangu_rl.accelerators.ops.table import COMPILED, Kernel, Operation, uncompiled, unlike
+from pangu_rl.accelerators.ops.table import COMPILED, HALVES, Kernel, Operation, uncompiled, unlike
 from pangu_rl.accelerators.row_pieces import row_pieces
-
-HALVES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 class _Reference(torch.autograd.Function):
@@ -82,7 +80,7 @@ rms_norm = Operation(
             call=lambda x, weight, eps: functional.rms_norm(x, x.shape[-1:], weight, eps),
             refuses=_refuses,
         ),
-        # Its documentation: gamma of x's dtype, 2 to 8 axes.
+        # Its documentation: gamma of x's dtype, 2 to 8 axes, which rows of a batch have.
         "npu": Kernel(
             name="npu_rms_norm",
             call=lambda x, weight, eps: torch.ops.npu.npu_rms_norm(x, weight, eps)[0],

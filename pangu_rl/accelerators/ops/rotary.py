@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pangu_rl.accelerators.ops.table import COMPILED, Kernel, Operation, uncompiled, unlike
+from pangu_rl.accelerators.ops.table import COMPILED, HALVES, Kernel, Operation, uncompiled, unlike
 
 
 def _reference(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ def _npu_refuses(x: Tensor, cos: Tensor, sin: Tensor) -> str | None:
     # Its documentation: an even head size below 896.
     if x.shape[-1] >= 896 or x.shape[-1] % 2 or x.shape[-1] != cos.shape[-1]:
         return f"heads of {x.shape[-1]} for angles of {cos.shape[-1]}"
-    return unlike(x, cos, sin, dtypes=(torch.float32, torch.float16, torch.bfloat16))
+    return unlike(x, cos, sin, dtypes=HALVES)
 
 
 rotary = Operation(

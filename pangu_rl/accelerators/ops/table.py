@@ -22,6 +22,8 @@ OPERATIONS: dict[str, Operation] = {}
 
 COMPILED = (torch.float32, torch.bfloat16)
 """Dtypes of the compiled kernels."""
+HALVES = (torch.float32, torch.bfloat16, torch.float16)
+"""Dtypes of the kernels that devices bring."""
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +55,7 @@ class Operation:
         OPERATIONS[name] = self
 
     def __call__(self, *args: Any) -> Any:
-        kind = tuple((x.device.type, x.dtype, x.shape[-1:]) if isinstance(x, Tensor) else x for x in args)
+        kind = tuple(map(_kind, args))
         if kind not in self._chosen:
             self._chosen[kind] = self._choose(*args)
         kernel = self._chosen[kind]
@@ -94,6 +96,13 @@ def unlike(*tensors: Tensor, dtypes: tuple[torch.dtype, ...]) -> str | None:
     if any(x.dtype != first.dtype or x.device.type != first.device.type for x in tensors):
         return "dtypes or devices differ"
     return None
+
+
+def _kind(x: Any) -> Hashable:
+    """A tuple says how rows are divided, which is another matter at every call."""
+    if isinstance(x, Tensor):
+        return x.device.type, x.dtype, x.shape[-1:]
+    return tuple if isinstance(x, tuple) else x
 
 
 def _device(args: tuple[Any, ...]) -> str:

@@ -6,6 +6,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_
 
 from pangu_rl.config.base import Strict
 from pangu_rl.config.sections.learner import LearnerConfig, TunedOptimizerConfig
+from pangu_rl.config.sections.rows import TrainedRowsConfig
 from pangu_rl.config.sections.trainer import TrainerConfig
 
 
@@ -23,10 +24,13 @@ class MpoAlgorithmConfig(Strict):
         return weights
 
 
-class DpoDataConfig(Strict):
+class DpoDataConfig(TrainedRowsConfig):
     train: str
     """Rows with the prompt's `messages` (or `prompt`), the responses `chosen` and `rejected` as text, and optionally
-    `id`, `images`, `source`, `chosen_score`, `rejected_score`, and `rejected_ended`, false of one that was cut."""
+    `id`, `images`, `source`, `tools`, `chosen_score`, `rejected_score`, and `rejected_ended`, false of one that was
+    cut. Or rows of another `format`."""
+    reasoning: Literal["keep", "strip"] = "keep"
+    """Whether reasoning is compared, or taken off both responses and the turns before them."""
     sft: str | None = None
     """Rows of SFT that each step mixes in with the next-token loss; those that ask what a pair asks are left out. Of
     more than 16 MiB only those that are drawn are read."""

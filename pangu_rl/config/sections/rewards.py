@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from pangu_rl.config.base import Strict
+from pangu_rl.config.secrets import first_secret
 
 
 class RewardFunctionConfig(Strict):
@@ -14,6 +15,18 @@ class RewardFunctionConfig(Strict):
     weight: float = 1.0
     args: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments bound to the function."""
+
+    @field_validator("args")
+    @classmethod
+    def args_hold_no_secret(cls, args: dict[str, Any]) -> dict[str, Any]:
+        # The value is not repeated: whoever wrote a key here must not find it in a log as well.
+        if (name := first_secret(args)) is not None:
+            raise ValueError(
+                f"{name} looks like a secret, and a configuration is copied and shown: have the function read it from "
+                "an environment variable, and name that one (such as api_key_env)"
+            )
+        return args
+
     isolated: bool = False
     """Run it in killable child processes without API keys: for plugins that may hang, eat memory or end their process.
     It is imported there alone."""

@@ -39,12 +39,13 @@ class RolloutConfig(Strict):
     eager: bool | None = None
     """Skip graph capture and compilation: a shorter start, slower decoding. Null skips it on a cpu."""
     prefix_caching: bool = False
-    """Compute a group's prompt once, in whole blocks of 32 tokens, and reuse its keys for the other completions."""
+    """Compute a group's prompt once, in whole blocks of 32 tokens (an NPU: 128), and reuse its keys for the others."""
     max_restarts: NonNegativeInt = 3
     """Restarts of a dead actor before the run ends; its unfinished requests go to the others meanwhile."""
     silence_s: PositiveFloat = 300.0
     """An engine that draws and makes no token for so long is hung and is replaced; an answer may take as long as it
-    takes. More than its longest step, which reads whole prompts with their pictures."""
+    takes. More than its longest step, which reads whole prompts with their pictures. Nor may a bucket of weights that
+    are broadcast take longer."""
     engine: Literal["vllm", "fake"] = "vllm"
     """`fake` echoes deterministic tokens, for unit tests."""
     weight_transport: Literal["auto", "shm", "broadcast"] = "auto"

@@ -20,13 +20,17 @@ class TrainerConfig(Strict):
     """A step that ends so long after the last checkpoint began writes one too: what a kill costs at most, and a step.
     Null leaves it to `checkpoint_every`."""
     keep_checkpoints: PositiveInt = 2
+    """The newest ones; older ones are deleted."""
+    keep_steps: tuple[PositiveInt, ...] = ()
+    """Steps that write a checkpoint which is never deleted, for a mean over steps (MindVL 3.5.1). In a pipeline those
+    that other stages take are added."""
     resume: Literal["auto", "never"] = "auto"
     """`auto` goes on from the newest whole checkpoint of `run_dir`; `never` refuses a run_dir that has one."""
     stall_s: PositiveFloat = 900.0
     """A phase that takes longer is reported with the actor and sample it waits for, and the stacks are dumped."""
     silence_s: PositiveFloat = 300.0
     """A learner rank or loader that gives no sign of life for so long hangs and is lost; how long it computes, compiles
-    or waits for another one does not matter."""
+    or waits for another one does not matter. Nor may a bucket of weights that are broadcast take longer."""
     max_restarts: NonNegativeInt = 3
     """After a lost rank all ranks start again from the newest checkpoint, at most so often without a new one."""
     profile_steps: tuple[PositiveInt, ...] = ()
@@ -34,12 +38,11 @@ class TrainerConfig(Strict):
     `profile/step_N` of the run directory. The other steps cost nothing more."""
 
     @model_validator(mode="after")
-    def profiled_steps_are_taken(self) -> "TrainerConfig":
-        late = [step for step in self.profile_steps if self.steps is not None and step > self.steps]
-        if late:
-            raise ValueError(
-                f"profile_steps has {late[0]} and the stage ends after {self.steps} steps: name earlier ones"
-            )
+    def named_steps_are_taken(self) -> "TrainerConfig":
+        for key in ("profile_steps", "keep_steps"):
+            late = [step for step in getattr(self, key) if self.steps is not None and step > self.steps]
+            if late:
+                raise ValueError(f"{key} has {late[0]} and the stage ends after {self.steps} steps: name earlier ones")
         return self
 
 
@@ -70,6 +73,9 @@ class ClusterConfig(Strict):
     address: str = "local"
     """`local` starts a private Ray for this run; `auto` or `host:port` joins a running cluster."""
     accelerator: AcceleratorName | Literal["auto"] = "auto"
+    profile: str | None = None
+    """Cluster that the stage is meant for: a name in configs/clusters/, or a .yaml file. `pangu-rl submit` and
+    `pangu-rl pipeline --check` plan on it where no `--profile` is given; a run plans on the nodes that it finds."""
     wait_s: PositiveFloat = 600.0
     """How long a run waits for devices that other jobs hold; then it ends, and says what it asked for."""
     object_store_gib: PositiveFloat = 1.0

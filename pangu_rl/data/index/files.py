@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
+from pangu_rl.data.rows import is_json_array
 from pangu_rl.data.webdataset import samples, shard_rows
 from pangu_rl.errors import DataError
 from pretrain.processing.shards import members
@@ -53,9 +54,13 @@ def row_files(sources: Sequence[Path]) -> list[Path]:
     """The files of `sources`: files, or folders of files of one kind, whose names give the order.
 
     Raises:
-        DataError: no such file, none of a known kind, or a folder of several kinds.
+        DataError: no such file, none of a known kind, a folder of several kinds, or a JSON array.
     """
-    return [file for source in sources for file in _files_of(source)]
+    files = [file for source in sources for file in _files_of(source)]
+    for file in files:
+        if file.suffix in LINES and is_json_array(file):
+            raise DataError(f"{file}: is a JSON array; an index is of one object per line: write it as JSONL")
+    return files
 
 
 def ranges_of(number: int, path: Path, pieces: Sequence[Piece]) -> list[Range]:

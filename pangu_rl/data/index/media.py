@@ -1,4 +1,4 @@
-"""A row's pictures and videos: whether **all of them are there**, without opening one."""
+"""A row's pictures: whether **all of them are there**, without opening one."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from pangu_rl.errors import DataError
 from pretrain.processing.media_root import named, open_inside
 from pretrain.processing.shards import members, split_at_shard
 
-MEDIA = ("images", "videos")
-
 
 def missing_media(row: Mapping[str, Any], media_root: Path) -> str | None:
     """Why one of the files that the row names is not under `media_root`, or None.
@@ -24,13 +22,12 @@ def missing_media(row: Mapping[str, Any], media_root: Path) -> str | None:
 
 
 def _names(row: Mapping[str, Any]) -> Iterator[str]:
-    for key in MEDIA:
-        entries = row.get(key)
-        for entry in entries if isinstance(entries, list | tuple) else ():
-            if isinstance(entry, dict) and entry.get("bytes") is None:
-                entry = entry.get("path")
-            if isinstance(entry, str) and entry and not entry.startswith("data:"):
-                yield entry
+    entries = row.get("images")
+    for entry in entries if isinstance(entries, list | tuple) else ():
+        if isinstance(entry, dict) and entry.get("bytes") is None:
+            entry = entry.get("path")
+        if isinstance(entry, str) and entry and not entry.startswith("data:"):
+            yield entry
 
 
 def _problem(path: str, root: Path) -> str | None:

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pangu_rl.data.fields.bad_row import Row
 from pangu_rl.data.index.files import PARQUET, TAR, parquet_file
-from pangu_rl.data.rows import Row
+from pangu_rl.data.rows import without_merged_nulls
 from pangu_rl.data.webdataset import shard_row
 
 GROUPS = 4
@@ -48,7 +49,7 @@ class PlaceReader:
             starts = self._opened(place.path)[1]
             group = int(np.searchsorted(starts, place.number - 1, side="right")) - 1
             rows: pa.Table = self._group(place.path, group)
-            return rows.slice(place.number - 1 - int(starts[group]), 1).to_pylist()[0]
+            return without_merged_nulls(rows.slice(place.number - 1 - int(starts[group]), 1).to_pylist()[0])
         with place.path.open("rb") as file:
             file.seek(place.start)
             return file.readline()

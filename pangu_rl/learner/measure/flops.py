@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from pangu_rl.config.sections.learner import ModelPart
-from pangu_rl.records import Pack
+from pangu_rl.learner.measure.model_shape import ModelShape
+from pangu_rl.records import Outline, Pack
 
 FORWARD, THROUGH, WHOLE = 1, 2, 3
 """Forward alone; with the gradient of the inputs; with that of the weights too."""
@@ -79,17 +80,27 @@ class ModelFlops:
             **(_tower_flops(vision, text.hidden_size) if vision is not None else {}),
         )
 
-    def of_training(self, pack: Pack, trained: Collection[ModelPart]) -> float:
+    @classmethod
+    def of_shape(cls, shape: ModelShape) -> ModelFlops:
+        """Of the language model of `shape` alone, every layer attending to everything."""
+        projections = 2 * shape.width * shape.head_size * 2 * (shape.heads + shape.kv_heads)
+        return cls(
+            per_token=shape.layers * (projections + 6 * shape.width * shape.inner),
+            per_pair=shape.layers * 4 * shape.heads * shape.head_size,
+            per_target=2 * shape.embedding,
+        )
+
+    def of_training(self, pack: Pack | Outline, trained: Collection[ModelPart]) -> float:
         """Forward and backward passes of a pack; what is frozen is passed through, or not entered at all. An empty pack
         asks for nothing."""
-        if not len(pack.targets):
+        if not pack.num_targets:
             return 0.0
         lengths, before = _segments(pack)
         grids = {(picture.sha256, picture.grid): picture.grid for picture in pack.pictures}.values()
         patches, patch_pairs = _patches(grids)
         work = Work(
             tokens=pack.num_tokens,
-            targets=len(pack.targets),
+            targets=pack.num_targets,
             pairs=attended(lengths, before),
             near_pairs=attended(lengths, before, self.window),
             patches=patches,
@@ -97,14 +108,18 @@ class ModelFlops:
         )
         return self.of_work(work, trained)
 
-    def of_work(self, work: Work, trained: Collection[ModelPart]) -> float:
-        """As `of_training`."""
-        language = (
+    def of_language(self, work: Work) -> float:
+        """Forward pass of the language model alone."""
+        return (
             work.tokens * self.per_token
             + work.pairs * self.per_pair
             + work.near_pairs * self.per_near_pair
             + work.targets * self.per_target
         )
+
+    def of_work(self, work: Work, trained: Collection[ModelPart]) -> float:
+        """As `of_training`."""
+        language = self.of_language(work)
         if not self.per_patch:
             return WHOLE * language
         tower = self._tower(work.patches, work.patch_pairs)
@@ -201,11 +216,11 @@ def _patches(grids: Iterable[tuple[int, int, int]]) -> tuple[int, int]:
     return sum(count * size for count, size in frames), sum(count * size**2 for count, size in frames)
 
 
-def _segments(pack: Pack) -> tuple[np.ndarray, np.ndarray]:
+def _segments(pack: Pack | Outline) -> tuple[np.ndarray, np.ndarray]:
     """float64 [S] each: tokens of every segment, and of those that it attends to beside its own."""
-    lengths = np.diff(pack.segment_starts).astype(np.float64)
-    before, ancestor = np.zeros_like(lengths), pack.segment_parents.copy()
+    lengths, parents = np.diff(pack.segment_starts).astype(np.float64), pack.segment_parents
+    before, ancestor = np.zeros_like(lengths), parents.copy()
     while (has := ancestor >= 0).any():
         before[has] += lengths[ancestor[has]]
-        ancestor[has] = pack.segment_parents[ancestor[has]]
+        ancestor[has] = parents[ancestor[has]]
     return lengths, before

@@ -10,6 +10,11 @@ WIDE = 4
 """Bytes of a float32 number."""
 
 
+def number_bytes(dtype: str) -> int:
+    """Of a number in the model's dtype."""
+    return 2 if dtype == "bfloat16" else WIDE
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MicroBatch:
     """The largest that goes through the model at once, over all ranks of a sequence group."""
@@ -48,7 +53,7 @@ class Settings:
             gradient_checkpointing=learner.gradient_checkpointing,
             chunk=learner.logprob_chunk,
             trainable=learner.trainable,
-            size=2 if dtype == "bfloat16" else WIDE,
+            size=number_bytes(dtype),
             bucket=learner.reduce_bucket,
             # Null never overlaps under ZeRO 2, and ZeRO 3 has one bucket whether it overlaps or not.
             overlap=bool(learner.overlap_comm),

@@ -91,6 +91,8 @@ class ModelShape:
     biases: int = 0
     """Elements of the biases, and of the norms of queries and keys, of a layer."""
     tower: TowerShape | None = None
+    context: int | None = None
+    """Positions that the configuration allows; None where it says nothing."""
 
     @property
     def layer(self) -> int:
@@ -115,6 +117,11 @@ class ModelShape:
     @property
     def parameters(self) -> int:
         return sum(self.parts.values())
+
+    def cached_bytes(self, devices: int = 1, size: int = 2) -> int:
+        """Of a token in the KV cache of one of the `devices` that share an engine, `size` bytes a number; where they
+        are more than the key-value heads, each head is on several of them."""
+        return 2 * self.layers * -(-self.kv_heads // devices) * self.head_size * size
 
 
 def read_shape(folder: Path) -> ModelShape | None:
@@ -155,6 +162,7 @@ def shape_of(config: Mapping[str, Any]) -> ModelShape:
         tied=bool(config.get("tie_word_embeddings") or text.get("tie_word_embeddings")),
         biases=_biases(text, width, (heads * head_size, kv_heads * head_size), head_size),
         tower=_tower(TOWERS[kind] | config.get("vision_config", {}), width) if kind in TOWERS else None,
+        context=text.get("max_position_embeddings"),
     )
 
 

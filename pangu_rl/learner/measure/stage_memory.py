@@ -8,9 +8,11 @@ from typing import Any
 
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.sections.preference import DpoDataConfig
+from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.learner.measure.memory_estimate import Memory, estimate
 from pangu_rl.learner.measure.memory_inputs import DEVICE, HOST, MicroBatch, Settings
 from pangu_rl.learner.measure.model_shape import ModelShape, read_shape
+from pangu_rl.learner.measure.vision_memory import vision_memory
 
 
 def memory_of(paths: Sequence[str], on_devices: bool) -> Callable[[Any], Mapping[str, int] | None]:
@@ -34,11 +36,10 @@ def described_gib(path: str) -> float | None:
 
 def stage_memory(shape: ModelShape, on_devices: bool, config: Any) -> Memory | None:
     """At the worst: the longest sequences, or the fullest micro-batch, that the stage lets through, every token a
-    target, and of a stage with pictures every token a picture's. A reference model is whole on every rank. None of a
-    stage whose learner has no packs."""
+    target, and of a stage with pictures every token a picture's. A reference model is whole on every rank."""
+    if isinstance(config, VisionStageConfig):
+        return vision_memory(shape, config)
     learner = config.learner
-    if not hasattr(learner, "pack_tokens"):
-        return None
     tokens = max(learner.pack_tokens, learner.micro_batch_tokens or 0, longest_sequence(config))
     has_pictures = shape.tower is not None and config.data.media_root is not None
     patches = tokens * shape.tower.cell if has_pictures else 0

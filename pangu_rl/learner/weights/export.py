@@ -25,6 +25,7 @@ from pangu_rl.learner.weights.tensors import Named
 SHARD_BYTES = 5 << 30
 """Of one file, unless a single tensor is larger."""
 WHOLE = "model.safetensors"
+GENERATION = "generation_config.json"
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32", "bool": "BOOL"}
 """torch's name -> that of safetensors."""
 
@@ -76,8 +77,7 @@ def write_model(
     for pattern in (INDEX, "model*.safetensors", ".model*.partial"):
         for stale in directory.glob(pattern):
             stale.unlink()
-    # Configurations alone: without tensors transformers writes no weights.
-    lm.save_pretrained(directory, state_dict={})
+    _save_configurations(directory, lm, source)
     stream, written = iter(weights), {}
     for name, units in plan.items():
         partial = directory / f".{name}.partial"
@@ -92,6 +92,22 @@ def write_model(
         for file in source.glob(pattern):
             shutil.copy(file, directory)
     return written
+
+
+def _save_configurations(directory: Path, lm: PreTrainedModel, source: Path) -> None:
+    """The generation config of `source` as it is: many a published one holds what transformers refuses to save."""
+    own, kept = lm.generation_config, source / GENERATION
+    published = kept.read_bytes() if kept.is_file() else None
+    try:
+        if own is not None:
+            lm.generation_config = type(own)()
+        lm.save_pretrained(directory, state_dict={})  # without tensors transformers writes no weights
+    finally:
+        lm.generation_config = own
+    if published is not None:
+        (directory / GENERATION).write_bytes(published)
+    elif own is not None and (directory / GENERATION).is_file():
+        own.save_pretrained(directory)
 
 
 def _units(lm: PreTrainedModel, described: Mapping[str, Tensor]) -> list[Unit]:

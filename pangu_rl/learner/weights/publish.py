@@ -21,7 +21,7 @@ import torch
 import xxhash
 from torch import Tensor
 
-from pangu_rl.accelerators.collective import SENDER, broadcast_buffer, build_group, free_port
+from pangu_rl.accelerators.collective import SENDER, TIMEOUT_S, broadcast_buffer, build_group, free_port
 from pangu_rl.errors import BrokenBroadcast, RunError, first_line
 from pangu_rl.learner.weights.tensors import Named
 from pangu_rl.records import WeightManifest, WeightTensor
@@ -75,10 +75,19 @@ class BroadcastPublisher:
     """
 
     def __init__(
-        self, *, backend: str, host: str, receivers: int, device: str, bucket_bytes: int = BUCKET_BYTES
+        self,
+        *,
+        backend: str,
+        host: str,
+        receivers: int,
+        device: str,
+        bucket_bytes: int = BUCKET_BYTES,
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
+        """No bucket may take longer than `timeout_s`."""
         self._backend, self._host, self._port = backend, host, free_port(host)
-        self._world_size, self._device, self._bucket_bytes = receivers + 1, device, bucket_bytes
+        self._world_size, self._device = receivers + 1, device
+        self._bucket_bytes, self._timeout_s = bucket_bytes, timeout_s
         self._group = None
         self._tensors: tuple[WeightTensor, ...] = ()
 
@@ -96,7 +105,9 @@ class BroadcastPublisher:
         stream = iter(weights)
         try:
             if self._group is None:
-                self._group = build_group(self._backend, self._host, self._port, SENDER, self._world_size)
+                self._group = build_group(
+                    self._backend, self._host, self._port, SENDER, self._world_size, self._timeout_s
+                )
             for _, bucket in itertools.groupby(self._tensors, key=lambda tensor: tensor.bucket):
                 broadcast_buffer(self._group, self._filled(tuple(bucket), stream))
         # The backends' errors have no common class; whichever it is, the engines lack weights.

@@ -10,6 +10,7 @@ from pangu_rl.config.evaluation import EvalConfig
 from pangu_rl.config.load import load_config
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.sections.question_prompts import QuestionPromptsConfig
+from pangu_rl.data.formats.reading import Reading
 from pangu_rl.data.prompts import load_prompts
 from pangu_rl.data.question_prompts import asked
 from pangu_rl.errors import ConfigError
@@ -54,8 +55,10 @@ def read_eval_inputs(config: EvalConfig) -> EvalInputs:
     def problem(prompt: Prompt) -> str | None:
         return prompt_problem(as_asked(prompt), encoder, folder, data.max_prompt_tokens) or gold_problem(prompt, grade)
 
+    reading = Reading.of(data, encoder.template.opened)
     loaded = [
-        load_prompts(resolve_path(path), on_bad_row=data.on_bad_row, check_gold=problem) for path in data.sets.values()
+        load_prompts(resolve_path(path), on_bad_row=data.on_bad_row, check_gold=problem, reading=reading)
+        for path in data.sets.values()
     ]
     sound, loader = with_sound_pictures(loaded, encoder, folder)
     rows = {name: part.records[: data.limit] for name, part in zip(data.sets, sound, strict=True)}

@@ -24,12 +24,12 @@ from pangu_rl.config.evaluation import EvalConfig
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.data.stream import fingerprint
 from pangu_rl.errors import ConfigError
-from pangu_rl.loops.engines import Engines, EnginesConfig, open_engines
+from pangu_rl.loops.engines import Engines
 from pangu_rl.loops.evaluate import evaluate
-from pangu_rl.loops.evaluation.eval_inputs import EvalInputs, largest_limits
+from pangu_rl.loops.evaluation.eval_inputs import EvalInputs
+from pangu_rl.loops.evaluation.open_evaluation import open_evaluation
 from pangu_rl.loops.free_keys import OPERATIONAL
-from pangu_rl.loops.session import Run, open_run
-from pangu_rl.loops.stage_report import write_rows_read
+from pangu_rl.loops.session import Run
 from pangu_rl.monitoring.accuracy_figures import figures
 from pangu_rl.monitoring.resolution_map import Cell, best_cell, best_text, draw_map, resolution_table
 from pangu_rl.records import Evaluation
@@ -59,20 +59,9 @@ def search_resolutions(config: EvalConfig, inputs: EvalInputs) -> dict[str, Any]
     assert grid is not None
     pairs = [PixelLimits(*pair) for pair in itertools.product(grid.min_pixels, grid.max_pixels)]
     shown = _sizes_shown(inputs, pairs)
-    checksum = model_checksum(resolve_path(config.model.path))
+    settings = _settings(config, inputs, model_checksum(resolve_path(config.model.path)))
     cells: list[Cell] = []
-    with (
-        open_run(config, "resolution search", len(pairs), _settings(config, inputs, checksum)) as run,
-        run.placed(config) as placement,
-        open_engines(
-            EnginesConfig.of_evaluation(config, largest_limits(config)), run.accelerator, placement, run.stop
-        ) as engines,
-    ):
-        write_rows_read(
-            run.dir, left_out=len(inputs.skipped), **{name: len(rows) for name, rows in inputs.sets.items()}
-        )
-        if inputs.asked:
-            run.say(inputs.asked)
+    with open_evaluation(config, inputs, "resolution search", len(pairs), settings) as (run, engines):
         search = _Search(config, inputs, run, engines)
         for step, limits in enumerate(pairs, start=1):
             cells.append(search.cell(step, limits, shown[limits]))

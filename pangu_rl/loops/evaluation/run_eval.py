@@ -10,12 +10,10 @@ from typing import Any
 
 from pangu_rl.checkpoint.settings import write_whole
 from pangu_rl.config.evaluation import EvalConfig
-from pangu_rl.loops.engines import EnginesConfig, open_engines
 from pangu_rl.loops.evaluate import answers, verdicts
-from pangu_rl.loops.evaluation.eval_inputs import largest_limits, read_eval_inputs
+from pangu_rl.loops.evaluation.eval_inputs import read_eval_inputs
+from pangu_rl.loops.evaluation.open_evaluation import open_evaluation
 from pangu_rl.loops.evaluation.resolution_search import search_resolutions
-from pangu_rl.loops.session import open_run
-from pangu_rl.loops.stage_report import write_rows_read
 from pangu_rl.monitoring.accuracy_figures import figures
 from pangu_rl.monitoring.accuracy_table import accuracy_table
 from pangu_rl.records import Evaluation
@@ -39,18 +37,7 @@ def run_eval(config: EvalConfig) -> dict[str, Any]:
         return search_resolutions(config, inputs)
     evaluations: list[Evaluation] = []
     said: list[dict[str, Any]] = []
-    with (
-        open_run(config, "evaluation", steps=len(inputs.sets)) as run,
-        run.placed(config) as placement,
-        open_engines(
-            EnginesConfig.of_evaluation(config, largest_limits(config)), run.accelerator, placement, run.stop
-        ) as engines,
-    ):
-        write_rows_read(
-            run.dir, left_out=len(inputs.skipped), **{name: len(rows) for name, rows in inputs.sets.items()}
-        )
-        if inputs.asked:
-            run.say(inputs.asked)
+    with open_evaluation(config, inputs, "evaluation", len(inputs.sets)) as (run, engines):
         run.watchdog.pids = engines.pids
         engines.pool.start()
         for step, (name, prompts) in enumerate(inputs.sets.items(), start=1):

@@ -30,6 +30,7 @@ from pangu_rl.loops.online import in_flight
 from pangu_rl.loops.online.collect import Batch, Collector
 from pangu_rl.loops.online.draw_ahead import DrawAhead
 from pangu_rl.loops.online.turns import SharedTurns, Turns
+from pangu_rl.loops.online.warnings import start_warnings
 from pangu_rl.loops.online.weight_sync import Probe, sync_weights
 from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.loops.session import Run
@@ -65,6 +66,8 @@ class GrpoParts:
     turns: Turns = field(default_factory=Turns)
     batch: Batch | None = None
     """The batch that this step trains on."""
+    spent: Batch | None = None
+    """The one before, until the driver has time: it takes a second to let a large one go."""
     ahead: DrawAhead | None = None
     """With stale rollouts: what draws for the next steps while this one trains."""
     trained: int = 0
@@ -114,7 +117,8 @@ class GrpoParts:
         self.trained = checkpoint.step
         self.sync(checkpoint.step)
         if self.is_measured(checkpoint.step) and checkpoint.step not in [one.step for one in self.evaluations]:
-            self.evaluate(f"step {checkpoint.step}", checkpoint.step)  # the run was ended in the midst of it
+            # The run was ended in the midst of it, and has logged the step without.
+            self.run.sinks.amend(checkpoint.step, self.evaluate(f"step {checkpoint.step}", checkpoint.step))
         if self.ahead is not None:
             table = checkpoint.path / in_flight.FILE
             self.ahead.restore(checkpoint.step, pq.read_table(table) if table.exists() else None)
@@ -133,14 +137,15 @@ class GrpoParts:
 
     def take_batch(self, step: int) -> Batch:
         """The groups of `step`."""
-        self.batch = self.ahead.take(step) if self.ahead else self.collector.collect(step)
-        return self.batch
+        batch = self.ahead.take(step) if self.ahead else self.collector.collect(step)
+        self.spent, self.batch = self.batch, batch
+        return batch
 
     @contextmanager
     def beside_training(self, step: int) -> Iterator[None]:
         """Meanwhile the batch is stored and further groups are drawn. It is on disk when the context ends, also by an
         error: what a failed update saw can be looked at."""
-        writing = self.background.submit(self.store.append, step, self.batch.groups, self.collector.sampling)
+        writing = self.background.submit(self._store, step)
         try:
             with self.ahead.meanwhile(self.background) if self.ahead else nullcontext():
                 yield
@@ -218,6 +223,10 @@ class GrpoParts:
         plot_curves(self.run.dir)
         return {f"heldout/{evaluation.name}": evaluation.accuracy for evaluation in self.evaluations}
 
+    def _store(self, step: int) -> None:
+        self.store.append(step, self.batch.groups, self.collector.sampling)
+        self.spent = None
+
     def _measure_start(self) -> None:
         # Ranks that are lost before the first checkpoint leave behind what was measured before the first step.
         self.evaluations = [evaluation for evaluation in self.evaluations if evaluation.step == 0]
@@ -243,6 +252,7 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
     """
     for line in inputs.skipped:
         log.warning("left out: %s", line)
+    run.say_each([*inputs.loader.notes, *start_warnings(config, len(inputs.train))])
     write_rows_read(run.dir, train=len(inputs.train), heldout=len(inputs.heldout), left_out=len(inputs.skipped))
     loader = inputs.loader
     stream = PromptStream(inputs.train, shuffle=config.data.shuffle, seed=config.trainer.seed, digests=loader.digests)
@@ -250,11 +260,15 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
     run.accelerator.sleep_level(config.rollout.sleep_level)  # refuses one that engines lack
     with ExitStack() as stack:
         sections = EnginesConfig(
-            model=config.model, rollout=config.rollout, rewards=config.rewards, seed=config.trainer.seed
+            model=config.model,
+            rollout=config.rollout,
+            rewards=config.rewards,
+            seed=config.trainer.seed,
+            end_tokens=loader.encoder.end_tokens,
         )
         placement = stack.enter_context(run.placed(config))
         transport = _transport(config, placement)
-        engines = stack.enter_context(open_engines(sections, run.accelerator, placement, run.stop))
+        engines = stack.enter_context(open_engines(sections, run, placement))
         background = stack.enter_context(ThreadPoolExecutor(2, thread_name_prefix="beside training"))
         collector = Collector(config, stream, loader, engines.pool, engines.rewards)
         yield GrpoParts(

@@ -17,14 +17,19 @@ With `rollout.placement: shared` engines and learner take turns on the same devi
 
 from __future__ import annotations
 
+from functools import partial
+
 from pangu_rl.config.stages import GrpoConfig
+from pangu_rl.data.stream import fingerprint
 from pangu_rl.errors import Preempted
+from pangu_rl.loops.begun_with import begun_with
 from pangu_rl.loops.inputs import read_grpo_inputs
 from pangu_rl.loops.metrics import rollout_metrics, staleness_metrics
 from pangu_rl.loops.online.parts import GrpoParts, open_parts
 from pangu_rl.loops.online.sampler_alarm import check_sampler
 from pangu_rl.loops.online.start import start_model
 from pangu_rl.loops.online.train_step import train_on
+from pangu_rl.loops.online.warnings import step_warning
 from pangu_rl.loops.restarts import with_restarts
 from pangu_rl.loops.session import Run, open_run
 
@@ -39,7 +44,8 @@ def run_grpo(config: GrpoConfig) -> dict[str, float]:
     """
     inputs = read_grpo_inputs(config)
     start = start_model(config)
-    with open_run(config, "GRPO") as run, open_parts(config, run, inputs, start) as parts:
+    begun = begun_with("grpo", config, start, {"rows": fingerprint(inputs.train, inputs.loader.digests)})
+    with open_run(config, "GRPO", settings=begun) as run, open_parts(config, run, inputs, start) as parts:
         with_restarts(run, config.trainer.max_restarts, lambda: train(run, parts))
         return parts.finish()
 
@@ -72,10 +78,14 @@ def grpo_step(run: Run, parts: GrpoParts, step: int) -> dict[str, float]:
     if folder := run.profile_folder(step):
         parts.learners.profile_next(folder)
     parts.turns.train()
-    with run.phase("train", whole=True), parts.beside_training(step):
-        metrics = train_on(batch.trained, parts.learners, parts.config, parts.loader.encoder.placeholders)
+    with run.phase("train", whole=True):
+        placeholders, beside = parts.loader.encoder.placeholders, partial(parts.beside_training, step)
+        metrics = train_on(batch.trained, parts.learners, parts.config, placeholders, beside)
     parts.trained = step
     check_sampler(run, parts.config, step, metrics)
     with run.phase("sync", whole=True):
         metrics |= parts.sync(step)
-    return rollout_metrics(batch.groups) | staleness_metrics(batch.trained, step) | metrics
+    found = rollout_metrics(batch.groups) | staleness_metrics(batch.trained, step) | metrics
+    if warning := step_warning(step, found):
+        run.say_each([warning])
+    return found

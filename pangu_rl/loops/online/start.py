@@ -7,8 +7,9 @@ import logging
 import shutil
 from pathlib import Path
 
-from pangu_rl.checkpoint.model_folder import model_checksum
+from pangu_rl.checkpoint.model_folder import companion_digest, model_checksum
 from pangu_rl.config.load import dump_config, load_config
+from pangu_rl.config.named_files import on_disk
 from pangu_rl.config.paths import cache_root, resolve_path
 from pangu_rl.config.stages import GrpoConfig, SftConfig
 from pangu_rl.errors import ConfigError
@@ -49,16 +50,21 @@ def start_model(config: GrpoConfig) -> Path:
 
 
 def start_identity(sft: SftConfig) -> str:
-    """Hash of all that decides the start's weights: configuration, base model, bytes of training rows and pictures."""
+    """Hash of all that decides the start's weights: configuration, base model with its tokenizer, template and
+    processor, bytes of training rows and pictures."""
     described = dump_config(sft.model_copy(update={"trainer": sft.trainer.model_copy(update={"run_dir": ""})}))
     digest = hashlib.sha256(described.encode())
     base = resolve_path(sft.model.path)
     if (base / "config.json").is_file():
         digest.update(model_checksum(base).encode())
-    data = resolve_path(sft.data.train)
-    if data.is_file():
-        digest.update(data.read_bytes())
-    if sft.data.media_root is not None and data.exists():
-        for line in picture_lines(data, resolve_path(sft.data.media_root)):
-            digest.update(line.encode())
+        digest.update(companion_digest(base).encode())
+    if sft.model.chat_template is not None and resolve_path(sft.model.chat_template).is_file():
+        digest.update(resolve_path(sft.model.chat_template).read_bytes())
+    for data in map(on_disk, (sft.data.train, *(file.path for file in sft.data.also))):
+        for file in [data] if data.is_file() else sorted(file for file in data.rglob("*") if file.is_file()):
+            with file.open("rb") as rows:
+                digest.update(hashlib.file_digest(rows, "sha256").digest())
+        if sft.data.media_root is not None and data.exists():
+            for line in picture_lines(data, resolve_path(sft.data.media_root)):
+                digest.update(line.encode())
     return digest.hexdigest()[:16]

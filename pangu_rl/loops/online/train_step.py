@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from statistics import fmean
 
 from pangu_rl.config.stages import GrpoConfig
-from pangu_rl.data.batching import loss_counts, pack_groups, split_groups, split_ranks, valid_rows, with_advantage
+from pangu_rl.data.batching import loss_counts, outline_groups, split_groups, split_ranks, valid_rows, with_advantage
 from pangu_rl.data.micro_batches import Dealing
 from pangu_rl.loops.learners import Learners
 from pangu_rl.records import Group, MiniBatch
 
 
 def train_on(
-    groups: Sequence[Group], learners: Learners, config: GrpoConfig, placeholders: frozenset[int]
+    groups: Sequence[Group],
+    learners: Learners,
+    config: GrpoConfig,
+    placeholders: frozenset[int],
+    beside: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> dict[str, float]:
     """One optimiser step per mini-batch; none when no group has variance (`train/updates` is 0 then).
 
-    `placeholders`: ids of the model's picture tokens. `time/driver` are the seconds that the ranks wait for packs.
+    `placeholders`: ids of the model's picture tokens. `beside()` is open while the ranks train. `time/driver` are the
+    seconds that they wait for packs.
     """
     started = time.monotonic()
     mini_batches = rank_batches(groups, config, placeholders, learners.dealing)
     handles = learners.hand_out(mini_batches) if mini_batches else []
     seconds = time.monotonic() - started
-    updates = learners.update_from(handles) if handles else []
+    with beside():
+        updates = learners.update_from(handles) if handles else []
     return summarise(updates) | {"train/updates": float(len(updates)), "time/driver": seconds}
 
 
@@ -38,8 +45,7 @@ def rank_batches(
     in_loss = partial(valid_rows, overlong=algorithm.overlong) if algorithm.kl_weight else with_advantage
     batches = []
     for part in split_groups(groups, algorithm.mini_batches):
-        packs = pack_groups(part, learner.pack_tokens, placeholders, in_loss)
-        if packs:
+        if packs := outline_groups(part, learner.pack_tokens, placeholders, in_loss):
             batches.append(split_ranks(packs, learner.groups, *loss_counts(part, algorithm.overlong), dealing))
     return batches
 

@@ -6,6 +6,7 @@ import functools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from pangu_rl.data.batching import pack_conversations
 from pangu_rl.errors import BrokenBroadcast, WeightSyncError
@@ -27,8 +28,9 @@ class Probe:
     """Fixed token sequences that learner and engine score under the same weights."""
 
     sequences: tuple[Scorable, ...]
-    packs: tuple[Pack, ...]
-    """The same sequences for the learner, one pack each, every token but the first a target."""
+    pack: Pack
+    """The same sequences for the learner, every token but the first of each a target; one, since a pass of ZeRO 3
+    gathers all weights."""
     tolerance: float
     """Largest mean |difference| in nats."""
 
@@ -41,10 +43,10 @@ class Probe:
             replace(row, trained=(True,) * len(row.token_ids))
             for row in loader.prompts([*shown, *others][:PROBE_PROMPTS])
         ]
-        placeholders = loader.encoder.placeholders
+        [pack] = pack_conversations(rows, sum(len(row.token_ids) for row in rows), loader.encoder.placeholders)
         return cls(
             sequences=tuple(Scorable(token_ids=tuple(row.token_ids), pictures=row.pictures) for row in rows),
-            packs=tuple(pack for row in rows for pack in pack_conversations([row], len(row.token_ids), placeholders)),
+            pack=pack,
             tolerance=tolerance,
         )
 
@@ -63,7 +65,7 @@ def sync_weights(
         WeightSyncError: a name, a digest or the probe differs.
     """
     turns.train()
-    ours = [values.tolist() for values in learners.log_probs(probe.packs, temperature=1.0)]
+    [ours] = learners.log_probs([probe.pack], temperature=1.0)
     for left in reversed(range(ATTEMPTS)):
         try:
             manifest, sending = learners.publish(version, pool.members(), fresh=left < ATTEMPTS - 1)
@@ -75,7 +77,7 @@ def sync_weights(
             if not left:
                 raise
             log.warning("%s; version %d is sent again", error, version)
-    gap = mean_gap(ours, pool.score(probe.sequences))
+    gap = mean_gap([ours.tolist()], [list(chain(*pool.score(probe.sequences)))])
     if not gap <= probe.tolerance:
         raise WeightSyncError(
             f"weights version {version}: learner and engine differ by {gap:.3f} nats on the probe "

@@ -10,13 +10,12 @@ from typing import Any
 from rich.console import Console
 
 from pangu_rl.checkpoint.settings import write_whole
-from pangu_rl.config.pipeline_graph import MODEL_PATH, Node, start_models
+from pangu_rl.config.pipeline_graph import start_models
+from pangu_rl.config.pipeline_node import EVALUATIONS, MODEL_PATH, Node
 from pangu_rl.loops.pipeline.stage_outputs import evaluations
 from pangu_rl.loops.stage_report import write_manifest
 from pangu_rl.monitoring.stage_plot import plot_stages
 from pangu_rl.monitoring.stage_table import Measured, stage_figures, stage_markdown, stage_tables
-
-EVALUATIONS = "evaluations/"
 
 
 def write_table(run_dir: Path, nodes: Sequence[Node], entries: Mapping[str, Mapping[str, Any]]) -> list[Measured]:
@@ -49,7 +48,7 @@ def manifest_of(nodes: Sequence[Node], entries: Mapping[str, Mapping[str, Any]])
     tree: dict[str, Any] = {"stages": {}}
     for node in nodes:
         entry = {key: value for key, value in entries[node.name].items() if key != "seconds"}
-        if node.stage != "eval":
+        if not node.is_evaluation:
             tree["stages"][node.name] = entry
         elif MODEL_PATH in node.takes:
             tree["stages"][node.takes[MODEL_PATH].stage]["evaluation"] = entry
@@ -64,7 +63,7 @@ def measured(run_dir: Path, nodes: Sequence[Node], entries: Mapping[str, Mapping
     starts = {path: name for name, path in start_models(nodes).items()}
     found = []
     for node in nodes:
-        if node.stage != "eval" or node.name not in entries:
+        if not node.is_evaluation or node.name not in entries:
             continue
         name = node.name.removeprefix(EVALUATIONS)
         made_by = by_name.get(name)
@@ -75,7 +74,7 @@ def measured(run_dir: Path, nodes: Sequence[Node], entries: Mapping[str, Mapping
 
 def _made_from(node: Node | None, starts: Mapping[str, str]) -> tuple[str, ...]:
     """Names of the models that a stage started from."""
-    if node is None:
+    if node is None or node.stage == "assemble":
         return ()
     if node.stage == "merge":
         return tuple(node.parents)

@@ -6,10 +6,8 @@ Memory holds a chunk of one tensor, whatever the models' size. The folder appear
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +16,10 @@ from torch import Tensor
 
 from pangu_rl.algorithms.merge import normalised, weighted_mean
 from pangu_rl.checkpoint.alike import companions, require_alike
-from pangu_rl.checkpoint.manifest import flush
 from pangu_rl.checkpoint.model_folder import model_checksum, model_config
 from pangu_rl.checkpoint.model_tensors import ModelTensors, TensorEntry, write_index, write_shard
-from pangu_rl.errors import ConfigError, DataError, RunError
+from pangu_rl.checkpoint.whole_folder import whole_folder
+from pangu_rl.errors import ConfigError, DataError
 
 CHUNK = 1 << 22
 """Elements that are summed at once: 32 MiB of float64."""
@@ -55,8 +53,8 @@ def merge(folders: Sequence[Path], output: Path, weights: Sequence[float] | None
     if output.exists():
         raise ConfigError(f"{output} exists already: name a new folder")
     models = [ModelTensors(folder) for folder in folders]
-    differences = require_alike(models)
-    with _whole_folder(output) as partial:
+    differences = require_alike(models, _config_meant)
+    with whole_folder(output) as partial:
         written = {
             shard: write_shard(partial / shard, entries, _means(entries, models, shares))
             for shard, entries in models[0].shards.items()
@@ -117,6 +115,20 @@ def _of_steps(run_dir: Path, kept: Sequence[Path], steps: Sequence[int] | None) 
     return [by_step[step] for step in steps or by_step]
 
 
+def _config_meant(path: Path) -> Any:
+    """As the installed transformers reads it: versions write one configuration under other keys, and leave defaults
+    out. One that it does not know is compared as it stands."""
+    from transformers import AutoConfig
+
+    from pretrain.auto import register_auto_classes
+
+    register_auto_classes()
+    try:
+        return AutoConfig.from_pretrained(path.parent).to_dict()
+    except Exception:  # transformers raises its validators' own errors, of no common class
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
 def _shares(folders: Sequence[Path], weights: Sequence[float] | None) -> list[float]:
     if len(folders) < 2:
         raise ConfigError(
@@ -141,24 +153,6 @@ def _means(entries: Sequence[TensorEntry], models: Sequence[ModelTensors], share
                 yield weighted_mean([tensor[start : start + CHUNK] for tensor in tensors], shares)
             except ValueError as error:
                 raise DataError(f"tensor {entry.name}: {error}") from None
-
-
-@contextmanager
-def _whole_folder(output: Path) -> Iterator[Path]:
-    partial = output.with_name(f".partial-{output.name}")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        yield partial
-        for file in partial.iterdir():
-            flush(file)
-        flush(partial)
-        os.replace(partial, output)
-        flush(output.parent)
-    except OSError as error:
-        raise RunError(f"{error.filename or output}: {error.strerror}; nothing was written") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _copy_companions(source: Path, target: Path) -> None:

@@ -26,9 +26,9 @@ from pangu_rl.checkpoint.run_lock import run_lock
 from pangu_rl.checkpoint.settings import first_difference, write_whole
 from pangu_rl.cluster import ray_runtime
 from pangu_rl.config.load import dump_config
-from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.pipeline import PipelineConfig
-from pangu_rl.config.pipeline_graph import EVALUATE, Node, dependents, read_graph
+from pangu_rl.config.pipeline_graph import EVALUATE, dependents, read_graph
+from pangu_rl.config.pipeline_node import Node
 from pangu_rl.errors import ConfigError, DataError, RunError, UserError
 from pangu_rl.loops.evaluation.run_eval import run_eval
 from pangu_rl.loops.online.run_grpo import run_grpo
@@ -41,10 +41,14 @@ from pangu_rl.loops.sampling.run_pairs import run_pairs
 from pangu_rl.loops.supervised.run_preference import run_preference
 from pangu_rl.loops.supervised.run_sft import run_sft
 from pretrain.train.run import run_pretrain, with_start
+from pretrain.train.run_assemble import MODEL, run_assemble
+from pretrain.train.run_pack import run_pack
 from pretrain.train.vision.run import run_vit
 
 RUNS: dict[str, Callable[[Any], Any]] = {
+    "assemble": run_assemble,
     "vit": run_vit,
+    "pack": run_pack,
     "pretrain": run_pretrain,
     "sft": run_sft,
     "difficulty": run_difficulty,
@@ -79,7 +83,7 @@ class Pipeline:
             ConfigError: a stage was begun with other settings, data or start, or what it was made from is gone; names
                 the first one.
         """
-        for node in sorted(self.nodes, key=lambda node: node.stage == "eval"):
+        for node in sorted(self.nodes, key=lambda node: node.is_evaluation):
             begun, done = self.folder(node) / BEGUN, self.folder(node) / DONE
             if not begun.is_file():
                 continue
@@ -87,7 +91,7 @@ class Pipeline:
             if difference is not None:
                 key, was, now = difference
                 key = key.partition(".")[2] or key  # without the section of the identity
-                name = EVALUATE if node.stage == "eval" else node.name
+                name = EVALUATE if node.is_evaluation else node.name
                 raise ConfigError(
                     f"{self.run_dir}: {name} was begun with {key} {was}, now it is {now}: set it back, or run it and "
                     f"what depends on it anew with --restart-from {name}"
@@ -135,7 +139,7 @@ class Pipeline:
             if first and not any(folder.glob("checkpoints/step_*")):
                 (folder / BEGUN).unlink()  # a mistake in the input, found before anything was made: it may be mended
             raise
-        made = stage_outputs.output_paths(node, folder, resolve_path(config.model.path) if config else None)
+        made = stage_outputs.output_paths(node, folder, config)
         entry = {
             "stage": node.stage,
             "config": settings_hash(settings["config"]),
@@ -187,7 +191,8 @@ def run_pipeline(config: PipelineConfig, restart_from: str | None = None) -> dic
 
 def _resolved(node: Node, taken: Mapping[str, str]) -> Any:
     """The configuration that the stage is run with; of a run directory that names a start the newest model is taken."""
-    return with_start(node.config(taken))
+    config = node.config(taken)
+    return config if node.stage == "assemble" else with_start(config)
 
 
 def _settings(node: Node) -> dict[str, Any]:
@@ -201,8 +206,8 @@ def _settings(node: Node) -> dict[str, Any]:
 
 def _merge(node: Node, folder: Path, paths: Mapping[str, str]) -> None:
     # The folder of a mean appears whole, so one that is there is the one.
-    if not (folder / stage_outputs.MERGED).exists():
-        merge([Path(path) for path in paths.values()], folder / stage_outputs.MERGED, node.weights)
+    if not (folder / MODEL).exists():
+        merge([Path(path) for path in paths.values()], folder / MODEL, node.weights)
 
 
 def _set_aside(pipeline: Pipeline, nodes: Sequence[Node]) -> None:

@@ -14,12 +14,12 @@ from typing import Any
 
 from pangu_rl.checkpoint.model_folder import model_checksum, model_config
 from pangu_rl.config.paths import resolve_path
-from pangu_rl.config.pipeline_graph import MODEL_PATH, Node
+from pangu_rl.config.pipeline_node import MODEL_PATH, Node
 from pangu_rl.errors import DataError
 from pangu_rl.loops.free_keys import FREE
 from pangu_rl.loops.pictures import picture_lines
 
-ROWS = ("train", "heldout", "queries", "sft", "plan")
+ROWS = ("train", "also", "heldout", "queries", "sft", "plan")
 """Keys of `data` that name files of rows."""
 ELSEWHERE = ("data.media_root", "data.reference")
 """Of the first only what rows name is read; the second is made by the stage itself."""
@@ -93,7 +93,7 @@ def _digest(value: str) -> str | None:
 
 
 def _pictures(config: Any, rows: list[str]) -> dict[str, Any] | None:
-    root = config.data.media_root
+    root = getattr(getattr(config, "data", None), "media_root", None)
     files = [path for path in map(resolve_path, rows) if path.is_file()]
     if root is None or not files:
         return None

@@ -8,36 +8,39 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pangu_rl.config.pipeline_graph import Node
+from pangu_rl.config.paths import resolve_path
+from pangu_rl.config.pipeline_node import STEP, Node
 from pangu_rl.errors import DataError
 from pangu_rl.loops.pipeline.stage_identity import file_sha256, folder_checksum
 from pangu_rl.loops.stage_report import MANIFEST, ROWS
 from pangu_rl.monitoring.sinks import METRICS, read_metrics
 from pangu_rl.records import Evaluation
+from pretrain.packing.plan_file import MANIFEST as PLAN_MANIFEST
+from pretrain.train.run_assemble import MODEL, PARTS
+from pretrain.train.run_pack import PLAN
 from rollout.store import RolloutStore
 
-MERGED = "model"
-"""Folder of a merge's mean, in the stage's own."""
 COUNTED = ("queries", "bad_rows", "candidates", "cut_at_limit", "scores", "pass_rates", "selector", "pairs", "rounds")
 """Keys of a sampling stage's manifest that count something."""
 
 
-def output_paths(node: Node, folder: Path, start: Path | None) -> dict[str, Path]:
-    """Where the outputs of a finished stage lie, by name. An iterative stage none of whose rounds selected anything
-    hands on its `start`.
+def output_paths(node: Node, folder: Path, config: Any) -> dict[str, Path]:
+    """Where the outputs of a finished stage lie, by name; `config` is what it was run with. An iterative stage none of
+    whose rounds selected anything hands on its start.
 
     Raises:
         DataError: an output is not there.
     """
-    if node.stage == "eval":
-        return {}
-    if node.stage == "merge":
-        found = {"model": folder / MERGED}
+    if node.stage in ("merge", "assemble"):
+        found = {"model": folder / MODEL}
     elif node.stage == "iterative":
         made = _read(folder / MANIFEST)["model"]
-        found = {"model": folder / made if made else start}
+        found = {"model": folder / made if made else resolve_path(config.model.path)}
+    elif node.stage == "pack":
+        found = {"plan": folder / PLAN}
     elif "model" in node.outputs:
         found = {"model": max(folder.glob("checkpoints/step_*"), default=folder / "no checkpoint") / "hf"}
+        found |= {f"{STEP}{step}": folder / "checkpoints" / f"{STEP}{step:06d}" / "hf" for step in node.steps}
     else:
         found = {name: folder / f"{name}.jsonl" for name in node.outputs}
     for path in found.values():
@@ -47,8 +50,8 @@ def output_paths(node: Node, folder: Path, start: Path | None) -> dict[str, Path
 
 
 def checksum(path: Path) -> str:
-    """Of an output: of a model folder its `model_checksum`, of a file its sha256."""
-    return folder_checksum(path) if path.is_dir() else file_sha256(path)
+    """Of an output: of a model folder its `model_checksum`, of a file or another folder its sha256."""
+    return folder_checksum(path) if (path / "config.json").is_file() else file_sha256(path)
 
 
 def counts(node: Node, folder: Path) -> dict[str, Any]:
@@ -57,9 +60,14 @@ def counts(node: Node, folder: Path) -> dict[str, Any]:
         tree = _read(folder / MANIFEST)
         return {key: tree[key] for key in COUNTED if key in tree}
     if node.stage == "merge":
-        tree = _read(folder / MERGED / "merge.json")
+        tree = _read(folder / MODEL / "merge.json")
         shares = [model["weight"] for model in tree["inputs"]]
         return {"weights": shares, "tensors": tree["tensors"], "parameters": tree["parameters"]}
+    if node.stage == "assemble":
+        return _read(folder / PARTS)
+    if node.stage == "pack":
+        tree = _read(folder / PLAN / PLAN_MANIFEST)
+        return {key: tree[key] for key in ("samples", "samples_left_out", "packs", "steps")}
     if node.stage == "eval":
         return {"rows": _read(folder / ROWS)}
     rows = read_metrics(folder / METRICS)

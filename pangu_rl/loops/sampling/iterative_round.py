@@ -212,7 +212,7 @@ def heldout_file(turn: Round) -> Path:
 def _length_problem(row: Mapping[str, Any], turn: Round) -> str | None:
     loader = turn.queries.loader
     pictures = [loader.folder.outline(path) for path in row["images"]]
-    length = len(loader.encoder.conversation(row["messages"], pictures).token_ids)
+    length = len(loader.encoder.conversation(row["messages"], pictures, row.get("tools", ())).token_ids)
     return TOO_LONG if length > _max_tokens(turn.config) else None
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.sampling import IterativeConfig, SampledStage, ScoredStage
+from pangu_rl.data.formats.reading import Reading
 from pangu_rl.data.prompts import load_prompts
 from pangu_rl.data.queries import load_queries
 from pangu_rl.data.rows import evenly
@@ -52,17 +53,11 @@ def read_queries(config: SampledStage) -> Queries:
             return too_long
         return gold_problem(prompt, grade)
 
-    loaded = [
-        load_queries(
-            resolve_path(data.queries),
-            on_bad_row=data.on_bad_row,
-            read_answer=extract_boxed,
-            check=problem,
-            limit=data.limit,
-        )
-    ]
+    how = {"on_bad_row": data.on_bad_row, "reading": Reading.of(data, encoder.template.opened)}
+    queries = resolve_path(data.queries)
+    loaded = [load_queries(queries, read_answer=extract_boxed, check=problem, limit=data.limit, **how)]
     if isinstance(config, IterativeConfig) and config.data.heldout:
-        loaded.append(load_prompts(resolve_path(config.data.heldout), on_bad_row=data.on_bad_row, check_gold=problem))
+        loaded.append(load_prompts(resolve_path(config.data.heldout), check_gold=problem, **how))
     (queries, *rest), loader = with_sound_pictures(loaded, encoder, folder)
     if isinstance(config, ScoredStage) and grade is not None:
         _require_scale(queries.records[0], grade, function.name)

@@ -146,13 +146,18 @@ def open_sampler(
 ) -> Iterator[Sampler]:
     """A run, see `open_run`; engines start when they are needed and end with the context."""
     sections = EnginesConfig(
-        model=config.model, rollout=config.rollout, rewards=config.rewards, seed=config.trainer.seed
+        model=config.model,
+        rollout=config.rollout,
+        rewards=config.rewards,
+        seed=config.trainer.seed,
+        end_tokens=loader.encoder.end_tokens,
     )
     with open_run(config, title, steps, settings) as run, ExitStack() as stack:
+        run.say_each(loader.notes)
 
         def start() -> Engines:
             placement = stack.enter_context(run.placed(config))
-            return stack.enter_context(open_engines(sections, run.accelerator, placement, run.stop))
+            return stack.enter_context(open_engines(sections, run, placement))
 
         yield Sampler(config, run, loader, start)
 

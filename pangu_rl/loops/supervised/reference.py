@@ -10,7 +10,7 @@ import numpy as np
 from pangu_rl.checkpoint.model_folder import model_checksum
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.stages import DpoConfig
-from pangu_rl.data.batching import PairRow, pack_counts, pack_pairs, split_ranks
+from pangu_rl.data.batching import PairRow, outline_pairs, pack_counts, split_ranks
 from pangu_rl.data.reference import Reference, ReferenceIdentity, ReferenceStore
 from pangu_rl.loops.inputs import DpoInputs
 from pangu_rl.loops.learners import Learners
@@ -67,7 +67,7 @@ def response_sums(
     rows: Sequence[PairRow], learners: Learners, config: DpoConfig, placeholders: frozenset[int]
 ) -> np.ndarray:
     """float64 [B, 2] summed log-probs of the chosen and the rejected responses under the current weights."""
-    packs = pack_pairs(rows, config.learner.pack_tokens, placeholders)
+    packs = outline_pairs(rows, config.learner.pack_tokens, placeholders)
     batches = split_ranks(packs, config.learner.groups, *pack_counts(packs), learners.dealing)
     shares = [batch.packs for batch in batches]
     sums = np.zeros(2 * len(rows))

@@ -8,14 +8,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.stages import DpoConfig
-from pangu_rl.data.batching import pack_counts, pack_pairs, split_ranks
+from pangu_rl.data.batching import outline_pairs, pack_counts, split_ranks
 from pangu_rl.data.conversations import Conversation
 from pangu_rl.data.drawn_rows import RowStream
 from pangu_rl.data.pairs import Pair
 from pangu_rl.data.reference import Reference, ReferenceStore
-from pangu_rl.data.stream import PromptStream
+from pangu_rl.data.stream import PromptStream, fingerprint
 from pangu_rl.errors import ConfigError
+from pangu_rl.loops.begun_with import begun_with
 from pangu_rl.loops.inputs import DpoInputs, read_dpo_inputs
 from pangu_rl.loops.learners import Learners
 from pangu_rl.loops.pictures import RowLoader
@@ -46,7 +48,7 @@ class PreferenceParts:
         pairs = [self.reference[pair.uid].on(row) for pair, row in zip(drawn, self.loader.pairs(drawn), strict=True)]
         mixed_in = self.sft.next(self.config.sft_per_step) if self.sft else []
         rows = self.loader.conversations([conversation for _, conversation in mixed_in])
-        packs = pack_pairs(pairs, self.config.learner.pack_tokens, self.loader.encoder.placeholders, rows)
+        packs = outline_pairs(pairs, self.config.learner.pack_tokens, self.loader.encoder.placeholders, rows)
         tokens, sequences = pack_counts(packs)
         row_tokens = tokens - sum(len(pair.chosen) + len(pair.rejected) for pair in pairs)
         batches = split_ranks(packs, self.config.learner.groups, tokens, sequences, self.learners.dealing)
@@ -85,7 +87,12 @@ def run_preference(config: DpoConfig) -> dict[str, float]:
         with open_parts(config, run, inputs, store) as parts:
             return train_stage(run, parts, config.trainer.steps)
 
-    with open_run(config, "DPO") as run:
+    rows = {
+        "rows": fingerprint(inputs.train, inputs.loader.digests),
+        "sft_rows": inputs.sft.identity if inputs.sft else fingerprint(()),
+    }
+    begun = begun_with("dpo", config, resolve_path(config.model.path), rows)
+    with open_run(config, "DPO", settings=begun) as run:
         return with_restarts(run, config.trainer.max_restarts, train)
 
 
@@ -94,6 +101,7 @@ def open_parts(config: DpoConfig, run: Run, inputs: DpoInputs, store: ReferenceS
     """Start the learner and have it compute the reference log-probs; it ends with the context."""
     for line in inputs.skipped:
         log.warning("left out: %s", line)
+    run.say_each(inputs.loader.notes)
     write_rows_read(
         run.dir,
         pairs=len(inputs.train),

@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.stages import SftConfig
-from pangu_rl.data.batching import pack_conversations, pack_counts, root_count, split_ranks
+from pangu_rl.data.batching import outline_conversations, pack_counts, root_count, split_ranks
 from pangu_rl.data.conversations import Conversation
 from pangu_rl.data.drawn_rows import RowStream
+from pangu_rl.loops.begun_with import begun_with
 from pangu_rl.loops.inputs import SftInputs, read_sft_inputs
 from pangu_rl.loops.learners import Learners
 from pangu_rl.loops.pictures import RowLoader
@@ -37,7 +39,7 @@ class SftParts:
         """The next rows, packed, one mini-batch per group of ranks."""
         drawn = self.stream.next(self.config.trainer.sequences_per_step)
         rows = self.loader.conversations([conversation for _, conversation in drawn])
-        packs = pack_conversations(rows, self.config.learner.pack_tokens, self.loader.encoder.placeholders)
+        packs = outline_conversations(rows, self.config.learner.pack_tokens, self.loader.encoder.placeholders)
         batches = split_ranks(packs, self.config.learner.groups, *pack_counts(packs), self.learners.dealing)
         return [replace(batch, loss_roots=root_count(packs)) for batch in batches]
 
@@ -66,7 +68,8 @@ def run_sft(config: SftConfig) -> dict[str, float]:
         with open_parts(config, run, inputs) as parts:
             return train_stage(run, parts, config.trainer.steps)
 
-    with open_run(config, "SFT") as run:
+    begun = begun_with("sft", config, resolve_path(config.model.path), {"rows": inputs.train.identity})
+    with open_run(config, "SFT", settings=begun) as run:
         return with_restarts(run, config.trainer.max_restarts, train)
 
 
@@ -75,6 +78,7 @@ def open_parts(config: SftConfig, run: Run, inputs: SftInputs) -> Iterator[SftPa
     """Start the learner; it ends with the context."""
     for line in inputs.train.skipped:
         log.warning("left out: %s", line)
+    run.say_each(inputs.loader.notes)
     write_rows_read(run.dir, train=len(inputs.train), left_out=inputs.train.left_out)
     stream = inputs.train.stream(shuffle=config.data.shuffle, seed=config.trainer.seed)
     with run.placed(config) as placement, open_learners(config, "sft", run, placement) as learners:

@@ -10,7 +10,7 @@ from pangu_rl.accelerators import Accelerator, get_accelerator
 from pangu_rl.accelerators.threads import threads_each
 from pangu_rl.cluster.placement import Placement
 from pangu_rl.config.vision import VisionStageConfig
-from pangu_rl.learner.actor import CONCURRENCY, RankActor
+from pangu_rl.learner.actor import CONCURRENCY, RankActor, take_device
 from pangu_rl.loops.learners import RankActors
 from pretrain.train.vision.learner import PictureBatch, VisionLearner
 
@@ -24,12 +24,9 @@ class VisionActor(RankActor):
 
     def start(self, host: str, port: int) -> None:
         """Join the other ranks. Not in the constructor, whose errors arrive without a cause."""
-        accelerator = get_accelerator(self._accelerator)
-        if accelerator.ray_resource is not None:
-            ids = ray.get_runtime_context().get_accelerator_ids()[accelerator.ray_resource]
-            accelerator.set_device(accelerator.local_index(ids, os.environ))
+        index = take_device(get_accelerator(self._accelerator))
         os.environ.update({"MASTER_ADDR": host, "MASTER_PORT": str(port)})
-        self._learner = VisionLearner(self._config, self._accelerator, self._rank)
+        self._learner = VisionLearner(self._config, self._accelerator, self._rank, index)
 
     def update(self, batch: PictureBatch, step: int) -> dict[str, float]:
         return self._learner.update(batch, step)

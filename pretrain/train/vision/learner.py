@@ -58,8 +58,9 @@ class PictureBatch:
 class VisionLearner:
     """One rank. Every method but `save` and `export` is collective."""
 
-    def __init__(self, config: VisionStageConfig, accelerator: str, rank: int) -> None:
-        """Join the ranks at MASTER_ADDR:MASTER_PORT and build tower, head, centres and their optimisers.
+    def __init__(self, config: VisionStageConfig, accelerator: str, rank: int, index: int = 0) -> None:
+        """Join the ranks at MASTER_ADDR:MASTER_PORT and build tower, head, centres and their optimisers, on the device
+        of that index in this process.
 
         Raises:
             DataError: the model folder cannot be used, or is a text model.
@@ -72,7 +73,7 @@ class VisionLearner:
         lm = load_causal_lm(config.model.model_copy(update={"dtype": "float32"}))
         if not is_multimodal(lm):
             raise DataError(f"model.path {config.model.path} is a text model: give one with a vision tower")
-        self.device = torch.device(self.accelerator.device())
+        self.device = torch.device(self.accelerator.device(index))
         self.lm = lm
         self.flops = ModelFlops.of(lm.config)
         self.done = 0.0

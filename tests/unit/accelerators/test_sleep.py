@@ -1,4 +1,4 @@
-"""How engines sleep is data of each device, and what a device lacks is refused by name."""
+"""How engines sleep and sample is data of each device, and what a device lacks is refused by name."""
 
 from __future__ import annotations
 
@@ -32,3 +32,14 @@ def test_no_sleeper_has_expandable_segments() -> None:
     assert CUDA.rollout_env(1)["PYTORCH_CUDA_ALLOC_CONF"] == "expandable_segments:False"
     assert "expandable_segments:True" in CUDA.train_env(1)["PYTORCH_CUDA_ALLOC_CONF"]
     assert NPU.sleep_args["additional_config"] == {"weight_nz_mode": 0}, "NZ is off for the waker too"
+
+
+def test_a_top_k_that_the_sampler_does_not_take_is_refused() -> None:
+    for device in (CPU, CUDA, NPU):
+        device.require_top_k(0)
+        device.require_top_k(1024)
+    CUDA.require_top_k(1025)
+    with pytest.raises(
+        ConfigError, match=r"rollout.top_k is 1025, and on npu the sampler takes at most 1024: lower it"
+    ):
+        NPU.require_top_k(1025)

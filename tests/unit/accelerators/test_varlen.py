@@ -1,18 +1,15 @@
-"""Variable-length attention of the devices, with stand-ins that compute what the kernels' documents say."""
+"""Attention within segments by each device, with stand-ins that compute what the kernels' documents say."""
 
 from __future__ import annotations
-
-import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn.attention import varlen
 
-from pangu_rl.accelerators import get_accelerator
+from pangu_rl.accelerators.ops import attend_within
+from tests.ascend.cpu_operators import npu_operators
 
-CPU, CUDA, NPU = (get_accelerator(name) for name in ("cpu", "cuda", "npu"))
 LENGTHS = (3, 5, 3, 1)
 SCALE = 0.7
 
@@ -20,7 +17,7 @@ SCALE = 0.7
 @pytest.fixture
 def inputs() -> tuple[Tensor, Tensor, Tensor]:
     torch.manual_seed(0)
-    return tuple(torch.randn(3, 12, 2, 8).unbind(0))
+    return tuple(torch.randn(3, 12, 2, 16).unbind(0))
 
 
 def between(query: Tensor, key: Tensor, value: Tensor, ends: list[int], scale: float) -> Tensor:
@@ -33,23 +30,30 @@ def between(query: Tensor, key: Tensor, value: Tensor, ends: list[int], scale: f
     return torch.cat(parts)
 
 
-def test_cpu(inputs):
+def test_the_reference(inputs):
     expected = between(*inputs, [3, 8, 11, 12], SCALE)
-    torch.testing.assert_close(CPU.varlen_attention(*inputs, LENGTHS, SCALE), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(attend_within(*inputs, LENGTHS, SCALE), expected, rtol=0, atol=1e-6)
 
 
-def test_npu_gets_the_layout_tnd_with_cumulative_host_lists(inputs, monkeypatch):
-    def npu_fusion_attention(query, key, value, head_num, input_layout, *, scale, actual_seq_qlen, actual_seq_kvlen):
-        assert (head_num, input_layout) == (2, "TND")
-        assert actual_seq_qlen == actual_seq_kvlen == [3, 8, 11, 12]
-        return between(query, key, value, actual_seq_qlen, scale), None, None, None, 0, 0, 0
-
-    monkeypatch.setitem(sys.modules, "torch_npu", SimpleNamespace(npu_fusion_attention=npu_fusion_attention))
-    expected = CPU.varlen_attention(*inputs, LENGTHS, SCALE)
-    torch.testing.assert_close(NPU.varlen_attention(*inputs, LENGTHS, SCALE), expected, rtol=0, atol=1e-6)
+def test_npu_gets_the_layout_tnd_with_cumulative_host_lists(inputs):
+    with npu_operators() as calls:
+        found = attend_within.kernels["npu"].call(*inputs, LENGTHS, SCALE)
+    assert [call.query_ends for call in calls] == [[3, 8, 11, 12]]
+    torch.testing.assert_close(found, attend_within.reference(*inputs, LENGTHS, SCALE), rtol=0, atol=1e-6)
 
 
-def test_cuda_gets_cumulative_lengths_from_zero_and_float32_goes_elsewhere(inputs, monkeypatch):
+def test_npu_attends_over_more_segments_than_a_call_takes():
+    """1,536 windows of a pack of 24,576 patches, here of 1 to 3 patches: calls of 1,024 and of 512."""
+    lengths = (1, 3, 2) * 512
+    torch.manual_seed(0)
+    inputs = torch.randn(3, sum(lengths), 1, 16).unbind(0)
+    with npu_operators() as calls:
+        found = attend_within.kernels["npu"].call(*inputs, lengths, SCALE)
+    assert [len(call.query_ends) for call in calls] == [1024, 512]
+    torch.testing.assert_close(found, attend_within.reference(*inputs, lengths, SCALE), rtol=0, atol=1e-5)
+
+
+def test_cuda_gets_cumulative_lengths_from_zero(inputs, monkeypatch):
     calls = []
 
     def varlen_attn(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale):
@@ -57,9 +61,15 @@ def test_cuda_gets_cumulative_lengths_from_zero_and_float32_goes_elsewhere(input
         return between(query, key, value, cu_seq_q.tolist()[1:], scale)
 
     monkeypatch.setattr(varlen, "varlen_attn", varlen_attn)
-    expected = CPU.varlen_attention(*inputs, LENGTHS, SCALE)
-    torch.testing.assert_close(CUDA.varlen_attention(*inputs, LENGTHS, SCALE), expected, rtol=0, atol=1e-6)
-    assert not calls
-    found = CUDA.varlen_attention(*(tensor.bfloat16() for tensor in inputs), LENGTHS, SCALE)
-    torch.testing.assert_close(found.float(), expected, rtol=0, atol=5e-2)
+    found = attend_within.kernels["cuda"].call(*(tensor.bfloat16() for tensor in inputs), LENGTHS, SCALE)
+    torch.testing.assert_close(found.float(), attend_within(*inputs, LENGTHS, SCALE), rtol=0, atol=5e-2)
     assert calls == [([0, 3, 8, 11, 12], [0, 3, 8, 11, 12], torch.int32, 5, 5)]
+
+
+@pytest.mark.parametrize(
+    ("device", "size", "dtype"),
+    [("cuda", 16, torch.float32), ("npu", 784, torch.bfloat16), ("npu", 16, torch.float64)],
+)
+def test_what_a_kernel_does_not_take_goes_to_the_reference(device, size, dtype):
+    rows = torch.zeros(12, 2, size, dtype=dtype)
+    assert attend_within.kernels[device].refuses(rows, rows, rows, LENGTHS, SCALE)

@@ -15,9 +15,9 @@ from torch import Tensor
 from pangu_rl.algorithms.grpo import grpo_loss
 from pangu_rl.algorithms.importance_weights import Correction
 from pangu_rl.algorithms.policy_metrics import mean_metrics
-from pangu_rl.data.batching import pack_groups, split_ranks
+from pangu_rl.data.batching import split_ranks
 from pangu_rl.records import MiniBatch
-from tests.unit.data.groups import make_group
+from tests.unit.data.groups import make_group, pack_groups
 
 LENGTHS = (5, 1, 9, 3, 7, 2, 4, 6)
 ADVANTAGES = (1.2, -0.7, 0.4, -0.9, 1.0, 0.8, -1.8, 0.5)

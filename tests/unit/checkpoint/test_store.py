@@ -71,6 +71,14 @@ def test_the_newest_k_are_kept_and_order_is_by_number(tmp_path):
     assert store.latest().step == 1_000_000
 
 
+def test_named_steps_are_kept_beside_the_newest(tmp_path):
+    """Of 1 to 5, the newest two and 2; 9 has not come yet."""
+    store = CheckpointStore(tmp_path, keep=2, keep_steps=(2, 9))
+    for step in range(1, 6):
+        save(store, step)
+    assert sorted(path.name for path in store.directory.iterdir()) == ["step_000002", "step_000004", "step_000005"]
+
+
 def test_killed_at_every_write_and_rename_the_one_before_or_the_new_one_loads(tmp_path):
     """SIGKILL at the n-th fsync, rename or removal, for every n until the save gets through."""
     seen = set()

@@ -111,6 +111,8 @@ def test_what_a_profile_adds(config, monkeypatch, tmp_path):
         "accelerator": "npu",
         "nodes": [{"name": "a", "devices": 8, "cpus": 1, "memory_gib": 1}],
         "env": {"HCCL_CONNECT_TIMEOUT": "1800"},
+        "learner_env": {"HCCL_BUFFSIZE": "400"},
+        "engine_env": {"HCCL_BUFFSIZE": "100"},
         "secrets": ["WANDB_API_KEY"],
         "excludes": ["*.pt"],
         "python": "/opt/venv/bin/python",
@@ -124,6 +126,8 @@ def test_what_a_profile_adds(config, monkeypatch, tmp_path):
     environment = client.submitted["runtime_env"]
     assert environment["env_vars"] == {
         "HCCL_CONNECT_TIMEOUT": "1800",
+        "PANGU_RL_LEARNER_HCCL_BUFFSIZE": "400",
+        "PANGU_RL_ENGINE_HCCL_BUFFSIZE": "100",
         "RAY_JOB_STOP_WAIT_TIME_S": "60",
         "PANGU_RL_SECRETS": "WANDB_API_KEY",
     }

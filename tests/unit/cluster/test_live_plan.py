@@ -71,8 +71,8 @@ def test_a_running_cluster_is_planned_as_a_described_one():
         (
             grpo(ranks=9),
             described(8),
-            "learner rank 7 (and 1 more up to learner rank 8) asks for 1 device on one node, and all 8 are taken: "
-            "fewer actors or more nodes (a has 8 NPU)",
+            "learner rank 7 (and 1 more up to learner rank 8) asks for 1 device on one node, and all 8 are taken "
+            "(1 by rollout actors, 7 by learner ranks): fewer actors or more nodes (a has 8 NPU)",
         ),
         (
             grpo(width=8),

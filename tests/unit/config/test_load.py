@@ -229,3 +229,58 @@ def test_cache_paths_stay_in_the_cache(monkeypatch, tmp_path):
     assert str(resolve_path("a/b")) == "a/b"
     with pytest.raises(ConfigError, match="leaves the cache"):
         resolve_path("cache://../../etc/passwd")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 1e-3),
+        ("1E3", 1000.0),
+        ("-2.5e+2", -250.0),
+        (".5", 0.5),
+        ("5.", 5.0),
+        ("12", 12),
+        ("-7", -7),
+        ("0x1f", 31),
+        ("0o17", 15),
+        ("017", "017"),
+        ("1:30", "1:30"),
+        ("1_000", 1000),
+        ("_1", "_1"),
+        ("yes", "yes"),
+        ("off", "off"),
+        ("NO", "NO"),
+        ("true", True),
+        ("2026-11-28", "2026-11-28"),
+        ("~", None),
+        ("", None),
+        (".inf", float("inf")),
+        ("1.2.3", "1.2.3"),
+        ("1e", "1e"),
+        ("e3", "e3"),
+        ("'12'", "12"),
+        ("[1e-3, no]", [1e-3, "no"]),
+    ],
+)
+def test_scalars_are_those_of_yaml_1_2(text, value):
+    tree = {}
+    apply_override(tree, f"args.k={text}")
+    assert tree == {"args": {"k": value}}
+    assert type(tree["args"]["k"]) is type(value)
+
+
+def test_plugins_get_numbers_as_numbers(path):
+    config = load_config(GrpoConfig, path, ["rewards.functions=[{name: a.py:f, args: {eps: 1e-3}}]"])
+    assert config.rewards.functions[0].args == {"eps": 1e-3}
+
+
+def test_numbers_are_text_where_text_is_wanted(path):
+    for text in ("20261128", "2026-11-28", "007", "no"):
+        assert load_config(GrpoConfig, path, [f"trainer.run_dir={text}"]).trainer.run_dir == text
+
+
+def test_truth_is_no_number(path):
+    for override in ("learner.optimizer.lr=true", "trainer.steps=true", "trainer.eval_every=false", "model.path=true"):
+        assert "is neither a number nor text" in complaint(path, override)
+    assert "learner.optimizer.lr is '1:30'" in complaint(path, "learner.optimizer.lr=1:30")
+    assert load_config(GrpoConfig, path, ["data.shuffle=no"]).data.shuffle is False

@@ -10,7 +10,8 @@ import yaml
 
 from pangu_rl.config.load import dump_config, load_config
 from pangu_rl.config.pipeline import PipelineConfig
-from pangu_rl.config.pipeline_graph import Node, Source, dependents, read_graph, start_models
+from pangu_rl.config.pipeline_graph import dependents, read_graph, start_models
+from pangu_rl.config.pipeline_node import Node, Source
 from pangu_rl.errors import ConfigError
 
 FILES: dict[str, dict[str, Any]] = {
@@ -158,13 +159,14 @@ def test_starts_are_named_by_their_stages_where_there_are_several(folder):
         ("pairs", {"takes": {"model.path": "dpo"}}, "no stage ''"),
         ("dpo", {"takes": {"data.train": "pairs.rows"}}, "stages.dpo takes pairs.rows: pairs makes pairs"),
         ("dpo", {"takes": {"data.train": "sft.model"}}, "a model goes to model.path"),
-        ("dpo", {"takes": {"model.path": "pairs.pairs"}}, "a model goes to model.path"),
+        ("dpo", {"takes": {"model.path": "pairs.pairs"}}, "model.path takes pairs.pairs (pairs), and reads model"),
+        ("dpo", {"takes": {"trainer.run_dir": "sft.model"}}, "trainer.run_dir takes sft.model (model), and takes noth"),
         ("dpo", {"takes": {"data.trian": "pairs.pairs"}}, "dpo (dpo): unknown key data.trian: did you mean train?"),
         ("dpo", {"set": {"learner.optimiser.lr": 1}}, "dpo (dpo): unknown key learner.optimiser: did you mean"),
         ("dpo", {"set": {"trainer.steps": 0}}, "trainer.steps is 0"),
         ("dpo", {"config": "/nowhere.yaml"}, "/nowhere.yaml: no such configuration file"),
         ("dpo", {"config": None}, "a dpo stage needs config"),
-        ("dpo", {"models": ["sft"]}, "models and weights belong to a merge"),
+        ("dpo", {"models": ["sft"]}, "models, steps and weights belong to a merge"),
         ("dpo", {"stage": "ppo"}, "stages.dpo.stage is 'ppo'"),
         ("dpo", {"tekes": {}}, "unknown key stages.dpo.tekes: did you mean takes?"),
         ("mean", {"models": ["sft"]}, "a merge needs two models or more"),
@@ -177,6 +179,54 @@ def test_a_stage_that_cannot_be_is_one_line(folder, name, change, says):
     stages = recipe(folder)
     stages[name] = stages[name] | change
     assert says in complaint(write(folder, stages))
+
+
+def test_a_mean_over_steps_keeps_them(folder):
+    """Two checkpoints of one run and two of another, in the order of models and then of steps."""
+    stages = {
+        "a": stage(folder, "sft", **{"trainer.keep_steps": [1]}),
+        "b": stage(folder, "sft"),
+        "mean": {"stage": "merge", "models": ["a", "b"], "steps": [3, 9], "weights": [1, 2, 3, 4]},
+        "dpo": stage(folder, "dpo", {"model.path": "b.step_5"}),
+    }
+    by_name = {node.name: node for node in graph(write(folder, stages))}
+    assert list(map(str, by_name["mean"].takes.values())) == ["a.step_3", "a.step_9", "b.step_3", "b.step_9"]
+    assert (by_name["a"].steps, by_name["b"].steps) == ((3, 9), (3, 5, 9))
+    assert by_name["a"].draft().trainer.keep_steps == (1, 3, 9)
+    assert by_name["b"].draft().trainer.keep_steps == (3, 5, 9)
+    assert by_name["mean"].parents == ["a", "b"]
+    stages["mean"]["steps"] = [3, 10]
+    assert "keep_steps has 10 and the stage ends after 9 steps" in complaint(write(folder, stages))
+    stages["mean"] |= {"steps": [3], "models": ["a"], "weights": None}
+    assert "a merge needs two models or more" in complaint(write(folder, stages))
+
+
+def test_an_evaluation_as_a_stage_is_none_of_the_pipelines_own(folder):
+    stages = {"sft": stage(folder, "sft"), "grid": stage(folder, "eval", {"model.path": "sft.model"})}
+    nodes = graph(write(folder, stages, evaluate={"config": str(folder / "eval.yaml")}))
+    assert [(node.name, node.is_evaluation) for node in nodes][1:] == [
+        ("sft", False),
+        ("evaluations/sft", True),
+        ("grid", False),
+    ]
+    assert [node.name for node in dependents(nodes, "grid")] == ["grid"]
+    assert "stages.dpo takes grid.model: grid makes nothing" in complaint(
+        write(folder, {**stages, "dpo": stage(folder, "dpo", {"model.path": "grid.model"})})
+    )
+
+
+def test_parts_of_a_model_come_from_stages(folder):
+    tree = {"shape": "s", "tokenizer": "t", "trainer": {"run_dir": "anywhere"}}
+    (folder / "assemble.yaml").write_text(yaml.safe_dump(tree))
+    stages = {
+        "joined": stage(folder, "assemble", {"encoder": "sft.model"}),
+        "sft": stage(folder, "sft"),
+        "after": stage(folder, "sft", {"model.path": "joined.model"}),
+    }
+    nodes = graph(write(folder, stages, trainer={"run_dir": "r", "seed": 5}))
+    assert [node.name for node in nodes] == ["sft", "joined", "after"]
+    assert (nodes[1].draft().encoder, nodes[1].draft().trainer.seed) == ("sft.model", 5)
+    assert start_models(nodes) == {"start": "m"}
 
 
 def test_stages_that_wait_for_each_other(folder):

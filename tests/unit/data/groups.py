@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from pangu_rl.records import Completion, FinishReason, Group, Outcome, Part, Prompt, Score
+from pangu_rl.data.batching import outline_groups, outline_pairs
+from pangu_rl.records import Completion, FinishReason, Group, Outcome, Pack, Part, Prompt, Score
+
+
+def pack_groups(groups: Sequence[Group], pack_tokens: int, *args: Any, **kwargs: Any) -> list[Pack]:
+    """As `outline_groups`, laid out."""
+    return [outline.lay_out() for outline in outline_groups(groups, pack_tokens, *args, **kwargs)]
+
+
+def pack_pairs(*args: Any, **kwargs: Any) -> list[Pack]:
+    """As `outline_pairs`, laid out."""
+    return [outline.lay_out() for outline in outline_pairs(*args, **kwargs)]
 
 
 def make_group(

@@ -17,8 +17,6 @@ from pangu_rl.data.batching import (
     loss_counts,
     pack_conversations,
     pack_counts,
-    pack_groups,
-    pack_pairs,
     split_groups,
     split_ranks,
     valid_rows,
@@ -27,7 +25,7 @@ from pangu_rl.data.bins import first_fit_decreasing
 from pangu_rl.data.layout import TrainingRow
 from pangu_rl.errors import DataError
 from pangu_rl.records import FinishReason, Group, Pack, Picture
-from tests.unit.data.groups import make_group
+from tests.unit.data.groups import make_group, pack_groups, pack_pairs
 
 
 def rows(pack: Pack) -> dict[str, list[float]]:

@@ -193,9 +193,12 @@ def test_a_response_is_what_the_assistant_writes_last(chat: ChatTemplate, messag
         assert ids == tuple(token for token, trained in zip(whole[len(prompt) :], mask[len(prompt) :]) if trained)
 
 
-def test_a_response_that_begins_with_a_line_break_is_not_joined_with_the_prompts(chat: ChatTemplate) -> None:
+@pytest.mark.parametrize("text", ["\n\nfirst", "  hello", "\thello"])
+def test_an_answer_that_begins_with_white_space_is_not_joined_with_the_prompts(chat: ChatTemplate, text: str) -> None:
     """The prompt ends with a line break; a tokenizer would write the two as one token, which no model can answer."""
-    prompt, text = chat.encode_prompt(SUM), "\n\nfirst"
-    joined, _ = chat.encode_conversation([*SUM, {"role": "assistant", "content": text}])
-    assert joined[: len(prompt)] != prompt
-    assert chat.tokenizer.decode(chat.encode_response(SUM, text)[:-1]) == text
+    prompt = chat.encode_prompt(SUM)
+    whole, mask = chat.encode_conversation([*SUM, {"role": "assistant", "content": text}])
+    assert whole[: len(prompt)] == prompt
+    answer = chat.encode_response(SUM, text)
+    assert chat.tokenizer.decode(answer[:-1]) == text
+    assert answer == tuple(token for token, trained in zip(whole, mask, strict=True) if trained)

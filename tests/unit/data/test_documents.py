@@ -6,7 +6,7 @@ import pytest
 
 from pangu_rl.data.documents import is_document, parse_document
 from pangu_rl.data.encoding import Encoder
-from pangu_rl.data.rows import BadRow
+from pangu_rl.data.fields.bad_row import BadRow
 from pangu_rl.records import Picture
 from tests.unit.data.vl_folder import END, PAD, START, build_vl_folder
 

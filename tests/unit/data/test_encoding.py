@@ -107,7 +107,10 @@ def test_a_text_model_has_no_positions_of_its_own() -> None:
 
 def test_a_template_that_drops_pictures_is_refused_not_mistrained(tmp_path: Path) -> None:
     deaf = tmp_path / "deaf.jinja"
-    deaf.write_text("{% for m in messages %}{{ m.role }}{% endfor %}")
+    deaf.write_text(
+        "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}{% for p in m.content %}"
+        "{{ p.text }}{% endfor %}{% endif %}{% endfor %}"
+    )
     encoder = Encoder(build_vl_folder(tmp_path / "vl"), str(deaf))
     with pytest.raises(DataError, match=r"0 .* 1|1 .* 0"):
         encoder.prompt([{"role": "user", "content": "Hi"}], [SMALL])

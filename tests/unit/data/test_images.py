@@ -1,22 +1,30 @@
-"""Which pictures a row names and where they stand: every picture has one place, text is never read for markers."""
+"""Which pictures a row names and where they stand: every picture has one place, at a part, a marker or in front."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import io
 import json
 from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
 import pytest
+from PIL import Image
 
 from pangu_rl.data import load_conversations, load_prompts
 from pangu_rl.data.images import named_images, with_image_parts
+from pangu_rl.data.pictures import PictureFolder
 from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.records import Prompt
+from pretrain.processing.embedded import keep
+from pretrain.processing.media_root import open_inside
+from tests.unit.data.vl_folder import build_vl_folder
 
 TEXT = {"type": "text", "text": "Which is larger?"}
 IMAGE = {"type": "image"}
-PLAIN = [{"role": "system", "content": "Look."}, {"role": "user", "content": "Which <image> is larger?"}]
+PLAIN = [{"role": "system", "content": "Look."}, {"role": "user", "content": "Which is larger?"}]
 PARTS = [{"role": "user", "content": [IMAGE, TEXT, IMAGE]}]
 
 
@@ -27,10 +35,9 @@ def jsonl(folder: Path, *rows: dict) -> Path:
 
 
 def test_plain_strings_show_all_pictures_before_the_first_users_text() -> None:
-    """The words <image> stay where they were."""
     assert with_image_parts(PLAIN, 2) == [
         PLAIN[0],
-        {"role": "user", "content": [IMAGE, IMAGE, {"type": "text", "text": "Which <image> is larger?"}]},
+        {"role": "user", "content": [IMAGE, IMAGE, {"type": "text", "text": "Which is larger?"}]},
     ]
     later = [*PLAIN, {"role": "assistant", "content": "b"}, {"role": "user", "content": "Sure?"}]
     assert with_image_parts(later, 1)[2:] == later[2:]
@@ -127,3 +134,81 @@ def test_what_the_configuration_lacks_is_no_bad_row(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match=r"set\.jsonl, row 1: data\.media_root is not set"):
         load_prompts(jsonl(tmp_path, {"prompt": "?", "answer": "1"}), on_bad_row="skip", check_gold=check)
+
+
+def test_markers_say_where_pictures_stand() -> None:
+    """One for each, in any of the user's turns; the text around them stays as it is."""
+    turns = [
+        {"role": "user", "content": "<image>\nA or <image>?"},
+        {"role": "assistant", "content": "<image> A"},
+        {"role": "user", "content": "And <image>"},
+    ]
+    assert with_image_parts(turns, 3) == [
+        {"role": "user", "content": [IMAGE, {"type": "text", "text": "\nA or "}, IMAGE, {"type": "text", "text": "?"}]},
+        turns[1],
+        {"role": "user", "content": [{"type": "text", "text": "And "}, IMAGE]},
+    ]
+
+
+@pytest.mark.parametrize("markers", [1, 3])
+def test_markers_that_are_not_as_many_as_the_pictures(tmp_path: Path, markers: int) -> None:
+    row = {"prompt": "<image>" * markers + "?", "answer": "b", "images": ["a.png", "b.png"]}
+    with pytest.raises(DataError, match=rf"names 2 pictures \(a\.png, b\.png\) and the text has {markers} <image>"):
+        load_prompts(jsonl(tmp_path, row))
+
+
+def test_markers_that_stay_text_are_told_once_per_file(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "In HTML, <img> or <image>?", "answer": "b"},
+        {"prompt": "<img> again, and <|image_pad|>", "answer": "b"},
+        {"prompt": "<image>?", "answer": "b", "images": ["a.png"]},
+    ]
+    notes = load_prompts(jsonl(tmp_path, *rows)).notes
+    assert [note.split(" as text")[0] for note in notes] == [
+        "set.jsonl: <image> stands in 1 rows",
+        "set.jsonl: <img> stands in 2 rows",
+        "set.jsonl: <|image_pad|> stands in 1 rows",
+    ]
+
+
+def test_bytes_within_a_row_are_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the file that their path names: as `datasets` and others write them, in Parquet and as data addresses."""
+    monkeypatch.setenv("PANGU_RL_CACHE", str(tmp_path / "cache"))
+    content = b"the bytes of a picture"
+    digest = hashlib.sha256(content).hexdigest()
+    address = "data:image/png;base64," + base64.b64encode(content).decode()
+    rows = [
+        {
+            "prompt": "a",
+            "answer": "b",
+            "images": [{"bytes": content, "path": "0.png"}, {"bytes": content, "path": None}],
+        }
+    ]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "set.parquet")
+    [prompt] = load_prompts(tmp_path / "set.parquet").records
+    assert prompt.images == (f"embedded:{digest}/0.png", f"embedded:{digest}")
+    [prompt] = load_prompts(jsonl(tmp_path, {"prompt": "a", "answer": "b", "images": [address]})).records
+    assert prompt.images == (f"embedded:{digest}",)
+    assert open_inside(prompt.images[0], tmp_path / "no such root").read() == content
+    for image in ({"bytes": "text", "path": "a.png"}, {"url": "a.png"}, "data:image/png;base64,%%%", "", 3):
+        with pytest.raises(DataError, match=r"(picture|images)"):
+            load_prompts(jsonl(tmp_path, {"prompt": "a", "answer": "b", "images": [image]}))
+
+
+def test_bytes_and_file_that_are_two_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build_vl_folder(tmp_path / "model")
+    monkeypatch.setenv("PANGU_RL_CACHE", str(tmp_path / "cache"))
+    red, blue = (picture_bytes(colour) for colour in ("red", "blue"))
+    (tmp_path / "0.png").write_bytes(blue)
+    folder = PictureFolder(str(tmp_path), model, multimodal=True)
+    assert folder.outline(keep(blue, "0.png")).tokens > 0
+    assert folder.outline(keep(red, "elsewhere.png")).tokens > 0
+    assert PictureFolder(None, model, multimodal=True).outline(keep(red, "0.png")).tokens > 0
+    with pytest.raises(DataError, match=r"0\.png': the row's bytes .* are two pictures"):
+        folder.outline(keep(red, "0.png"))
+
+
+def picture_bytes(colour: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), colour).save(buffer, "PNG")
+    return buffer.getvalue()

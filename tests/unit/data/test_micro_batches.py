@@ -6,10 +6,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pangu_rl.data.batching import pack_groups, split_ranks
+from pangu_rl.data.batching import split_ranks
 from pangu_rl.data.micro_batches import Dealing, merge_packs
 from pangu_rl.records import Pack, Picture
-from tests.unit.data.groups import make_group
+from tests.unit.data.groups import make_group, pack_groups
 from tests.unit.learner.builders import join, plain_pack, tree_pack
 
 

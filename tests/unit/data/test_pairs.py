@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pangu_rl.data.conversations import Conversation
+from pangu_rl.data.fields.bad_row import BadRow
 from pangu_rl.data.pairs import Pair, load_pairs, parse_pair, without_queries_of
-from pangu_rl.data.rows import BadRow
 from pangu_rl.errors import DataError
 
 ROW = {"id": "a", "prompt": "What is 1 + 1?", "chosen": "2", "rejected": "3"}
@@ -41,7 +41,7 @@ BAD = {
     "empty chosen": ({"chosen": " \n"}, "key chosen is empty"),
     "empty rejected": ({"rejected": ""}, "key rejected is empty"),
     "no rejected": ({"rejected": None}, "key rejected is missing"),
-    "messages for a response": ({"chosen": [{"role": "assistant", "content": "2"}]}, "key chosen is list"),
+    "messages for a response": ({"chosen": [{"role": "assistant", "content": "2"}] * 2}, "key chosen is 2 messages"),
     "a picture too few": ({"messages": PARTS}, "key images names 0 pictures and messages have 1 image parts"),
     "ends with an answer": (
         {"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "2"}]},

@@ -74,7 +74,7 @@ BAD_ROWS = {
     "no answer": ({"prompt": "x"}, "key answer is missing"),
     "null answer": ({"prompt": "x", "answer": None}, "key answer is missing"),
     "empty answer": ({"prompt": "x", "answer": " "}, "key answer is empty"),
-    "answer of another type": ({"prompt": "x", "answer": 2}, "key answer is int '2', not text"),
+    "answer of another type": ({"prompt": "x", "answer": True}, "key answer is true, not text"),
     "messages of another type": ({"messages": "hi", "answer": "2"}, "key messages is no list"),
     "no messages": ({"messages": [], "answer": "2"}, "key messages is no list"),
     "unknown role": ({"messages": [{"role": "boss", "content": "x"}], "answer": "2"}, r"messages\[0\] needs a role"),

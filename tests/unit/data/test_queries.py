@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pangu_rl.config.sampling import SelectorConfig
+from pangu_rl.data.fields.bad_row import BadRow
 from pangu_rl.data.queries import load_queries, parse_query, query_row, select_queries
-from pangu_rl.data.rows import BadRow
 from pangu_rl.records import Prompt
 from rewards.rules.boxed_answer import extract_boxed
 

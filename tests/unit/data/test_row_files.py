@@ -76,6 +76,31 @@ def test_a_row_without_identity_is_refused_or_named(tmp_path):
         files.read(1)
 
 
+@pytest.mark.parametrize("write", [jsonl, parquet, tar])
+def test_columns_that_look_meant_for_training_are_refused_or_passed_also_by_a_copy(tmp_path, write):
+    path = write(tmp_path, [row | {"video": "a.mp4"} for row in ROWS])
+    for copy in (files := open_rows(path, on_bad_row="refuse"), pickle.loads(pickle.dumps(files))):
+        with pytest.raises(DataError, match=r"row \d \(rows:\d\): key video looks like media"):
+            copy.read(1)
+    passing = open_rows(path, on_bad_row="refuse", passed=("video",))
+    for copy in (passing, pickle.loads(pickle.dumps(passing))):
+        assert copy.read(1).messages[1]["content"] == "r1"
+
+
+def test_keys_that_parquet_merges_into_every_message_are_not_read(tmp_path):
+    call = {"type": "function", "function": {"name": "f", "arguments": "{}"}}
+    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
+    rows = [{"messages": turns}, {"messages": [turns[0], turns[1] | {"tool_calls": [call]}]}]
+    files = open_rows(parquet(tmp_path, rows), on_bad_row="refuse")
+    assert [set(message) for message in files.read(0).messages] == [{"role", "content"}] * 2
+
+
+def test_a_json_array_is_no_file_of_lines(tmp_path):
+    (tmp_path / "rows.json").write_text(json.dumps(ROWS))
+    with pytest.raises(DataError, match=r"rows.json: is a JSON array; .* one object per line"):
+        open_rows(tmp_path / "rows.json", on_bad_row="refuse")
+
+
 def test_files_of_all_kinds_are_one_list_of_rows_in_the_order_named(tmp_path):
     named = [row | {"id": f"r{number}"} for number, row in enumerate(ROWS)]
     for kind in ("a", "b", "c"):

@@ -178,3 +178,12 @@ def test_the_command(tmp_path):
     assert not report["passed"]
     assert {"check", "status", "detail", "mend"} == set(report["findings"][0])
     assert [f["check"] for f in report["findings"] if f["status"] == "fail"] == ["model", "paths"]
+
+
+def test_what_lies_below_torch_is_told_with_its_mend(tmp_path, monkeypatch):
+    assert not list(machine.check_drivers()), "this machine has no device of which anything could be said"
+    (tmp_path / "davinci0").touch()
+    monkeypatch.setattr("pangu_rl.accelerators.npu_host.DEV", tmp_path)
+    monkeypatch.setattr("pangu_rl.accelerators.npu_host.ASCEND", tmp_path / "none")
+    checks = {finding.check for finding in failed(machine.check_drivers())}
+    assert checks == {"driver", "cann"}

@@ -11,9 +11,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from pangu_rl.algorithms.mpo import mpo_loss
-from pangu_rl.data.batching import PairRow, pack_counts, pack_pairs, split_ranks
+from pangu_rl.data.batching import PairRow, pack_counts, split_ranks
 from pangu_rl.data.layout import TrainingRow
 from pangu_rl.records import MiniBatch, Picture
+from tests.unit.data.groups import pack_pairs
 from tests.unit.learner.vl_builders import PLACEHOLDERS, group
 
 Weights = tuple[float, float, float]

@@ -19,6 +19,7 @@ from pangu_rl.errors import CheckpointError, ConfigError, RunError
 from pangu_rl.learner.model import load_causal_lm
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.records import MiniBatch, Pack
+from tests.unit.data.groups import make_group
 from tests.unit.learner.builders import llama, save_llama, tree_pack
 
 PACKS = (tree_pack([(6, [9, 4]), (11, [5, 7, 2])]), tree_pack([(5, [8, 3])], seed=1, first_sequence=5))
@@ -234,6 +235,23 @@ def test_empty_pack_changes_nothing(model_path: Path) -> None:
     found = padded.update([replace(full, packs=(*full.packs, empty_pack(tuple(PACKS[0].columns))))])
     assert found == expected
     assert all(torch.equal(a, b) for a, b in zip(weights_of(plain).values(), weights_of(padded).values()))
+
+
+def test_outlines_train_as_the_packs_that_they_are(model_path: Path) -> None:
+    """Two mini-batches: the second one's old log-probs are worked out first, and stand beside its tokens."""
+    from pangu_rl.data.batching import outline_groups
+    from pangu_rl.data.micro_batches import merge_packs
+
+    groups = [make_group(name, 6, [9, 4, 5], [1.0, -0.5, 0.25], first_token=10) for name in "abc"]
+    for group in groups:
+        group.completions = [replace(c, token_ids=tuple(i % 90 for i in c.token_ids)) for c in group.completions]
+    alone, *shared = outline_groups(groups, 24)
+    outlines = [alone, merge_packs(shared)]
+    batches = [batch(outline.lay_out()) for outline in outlines]
+    whole, outlined = build(model_path), build(model_path)
+    expected = whole.update(batches)
+    assert outlined.update([replace(b, packs=(outline,)) for b, outline in zip(batches, outlines)]) == expected
+    assert all(torch.equal(a, b) for a, b in zip(weights_of(whole).values(), weights_of(outlined).values()))
 
 
 def test_bfloat16_needs_zero_1(model_path: Path) -> None:

@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from pangu_rl.data.batching import pack_groups
 from pangu_rl.records import Group, Pack, Picture
 from pretrain.models.pangu_vl import PanguVLForConditionalGeneration
 from pretrain.models.positions import multimodal_positions
-from tests.unit.data.groups import make_group
+from tests.unit.data.groups import make_group, pack_groups
 from tests.unit.pretrain.models.tiny import END, IMAGE, LLAMA, START, TOKENS, VIDEO, config
 
 PLACEHOLDERS = frozenset({IMAGE, VIDEO})

@@ -11,14 +11,31 @@ import pytest
 from pangu_rl.config.load import checked
 from pangu_rl.config.stages import DpoConfig, SftConfig
 from pangu_rl.data import drawn_rows
-from pangu_rl.data.drawn_rows import RowStream
+from pangu_rl.data.drawn_rows import IndexedRows, ReadRows, RowStream
+from pangu_rl.data.index.build import build_index
 from pangu_rl.data.queries import load_queries
 from pangu_rl.data.row_files import RowFiles
-from pangu_rl.errors import DataError
+from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.loops.inputs import read_dpo_inputs, read_sft_inputs
 
 ROWS = [{"id": f"r{n}", "prompt": f"What is {n} + 1?", "response": f"It is {n + 1}."} for n in range(40)]
 PAIRS = [{"id": f"p{n}", "prompt": f"What is {n} + 1?", "chosen": "yes", "rejected": "no"} for n in (3, 30)]
+
+
+THOUGHTS = [
+    {
+        "id": f"t{n}",
+        "conversations": [
+            {"from": "human", "value": f"{n}?"},
+            {"from": "gpt", "value": f"<think>hm</think>It is {n}."},
+            {"from": "human", "value": "Sure?"},
+            {"from": "gpt", "value": "<think>hm</think>Yes."},
+        ],
+        "video": "a.mp4",
+    }
+    for n in range(20)
+]
+"""Of another format, with reasoning, two trained turns, and a column that looks meant for training."""
 
 
 def write(path: Path, rows: list[dict]) -> str:
@@ -68,11 +85,11 @@ def test_sft_draws_the_rows_that_it_would_have_read(tmp_path, tiny_model, monkey
     assert uids(inputs.train.stream(shuffle=True, seed=5), 90) == uids(whole, 90)
 
 
-def test_no_row_is_read_before_it_is_drawn(tmp_path, tiny_model, drawn):
+def test_no_row_but_the_first_is_read_before_it_is_drawn(tmp_path, tiny_model, drawn):
     stream = read_sft_inputs(sft(tmp_path, tiny_model, ROWS)).train.stream(shuffle=True, seed=5)
-    assert drawn == []
+    assert drawn == [0]
     taken = uids(stream, 6)
-    assert [f"r{row}" for row in drawn] == taken
+    assert [f"r{row}" for row in drawn[1:]] == taken
 
 
 def test_a_resumed_stream_goes_on_and_knows_its_rows(tmp_path, tiny_model, drawn):
@@ -99,16 +116,18 @@ def test_a_bad_row_ends_the_run_when_it_is_drawn(tmp_path, tiny_model, drawn):
 def test_a_file_of_other_rows_is_not_skipped_to_its_end(tmp_path, tiny_model, drawn):
     rows = [{"id": f"x{n}", "text": "no conversation"} for n in range(300)]
     stream = read_sft_inputs(sft(tmp_path, tiny_model, rows, on_bad_row="skip")).train.stream(shuffle=True, seed=0)
-    with pytest.raises(DataError, match="key prompt is missing; 101 bad rows on end: is this the right file"):
+    with pytest.raises(DataError, match=r"fits no format.*; 101 bad rows on end: is this the right file"):
         stream.next(1)
-    assert len(drawn) == 101
+    assert len(drawn) == 1 + 101
+    with pytest.raises(DataError, match=r"rows.jsonl, row 1: fits no format.*on_bad_row to skip"):
+        read_sft_inputs(sft(tmp_path, tiny_model, rows))
 
 
 def test_dpo_reads_the_sft_rows_that_it_mixes_in_alone(tmp_path, tiny_model, drawn):
     inputs = read_dpo_inputs(dpo(tmp_path, tiny_model))
-    assert drawn == [] and len(inputs.train) == 2
+    assert drawn == [0] and len(inputs.train) == 2
     stream = inputs.sft.stream(shuffle=True, seed=1)
-    assert len(uids(stream, 4)) == 4 <= len(drawn) < 7
+    assert len(uids(stream, 4)) == 4 < len(drawn) < 8
     everything = uids(stream, 34)  # the rest of the epoch's 38 rows that no pair asks
     assert len(set(everything)) == 34 and not {"r3", "r30"} & set(everything)
     uids(stream, 2)
@@ -125,9 +144,61 @@ def test_sft_rows_that_pairs_ask_all_are_refused(tmp_path, tiny_model, drawn):
 def test_of_a_large_file_of_queries_as_many_are_read_as_are_asked_for(tmp_path, drawn):
     path = Path(write(tmp_path / "queries.jsonl", ROWS))
     taken = load_queries(path, on_bad_row="refuse", read_answer=lambda reply: None, limit=5)
-    assert drawn == [0, 8, 16, 24, 32] and [prompt.uid for prompt in taken.records] == [f"r{row}" for row in drawn]
+    assert drawn == [0, 0, 8, 16, 24, 32]
+    assert [prompt.uid for prompt in taken.records] == [f"r{row}" for row in drawn[1:]]
     write(path, [*ROWS[:8], {"id": "x", "prompt": ""}, *ROWS[9:]])
     with pytest.raises(DataError, match=r"queries.jsonl, row 9: key prompt is empty .mend it"):
         load_queries(path, on_bad_row="refuse", read_answer=lambda reply: None, limit=5)
     taken = load_queries(path, on_bad_row="skip", read_answer=lambda reply: None, limit=5)
     assert taken.numbers == [1, 17, 25, 33] and "row 9: key prompt is empty" in taken.skipped[0]
+
+
+def test_drawn_rows_are_read_as_the_configuration_says(tmp_path, tiny_model, monkeypatch):
+    how = {"pass_through": ["video"], "turns": "last", "reasoning": "strip", "max_tokens": 256}
+    config = sft(tmp_path, tiny_model, THOUGHTS, **how)
+    whole = read_sft_inputs(config)
+    monkeypatch.setattr(drawn_rows, "READ_WHOLE", 0)
+    inputs = read_sft_inputs(config)
+    assert isinstance(inputs.train, IndexedRows)
+    assert inputs.loader.notes == whole.loader.notes == ("rows.jsonl: its rows are read as sharegpt",)
+    taken = inputs.train.stream(shuffle=True, seed=5).next(30)
+    assert taken == whole.train.stream(shuffle=True, seed=5).next(30)
+    messages = taken[0][1].messages
+    assert messages[-1]["content"] == "Yes." and messages[1]["train"] is False
+    with pytest.raises(DataError, match=r"rows.jsonl, row 1: key video looks like media"):
+        read_sft_inputs(sft(tmp_path, tiny_model, THOUGHTS, **how | {"pass_through": []}))
+    ours = read_sft_inputs(sft(tmp_path, tiny_model, THOUGHTS, **how | {"format": "pangu"}))
+    with pytest.raises(DataError, match=r"rows.jsonl, row \d+: key (prompt|messages) is missing"):
+        ours.train.stream(shuffle=True, seed=5).next(1)
+
+
+def test_a_column_that_no_row_may_have_is_found_when_its_row_is_drawn(tmp_path, tiny_model, drawn):
+    rows = [*ROWS[:3], ROWS[3] | {"video": "a.mp4"}]
+    stream = read_sft_inputs(sft(tmp_path, tiny_model, rows)).train.stream(shuffle=False, seed=0)
+    assert len(uids(stream, 3)) == 3
+    with pytest.raises(DataError, match=r"rows.jsonl, row 4: key video looks like media"):
+        stream.next(1)
+
+
+def test_what_an_index_cannot_know_is_read_whole(tmp_path, tiny_model, drawn):
+    renamed = [{"key": f"k{n}", "prompt": f"{n}?", "response": "yes"} for n in range(4)]
+    write(tmp_path / "more.jsonl", renamed)
+    (tmp_path / "rows.json").write_text(json.dumps(ROWS))
+    for rows, data in (
+        (renamed, {"columns": {"key": "id"}}),
+        (ROWS, {"also": [{"path": str(tmp_path / "more.jsonl")}]}),
+        (ROWS, {"train": str(tmp_path / "rows.json")}),
+    ):
+        assert isinstance(read_sft_inputs(sft(tmp_path, tiny_model, rows, **data)).train, ReadRows)
+    assert drawn == []
+    index = tmp_path / "index"
+    build_index([tmp_path / "rows.jsonl"], index)
+    with pytest.raises(ConfigError, match=r"index: an index of rows goes with neither data.columns nor data.also"):
+        read_sft_inputs(sft(tmp_path, tiny_model, ROWS, train=str(index), columns={"key": "id"}))
+
+
+def test_a_run_of_drawn_rows_is_known_by_what_they_say(tmp_path, tiny_model, drawn):
+    one = read_sft_inputs(sft(tmp_path, tiny_model, ROWS)).train.identity
+    assert read_sft_inputs(sft(tmp_path, tiny_model, ROWS)).train.identity == one
+    other = [*ROWS[:-1], ROWS[-1] | {"response": "It is 4."}]
+    assert read_sft_inputs(sft(tmp_path, tiny_model, other)).train.identity != one

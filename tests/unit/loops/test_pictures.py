@@ -110,11 +110,11 @@ def test_the_probe_shows_a_picture_when_the_set_has_one(encoder: Encoder, media:
     prompts = [prompt("1"), prompt("2"), prompt("3"), prompt("4", "a.png")]
     probe = Probe.of(prompts, rows, 0.1)
     assert [[picture.path for picture in shown.pictures] for shown in probe.sequences] == [["a.png"], []]
-    with_picture, without = probe.packs
-    assert with_picture.token_ids.tolist() == list(probe.sequences[0].token_ids)
-    assert len(with_picture.targets) == len(probe.sequences[0].token_ids) - 1
-    assert len(with_picture.picture_tokens) == 6 and with_picture.position_ids.shape[0] == 3
-    assert len(without.picture_tokens) == 0
+    shown, plain = (sequence.token_ids for sequence in probe.sequences)
+    assert probe.pack.token_ids.tolist() == [*shown, *plain]
+    assert probe.pack.sequence_ids.tolist() == [0] * (len(shown) - 1) + [1] * (len(plain) - 1)
+    assert len(probe.pack.picture_tokens) == 6 and probe.pack.picture_tokens.max() < len(shown)
+    assert probe.pack.position_ids.shape[0] == 3
     assert [len(Probe.of(prompts[:n], rows, 0.1).sequences) for n in (1, 2, 3)] == [1, 2, 2]
 
 

@@ -55,6 +55,24 @@ def test_tensorboard_shows_the_resumed_values(tmp_path):
     assert [(event.step, round(event.value, 3)) for event in events.Scalars("reward/mean")] == [(1, 0.1), (2, 0.75)]
 
 
+def test_a_step_that_was_logged_without_a_metric_gets_it(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with MetricSinks(tmp_path, MonitoringConfig(tensorboard=True)) as sinks:
+        for step in (1, 2):
+            sinks.log(step, {"reward/mean": math.nan})
+        sinks.amend(2, {"heldout/accuracy": 0.5})
+        sinks.log(3, {"reward/mean": 0.25})
+    assert read_metrics(tmp_path / "metrics.jsonl") == [
+        {"step": 1, "reward/mean": None},
+        {"step": 2, "reward/mean": None, "heldout/accuracy": 0.5},
+        {"step": 3, "reward/mean": 0.25},
+    ]
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("heldout/accuracy")] == [(2, 0.5)]
+
+
 @pytest.mark.parametrize("name", ["wandb", "swanlab"])
 def test_a_service_that_is_not_installed_is_one_clear_line(tmp_path, monkeypatch, name):
     monkeypatch.setitem(sys.modules, name, None)

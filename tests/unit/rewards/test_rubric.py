@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
+import inspect
 import sys
 import time
 from collections.abc import Callable
@@ -11,16 +13,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from pangu_rl.config.sections.rewards import RewardFunctionConfig, RewardsConfig
 from pangu_rl.errors import RewardError
-from pangu_rl.records import Outcome, Part, Score
+from pangu_rl.records import Completion, Outcome, Part, Prompt, Score
 from rewards.audit import gold_problem
 from rewards.children import ChildPool
 from rewards.grader import Grader
-from rewards.rubric import Rubric, WeightedFunction, no_verdict_problem
+from rewards.rubric import Rubric, WeightedFunction, checked_part, no_verdict_problem
 from rewards.rules import accuracy
 from rewards.rules.accuracy import boxed_accuracy
+from rewards.rules.format import boxed_format
+from rewards.rules.graded import graded
 from tests.unit.rewards import hostile_functions as hostile
 from tests.unit.rewards.builders import completion, prompt
 
@@ -166,7 +171,7 @@ def test_gold_audit() -> None:
     assert "without area" in gold_problem(prompt("[50,50,10,10]", "point"), boxed_accuracy)
     assert "no_box" in gold_problem(prompt("a { b", "text"), boxed_accuracy)
     assert "cannot be graded: answer_type 'colour' is unknown" in gold_problem(prompt("1", "colour"), boxed_accuracy)
-    assert "the gold '1' cannot be graded: ValueError: no" in gold_problem(prompt("1"), raises(ValueError("no")))
+    assert "the gold '1' cannot be graded: TimeoutError: no" in gold_problem(prompt("1"), raises(TimeoutError("no")))
 
 
 def test_rules_import_without_heavy_libraries() -> None:
@@ -180,3 +185,42 @@ def test_configured_weights_reach_the_sum() -> None:
     config = RewardsConfig(functions=(RewardFunctionConfig(name="boxed_format", weight=0.25),))
     found = asyncio.run(Rubric.from_config(config).score(prompt(), completion(r"\boxed{1}")))
     assert found.reward == 0.25
+
+
+def test_numbers_of_other_libraries_are_numbers() -> None:
+    """As Python's True is 1.0: numpy's truth, and arrays and tensors of one element."""
+    for value in (np.bool_(True), np.float32(1.0), np.array(1.0), torch.tensor(1.0), torch.tensor(True)):
+        assert checked_part(value, "it").value == 1.0
+        assert checked_part(Part(value=value, outcome=Outcome.CORRECT), "it").value == 1.0
+    for bad in (np.ones(2), torch.ones(1)):
+        with pytest.raises(RewardError, match="return a Part or a number"):
+            checked_part(bad, "it")
+
+
+def test_an_outcome_may_be_spelled_and_must_be_one() -> None:
+    assert checked_part(Part(value=1.0, outcome="correct"), "it").outcome is Outcome.CORRECT  # type: ignore[arg-type]
+    with pytest.raises(RewardError, match="outcome 'fine': use one of correct, incorrect"):
+        checked_part(Part(value=1.0, outcome="fine"), "it")  # type: ignore[arg-type]
+    for endless in (10**400, Part(value=10**400, outcome=Outcome.CORRECT)):
+        with pytest.raises(RewardError, match="must be finite"):
+            checked_part(endless, "it")
+
+
+def test_the_audit_names_the_function_that_fails_and_blames_no_row() -> None:
+    def broken(prompt: Prompt, completion: Completion) -> float:
+        raise KeyError("level")
+
+    with pytest.raises(RewardError, match=r"reward function broken raised KeyError: 'level' on the gold '7'"):
+        gold_problem(prompt("7", "integer"), broken)
+
+
+def test_an_answer_that_the_prompt_opened_is_not_yet_given() -> None:
+    """The prompt ends with `<think>`: what stands before its end is thought, boxed or not."""
+    thinking = dataclasses.replace(prompt("4", "integer"), opened="<think>")
+    text = "I try 2+2, \\boxed{4}, but wait"
+    for function in (boxed_format, graded, boxed_accuracy):
+        for answer, outcome in ((text, Outcome.NO_BOX), (f"{text}</think>\\boxed{{4}}", Outcome.CORRECT)):
+            part = function(thinking, completion(answer))
+            part = asyncio.run(part) if inspect.isawaitable(part) else part
+            assert part.outcome is outcome, (function, answer, part)
+    assert gold_problem(thinking, boxed_accuracy) is None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pangu_rl.records import RolloutRequest, SamplingParams, WeightManifest, WeightTensor
+from pangu_rl.records import Completion, RolloutRequest, SamplingParams, WeightManifest, WeightTensor
+from rollout.pool import RolloutPool
 
 
 def requests(groups: int, size: int = 4) -> list[RolloutRequest]:
@@ -23,3 +24,12 @@ def requests(groups: int, size: int = 4) -> list[RolloutRequest]:
 def manifest(version: int, digest: str = "00") -> WeightManifest:
     tensor = WeightTensor(name="w", shape=(1,), dtype="bfloat16", offset=0, digest=digest)
     return WeightManifest(version=version, tensors=(tensor,), transport="shm", location="unused")
+
+
+def wait_for(pool: RolloutPool, count: int) -> list[Completion]:
+    """The next answers to what was submitted, at least so many."""
+    found: list[Completion] = []
+    while len(found) < count:
+        found += pool.finished(wait_s=1.0)
+        assert len(found) >= count or pool.in_flight(), f"{count} were waited for, {len(found)} came"
+    return found

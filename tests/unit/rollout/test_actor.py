@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import ray
 
@@ -9,6 +11,7 @@ from pangu_rl.records import Picture, RolloutRequest, Scorable
 from rollout.actor import RolloutActor, fetch_patches
 from rollout.engine import EngineSpec, Interrupted
 from rollout.fake_engine import FakeEngine
+from rollout.intake import Intake
 from tests.unit.rollout.asked import requests
 
 
@@ -57,3 +60,21 @@ def test_a_word_for_a_stream_may_come_before_it_and_after_it(ray_session):
     assert next(stream).uid == second.uid
     actor.interrupt(2)
     assert list(stream) == []
+
+
+class Drawing:
+    """An engine whose answers are a plain iterator."""
+
+    def __init__(self, spec: EngineSpec) -> None:
+        pass
+
+    def generate(self, wanted: list[RolloutRequest], intake: Intake) -> Iterator[Interrupted]:
+        return iter([Interrupted(uid=request.uid, begun=None) for request in wanted])
+
+
+def test_what_ray_sends_into_a_stream_does_not_reach_the_engine():
+    actor = RolloutActor(EngineSpec(model=None, rollout=None, accelerator=None, model_path=None, factory=Drawing))
+    actor.start()
+    stream = actor.generate(1, requests(2, size=1))
+    uids = [next(stream).uid, stream.send("seconds that the last item took").uid]
+    assert uids == [request.uid for request in requests(2, size=1)]

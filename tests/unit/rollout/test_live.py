@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pytest
 
@@ -13,7 +13,7 @@ from pangu_rl.errors import Preempted
 from pangu_rl.records import Completion, RolloutRequest
 from rollout.fake_engine import FakeEngine
 from rollout.pool import RolloutPool
-from tests.unit.rollout.asked import manifest, requests
+from tests.unit.rollout.asked import manifest, requests, wait_for
 
 SLOW_S = 0.2
 """Of an answer, so that an interruption finds some unfinished."""
@@ -22,13 +22,17 @@ SLOW_S = 0.2
 def undisturbed(wanted: Sequence[RolloutRequest], version: int = 0) -> dict[str, Completion]:
     engine = FakeEngine(None, seconds=0.0)
     engine.weight_version = version
-    return {completion.uid: completion for completion in engine.generate(wanted)}
+    return by_uid(engine.generate(wanted))
 
 
 def drawn(pool: RolloutPool, count: int) -> dict[str, Completion]:
-    completions = [pool.next_completion() for _ in range(count)]
+    completions = wait_for(pool, count)
     assert not pool.in_flight() and not pool.finished()
-    assert len({completion.uid for completion in completions}) == count
+    assert len({completion.uid for completion in completions}) == len(completions) == count
+    return by_uid(completions)
+
+
+def by_uid(completions: Iterable[Completion]) -> dict[str, Completion]:
     return {completion.uid: completion for completion in completions}
 
 
@@ -40,10 +44,9 @@ def test_submitted_while_engines_draw(make_pool):
     wanted = requests(4, size=3)
     pool = make_pool(slow=0.05)
     pool.submit(wanted[:3])
-    first = pool.next_completion()
+    first = wait_for(pool, 1)
     pool.submit(wanted[3:])
-    later = drawn(pool, 11)
-    assert tokens({first.uid: first} | later) == tokens(undisturbed(wanted))
+    assert tokens(by_uid(first) | drawn(pool, 12 - len(first))) == tokens(undisturbed(wanted))
     # The second actor had nothing to do when more came.
     assert pool.restarts == 0
 
@@ -52,10 +55,10 @@ def test_interrupted_answers_keep_their_tokens_and_go_on(make_pool):
     wanted = requests(4, size=3)
     pool = make_pool(slow=SLOW_S)
     pool.submit(wanted)
-    early = pool.next_completion()
+    early = wait_for(pool, 1)
     time.sleep(SLOW_S)
     pool.interrupt()
-    done = [early, *pool.finished()]
+    done = [*early, *pool.finished()]
     waiting = pool.in_flight()
     assert {r.uid for r in waiting} | {c.uid for c in done} == {r.uid for r in wanted}
     expected = undisturbed(wanted)
@@ -66,7 +69,7 @@ def test_interrupted_answers_keep_their_tokens_and_go_on(make_pool):
         assert len(found.token_ids) == len(found.logprobs) == len(found.weight_versions)
     time.sleep(2 * SLOW_S)
     assert pool.in_flight() == waiting and not pool.finished()
-    assert tokens({c.uid: c for c in done} | drawn(pool, len(waiting))) == tokens(expected)
+    assert tokens(by_uid(done) | drawn(pool, len(waiting))) == tokens(expected)
 
 
 def test_a_sync_keeps_the_tokens_and_goes_on_under_the_new_weights(make_pool):
@@ -96,9 +99,9 @@ def test_what_a_lost_engine_had_is_drawn_once_by_another(make_pool, end):
     wanted = requests(4, size=3)
     pool = make_pool(slow=0.1, silence_s=2.0)
     pool.submit(wanted)
-    first = pool.next_completion()
+    first = wait_for(pool, 1)
     os.kill(pool.pids()[0], end)
-    assert tokens({first.uid: first} | drawn(pool, 11)) == tokens(undisturbed(wanted))
+    assert tokens(by_uid(first) | drawn(pool, 12 - len(first))) == tokens(undisturbed(wanted))
     assert pool.restarts >= 1
 
 
@@ -108,7 +111,7 @@ def test_a_stage_draws_in_between(make_pool):
     pool.submit(wanted)
     time.sleep(SLOW_S / 2)
     between = list(pool.generate(others))
-    assert tokens({c.uid: c for c in between}) == tokens(undisturbed(others))
+    assert tokens(by_uid(between)) == tokens(undisturbed(others))
     assert tokens(drawn(pool, 6)) == tokens(undisturbed(wanted))
 
 
@@ -122,7 +125,7 @@ def test_a_stopped_stage_leaves_the_pool_ready(make_pool):
     with pytest.raises(Preempted):
         list(stream)
     assert pool.outstanding() == []
-    assert tokens({c.uid: c for c in pool.generate(wanted)}) == tokens(undisturbed(wanted))
+    assert tokens(by_uid(pool.generate(wanted))) == tokens(undisturbed(wanted))
     assert pool.restarts == 0
 
 

@@ -257,6 +257,35 @@ def test_broken_broadcast_keeps_the_living_for_the_next_try(make_pool, tmp_path)
     assert {c.weight_version for c in drawn(pool, requests(2)).values()} == {5}
 
 
+class Rank:
+    def send(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def die(self) -> None:
+        os._exit(1)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda rank: rank.die.remote(), "weights version 1: a learner rank died"),
+        (lambda rank: rank.send.remote(3600), r"learner ranks \[0\] have not finished to send weights version 1"),
+    ],
+    ids=["dead", "stuck"],
+)
+def test_a_sender_that_is_lost_breaks_the_broadcast_and_not_the_run(make_pool, tmp_path, monkeypatch, call, says):
+    """The next publication asks the ranks for something, and finds the one that is lost by name."""
+    monkeypatch.setattr("rollout.senders.HEALTH_S", 1.0)
+    pool = make_pool(functools.partial(Broadcast, folder=tmp_path))
+    rank = ray.remote(num_cpus=0)(Rank).remote()
+    with pytest.raises(BrokenBroadcast, match=says):
+        pool.sync(by_broadcast(1), [call(rank)])
+    assert pool.restarts == 0
+    pool.sync(by_broadcast(2))
+    assert {c.weight_version for c in drawn(pool, requests(2)).values()} == {2}
+    ray.kill(rank)
+
+
 class Waits(FakeEngine):
     def load_weights(self, manifest, link=None):
         time.sleep(3600)

@@ -6,6 +6,7 @@ import pytest
 
 from pangu_rl.errors import Preempted, RunError
 from pangu_rl.records import RolloutRequest, SamplingParams
+from tests.unit.rollout.asked import wait_for
 from tests.unit.rollout.virtual_time import VirtualActors, steady, virtual_pool
 
 SILENCE_S = 60.0
@@ -81,8 +82,8 @@ def test_whoever_waits_asks_every_second_whether_to_stop_and_can_go_on_after():
     pool = virtual_pool(actors, stop, actors=1, silence_s=SILENCE_S)
     pool.submit([request("p", 1)])
     with pytest.raises(Preempted):
-        pool.next_completion()
+        wait_for(pool, 1)
     assert asked[1:] == [float(second) for second in range(1, 21)]
     assert [waiting.uid for waiting in pool.in_flight()] == ["p/0"]
-    assert pool.next_completion().uid == "p/0"
+    assert [completion.uid for completion in wait_for(pool, 1)] == ["p/0"]
     assert actors.now() == 50.0

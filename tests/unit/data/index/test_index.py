@@ -20,7 +20,7 @@ from pangu_rl.errors import DataError
 from tests.unit.data.test_webdataset import png, shard
 
 ROWS = [
-    {"prompt": "é" * n, "response": "ab", "source": "ab"[n % 2], "images": ["a.png"] * (n % 3), "id": f"r{n}"}
+    {"prompt": "é" * (n + 1), "response": "ab", "source": "ab"[n % 2], "images": ["a.png"] * (n % 3), "id": f"r{n}"}
     for n in range(9)
 ]
 
@@ -51,8 +51,8 @@ def test_sizes_are_the_same_whatever_file_rows_lie_in(tmp_path: Path, write, nam
     rows = [row | {"frames": [4, 8], "duration": 2.5} for row in ROWS]
     index = open_index([write(tmp_path / name, rows)])
     for row in range(9):
-        assert index.sizes(row) == {"text": 2 * row + 2, "pictures": row % 3, "frames": 12, "duration": 2.5}
-    assert index.manifest.totals == {"text": 90, "pictures": 9, "frames": 108, "duration": 22.5}
+        assert index.sizes(row) == {"text": 2 * row + 4, "pictures": row % 3, "frames": 12, "duration": 2.5}
+    assert index.manifest.totals == {"text": 108, "pictures": 9, "frames": 108, "duration": 22.5}
 
 
 @pytest.mark.parametrize(("write", "name"), KINDS)

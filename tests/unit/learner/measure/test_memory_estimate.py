@@ -10,7 +10,6 @@ from pangu_rl.config.load import checked
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.config.sections.learner import LearnerConfig, OffloadConfig
 from pangu_rl.config.stages import DpoConfig, GrpoConfig
-from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.learner.measure.memory_estimate import REDUCE_BUCKET, estimate, layer_kept, layer_working, tower_kept
 from pangu_rl.learner.measure.memory_inputs import DEVICE, HOST, MicroBatch, Settings
 from pangu_rl.learner.measure.model_shape import ModelShape, shape_of
@@ -169,10 +168,6 @@ def test_the_longest_micro_batch_of_a_stage():
     merged = checked(PretrainConfig, stage | {"learner": {"pack_tokens": 64, "micro_batch_tokens": 200}}, "pretrain")
     fuller = MicroBatch(tokens=200, targets=200)
     assert stage_memory(SHAPE, False, merged) == estimate(SHAPE, Settings(), fuller, HOST)
-    cascade = [{"edge": 224, "epochs": 1}]
-    pictures = {"train": "t", "media_root": "p"}
-    vit = base | {"data": pictures, "classes": 20, "labels": 2, "cascade": cascade, "batch": 8}
-    assert stage_memory(TOWER, True, checked(VisionStageConfig, vit, "vit")) is None
 
 
 def test_a_reference_is_a_second_model_on_every_rank():

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, GenerationConfig, MixtralConfig, MixtralForCausalLM, PreTrainedModel
 
 from pangu_rl.checkpoint.model_tensors import INDEX, ModelTensors
 from pangu_rl.learner.weights.export import plan_export, planned_names, write_model
@@ -91,6 +91,22 @@ def test_an_older_export_leaves_nothing(tmp_path: Path) -> None:
     export(llama(), tmp_path, 2**14)
     export(llama(), tmp_path, 2**30)
     assert {file.name for file in tmp_path.iterdir()} == {"model.safetensors", "config.json", "generation_config.json"}
+
+
+def test_the_sources_generation_config_is_kept_as_it_is(tmp_path: Path) -> None:
+    """Also one that transformers itself refuses to save, as several published models have."""
+    lm, source = llama(), tmp_path / "source"
+    source.mkdir()
+    text = '{"do_sample": false, "temperature": 0.6, "top_p": 0.9, "eos_token_id": [1, 2]}'
+    (source / "generation_config.json").write_text(text)
+    lm.generation_config = GenerationConfig.from_pretrained(source)
+    with pytest.raises(ValueError, match="GenerationConfig"):
+        lm.save_pretrained(tmp_path / "theirs", state_dict={})
+    weights = weights_of(lm)
+    plan = plan_export(lm, weights.described())
+    write_model(tmp_path / "ours", lm, plan, weights.stream(planned_names(plan)), source=source)
+    assert (tmp_path / "ours" / "generation_config.json").read_text() == text
+    assert lm.generation_config.temperature == 0.6
 
 
 def test_one_tensor_is_held_at_a_time(tmp_path: Path) -> None:

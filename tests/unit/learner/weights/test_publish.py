@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -191,6 +192,19 @@ def test_a_receiver_that_does_not_join_is_named() -> None:
         # The store lives with the sender's call; both name whom they lack.
         said = list(threads.map(join, (0, 2)))
     assert said[0] == "rank 1 did not come to the group within 0.5 s"
+
+
+def test_a_member_that_hangs_breaks_the_broadcast_after_its_time() -> None:
+    """It has joined, and never receives: the sender waits for a second, which no bucket may take."""
+    publisher = BroadcastPublisher(backend="gloo", host="127.0.0.1", receivers=1, device="cpu", timeout_s=1.0)
+    location = publisher.publish(1, weights()).location
+    with ThreadPoolExecutor(1) as threads:
+        joined = threads.submit(build_group, "gloo", "127.0.0.1", int(location.rpartition(":")[2]), 1, 2)
+        began = time.monotonic()
+        with pytest.raises(BrokenBroadcast, match="did not reach the 1 rollout actors"):
+            publisher.send(weights())
+        assert joined.result() is not None
+    assert 1.0 <= time.monotonic() - began < 30.0
 
 
 def test_the_default_bucket_leaves_room_and_a_larger_tensor_has_its_own() -> None:

@@ -50,6 +50,23 @@ def test_identity_follows_what_the_base_model_holds(tmp_path: Path) -> None:
     assert len(found) == 2
 
 
+def test_identity_follows_templates_tokenizers_and_folders_of_rows(tmp_path: Path) -> None:
+    rows, base, template = tmp_path / "rows", tmp_path / "base", tmp_path / "t.jinja"
+    rows.mkdir()
+    base.mkdir()
+    (base / "config.json").write_text("{}")
+    save_file({"w": torch.zeros(2)}, base / "model.safetensors")
+    config = sft(rows)
+    model = config.model.model_copy(update={"path": str(base), "chat_template": str(template)})
+    config = config.model_copy(update={"model": model})
+    found = []
+    for file in (rows / "a.parquet", template, base / "tokenizer.json", base / "preprocessor_config.json"):
+        for content in "one", "two":
+            file.write_text(content)
+            found += [start_identity(config)]
+    assert len(set(found)) == len(found)
+
+
 def test_identity_follows_what_the_pictures_hold(tmp_path: Path) -> None:
     """Same name, same size in bytes, other pixels: another start. One that no row names does not count."""
     rows = tmp_path / "rows.jsonl"

@@ -1,15 +1,18 @@
-"""Which rows of scored groups reach the packs."""
+"""Which rows of scored groups reach the packs, and what ranks wait for."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from pangu_rl.config.stages import GrpoConfig
 from pangu_rl.data.micro_batches import BY_TOKENS
-from pangu_rl.loops.online.train_step import rank_batches
-from pangu_rl.records import FinishReason
+from pangu_rl.loops.online.train_step import rank_batches, train_on
+from pangu_rl.records import FinishReason, MiniBatch
 from tests.unit.data.groups import make_group
 
 
@@ -21,19 +24,48 @@ def test_the_kl_to_a_reference_trains_rows_without_advantage(
     kl_weight: float, overlong: str, expected: set[int]
 ) -> None:
     """Row 2 has no advantage, row 3 is cut and has none; the second group is set aside whatever the loss."""
-    config = GrpoConfig.model_validate(
+    config = grpo_config(kl_weight=kl_weight, overlong=overlong, mini_batches=1)
+    group = make_group("g", 2, [3, 1, 2, 4], [1.0, -1.0, 0.0, 0.0])
+    group.completions[3] = replace(group.completions[3], finish_reason=FinishReason.LENGTH)
+    aside = make_group("aside", 2, [3, 3], [0.0, 0.0], trained=False)
+    [[batch]] = rank_batches([group, aside], config, frozenset(), BY_TOKENS)
+    assert {int(sequence) for pack in batch.packs for sequence in pack.lay_out().sequence_ids} == expected
+    assert batch.loss_tokens == (10 if overlong == "train" else 6)
+
+
+def test_ranks_have_their_packs_before_anything_else_begins() -> None:
+    """What is done beside training would share the interpreter with what they wait for."""
+    happened = []
+
+    def hand_out(mini_batches: Sequence[Sequence[MiniBatch]]) -> list[str]:
+        happened.append(f"{len(mini_batches)} sent")
+        return ["handle"]
+
+    def update_from(handles: Sequence[str]) -> list[dict[str, float]]:
+        happened.append("trained")
+        return [{"loss": 1.0}, {"loss": 3.0}]
+
+    @contextmanager
+    def beside() -> Iterator[None]:
+        happened.append("beside")
+        yield
+        happened.append("done")
+
+    learners = SimpleNamespace(dealing=BY_TOKENS, hand_out=hand_out, update_from=update_from)
+    groups = [make_group(name, 2, [3, 1], [1.0, -1.0]) for name in "gh"]
+    metrics = train_on(groups, learners, grpo_config(mini_batches=2), frozenset(), beside)
+    assert happened == ["2 sent", "beside", "trained", "done"]
+    assert (metrics["train/loss"], metrics["train/updates"]) == (2.0, 2.0)
+
+
+def grpo_config(**algorithm: object) -> GrpoConfig:
+    return GrpoConfig.model_validate(
         {
             "model": {"path": "m"},
             "data": {"train": "t"},
             "learner": {"pack_tokens": 4096},
             "rollout": {"max_new_tokens": 2048, "max_model_tokens": 4096},
-            "algorithm": {"kl_weight": kl_weight, "overlong": overlong, "mini_batches": 1},
-            "trainer": {"run_dir": "r", "steps": 1, "prompts_per_step": 1},
+            "algorithm": algorithm,
+            "trainer": {"run_dir": "r", "steps": 1, "prompts_per_step": 2},
         }
     )
-    group = make_group("g", 2, [3, 1, 2, 4], [1.0, -1.0, 0.0, 0.0])
-    group.completions[3] = replace(group.completions[3], finish_reason=FinishReason.LENGTH)
-    aside = make_group("aside", 2, [3, 3], [0.0, 0.0], trained=False)
-    [[batch]] = rank_batches([group, aside], config, frozenset(), BY_TOKENS)
-    assert {int(sequence) for pack in batch.packs for sequence in pack.sequence_ids} == expected
-    assert batch.loss_tokens == (10 if overlong == "train" else 6)

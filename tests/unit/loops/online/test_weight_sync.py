@@ -1,15 +1,17 @@
-"""A broadcast that breaks is tried again with the members of the moment, in a fresh group, and not for ever."""
+"""A broadcast that breaks is tried again with the members of the moment, in a fresh group, and not for ever; the probe
+tells weights that are not the learner's."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from pangu_rl.errors import BrokenBroadcast
+from pangu_rl.data.batching import empty_pack
+from pangu_rl.errors import BrokenBroadcast, WeightSyncError
 from pangu_rl.loops.online.turns import Turns
 from pangu_rl.loops.online.weight_sync import ATTEMPTS, Probe, sync_weights
 
-PROBE = Probe(sequences=(), packs=(), tolerance=0.1)
+PROBE = Probe(sequences=(), pack=empty_pack(), tolerance=0.1)
 
 
 class Learners:
@@ -21,12 +23,13 @@ class Learners:
         return f"manifest {version}", []
 
     def log_probs(self, packs, temperature):
-        return [np.array([-1.0, -2.0])]
+        return [np.array([-1.0, -2.0, -4.0])]
 
 
 class Pool:
-    def __init__(self, breaks: int) -> None:
+    def __init__(self, breaks: int, scores: list[list[float]] | None = None) -> None:
         self.breaks, self.tries, self.resend = breaks, 0, None
+        self.scores = scores or [[-1.0, -2.0], [-4.0]]
 
     def members(self):
         return (f"engine of try {self.tries}",)
@@ -38,7 +41,7 @@ class Pool:
         self.resend = resend
 
     def score(self, sequences):
-        return [[-1.0, -2.0]]
+        return self.scores
 
 
 def test_broken_broadcast_is_sent_to_the_new_members_in_a_fresh_group():
@@ -60,3 +63,9 @@ def test_broadcasts_that_go_on_breaking_end_the_run():
     with pytest.raises(BrokenBroadcast, match="without weights version 7"):
         sync_weights(7, Learners(), pool, PROBE, Turns(), learner_waits=True)
     assert pool.tries == ATTEMPTS
+
+
+def test_the_probe_compares_token_by_token_over_all_sequences() -> None:
+    """|-1 + 1.2| + |-2 + 2| + |-4 + 4.4| over three tokens: 0.2 nats."""
+    with pytest.raises(WeightSyncError, match=r"differ by 0\.200 nats"):
+        sync_weights(7, Learners(), Pool(0, [[-1.2, -2.0], [-4.4]]), PROBE, Turns(), learner_waits=True)

@@ -46,11 +46,12 @@ class Stages:
         return folder
 
     def train(self, config: Any) -> None:
-        """One step: every weight grows by the learning rate."""
+        """At every step that is kept every weight grows by the learning rate."""
         folder = self.note(config)
         start = load_file(Path(config.model.path) / "model.safetensors")
-        hf = folder / "checkpoints" / f"step_{config.trainer.steps:06d}" / "hf"
-        write_model(hf, {name: tensor + config.learner.optimizer.lr for name, tensor in start.items()})
+        for count, step in enumerate(sorted({config.trainer.steps, *config.trainer.keep_steps}), start=1):
+            hf = folder / "checkpoints" / f"step_{step:06d}" / "hf"
+            write_model(hf, {name: tensor + count * config.learner.optimizer.lr for name, tensor in start.items()})
         write_whole(folder / "metrics.jsonl", json.dumps({"step": config.trainer.steps, "time/train": 2.0}) + "\n")
         write_whole(folder / "rows.json", json.dumps({"train": 8, "left_out": 1}))
 
@@ -400,3 +401,27 @@ def runs_to_its_end(path: Path, point: int) -> bool:
             os._exit(0)
     _, status = os.waitpid(child, 0)
     return not os.WIFSIGNALED(status)
+
+
+def test_a_mean_over_steps_and_an_evaluation_as_a_stage(path: Path, stages: Stages) -> None:
+    """Weights of 2, 3 and 4 at steps 2, 5 and 7 of sft; the mean of the first two, thrice the second, is 2.75."""
+    tree = yaml.safe_load(path.read_text())
+    tree["stages"]["sft"]["set"] = {"trainer.steps": 7}
+    tree["stages"]["mean"] = {"stage": "merge", "models": ["sft"], "steps": [2, 5], "weights": [1, 3]}
+    eval_file = tree["evaluate"]["config"]
+    tree["stages"]["grid"] = {"stage": "eval", "config": eval_file, "takes": {"model.path": "mean.model"}}
+    path.write_text(yaml.safe_dump(tree, sort_keys=False))
+    run = path.parent / "run"
+    found = run_pipeline(load_config(PipelineConfig, path))
+    assert stages.ran[-2:] == ["evaluations/mean", "grid"]
+    assert load_weight(run / "mean" / "model") == 2.75
+    assert set(found["stages"]["sft"]["outputs"]) == {"model", "step_2", "step_5"}
+    assert found["stages"]["sft"]["outputs"]["model"]["path"] == "sft/checkpoints/step_000007/hf"
+    assert found["stages"]["mean"]["inputs"]["models.1"]["from"] == "sft.step_5"
+    assert found["stages"]["grid"]["sets"]["all"]["items"] == 8
+    assert "evaluation" not in found["stages"]["grid"] and "evaluation" in found["stages"]["mean"]
+    for gone in ("sft/checkpoints/step_000002", "mean", "evaluations/mean", "grid"):
+        shutil.rmtree(run / gone)
+    forget()
+    with pytest.raises(DataError, match=r"mean: takes sft.step_2: .* is gone; --restart-from sft makes it anew"):
+        run_pipeline(load_config(PipelineConfig, path))

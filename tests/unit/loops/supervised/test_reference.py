@@ -21,7 +21,7 @@ from pangu_rl.data.pairs import Pair
 from pangu_rl.data.reference import Reference, ReferenceIdentity, ReferenceStore
 from pangu_rl.errors import Preempted
 from pangu_rl.loops.supervised.reference import reference_log_probs
-from pangu_rl.records import Pack
+from pangu_rl.records import Outline
 
 PAIRS = [Pair(uid=f"p{i}", messages=(), chosen="", rejected="") for i in range(7)]
 
@@ -34,9 +34,10 @@ class CountingLearners:
     def __init__(self) -> None:
         self.calls: list[list[int]] = []
 
-    def shared_log_probs(self, packs: Sequence[Sequence[Pack]], temperature: float) -> list[list[np.ndarray]]:
+    def shared_log_probs(self, packs: Sequence[Sequence[Outline]], temperature: float) -> list[list[np.ndarray]]:
         self.calls.append([len(own) for own in packs])
-        return [[(-pack.token_ids[pack.targets] / 4).astype(np.float32) for pack in own] for own in packs]
+        laid_out = [[outline.lay_out() for outline in own] for own in packs]
+        return [[(-pack.token_ids[pack.targets] / 4).astype(np.float32) for pack in own] for own in laid_out]
 
 
 def row_of(pair: Pair) -> PairRow:

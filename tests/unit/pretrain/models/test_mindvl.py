@@ -9,8 +9,9 @@ import torch
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen3Config, Qwen3ForCausalLM
 
 from pangu_rl.errors import DataError
+from pretrain.models.assemble import Parts, assemble
 from pretrain.models.configuration import MindVLConfig
-from pretrain.models.mindvl import MindVLForConditionalGeneration, assemble_mindvl
+from pretrain.models.mindvl import MindVLForConditionalGeneration
 from tests.unit.pretrain.models.tiny import IDS, pictures, prompt
 
 TOWER = {"depth": 2, "hidden_size": 32, "num_heads": 2, "intermediate_size": 48, "fullatt_block_indexes": [1]}
@@ -44,7 +45,7 @@ def test_parts_come_from_their_folders(tmp_path: Path, tied: bool) -> None:
     qwen = qwen_vl(tmp_path / "vl")
     language = Qwen3ForCausalLM(Qwen3Config(**TEXT, tie_word_embeddings=tied)).eval()
     language.save_pretrained(tmp_path / "lm")
-    mindvl = assemble_mindvl(settings(tied=tied), tower=tmp_path / "vl", language_model=tmp_path / "lm").eval()
+    mindvl = assemble(settings(tied=tied), Parts(encoder=tmp_path / "vl", language=tmp_path / "lm")).eval()
     ids = torch.randint(3, 89, (2, 9))
     with torch.no_grad():
         assert torch.allclose(mindvl(input_ids=ids).logits, language(input_ids=ids).logits, atol=1e-5)
@@ -60,13 +61,13 @@ def test_parts_come_from_their_folders(tmp_path: Path, tied: bool) -> None:
 
 def test_an_untied_head_starts_from_tied_embeddings(tmp_path: Path) -> None:
     Qwen3ForCausalLM(Qwen3Config(**TEXT, tie_word_embeddings=True)).save_pretrained(tmp_path)
-    mindvl = assemble_mindvl(settings(), language_model=tmp_path)
+    mindvl = assemble(settings(), Parts(language=tmp_path))
     assert torch.equal(mindvl.lm_head.weight, mindvl.get_input_embeddings().weight)
     assert mindvl.lm_head.weight is not mindvl.get_input_embeddings().weight
 
 
 def test_at_random_and_in_bfloat16() -> None:
-    mindvl = assemble_mindvl(settings(), dtype=torch.bfloat16)
+    mindvl = assemble(settings(), Parts(), torch.bfloat16)
     assert type(mindvl) is MindVLForConditionalGeneration
     assert {parameter.dtype for parameter in mindvl.parameters()} == {torch.bfloat16}
     assert torch.get_default_dtype() == torch.float32
@@ -75,11 +76,11 @@ def test_at_random_and_in_bfloat16() -> None:
 def test_a_tower_of_another_shape(tmp_path: Path) -> None:
     qwen_vl(tmp_path)
     with pytest.raises(DataError, match=r"visual.blocks.0.mlp.down_proj.\w+ has shape .*, the model .* has"):
-        assemble_mindvl(settings(intermediate_size=52), tower=tmp_path)
+        assemble(settings(intermediate_size=52), Parts(encoder=tmp_path))
     with pytest.raises(DataError, match=r"tensors of the model are not in its weights, the first is visual.blocks.2"):
-        assemble_mindvl(settings(depth=3), tower=tmp_path)
+        assemble(settings(depth=3), Parts(encoder=tmp_path))
 
 
 def test_a_folder_without_weights(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="are not in its weights"):
-        assemble_mindvl(settings(), tower=tmp_path)
+        assemble(settings(), Parts(encoder=tmp_path))

@@ -16,6 +16,7 @@ from pretrain.processing.video import (
     RANDOM_FPS,
     Sampling,
     VideoBudget,
+    _decode,
     cut_frames,
     draw_fps,
     frame_indices,
@@ -181,3 +182,26 @@ def test_frames_that_would_fill_the_memory_are_refused(root: Path, monkeypatch: 
     monkeypatch.setattr("pretrain.processing.video.MAX_CLIP_PIXELS", 6 * 64 * 48 - 1)
     with pytest.raises(DataError, match=r"'clip.mp4': 6 frames of 64 x 48 pixels, the limit of all together is 18431"):
         read_frames("clip.mp4", root, Sampling(fps=2))
+
+
+class Stream:
+    """Of `frames` frames, each of one colour, whatever its header claims."""
+
+    def __init__(self, frames: int) -> None:
+        self.left, self.at = frames, -1
+
+    def grab(self) -> bool:
+        self.left, self.at = self.left - 1, self.at + 1
+        return self.left >= 0
+
+    def retrieve(self) -> tuple[bool, np.ndarray]:
+        return True, np.full((2, 2, 3), self.at, dtype=np.uint8)
+
+
+def test_a_count_that_is_off_by_one_costs_one_frame() -> None:
+    """The last frame that is there stands for the one that is not; more are missing in a truncated video."""
+    wanted = np.array([0, 5, 9])
+    assert _decode(Stream(9), "a.mp4", wanted)[:, 0, 0, 0].tolist() == [0, 5, 5]
+    assert _decode(Stream(10), "a.mp4", wanted)[:, 0, 0, 0].tolist() == [0, 5, 9]
+    with pytest.raises(DataError, match=r"video 'a\.mp4': frame 7 of 10 cannot be decoded"):
+        _decode(Stream(7), "a.mp4", wanted)

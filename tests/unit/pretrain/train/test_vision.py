@@ -55,8 +55,13 @@ def stage(folder: Path, /, **sections: Any) -> VisionStageConfig:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve pictures of several sizes, their rows, labels and a tiny model."""
     home = tmp_path_factory.mktemp("vision")
+    write_pictures(home)
+    return home
+
+
+def write_pictures(home: Path) -> None:
+    """Twelve pictures of several sizes, their rows, labels and a tiny model."""
     names = [f"p{number:02d}.png" for number in range(PICTURES)]
     for number, name in enumerate(names):
         draw(home / "media" / name, 60 + 9 * number, 90, seed=number)
@@ -68,7 +73,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = np.random.default_rng(0).permuted(np.tile(np.arange(CLASSES), (PICTURES, 1)), axis=1)[:, :LABELS]
     pq.write_table(pa.table({"image": names, "labels": labels.tolist()}), home / "labels.parquet")
     build_tiny_vl_model(home / "tiny", dtype="float32")
-    return home
 
 
 def run(config: VisionStageConfig) -> Path:

@@ -55,15 +55,15 @@ def test_sft_takes_correct_answers_as_conversations(run: Path, tmp_path: Path) -
     assert [row["pass_rate"] for row in rows] == [0.6, 0.5, 0.6, 0.6]
 
 
-def test_sft_of_another_outcome_leaves_out_what_has_no_text(run: Path, tmp_path: Path) -> None:
+def test_sft_of_another_outcome_leaves_out_what_has_no_text_or_was_cut(run: Path, tmp_path: Path) -> None:
     rows = exported(run, tmp_path / "out", to="sft", outcome=["incorrect"])
     assert [row["messages"][-1]["content"] for row in rows] == [
         "so \\boxed{3}",
-        "It is \\boxed{blue}",
         "\\boxed{5}",
         "\\boxed{5}",
     ]
-    assert manifest_of(tmp_path / "out")["counts"] == {"stored": 10, "outcome incorrect": 5, "response has text": 4}
+    counts = {"stored": 10, "outcome incorrect": 5, "response has text": 4, "responses that ended": 3}
+    assert manifest_of(tmp_path / "out")["counts"] == counts
 
 
 def test_pairs_without_grades_are_right_against_wrong(run: Path, tmp_path: Path) -> None:

@@ -1,0 +1,56 @@
+"""`pangu-rl inspect`: what a stage would train of a file, before anything is started."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Literal
+
+import typer
+
+from pangu_rl.cli.app import AsJson, app
+from pangu_rl.config.load import apply_override, checked
+from pangu_rl.config.paths import resolve_path
+from pangu_rl.config.sections.rows import RowsConfig
+
+
+class InspectedData(RowsConfig):
+    """What decides how rows are read, of the sections `data` of all stages."""
+
+    media_root: str | None = None
+    turns: Literal["all", "last"] = "all"
+    reasoning: Literal["keep", "strip"] = "keep"
+
+
+@app.command()
+def inspect(
+    file: Annotated[str, typer.Argument(help="JSONL, JSON array, Parquet, tar, a saved `datasets` folder.")],
+    model: Annotated[str, typer.Option(help="Folder of the model whose tokenizer and template read it.")],
+    stage: Annotated[Literal["sft", "dpo", "grpo"], typer.Option(help="Who is to train on it.")] = "sft",
+    template: Annotated[str | None, typer.Option(help="Jinja file instead of the model's own template.")] = None,
+    rows: Annotated[int, typer.Option(min=0, help="Rows to show token by token.")] = 3,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--data", help="As under `data:`, e.g. media_root=pictures format=trl."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what would be trained: the first rows with their trained tokens coloured and pictures at their places,
+    lengths, what is refused and why, counted by reason."""
+    from rich.console import Console
+
+    from pangu_rl.data.encoding import Encoder
+    from pangu_rl.data.pictures import PictureFolder
+    from pangu_rl.loops.inspect_rows import inspect_rows
+
+    tree: dict = {}
+    for setting in settings or ():
+        apply_override(tree, setting)
+    folder = resolve_path(model)
+    encoder = Encoder(folder, template)
+    data = checked(InspectedData, tree, "--data")
+    pictures = PictureFolder(data.media_root, folder, multimodal=encoder.vision is not None)
+    found = inspect_rows(resolve_path(file), stage, encoder, pictures, data=data, rows=rows)
+    if as_json:
+        typer.echo(json.dumps(found.as_dict()))
+    else:
+        Console().print(found.table())

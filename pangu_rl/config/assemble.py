@@ -1,0 +1,45 @@
+"""A multimodal model of parts: which config, whose tower, connector and language model, and what is shown to it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from pangu_rl.config.base import Strict
+
+
+class AssembleTrainerConfig(Strict):
+    run_dir: str
+    """The model goes into its folder `model`."""
+    seed: NonNegativeInt = 0
+    """Of the parts that start at random."""
+
+
+class AssembleConfig(Strict):
+    """openPangu-VL and MindVL before their first stage, and openPangu-VL before its warm-up: a new connector between an
+    aligned encoder and the language model."""
+
+    shape: str
+    """Folder with the `config.json` of the model; no weights are needed there."""
+    encoder: str | None = None
+    """Model folder whose tower is taken, patch embedding and blocks: of one of our models or of Qwen2.5-VL. Null starts
+    it at random."""
+    connector: str | None = None
+    """Model folder whose mergers, projection and last norm of the tower are taken. Null starts them at random."""
+    language: str | None = None
+    """Model folder whose language model is taken, a text model or one of ours. Null starts it at random."""
+    tokenizer: str
+    """Folder whose tokenizer and chat template are taken."""
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    min_pixels: Annotated[int, Field(ge=28**2)] = 56**2
+    """Least area that a picture is shown at where a stage says nothing; with the next, those of openPangu-VL."""
+    max_pixels: PositiveInt = 1344**2
+    """Greatest area."""
+    trainer: AssembleTrainerConfig
+
+    @model_validator(mode="after")
+    def limits_ascend(self) -> AssembleConfig:
+        if self.min_pixels > self.max_pixels:
+            raise ValueError(f"min_pixels {self.min_pixels} exceeds max_pixels {self.max_pixels}: lower the first")
+        return self

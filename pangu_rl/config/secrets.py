@@ -1,0 +1,45 @@
+"""What must not stand in a configuration, since that is copied, logged and shown: **keys, and what is one**."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_NAME = re.compile(
+    r"(?:^|[_\W])(?:api_?key|access_?key|secret_?key|key|token|secret|secrets|pass|passwd|password|credentials?|auth)(?:$|\W)"
+    r"|(?:^|_)(?:key|token|secret|passw(?:or)?d|credentials?)_",
+    re.IGNORECASE,
+)
+_VALUE = re.compile(
+    r"://[^/\s:@]*:[^/\s@]+@"  # a user and a password in an address
+    r"|\b(?:sk|pk|rk)-[A-Za-z0-9_-]{16,}|\bhf_[A-Za-z0-9]{16,}|\bgh[pousr]_[A-Za-z0-9]{16,}|\bglpat-[A-Za-z0-9_-]{16,}"
+    r"|\bAKIA[0-9A-Z]{16}\b|\bxox[abpr]-[A-Za-z0-9-]{10,}|\bBearer\s+[A-Za-z0-9._~+/-]{8,}"
+    r"|\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\."
+)
+
+
+def is_secret(name: str, value: Any) -> bool:
+    """Whether a setting is a key by its name, such as `WANDB_API_KEY`, or by what it holds.
+
+    Names that end in `_env`, `_file` or `_path` say where a key is, and `TOKENIZERS_PARALLELISM` has none.
+    """
+    if isinstance(value, str) and _VALUE.search(value):
+        return True
+    places = name.lower().endswith(("_env", "_file", "_path", "_name"))
+    return isinstance(value, str) and bool(value) and not places and bool(_NAME.search(name))
+
+
+def first_secret(tree: Any, name: str = "") -> str | None:
+    """The dotted name of the first setting of a tree that is a key, or None."""
+    if isinstance(tree, dict):
+        items = [(f"{name}.{key}" if name else str(key), str(key), value) for key, value in tree.items()]
+    elif isinstance(tree, (list, tuple)):
+        items = [(f"{name}.{index}", "", value) for index, value in enumerate(tree)]
+    else:
+        return None
+    for where, key, value in items:
+        if is_secret(key, value):
+            return where
+        if (found := first_secret(value, where)) is not None:
+            return found
+    return None

@@ -1,0 +1,51 @@
+"""YAML text -> **plain values by the rules of YAML 1.2**, in which `1e-3` is a number, `1:30` and `no` are text."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, ClassVar
+
+import yaml
+
+_TAGS = {
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "int": (r"[-+]?(?:0|[1-9][0-9]*(?:_[0-9]+)*)|0x[0-9a-fA-F]+|0o[0-7]+", "-+0123456789"),
+    "float": (
+        r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?(?=[eE.])|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+    "null": (r"~|null|Null|NULL|", ("~", "n", "N", "")),
+    "merge": (r"<<", "<"),
+}
+"""Tag -> what is of it, and how that begins. A number with a leading zero is text, so that 007 keeps its
+zeros; `_` within one is read over, as Python does."""
+
+
+class Loader(yaml.SafeLoader):
+    """PyYAML's own follows YAML 1.1, takes the last of two equal keys and says nothing."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {}
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        for name in names:
+            if names.count(name) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {name} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+    def whole_number(self, node: yaml.ScalarNode) -> int:
+        return int(self.construct_scalar(node), 0)
+
+
+for _tag, (_pattern, _first) in _TAGS.items():
+    Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), list(_first))
+Loader.add_constructor("tag:yaml.org,2002:int", Loader.whole_number)
+
+
+def parse(text: str) -> Any:
+    """
+    Raises:
+        yaml.YAMLError: the text is no YAML, or a key stands twice in a mapping.
+    """
+    return yaml.load(text, Loader=Loader)

@@ -1,0 +1,141 @@
+"""Messages -> **the conversation as the template writes it, and where in it the assistant's turns stand**."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cached_property
+
+from pangu_rl.data.chat.dropped import Render, missing_of_turn
+from pangu_rl.data.chat.turns import Message, text_of
+from pangu_rl.errors import ConfigError, DataError
+from pangu_rl.records import THINK_CLOSE, THINK_OPEN
+
+ANSWER = "ANSWERQ"
+"""Stands for an answer where only what the template writes around it counts."""
+PLACE = "place"
+"""What a turn misses that the template writes elsewhere than behind its own prompt."""
+
+
+class TemplateWriter:
+    """Conversations under one template, with what it leaves out of a last turn put in by hand."""
+
+    def __init__(self, name: str, render: Render, structure: re.Pattern[str]) -> None:
+        """`name` is that of the template in errors; `structure` matches the tokens that it writes around turns."""
+        self._name = name
+        self._render = render
+        self._structure = structure
+
+    @cached_property
+    def end_of_turn(self) -> str:
+        """What the template writes behind an answer, up to the token that ends the turn.
+
+        Raises:
+            ConfigError: it writes none.
+        """
+        through = self._render([{"role": "user", "content": "?"}, {"role": "assistant", "content": ANSWER}], ())
+        closing = through[through.rindex(ANSWER) + len(ANSWER) :]
+        return closing[: self._end(closing, 0)]
+
+    def written(
+        self, messages: Sequence[Message], tools: Sequence[Message], trained: Sequence[int], *, ended: bool = True
+    ) -> tuple[str, list[tuple[int, int]]]:
+        """The rendered conversation, and the character span in it of what the assistant writes in each `trained` turn,
+        its end-of-turn token included. An answer that is not `ended` was cut.
+
+        What the template leaves out of a last turn, or writes elsewhere than behind its own prompt, is put there by
+        hand: so a model that is asked would write it.
+
+        Raises:
+            DataError: the template refuses the messages, leaves something out of a turn, or rewrites earlier turns when
+                later ones follow.
+            ConfigError: it writes no end of turn.
+        """
+        last = len(messages) - 1
+        rendered = self._last(messages, tools, ended) if last in trained else self._render(messages, tools)
+        spans = []
+        for turn in trained:
+            before = self._render(messages[:turn], tools, prompt=True)
+            through = rendered
+            if turn != last:
+                through = self._render(messages[: turn + 1], tools)
+                missing = _missing(messages[turn], before, through)
+                if missing and missing != PLACE:
+                    raise self._left_out(f"turn {turn + 1}", missing)
+            if not (through.startswith(before) and rendered.startswith(through)):
+                raise DataError(
+                    f"{self._name} writes turn {turn + 1} differently when others follow: split the conversation into "
+                    "rows that end with one assistant turn, set data.turns to last (or that turn's `train` to false), "
+                    "or set model.chat_template"
+                )
+            spans.append((len(before), self._end(through, len(before))))
+        return rendered, spans
+
+    def _last(self, messages: Sequence[Message], tools: Sequence[Message], ended: bool) -> str:
+        before = self._render(messages[:-1], tools, prompt=True)
+        through = self._render(messages, tools)
+        message = messages[-1]
+        missing = _missing(message, before, through)
+        cut_in_thought = not ended and opened_block(before) and THINK_CLOSE not in text_of(message)
+        if not missing and not cut_in_thought:
+            return through
+        return before + self._by_hand(message, before, missing, ended) + self.end_of_turn
+
+    def _by_hand(self, message: Message, before: str, missing: str, ended: bool) -> str:
+        """The text of the turn as it goes on from its prompt.
+
+        Raises:
+            DataError: it is no text, or has no end of the block that the prompt opens.
+        """
+        text, opened = text_of(message), opened_block(before)
+        reasoning = message.get("reasoning_content")
+        if message.get("tool_calls") or (reasoning and not opened):
+            raise self._left_out("the last turn", missing)
+        if reasoning:
+            text = f"{reasoning}\n{THINK_CLOSE}\n\n{text}"
+        if opened and ended and THINK_CLOSE not in text:
+            raise DataError(
+                f"{self._name} opens {opened} for the assistant, and the answer {text.strip()[:40]!r} has no "
+                f"{THINK_CLOSE}: write the reasoning before it, {opened}{THINK_CLOSE} for none, or set "
+                "model.chat_template"
+            )
+        begun = text.lstrip()
+        if opened and begun.startswith(opened):
+            return begun.removeprefix(opened).removeprefix(before[before.rindex(opened) + len(opened) :])
+        return text
+
+    def _left_out(self, turn: str, missing: str) -> DataError:
+        return DataError(
+            f"{self._name} leaves out the {missing} of {turn}, which would not be trained: set model.chat_template to "
+            "one that writes it, data.reasoning to strip if it is reasoning, or take it out of the row"
+        )
+
+    def _end(self, rendered: str, start: int) -> int:
+        """Where the assistant's turn, which begins at `start` of `rendered` and is the last one, ends."""
+        end = max((match.end() for match in self._structure.finditer(rendered, start)), default=0)
+        if not end or rendered[end:].strip():
+            raise ConfigError(
+                f"{self._name} writes no end of turn behind an answer, so that a model could not learn to end: set "
+                "model.chat_template to one that closes the assistant's turn with a special token"
+            )
+        return end
+
+
+def opened_block(prompt: str) -> str:
+    """`<think>` if the prompt's end opens a block and leaves it open; else empty."""
+    _, opened, tail = prompt.rpartition(THINK_OPEN)
+    return opened if opened and not tail.strip() else ""
+
+
+def _missing(message: Message, before: str, through: str) -> str:
+    """What of the last turn of `through` does not stand behind `before`, its prompt; empty if all does."""
+    opened = bool(opened_block(before))
+    if through.startswith(before):
+        return missing_of_turn(message, through[len(before) :], opened)
+    found = missing_of_turn(message, through[_first_difference(before, through) :], opened)
+    return found or (PLACE if opened else "")
+
+
+def _first_difference(before: str, through: str) -> int:
+    pairs = enumerate(zip(before, through))
+    return next((index for index, (a, b) in pairs if a != b), min(len(before), len(through)))

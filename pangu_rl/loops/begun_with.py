@@ -1,0 +1,35 @@
+"""A training stage's configuration, model and rows -> **what its run directory belongs to from the first start on**."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pangu_rl.checkpoint.model_folder import companion_digest, sampled_checksum
+from pangu_rl.config.paths import resolve_path
+from pangu_rl.loops.free_keys import RESUMED
+
+
+def begun_with(stage: str, config: Any, model: Path, rows: Mapping[str, str]) -> dict[str, Any]:
+    """All that decides what the stage trains, as JSON values; `rows` are digests of its data by their keys.
+
+    A resume with another value is refused: the optimizer's state is of the old one, and `config.yaml` would name the
+    new.
+    """
+    tree = config.model_dump(mode="json", exclude=RESUMED)
+    tree["model"] = tree.get("model", {}) | {
+        "weights": sampled_checksum(model),
+        "tokenizer_and_processor": companion_digest(model),
+        "chat_template": _template(config),
+    }
+    tree["data"] = tree.get("data", {}) | rows
+    if config.learner.optimizer.schedule != "constant":
+        tree.setdefault("trainer", {})["steps"] = config.trainer.steps
+    return {"stage": stage, **tree}
+
+
+def _template(config: Any) -> str | None:
+    path = config.model.chat_template
+    return hashlib.sha256(resolve_path(path).read_bytes()).hexdigest() if path else None

@@ -1,0 +1,34 @@
+"""What makes a run of GRPO learn nothing or little, said in words **before it starts and while it goes on**."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from pangu_rl.config.stages import GrpoConfig
+
+HIGH_RATE = 1e-2
+"""Of AdamW: no recipe of a language model trains above a hundredth of it."""
+
+
+def start_warnings(config: GrpoConfig, rows: int) -> Iterator[str]:
+    """Settings that are allowed and most likely not meant; `rows` are the usable ones of `data.train`."""
+    prompts, rate = config.trainer.prompts_per_step, config.learner.optimizer.lr
+    if prompts > rows:
+        yield (
+            f"trainer.prompts_per_step is {prompts} and data.train has {rows} usable rows: a step draws some prompts "
+            f"{-(-prompts // rows)} times"
+        )
+    if rate > HIGH_RATE:
+        yield f"learner.optimizer.lr is {rate:g}: rates above {HIGH_RATE:g} destroy a language model within a few steps"
+
+
+def step_warning(step: int, metrics: Mapping[str, float]) -> str | None:
+    """Why nothing was learned in a step whose groups all have no advantage; None where something was."""
+    if metrics.get("groups/zero_variance") != 1.0:
+        return None
+    outcomes = {name.removeprefix("outcome/"): share for name, share in metrics.items() if name.startswith("outcome/")}
+    most = max(outcomes, key=outcomes.__getitem__)
+    return (
+        f"step {step}: nothing to learn, all answers to each prompt have one reward ({outcomes[most]:.0%} {most}): "
+        "look at rollouts/ and the rewards; dynamic sampling, a short start (start.sft_config) or easier prompts help"
+    )

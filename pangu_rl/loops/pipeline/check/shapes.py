@@ -1,0 +1,58 @@
+"""Nodes of a pipeline -> **the shape of the model that each works with**, from descriptions alone, without weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pangu_rl.config.load import load_config
+from pangu_rl.config.paths import resolve_path
+from pangu_rl.config.pipeline import ExternalEntry, PipelineConfig, listed
+from pangu_rl.config.pipeline_node import MODEL_PATH, Node
+from pangu_rl.config.sections.scorers import ScorerConfig, ScorersConfig
+from pangu_rl.learner.measure.model_shape import ModelShape, read_shape
+
+
+def shapes_of(nodes: Sequence[Node], config: PipelineConfig) -> dict[str, ModelShape | None]:
+    """By name of the node; None where nothing describes the model. The nodes stand in the order in which they run."""
+    found: dict[str, ModelShape | None] = {}
+    for node in nodes:
+        if node.stage == "assemble":
+            found[node.name] = read_shape(resolve_path(node.draft().shape))
+        elif node.stage == "merge":
+            found[node.name] = found[node.takes["models.0"].stage]
+        elif MODEL_PATH in node.takes:
+            found[node.name] = found[node.takes[MODEL_PATH].stage]
+        else:
+            found[node.name] = external_shape(node.draft().model.path, config)
+    return found
+
+
+def external_of(path: str, config: PipelineConfig) -> tuple[str, ExternalEntry] | None:
+    """The entry of `external` that `path` is, or lies below, and its name there."""
+    names = {entry.at or name: name for name, entry in config.external.items()}
+    place = listed(path, names)
+    return None if place is None else (names[place], config.external[names[place]])
+
+
+def external_shape(path: str, config: PipelineConfig) -> ModelShape | None:
+    """Of a model that no stage makes: its own `config.json` where it is here, else what its entry names."""
+    entry = external_of(path, config)
+    described = entry[1].shape if entry is not None else None
+    return read_shape(resolve_path(path)) or (read_shape(resolve_path(described)) if described else None)
+
+
+def scorers_files(config: object) -> list[str]:
+    """Files of the LLM panels that a stage asks."""
+    rewards = getattr(config, "rewards", None)
+    functions = rewards.functions if rewards is not None else ()
+    return [str(one.args["config"]) for one in functions if one.name == "llm_score" and "config" in one.args]
+
+
+def panel_engines(config: object) -> list[ScorerConfig]:
+    """Judges that are engines of the run.
+
+    Raises:
+        ConfigError: a scorers file that cannot be used.
+    """
+    scorers = [scorer for file in scorers_files(config) for scorer in load_config(ScorersConfig, file).scorers]
+    return [scorer for scorer in scorers if scorer.engine is not None]

@@ -1,0 +1,146 @@
+"""What each stage reads -> **a line for whatever no stage makes and nobody lists**, or is listed as something else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pangu_rl.config.inputs import Input, format_of, inputs_of
+from pangu_rl.config.load import load_config
+from pangu_rl.config.paths import resolve_path
+from pangu_rl.config.pipeline import PipelineConfig, listed
+from pangu_rl.config.pipeline_graph import EVALUATE, read_graph
+from pangu_rl.config.pipeline_node import Node
+from pangu_rl.config.sections.scorers import ScorersConfig
+from pangu_rl.errors import ConfigError
+from pangu_rl.loops.pipeline.check.shapes import external_of, panel_engines, scorers_files
+
+PACKED_FOR = (
+    "learner.pack_tokens",
+    "learner.groups",
+    "trainer.packs_per_step",
+    "data.train",
+    "data.min_pixels",
+    "data.max_pixels",
+)
+"""What a plan and the stage that trains by it agree on."""
+
+
+def source_faults(config: PipelineConfig) -> list[str]:
+    """In the order of the stages, by the paths that their files name, wherever `external` says that they lie.
+
+    Raises:
+        ConfigError: as `read_graph`.
+    """
+    named = {name: entry.model_copy(update={"at": None}) for name, entry in config.external.items()}
+    config = config.model_copy(update={"external": named})
+    nodes = read_graph(config)
+    faults: list[str] = []
+    by_name = {node.name: node for node in nodes}
+    homes = {home: node for node in nodes if not node.is_evaluation for home in _homes(node, config)}
+    for node in _once(nodes):
+        draft = node.draft()
+        name = EVALUATE if node.is_evaluation else node.name
+        for one in [*inputs_of(node.stage, draft), *_judges(draft)]:
+            if one.key in node.takes:
+                continue
+            entry = external_of(one.path, config)
+            if entry is None:
+                faults.append(f"{name}: {_unlisted(one, homes)}")
+                continue
+            if entry[1].format not in one.formats:
+                faults.append(
+                    f"{name}: {one.key} {one.path} is listed as {entry[1].format}, and the stage reads "
+                    f"{' or '.join(one.formats)}: name another, or mend external.{entry[0]}.format"
+                )
+        faults += [f"{name}: {line}" for line in _missing_files(node, draft)]
+        faults += [f"{name}: {line}" for line in _other_plan(node, draft, by_name)]
+    return faults
+
+
+def _once(nodes: Sequence[Node]) -> Iterator[Node]:
+    """The stages and one of the evaluations, whose inputs are all alike but for the model, which its stage tells of."""
+    yield from (node for node in nodes if node.stage != "merge" and not node.is_evaluation)
+    yield from [node for node in nodes if node.is_evaluation and node.takes][:1]
+
+
+def _homes(node: Node, config: PipelineConfig) -> list[str]:
+    """Where the stage works in the pipeline, and where it would if it were run alone."""
+    trainer = node.tree.get("trainer")
+    alone = [trainer["run_dir"]] if isinstance(trainer, Mapping) and "run_dir" in trainer else []
+    return [f"{config.trainer.run_dir}/{node.name}", *alone]
+
+
+def _unlisted(one: Input, homes: Mapping[str, Node]) -> str:
+    way, home = "take it from a stage", listed(one.path, homes)
+    made = [output for output in homes[home].outputs if format_of(output) in one.formats] if home else []
+    if made:
+        source = f"{homes[home].name}.{made[0]}"
+        way = f"take it from {homes[home].name} (takes: {{{one.key}: {source}}})"
+    return (
+        f"{one.key} {one.path}: no stage of the pipeline makes it, and external does not list it: {way}, or list it "
+        f"with its format ({' or '.join(one.formats)})"
+    )
+
+
+def _judges(draft: Any) -> list[Input]:
+    """Models, pictures of the panels that a stage asks; a file that cannot be read is told apart."""
+    try:
+        judges = [Input(key=f"scorer {one.name}", path=one.model, formats=("model",)) for one in panel_engines(draft)]
+        panels = [load_config(ScorersConfig, file) for file in scorers_files(draft)]
+    except ConfigError:
+        return []
+    roots = [panel.media_root for panel in panels if panel.media_root is not None]
+    return [*judges, *(Input(key="media_root of the scorers", path=root, formats=("media",)) for root in roots)]
+
+
+def _missing_files(node: Node, draft: Any) -> Iterator[str]:
+    """Files that travel with the working directory: prompts, templates, scorers, shapes, reward functions."""
+    named = {
+        "shape": f"{draft.shape}/config.json" if node.stage == "assemble" else None,
+        "data.prompts": getattr(getattr(draft, "data", None), "prompts", None),
+        "model.chat_template": getattr(getattr(draft, "model", None), "chat_template", None),
+    }
+    rewards = getattr(draft, "rewards", None)
+    for function in rewards.functions if rewards is not None else ():
+        file, found, _ = function.name.partition(".py:")
+        named[f"rewards.functions {function.name}"] = f"{file}.py" if found else None
+    for key, path in named.items():
+        if path is not None and not resolve_path(path).is_file():
+            yield f"{key} {path}: no such file: it lies in the working directory, or under an absolute path"
+    for file in scorers_files(draft):
+        try:
+            load_config(ScorersConfig, file)
+        except ConfigError as error:
+            yield str(error)
+
+
+def _other_plan(node: Node, draft: Any, by_name: Mapping[str, Node]) -> Iterator[str]:
+    """A plan that was packed for something else than what the stage trains on."""
+    source = node.takes.get("data.plan")
+    if source is None:
+        return
+    packed = by_name[source.stage].draft()
+    for key in PACKED_FOR:
+        theirs, ours = (_value(config, key) for config in (packed, draft))
+        if theirs != ours:
+            yield f"data.plan is {source}, packed for {key} {theirs}, and the stage has {ours}: give both the same"
+
+
+def _value(config: Any, key: str) -> Any:
+    for name in key.split("."):
+        config = getattr(config, name)
+    return config
+
+
+def unshared(config: PipelineConfig, shared: Sequence[str]) -> list[str]:
+    """What not every node of a cluster of several sees."""
+    known = ", ".join(shared) or "none: list them under shared"
+    places = {f"external {name}": entry.at or name for name, entry in config.external.items()}
+    places["trainer.run_dir"] = config.trainer.run_dir
+    return [
+        f"{key} {place} is under no folder that all nodes see ({known})"
+        for key, place in places.items()
+        if not any(Path(place).is_relative_to(root) for root in shared)
+    ]

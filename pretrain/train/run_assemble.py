@@ -1,0 +1,81 @@
+"""The stage before the first: shape and parts -> **a model folder with tokenizer and processor** -> training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+
+from pangu_rl.checkpoint.settings import write_whole
+from pangu_rl.checkpoint.whole_folder import whole_folder
+from pangu_rl.config.assemble import AssembleConfig
+from pangu_rl.config.paths import resolve_path
+from pangu_rl.errors import DataError, first_line
+from pangu_rl.learner.model import DTYPES
+from pangu_rl.learner.parts import part_of
+from pretrain.auto import register_auto_classes
+from pretrain.models.assemble import Parts, assemble
+from pretrain.models.configuration import PanguVLConfig
+from pretrain.processing.processor import PanguVLImageProcessor, PanguVLProcessor
+
+MODEL, PARTS = "model", "parts.json"
+"""In the run directory: the model, and how many parameters each part has, and which start at random."""
+
+
+def run_assemble(config: AssembleConfig) -> dict[str, Any]:
+    """Write the model, whole or not at all; one that is there is kept. Returns what `parts.json` says.
+
+    Raises:
+        DataError: a folder that cannot be used, a part of another shape, or a tokenizer larger than the vocabulary.
+        RunError: the model cannot be written.
+    """
+    run_dir = Path(config.trainer.run_dir)
+    if (run_dir / MODEL).is_dir():
+        return json.loads((run_dir / PARTS).read_text(encoding="utf-8"))
+    settings = _settings(config)
+    tokenizer = _tokenizer(config, settings)
+    named = {part: getattr(config, part) for part in ("encoder", "connector", "language")}
+    parts = Parts(**{part: None if folder is None else resolve_path(folder) for part, folder in named.items()})
+    torch.manual_seed(config.trainer.seed)
+    model = assemble(settings, parts, DTYPES[config.dtype])
+    sizes = dict.fromkeys(named, 0)
+    for name, parameter in model.named_parameters():
+        sizes[part_of(name)] += parameter.numel()
+    found = {"parameters": sizes, "random": [part for part, folder in named.items() if folder is None]}
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_whole(run_dir / PARTS, json.dumps(found) + "\n")
+    with whole_folder(run_dir / MODEL) as folder:
+        model.save_pretrained(folder)
+        image_processor = PanguVLImageProcessor(config.min_pixels, config.max_pixels)
+        PanguVLProcessor(image_processor, tokenizer).save_pretrained(folder)
+    return found
+
+
+def _settings(config: AssembleConfig) -> PanguVLConfig:
+    register_auto_classes()
+    folder = resolve_path(config.shape)
+    try:
+        found = AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise DataError(f"shape {folder}: no config.json that can be read: {first_line(error)}") from None
+    if not isinstance(found, PanguVLConfig):
+        raise DataError(f"shape {folder}: model_type is {found.model_type}: give one of openpangu_vl or mindvl")
+    return found
+
+
+def _tokenizer(config: AssembleConfig, settings: PanguVLConfig) -> PreTrainedTokenizerBase:
+    folder = resolve_path(config.tokenizer)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise DataError(f"tokenizer {folder}: none that can be read: {first_line(error)}") from None
+    vocabulary = settings.text_config.vocab_size
+    if len(tokenizer) > vocabulary:
+        raise DataError(
+            f"tokenizer {folder} has {len(tokenizer)} tokens and the model of shape {config.shape} has a vocab_size of "
+            f"{vocabulary}: name a shape and a tokenizer of one model"
+        )
+    return tokenizer

@@ -1,0 +1,56 @@
+"""Offline packing as a stage: the rows of a training stage -> **sizes.parquet -> plan/**, which that stage takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pangu_rl.config.paths import resolve_path
+from pangu_rl.config.pretrain import PretrainConfig
+from pangu_rl.config.sections.packing import PackingConfig
+from pangu_rl.errors import ConfigError
+from pretrain.packing.pack import pack_file
+from pretrain.processing.resize import TRAINING, PixelLimits, read_limits
+from pretrain.train.measure import write_sizes
+
+SIZES, PLAN = "sizes.parquet", "plan"
+
+
+def run_pack(config: PretrainConfig) -> None:
+    """Measure and pack; sizes that are there are kept. The configuration is that of the stage which trains by the plan:
+    its rows, packs, ranks, pixels and shares. As many CPUs measure as the stage has ranks.
+
+    Raises:
+        UserError, RunError: as `write_sizes` and `pack_file` do.
+    """
+    folder = Path(config.trainer.run_dir)
+    sizes = folder / SIZES
+    if not sizes.is_file():
+        write_sizes(config, sizes, workers=config.learner.ranks)
+    summary = pack_file(sizes, folder / PLAN, packing_of(config))
+    if not summary.manifest["steps"]:
+        raise ConfigError(
+            f"{folder / PLAN}: no step: the rows fill less than a pack of learner.pack_tokens "
+            f"{config.learner.pack_tokens} for each of {config.learner.groups} groups of learner.ranks: more rows, or "
+            "fewer ranks"
+        )
+
+
+def packing_of(config: PretrainConfig) -> PackingConfig:
+    """What `pangu-rl pack` would be told for the stage."""
+    limits = _limits(config)
+    return PackingConfig(
+        context=config.learner.pack_tokens,
+        ranks=config.learner.groups,
+        global_batch=config.trainer.packs_per_step,
+        min_pixels=limits.min_pixels,
+        max_pixels=limits.max_pixels,
+        shares=config.data.shares,
+        seed=config.trainer.seed,
+    )
+
+
+def _limits(config: PretrainConfig) -> PixelLimits:
+    """As the stage shows pictures; without any, what they would be does not matter."""
+    if config.data.min_pixels is not None and config.data.max_pixels is not None:
+        return PixelLimits(config.data.min_pixels, config.data.max_pixels)
+    return TRAINING if config.data.media_root is None else read_limits(resolve_path(config.model.path))

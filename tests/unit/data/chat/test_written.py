@@ -1,0 +1,198 @@
+"""What a row says is trained: reasoning, calls, ends of turns; or what the template leaves out is refused by name."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from pangu_rl.config.paths import resolve_path
+from pangu_rl.data import chat_template
+from pangu_rl.data.chat_template import ChatTemplate
+from pangu_rl.errors import ConfigError, DataError
+from tests.builders import SMOLLM2
+
+USER = {"role": "user", "content": "question"}
+TURN = "<|im_start|>{{ m.role }}\n%s<|im_end|>\n"
+LOOP = "{%% for m in messages %%}%s{%% endfor %%}{%% if add_generation_prompt %%}<|im_start|>assistant\n%s{%% endif %%}"
+PLAIN = "{{ m.content }}"
+DROPS = "{{ m.content.split('</think>')[-1] if m.role == 'assistant' else m.content }}"
+QWEN3 = (
+    "{% set c = m.content %}{% set r = m.reasoning_content or '' %}"
+    "{% if m.role == 'assistant' and '</think>' in c %}"
+    "{% set r = c.split('</think>')[0].split('<think>')[-1].strip('\n') %}"
+    "{% set c = c.split('</think>')[-1].lstrip('\n') %}{% endif %}"
+    "{% if m.role == 'assistant' and loop.last %}{{ '<think>\n' + r + '\n</think>\n\n' + c }}"
+    "{% else %}{{ c }}{% endif %}"
+)
+"""As Qwen3 writes answers: a block in the last turn, empty if it must be, and none in those before."""
+CALLS = (
+    "{{ m.content }}{% for call in m.tool_calls or [] %}<tool_call>\n"
+    '{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}\n</tool_call>'
+    "{% endfor %}"
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_tokenizer() -> None:
+    """Loading it takes a second; no test here changes it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chat_template, "_load_tokenizer", cache(chat_template._load_tokenizer))
+        yield
+
+
+def template(folder: Path, text: str) -> ChatTemplate:
+    path = folder / "template.jinja"
+    path.write_text(text, encoding="utf-8")
+    return ChatTemplate(resolve_path(SMOLLM2), str(path))
+
+
+def loop(turn: str, opening: str = "") -> str:
+    return LOOP % (TURN % turn, opening)
+
+
+def answer(content: str | None, **more: object) -> dict:
+    return {"role": "assistant", "content": content, **more}
+
+
+def trained(chat: ChatTemplate, *messages: dict, tools: tuple = ()) -> str:
+    ids, mask = chat.encode_conversation(messages, tools)
+    return chat.tokenizer.decode([index for index, kept in zip(ids, mask, strict=True) if kept])
+
+
+@pytest.mark.parametrize(
+    ("turn", "opening", "content", "written"),
+    [
+        (DROPS, "<think>\n", "<think>\nwhy</think>so", "why</think>so<|im_end|>"),
+        (DROPS, "<think>\n", "<think>why</think>so", "why</think>so<|im_end|>"),
+        (DROPS, "<think>\n", "why</think>so", "why</think>so<|im_end|>"),
+        (DROPS, "", "<think>why</think>so", "<think>why</think>so<|im_end|>"),
+        (PLAIN, "<think>\n", "<think>\nwhy</think>so", "why</think>so<|im_end|>"),
+        (QWEN3, "", "<think>\nwhy\n</think>\n\nso", "<think>\nwhy\n</think>\n\nso<|im_end|>"),
+        (QWEN3, "", "so", "<think>\n\n</think>\n\nso<|im_end|>"),
+        (QWEN3, "<think>\n", "so", "\n</think>\n\nso<|im_end|>"),
+    ],
+)
+def test_reasoning_of_the_last_turn_is_trained(
+    tmp_path: Path, turn: str, opening: str, content: str, written: str
+) -> None:
+    """What stands in the loss goes on from the prompt, whatever the template does to a finished turn."""
+    chat = template(tmp_path, loop(turn, opening))
+    assert trained(chat, USER, answer(content)) == written
+    ids, _ = chat.encode_conversation([USER, answer(content)])
+    prompt = chat.encode_prompt([USER])
+    assert ids[: len(prompt)] == prompt
+    assert chat.tokenizer.decode(chat.encode_response([USER], content)) == written
+    assert chat.opened == ("<think>" if opening else "")
+
+
+def test_pairs_differ_by_their_reasoning_too(tmp_path: Path) -> None:
+    chat = template(tmp_path, loop(DROPS))
+    chosen, rejected = (chat.encode_response([USER], f"<think>{why}</think>x") for why in "ab")
+    assert chosen != rejected
+
+
+def test_an_answer_without_the_end_of_an_opened_block(tmp_path: Path) -> None:
+    """Whole, it is refused; cut by the limit, it is what the model wrote."""
+    chat = template(tmp_path, loop(DROPS, "<think>\n"))
+    with pytest.raises(DataError, match=r"opens <think> for the assistant, and the answer 'so' has no </think>"):
+        chat.encode_response([USER], "so")
+    assert chat.tokenizer.decode(chat.encode_response([USER], "still thinking", ended=False)) == "still thinking"
+    thinks = template(tmp_path, loop(QWEN3, "<think>\n"))
+    assert thinks.tokenizer.decode(thinks.encode_response([USER], "still thinking", ended=False)) == "still thinking"
+
+
+def test_reasoning_content_is_written_or_refused(tmp_path: Path) -> None:
+    turn = answer("so", reasoning_content="why")
+    assert trained(template(tmp_path, loop(QWEN3)), USER, turn) == "<think>\nwhy\n</think>\n\nso<|im_end|>"
+    assert trained(template(tmp_path, loop(DROPS, "<think>\n")), USER, turn) == "why\n</think>\n\nso<|im_end|>"
+    with pytest.raises(DataError, match=r"leaves out the reasoning_content \('why'\) of the last turn"):
+        trained(template(tmp_path, loop(PLAIN)), USER, turn)
+
+
+def test_earlier_turns_lose_their_reasoning_only_where_they_are_not_trained(tmp_path: Path) -> None:
+    chat = template(tmp_path, loop(QWEN3))
+    first, last = answer("<think>why</think>one"), answer("two")
+    with pytest.raises(DataError, match="writes turn 2 differently when others follow"):
+        chat.encode_conversation([USER, first, USER, last])
+    read = {**first, "train": False}
+    assert trained(chat, USER, read, USER, last) == "<think>\n\n</think>\n\ntwo<|im_end|>"
+    with pytest.raises(DataError, match=r"leaves out the text \('<think>why</think>one'\) of turn 2"):
+        template(tmp_path, loop(DROPS)).encode_conversation([USER, first, USER, last])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>\n{% endif %}",
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+    ],
+)
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_template_without_an_end_of_turn_is_refused(tmp_path: Path, text: str, ended: bool) -> None:
+    chat = template(tmp_path, text)
+    with pytest.raises(ConfigError, match="writes no end of turn"):
+        chat.encode_conversation([USER, answer("hello world")])
+    with pytest.raises(ConfigError, match="writes no end of turn"):
+        chat.encode_response([USER], "hello", ended=ended)
+    assert chat.end_token is None
+    assert chat.encode_prompt([USER])  # asking needs none
+
+
+def test_a_turn_that_the_template_leaves_out_is_refused_by_name(tmp_path: Path) -> None:
+    """Also where its text stands elsewhere by chance."""
+    silent = (
+        "{% for m in messages if m.role != 'system' %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    )
+    chat = template(tmp_path, silent + "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
+    system = {"role": "system", "content": "user"}
+    for call in (chat.encode_prompt, chat.encode_conversation):
+        with pytest.raises(DataError, match=r"leaves out the system turn \(1\)"):
+            call([system, USER])
+    with pytest.raises(DataError, match="leaves out tools"):
+        chat.encode_prompt([USER], [{"type": "function", "function": {"name": "search", "description": "find"}}])
+
+
+def test_trimmed_white_space_is_noted(tmp_path: Path) -> None:
+    chat = template(tmp_path, loop("{{ m.content | trim }}"))
+    chat.encode_conversation([USER, answer("x")])
+    assert not chat.notes
+    assert trained(chat, USER, answer("  x ")) == "x<|im_end|>"
+    assert list(chat.notes.values()) == [1]
+
+
+SEARCH = {"type": "function", "function": {"name": "search", "arguments": {"q": "x", "n": 2}}}
+
+
+def test_calls_are_trained_and_their_results_are_not(tmp_path: Path) -> None:
+    chat = template(tmp_path, loop(CALLS))
+    result = {"role": "tool", "content": "found 7"}
+    call = '<tool_call>\n{"name": "search", "arguments": {"q": "x", "n": 2}}\n</tool_call><|im_end|>'
+    assert trained(chat, USER, answer("", tool_calls=[SEARCH]), result, answer("7")) == call + "7<|im_end|>"
+    assert trained(chat, USER, answer(None, tool_calls=[SEARCH])) == call
+
+
+def test_calls_that_the_template_leaves_out_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="leaves out the call of search of the last turn"):
+        trained(template(tmp_path, loop(PLAIN)), USER, answer("ok", tool_calls=[SEARCH]))
+
+
+def test_templates_that_join_arguments_as_text_get_text(tmp_path: Path) -> None:
+    joins = CALLS.replace("call.function.arguments | tojson", "':' + call.function.arguments")
+    written = trained(template(tmp_path, loop(joins)), USER, answer("", tool_calls=[SEARCH]))
+    assert written.count('"arguments": :{"q": "x", "n": 2}') == 1
+
+
+def test_parts_of_text_are_text(tmp_path: Path) -> None:
+    """Also for a template that joins contents to text, as those of text models do."""
+    chat = template(tmp_path, loop("{{ '' + m.content }}"))
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    assert trained(chat, {"role": "user", "content": parts}, {"role": "assistant", "content": parts}) == "ab<|im_end|>"
+
+
+def test_the_token_that_ends_a_turn(tmp_path: Path) -> None:
+    assert template(tmp_path, loop(PLAIN)).end_token == 2
+    assert template(tmp_path, loop(PLAIN).replace("<|im_end|>", "<|endoftext|>")).end_token == 0

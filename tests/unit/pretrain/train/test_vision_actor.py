@@ -1,0 +1,17 @@
+"""The actor around a rank of the vision-only stages hands on which device is its own."""
+
+from __future__ import annotations
+
+import pytest
+
+from pretrain.train.vision import actor
+
+
+def test_the_learner_is_built_on_the_index_of_the_actors_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setattr(actor, "take_device", lambda accelerator: {"npu": 3}[accelerator.name])
+    monkeypatch.setattr(actor, "VisionLearner", lambda *arguments: arguments)
+    rank = actor.VisionActor(None, "npu", 1)
+    rank.start("localhost", 1)
+    assert rank._learner == (None, "npu", 1, 3)

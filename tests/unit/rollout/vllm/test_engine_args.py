@@ -1,0 +1,50 @@
+"""What an engine is given, by the device that it is for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pangu_rl.accelerators import ACCELERATORS
+from pangu_rl.config.load import checked
+from pangu_rl.config.sections.model import ModelConfig
+from pangu_rl.config.sections.rollout import RolloutConfig
+from rollout.engine import EngineSpec
+
+pytest.importorskip("vllm")
+
+pytestmark = pytest.mark.slow  # the import alone takes longer than a quick test may
+
+
+def given(device: str, **rollout) -> dict:
+    from rollout.vllm.engine import _engine_args
+
+    spec = EngineSpec(
+        model=checked(ModelConfig, {"path": "/m"}, "model"),
+        rollout=checked(RolloutConfig, {"max_new_tokens": 8} | rollout, "rollout"),
+        accelerator=ACCELERATORS[device],
+        model_path=Path("/m"),
+    )
+    return _engine_args(spec)
+
+
+@pytest.mark.parametrize(("device", "tokens"), [("cpu", 32), ("cuda", 32), ("npu", 128)])
+def test_blocks_that_groups_share(device, tokens):
+    assert given(device, prefix_caching=True)["block_size"] == tokens
+    assert "block_size" not in given(device), "vLLM's own, which no group shares"
+
+
+@pytest.mark.parametrize("device", sorted(ACCELERATORS))
+def test_every_device_is_asked_for_the_log_probs_that_tokens_are_drawn_by(device):
+    arguments = given(device)
+    assert arguments["logprobs_mode"] == "processed_logprobs"
+    assert arguments["worker_extension_cls"] == "rollout.vllm.worker.WeightSyncExtension"
+
+
+def test_only_engines_that_take_turns_can_sleep():
+    sleeper = given("npu", placement="shared")
+    assert sleeper["enable_sleep_mode"] and sleeper["additional_config"] == {"weight_nz_mode": 0}
+    assert not {"enable_sleep_mode", "additional_config"} & given("npu").keys()
+    assert "additional_config" not in given("cuda", placement="shared")
+    assert "enable_sleep_mode" not in given("cpu", placement="shared"), "vLLM has none there: the worker does it"
