@@ -120,7 +120,7 @@ def run_pretrain(config: PretrainConfig) -> dict[str, float]:
         with open_parts(config, run, loader, order) as parts:
             return train_stage(run, parts, config.trainer.steps)
 
-    begun = begun_with("pretrain", config, resolve_path(config.model.path), {})
+    begun = begun_with("pretrain", config, resolve_path(config.model.path), {"rows": files.digest})
     with open_run(config, "pre-training", settings=begun) as run:
         return with_restarts(run, config.trainer.max_restarts, train)
 
