@@ -143,7 +143,7 @@ def test_paths_of_a_configuration(tmp_path):
     index = {"weight_map": {"w": "a.safetensors", "v": "b.safetensors"}}
     (model / "model.safetensors.index.json").write_text(json.dumps(index))
     [finding] = failed(paths.check_paths(config))
-    assert "names 1 weight files that are not there, such as b.safetensors" in finding.detail
+    assert "b.safetensors is missing, model.safetensors.index.json names it" in finding.detail
 
 
 def test_room_for_checkpoints_and_weights(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import ray
 
+from pangu_rl.accelerators.cpu import CPU
 from pangu_rl.records import Picture, RolloutRequest, Scorable
 from rollout.actor import RolloutActor, fetch_patches
 from rollout.engine import EngineSpec, Interrupted
@@ -46,7 +47,7 @@ def unfinished(actor: RolloutActor, number: int, wanted: list[RolloutRequest]) -
 
 
 def test_a_word_for_a_stream_may_come_before_it_and_after_it(ray_session):
-    actor = RolloutActor(EngineSpec(model=None, rollout=None, accelerator=None, model_path=None, factory=FakeEngine))
+    actor = RolloutActor(EngineSpec(model=None, rollout=None, accelerator=CPU, model_path=None, factory=FakeEngine))
     actor.start()
     first, second = requests(2, size=1)
     actor.add(1, [second])
@@ -73,7 +74,7 @@ class Drawing:
 
 
 def test_what_ray_sends_into_a_stream_does_not_reach_the_engine():
-    actor = RolloutActor(EngineSpec(model=None, rollout=None, accelerator=None, model_path=None, factory=Drawing))
+    actor = RolloutActor(EngineSpec(model=None, rollout=None, accelerator=CPU, model_path=None, factory=Drawing))
     actor.start()
     stream = actor.generate(1, requests(2, size=1))
     uids = [next(stream).uid, stream.send("seconds that the last item took").uid]

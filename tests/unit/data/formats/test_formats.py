@@ -257,7 +257,7 @@ def test_llama_factorys_dataset_info_names_file_and_columns(tmp_path: Path) -> N
         (load_conversations, {"conversations": SHAREGPT_CALLED, "videos": ["v.mp4"]}, "key videos looks like media"),
         (load_conversations, {"query": "?", "response": "2", "objects": {"bbox": ["a.png"]}}, "key objects looks like"),
         (load_conversations, {"instruction": "a", "output": "b", "history": ["x"]}, "key history is no list of"),
-        (load_conversations, {"system": "a", "query": "?", "response": "2", "messages": []}, ""),
+        (load_conversations, {"system": "a", "query": "?", "response": "2", "messages": []}, "key system looks like"),
     ],
 )
 def test_what_a_format_has_and_we_do_not_train_is_refused(tmp_path: Path, load: Any, row: dict, reason: str) -> None:
