@@ -14,6 +14,7 @@ from pangu_rl.accelerators.base import (
     Environment,
     torch_module,
     torch_profiler,
+    variables_named,
     variables_of,
 )
 
@@ -33,21 +34,26 @@ MEMORY = {
 """glibc keeps half a GiB of freed memory, and torch asks for pages of 2 MiB. By default what a step frees goes back to
 the kernel and comes again in pages of 4 KiB: 16,000 faults for the logits of 64 sequences, two thirds of that time.
 torch asks for tensors of 2 MiB and more alone; with the tunable (glibc 2.35) the heap of all others has such pages too,
-the weights of a small model among them, which a decoding step reads from end to end."""
+the weights of a small model among them, which a decoding step reads from end to end. What is exported wins."""
 
 
 def _train_env(threads: int, environ: Mapping[str, str] = os.environ) -> Environment:
-    return {**_process_env(threads), "DS_ACCELERATOR": "cpu", **variables_of(LEARNER, environ)}
+    return {**_process_env(threads, environ), "DS_ACCELERATOR": "cpu", **variables_of(LEARNER, environ)}
 
 
 def _rollout_env(threads: int, environ: Mapping[str, str] = os.environ) -> Environment:
     # The engine core in its own process starts three times slower and samples a third slower than in the actor's.
-    return {**_process_env(threads), "VLLM_ENABLE_V1_MULTIPROCESSING": "0", **variables_of(ENGINE, environ)}
+    return {**_process_env(threads, environ), "VLLM_ENABLE_V1_MULTIPROCESSING": "0", **variables_of(ENGINE, environ)}
 
 
-def _process_env(threads: int) -> Environment:
+def _process_env(threads: int, environ: Mapping[str, str]) -> Environment:
     # Ray gives an actor OMP_NUM_THREADS=1 unless its environment says otherwise.
-    return {"OMP_NUM_THREADS": str(threads), "GOMP_SPINCOUNT": SPIN, **MEMORY}
+    return {
+        "OMP_NUM_THREADS": str(threads),
+        "GOMP_SPINCOUNT": SPIN,
+        **MEMORY,
+        **variables_named(tuple(MEMORY), environ),
+    }
 
 
 def _memory() -> dict[str, int]:

@@ -178,6 +178,8 @@ def numbered_rows(path: Path) -> Iterator[tuple[int, Row | bytes]]:
         rows: Iterator[Row | bytes] = (row for shard in found for row in shard_rows(shard))
     elif parquet := sorted(path.glob("*.parquet")):
         rows = itertools.chain.from_iterable(map(_parquet_rows, parquet))
+    elif lines := sorted(path.glob("*.jsonl")):
+        rows = (row for file in lines for _, row in _json_rows(file))
     elif path.is_dir():
         rows = _saved_dataset_rows(path)
     elif path.suffix == ".parquet":

@@ -101,6 +101,12 @@ def test_cpu_environments():
     assert CPU.rollout_env(1) == {"OMP_NUM_THREADS": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"} | both
 
 
+def test_a_users_own_settings_of_the_heap_win_on_a_cpu():
+    own = {"GLIBC_TUNABLES": "glibc.malloc.arena_max=2"}
+    for env in (CPU.train_env(1, own), CPU.rollout_env(1, own)):
+        assert {name: env[name] for name in MEMORY} == MEMORY | own
+
+
 def test_freed_memory_is_kept_on_a_cpu():
     """Four tensors of 12 MiB, made and freed again and again: 12,000 pages of 4 KiB each time unless they are kept."""
     code = (

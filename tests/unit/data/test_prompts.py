@@ -189,3 +189,9 @@ def test_conversation_check_is_a_bad_row(tmp_path: Path) -> None:
     path = jsonl(tmp_path, {"prompt": "x", "response": "y"})
     with pytest.raises(DataError, match=r"row 1: 9 tokens exceed data\.max_tokens 8"):
         load_conversations(path, check=lambda conversation: "9 tokens exceed data.max_tokens 8")
+
+
+def test_a_folder_of_jsonl_is_read_in_the_order_of_names(tmp_path):
+    for name, answer in (("b", "2"), ("a", "1")):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"prompt": f"{name}?", "answer": answer}) + "\n")
+    assert [prompt.answer for prompt in load_prompts(tmp_path).records] == ["1", "2"]
