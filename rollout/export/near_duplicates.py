@@ -11,6 +11,7 @@ from __future__ import annotations
 from tempfile import TemporaryFile
 from typing import IO, Literal
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 from rensa import RMinHash
@@ -45,7 +46,7 @@ def drop_near_duplicates(catalogue: Catalogue, table: str, column: Column, liken
             texts = rows[column].to_pylist()
             hashes = signatures(list(map(prompt_text, texts)) if column == "messages" else texts)
             signed.write(hashes.tobytes())
-            _add_bands(catalogue, number, selected, hashes, width)
+            add_bands(catalogue, number, selected, hashes, width)
             number += len(hashes)
         signed.flush()
         _compare(catalogue, signed, number, likeness)
@@ -67,8 +68,20 @@ def band_width(likeness: float) -> int:
     return max((w for w in widths if 1 - (1 - likeness**w) ** (PERMUTATIONS // w) >= RECALL), default=1)
 
 
-def _add_bands(catalogue: Catalogue, number: int, selected: pa.Table, hashes: np.ndarray, width: int) -> None:
-    """Rows from `number` on. A band is known by one word, in which scope, place and hashes are mixed."""
+def candidates(catalogue: Catalogue) -> duckdb.DuckDBPyRelation:
+    """Pairs to compare (`position` and `number` of a row, `first`): a row has at most as many as it has bands."""
+    return catalogue.connection.cursor().sql("""
+        WITH firsts AS (SELECT band, min(number) AS first FROM bands GROUP BY band HAVING count(*) > 1)
+        SELECT DISTINCT position, number, first FROM bands JOIN firsts USING (band) WHERE number > first
+        ORDER BY number, first
+    """)
+
+
+def add_bands(catalogue: Catalogue, number: int, selected: pa.Table, hashes: np.ndarray, width: int) -> None:
+    """Of rows from `number` on, whose `position` and `scope` are `selected`; `hashes` is uint32 [N, PERMUTATIONS].
+
+    A band is known by one word, in which scope, place and hashes are mixed.
+    """
     count, bands = len(hashes), PERMUTATIONS // width
     mixed = np.random.default_rng(_SEED).integers(1, 2**63, size=width + 2, dtype=np.uint64) | np.uint64(1)
     values = (hashes.reshape(count, bands, width).astype(np.uint64) * mixed[:width]).sum(axis=2, dtype=np.uint64)
@@ -86,12 +99,7 @@ def _add_bands(catalogue: Catalogue, number: int, selected: pa.Table, hashes: np
 def _compare(catalogue: Catalogue, signed: IO[bytes], count: int, likeness: float) -> None:
     """Fill `alike` with the positions that are near the first of a band."""
     catalogue.connection.execute("CREATE TABLE alike (position BIGINT)")
-    candidates = catalogue.connection.cursor().sql("""
-        WITH firsts AS (SELECT band, min(number) AS first FROM bands GROUP BY band HAVING count(*) > 1)
-        SELECT DISTINCT position, number, first FROM bands JOIN firsts USING (band) WHERE number > first
-        ORDER BY number, first
-    """)
-    for batch in candidates.to_arrow_reader(_COMPARED):
+    for batch in candidates(catalogue).to_arrow_reader(_COMPARED):
         # Mapped anew for each batch: pages of the last one are not kept.
         stored = np.memmap(signed, np.uint32, "r", shape=(count, PERMUTATIONS))
         near = (stored[batch["number"].to_numpy()] == stored[batch["first"].to_numpy()]).mean(axis=1) >= likeness
