@@ -63,8 +63,10 @@ dry-run: setup
 	$(BIN)/pangu-rl pipeline --config configs/pipeline/mindvl_8b.yaml --override-set configs/overrides/mindvl_miniature.yaml
 	$(BIN)/pangu-rl pipeline --config configs/pipeline/openpangu_7b.yaml --override-set configs/overrides/openpangu_miniature.yaml
 
+# Tests of whole runs and of numbers have the machine to themselves; the others go side by side.
 test: setup
-	$(BIN)/python -m pytest -q -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile tests/unit tests/contracts tests/ascend
+	$(BIN)/python -m pytest -q -m "not slow" tests/e2e tests/numerics
 
 test-slow: setup
 	$(BIN)/python -m pytest -q -m slow

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from pangu_rl.accelerators.attention.kernel import AttentionKernel
 
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
+"""What families call the number of experts of a layer in their `config.json`."""
 Environment = dict[str, str]
 
 
@@ -71,6 +73,8 @@ class Accelerator:
     host memory at level 1 and nowhere at level 2, so that only a sync brings them back."""
     sleep_args: Mapping[str, Any] | None
     """What vLLM is given for its sleep mode; None where it has none, and its worker gives up the memory itself."""
+    experts_sleep: bool = True
+    """Whether an engine whose model has experts wakes up with the weights that it fell asleep with."""
     cache_block: int = 32
     """Tokens of a block of the KV cache with prefix caching, the fewest that vLLM's attention takes. Only whole blocks
     are shared, and the 128 that vLLM takes by itself on a CPU are more than many a prompt has."""
@@ -128,6 +132,20 @@ class Accelerator:
                 f"{' or '.join(map(str, self.sleep_levels))}: set it to null"
             )
         return self.sleep_levels[-1] if asked is None else asked
+
+    def require_sleeper(self, model: Mapping[str, Any]) -> None:
+        """An engine of the model with this `config.json` can sleep.
+
+        Raises:
+            ConfigError: it cannot.
+        """
+        text = model.get("text_config") or model
+        experts = next((key for key in EXPERTS if text.get(key)), None)
+        if experts is not None and not self.experts_sleep:
+            raise ConfigError(
+                f"rollout.placement is shared, the model has {experts} {text[experts]}, and on {self.name} engines "
+                "wake up with other experts than they fell asleep with: set it to split"
+            )
 
     def require_top_k(self, asked: int) -> None:
         """`rollout.top_k` is one that the device's sampler takes; 0 is none.

@@ -82,6 +82,8 @@ NPU = Accelerator(
     profiler=_profiler,
     # At level 2 vllm-ascend 0.23 loses more than the weights that come again (experts' tables); verl too stays at 1.
     sleep_levels=(1,),
+    # Its `wake_up` transposes the weights of experts that were not transposed.
+    experts_sleep=False,
     # vllm-ascend sets 128 whatever it is given, where prompts are cached or cut into chunks.
     cache_block=128,
     # Of `npu_top_k_top_p`, by which vllm-ascend filters on A2 and A3.

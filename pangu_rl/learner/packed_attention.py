@@ -28,6 +28,7 @@ from pangu_rl.accelerators import get_accelerator
 from pangu_rl.accelerators.attention.kernel import AttentionKernel, Scores
 from pangu_rl.accelerators.attention.plain import PLAIN
 from pangu_rl.accelerators.attention.segments import Segments
+from pangu_rl.accelerators.ops import FALLBACKS
 from pangu_rl.errors import ConfigError
 from pangu_rl.learner.sequence_parallel import SequenceGroup
 from pangu_rl.records import Pack
@@ -70,6 +71,7 @@ def tree_attention(
     """
     if query.dtype not in layout.kernel.dtypes:
         _say_plain(layout.kernel.name, query.dtype)
+        FALLBACKS["tree attention"] += 1
         layout = replace(layout, kernel=PLAIN)
     width = value.shape[-1]
     size = max(query.shape[-1], width)

@@ -17,6 +17,7 @@ from pangu_rl.accelerators.attention.kernel import AttentionKernel, Scores
 from pangu_rl.accelerators.attention.merged import over_trees
 from pangu_rl.accelerators.attention.plain import PLAIN
 from pangu_rl.accelerators.native import load_native
+from pangu_rl.accelerators.ops import take_fallbacks
 from pangu_rl.learner.packed_attention import Layout, build_layout, tree_attention
 from tests.ascend.cpu_operators import npu_operators
 from tests.numerics.flash_on_cpu import flash_operators
@@ -122,6 +123,15 @@ def distances(found: list[Tensor], expected: list[Tensor]) -> list[float]:
 def test_every_kernel_equals_one_softmax(kernel: str, tree: str) -> None:
     wanted = case(TREES[tree], Scores(scale=0.3))
     assert max(distances(results(wanted, KERNELS[kernel]), wanted.expected)) < RELATIVE
+
+
+def test_a_dtype_that_the_kernel_does_not_take_runs_in_plain_torch_and_is_counted() -> None:
+    wanted = case(TREES["group"], Scores(scale=0.3))
+    take_fallbacks()
+    assert max(distances(results(wanted, COMPILED, torch.float64), wanted.expected)) < RELATIVE
+    assert take_fallbacks() == 1
+    results(wanted, COMPILED)
+    assert take_fallbacks() == 0
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

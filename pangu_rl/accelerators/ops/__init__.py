@@ -11,10 +11,11 @@ from pangu_rl.accelerators.ops.products import linear, weight_gradient
 from pangu_rl.accelerators.ops.rms_norm import rms_norm
 from pangu_rl.accelerators.ops.rotary import rotary
 from pangu_rl.accelerators.ops.softmax_head import logit_slopes_, softmax_head_
-from pangu_rl.accelerators.ops.table import OPERATIONS, Operation, take_fallbacks
+from pangu_rl.accelerators.ops.table import FALLBACKS, OPERATIONS, Operation, take_fallbacks
 from pangu_rl.accelerators.ops.varlen import attend_within
 
 __all__ = [
+    "FALLBACKS",
     "GELU_TANH",
     "OPERATIONS",
     "SILU",

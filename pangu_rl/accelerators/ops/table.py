@@ -8,6 +8,7 @@ a kernel are counted, so that a slow path is seen in the metrics and not guessed
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ from pangu_rl.accelerators.native import BUILD, load_native
 
 OPERATIONS: dict[str, Operation] = {}
 """Every operation by its name."""
+FALLBACKS: Counter[str] = Counter()
+"""Calls that plain torch computed on a device that has a kernel for the operation, by its name."""
 
 COMPILED = (torch.float32, torch.bfloat16)
 """Dtypes of the compiled kernels."""
@@ -49,8 +52,6 @@ class Operation:
         self.name = name
         self.reference = reference
         self.kernels = kernels
-        self.fallbacks = 0
-        """Calls of the reference on a device that has a kernel."""
         self._chosen: dict[Hashable, Kernel | None] = {}
         OPERATIONS[name] = self
 
@@ -62,7 +63,7 @@ class Operation:
         if kernel is not None:
             return kernel.call(*args)
         if _device(args) in self.kernels:
-            self.fallbacks += 1
+            FALLBACKS[self.name] += 1
         return self.reference(*args)
 
     def _choose(self, *args: Any) -> Kernel | None:
@@ -76,10 +77,9 @@ class Operation:
 
 
 def take_fallbacks() -> int:
-    """Calls of references since the last time, on devices that have a kernel for the operation."""
-    total = sum(operation.fallbacks for operation in OPERATIONS.values())
-    for operation in OPERATIONS.values():
-        operation.fallbacks = 0
+    """How many `FALLBACKS` there were since the last time."""
+    total = FALLBACKS.total()
+    FALLBACKS.clear()
     return total
 
 

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import pyarrow.parquet as pq
 
 from pangu_rl.accelerators import Accelerator
+from pangu_rl.checkpoint.model_folder import model_config
 from pangu_rl.cluster.placement import Placement
 from pangu_rl.config.stages import GrpoConfig
 from pangu_rl.data.prompts import readable
@@ -258,6 +259,8 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
     stream = PromptStream(inputs.train, shuffle=config.data.shuffle, seed=config.trainer.seed, digests=loader.digests)
     probe = Probe.of(inputs.train, loader, config.rollout.probe_tolerance)
     run.accelerator.sleep_level(config.rollout.sleep_level)  # refuses one that engines lack
+    if config.rollout.placement == "shared":
+        run.accelerator.require_sleeper(model_config(start))
     with ExitStack() as stack:
         sections = EnginesConfig(
             model=config.model,

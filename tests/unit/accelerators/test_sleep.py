@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pangu_rl.accelerators.base import Accelerator
 from pangu_rl.accelerators.cpu import CPU
 from pangu_rl.accelerators.cuda import CUDA
 from pangu_rl.accelerators.npu import NPU
@@ -24,6 +25,18 @@ def test_a_level_that_engines_lack_is_refused_with_the_way_out() -> None:
 def test_a_level_without_sleepers_is_refused() -> None:
     with pytest.raises(ValueError, match="sleep_level is 1 and placement is split"):
         RolloutConfig(sleep_level=1)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_experts_that_wake_up_as_others_are_refused(nested: bool) -> None:
+    def require(device: Accelerator, text: dict[str, int]) -> None:
+        device.require_sleeper({"text_config": text} if nested else text)
+
+    for key in ("num_experts", "num_local_experts", "n_routed_experts"):
+        require(CUDA, {key: 128})
+        with pytest.raises(ConfigError, match=rf"placement is shared, the model has {key} 128, and on npu .*to split"):
+            require(NPU, {key: 128})
+    require(NPU, {"num_experts": 0, "hidden_size": 64})
 
 
 def test_no_sleeper_has_expandable_segments() -> None:

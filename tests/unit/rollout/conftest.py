@@ -14,7 +14,7 @@ from rollout.pool import RolloutPool
 from tests.small_ray import small_ray
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ray_session():
     with small_ray():
         yield

@@ -64,6 +64,13 @@ def test_parameters_of_each_part_of_a_model_with_a_tower(kind, tmp_path: Path):
     assert read_shape(folder).parts == counts
 
 
+@pytest.mark.parametrize("name, billions", [("qwen3_32b", 32.8), ("qwen2_5_vl_72b", 72.7), ("mindvl_8b", 8.2)])
+def test_language_models_have_as_many_parameters_as_their_authors_say(name, billions):
+    """From the model cards of Qwen3-32B, Qwen2.5-72B and Qwen3-8B."""
+    shape = read_shape(ROOT / "configs/models" / name)
+    assert shape is not None and round(shape.parts["language"] / 1e9, 1) == billions
+
+
 def test_what_a_tower_leaves_out_is_the_configuration_classes_default():
     for ours, config in ((PANGU_TOWER, PanguVLConfig()), (MINDVL_TOWER, MindVLConfig())):
         vision = config.vision_config

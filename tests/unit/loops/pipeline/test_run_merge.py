@@ -100,12 +100,12 @@ def test_shards_and_index_of_the_first_are_kept(tmp_path: Path) -> None:
 
 
 def test_memory_stays_far_below_the_models(tmp_path: Path) -> None:
-    """Three models of 32 tensors of 4 MiB, 384 MiB in all: a process that merges them allocates less than 112 MiB more
-    than one that only imported the code. Holding one model would take 128 MiB, and a sum in fp32 256 MiB.
+    """Three models of 48 tensors of 4 MiB, 576 MiB in all: a process that merges them allocates less than 160 MiB more
+    than one that only imported the code. Holding one model would take 192 MiB, and a sum in fp32 384 MiB.
 
     Anonymous memory alone is looked at: pages of mapped files stay resident for as long as the kernel likes.
     """
-    tensors = {f"layer.{i:02d}": torch.full((1024, 2048), float(i)).bfloat16() for i in range(32)}
+    tensors = {f"layer.{i:02d}": torch.full((1024, 2048), float(i)).bfloat16() for i in range(48)}
     folders = [write_folder(tmp_path / str(n), tensors) for n in range(3)]
     script = (
         "import sys, threading; from pathlib import Path; from pangu_rl.loops.pipeline.run_merge import merge\n"
@@ -120,7 +120,7 @@ def test_memory_stays_far_below_the_models(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-c", script, str(tmp_path / "mean"), *map(str, folders)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert 0 < int(done.stdout) < 112 * 1024
+    assert 0 < int(done.stdout) < 160 * 1024
     [shard] = (tmp_path / "mean").glob("*.safetensors")
     assert torch.equal(load_file(shard)["layer.07"], tensors["layer.07"])
 
