@@ -11,7 +11,7 @@ import pytest
 from tests.e2e import runs
 
 
-@pytest.mark.parametrize("started", ["pangu-rl", "python -m"])
+@pytest.mark.parametrize("started", [pytest.param("pangu-rl", marks=pytest.mark.slow), "python -m"])
 def test_a_users_own_rewards_and_rollout_hide_nothing(tiny_model: Path, tmp_path: Path, started: str) -> None:
     """Ours are imported, also by the workers; the user's reward is found by its path, and what it imports beside it."""
     for name in ("rewards", "rollout", "pretrain"):

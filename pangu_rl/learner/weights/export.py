@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from pangu_rl.checkpoint.manifest import Entry
-from pangu_rl.checkpoint.model_folder import COMPANIONS
+from pangu_rl.checkpoint.model_folder import COMPANIONS, GENERATION
 from pangu_rl.checkpoint.model_tensors import INDEX, write_index, write_shard
 from pangu_rl.learner.weights.checkpoint_names import Unit, as_checkpoint, plan_units, sources_of
 from pangu_rl.learner.weights.tensors import Named
@@ -23,7 +23,6 @@ from pangu_rl.learner.weights.tensors import Named
 SHARD_BYTES = 5 << 30
 """Of one file, unless a single tensor is larger."""
 WHOLE = "model.safetensors"
-GENERATION = "generation_config.json"
 
 Plan = dict[str, list[Unit]]
 """File name -> what it holds, in the order of writing."""

@@ -52,7 +52,9 @@ def test_a_file_that_would_hide_a_package_of_ours_is_refused(config, monkeypatch
     (tmp_path / "rewards.py").write_text("")
     with pytest.raises(ConfigError, match=r"rewards\.py: in the job it would be imported in the place of our package"):
         jobs.submit("sft", config, ["run_dir=/shared/x"], working_dir=tmp_path)
-    profile = checked(ClusterProfile, {"address": "auto", "excludes": ["/rewards.py"]}, "profile")
+    nodes = [{"name": "a", "cpus": 1, "memory_gib": 1}]
+    tree = {"description": "", "accelerator": "cpu", "nodes": nodes, "excludes": ["/rewards.py"]}
+    profile = checked(ClusterProfile, tree, "profile")
     assert jobs.submit("sft", config, ["run_dir=/shared/x"], working_dir=tmp_path, profile=profile) == "raysubmit_1"
 
 
