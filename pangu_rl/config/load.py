@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from pangu_rl.config import yaml_text
+from pangu_rl.config.named_files import take_beside
 from pangu_rl.config.secrets import masked, masked_text
 from pangu_rl.errors import ConfigError
 
@@ -20,12 +21,15 @@ T = TypeVar("T", bound=BaseModel)
 def load_config(schema: type[T], path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> T:
     """Read `path`, apply `a.b=c` overrides (values are YAML scalars), check against `schema`.
 
+    Relative paths are those of the working directory, or, where nothing lies there, of the file's own folder.
+
     Raises:
         ConfigError: missing file, bad YAML, unknown key (with the nearest right name), bad value, broken rule.
     """
     tree = read_yaml(path)
     for override in overrides:
         apply_override(tree, override)
+    take_beside(tree, Path(path).parent)
     return checked(schema, tree, str(path))
 
 

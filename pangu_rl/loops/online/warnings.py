@@ -26,8 +26,8 @@ def step_warnings(step: int, metrics: Mapping[str, float]) -> Iterator[str]:
     """Why nothing was learned in a step whose groups all have no advantage, and tokens that are no tokens."""
     if unknown := metrics.get("response/unknown_tokens"):
         yield (
-            f"step {step}: {unknown:.0f} drawn tokens are none of the tokenizer's: the model's vocabulary is padded; they "
-            "are trained as drawn, and texts leave them out"
+            f"step {step}: {unknown:.0f} drawn tokens are none of the tokenizer's (the model's vocabulary is padded): "
+            "they are trained as drawn, and texts leave them out"
         )
     if metrics.get("groups/zero_variance") != 1.0:
         return
