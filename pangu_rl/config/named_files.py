@@ -11,7 +11,7 @@ from typing import Any
 from pangu_rl.config.paths import CACHE_SCHEME, resolve_path
 
 _ROWS = ("train", "heldout", "queries", "sft", "plan", "labels", "prompts", "media_root", "sets")
-_PARTS = ("shape", "encoder", "connector", "language", "tokenizer")
+_PARTS = ("shape", "encoder", "connector", "language", "tokenizer", "processor")
 _KEYS = frozenset(
     {"model.path", "model.chat_template", "start.sft_config", *(f"data.{name}" for name in _ROWS), *_PARTS}
 )

@@ -26,7 +26,6 @@ from pangu_rl.loops.learners import closing_ranks
 from pangu_rl.loops.restarts import with_restarts
 from pangu_rl.loops.session import Run, open_run
 from pangu_rl.loops.supervised.stage import train_stage
-from pretrain.train.run import with_start
 from pretrain.train.vision.actor import VisionLearners
 from pretrain.train.vision.labels import LABELS, make_labels, picture_names, read_labels
 from pretrain.train.vision.learner import PictureBatch
@@ -113,7 +112,6 @@ def run_vit(config: VisionStageConfig) -> dict[str, float]:
     Raises:
         UserError, RunError: see `pangu_rl.errors`. Preempted: SIGTERM came, a checkpoint was written.
     """
-    config = with_start(config)
     begun = begun_with("vit", config, resolve_path(config.model.path), _rows(config))
     with open_run(config, "vision stage", steps=config.trainer.steps or 1, settings=begun) as run:
         pictures = labelled(config, run) if config.regions is None else with_regions(config, run)
