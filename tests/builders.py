@@ -35,6 +35,20 @@ def build_tiny_model(directory: Path, *, layers: int = 2, seed: int = 0, dtype: 
     return directory
 
 
+def build_tiny_family(directory: Path, family: str) -> Path:
+    """Save the tiny random model of a `model_type` of transformers, float32, with SmolLM2's tokenizer."""
+    from transformers import AutoTokenizer
+
+    from tests.unit.learner.families import tiny
+
+    tokenizer = AutoTokenizer.from_pretrained(resolve_path(SMOLLM2))
+    ends = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    size = len(tokenizer)
+    tiny(family, vocab_size=size, vocab_size_per_layer_input=size, **ends).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
 def build_tiny_mixture(directory: Path, *, dtype: str = "float32") -> Path:
     """Save a random Qwen3-MoE (hidden 64, 2 layers of 4 experts, 2 of them for a token) with SmolLM2's tokenizer."""
     import torch
