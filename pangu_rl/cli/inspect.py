@@ -46,11 +46,12 @@ def inspect(
     tree: dict = {}
     for setting in settings or ():
         apply_override(tree, setting)
+    rows_file = resolve_path(file)
     folder = model_of(resolve_path(model), "--model")
     encoder = Encoder(folder, template)
     data = checked(InspectedData, tree, "--data")
-    pictures = PictureFolder(data.media_root, folder, multimodal=encoder.vision is not None)
-    found = inspect_rows(resolve_path(file), stage, encoder, pictures, data=data, rows=rows)
+    pictures = PictureFolder(data.media_root, folder, multimodal=encoder.vision is not None, rows=[rows_file])
+    found = inspect_rows(rows_file, stage, encoder, pictures, data=data, rows=rows)
     if as_json:
         typer.echo(json.dumps(found.as_dict()))
     else:
