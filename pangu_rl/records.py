@@ -104,6 +104,8 @@ class SamplingParams:
     top_k: int = 0
     """0 means no limit."""
     max_new_tokens: int = 1024
+    stop: tuple[str, ...] = ()
+    """Strings that end an answer; its text ends before them, its tokens hold what was drawn."""
     ignore_eos: bool = False
     """For benchmarks of exact length only."""
 

@@ -10,6 +10,7 @@ import functools
 import importlib.metadata
 import importlib.util
 import inspect
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -92,6 +93,8 @@ def _import_file(path: Path, name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"reward_plugin_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise ConfigError(f"rewards: {name}: {path} is not a Python file")
+    if (beside := str(path.parent.resolve())) not in sys.path:
+        sys.path.append(beside)  # last: what the file imports from there hides nothing
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

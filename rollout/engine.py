@@ -80,6 +80,11 @@ Drawn = Completion | Progress | Interrupted
 """What an engine yields while it draws."""
 
 
+def before_stop(text: str, stop: Sequence[str]) -> str:
+    """`text` up to the first of the strings that end an answer."""
+    return text[: min((place for one in stop if (place := text.find(one)) >= 0), default=len(text))]
+
+
 class Engine(Protocol):
     """Draws completions under one set of weights at a time."""
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import xxhash
 
 from pangu_rl.records import Begun, Completion, FinishReason, RolloutRequest, Scorable, WeightManifest
-from rollout.engine import UNKNOWN_VERSION, Drawn, EngineSpec, Interrupted, Link
+from rollout.engine import UNKNOWN_VERSION, Drawn, EngineSpec, Interrupted, Link, before_stop
 from rollout.intake import Intake
 from rollout.pulse import Pulse
 
@@ -102,7 +102,7 @@ class FakeEngine:
             prompt_uid=request.prompt_uid,
             token_ids=drawn.token_ids,
             logprobs=drawn.logprobs,
-            text=" ".join(map(str, drawn.token_ids)),
+            text=before_stop(" ".join(map(str, drawn.token_ids)), request.sampling.stop),
             finish_reason=FinishReason.STOP,
             weight_versions=drawn.weight_versions,
             seconds=self._seconds,

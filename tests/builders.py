@@ -35,6 +35,51 @@ def build_tiny_model(directory: Path, *, layers: int = 2, seed: int = 0, dtype: 
     return directory
 
 
+def build_tiny_family(directory: Path, family: str) -> Path:
+    """Save the tiny random model of a `model_type` of transformers, float32, with SmolLM2's tokenizer."""
+    from transformers import AutoTokenizer
+
+    from tests.unit.learner.families import tiny
+
+    tokenizer = AutoTokenizer.from_pretrained(resolve_path(SMOLLM2))
+    ends = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    size = len(tokenizer)
+    tiny(family, vocab_size=size, vocab_size_per_layer_input=size, **ends).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+def build_tiny_mixture(directory: Path, *, dtype: str = "float32") -> Path:
+    """Save a random Qwen3-MoE (hidden 64, 2 layers of 4 experts, 2 of them for a token) with SmolLM2's tokenizer."""
+    import torch
+    from transformers import AutoTokenizer, Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(resolve_path(SMOLLM2))
+    torch.manual_seed(0)
+    config = Qwen3MoeConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        head_dim=32,
+        intermediate_size=128,
+        moe_intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        num_experts=4,
+        num_experts_per_tok=2,
+        norm_topk_prob=True,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        initializer_range=0.1,
+    )
+    Qwen3MoeForCausalLM(config).to(getattr(torch, dtype)).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
 def build_tiny_vl_model(directory: Path, *, layers: int = 2, dtype: str = "bfloat16", text: str = "llama") -> Path:
     """Save a random PanguVL (tower of 4 blocks of 64, language model of hidden 64) with tokenizer and processor.
 

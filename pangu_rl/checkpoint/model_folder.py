@@ -16,6 +16,7 @@ from pangu_rl.errors import DataError
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 SAMPLES, SAMPLE_BYTES = 64, 4096
+GENERATION = "generation_config.json"
 COMPANIONS = (
     "tokenizer*",
     "chat_template*",
@@ -104,6 +105,27 @@ def model_checksum(path: Path, known: Mapping[str, Entry] = MappingProxyType({})
         )
     lines = (f"{file.name}\t{digest}\n" for file, digest in zip(files, digests, strict=True))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def end_of_sequence(path: Path) -> tuple[int, ...]:
+    """Ids that the folder ends a sequence with: of `generation_config.json`, else of `config.json`; one or several.
+
+    Raises:
+        DataError: no `config.json`, or an id that is none.
+    """
+    config = model_config(path)
+    generation = path / GENERATION
+    try:
+        chosen = json.loads(generation.read_text(encoding="utf-8")) if generation.is_file() else {}
+    except (ValueError, OSError) as error:
+        raise DataError(f"{generation}: no JSON: {error}") from None
+    for tree in (chosen, config, config.get("text_config") or {}):
+        if (named := tree.get("eos_token_id")) is not None:
+            ids = named if isinstance(named, list) else [named]
+            if not all(isinstance(index, int) and index >= 0 for index in ids):
+                raise DataError(f"{path}: eos_token_id is {named!r}: give a token's id, or a list of ids")
+            return tuple(ids)
+    return ()
 
 
 def companion_files(path: Path) -> list[Path]:

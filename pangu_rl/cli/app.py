@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -45,6 +45,17 @@ def load_stage(
     if isinstance(config, PipelineConfig):
         read_graph(config)
     return config
+
+
+def load_run(stage: str, path: Path, overrides: list[str] | None) -> Any:
+    """`load_stage`, where a run directory as `model.path` is the model that the run made.
+
+    Raises:
+        UserError, RunError: as `load_stage`, or that run has made no model, or a corrupt one.
+    """
+    from pangu_rl.checkpoint.run_model import with_start
+
+    return with_start(load_stage(stage, path, overrides))
 
 
 def expanded(override: str) -> str:

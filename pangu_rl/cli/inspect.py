@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from pangu_rl.checkpoint.run_model import model_of
 from pangu_rl.cli.app import AsJson, app
 from pangu_rl.config.load import apply_override, checked
 from pangu_rl.config.paths import resolve_path
@@ -24,7 +25,7 @@ class InspectedData(RowsConfig):
 @app.command()
 def inspect(
     file: Annotated[str, typer.Argument(help="JSONL, JSON array, Parquet, tar, a saved `datasets` folder.")],
-    model: Annotated[str, typer.Option(help="Folder of the model whose tokenizer and template read it.")],
+    model: Annotated[str, typer.Option(help="Folder of the model whose tokenizer and template read it, or a run's.")],
     stage: Annotated[Literal["sft", "dpo", "grpo"], typer.Option(help="Who is to train on it.")] = "sft",
     template: Annotated[str | None, typer.Option(help="Jinja file instead of the model's own template.")] = None,
     rows: Annotated[int, typer.Option(min=0, help="Rows to show token by token.")] = 3,
@@ -45,11 +46,12 @@ def inspect(
     tree: dict = {}
     for setting in settings or ():
         apply_override(tree, setting)
-    folder = resolve_path(model)
+    rows_file = resolve_path(file)
+    folder = model_of(resolve_path(model), "--model")
     encoder = Encoder(folder, template)
     data = checked(InspectedData, tree, "--data")
-    pictures = PictureFolder(data.media_root, folder, multimodal=encoder.vision is not None)
-    found = inspect_rows(resolve_path(file), stage, encoder, pictures, data=data, rows=rows)
+    pictures = PictureFolder(data.media_root, folder, multimodal=encoder.vision is not None, rows=[rows_file])
+    found = inspect_rows(rows_file, stage, encoder, pictures, data=data, rows=rows)
     if as_json:
         typer.echo(json.dumps(found.as_dict()))
     else:

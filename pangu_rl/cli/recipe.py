@@ -8,7 +8,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from pangu_rl.cli.app import AsJson, ConfigFile, Overrides, app, expanded, load_stage
+from pangu_rl.cli.app import AsJson, ConfigFile, Overrides, app, expanded, load_run
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.pipeline import PipelineConfig
 from pangu_rl.errors import ConfigError
@@ -26,7 +26,7 @@ def difficulty(config: ConfigFile, overrides: Overrides = None, as_json: AsJson 
     """
     from pangu_rl.loops.sampling.run_difficulty import run_difficulty
 
-    manifest = run_difficulty(load_stage("difficulty", config, overrides))
+    manifest = run_difficulty(load_run("difficulty", config, overrides))
     done = f"{manifest['queries']['selected']} of {sum(manifest['queries'].values())} prompts kept"
     typer.echo(json.dumps(manifest) if as_json else done)
 
@@ -40,7 +40,7 @@ def pairs(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = Fal
     """
     from pangu_rl.loops.sampling.run_pairs import run_pairs
 
-    manifest = run_pairs(load_stage("pairs", config, overrides))
+    manifest = run_pairs(load_run("pairs", config, overrides))
     done = f"{manifest['queries']['selected']} pairs of {sum(manifest['queries'].values())} queries"
     typer.echo(json.dumps(manifest) if as_json else done)
 
@@ -50,7 +50,7 @@ def iterative(config: ConfigFile, overrides: Overrides = None, as_json: AsJson =
     """Fine-tune on the model's own right answers to queries that it often gets wrong, in rounds. Resumes by itself."""
     from pangu_rl.loops.sampling.run_iterative import run_iterative
 
-    manifest = run_iterative(load_stage("iterative", config, overrides))
+    manifest = run_iterative(load_run("iterative", config, overrides))
     rounds = ", ".join(str(turn["selected"]["rows"]) for turn in manifest["rounds"])
     typer.echo(json.dumps(manifest) if as_json else f"rows selected by round: {rounds}; model: {manifest['model']}")
 

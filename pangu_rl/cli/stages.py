@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pangu_rl.cli.app import AsJson, ConfigFile, Overrides, app, load_stage
+from pangu_rl.cli.app import AsJson, ConfigFile, Overrides, app, load_run, load_stage
 
 
 @app.command()
@@ -16,7 +16,7 @@ def grpo(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = Fals
     """Train by GRPO: vLLM rollouts, verifiable rewards, a DeepSpeed learner. Resumes by itself."""
     from pangu_rl.loops.online.run_grpo import run_grpo
 
-    summary = run_grpo(load_stage("grpo", config, overrides))
+    summary = run_grpo(load_run("grpo", config, overrides))
     if as_json:
         typer.echo(json.dumps(summary))
 
@@ -26,7 +26,7 @@ def sft(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False
     """Fine-tune on conversations: packed, the loss on the assistant's turns only. Resumes by itself."""
     from pangu_rl.loops.supervised.run_sft import run_sft
 
-    summary = run_sft(load_stage("sft", config, overrides))
+    summary = run_sft(load_run("sft", config, overrides))
     if as_json:
         typer.echo(json.dumps(summary))
 
@@ -36,7 +36,7 @@ def dpo(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False
     """Optimise preferences on pairs of responses: MPO, plain DPO among it, SFT rows mixed in. Resumes by itself."""
     from pangu_rl.loops.supervised.run_preference import run_preference
 
-    summary = run_preference(load_stage("dpo", config, overrides))
+    summary = run_preference(load_run("dpo", config, overrides))
     if as_json:
         typer.echo(json.dumps(summary))
 
@@ -50,7 +50,7 @@ def evaluate(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = 
     """
     from pangu_rl.loops.evaluation.run_eval import run_eval
 
-    summary = run_eval(load_stage("eval", config, overrides))
+    summary = run_eval(load_run("eval", config, overrides))
     if as_json:
         typer.echo(json.dumps(summary))
 
@@ -70,7 +70,7 @@ def vit(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False
     """Train a vision tower alone: pictures, labels by the clusters of a real encoder, MLCD. Resumes by itself."""
     from pretrain.train.vision.run import run_vit
 
-    summary = run_vit(load_stage("vit", config, overrides))
+    summary = run_vit(load_run("vit", config, overrides))
     if as_json:
         typer.echo(json.dumps(summary))
 
@@ -89,13 +89,13 @@ def pretrain(
 ) -> None:
     """Run a stage of pre-training: packs from a plan or made on the way, parts trained or frozen. Resumes by itself."""
     from pretrain.train.measure import write_sizes
-    from pretrain.train.run import run_pretrain, with_start
+    from pretrain.train.run import run_pretrain
 
-    stage = load_stage("pretrain", config, overrides)
+    stage = load_run("pretrain", config, overrides)
     if measure is None:
         summary = run_pretrain(stage)
     else:
-        summary = {"rows": write_sizes(with_start(stage), measure, workers)}
+        summary = {"rows": write_sizes(stage, measure, workers)}
         typer.echo(f"{measure}: sizes of {summary['rows']} rows", err=True)
     if as_json:
         typer.echo(json.dumps(summary))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pangu_rl.accelerators.base import ENGINE, LEARNER
 from pangu_rl.cluster import auth
+from pangu_rl.cluster.import_order import hiding
 from pangu_rl.cluster.left_behind import left_behind
 from pangu_rl.config.cluster_profile import ClusterProfile
 from pangu_rl.config.load import apply_override, load_config, read_yaml
@@ -55,7 +56,7 @@ def submit(
 
     Raises:
         ConfigError: the cluster is not there or refuses us, the configuration lies outside the working directory, or it
-            or one of the files would not travel.
+            or one of the files would not travel, or a file that does would hide a package of ours.
     """
     folder = (working_dir or Path.cwd()).resolve()
     if not config.resolve().is_relative_to(folder):
@@ -66,6 +67,11 @@ def submit(
         raise ConfigError(
             f"{', '.join(stays)}: the job needs it and does not get it, since .gitignore or an exclude leaves it "
             "behind: move it, or give its path on the cluster"
+        )
+    if hidden := [name for name in hiding(folder) if not left_behind(folder, [name], patterns)]:
+        raise ConfigError(
+            f"{folder / hidden[0]}: in the job it would be imported in the place of our package of that name: rename "
+            "it, or leave it behind by the profile's excludes"
         )
     address = address or (profile.address if profile else None)
     client = connect(address)

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from pangu_rl.cluster import auth
+from pangu_rl.cluster.import_order import workers_config
 from pangu_rl.config.sections.trainer import ClusterConfig
 from pangu_rl.errors import ConfigError, Preempted, RunError
 
@@ -111,6 +112,7 @@ def _start_local(cluster: ClusterConfig) -> None:
             logging_level=logging.WARNING,
             object_store_memory=int(cluster.object_store_gib * 2**30),
             _temp_dir=str(socket_root()),
+            job_config=workers_config(),
         )
     except Exception as error:  # Ray raises that very class for a node that takes too long
         raise RunError(f"a local Ray did not start: {_one_line(error)}; its logs lie in {socket_root()}") from error
@@ -128,7 +130,13 @@ def _join(address: str) -> None:
             # Ray itself goes on trying for minutes.
             host, _, port = address.rpartition(":")
             socket.create_connection((host, int(port)), timeout=10).close()
-        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.WARNING)
+        ray.init(
+            address=address,
+            namespace=NAMESPACE,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+            job_config=workers_config(),
+        )
     except AuthenticationError as error:
         raise ConfigError(
             f"Ray cluster {address} refused the token of {auth.token_path()}: {_one_line(error)}"

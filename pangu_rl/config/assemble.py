@@ -18,7 +18,8 @@ class AssembleTrainerConfig(Strict):
 
 class AssembleConfig(Strict):
     """openPangu-VL and MindVL before their first stage, and openPangu-VL before its warm-up: a new connector between an
-    aligned encoder and the language model."""
+    aligned encoder and the language model. Wherever a folder is named a run directory may stand: the tower of a `vit`
+    run, the connector of an alignment, the language model of an SFT."""
 
     shape: str
     """Folder with the `config.json` of the model; no weights are needed there."""
@@ -31,6 +32,8 @@ class AssembleConfig(Strict):
     """Model folder whose language model is taken, a text model or one of ours. Null starts it at random."""
     tokenizer: str
     """Folder whose tokenizer and chat template are taken."""
+    processor: str | None = None
+    """Folder whose picture sizes are taken; null takes `min_pixels` and `max_pixels`."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     min_pixels: Annotated[int, Field(ge=28**2)] = 56**2
     """Least area that a picture is shown at where a stage says nothing; with the next, those of openPangu-VL."""
@@ -42,4 +45,8 @@ class AssembleConfig(Strict):
     def limits_ascend(self) -> AssembleConfig:
         if self.min_pixels > self.max_pixels:
             raise ValueError(f"min_pixels {self.min_pixels} exceeds max_pixels {self.max_pixels}: lower the first")
+        if self.processor is not None and {"min_pixels", "max_pixels"} & self.model_fields_set:
+            raise ValueError(
+                "processor and min_pixels or max_pixels are both set: a processor has its own, leave one out"
+            )
         return self

@@ -82,6 +82,9 @@ class EvalConfig(Strict):
     """Evaluate at every pair of picture sizes of a grid, with one engine; null evaluates once."""
     rollout: RolloutConfig = RolloutConfig()
     """Answers are drawn at temperature 0, one for each prompt, whatever stands here about sampling."""
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Strings that end an answer, beside the tokens that the chat template and the model folder end it with, such as
+    `["\\n\\nQuestion:"]` for a model that was never taught to end. What is graded ends before them."""
     rewards: RewardsConfig = RewardsConfig(functions=(RewardFunctionConfig(name="boxed_accuracy"),))
     """The first function decides what is correct."""
     trainer: EvalTrainerConfig

@@ -17,7 +17,7 @@ _CONVERSATIONS: dict[str, tuple[Format, ...]] = {"data.train": ("conversations",
 _PART: tuple[Format, ...] = ("model",)
 
 READS: dict[str, dict[str, tuple[Format, ...]]] = {
-    "assemble": {"encoder": _PART, "connector": _PART, "language": _PART, "tokenizer": _PART},
+    "assemble": {"encoder": _PART, "connector": _PART, "language": _PART, "tokenizer": _PART, "processor": _PART},
     "vit": {
         **_MODEL,
         **_MEDIA,

@@ -11,6 +11,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from pangu_rl.config import yaml_text
+from pangu_rl.config.named_files import take_beside
+from pangu_rl.config.secrets import masked, masked_text
 from pangu_rl.errors import ConfigError
 
 T = TypeVar("T", bound=BaseModel)
@@ -19,12 +21,15 @@ T = TypeVar("T", bound=BaseModel)
 def load_config(schema: type[T], path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> T:
     """Read `path`, apply `a.b=c` overrides (values are YAML scalars), check against `schema`.
 
+    Relative paths are those of the working directory, or, where nothing lies there, of the file's own folder.
+
     Raises:
         ConfigError: missing file, bad YAML, unknown key (with the nearest right name), bad value, broken rule.
     """
     tree = read_yaml(path)
     for override in overrides:
         apply_override(tree, override)
+    take_beside(tree, Path(path).parent)
     return checked(schema, tree, str(path))
 
 
@@ -56,11 +61,11 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
     """Set `a.b.c=value` in a nested dict, in place."""
     key, found, text = override.partition("=")
     if not found or not all(key.split(".")):
-        raise ConfigError(f"override {override!r}: write it as section.key=value")
+        raise ConfigError(f"override {masked_text(override)!r}: write it as section.key=value")
     try:
         value = yaml_text.parse(text)
     except yaml.YAMLError:
-        raise ConfigError(f"override {override!r}: the value is not YAML; quote it") from None
+        raise ConfigError(f"override {masked_text(override)!r}: the value is not YAML; quote it") from None
     set_key(tree, key, value)
 
 
@@ -89,8 +94,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def dump_config(config: BaseModel) -> str:
-    """The resolved configuration as YAML; loading it back gives an equal configuration."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    """The resolved configuration as YAML; loading it back gives an equal configuration, but for keys in it (`***`)."""
+    return yaml.safe_dump(masked(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
 
 
 def _explain(schema: type[BaseModel], error: dict[str, Any]) -> str:
@@ -105,7 +110,8 @@ def _explain(schema: type[BaseModel], error: dict[str, Any]) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
         return f"{where}: {message}" if where else message
-    return f"{where} is {error['input']!r}: {message}"
+    name = next((part for part in reversed(error["loc"]) if isinstance(part, str)), "")
+    return f"{where} is {masked(error['input'], name)!r}: {message}"
 
 
 def _known_keys(schema: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:

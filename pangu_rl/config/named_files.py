@@ -2,30 +2,56 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pangu_rl.config.paths import CACHE_SCHEME, resolve_path
 
 _ROWS = ("train", "heldout", "queries", "sft", "plan", "labels", "prompts", "media_root", "sets")
-_KEYS = frozenset({"model.path", "model.chat_template", "start.sft_config", *(f"data.{name}" for name in _ROWS)})
+_PARTS = ("shape", "encoder", "connector", "language", "tokenizer", "processor")
+_KEYS = frozenset(
+    {"model.path", "model.chat_template", "start.sft_config", *(f"data.{name}" for name in _ROWS), *_PARTS}
+)
+_NODE_CONFIG = re.compile(r"stages\..+\.config|evaluate\.config")
+"""Of a pipeline."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where in a tree a path stands."""
+
+    key: str
+    """Dotted."""
+    holder: Any
+    """The mapping or list that has it."""
+    index: str | int
+
+    @property
+    def value(self) -> str:
+        return self.holder[self.index]
 
 
 def named_files(config: Any) -> dict[str, str]:
     """Dotted key -> path as it is written; a stage's own outputs are none of them."""
-    tree = config.model_dump(mode="json")
-    found = dict(_under(tree, ""))
-    for index, function in enumerate((tree.get("rewards") or {}).get("functions") or ()):
-        file, separator, _ = function["name"].rpartition(":")
-        if separator and file.endswith(".py"):
-            found[f"rewards.functions.{index}.name"] = file
-    return found
+    return {place.key: _file_of(place.value) for place in _places(config.model_dump(mode="json"))}
 
 
 def missing_files(config: Any) -> list[str]:
     """`key path` of each that is not on this machine."""
     return [f"{key} {path}" for key, path in named_files(config).items() if not on_disk(path).exists()]
+
+
+def take_beside(tree: dict[str, Any], folder: Path) -> None:
+    """Let relative paths of a configuration's `tree`, in place, that are not in the working directory and lie in the
+    `folder` of the configuration be those there."""
+    for place in _places(tree):
+        path = _file_of(place.value)
+        relative = not path.startswith((CACHE_SCHEME, "~")) and not Path(path).is_absolute()
+        if relative and not on_disk(path).exists() and on_disk(str(folder / path)).exists():
+            place.holder[place.index] = str(folder / place.value)
 
 
 def on_disk(path: str) -> Path:
@@ -40,15 +66,42 @@ def travelling(config: Any) -> list[str]:
     return [path for path in paths if not path.startswith((CACHE_SCHEME, "~")) and not Path(path).is_absolute()]
 
 
-def _under(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+def _places(tree: Mapping[str, Any]) -> Iterator[_Place]:
+    """Of a configuration's tree, also of one that is not checked yet."""
+    found = [*_under(tree, ""), *_of_rewards(tree)]
+    return (place for place in found if isinstance(place.value, str) and place.value)
+
+
+def _under(tree: Mapping[str, Any], prefix: str) -> Iterator[_Place]:
     for key, value in tree.items():
         name = f"{prefix}{key}"
-        if name in _KEYS and value:
-            many = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
-            yield from ((f"{name}.{which}", path) for which, path in many)
-            if isinstance(value, str):
-                yield name, value
-        elif name == "data.also":
-            yield from ((f"{name}.{index}.path", file["path"]) for index, file in enumerate(value))
+        if name in _KEYS or _NODE_CONFIG.fullmatch(name):
+            many = value.keys() if isinstance(value, Mapping) else range(len(value)) if isinstance(value, list) else ()
+            yield from (_Place(f"{name}.{index}", value, index) for index in many)
+            if not isinstance(value, (Mapping, list)):
+                yield _Place(name, tree, key)
+        elif name == "data.also" and isinstance(value, list):
+            files = [(index, file) for index, file in enumerate(value) if isinstance(file, Mapping) and "path" in file]
+            yield from (_Place(f"{name}.{index}.path", file, "path") for index, file in files)
         elif isinstance(value, Mapping):
             yield from _under(value, f"{name}.")
+
+
+def _of_rewards(tree: Mapping[str, Any]) -> Iterator[_Place]:
+    """Files of functions, and of scorers."""
+    rewards = tree.get("rewards")
+    functions = rewards.get("functions") if isinstance(rewards, Mapping) else None
+    for index, function in enumerate(functions if isinstance(functions, list) else ()):
+        if not isinstance(function, Mapping):
+            continue
+        name, args = str(function.get("name", "")), function.get("args")
+        if _file_of(name) != name:
+            yield _Place(f"rewards.functions.{index}.name", function, "name")
+        if name == "llm_score" and isinstance(args, Mapping) and "config" in args:
+            yield _Place(f"rewards.functions.{index}.args.config", args, "config")
+
+
+def _file_of(value: str) -> str:
+    """`path/to/file.py` of `path/to/file.py:function`; any other path as it is."""
+    file, separator, _ = value.rpartition(":")
+    return file if separator and file.endswith(".py") else value

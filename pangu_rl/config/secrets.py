@@ -29,6 +29,26 @@ def is_secret(name: str, value: Any) -> bool:
     return isinstance(value, str) and bool(value) and not places and bool(_NAME.search(name))
 
 
+MASK = "***"
+
+
+def masked(tree: Any, name: str = "") -> Any:
+    """A tree of settings as it may be shown: what is a key, or holds one, is `***`."""
+    if isinstance(tree, dict):
+        return {key: masked(value, str(key)) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [masked(value, name) for value in tree]
+    return MASK if is_secret(name, tree) else tree
+
+
+def masked_text(text: str) -> str:
+    """Text, such as an override, without keys that can be told by their looks or by the name before them."""
+    name, found, value = text.partition("=")
+    if found and is_secret(name.rpartition(".")[2], value.strip()):
+        return f"{name}={MASK}"
+    return _VALUE.sub(MASK, text)
+
+
 def first_secret(tree: Any, name: str = "") -> str | None:
     """The dotted name of the first setting of a tree that is a key, or None."""
     if isinstance(tree, dict):

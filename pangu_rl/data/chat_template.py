@@ -120,6 +120,11 @@ class ChatTemplate:
         return self.tokenizer.decode([index for index in ids if index not in self._structure_ids])
 
     @cached_property
+    def known_tokens(self) -> int:
+        """Ids below this one are the tokenizer's; a model may have more rows, which pad its vocabulary."""
+        return len(self.tokenizer)
+
+    @cached_property
     def opened(self) -> str:
         """`<think>` where the prompt itself opens the block that the assistant's answer begins in; else empty."""
         return opened_block(self._render([{"role": "user", "content": "?"}], (), prompt=True))

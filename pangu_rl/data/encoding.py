@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pangu_rl.checkpoint.model_folder import model_config
+from pangu_rl.checkpoint.model_folder import end_of_sequence, model_config
 from pangu_rl.data.batching import PairRow
 from pangu_rl.data.chat.turns import Message
 from pangu_rl.data.chat_template import ChatTemplate
@@ -34,6 +34,7 @@ class Encoder:
             UserError: a model folder, tokenizer or template that cannot be used.
         """
         config = model_config(model_path)
+        self._path = model_path
         self.vision = VisionTokens.from_config_dict(config)
         """None for a text model."""
         self._vocabulary: int | None = (config.get("text_config") or config).get("vocab_size")
@@ -46,8 +47,10 @@ class Encoder:
 
     @property
     def end_tokens(self) -> tuple[int, ...]:
-        """The token that the template closes the assistant's turn with; empty if it writes none."""
-        return () if self.template.end_token is None else (self.template.end_token,)
+        """What ends an answer: the token that the template closes the assistant's turn with, and every end of sequence
+        that the model folder and the tokenizer name."""
+        named = {*end_of_sequence(self._path), self.template.tokenizer.eos_token_id, self.template.end_token}
+        return tuple(sorted(index for index in named if index is not None))
 
     def prompt(
         self, messages: Sequence[Message], pictures: Sequence[Picture] = (), tools: Sequence[Message] = ()

@@ -45,14 +45,18 @@ class Audit:
 class PictureFolder:
     """Pictures under `data.media_root`, in the sizes that one model reads them in."""
 
-    def __init__(self, media_root: str | None, model_path: Path, *, multimodal: bool) -> None:
-        """
+    def __init__(
+        self, media_root: str | None, model_path: Path, *, multimodal: bool, rows: Sequence[Path] = ()
+    ) -> None:
+        """`rows`: files that name pictures, for the way out of a root that is not set.
+
         Raises:
             ConfigError: `media_root` is no folder.
         """
         self.root = resolve_path(media_root) if media_root is not None else None
         if self.root is not None and not self.root.is_dir():
             raise ConfigError(f"data.media_root {media_root} is no folder: set it to the one that rows' images lie in")
+        self._rows = tuple(rows)
         self._model_path = model_path
         self._multimodal = multimodal
 
@@ -112,8 +116,10 @@ class PictureFolder:
             self._require_same(path)
             return self.root or Path(), self.limits
         if self.root is None:
+            beside = next((file.parent for file in self._rows if (file.parent / path).is_file()), None)
             raise ConfigError(
-                f"key images names {path}, and data.media_root is not set: set it to the folder that images lie in"
+                f"key images names {path}, and data.media_root is not set: set it to "
+                f"{beside or 'the folder that images lie in'}"
             )
         return self.root, self.limits
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ from pangu_rl.learner.engine import (
     read_state,
     take_states,
 )
+from pangu_rl.learner.expert_load import ExpertLoad
 from pangu_rl.learner.measure.flops import ModelFlops
 from pangu_rl.learner.measure.peak import matmul_peak
 from pangu_rl.learner.measure.profiling import profiled
@@ -54,6 +55,7 @@ from pangu_rl.learner.reference import Reference
 from pangu_rl.learner.sequence_parallel import check_heads, open_sequence_group
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.learner.trial_pack import trial_pack
+from pangu_rl.learner.weights.checkpoint_names import Unit, as_checkpoint, plan_units, sources_of
 from pangu_rl.learner.weights.export import SHARD_BYTES, plan_export, planned_names, write_model
 from pangu_rl.learner.weights.parking import Parking
 from pangu_rl.learner.weights.publish import BroadcastPublisher, Publisher, ShmPublisher, buffer_bytes
@@ -99,6 +101,7 @@ class Learner:
         self.sequence = open_sequence_group(spec.learner.sequence_parallel)
         self.lm = lm
         self._tensors = ModelWeights(lm, gathered)
+        self._experts = ExpertLoad(lm)
         self.objective = build_objective(spec)
         has_kl = spec.objective == "grpo" and spec.algorithm.kl_weight > 0
         self.reference = Reference(spec, self.device) if has_kl else None
@@ -129,8 +132,8 @@ class Learner:
         Where a GRPO step has several mini-batches and no `old_logprobs`, these are computed before the first update.
         Beside the objective's metrics: `loss`, `tokens` (trained, global), `tflop` (10^12 operations that the step's
         mathematics asks for), `grad_norm` (before clipping), `lr`, `lr_encoder` of a multimodal model, `skipped` (1
-        when a non-finite gradient left the weights as they were), and `fallback_ops` (fused operations of this rank
-        that plain torch computed where its device has a kernel).
+        when a non-finite gradient left the weights as they were), `fallback_ops` (fused operations of this rank that
+        plain torch computed where its device has a kernel), and those of `ExpertLoad` of a mixture of experts.
 
         Raises:
             RunError: more than `nonfinite_limit` steps in a row were skipped.
@@ -171,7 +174,8 @@ class Learner:
         if not (self.spec.rank == 0 if hands_out is None else hands_out):
             return
         if transport == "shm":
-            self._publisher = ShmPublisher(buffer_bytes(self._tensors.described().values()), name=name)
+            sizes = (entry.bytes for unit in self._units for entry in unit.entries)
+            self._publisher = ShmPublisher(buffer_bytes(sizes), name=name)
         else:
             backend, device = self.accelerator.dist_backend, str(self.device)
             self._publisher = BroadcastPublisher(
@@ -200,7 +204,7 @@ class Learner:
         """
         if self._transport is None:
             self.open_publisher("shm")
-        return self._hand_out(lambda weights: self._publisher.publish(version, weights), self._publisher is not None)
+        return self._publish(lambda weights: self._publisher.publish(version, weights))
 
     def send(self) -> None:
         """Broadcast what was published, to receivers that load it meanwhile; over shared memory there is nothing to do.
@@ -209,7 +213,7 @@ class Learner:
             WeightSyncError: it did not reach them.
         """
         if self._transport == "broadcast":
-            self._hand_out(lambda weights: self._publisher.send(weights), self._publisher is not None)
+            self._publish(lambda weights: self._publisher.send(weights))
 
     def save(self, directory: Path) -> Future[dict[str, Entry]]:
         """Copy this rank's part of a checkpoint and write it into `directory`, which exists, while training goes on.
@@ -284,6 +288,7 @@ class Learner:
 
     def _step(self, mini_batch: MiniBatch) -> dict[str, float]:
         totals: dict[str, Tensor] = {}
+        self._experts.reset()
         statistic = self._statistic(mini_batch.packs[1:], mini_batch)
         for index, (pack, batch) in enumerate(zip(mini_batch.packs, self._on_device(mini_batch.packs), strict=True)):
             # Open through backward: gradient checkpointing runs the layers again in it.
@@ -303,6 +308,7 @@ class Learner:
         sums = self._reduced(totals)
         metrics = {name: sums.pop(name) for name in ("loss", "tflop")} | {"tokens": float(mini_batch.loss_tokens)}
         metrics["fallback_ops"] = float(take_fallbacks())
+        metrics |= self._experts.take(self.spec.world_size)
         return metrics | rates | self._outcome() | self.objective.means(sums)
 
     def _on_device(self, packs: Sequence[Pack | Outline]) -> Iterator[PackTensors]:
@@ -359,6 +365,17 @@ class Learner:
         """As `ModelWeights.stream`."""
         assert not self._parking.taken
         return self._tensors.stream(names)
+
+    @cached_property
+    def _units(self) -> list[Unit]:
+        """What engines know the weights as: the tensors of the model's checkpoint."""
+        return plan_units(self.lm, self._tensors.described())
+
+    def _publish(self, take: Callable[[Iterator[Named]], Any]) -> Any:
+        units = self._units
+        return self._hand_out(
+            lambda weights: take(as_checkpoint(self.lm, units, weights)), self._publisher is not None, sources_of(units)
+        )
 
     def _hand_out(self, take: Callable[[Iterator[Named]], Any], here: bool, names: Sequence[str] | None = None) -> Any:
         """What `take` makes of the weights on a rank that is `here`; the others, and one that fails, only gather."""

@@ -25,7 +25,8 @@ def begun_with(stage: str, config: Any, model: Path, rows: Mapping[str, str]) ->
         "chat_template": _template(config),
     }
     tree["data"] = tree.get("data", {}) | rows
-    if config.learner.optimizer.schedule != "constant":
+    optimizer = getattr(config.learner, "optimizer", None)
+    if optimizer is None or optimizer.schedule != "constant":  # the vision stage's rate always falls to its last step
         tree.setdefault("trainer", {})["steps"] = config.trainer.steps
     return {"stage": stage, **tree}
 

@@ -36,10 +36,16 @@ class Answered:
 
 
 def answers(
-    prompts: Sequence[Prompt], *, loader: RowLoader, pool: RolloutPool, rewards: RewardPool, max_new_tokens: int
+    prompts: Sequence[Prompt],
+    *,
+    loader: RowLoader,
+    pool: RolloutPool,
+    rewards: RewardPool,
+    max_new_tokens: int,
+    stop: tuple[str, ...] = (),
 ) -> list[Answered]:
-    """Temperature 0, one completion per prompt, in the order of `prompts`."""
-    sampling = SamplingParams(temperature=0.0, max_new_tokens=max_new_tokens)
+    """Temperature 0, one completion per prompt, in the order of `prompts`; see `SamplingParams`."""
+    sampling = SamplingParams(temperature=0.0, max_new_tokens=max_new_tokens, stop=stop)
     requests: list[RolloutRequest] = []
     for prompt, row in zip(prompts, loader.prompts(prompts), strict=True):
         requests += requests_of(prompt, f"eval:{prompt.uid}", row, sampling, [0])
@@ -71,7 +77,8 @@ def evaluate(
     pool: RolloutPool,
     rewards: RewardPool,
     max_new_tokens: int,
+    stop: tuple[str, ...] = (),
 ) -> Evaluation:
     """The verdicts on the greedy answers to `prompts`."""
-    answered = answers(prompts, loader=loader, pool=pool, rewards=rewards, max_new_tokens=max_new_tokens)
+    answered = answers(prompts, loader=loader, pool=pool, rewards=rewards, max_new_tokens=max_new_tokens, stop=stop)
     return verdicts(name, step, answered)

@@ -256,7 +256,9 @@ def open_model(
 ) -> tuple[Encoder, PictureFolder]:
     path = resolve_path(model.path)
     encoder = Encoder(path, model.chat_template)
-    return encoder, PictureFolder(data.media_root, path, multimodal=encoder.vision is not None)
+    named = [getattr(data, key, None) for key in ("train", "queries")]
+    rows = [resolve_path(file) for file in named if file is not None]
+    return encoder, PictureFolder(data.media_root, path, multimodal=encoder.vision is not None, rows=rows)
 
 
 def with_sound_pictures(

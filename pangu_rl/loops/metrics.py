@@ -9,11 +9,12 @@ from statistics import fmean
 from pangu_rl.records import Completion, FinishReason, Group
 
 
-def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
+def rollout_metrics(groups: Sequence[Group], known_tokens: int | None = None) -> dict[str, float]:
     """Means over all completions drawn in a step, those of groups set aside included.
 
     Keys: `reward/mean`, `reward/<part>`, `reward/solved` (share of correct), `outcome/<outcome>` (share of rows),
-    `response/tokens|length_mean|length_max|truncated`, `groups/drawn|trained|zero_variance`.
+    `response/tokens|length_mean|length_max|truncated`, `groups/drawn|trained|zero_variance`; and, of a tokenizer with
+    `known_tokens`, `response/unknown_tokens`: drawn from rows that pad the model's vocabulary, they have no text.
     """
     completions = [completion for group in groups for completion in group.completions]
     scores = [score for group in groups for score in group.scores]
@@ -25,6 +26,10 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
                 parts.setdefault(name, []).append(part.value)
     lengths = [len(completion.token_ids) for completion in completions]
     outcomes = Counter(score.outcome for score in scores)
+    unknown = {}
+    if known_tokens is not None:
+        count = sum(index >= known_tokens for completion in completions for index in completion.token_ids)
+        unknown = {"response/unknown_tokens": float(count)}
     flat = sum(not any(group.advantages) for group in groups)
     return {
         "reward/mean": fmean(rewards) if rewards else float("nan"),
@@ -34,6 +39,7 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
         "response/length_mean": fmean(lengths),
         "response/length_max": float(max(lengths)),
         "response/truncated": sum(c.finish_reason is FinishReason.LENGTH for c in completions) / len(completions),
+        **unknown,
         "groups/drawn": float(len(groups)),
         "groups/trained": float(sum(group.trained for group in groups)),
         "groups/zero_variance": flat / len(groups),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,12 @@ from pangu_rl.records import Evaluation
 
 CONFIG = "config.yaml"
 EVALUATIONS = "evaluations.json"
-_LOG_TAIL = 256 * 1024
-_WARNINGS = 20
+_WARNINGS = 40
+_LEVELS = (" WARNING ", " ERROR ", " CRITICAL ")
+_LEVEL_WITHIN = 33
+"""Characters of a line that its time and level stand in."""
+_PARTICULARS = re.compile(r"\d+|'[^']*'|\"[^\"]*\"|\S*/\S*")
+"""What two warnings of one kind may differ by: numbers, names, paths."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +39,7 @@ class Facts:
     metrics: Sequence[Mapping[str, Any]]
     evaluations: Sequence[Evaluation]
     warnings: Sequence[str]
-    """The last ones of run.log."""
+    """Of run.log, each kind once."""
 
     @property
     def step(self) -> int:
@@ -123,9 +128,18 @@ def _evaluations(run_dir: Path) -> list[Evaluation]:
 
 
 def _warnings(log: Path) -> list[str]:
+    """Of a run that goes on for days most repeat: each kind once, where it was said first, and how often in all."""
     if not log.is_file():
         return []
-    with log.open("rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - _LOG_TAIL))
-        lines = file.read().decode("utf-8", "replace").splitlines()
-    return [line for line in lines if " WARNING " in line or " ERROR " in line or " CRITICAL " in line][-_WARNINGS:]
+    first: dict[str, str] = {}
+    times: Counter[str] = Counter()
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            if any(level in line[:_LEVEL_WITHIN] for level in _LEVELS):
+                kind = _PARTICULARS.sub("#", line)
+                first.setdefault(kind, line.rstrip())
+                times[kind] += 1
+    shown = list(first.items())
+    if len(shown) > _WARNINGS:
+        shown = [*shown[: _WARNINGS // 2], *shown[-_WARNINGS // 2 :]]
+    return [f"{line} ({times[kind]} times)" if times[kind] > 1 else line for kind, line in shown]

@@ -22,6 +22,7 @@ from pretrain.processing.media_root import named, open_inside, resolve_inside
 from pretrain.processing.patches import resized, to_patches
 from pretrain.processing.pictures import MAX_PIXELS
 from pretrain.processing.resize import PATCH, PixelLimits
+from pretrain.processing.video_rate import unknown_rate
 
 RANDOM_FPS = (0.5, 2.0)
 """Frames per second that training draws from. The paper gives no range; 2 is the rate that its data were made at."""
@@ -100,12 +101,14 @@ def read_frames(path: str, media_root: Path, sampling: Sampling) -> Frames:
 
     Raises:
         DataError: a path that leaves the media root, no video, no frames, frames over the limit of pixels, or a stream
-            that ends before the last frame wanted.
+            that ends before the last frame wanted, or whose header has no rate.
         ConfigError: OpenCV is not installed.
     """
     with open_inside(path, media_root) as file:
         if not _is_container(file.read(12)):
             raise DataError(f"{_video(path)}: is no MP4, MOV, MKV, WebM or AVI")
+        if lacking := unknown_rate(file):
+            raise DataError(f"{_video(path)}: {lacking}, so which frame is when is not known: encode it again")
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256")
     capture = _open_capture(resolve_inside(path, media_root))

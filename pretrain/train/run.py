@@ -16,7 +16,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from pangu_rl.checkpoint.store import MODEL, CheckpointStore, check_model
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.config.vision import VisionStageConfig
@@ -106,7 +105,6 @@ def run_pretrain(config: PretrainConfig) -> dict[str, float]:
     Raises:
         UserError, RunError: see `pangu_rl.errors`. Preempted: SIGTERM came, a checkpoint was written.
     """
-    config = with_start(config)
     data = config.data
     files = open_rows(
         data.row_paths(), on_bad_row=data.on_bad_row, media_root=data.media_path(), passed=data.pass_through
@@ -123,22 +121,6 @@ def run_pretrain(config: PretrainConfig) -> dict[str, float]:
     begun = begun_with("pretrain", config, resolve_path(config.model.path), {"rows": files.digest})
     with open_run(config, "pre-training", settings=begun) as run:
         return with_restarts(run, config.trainer.max_restarts, train)
-
-
-def with_start(config: Stage) -> Stage:
-    """`model.path` of a run directory becomes the model in its newest checkpoint: a stage starts where one ended.
-
-    Raises:
-        DataError: the run has no checkpoint yet. CheckpointError: it is corrupt.
-    """
-    path = resolve_path(config.model.path)
-    if (path / "config.json").exists() or not (path / "config.yaml").exists():
-        return config
-    newest = CheckpointStore(path, 1).latest(check_model)
-    if newest is None:
-        raise DataError(f"model.path {path} is a run without a checkpoint: run that stage to its end first")
-    log.info("starting from step %d of %s", newest.step, path)
-    return config.model_copy(update={"model": config.model.model_copy(update={"path": str(newest.path / MODEL)})})
 
 
 def open_order(config: PretrainConfig, loader: PackLoader) -> Order:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
+from pangu_rl.checkpoint.run_model import model_of
 from pangu_rl.checkpoint.settings import write_whole
 from pangu_rl.checkpoint.whole_folder import whole_folder
 from pangu_rl.config.assemble import AssembleConfig
@@ -20,6 +21,7 @@ from pretrain.auto import register_auto_classes
 from pretrain.models.assemble import Parts, assemble
 from pretrain.models.configuration import PanguVLConfig
 from pretrain.processing.processor import PanguVLImageProcessor, PanguVLProcessor
+from pretrain.processing.resize import PixelLimits, read_limits
 
 MODEL, PARTS = "model", "parts.json"
 """In the run directory: the model, and how many parameters each part has, and which start at random."""
@@ -38,7 +40,10 @@ def run_assemble(config: AssembleConfig) -> dict[str, Any]:
     settings = _settings(config)
     tokenizer = _tokenizer(config, settings)
     named = {part: getattr(config, part) for part in ("encoder", "connector", "language")}
-    parts = Parts(**{part: None if folder is None else resolve_path(folder) for part, folder in named.items()})
+    parts = Parts(
+        **{part: None if folder is None else model_of(resolve_path(folder), part) for part, folder in named.items()}
+    )
+    limits = _limits(config)
     torch.manual_seed(config.trainer.seed)
     model = assemble(settings, parts, DTYPES[config.dtype])
     sizes = dict.fromkeys(named, 0)
@@ -49,14 +54,19 @@ def run_assemble(config: AssembleConfig) -> dict[str, Any]:
     write_whole(run_dir / PARTS, json.dumps(found) + "\n")
     with whole_folder(run_dir / MODEL) as folder:
         model.save_pretrained(folder)
-        image_processor = PanguVLImageProcessor(config.min_pixels, config.max_pixels)
-        PanguVLProcessor(image_processor, tokenizer).save_pretrained(folder)
+        PanguVLProcessor(PanguVLImageProcessor(limits.min_pixels, limits.max_pixels), tokenizer).save_pretrained(folder)
     return found
+
+
+def _limits(config: AssembleConfig) -> PixelLimits:
+    if config.processor is None:
+        return PixelLimits(config.min_pixels, config.max_pixels)
+    return read_limits(model_of(resolve_path(config.processor), "processor"))
 
 
 def _settings(config: AssembleConfig) -> PanguVLConfig:
     register_auto_classes()
-    folder = resolve_path(config.shape)
+    folder = model_of(resolve_path(config.shape), "shape")
     try:
         found = AutoConfig.from_pretrained(folder)
     except (OSError, ValueError) as error:
@@ -67,7 +77,7 @@ def _settings(config: AssembleConfig) -> PanguVLConfig:
 
 
 def _tokenizer(config: AssembleConfig, settings: PanguVLConfig) -> PreTrainedTokenizerBase:
-    folder = resolve_path(config.tokenizer)
+    folder = model_of(resolve_path(config.tokenizer), "tokenizer")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:

@@ -15,10 +15,12 @@ from typing import Any
 
 from rewards.rules.compare import Scalar
 from rewards.rules.expressions import words
+from rewards.rules.families import LETTER
 from rewards.rules.gold import BadGold
 from rewards.rules.guard import Refused
+from rewards.rules.progressions import MemberAt, same_members
 from rewards.rules.units import Unit
-from rewards.rules.values import Expr, Number
+from rewards.rules.values import Expr, Family, Number
 
 DIGITS = 100
 AGREEMENT = 80
@@ -58,6 +60,15 @@ class SympyLeaves:
             return True
         return _agree(wanted, found)
 
+    def decimal(self, value: Scalar) -> Fraction | None:
+        """The real number that an expression without variables is, to `DIGITS` digits; None if it is none."""
+        number = _at(_sympy_of(value), {})
+        return _fraction(number.real) if number is not None and _is_real(number) else None
+
+    def same_family(self, gold: Family, answer: Family) -> bool:
+        """Raises BadGold, which is no verdict, of families that are no arithmetic progressions."""
+        return same_members(*([_member_at(member) for member in family.members] for family in (gold, answer)))
+
     def same_relation(self, gold: Sequence[Scalar], answer: Sequence[Scalar], directed: bool) -> bool:
         if not _same_words(gold, answer):
             return False
@@ -66,6 +77,25 @@ class SympyLeaves:
         if wanted.free_symbols != found.free_symbols or not wanted.free_symbols:
             return False
         return _proportional(wanted, found, directed)
+
+
+def _member_at(member: Expr) -> MemberAt:
+    import sympy
+
+    parsed, letter = _parsed(member.text), sympy.Symbol(LETTER.removeprefix("\\"))
+
+    def at(index: int) -> Fraction | None:
+        value = _at(parsed.subs(letter, index), {})
+        return _fraction(value.real) if value is not None and _is_real(value) else None
+
+    return at
+
+
+def _fraction(value: Any) -> Fraction:
+    import mpmath
+
+    with mpmath.workdps(2 * DIGITS):
+        return Fraction(mpmath.nstr(value, DIGITS, min_fixed=-DIGITS, max_fixed=DIGITS))
 
 
 def _same_words(gold: Sequence[Scalar], answer: Sequence[Scalar]) -> bool:

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Protocol
 
 from rewards.rules.expressions import compact, has_variables
+from rewards.rules.families import as_family
 from rewards.rules.matching import largest_matching
 from rewards.rules.values import (
     Based,
     Clock,
     Equation,
     Expr,
+    Family,
     Inequality,
     Matrix,
     Nothing,
@@ -39,6 +42,10 @@ class Leaves(Protocol):
 
     def equal(self, gold: Scalar, answer: Scalar) -> bool | None: ...
 
+    def decimal(self, value: Scalar) -> Fraction | None: ...
+
+    def same_family(self, gold: Family, answer: Family) -> bool | None: ...
+
     def same_relation(self, gold: Sequence[Scalar], answer: Sequence[Scalar], directed: bool) -> bool | None:
         """Two relations of two sides each; `directed` ones may only be scaled by positive numbers."""
         ...
@@ -50,12 +57,21 @@ class WithoutAlgebra:
     def equal(self, gold: Scalar, answer: Scalar) -> bool | None:
         return None
 
+    def decimal(self, value: Scalar) -> Fraction | None:
+        return None
+
+    def same_family(self, gold: Family, answer: Family) -> bool | None:
+        return None
+
     def same_relation(self, gold: Sequence[Scalar], answer: Sequence[Scalar], directed: bool) -> bool | None:
         return None
 
 
 def same(gold: Value, answer: Value, leaves: Leaves) -> bool | None:
     """Whether `answer` is the answer `gold`."""
+    if isinstance(gold, Family) or isinstance(answer, Family):
+        wanted, found = as_family(gold), as_family(answer)
+        return leaves.same_family(wanted, found) if wanted and found else False
     if isinstance(gold, Equation) or isinstance(answer, Equation):
         return _same_equation(gold, answer, leaves)
     gold, answer = _alone(gold), _alone(answer)
@@ -165,9 +181,11 @@ def _alone(value: Value) -> Value:
 
 
 def _same_row(gold: Row, answer: Row, leaves: Leaves) -> bool | None:
+    loose = ("", "{}")
+    if "{}" in (gold.brackets, answer.brackets) and gold.brackets in loose and answer.brackets in loose:
+        gold, answer = _distinct(gold), _distinct(answer)
     if len(gold.items) != len(answer.items) or _clash(gold.variable, answer.variable):
         return False
-    loose = ("", "{}")
     if gold.brackets in loose and answer.brackets in loose:
         if _names(gold) and not _names(answer):
             return _ordered(gold.items, answer.items, leaves)
@@ -177,6 +195,15 @@ def _same_row(gold: Row, answer: Row, leaves: Leaves) -> bool | None:
     if {gold.brackets, answer.brackets} == {"", "()"} and (_names(gold) or _names(answer) or _is_point(gold)):
         return _ordered(gold.items, answer.items, leaves)  # (1, 2) as x = 1, y = 2; (2, 1) without its brackets
     return _ordered(gold.items, answer.items, leaves) if gold.brackets == answer.brackets else False
+
+
+def _distinct(row: Row) -> Row:
+    """A set has an item once, however often it is written."""
+    items: list[Value] = []
+    for item in row.items:
+        if not any(same(kept, item, WithoutAlgebra()) is True for kept in items):
+            items.append(item)
+    return Row(row.brackets, tuple(items), row.variable)
 
 
 def _is_point(row: Row) -> bool:

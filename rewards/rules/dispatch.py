@@ -1,12 +1,13 @@
 """Answer against gold by the declared type: at once where no computer algebra is needed, else in two steps.
 
 grade_directly(answer, gold) -> Part      nearly always, in microseconds; safe on any input, in any thread
-                             -> None      `math` only: roots, pi, variables; ask
+                             -> None      `math`, `float1`, `float2`: roots, pi, variables; ask
 grade_by_algebra(answer, gold) -> Part    which may hang or eat memory and belongs into a killable child
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 
@@ -25,11 +26,11 @@ from rewards.rules.text import grade_text
 from rewards.rules.unevaluated import is_unevaluated
 from rewards.rules.verdict import bad_gold, unparsable
 
-_GRADERS: dict[str, Callable[[str, Gold], Part | None]] = {
+_GRADERS: dict[str, Callable[..., Part | None]] = {
     "math": grade_math,
     "integer": grade_integer,
-    "float1": lambda answer, gold: grade_float(answer, gold, 1),
-    "float2": lambda answer, gold: grade_float(answer, gold, 2),
+    "float1": functools.partial(grade_float, decimals=1),
+    "float2": functools.partial(grade_float, decimals=2),
     "list": grade_list,
     "choice": grade_choice,
     "text": grade_text,
@@ -79,7 +80,7 @@ def grade_by_algebra(answer: str, gold: Gold) -> Part:
         return part
     from rewards.rules.algebra import SympyLeaves
 
-    part = grade_math(answer, gold, SympyLeaves())
+    part = _GRADERS[infer_type(gold)](answer, gold, leaves=SympyLeaves())
     assert part is not None, "SympyLeaves decides every leaf"
     return part
 

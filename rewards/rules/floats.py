@@ -5,18 +5,20 @@ from __future__ import annotations
 from fractions import Fraction
 
 from pangu_rl.records import Part
+from rewards.rules.compare import Leaves
+from rewards.rules.expressions import has_variables
 from rewards.rules.gold import Gold
 from rewards.rules.guard import Refused
 from rewards.rules.integer import scalar_of
 from rewards.rules.math import gold_value
 from rewards.rules.numbers import round_half_up
 from rewards.rules.read_value import read_answer
-from rewards.rules.values import Number
+from rewards.rules.values import Equation, Expr, Number, Value
 from rewards.rules.verdict import bad_gold, unparsable, verdict
 
 
-def grade_float(answer: str, gold: Gold, decimals: int) -> Part:
-    """The types `float1` and `float2`.
+def grade_float(answer: str, gold: Gold, decimals: int, leaves: Leaves | None = None) -> Part | None:
+    """The types `float1` and `float2`; None of an answer with roots or pi where `leaves` has no algebra.
 
     Raises:
         BadGold: the gold is no number.
@@ -25,7 +27,13 @@ def grade_float(answer: str, gold: Gold, decimals: int) -> Part:
     if wanted is None:
         raise bad_gold(gold, "is no number")
     try:
-        found = scalar_of(read_answer(answer))
+        value = read_answer(answer)
+        found, exact = scalar_of(value), _irrational(value)
+        if found is None and exact is not None:
+            if leaves is None:
+                return None
+            decimal = leaves.decimal(exact)
+            found = Number(decimal, exact.unit) if decimal is not None else None
     except Refused as refused:
         return unparsable(answer, str(refused))
     if found is None:
@@ -33,6 +41,13 @@ def grade_float(answer: str, gold: Gold, decimals: int) -> Part:
     given = _in_the_unit_of(wanted, found)
     equal = given is not None and round_half_up(given, decimals) == round_half_up(_shown(wanted), decimals)
     return verdict(equal, answer, gold)
+
+
+def _irrational(value: Value) -> Expr | None:
+    """What algebra can give a decimal of: an expression without variables, or the last side of what is called one."""
+    if isinstance(value, Equation):
+        value = value.sides[-1]
+    return value if isinstance(value, Expr) and not has_variables(value.text) else None
 
 
 def _in_the_unit_of(wanted: Number, found: Number) -> Fraction | None:

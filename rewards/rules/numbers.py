@@ -18,6 +18,9 @@ _REPEATING = re.compile(
     r"(?(round)\)|\}?)",
     re.ASCII,
 )
+_DOTTED = re.compile(r"(?<=[\d.])\\dot ?\{? ?(?P<first>\d) ?\}?(?P<between>\d*)\\dot ?\{? ?(?P<last>\d) ?\}?", re.ASCII)
+"""A block between two dots, `0.\\dot{1}4285\\dot{7}`."""
+_ONE_DOT = re.compile(r"\\(dot|bar|overline) (?=\d)")
 _DIGIT = re.compile(r"\d", re.ASCII)
 _TIMES_TEN = re.compile(r"(?<=\d) ?[xX] ?(?=10\^)")
 _PERCENT = re.compile(r"(.*\S) ?(?:%|percent(?:age)?|per cent|pct)", re.DOTALL | re.IGNORECASE)
@@ -69,7 +72,8 @@ def _read_bare(text: str) -> Exact | None:
         if part is None or len(mixed["whole"]) > MAX_DIGITS:
             return None
         return Exact((-1 if mixed["sign"] == "-" else 1) * (int(mixed["whole"]) + part))
-    if repeating := _REPEATING.fullmatch(text):
+    block = _DOTTED.sub(r"\\overline{\g<first>\g<between>\g<last>}", _ONE_DOT.sub(r"\\\1", text))
+    if repeating := _REPEATING.fullmatch(block):
         return _repeating(repeating)
     if _DIGIT.search(text):
         value = exact_value(_TIMES_TEN.sub(r" \\times ", text))

@@ -7,7 +7,9 @@ import re
 
 from rewards.rules.date import read_date
 from rewards.rules.expressions import is_expression
+from rewards.rules.families import read_family
 from rewards.rules.guard import Refused, check_text
+from rewards.rules.measures import read_sum_of_units
 from rewards.rules.normalise import MAX_ANSWER_CHARS, plain, tidy
 from rewards.rules.numbers import read_number
 from rewards.rules.read_intervals import read_interval
@@ -111,6 +113,8 @@ def _read(text: str, attached: bool = False) -> Value:
         or read_ratio(text)
         or read_range(text)
         or read_based(text)
+        or read_family(text, _read)
+        or read_sum_of_units(text)
         or _quantity(text, attached)
         or _matrix(text)
         or _chemistry(text)

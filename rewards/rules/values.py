@@ -122,10 +122,17 @@ class Inequality:
 
 
 @dataclass(frozen=True, slots=True)
+class Family:
+    """What the expressions are for every integer that their parameter can be."""
+
+    members: tuple[Expr, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Matrix:
     rows: tuple[tuple[Value, ...], ...]
 
 
 _Scalars = Number | Expr | Infinite | Text | Nothing | Clock | Day | Based
-_Structures = Row | Union | Ratio | Range | Equation | Inequality | Matrix
+_Structures = Row | Union | Ratio | Range | Equation | Inequality | Family | Matrix
 Value = _Scalars | _Structures

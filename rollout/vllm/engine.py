@@ -34,7 +34,7 @@ from pangu_rl.records import (
     WeightManifest,
 )
 from pretrain.models.positions import VisionTokens
-from rollout.engine import UNKNOWN_VERSION, Drawn, EngineSpec, Interrupted, Link, seed_of
+from rollout.engine import UNKNOWN_VERSION, Drawn, EngineSpec, Interrupted, Link, before_stop, seed_of
 from rollout.intake import Intake
 from rollout.pulse import Pulse
 from rollout.vllm.running import Running, gone_on
@@ -226,7 +226,10 @@ class VllmEngine:
             prompt_uid=request.prompt_uid,
             token_ids=answer.token_ids,
             logprobs=answer.logprobs,
-            text=self._tokenizer.decode([index for index in answer.token_ids if index not in self._dropped]),
+            text=before_stop(
+                self._tokenizer.decode([index for index in answer.token_ids if index not in self._dropped]),
+                request.sampling.stop,
+            ),
             finish_reason=FinishReason(drawn.finish_reason),
             weight_versions=answer.weight_versions,
             seconds=time.monotonic() - since,
@@ -338,12 +341,13 @@ def _sampling(params: SamplingParams, seed: int, end_tokens: Sequence[int]) -> V
         ignore_eos=params.ignore_eos,
         # A template may close turns with another token than the model folder's end of sequence.
         stop_token_ids=[] if params.ignore_eos else list(end_tokens),
+        stop=list(params.stop),
         seed=seed,
         # The sampled token's own log-prob and no others.
         logprobs=0,
         flat_logprobs=True,
-        # Text is decoded once at the end: no stop strings, so no text is needed on the way.
-        detokenize=False,
+        # Text is decoded once at the end, but where it is looked at on the way for strings that end it.
+        detokenize=bool(params.stop),
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
 

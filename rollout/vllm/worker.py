@@ -114,7 +114,10 @@ class WeightSyncExtension:
         # The runner's own: not every worker has a `reload_weights` (vllm-ascend's has none).
         with set_current_vllm_config(self.vllm_config):
             self.model_runner.reload_weights(weights_iterator=_hashed(tensors, digests), is_checkpoint_format=True)
-        _repack_tied_heads(self.model_runner.get_model())
+        model = self.model_runner.get_model()
+        _repack_tied_heads(model)
+        if self.device.type == "cpu":
+            _repack_experts(model)
         return digests
 
 
@@ -135,6 +138,17 @@ def _repack_tied_heads(model: torch.nn.Module) -> None:
     for head in heads:
         if id(head.weight) in embeddings:
             head.quant_method.process_weights_after_loading(head)
+
+
+def _repack_experts(model: torch.nn.Module) -> None:
+    """Let experts follow their new weights.
+
+    On cpu vLLM packs them into a layout of its own when it first loads. Its reload leaves them as they came.
+    """
+    for layer in model.modules():
+        kernel = getattr(getattr(layer, "quant_method", None), "moe_kernel", None)
+        if kernel is not None:
+            kernel.fused_experts.process_weights_after_loading(layer)
 
 
 def _hashed(tensors: Iterable[Named], digests: dict[str, str]) -> Iterator[Named]:

@@ -5,7 +5,8 @@ from pangu_rl.config.base import Strict
 
 class ModelConfig(Strict):
     path: str
-    """Hugging Face folder with config, tokenizer and safetensors; `cache://...` for what `make setup` prepared."""
+    """Hugging Face folder with config, tokenizer and safetensors; `cache://...` for what `make setup` prepared.
+    Or a run directory: the model that the run made, of its newest checkpoint."""
     dtype: str = "bfloat16"
     """Dtype of the forward pass in learner and engine; the optimizer's master weights are fp32."""
     chat_template: str | None = None

@@ -7,6 +7,9 @@ from typing import Any
 
 Row = dict[str, Any]
 
+_NO_INK = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
+"""Joiners and fillers that Unicode counts as letters or marks, and the empty Braille pattern."""
+
 
 class BadRow(Exception):
     """Why a row cannot be used; the caller adds file and row number."""
@@ -25,5 +28,6 @@ def text_field(row: Row, key: str, default: str | None = None) -> str:
 
 
 def is_blank(text: str) -> bool:
-    """Whether nobody sees anything of `text`: white space, control and format characters such as U+200B."""
-    return all(char.isspace() or unicodedata.category(char) in ("Cc", "Cf") for char in text)
+    """Whether nobody sees anything of `text`: white space, control and format characters such as U+200B, and letters
+    without ink."""
+    return all(char.isspace() or char in _NO_INK or unicodedata.category(char) in ("Cc", "Cf") for char in text)

@@ -9,7 +9,9 @@ from typing import Any
 MARKER = "<image>"
 IMAGE_PART = {"type": "image"}
 _OTHERS = re.compile(
-    r"<\|?/?(?:image|img|picture|video|audio|image_pad|video_pad|vision_start|vision_end|IMG_CONTEXT)\|?>"
+    r"<\|?/?(?:image|img|picture|video|audio|image_pad|video_pad|vision_start|vision_end|IMG_CONTEXT|image_placeholder"
+    r"|image_?here|im_patch|image_soft_token)(?:[ _-]?\d{1,3})?\|?>|\[/?(?:img|image)\]|\{image\}",
+    re.IGNORECASE,
 )
 
 Message = dict[str, Any]
@@ -32,7 +34,7 @@ def with_parts(messages: Sequence[Message]) -> list[Message]:
 
 def spelled(texts: Iterable[str], pictures: bool) -> set[str]:
     """Markers in `texts` that are text: those of other systems, and `<image>` in a row without pictures."""
-    found = {match for text in texts if "<" in text for match in _OTHERS.findall(text)}
+    found = {match for text in texts for match in _OTHERS.findall(text)}
     return found - {MARKER} if pictures else found
 
 

@@ -106,7 +106,10 @@ def _trained(message: Row, where: str) -> bool:
         if value is None:
             continue
         if value not in (0, 1, "0", "1"):  # True and False are 1 and 0
-            raise BadRow(f"{where}.{key} is {str(value)[:20]!r}: a turn is trained (1, true) or not (0, false)")
+            raise BadRow(
+                f"{where}.{key} is {str(value)[:20]!r}: a turn is trained (1, true) or not (0, false), not in "
+                "part; a whole file can have a share (data.also)"
+            )
         if int(value) and message["role"] != "assistant":
             raise BadRow(
                 f"{where} is a {message['role']} turn with {key} {value}: only the assistant's turns are trained"

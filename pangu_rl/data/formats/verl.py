@@ -16,7 +16,7 @@ def convert(row: Row, kind: Kind) -> Row:
     if not isinstance(graded, dict) or graded.get("ground_truth") is None:
         raise BadRow("key reward_model has no ground_truth")
     return {
-        "messages": row.get("prompt"),
+        "prompt" if isinstance(row.get("prompt"), str) else "messages": row.get("prompt"),
         "answer": _unwrapped(graded["ground_truth"]),
         "source": row.get("data_source"),
         "images": row.get("images"),
@@ -31,7 +31,11 @@ def _unwrapped(gold: Any) -> Any:
 FORMAT = Format(
     name="verl",
     shown="prompt, reward_model with ground_truth, data_source, images, ability, extra_info",
-    recognises=lambda row: isinstance(row.get("reward_model"), dict) and isinstance(row.get("prompt"), list),
+    recognises=lambda row: (
+        isinstance(row.get("reward_model"), dict)
+        and isinstance(row.get("prompt"), (str, list))
+        and "ground_truth" in row["reward_model"]
+    ),
     convert=convert,
     used=frozenset({"prompt", "reward_model", "data_source", "images"}),
     passed=frozenset({"ability", "extra_info"}),

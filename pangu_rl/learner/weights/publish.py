@@ -131,9 +131,9 @@ class BroadcastPublisher:
         return buffer
 
 
-def buffer_bytes(tensors: Iterable[Tensor]) -> int:
-    """Bytes of the buffer that `write_tensors` fills."""
-    return sum(_aligned(tensor.nbytes) for tensor in tensors)
+def buffer_bytes(sizes: Iterable[int]) -> int:
+    """Bytes of the buffer that `write_tensors` fills with tensors of these sizes."""
+    return sum(map(_aligned, sizes))
 
 
 def write_tensors(named: Iterable[Named], buffer: Tensor) -> tuple[WeightTensor, ...]:

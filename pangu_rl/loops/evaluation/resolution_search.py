@@ -130,6 +130,7 @@ class _Search:
                     pool=self.engines.pool,
                     rewards=self.engines.rewards,
                     max_new_tokens=self.config.rollout.max_new_tokens,
+                    stop=self.config.stop,
                 )
                 for name, prompts in self.inputs.sets.items()
             )
@@ -154,7 +155,7 @@ def _settings(config: EvalConfig, inputs: EvalInputs, checksum: str) -> dict[str
     return {
         "model": {"weights": checksum, **config.model.model_dump(mode="json", exclude={"path"})},
         "data": {name: fingerprint(prompts, digests) for name, prompts in inputs.sets.items()},
-        **config.model_dump(mode="json", include={"rollout", "rewards"}, exclude=OPERATIONAL),
+        **config.model_dump(mode="json", include={"rollout", "rewards", "stop"}, exclude=OPERATIONAL),
         "trainer": {"seed": config.trainer.seed},
     }
 

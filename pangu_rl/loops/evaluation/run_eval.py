@@ -48,6 +48,7 @@ def run_eval(config: EvalConfig) -> dict[str, Any]:
                     pool=engines.pool,
                     rewards=engines.rewards,
                     max_new_tokens=config.rollout.max_new_tokens,
+                    stop=config.stop,
                 )
             evaluations.append(verdicts(name, step, answered))
             said += [one.as_row(name) for one in answered]

@@ -29,7 +29,7 @@ from pangu_rl.loops.online.parts import GrpoParts, open_parts
 from pangu_rl.loops.online.sampler_alarm import check_sampler
 from pangu_rl.loops.online.start import start_model
 from pangu_rl.loops.online.train_step import train_on
-from pangu_rl.loops.online.warnings import step_warning
+from pangu_rl.loops.online.warnings import step_warnings
 from pangu_rl.loops.restarts import with_restarts
 from pangu_rl.loops.session import Run, open_run
 
@@ -85,7 +85,10 @@ def grpo_step(run: Run, parts: GrpoParts, step: int) -> dict[str, float]:
     check_sampler(run, parts.config, step, metrics)
     with run.phase("sync", whole=True):
         metrics |= parts.sync(step)
-    found = rollout_metrics(batch.groups) | staleness_metrics(batch.trained, step) | metrics
-    if warning := step_warning(step, found):
-        run.say_each([warning])
+    found = (
+        rollout_metrics(batch.groups, parts.loader.encoder.template.known_tokens)
+        | staleness_metrics(batch.trained, step)
+        | metrics
+    )
+    run.say_each(step_warnings(step, found))
     return found

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from pangu_rl.checkpoint.model_folder import companion_digest, model_checksum
+from pangu_rl.checkpoint.run_model import with_start
 from pangu_rl.config.load import dump_config, load_config
 from pangu_rl.config.named_files import on_disk
 from pangu_rl.config.paths import cache_root, resolve_path
@@ -29,7 +30,8 @@ def start_model(config: GrpoConfig) -> Path:
     if config.start is None:
         return resolve_path(config.model.path)
     sft = load_config(SftConfig, config.start.sft_config)
-    if sft.model.path != config.model.path:
+    sft = with_start(sft)
+    if resolve_path(sft.model.path) != resolve_path(config.model.path):
         raise ConfigError(
             f"start.sft_config {config.start.sft_config} starts from {sft.model.path}, model.path is "
             f"{config.model.path}: make them the same"

@@ -22,13 +22,18 @@ def start_warnings(config: GrpoConfig, rows: int) -> Iterator[str]:
         yield f"learner.optimizer.lr is {rate:g}: rates above {HIGH_RATE:g} destroy a language model within a few steps"
 
 
-def step_warning(step: int, metrics: Mapping[str, float]) -> str | None:
-    """Why nothing was learned in a step whose groups all have no advantage; None where something was."""
+def step_warnings(step: int, metrics: Mapping[str, float]) -> Iterator[str]:
+    """Why nothing was learned in a step whose groups all have no advantage, and tokens that are no tokens."""
+    if unknown := metrics.get("response/unknown_tokens"):
+        yield (
+            f"step {step}: {unknown:.0f} drawn tokens are none of the tokenizer's (the model's vocabulary is padded): "
+            "they are trained as drawn, and texts leave them out"
+        )
     if metrics.get("groups/zero_variance") != 1.0:
-        return None
+        return
     outcomes = {name.removeprefix("outcome/"): share for name, share in metrics.items() if name.startswith("outcome/")}
     most = max(outcomes, key=outcomes.__getitem__)
-    return (
+    yield (
         f"step {step}: nothing to learn, all answers to each prompt have one reward ({outcomes[most]:.0%} {most}): "
         "look at rollouts/ and the rewards; dynamic sampling, a short start (start.sft_config) or easier prompts help"
     )

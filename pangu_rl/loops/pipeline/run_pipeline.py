@@ -23,6 +23,7 @@ from typing import Any
 from rich.console import Console
 
 from pangu_rl.checkpoint.run_lock import run_lock
+from pangu_rl.checkpoint.run_model import with_start
 from pangu_rl.checkpoint.settings import first_difference, write_whole
 from pangu_rl.cluster import ray_runtime
 from pangu_rl.config.load import dump_config
@@ -40,7 +41,7 @@ from pangu_rl.loops.sampling.run_iterative import run_iterative
 from pangu_rl.loops.sampling.run_pairs import run_pairs
 from pangu_rl.loops.supervised.run_preference import run_preference
 from pangu_rl.loops.supervised.run_sft import run_sft
-from pretrain.train.run import run_pretrain, with_start
+from pretrain.train.run import run_pretrain
 from pretrain.train.run_assemble import MODEL, run_assemble
 from pretrain.train.run_pack import run_pack
 from pretrain.train.vision.run import run_vit

@@ -8,6 +8,7 @@ have.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,11 +20,12 @@ from torch import Tensor
 
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.vision import Resolution, VisionStageConfig
+from pangu_rl.data.row_files import open_rows
+from pangu_rl.loops.begun_with import begun_with
 from pangu_rl.loops.learners import closing_ranks
 from pangu_rl.loops.restarts import with_restarts
 from pangu_rl.loops.session import Run, open_run
 from pangu_rl.loops.supervised.stage import train_stage
-from pretrain.train.run import with_start
 from pretrain.train.vision.actor import VisionLearners
 from pretrain.train.vision.labels import LABELS, make_labels, picture_names, read_labels
 from pretrain.train.vision.learner import PictureBatch
@@ -110,8 +112,8 @@ def run_vit(config: VisionStageConfig) -> dict[str, float]:
     Raises:
         UserError, RunError: see `pangu_rl.errors`. Preempted: SIGTERM came, a checkpoint was written.
     """
-    config = with_start(config)
-    with open_run(config, "vision stage", steps=config.trainer.steps or 1) as run:
+    begun = begun_with("vit", config, resolve_path(config.model.path), _rows(config))
+    with open_run(config, "vision stage", steps=config.trainer.steps or 1, settings=begun) as run:
         pictures = labelled(config, run) if config.regions is None else with_regions(config, run)
         cascade = Cascade(config, len(pictures.images))
         run.view.steps = cascade.steps
@@ -124,6 +126,15 @@ def run_vit(config: VisionStageConfig) -> dict[str, float]:
                 return train_stage(run, VisionParts(cascade, pictures, learners), cascade.steps)
 
         return with_restarts(run, config.trainer.max_restarts, train)
+
+
+def _rows(config: VisionStageConfig) -> dict[str, str]:
+    """Digests of what names the pictures."""
+    named = {"labels": config.data.labels, "regions": config.regions.file if config.regions else None}
+    files = {key: resolve_path(path) for key, path in named.items() if path is not None}
+    if not files:
+        return {"rows": open_rows([resolve_path(config.data.train)], on_bad_row="refuse").digest}
+    return {key: hashlib.sha256(file.read_bytes()).hexdigest() for key, file in files.items() if file.is_file()}
 
 
 def labelled(config: VisionStageConfig, run: Run) -> Pictures:

@@ -46,6 +46,18 @@ def test_a_configuration_outside_the_working_directory_is_refused(config, tmp_pa
         jobs.submit("sft", config, working_dir=inside)
 
 
+def test_a_file_that_would_hide_a_package_of_ours_is_refused(config, monkeypatch, tmp_path):
+    client = FakeClient("http://127.0.0.1:8265")
+    monkeypatch.setattr(jobs, "connect", lambda address: client)
+    (tmp_path / "rewards.py").write_text("")
+    with pytest.raises(ConfigError, match=r"rewards\.py: in the job it would be imported in the place of our package"):
+        jobs.submit("sft", config, ["run_dir=/shared/x"], working_dir=tmp_path)
+    nodes = [{"name": "a", "cpus": 1, "memory_gib": 1}]
+    tree = {"description": "", "accelerator": "cpu", "nodes": nodes, "excludes": ["/rewards.py"]}
+    profile = checked(ClusterProfile, tree, "profile")
+    assert jobs.submit("sft", config, ["run_dir=/shared/x"], working_dir=tmp_path, profile=profile) == "raysubmit_1"
+
+
 class FakeClient:
     def __init__(self, address):
         self.address = address

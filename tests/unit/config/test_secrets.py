@@ -6,8 +6,13 @@ import pytest
 from pydantic import ValidationError
 
 from pangu_rl.config.cluster_profile import ClusterProfile
-from pangu_rl.config.secrets import first_secret, is_secret
+from pangu_rl.config.load import apply_override, checked, dump_config
+from pangu_rl.config.secrets import first_secret, is_secret, masked, masked_text
 from pangu_rl.config.sections.rewards import RewardFunctionConfig
+from pangu_rl.config.stages import SftConfig
+from pangu_rl.errors import ConfigError
+
+SFT = {"model": {"path": "m"}, "data": {"train": "t"}, "trainer": {"run_dir": "r", "steps": 1}}
 
 VALUES = [
     "http://user:hunter2@proxy:3128",
@@ -62,3 +67,27 @@ def test_arguments_of_rewards_hold_none_at_any_depth() -> None:
         RewardFunctionConfig(name="f", args={"headers": {"Authorization": "Bearer abcdefghijkl"}})
     assert "abcdefghijkl" not in caught.value.errors()[0]["msg"]
     assert RewardFunctionConfig(name="f", args={"api_key_env": "MY_KEY", "limit": 3})
+
+
+def test_what_is_shown_is_masked_at_any_depth() -> None:
+    tree = {"path": "m", "args": [{"api_key": "x", "url": "http://u:p@host"}], "api_key_env": "KEY", "steps": 3}
+    assert masked(tree) == {"path": "m", "args": [{"api_key": "***", "url": "***"}], "api_key_env": "KEY", "steps": 3}
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_no_dump_and_no_complaint_repeats_a_key(value: str) -> None:
+    config = checked(SftConfig, SFT | {"model": {"path": f"m {value}"}}, "sft.yaml")
+    assert value not in dump_config(config)
+    for wrong in ({"steps": value}, {"api_key": value}):
+        with pytest.raises(ConfigError) as caught:
+            checked(SftConfig, SFT | {"trainer": SFT["trainer"] | wrong}, "sft.yaml")
+        assert value not in str(caught.value)
+    with pytest.raises(ConfigError) as caught:
+        apply_override({}, f"a.b {value} [")
+    assert value not in str(caught.value)
+    assert value not in masked_text(f"a.b={value}")
+
+
+def test_an_override_of_a_key_is_masked_by_its_name() -> None:
+    assert masked_text("rewards.api_key=abc") == "rewards.api_key=***"
+    assert masked_text("trainer.steps=3") == "trainer.steps=3"

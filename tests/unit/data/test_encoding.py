@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -132,3 +133,31 @@ def test_a_pair_is_one_prompt_with_its_picture_and_two_answers(encoder: Encoder)
     cut = encoder.pair(dataclasses.replace(pair, rejected_ended=False), [SMALL])
     assert (cut.chosen, cut.rejected) == (row.chosen, row.rejected[:-1])
     assert row.num_tokens == len(row.prompt.token_ids) + len(row.chosen)
+
+
+@pytest.mark.parametrize(
+    ("generation", "config", "expected"),
+    [
+        (None, 5, {5}),
+        ({"eos_token_id": [7, 9]}, 5, {7, 9}),
+        ({"temperature": 0.6}, [5, 6], {5, 6}),
+        ({"eos_token_id": 0}, 5, {0}),
+    ],
+)
+def test_an_answer_ends_at_every_end_of_sequence_and_at_the_templates_own(
+    tmp_path: Path, generation: dict | None, config: int | list[int], expected: set[int]
+) -> None:
+    """The generation config goes before the config; the tokenizer's and the template's <|im_end|> (2) always end it."""
+    folder = build_vl_folder(tmp_path)
+    tree = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(tree | {"eos_token_id": config}))
+    if generation is not None:
+        (folder / "generation_config.json").write_text(json.dumps(generation))
+    assert set(Encoder(folder).end_tokens) == expected | {2}
+
+
+def test_an_end_of_sequence_that_is_no_id_is_refused(tmp_path: Path) -> None:
+    folder = build_vl_folder(tmp_path)
+    (folder / "generation_config.json").write_text('{"eos_token_id": ["<|im_end|>"]}')
+    with pytest.raises(DataError, match=r"eos_token_id is \['<\|im_end\|>'\]: give a token's id, or a list of ids"):
+        Encoder(folder).end_tokens  # noqa: B018

@@ -125,10 +125,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
 """Of each family, beside and above COMMON."""
 
 
-def tiny(family: str, dtype: torch.dtype = torch.float32, attention: str = "eager") -> PreTrainedModel:
-    """The causal LM of the `model_type` `family`, in eval mode."""
+def tiny(family: str, dtype: torch.dtype = torch.float32, attention: str = "eager", **changes: Any) -> PreTrainedModel:
+    """The causal LM of the `model_type` `family`, in eval mode; `changes` go before what stands here."""
     torch.manual_seed(0)
-    config = CONFIG_MAPPING[family](**COMMON | OPTIONS.get(family, {}))
+    config = CONFIG_MAPPING[family](**COMMON | OPTIONS.get(family, {}) | changes)
     lm = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
     with torch.no_grad():
         for name, parameter in lm.named_parameters():

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from pangu_rl.checkpoint.settings import claim, first_difference
 from pangu_rl.config.stages import DpoConfig, GrpoConfig, SftConfig
+from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.errors import ConfigError
 from pangu_rl.loops.begun_with import begun_with
 
@@ -102,3 +103,30 @@ def test_another_stage_or_other_rows(model: Path, tmp_path: Path) -> None:
         claim(tmp_path, settings(model, "dpo"))
     with pytest.raises(ConfigError, match=r"begun with data.rows 'r', now it is 's'"):
         claim(tmp_path, settings(model, rows="s"))
+
+
+def vision(folder: Path, **changes: Any) -> dict[str, Any]:
+    tree = {
+        "model": {"path": str(folder)},
+        "data": {"train": "rows.jsonl", "media_root": "media"},
+        "classes": 8,
+        "labels": 2,
+        "cascade": [{"edge": 56, "epochs": 1}],
+        "batch": 4,
+        "trainer": {"run_dir": "r", "steps": 4},
+    }
+    return begun_with("vit", VisionStageConfig.model_validate(tree | changes), folder, {"rows": "r"})
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"lr": 0.5}, "lr"),
+        ({"classes": 9}, "classes"),
+        ({"cascade": [{"edge": 84, "epochs": 1}]}, "cascade"),
+        ({"trainer": {"run_dir": "r", "steps": 5}}, "trainer.steps"),
+    ],
+)
+def test_a_vision_stage_too(model: Path, change: dict, key: str) -> None:
+    assert first_difference(vision(model), vision(model, **change))[0] == key
+    assert first_difference(vision(model), vision(model, learner={"cpu_threads": 1})) is None

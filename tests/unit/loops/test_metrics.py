@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pangu_rl.loops.metrics import staleness_metrics
-from pangu_rl.records import Completion, FinishReason, Group, Prompt
+from pangu_rl.loops.metrics import rollout_metrics, staleness_metrics
+from pangu_rl.records import Completion, FinishReason, Group, Outcome, Part, Prompt, Score
 
 
 def group(*answers: tuple[int, ...]) -> Group:
@@ -37,3 +37,12 @@ def test_staleness_is_a_mean_over_tokens() -> None:
 def test_no_tokens_have_no_age() -> None:
     assert staleness_metrics([], step=5) == {}
     assert staleness_metrics([group(())], step=5) == {}
+
+
+def test_tokens_without_a_text_are_counted() -> None:
+    """Token 1 is one of the two that a tokenizer of two has, and none of the one that a tokenizer of one has."""
+    drawn = group((3, 3, 4))
+    drawn.scores.append(Score(completion_uid="g/0", reward=0.0, parts={"a": Part(value=0.0, outcome=Outcome.NO_BOX)}))
+    assert rollout_metrics([drawn], known_tokens=2)["response/unknown_tokens"] == 0
+    assert rollout_metrics([drawn], known_tokens=1)["response/unknown_tokens"] == 3
+    assert "response/unknown_tokens" not in rollout_metrics([drawn])

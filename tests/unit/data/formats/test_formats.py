@@ -134,6 +134,7 @@ PROMPTS = {
             "extra_info": {"split": "train", "index": 0},
         },
     ),
+    "verl-text": ("verl", {"prompt": TURNS[0]["content"], "reward_model": {"ground_truth": ["2"]}}),
     "easyr1": ("easyr1", {"problem": "1 + 1?", "answer": "2"}),
     "ms-swift": ("ms_swift", {"messages": TURNS[:1], "solution": "2"}),
 }
@@ -170,12 +171,18 @@ def test_prompts(tmp_path: Path, name: str, row: dict) -> None:
     [prompt] = loaded.records
     assert (list(prompt.messages), prompt.answer) == (TURNS[:1], "2")
     assert loaded.notes == [f"set.parquet: its rows are read as {name}"]
-    if name == "verl":
+    if "ability" in row:
         assert (prompt.source, prompt.extra["ability"], prompt.extra["extra_info"]["index"]) == (
             "openai/gsm8k",
             "math",
             0,
         )
+
+
+def test_a_gold_of_verl_beside_another_answer_is_refused(tmp_path: Path) -> None:
+    row = {"prompt": "1 + 1?", "answer": "3", "reward_model": {"ground_truth": "2"}}
+    with pytest.raises(DataError, match="key answer stands beside those that verl makes it from"):
+        load_prompts(jsonl(tmp_path, row))
 
 
 def test_pictures_of_each_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pangu_rl.config.stages import GrpoConfig
-from pangu_rl.loops.online.warnings import start_warnings, step_warning
+from pangu_rl.loops.online.warnings import start_warnings, step_warnings
 
 
 def config(lr: float = 1e-6, prompts: int = 8) -> GrpoConfig:
@@ -27,6 +27,13 @@ def test_settings_that_are_not_meant() -> None:
 
 def test_a_step_without_a_difference() -> None:
     metrics = {"groups/zero_variance": 1.0, "outcome/no_box": 0.9, "outcome/incorrect": 0.1}
-    assert "step 3: nothing to learn" in step_warning(3, metrics)
-    assert "(90% no_box)" in step_warning(3, metrics)
-    assert step_warning(3, metrics | {"groups/zero_variance": 0.9}) is None
+    [warning] = step_warnings(3, metrics)
+    assert "step 3: nothing to learn" in warning
+    assert "(90% no_box)" in warning
+    assert not list(step_warnings(3, metrics | {"groups/zero_variance": 0.9}))
+
+
+def test_tokens_beyond_the_tokenizer_are_told() -> None:
+    [warning] = step_warnings(2, {"groups/zero_variance": 0.0, "response/unknown_tokens": 3.0})
+    assert warning.startswith("step 2: 3 drawn tokens are none of the tokenizer's")
+    assert not list(step_warnings(2, {"groups/zero_variance": 0.0, "response/unknown_tokens": 0.0}))

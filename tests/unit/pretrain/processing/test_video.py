@@ -205,3 +205,29 @@ def test_a_count_that_is_off_by_one_costs_one_frame() -> None:
     assert _decode(Stream(10), "a.mp4", wanted)[:, 0, 0, 0].tolist() == [0, 5, 9]
     with pytest.raises(DataError, match=r"video 'a\.mp4': frame 7 of 10 cannot be decoded"):
         _decode(Stream(7), "a.mp4", wanted)
+
+
+def altered(source: Path, target: Path, *changes: tuple[bytes, int, bytes]) -> Path:
+    """A copy with bytes behind the first mention of a name replaced."""
+    content = bytearray(source.read_bytes())
+    for name, offset, new in changes:
+        place = content.index(name) + offset
+        content[place : place + len(new)] = new
+    target.write_bytes(content)
+    return target
+
+
+def test_a_header_without_a_rate_is_refused(root: Path, tmp_path: Path) -> None:
+    """An AVI has two places for it, `avih` (microseconds a frame) and `strh` (scale and rate); one is enough."""
+    zero = bytes(4)
+    altered(root / "clip.avi", tmp_path / "one.avi", (b"strh", 32, zero))
+    assert len(read_frames("one.avi", tmp_path, Sampling()).rgb) == len(read_frames("clip.avi", root, Sampling()).rgb)
+    altered(root / "clip.avi", tmp_path / "both.avi", (b"strh", 32, zero), (b"avih", 8, zero))
+    with pytest.raises(DataError, match=r"video 'both\.avi': its header has a rate of 0, so which frame is when"):
+        read_frames("both.avi", tmp_path, Sampling())
+    altered(root / "clip.mp4", tmp_path / "clock.mp4", (b"mdhd", 16, zero))
+    with pytest.raises(DataError, match=r"video 'clock\.mp4': its clock \(mdhd\) has 0 ticks a second"):
+        read_frames("clock.mp4", tmp_path, Sampling())
+    altered(root / "clip.mp4", tmp_path / "still.mp4", (b"stts", 16, zero))
+    with pytest.raises(DataError, match=r"its frames \(stts\) last 0 ticks"):
+        read_frames("still.mp4", tmp_path, Sampling())

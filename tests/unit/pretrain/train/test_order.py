@@ -13,7 +13,7 @@ from pangu_rl.errors import ConfigError, DataError
 from pretrain.packing.plan_file import PlanReader
 from pretrain.train.loader import PackLoader
 from pretrain.train.order import OnlineOrder, PackOrder, PlannedOrder, deal_packs
-from pretrain.train.run import open_order, with_start
+from pretrain.train.run import open_order
 from tests.unit.pretrain.train.builders import plan, stage, write_rows
 
 
@@ -164,24 +164,6 @@ def test_a_row_longer_than_a_pack_is_refused_or_left_out(folder, tiny_vl_model):
     rows = rows_of([order.next_batch() for _ in range(20)])
     assert order.skipped >= 4
     assert not {index for index in rows if index % 6 == 4}
-
-
-def test_a_run_directory_as_the_start_is_its_newest_checkpoint(tmp_path, tiny_vl_model):
-    config = stage(tmp_path, tiny_vl_model)
-    assert with_start(config) is config
-    run = tmp_path / "before"
-    run.mkdir()
-    (run / "config.yaml").write_text("x: 1")
-    config = stage(tmp_path, run)
-    with pytest.raises(DataError, match="is a run without a checkpoint"):
-        with_start(config)
-    from pangu_rl.checkpoint.store import CheckpointStore
-
-    store = CheckpointStore(run, 2)
-    for step in (1, 2):
-        (store.begin(step) / "hf").mkdir()
-        store.commit(step, {}, {})
-    assert with_start(config).model.path == str(run / "checkpoints" / "step_000002" / "hf")
 
 
 def test_a_plan_that_is_not_all_looked_through_at_the_start_is_refused_where_it_is_wrong(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM
 
+from pangu_rl.checkpoint.store import CheckpointStore
 from pangu_rl.config.assemble import AssembleConfig
 from pangu_rl.config.load import checked
 from pangu_rl.config.sections.model import ModelConfig
@@ -18,6 +21,7 @@ from pangu_rl.learner.model import load_causal_lm
 from pangu_rl.learner.parts import part_of
 from pretrain.processing.resize import PixelLimits, read_limits
 from pretrain.train.run_assemble import MODEL, PARTS, run_assemble
+from tests.builders import build_tiny_vl_model
 
 
 def config(folder: Path, source: Path, **change: Any) -> AssembleConfig:
@@ -59,6 +63,44 @@ def test_a_connector_of_an_earlier_run(tmp_path: Path, tiny_vl_model: Path) -> N
     mine, theirs = weights(tmp_path / "a" / MODEL), weights(tiny_vl_model)
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in mine.items())
     assert found["random"] == []
+
+
+def test_parts_out_of_run_directories(tmp_path: Path, tiny_vl_model: Path) -> None:
+    """The tower and connector of a training run's newest checkpoint, the rest of an assembled run."""
+    run_assemble(config(tmp_path / "before", tiny_vl_model, connector=str(tiny_vl_model)))
+    store = CheckpointStore(tmp_path / "trained", 1)
+    shutil.copytree(tiny_vl_model, store.begin(3) / "hf")
+    store.commit(3, {}, {})
+    (tmp_path / "trained" / "config.yaml").write_text("x: 1")
+    trained, before = str(tmp_path / "trained"), str(tmp_path / "before")
+    change = {"encoder": trained, "connector": trained, "language": before, "shape": before, "tokenizer": before}
+    found = run_assemble(config(tmp_path / "a", tiny_vl_model, **change, processor=trained))
+    mine, theirs = weights(tmp_path / "a" / MODEL), weights(tiny_vl_model)
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in mine.items())
+    assert found["random"] == []
+    assert read_limits(tmp_path / "a" / MODEL) == read_limits(tiny_vl_model) != read_limits(tmp_path / "before" / MODEL)
+
+
+def test_a_mindvl_of_a_qwen2_5_vl_tower_and_a_text_model(tmp_path: Path) -> None:
+    """The tower of transformers' own class in its newer names, the language model of a text folder."""
+    source = build_tiny_vl_model(tmp_path / "mindvl", text="qwen3", dtype="float32")
+    settings = AutoConfig.from_pretrained(source)
+    tensors = load_file(source / "model.safetensors")
+    (tmp_path / "tower").mkdir()
+    tower = {f"model.{name}": 2 * tensor for name, tensor in tensors.items() if name.startswith("visual.")}
+    save_file(tower, tmp_path / "tower" / "model.safetensors")
+    torch.manual_seed(3)
+    text = AutoModelForCausalLM.from_config(settings.text_config)
+    text.save_pretrained(tmp_path / "text")
+    parts = {"encoder": str(tmp_path / "tower"), "language": str(tmp_path / "text"), "dtype": "float32"}
+    found = run_assemble(config(tmp_path / "a", source, **parts))
+    mine, words = weights(tmp_path / "a" / MODEL), text.state_dict()
+    assert found["random"] == ["connector"]
+    for name, tensor in mine.items():
+        if part_of(name) == "encoder":
+            assert torch.equal(tensor, 2 * tensors[name]), name
+        elif part_of(name) == "language":
+            assert torch.equal(tensor, words[name]), name
 
 
 def test_a_model_that_is_there_is_kept(tmp_path: Path, tiny_vl_model: Path) -> None:

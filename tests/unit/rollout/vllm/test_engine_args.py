@@ -10,7 +10,8 @@ from pangu_rl.accelerators import ACCELERATORS
 from pangu_rl.config.load import checked
 from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.config.sections.rollout import RolloutConfig
-from rollout.engine import EngineSpec
+from pangu_rl.records import SamplingParams
+from rollout.engine import EngineSpec, before_stop
 
 pytest.importorskip("vllm")
 
@@ -48,3 +49,16 @@ def test_only_engines_that_take_turns_can_sleep():
     assert not {"enable_sleep_mode", "additional_config"} & given("npu").keys()
     assert "additional_config" not in given("cuda", placement="shared")
     assert "enable_sleep_mode" not in given("cpu", placement="shared"), "vLLM has none there: the worker does it"
+
+
+def test_strings_that_end_an_answer_are_looked_for_in_its_text():
+    from rollout.vllm.engine import _sampling
+
+    plain = _sampling(SamplingParams(), 1, (2, 7))
+    assert plain.stop_token_ids == [2, 7]
+    assert not plain.detokenize
+    stopped = _sampling(SamplingParams(stop=("\n\nQ:",)), 1, (2,))
+    assert stopped.stop == ["\n\nQ:"]
+    assert stopped.detokenize
+    assert before_stop("4\n\nQ: next", ("###", "\n\nQ:")) == "4"
+    assert before_stop("4", ("###",)) == "4"

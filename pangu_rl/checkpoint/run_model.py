@@ -1,0 +1,60 @@
+"""A run directory in the place of a model folder: **the model that the run made**, so that a stage starts where one
+ended."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import TypeVar
+
+from pangu_rl.checkpoint.store import MODEL, CheckpointStore, check_model
+from pangu_rl.config.paths import resolve_path
+from pangu_rl.errors import DataError
+
+log = logging.getLogger(__name__)
+
+Stage = TypeVar("Stage")
+MADE = "model"
+"""Folder of a run that makes its model at once: assembled, or a mean."""
+MANIFEST = "manifest.json"
+
+
+def model_of(path: Path, key: str = "model.path") -> Path:
+    """`path` itself, or the model in it: of a run's newest checkpoint, of its last round, what it assembled; of a
+    checkpoint. `key` is what names it, for errors.
+
+    Raises:
+        DataError: the run has made none yet. CheckpointError: its newest checkpoint is corrupt.
+    """
+    if (path / "config.json").exists() or not path.is_dir():
+        return path
+    for made in (MADE, MODEL):
+        if (path / made / "config.json").exists():
+            return path / made
+    if (round_made := _of_last_round(path)) is not None:
+        return round_made
+    if not (path / "config.yaml").exists():
+        return path
+    newest = CheckpointStore(path, 1).latest(check_model)
+    if newest is None:
+        raise DataError(f"{key} {path} is a run without a checkpoint: run that stage to its end first")
+    log.info("starting from step %d of %s", newest.step, path)
+    return newest.path / MODEL
+
+
+def with_start(config: Stage) -> Stage:
+    """The configuration of a stage with `model_of` its `model.path`; raises as that."""
+    path = resolve_path(config.model.path)
+    if (found := model_of(path)) == path:
+        return config
+    return config.model_copy(update={"model": config.model.model_copy(update={"path": str(found)})})
+
+
+def _of_last_round(path: Path) -> Path | None:
+    """Of a run of iterative fine-tuning, whose manifest names it."""
+    try:
+        made = json.loads((path / MANIFEST).read_text(encoding="utf-8")).get("model")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return path / made if isinstance(made, str) and (path / made / "config.json").exists() else None

@@ -1,0 +1,39 @@
+"""Files of a user's in the working directory that are called like our packages, in the real command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.e2e import runs
+
+
+@pytest.mark.parametrize("started", [pytest.param("pangu-rl", marks=pytest.mark.slow), "python -m"])
+def test_a_users_own_rewards_and_rollout_hide_nothing(tiny_model: Path, tmp_path: Path, started: str) -> None:
+    """Ours are imported, also by the workers; the user's reward is found by its path, and what it imports beside it."""
+    for name in ("rewards", "rollout", "pretrain"):
+        (tmp_path / f"{name}.py").write_text(f"raise RuntimeError('the {name}.py of the working directory')\n")
+    (tmp_path / "my_limits.py").write_text("SHARE = 0.5\n")
+    (tmp_path / "my_reward.py").write_text(
+        "from my_limits import SHARE\n\n\n"
+        "def half(prompt, completion):\n    return SHARE + len(completion.token_ids) % 2\n"
+    )
+    functions = [{"name": "boxed_accuracy", "weight": 0.0}, {"name": "my_reward.py:half"}]
+    config = runs.write_config(tmp_path, tiny_model, rewards={"functions": functions}, trainer={"steps": 1})
+    command = runs.command("grpo", config, f"trainer.run_dir={tmp_path / 'run'}")
+    if started == "pangu-rl":
+        command[:3] = [str(Path(command[0]).with_name("pangu-rl"))]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(runs.REPO)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert {row["reward"] for row in runs.rollouts(tmp_path / "run")} <= {0.5, 1.5}

@@ -1,0 +1,21 @@
+"""Warnings of run.log as the page has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pangu_rl.report.facts import read_facts
+
+
+def test_each_kind_of_warning_stands_once_with_its_count(tmp_path: Path) -> None:
+    """What was said at the start is not pushed out by what is said at every step."""
+    (tmp_path / "config.yaml").write_text("trainer: {steps: 3}\n")
+    lines = ["2026-01-01 00:00:00,123 WARNING a: lr is high", "2026-01-01 00:00:00,123 INFO    a: WARNING in words"]
+    lines += [f"2026-01-01 00:00:0{n},123 WARNING a: left out: /d/rows.jsonl row {n}: key 'x{n}'" for n in range(9)]
+    lines += [f"2026-01-01 00:00:00,123 ERROR   b: {'x' * n}" for n in range(1, 60)]
+    (tmp_path / "run.log").write_text("\n".join(lines))
+    found = read_facts(tmp_path).warnings
+    assert found[0].endswith("lr is high")
+    assert found[1].endswith("/d/rows.jsonl row 0: key 'x0' (9 times)")
+    assert len(found) == 40
+    assert found[-1].endswith("x" * 59)
