@@ -16,7 +16,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from pangu_rl.checkpoint.store import MODEL, CheckpointStore, check_model
+from pangu_rl.checkpoint.store import CheckpointStore, check_model
+from pangu_rl.checkpoint.whole_model import whole_model
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.config.vision import VisionStageConfig
@@ -138,7 +139,7 @@ def with_start(config: Stage) -> Stage:
     if newest is None:
         raise DataError(f"model.path {path} is a run without a checkpoint: run that stage to its end first")
     log.info("starting from step %d of %s", newest.step, path)
-    return config.model_copy(update={"model": config.model.model_copy(update={"path": str(newest.path / MODEL)})})
+    return config.model_copy(update={"model": config.model.model_copy(update={"path": str(whole_model(newest.path))})})
 
 
 def open_order(config: PretrainConfig, loader: PackLoader) -> Order:
