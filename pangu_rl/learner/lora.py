@@ -145,9 +145,7 @@ def _why_absent(target: str, trained: Mapping[str, Any], linear: Mapping[str, An
         return f"{target} is the output head, whose log-probs are worked out in chunks, past any adapter: leave it out"
     if elsewhere := next(filter(_named(target), linear), None):
         part = part_of(f"{elsewhere}.")
-        return (
-            f"{target} is of the {part} alone ({elsewhere}): add {part} to learner.trainable, or leave it out"
-        )
+        return f"{target} is of the {part} alone ({elsewhere}): add {part} to learner.trainable, or leave it out"
     names = sorted({name.rpartition(".")[2] for name in trained})
     more = ", ..." if len(names) > SHOWN else ""
     return f"no linear layer is named {target}; there are {', '.join(names[:SHOWN])}{more} ({ALL_LINEAR} takes all)"
