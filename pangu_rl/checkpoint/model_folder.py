@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +15,7 @@ from pangu_rl.errors import DataError
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
 SAMPLES, SAMPLE_BYTES = 64, 4096
 GENERATION = "generation_config.json"
 COMPANIONS = (
@@ -42,6 +43,10 @@ def model_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if (path / ADAPTER_CONFIG).is_file():
+            raise DataError(
+                f"model.path {path}: an adapter, and no whole model; fold it: pangu-rl merge {path} --output DIR"
+            ) from None
         raise DataError(f"model.path {path}: no config.json in it; give a Hugging Face model folder") from None
     except ValueError as error:
         raise DataError(f"model.path {path}: its config.json is not JSON: {error}") from None
@@ -98,7 +103,11 @@ def model_checksum(path: Path, known: Mapping[str, Entry] = MappingProxyType({})
 
     Files that are `known`, by name, are not read.
     """
-    files = sorted([*weight_files(path), path / "config.json"])
+    return files_checksum(sorted([*weight_files(path), path / "config.json"]), known)
+
+
+def files_checksum(files: Sequence[Path], known: Mapping[str, Entry] = MappingProxyType({})) -> str:
+    """sha256 over names and bytes of `files`, hex; those that are `known`, by name, are not read."""
     with ThreadPoolExecutor() as threads:
         digests = list(
             threads.map(lambda file: known[file.name].sha256 if file.name in known else _sha256(file), files)

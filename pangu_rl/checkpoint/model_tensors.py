@@ -75,7 +75,7 @@ class ModelTensors:
         self._files: dict[str, Path] = {}
         self.entries: dict[str, TensorEntry] = {}
         for path in weight_files(folder):
-            self.shards[path.name] = _read_header(path)
+            self.shards[path.name] = read_header(path)
             for entry in self.shards[path.name]:
                 if entry.name in self._files:
                     raise DataError(f"{path}: tensor {entry.name} is also in {self._files[entry.name].name}")
@@ -125,7 +125,8 @@ def write_index(folder: Path, shards: dict[str, list[TensorEntry]]) -> None:
     os.replace(partial, folder / INDEX)
 
 
-def _read_header(path: Path) -> list[TensorEntry]:
+def read_header(path: Path) -> list[TensorEntry]:
+    """What the file `path` holds, in its order; raises DataError as `ModelTensors` does."""
     try:
         with safe_open(path, framework="pt") as file:
             slices = {name: file.get_slice(name) for name in file.offset_keys()}

@@ -8,7 +8,8 @@ import logging
 from pathlib import Path
 from typing import TypeVar
 
-from pangu_rl.checkpoint.store import MODEL, CheckpointStore, check_model
+from pangu_rl.checkpoint.store import ADAPTER, MODEL, CheckpointStore, check_model
+from pangu_rl.checkpoint.whole_model import whole_model
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import DataError
 
@@ -32,6 +33,8 @@ def model_of(path: Path, key: str = "model.path") -> Path:
     for made in (MADE, MODEL):
         if (path / made / "config.json").exists():
             return path / made
+    if (path / ADAPTER).is_dir():
+        return whole_model(path)
     if (round_made := _of_last_round(path)) is not None:
         return round_made
     if not (path / "config.yaml").exists():
@@ -40,7 +43,7 @@ def model_of(path: Path, key: str = "model.path") -> Path:
     if newest is None:
         raise DataError(f"{key} {path} is a run without a checkpoint: run that stage to its end first")
     log.info("starting from step %d of %s", newest.step, path)
-    return newest.path / MODEL
+    return whole_model(newest.path)
 
 
 def with_start(config: Stage) -> Stage:

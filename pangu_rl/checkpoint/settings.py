@@ -12,6 +12,7 @@ from pangu_rl.checkpoint.manifest import flush, write
 from pangu_rl.errors import ConfigError
 
 SETTINGS = "settings.json"
+ABSENT = "absent"
 
 
 def claim(directory: Path, settings: Mapping[str, Any]) -> None:
@@ -38,11 +39,14 @@ def begin(directory: Path, settings: Mapping[str, Any]) -> None:
 
 
 def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, str, str] | None:
-    """The dotted key of the first setting that differs, and both values as people read them; None of equal ones."""
+    """The dotted key of the first setting that differs, and both values as people read them; None of equal ones.
+
+    One that is not there is null: a later version's new setting, unset, changes nothing in a run that was begun before.
+    """
     was, is_now = flat(before), flat(now)
     for key in is_now | was:
-        values = was.get(key, "absent"), is_now.get(key, "absent")
-        if values[0] != values[1]:
+        values = was.get(key, ABSENT), is_now.get(key, ABSENT)
+        if values[0] != values[1] and not all(value in (None, ABSENT) for value in values):
             return key, brief(values[0]), brief(values[1])
     return None
 

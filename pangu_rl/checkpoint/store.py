@@ -26,8 +26,9 @@ from pangu_rl.errors import CheckpointError
 log = logging.getLogger(__name__)
 
 STATE = "state.json"
-RANKS, MODEL = "learner", "hf"
-"""Folders of a checkpoint: what the ranks go on from, and the model for everybody else."""
+RANKS, MODEL, ADAPTER = "learner", "hf", "adapter"
+"""Folders of a checkpoint: what the ranks go on from, and for everybody else the model, or the adapter that was trained
+beside one."""
 _PREFIX = "step_"
 _PARTIAL = ".partial-"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -46,7 +47,8 @@ class Checkpoint:
 
 def check_model(directory: Path, entries: Mapping[str, Entry]) -> None:
     """A `Check` for those who read the model alone."""
-    manifest.check_files(directory, {name: entry for name, entry in entries.items() if name.startswith(f"{MODEL}/")})
+    whole = {name: entry for name, entry in entries.items() if name.startswith((f"{MODEL}/", f"{ADAPTER}/"))}
+    manifest.check_files(directory, whole)
 
 
 class CheckpointStore:

@@ -116,14 +116,18 @@ def _check(config: PipelineConfig, profile: str | None, as_json: bool) -> None:
 @app.command()
 def merge(
     models: Annotated[
-        list[Path], typer.Argument(help="Model folders; a run directory stands for the checkpoints that it keeps.")
+        list[Path],
+        typer.Argument(help="Folders of models or adapters; a run directory stands for the checkpoints that it keeps."),
     ],
     output: Annotated[Path, typer.Option(help="Folder of the mean, a new one.")],
     weights: Annotated[str | None, typer.Option(help="One per model, e.g. 1,1,2; equal by default.")] = None,
     steps: Annotated[str | None, typer.Option(help="Steps of the run directories, e.g. 20,40; default: all.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Average the weights of models of one architecture, tensor by tensor; merge.json in the folder says of what."""
+    """Average the weights of models of one architecture, tensor by tensor; merge.json in the folder says of what.
+
+    An adapter (LoRA, as peft writes it) counts as its base model with the adapter folded in; one alone is folded.
+    """
     from pangu_rl.loops.pipeline.run_merge import merge as run_merge
     from pangu_rl.loops.pipeline.run_merge import model_folders, provenance
 
@@ -132,7 +136,8 @@ def merge(
     summary = run_merge(folders, resolve_path(str(output)), _numbers("--weights", weights, float) if weights else None)
     for line in summary.differences:
         typer.echo(f"note: {line}", err=True)
-    text = f"{output}: mean of {len(folders)} models, {summary.tensors} tensors, {summary.parameters:,} parameters"
+    what = f"mean of {len(folders)} models" if len(folders) > 1 else f"{folders[0]} folded into its base model"
+    text = f"{output}: {what}, {summary.tensors} tensors, {summary.parameters:,} parameters"
     typer.echo(json.dumps(json.loads(provenance(summary))) if as_json else text)
 
 

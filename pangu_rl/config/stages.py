@@ -132,10 +132,11 @@ class GrpoConfig(Strict):
 
     @model_validator(mode="after")
     def reference_fits_the_stage(self) -> GrpoConfig:
-        if self.algorithm.kl_weight and self.learner.zero_stage == 3:
+        if self.algorithm.kl_weight and self.learner.zero_stage == 3 and self.learner.lora is None:
             raise ValueError(
                 f"algorithm.kl_weight is {self.algorithm.kl_weight:g} and learner.zero_stage is 3: the reference model "
-                "is whole on every rank; set learner.zero_stage to 2, or algorithm.kl_weight to 0"
+                "is whole on every rank; set learner.zero_stage to 2, or algorithm.kl_weight to 0 (learner.lora "
+                "needs none)"
             )
         return self
 

@@ -58,7 +58,9 @@ def check_disk(config: BaseModel | None) -> Iterator[Finding]:
     if trainer is not None and hasattr(config, "learner"):
         # One more than are kept is there while the newest is written.
         count = getattr(trainer, "keep_checkpoints", 1) + len(getattr(trainer, "keep_steps", ())) + 1
-        needed = weight_bytes(_weights_folder(config.model.path)) * BYTES_PER_WEIGHT_BYTE * count
+        # Adapters are small; folded into their model, as stages that follow do, they take its size once.
+        copies = 1 if getattr(config.learner, "lora", None) else BYTES_PER_WEIGHT_BYTE * count
+        needed = weight_bytes(_weights_folder(config.model.path)) * copies
     free = shutil.disk_usage(folder).free
     text = f"{folder} has {free / GIB:.1f} GiB free, about {needed / GIB:.1f} are needed"
     if not os.access(folder, os.W_OK):

@@ -18,7 +18,7 @@ from pangu_rl.accelerators.collective import free_port
 from pangu_rl.accelerators.threads import threads_each
 from pangu_rl.checkpoint.manifest import Entry, check_files
 from pangu_rl.checkpoint.shared_folder import Answer, answer
-from pangu_rl.checkpoint.store import MODEL, RANKS
+from pangu_rl.checkpoint.store import ADAPTER, MODEL, RANKS
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.records import MiniBatch, Outline, Pack, Picture, WeightManifest
 
@@ -57,8 +57,12 @@ class RankActor:
 
     def save(self, checkpoint: Path) -> None:
         """Begin to write this rank's part of a checkpoint and of the model; `written` says when it is there."""
-        parts = {RANKS: self._learner.save, MODEL: self._learner.export}
+        parts = {RANKS: self._learner.save} | self._exports()
         self._writing = {folder: part(checkpoint / folder) for folder, part in parts.items()}
+
+    def _exports(self) -> dict[str, Callable[[Path], Future[dict[str, Entry]]]]:
+        """What is written of the model for everybody else: folder of a checkpoint -> what fills it."""
+        return {MODEL: self._learner.export}
 
     def load(self, checkpoint: Path) -> None:
         self._learner.load(checkpoint / RANKS)
@@ -111,8 +115,13 @@ class LearnerActor(RankActor):
         os.environ.update({name: str(value) for name, value in (rendezvous | ranks).items()})
         self._learner = Learner(spec)
 
-    def log_probs(self, packs: Sequence[Pack | Outline], temperature: float | None = None) -> list[np.ndarray]:
-        return self._learner.log_probs(with_pixels(packs), temperature)
+    def _exports(self) -> dict[str, Callable[[Path], Future[dict[str, Entry]]]]:
+        return {ADAPTER: self._learner.export_adapters} if self._spec.learner.lora else super()._exports()
+
+    def log_probs(
+        self, packs: Sequence[Pack | Outline], temperature: float | None = None, adapted: bool = True
+    ) -> list[np.ndarray]:
+        return self._learner.log_probs(with_pixels(packs), temperature, adapted)
 
     def update(self, batches: Sequence[MiniBatch]) -> list[dict[str, float]]:
         packs = iter(with_pixels([pack for batch in batches for pack in batch.packs]))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from pangu_rl.accelerators import get_accelerator
 from pangu_rl.checkpoint.rank_files import host_copy
 from pangu_rl.config.sections.learner import OffloadConfig
 from pangu_rl.errors import CheckpointError
+from pangu_rl.learner.lora import frozen_names, has_adapters
 from pangu_rl.learner.model import DTYPES, PackedCausalLM
 from pangu_rl.learner.optimizer import build_optimizer, rate_at
 from pangu_rl.learner.pictures import is_multimodal
@@ -106,14 +107,14 @@ def initialize(spec: LearnerSpec, lm: PreTrainedModel, groups: list[dict[str, An
     module = PackedCausalLM(lm, temperature=spec.temperature, chunk=spec.learner.logprob_chunk)
     optimizer_config, stage = spec.learner.optimizer, spec.learner.zero_stage
     count = sum(map(elements, module.parameters()))
+    trained = sum(elements(parameter) for group in groups for parameter in group["params"])
     if spec.learner.offload != OffloadConfig():
-        trained = sum(elements(parameter) for group in groups for parameter in group["params"])
         check_host_memory(offloaded_bytes(spec.learner, trained, count * lm.dtype.itemsize), "learner.offload keeps")
     optimizer = build_optimizer(groups, optimizer_config, stage)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: rate_at(step, spec.total_steps, optimizer_config)
     )
-    config = deepspeed_config(spec, count)
+    config = deepspeed_config(spec, trained)
     engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, lr_scheduler=schedule, config=config)
     engine.checkpoint_engine = MemoryCheckpointEngine()
     if stage == 3:
@@ -128,9 +129,9 @@ def initialize(spec: LearnerSpec, lm: PreTrainedModel, groups: list[dict[str, An
     return engine
 
 
-def gathered(parameter: nn.Parameter) -> AbstractContextManager:
-    """Within it a parameter of ZeRO 3 is whole; every rank must enter it. Of the other stages it is anyway."""
-    return deepspeed.zero.GatheredParameters([parameter])
+def gathered(parameters: Sequence[nn.Parameter]) -> AbstractContextManager:
+    """Within it parameters of ZeRO 3 are whole; every rank must enter it. Of the other stages they are anyway."""
+    return deepspeed.zero.GatheredParameters(list(parameters))
 
 
 def held_tensors(engine: deepspeed.DeepSpeedEngine) -> Iterator[Tensor]:
@@ -142,9 +143,12 @@ def held_tensors(engine: deepspeed.DeepSpeedEngine) -> Iterator[Tensor]:
 def take_states(engine: deepspeed.DeepSpeedEngine, directory: Path) -> dict[str, Any]:
     """What DeepSpeed saves on this rank: name below `directory` -> its content, as copies in host memory.
 
-    Collective. DeepSpeed makes its folders, and copies its scripts, in `directory`.
+    Of a model with adapters its frozen weights are left out. Collective. DeepSpeed makes its folders, and copies its
+    scripts, in `directory`.
     """
-    engine.save_checkpoint(str(directory), tag=TAG, save_latest=False)
+    left_out = frozen_names(engine.module) if has_adapters(engine.module) else frozenset()
+    engine.checkpoint_engine.left_out = left_out
+    engine.save_checkpoint(str(directory), tag=TAG, save_latest=False, exclude_frozen_parameters=bool(left_out))
     taken, engine.checkpoint_engine.taken = engine.checkpoint_engine.taken, {}
     return {path.relative_to(directory).as_posix(): state for path, state in taken.items()}
 
@@ -162,8 +166,9 @@ def load_states(engine: deepspeed.DeepSpeedEngine, directory: Path, read: Read) 
         raise CheckpointError(f"{model} is missing")
     engine.checkpoint_engine.read = read
     shared = engine.zero_optimization_stage() in (1, 2)
+    load = _load_shared if shared else _load_own
     try:
-        path, _ = engine.load_checkpoint(str(directory), tag=TAG, custom_load_fn=_load_shared if shared else None)
+        path, _ = engine.load_checkpoint(str(directory), tag=TAG, custom_load_fn=load)
     except FileNotFoundError as error:
         raise CheckpointError(f"{error.filename} is missing") from None
     assert path is not None, f"DeepSpeed has loaded nothing from {directory}"
@@ -185,18 +190,32 @@ class MemoryCheckpointEngine(TorchCheckpointEngine):
         super().__init__()
         self.taken: dict[Path, Any] = {}
         self.read: Read = read_state
+        self.left_out: frozenset[str] = frozenset()
+        """Weights that are not taken; DeepSpeed itself keeps those that are tied to one it leaves out."""
 
     def save(self, state_dict: Any, path: str) -> None:
+        module = state_dict.get("module")
+        if module is not None and self.left_out:
+            state_dict = state_dict | {"module": {n: value for n, value in module.items() if n not in self.left_out}}
         self.taken[Path(path)] = host_copy(state_dict)
 
     def load(self, path: str, map_location: Any = None) -> Any:
         return self.read(Path(path))
 
 
-def _load_shared(src: dict[str, Tensor], dst: torch.nn.Module) -> None:
+def _load_shared(src: dict[str, Tensor], dst: nn.Module) -> None:
     """Load a state dict that is mapped from a file: only rank 0 touches its tensors, the others are sent them."""
     if dist.get_rank() == 0:
-        dst.load_state_dict(src)
+        _load_own(src, dst)
     if dist.get_world_size() > 1:
-        for tensor in dst.state_dict().values():
-            dist.broadcast(tensor, 0)
+        held = dst.state_dict()
+        for name in src:
+            dist.broadcast(held[name], 0)
+
+
+def _load_own(src: dict[str, Tensor], dst: nn.Module) -> None:
+    """What a checkpoint leaves out is frozen, and came from the model's own folder."""
+    missing, unexpected = dst.load_state_dict(src, strict=False)
+    absent = set(missing) - frozen_names(dst) if has_adapters(dst) else missing
+    if absent or unexpected:
+        raise CheckpointError(f"its weights are not this model's: {sorted([*absent, *unexpected])[0]} is in one alone")

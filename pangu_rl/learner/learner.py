@@ -27,6 +27,7 @@ from torch import Tensor
 from pangu_rl.accelerators import get_accelerator
 from pangu_rl.accelerators.collective import TIMEOUT_S
 from pangu_rl.accelerators.ops import take_fallbacks
+from pangu_rl.checkpoint.adapter_folder import write_adapter
 from pangu_rl.checkpoint.manifest import Entry
 from pangu_rl.checkpoint.rank_files import fill_folder, host_copy, write_files
 from pangu_rl.config.paths import resolve_path
@@ -42,6 +43,7 @@ from pangu_rl.learner.engine import (
     take_states,
 )
 from pangu_rl.learner.expert_load import ExpertLoad
+from pangu_rl.learner.lora import adapters_of, add_adapters, peft_config, without_adapters
 from pangu_rl.learner.measure.flops import ModelFlops
 from pangu_rl.learner.measure.peak import matmul_peak
 from pangu_rl.learner.measure.profiling import profiled
@@ -51,7 +53,7 @@ from pangu_rl.learner.packed_attention import attend_by
 from pangu_rl.learner.packing_check import PackingCheck, check_packing
 from pangu_rl.learner.parts import freeze_parts, parameter_groups
 from pangu_rl.learner.pictures import is_multimodal
-from pangu_rl.learner.reference import Reference
+from pangu_rl.learner.reference import Model, beside, held_reference
 from pangu_rl.learner.sequence_parallel import check_heads, open_sequence_group
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.learner.trial_pack import trial_pack
@@ -88,6 +90,8 @@ class Learner:
         self.device = join_ranks(spec, self.accelerator.dist_backend)
         lm = load_causal_lm(spec.model, placement(spec, self.device)).to(self.device)
         freeze_parts(lm, spec.learner)
+        if spec.learner.lora is not None:
+            add_adapters(lm, spec.learner, spec.seed)
         groups = parameter_groups(lm, spec.learner)
         self.rates = tuple(rate for rate, _ in groups)
         # Now, since DeepSpeed puts one flat tensor in the place of a group's parameters.
@@ -100,11 +104,12 @@ class Learner:
         self.engine = initialize(spec, lm, [group for _, group in groups])
         self.sequence = open_sequence_group(spec.learner.sequence_parallel)
         self.lm = lm
-        self._tensors = ModelWeights(lm, gathered)
+        self.adapted = spec.learner.lora is not None
+        self._tensors = ModelWeights(lm, gathered, adapters_of(lm))
         self._experts = ExpertLoad(lm)
         self.objective = build_objective(spec)
         has_kl = spec.objective == "grpo" and spec.algorithm.kl_weight > 0
-        self.reference = Reference(spec, self.device) if has_kl else None
+        self.reference = self._reference() if has_kl else None
         self.flops = ModelFlops.of(lm.config)
         self.nonfinite_in_a_row = 0
         self._transport: str | None = None
@@ -117,13 +122,16 @@ class Learner:
         self._profile = folder
 
     @torch.no_grad()
-    def log_probs(self, packs: Sequence[Pack | Outline], temperature: float | None = None) -> list[np.ndarray]:
+    def log_probs(
+        self, packs: Sequence[Pack | Outline], temperature: float | None = None, adapted: bool = True
+    ) -> list[np.ndarray]:
         """Log-probs of every pack's targets under the current weights, float32 [M] each, at the sampling temperature
-        unless another is given."""
+        unless another is given; not `adapted`, adapters are switched off, if there are any."""
         results = []
-        for batch in self._on_device(packs):
-            with attend_by(batch.layout):
-                results.append(self.engine(batch, temperature)[0].cpu().numpy())
+        with nullcontext() if adapted else without_adapters(self.lm):
+            for batch in self._on_device(packs):
+                with attend_by(batch.layout):
+                    results.append(self.engine(batch, temperature)[0].cpu().numpy())
         return results
 
     def update(self, batches: Sequence[MiniBatch]) -> list[dict[str, float]]:
@@ -254,7 +262,9 @@ class Learner:
 
     def export(self, directory: Path, shard_bytes: int = SHARD_BYTES) -> Future[dict[str, Entry]]:
         """Copy the model to rank 0's host, tensor by tensor, and write it into `directory` while training goes on, in
-        Hugging Face layout with tokenizer and processor; it reloads to identical logits. The result as of `save`."""
+        Hugging Face layout with tokenizer and processor; it reloads to identical logits. The result as of `save`.
+
+        Weights that have an adapter are written with it folded in."""
         plan = plan_export(self.lm, self._tensors.described(), shard_bytes)
         copies = self._hand_out(
             lambda weights: [(name, tensor.to("cpu", copy=True)) for name, tensor in weights],
@@ -265,6 +275,15 @@ class Learner:
             return write_files(directory, {})
         source = resolve_path(self.spec.model.path)
         return fill_folder(directory, partial(write_model, directory, self.lm, plan, released(copies), source))
+
+    def export_adapters(self, directory: Path) -> Future[dict[str, Entry]]:
+        """As `export`, the adapters alone, in the layout of peft."""
+        copies = {name: tensor.to("cpu", copy=True) for name, tensor in self._tensors.adapter_stream()}
+        if self.spec.rank != 0:
+            return write_files(directory, {})
+        base = resolve_path(self.spec.model.path)
+        told = peft_config(self.spec.learner.lora, self._tensors.adapters.values(), base)
+        return fill_folder(directory, partial(write_adapter, directory, told, copies, base))
 
     def close(self) -> None:
         """Free the published buffers and leave the group."""
@@ -294,14 +313,14 @@ class Learner:
             # Open through backward: gradient checkpointing runs the layers again in it.
             with attend_by(batch.layout):
                 if self.reference is not None:
-                    batch = self.reference.beside(batch)
+                    batch = beside(self.reference, batch)
                 logp, entropy = self.engine(batch)
                 if index == 0 and statistic is not None:
                     statistic += self.objective.statistic.share(logp, batch, mini_batch)
                     self.objective.statistic.take(self._reduced({"share": statistic})["share"])
                 loss, terms = self.objective.loss(logp, entropy, batch, mini_batch)
                 self.engine.backward(loss * self.spec.world_size, scale_wrt_gas=False)
-            work = loss.new_tensor(self.flops.of_training(pack, self.spec.learner.trainable) / 1e12)
+            work = loss.new_tensor(self.flops.of_training(pack, self.spec.learner.trainable, self.adapted) / 1e12)
             add_totals(totals, terms | {"loss": loss.detach(), "tflop": work})
         rates = dict(zip(self.rates, self.engine.get_lr(), strict=True))
         self.engine.step()
@@ -310,6 +329,16 @@ class Learner:
         metrics["fallback_ops"] = float(take_fallbacks())
         metrics |= self._experts.take(self.spec.world_size)
         return metrics | rates | self._outcome() | self.objective.means(sums)
+
+    def _reference(self) -> Model:
+        if not self.adapted:
+            return held_reference(self.spec, self.device)
+
+        def bare(batch: PackTensors) -> tuple[Tensor, Tensor]:
+            with without_adapters(self.lm):
+                return self.engine(batch)
+
+        return bare
 
     def _on_device(self, packs: Sequence[Pack | Outline]) -> Iterator[PackTensors]:
         """The packs in order, each laid out and brought to the device while that still works on the one before."""
@@ -396,6 +425,8 @@ class Learner:
         }
         if is_multimodal(self.lm):
             identity["trainable"] = sorted(set(self.spec.learner.trainable))
+        if self.adapted:
+            identity["lora"] = self.spec.learner.lora.model_dump(mode="json")
         return identity | {"parameter_groups": self.group_sizes}
 
     def _close_publisher(self) -> None:

@@ -33,8 +33,8 @@ def check_streams(spec: LearnerSpec) -> None:
         )
 
 
-def deepspeed_config(spec: LearnerSpec, parameters: int) -> dict[str, Any]:
-    """DeepSpeed's own configuration for `spec` and a model of so many `parameters`."""
+def deepspeed_config(spec: LearnerSpec, trained: int) -> dict[str, Any]:
+    """DeepSpeed's own configuration for `spec` and a model so many of whose parameters are `trained`."""
     learner = spec.learner
     overlap, prefetch = learner.overlap_comm, learner.prefetch_bucket
     return {
@@ -47,7 +47,7 @@ def deepspeed_config(spec: LearnerSpec, parameters: int) -> dict[str, Any]:
             "stage": learner.zero_stage,
             "overlap_comm": overlap if overlap is not None else learner.zero_stage == 3 and _has_streams(spec),
             # ZeRO 3 allocates a whole bucket for each dtype: 1.9 GiB beside a model of any size.
-            "reduce_bucket_size": learner.reduce_bucket or min(parameters, REDUCE_BUCKET),
+            "reduce_bucket_size": learner.reduce_bucket or min(trained, REDUCE_BUCKET),
             "stage3_prefetch_bucket_size": PREFETCH_BUCKET if prefetch is None else prefetch,
             **offload_settings(learner),
         },

@@ -141,10 +141,15 @@ class Learners(RankActors):
         """float32 [M] per pack at `temperature`, of the current weights."""
         return self._call("log_probs", list(packs), temperature)[0]
 
-    def shared_log_probs(self, packs: Sequence[Sequence[Pack | Outline]], temperature: float) -> list[list[np.ndarray]]:
-        """[group][pack] -> float32 [M] each: every group computes its own packs, all the same number of them."""
+    def shared_log_probs(
+        self, packs: Sequence[Sequence[Pack | Outline]], temperature: float, adapted: bool = True
+    ) -> list[list[np.ndarray]]:
+        """[group][pack] -> float32 [M] each: every group computes its own packs, all the same number of them. Not
+        `adapted`, adapters are switched off, if there are any."""
         own = self._for_ranks([list(group) for group in packs])
-        calls = [actor.log_probs.remote(mine, temperature) for actor, mine in zip(self._actors, own, strict=True)]
+        calls = [
+            actor.log_probs.remote(mine, temperature, adapted) for actor, mine in zip(self._actors, own, strict=True)
+        ]
         degree = self._spec.learner.sequence_parallel
         return self._calls.wait(calls[::degree], "log_probs", step=degree)
 
@@ -212,7 +217,7 @@ def dealing(spec: LearnerSpec) -> Dealing:
     """How packs come to the ranks of `spec`: by the FLOPs of its model, alike at every micro-batch where ranks meet."""
     flops = ModelFlops.of(loaded_config(resolve_path(spec.model.path), spec.model.trust_remote_code))
     return Dealing(
-        cost=lambda pack: flops.of_training(pack, spec.learner.trainable),
+        cost=lambda pack: flops.of_training(pack, spec.learner.trainable, spec.learner.lora is not None),
         micro_batch_tokens=spec.learner.micro_batch_tokens,
         in_rows=spec.learner.ranks_meet_at_micro_batches,
     )

@@ -76,7 +76,7 @@ class PackLoader:
         shape = loaded_config(path, config.model.trust_remote_code)
         self._flops = ModelFlops.of(shape)
         self._positions = getattr(shape.get_text_config(), "max_position_embeddings", None) or self.context
-        self._trained = config.learner.trainable
+        self._trained, self._adapted = config.learner.trainable, config.learner.lora is not None
 
     def sizes(self, index: int) -> tuple[int, tuple[tuple[int, int, int], ...]]:
         """(tokens, grids of the pictures) of a row, from the headers of its pictures.
@@ -105,7 +105,7 @@ class PackLoader:
             patches=patches,
             patch_pairs=patch_pairs,
         )
-        return self._flops.of_work(work, self._trained)
+        return self._flops.of_work(work, self._trained, self._adapted)
 
     def load_merged(self, shared: Sequence[Sequence[PackOrder]]) -> tuple[list[Pack], Counts]:
         """As `load`, the packs of each micro-batch merged; empty for one without a usable row."""

@@ -58,6 +58,7 @@ HOMES = {
         "pangu_rl/loops/*.py",
     ),
     "torch_npu": ("pangu_rl/accelerators/npu.py",),
+    "peft": ("pangu_rl/learner/lora.py",),
 }
 """Heavy library -> the only files that may import it."""
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.contracts.source_tree import ROOT, module_name, sources
 
-HEAVY = ("vllm", "ray", "deepspeed", "torch_npu")
+HEAVY = ("vllm", "ray", "deepspeed", "torch_npu", "peft")
 
 BLOCKED = """
 import importlib, sys

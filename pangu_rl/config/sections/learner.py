@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from pangu_rl.config.base import Strict
+from pangu_rl.config.sections.lora import LoraConfig
 
 ModelPart = Literal["encoder", "connector", "language"]
 """Of a multimodal model: the vision tower; what maps its features to the language model, with the tower's last norm;
@@ -54,7 +55,7 @@ class LearnerConfig(Strict):
     """Whether ZeRO 2 and 3 communicate while the device computes; under ZeRO 2 that takes a second reduce bucket. Null
     does so under ZeRO 3 on a device with streams: there every layer waits for its weights."""
     reduce_bucket: PositiveInt | None = None
-    """Gradients that ZeRO 2 and 3 reduce at once, in elements; null is 500 million, or all of a smaller model."""
+    """Gradients that ZeRO 2 and 3 reduce at once, in elements; null is 500 million, or all where fewer are trained."""
     prefetch_bucket: NonNegativeInt | None = None
     """Weights that ZeRO 3 gathers ahead of their layer, in elements; null is 50 million."""
     offload: OffloadConfig = OffloadConfig()
@@ -62,6 +63,9 @@ class LearnerConfig(Strict):
     trainable: Annotated[tuple[ModelPart, ...], Field(min_length=1)] = ("encoder", "connector", "language")
     """Parts of a multimodal model that are trained; the others are frozen, and published and exported as they are. A
     text model is trained whole."""
+    lora: LoraConfig | None = None
+    """Train adapters in the parts of `trainable` and nothing else: gradients, optimizer and checkpoints are the
+    adapters' alone. Engines get each weight with its adapter folded in. Null trains the weights themselves."""
     pack_tokens: PositiveInt = 2048
     """Capacity of a pack; sequences are packed into it, none is ever cut."""
     micro_batch_tokens: PositiveInt | None = None

@@ -90,9 +90,13 @@ class ModelFlops:
             per_target=2 * shape.embedding,
         )
 
-    def of_training(self, pack: Pack | Outline, trained: Collection[ModelPart]) -> float:
+    def of_training(self, pack: Pack | Outline, trained: Collection[ModelPart], adapted: bool = False) -> float:
         """Forward and backward passes of a pack; what is frozen is passed through, or not entered at all. An empty pack
-        asks for nothing."""
+        asks for nothing.
+
+        Where the `trained` parts are `adapted` they have no gradients of weights; the adapters' own products, a few
+        per cent of a layer's, are not counted.
+        """
         if not pack.num_targets:
             return 0.0
         lengths, before = _segments(pack)
@@ -106,7 +110,7 @@ class ModelFlops:
             patches=patches,
             patch_pairs=patch_pairs,
         )
-        return self.of_work(work, trained)
+        return self.of_work(work, trained, adapted)
 
     def of_language(self, work: Work) -> float:
         """Forward pass of the language model alone."""
@@ -117,17 +121,17 @@ class ModelFlops:
             + work.targets * self.per_target
         )
 
-    def of_work(self, work: Work, trained: Collection[ModelPart]) -> float:
+    def of_work(self, work: Work, trained: Collection[ModelPart], adapted: bool = False) -> float:
         """As `of_training`."""
-        language = self.of_language(work)
+        language, learned = self.of_language(work), THROUGH if adapted else WHOLE
         if not self.per_patch:
-            return WHOLE * language
+            return learned * language
         tower = self._tower(work.patches, work.patch_pairs)
         connector = work.patches * self.connector_per_patch
         factors = (
-            WHOLE if "language" in trained else THROUGH,
-            WHOLE if "encoder" in trained else FORWARD,
-            WHOLE if "connector" in trained else THROUGH if "encoder" in trained else FORWARD,
+            learned if "language" in trained else THROUGH,
+            learned if "encoder" in trained else FORWARD,
+            learned if "connector" in trained else THROUGH if "encoder" in trained else FORWARD,
         )
         return sum(factor * part for factor, part in zip(factors, (language, tower, connector), strict=True))
 

@@ -14,11 +14,12 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, replace
 
+from pangu_rl.learner.measure.adapter_shape import adapted_layers, adapter_parameters
 from pangu_rl.learner.measure.memory_inputs import HOST, WIDE, Kernels, MicroBatch, Settings
 from pangu_rl.learner.measure.model_shape import ModelShape, TowerShape
 
 REDUCE_BUCKET = 500_000_000
-"""Elements; what `learner.zero` gives DeepSpeed where the model is no smaller."""
+"""Elements; what `learner.zero` gives DeepSpeed where no fewer are trained."""
 LIVE_PARAMETERS = 1_000_000_000
 """DeepSpeed's `stage3_max_reuse_distance` and `stage3_max_live_parameters`: ZeRO 3 keeps what it gathered where it is
 used again within so many elements."""
@@ -83,10 +84,15 @@ class _States:
 
 
 def _states(shape: ModelShape, settings: Settings) -> _States:
-    """A text model is trained whole."""
-    parts = [part for part in shape.parts if part in settings.trainable or shape.tower is None]
-    trained = sum(shape.parts[part] for part in parts)
-    return {0: _zero_0, 1: _zero_1, 2: _zero_2, 3: _zero_3}[settings.zero_stage](shape, trained, settings)
+    """A text model is trained whole. Adapters are trained in its place, and lie beside the weights."""
+    stage = {0: _zero_0, 1: _zero_1, 2: _zero_2, 3: _zero_3}[settings.zero_stage]
+    if settings.lora is None:
+        parts = [part for part in shape.parts if part in settings.trainable or shape.tower is None]
+        return stage(shape, sum(shape.parts[part] for part in parts), settings)
+    trained = adapter_parameters(shape, settings.lora, settings.trainable)
+    states = stage(shape, trained, settings)
+    beside = trained if settings.zero_stage < 3 else _share(trained, settings)
+    return replace(states, weights=states.weights + beside * settings.size)
 
 
 def _zero_0(shape: ModelShape, trained: int, settings: Settings) -> _States:
@@ -122,7 +128,7 @@ def _zero_2(shape: ModelShape, trained: int, settings: Settings) -> _States:
         weights=shape.parameters * settings.size,
         gradients=0 if offloaded else share,
         optimizer=0 if offloaded else 3 * share,
-        reducing=(2 if settings.overlap else 1) * _bucket(shape, settings),
+        reducing=(2 if settings.overlap else 1) * _bucket(trained, settings),
         host=_on_host(shape, trained, settings),
     )
 
@@ -138,14 +144,14 @@ def _zero_3(shape: ModelShape, trained: int, settings: Settings) -> _States:
         weights=(own + gathered) * settings.size,
         gradients=0 if offloaded else share,
         optimizer=0 if offloaded else 3 * share,
-        buckets=_bucket(shape, settings),
+        buckets=_bucket(trained, settings),
         step=0 if offloaded else min(share, SUB_GROUP * WIDE),
         host=_on_host(shape, trained, settings),
     )
 
 
-def _bucket(shape: ModelShape, settings: Settings) -> int:
-    return (settings.bucket or min(shape.parameters, REDUCE_BUCKET)) * settings.size
+def _bucket(trained: int, settings: Settings) -> int:
+    return (settings.bucket or min(trained, REDUCE_BUCKET)) * settings.size
 
 
 def _share(numbers: int, settings: Settings) -> int:
@@ -165,18 +171,19 @@ def _moments(
     the head's gradient on its way to the float32 sum, the last layer's backward pass, the embedding's gradient.
 
     Checkpointing keeps the input of each layer, and computes one layer's activations again when its turn comes. The
-    last norm's input is one more. A tied embedding waits with the head's gradient until its own is there.
+    last norm's input is one more. A tied embedding waits with the head's gradient until its own is there. Beside
+    adapters neither table has a gradient, and each adapted layer keeps A's product.
     """
     degree, size = settings.sequence_parallel, settings.size
     tokens = -(-batch.tokens // degree)
     stream = shape.width * size * tokens
-    layer = layer_kept(shape, degree, size, kernels) * tokens
+    layer = (layer_kept(shape, degree, size, kernels) + _adapters_kept(shape, settings)) * tokens
     again = layer - stream if settings.gradient_checkpointing else 0
     kept = shape.layers * (stream if settings.gradient_checkpointing else layer)
     kept += tower_kept(shape, settings, kernels) * -(-batch.patches // degree)
-    table = shape.embedding * size
+    table = shape.embedding * size if settings.lora is None else 0
     pending = table if shape.tied else 0
-    cast = shape.embedding * WIDE if size != WIDE and settings.zero_stage == 1 else 0
+    cast = shape.embedding * WIDE if size != WIDE and settings.zero_stage == 1 and table else 0
     hidden, logits, head = _head(shape, settings, min(batch.targets, tokens), kernels)
     working = layer_working(shape, degree, size, kernels) * tokens
     return (
@@ -189,16 +196,26 @@ def _moments(
 
 def _head(shape: ModelShape, settings: Settings, targets: int, kernels: Kernels) -> tuple[int, int, int]:
     """(chosen hidden states, last chunk's probabilities, working memory) of `chunked_logprobs`, which keeps the first
-    two. Its backward pass makes the gradient of the hidden states and, chunk by chunk, that of the head in the model's
-    dtype; those of several chunks are summed in float32."""
+    two. Its backward pass makes the gradient of the hidden states and, where the head is trained, chunk by chunk that
+    of the head in the model's dtype; those of several chunks are summed in float32."""
     size, table = settings.size, shape.embedding * settings.size
     chunks = max(1, -(-targets // settings.chunk))
     logits = -(-targets // chunks) * shape.vocabulary
     hidden = targets * shape.width * size
     tiles = 2 * min(logits, kernels.tile) * WIDE
+    if settings.lora is not None:
+        return hidden, logits * size, max(tiles, hidden)
     summed = table + (shape.embedding * WIDE if chunks > 1 else 0)
     turned = min(kernels.strip, logits, shape.embedding) * size if size != WIDE else 0
     return hidden, logits * size, max(tiles, hidden + summed + turned)
+
+
+def _adapters_kept(shape: ModelShape, settings: Settings) -> int:
+    """Bytes that the adapters of a layer of the language model keep for each token: A's product, `rank` numbers."""
+    if settings.lora is None:
+        return 0
+    decoder = replace(shape, tower=None)
+    return len(adapted_layers(decoder, settings.lora, ())) * settings.lora.rank * settings.size
 
 
 def layer_kept(shape: ModelShape, degree: int, size: int, kernels: Kernels) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pangu_rl.config.sections.learner import LearnerConfig, ModelPart
+from pangu_rl.config.sections.lora import LoraConfig
 
 WIDE = 4
 """Bytes of a float32 number."""
@@ -43,6 +44,7 @@ class Settings:
     """ZeRO 2 then has two buckets."""
     offload_optimizer: bool = False
     offload_parameters: bool = False
+    lora: LoraConfig | None = None
 
     @classmethod
     def of(cls, learner: LearnerConfig, dtype: str) -> Settings:
@@ -59,6 +61,7 @@ class Settings:
             overlap=bool(learner.overlap_comm),
             offload_optimizer=learner.offload.optimizer == "cpu",
             offload_parameters=learner.offload.parameters == "cpu",
+            lora=learner.lora,
         )
 
 

@@ -36,7 +36,8 @@ def described_gib(path: str) -> float | None:
 
 def stage_memory(shape: ModelShape, on_devices: bool, config: Any) -> Memory | None:
     """At the worst: the longest sequences, or the fullest micro-batch, that the stage lets through, every token a
-    target, and of a stage with pictures every token a picture's. A reference model is whole on every rank."""
+    target, and of a stage with pictures every token a picture's. A reference model is whole on every rank; beside
+    adapters there is none."""
     if isinstance(config, VisionStageConfig):
         return vision_memory(shape, config)
     learner = config.learner
@@ -46,7 +47,7 @@ def stage_memory(shape: ModelShape, on_devices: bool, config: Any) -> Memory | N
     batch = MicroBatch(tokens=tokens, targets=tokens, patches=patches)
     settings = Settings.of(learner, config.model.dtype)
     memory = estimate(shape, settings, batch, DEVICE if on_devices else HOST)
-    has_reference = getattr(getattr(config, "algorithm", None), "kl_weight", 0.0) > 0
+    has_reference = getattr(getattr(config, "algorithm", None), "kl_weight", 0.0) > 0 and learner.lora is None
     return replace(memory, weights=memory.weights + shape.parameters * settings.size) if has_reference else memory
 
 

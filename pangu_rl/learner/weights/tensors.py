@@ -1,14 +1,21 @@
-"""The tensors of a model's checkpoint, one at a time: learner's model -> **names and tensors** -> publisher, export."""
+"""The tensors of a model's checkpoint, one at a time: learner's model -> **names and tensors** -> publisher, export.
+
+A weight that has an adapter comes with it folded in, under the name that it has without.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+
+from pangu_rl.checkpoint.adapter_folder import parameter_name
+from pangu_rl.checkpoint.folding import folded
+from pangu_rl.learner.lora import BASE, Adapter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -21,8 +28,10 @@ class ModelWeights:
     """Parameters and persistent buffers under their own names, tied ones once; never all of them at a time."""
 
     lm: PreTrainedModel
-    gathered: Callable[[nn.Parameter], AbstractContextManager]
-    """Within it a parameter is whole on this rank; all ranks enter it together."""
+    gathered: Callable[[Sequence[nn.Parameter]], AbstractContextManager]
+    """Within it parameters are whole on this rank; all ranks enter it together."""
+    adapters: Mapping[str, Adapter] = field(default_factory=dict)
+    """By the name of the weight that they change."""
 
     def described(self) -> dict[str, Tensor]:
         """Every tensor's shape and dtype, on the meta device."""
@@ -38,16 +47,34 @@ class ModelWeights:
         """
         tensors = self._tensors()
         for name in tensors if names is None else names:
-            if isinstance(tensors[name], nn.Parameter):
-                with self.gathered(tensors[name]):
-                    yield name, tensors[name].detach()
+            tensor, adapter = tensors[name], self.adapters.get(name)
+            if adapter is not None:
+                with self.gathered([tensor, adapter.a, adapter.b]), torch.no_grad():
+                    tensor = folded(tensor, adapter.a, adapter.b, adapter.scale)
+                yield name, tensor
+            elif isinstance(tensor, nn.Parameter):
+                with self.gathered([tensor]):
+                    yield name, tensor.detach()
             else:
-                yield name, tensors[name]
+                yield name, tensor
+
+    def adapter_stream(self) -> Iterator[Named]:
+        """As `stream`, the adapters alone, under the names that peft gives them in a file."""
+        for adapter in self.adapters.values():
+            for side, parameter in (("lora_A", adapter.a), ("lora_B", adapter.b)):
+                with self.gathered([parameter]):
+                    yield parameter_name(adapter.layer, side), parameter.detach()
 
     def _tensors(self) -> dict[str, Tensor]:
         persistent = self.lm.state_dict().keys()
         buffers = {name: buffer for name, buffer in self.lm.named_buffers() if name in persistent}
-        return dict(self.lm.named_parameters()) | buffers
+        own = {id(side) for adapter in self.adapters.values() for side in (adapter.a, adapter.b)}
+        parameters = {
+            name.replace(BASE, ""): parameter
+            for name, parameter in self.lm.named_parameters()
+            if id(parameter) not in own
+        }
+        return parameters | buffers
 
 
 def exhaust(weights: Iterable[Named]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pangu_rl.checkpoint.model_folder import companion_digest, model_checksum
 from pangu_rl.checkpoint.run_model import with_start
+from pangu_rl.checkpoint.whole_model import whole_model
 from pangu_rl.config.load import dump_config, load_config
 from pangu_rl.config.named_files import on_disk
 from pangu_rl.config.paths import cache_root, resolve_path
@@ -46,7 +47,7 @@ def start_model(config: GrpoConfig) -> Path:
         newest = max((home / "run" / "checkpoints").glob("step_*"))
         partial = home / "model.partial"
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(newest / "hf", partial)
+        shutil.copytree(whole_model(newest), partial)
         partial.rename(model)
     return model
 

@@ -1,12 +1,12 @@
 """Model folders of one architecture -> **one folder with the weighted mean of their weights**, chunk by chunk.
 
-Memory holds a chunk of one tensor, whatever the models' size. The folder appears whole or not at all.
+An adapter is its base model with the adapter folded in, and may stand alone. Memory holds a tensor of each model,
+mapped where it has no adapter, whatever the models' size. The folder appears whole or not at all.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +15,13 @@ from typing import Any
 from torch import Tensor
 
 from pangu_rl.algorithms.merge import normalised, weighted_mean
-from pangu_rl.checkpoint.alike import companions, require_alike
+from pangu_rl.checkpoint.adapter_folder import CONFIG, FoldedModel, open_model
+from pangu_rl.checkpoint.alike import require_alike
 from pangu_rl.checkpoint.model_folder import model_checksum, model_config
-from pangu_rl.checkpoint.model_tensors import ModelTensors, TensorEntry, write_index, write_shard
+from pangu_rl.checkpoint.model_tensors import ModelTensors, TensorEntry
+from pangu_rl.checkpoint.store import ADAPTER, MODEL
 from pangu_rl.checkpoint.whole_folder import whole_folder
+from pangu_rl.checkpoint.whole_model import write_like
 from pangu_rl.errors import ConfigError, DataError
 
 CHUNK = 1 << 22
@@ -31,7 +34,8 @@ class Merged:
     """What a merge was made of, as `merge.json` in its folder says."""
 
     inputs: tuple[dict[str, Any], ...]
-    """`path` as given, `weight` over the sum of all, `checksum` of the model."""
+    """`path` as given, `weight` over the sum of all, `checksum` of the model or the adapter, and of an adapter its
+    `base`."""
     tensors: int
     parameters: int
     checksum: str
@@ -46,26 +50,21 @@ def merge(folders: Sequence[Path], output: Path, weights: Sequence[float] | None
     Configuration, tokenizer, template and processor are those of the first.
 
     Raises:
-        UserError: fewer than two folders, weights that do not fit, an `output` that exists, or models that are not of
-            one architecture: other names, shapes, dtypes, settings, vocabularies.
+        UserError: fewer than two folders that are no adapter, weights that do not fit, an `output` that exists, an
+            adapter that cannot be folded, or models that are not of one architecture: other names, shapes, dtypes,
+            settings, vocabularies.
     """
     shares = _shares(folders, weights)
     if output.exists():
         raise ConfigError(f"{output} exists already: name a new folder")
-    models = [ModelTensors(folder) for folder in folders]
+    models = [open_model(folder) for folder in folders]
     differences = require_alike(models, _config_meant)
     with whole_folder(output) as partial:
-        written = {
-            shard: write_shard(partial / shard, entries, _means(entries, models, shares))
-            for shard, entries in models[0].shards.items()
-        }
-        if len(models[0].shards) > 1:
-            write_index(partial, models[0].shards)
-        _copy_companions(folders[0], partial)
+        written = write_like(models[0], partial, lambda entry: _mean(entry, models, shares))
         summary = Merged(
             inputs=tuple(
-                {"path": str(folder), "weight": share, "checksum": model_checksum(folder)}
-                for folder, share in zip(folders, shares, strict=True)
+                {"path": str(folder), "weight": share, **_origin(model)}
+                for folder, share, model in zip(folders, shares, models, strict=True)
             ),
             tensors=len(models[0].entries),
             parameters=sum(entry.elements for entry in models[0].entries.values()),
@@ -83,25 +82,29 @@ def provenance(summary: Merged) -> str:
 
 
 def model_folders(paths: Sequence[Path], steps: Sequence[int] | None = None) -> list[Path]:
-    """What a user names -> model folders: a model folder is itself, a checkpoint its `hf`, a run directory those of its
-    `steps` (of all it keeps, by default).
+    """What a user names -> folders of models and adapters: such a folder is itself, a checkpoint its `hf` or `adapter`,
+    a run directory those of its `steps` (of all it keeps, by default).
 
     Raises:
         DataError: none of these, or a step that the run does not keep.
     """
     found: list[Path] = []
     for path in paths:
-        kept = sorted(path.glob("checkpoints/step_*/hf"))
-        if kept:
+        if kept := _kept(path):
             found += _of_steps(path, kept, steps)
-        elif (path / "hf").is_dir():
-            found.append(path / "hf")
+        elif below := [path / name for name in (MODEL, ADAPTER) if (path / name).is_dir()]:
+            found += below
         else:
-            model_config(path)
+            if not (path / CONFIG).is_file():
+                model_config(path)
             found.append(path)
-    if steps and len(found) == len(paths) and not any(list(path.glob("checkpoints/step_*/hf")) for path in paths):
+    if steps and len(found) == len(paths) and not any(map(_kept, paths)):
         raise ConfigError(f"steps {', '.join(map(str, steps))}: no run directory is among the inputs")
     return found
+
+
+def _kept(run_dir: Path) -> list[Path]:
+    return sorted(path for name in (MODEL, ADAPTER) for path in run_dir.glob(f"checkpoints/step_*/{name}"))
 
 
 def _of_steps(run_dir: Path, kept: Sequence[Path], steps: Sequence[int] | None) -> list[Path]:
@@ -130,9 +133,9 @@ def _config_meant(path: Path) -> Any:
 
 
 def _shares(folders: Sequence[Path], weights: Sequence[float] | None) -> list[float]:
-    if len(folders) < 2:
+    if len(folders) < 2 and not all((folder / CONFIG).is_file() for folder in folders):
         raise ConfigError(
-            f"{len(folders)} model to merge: name two or more, or a run directory that keeps several steps"
+            f"{len(folders)} model to merge: name two or more, a run directory that keeps several steps, or an adapter"
         )
     weights = [1.0] * len(folders) if weights is None else weights
     if len(weights) != len(folders):
@@ -145,16 +148,16 @@ def _shares(folders: Sequence[Path], weights: Sequence[float] | None) -> list[fl
         raise ConfigError(str(error)) from None
 
 
-def _means(entries: Sequence[TensorEntry], models: Sequence[ModelTensors], shares: Sequence[float]) -> Iterator[Tensor]:
-    for entry in entries:
-        tensors = [model.read(entry.name).flatten() for model in models]
-        for start in range(0, entry.elements, CHUNK):
-            try:
-                yield weighted_mean([tensor[start : start + CHUNK] for tensor in tensors], shares)
-            except ValueError as error:
-                raise DataError(f"tensor {entry.name}: {error}") from None
+def _mean(entry: TensorEntry, models: Sequence[ModelTensors], shares: Sequence[float]) -> Iterator[Tensor]:
+    tensors = [model.read(entry.name).flatten() for model in models]
+    for start in range(0, entry.elements, CHUNK):
+        try:
+            yield weighted_mean([tensor[start : start + CHUNK] for tensor in tensors], shares)
+        except ValueError as error:
+            raise DataError(f"tensor {entry.name}: {error}") from None
 
 
-def _copy_companions(source: Path, target: Path) -> None:
-    for file in (source / "config.json", *companions(source)):
-        shutil.copyfile(file, target / file.name)
+def _origin(model: ModelTensors) -> dict[str, str]:
+    if isinstance(model, FoldedModel):
+        return {"checksum": model.checksum(), "base": str(model.folder)}
+    return {"checksum": model_checksum(model.folder)}

@@ -15,7 +15,8 @@ from rich.console import Console
 from pangu_rl.algorithms.rejection_sampling import Candidate, Reason, select_hard
 from pangu_rl.checkpoint.model_folder import model_checksum
 from pangu_rl.checkpoint.settings import write_whole
-from pangu_rl.checkpoint.store import MODEL, CheckpointStore, check_model
+from pangu_rl.checkpoint.store import CheckpointStore, check_model
+from pangu_rl.checkpoint.whole_model import whole_model
 from pangu_rl.cluster.ray_runtime import Preemption
 from pangu_rl.config.sampling import IterativeConfig
 from pangu_rl.config.sections.data import SftDataConfig
@@ -171,7 +172,7 @@ def fine_tune(turn: Round, rows: int) -> dict[str, Any]:
             cluster=config.cluster,
         )
     )
-    model = CheckpointStore(run_dir, keep=1).latest(check_model).path / MODEL
+    model = whole_model(CheckpointStore(run_dir, keep=1).latest(check_model).path)
     losses = [row["train/loss"] for row in read_metrics(run_dir / METRICS)]
     return {
         "fine_tuning": {

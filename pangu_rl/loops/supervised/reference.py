@@ -66,12 +66,13 @@ def reference_log_probs(
 def response_sums(
     rows: Sequence[PairRow], learners: Learners, config: DpoConfig, placeholders: frozenset[int]
 ) -> np.ndarray:
-    """float64 [B, 2] summed log-probs of the chosen and the rejected responses under the current weights."""
+    """float64 [B, 2] summed log-probs of the chosen and the rejected responses under the model that adapters stand
+    beside, or without any under the current weights."""
     packs = outline_pairs(rows, config.learner.pack_tokens, placeholders)
     batches = split_ranks(packs, config.learner.groups, *pack_counts(packs), learners.dealing)
     shares = [batch.packs for batch in batches]
     sums = np.zeros(2 * len(rows))
-    for own, found in zip(shares, learners.shared_log_probs(shares, temperature=1.0), strict=True):
+    for own, found in zip(shares, learners.shared_log_probs(shares, temperature=1.0, adapted=False), strict=True):
         for pack, logp in zip(own, found, strict=True):
             np.add.at(sums, pack.sequence_ids, logp.astype(np.float64))
     return sums.reshape(-1, 2)

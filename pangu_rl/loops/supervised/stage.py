@@ -1,6 +1,6 @@
 """The loop of every stage that learns from given rows: **a step, its metrics, a checkpoint when one is due**.
 
-newest checkpoint --> step --> metrics.jsonl --> checkpoints/step_N: learner/, hf/, the stage's own state
+newest checkpoint --> step --> metrics.jsonl --> checkpoints/step_N: learner/, hf/ or adapter/, the stage's own state
                        ^                              |
                        '------------------------------'
 """

@@ -27,3 +27,10 @@ def test_others_are_refused_with_both_values(tmp_path: Path) -> None:
 
 def test_flat_names_nested_keys_and_leaves_free_ones_out() -> None:
     assert flat({"a": {"b": 1, "x": 2}, "c": {}, "x": 3}, free=("x",)) == {"a.b": 1, "c": {}}
+
+
+def test_a_new_setting_that_is_null_does_not_end_old_runs(tmp_path: Path) -> None:
+    claim(tmp_path, {"learner": {"ranks": 1}})
+    claim(tmp_path, {"learner": {"ranks": 1, "lora": None}})
+    with pytest.raises(ConfigError, match=r"begun with learner.lora.rank 'absent', now it is 8"):
+        claim(tmp_path, {"learner": {"ranks": 1, "lora": {"rank": 8}}})

@@ -166,6 +166,9 @@ def test_a_reference_needs_whole_models(path):
     text = complaint(path, "algorithm.kl_weight=0.01", "learner.zero_stage=3")
     assert "kl_weight is 0.01 and learner.zero_stage is 3" in text
     assert "set learner.zero_stage to 2, or algorithm.kl_weight to 0" in text
+    free = ["algorithm.kl_weight=0.01", "learner.zero_stage=3", "learner.lora.rank=8"]
+    adapted = load_config(GrpoConfig, path, free)
+    assert adapted.learner.lora.rank == 8, "the reference is the model without adapters, of any stage"
 
 
 @pytest.mark.parametrize(

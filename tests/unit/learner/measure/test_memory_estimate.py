@@ -9,7 +9,9 @@ import pytest
 from pangu_rl.config.load import checked
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.config.sections.learner import LearnerConfig, OffloadConfig
+from pangu_rl.config.sections.lora import LoraConfig
 from pangu_rl.config.stages import DpoConfig, GrpoConfig
+from pangu_rl.learner.measure.adapter_shape import adapter_parameters
 from pangu_rl.learner.measure.memory_estimate import REDUCE_BUCKET, estimate, layer_kept, layer_working, tower_kept
 from pangu_rl.learner.measure.memory_inputs import DEVICE, HOST, MicroBatch, Settings
 from pangu_rl.learner.measure.model_shape import ModelShape, shape_of
@@ -126,6 +128,43 @@ TOWER = shape_of(
         "vision_config": {"depth": 2, "hidden_size": 8, "num_heads": 2, "intermediate_size": 12, "out_hidden_size": 8},
     }
 )
+
+
+def test_adapters_have_states_and_the_weights_beside_them_none():
+    """Rank 2, all linear: q and o 2 x 16, k and v 2 x 12, perceptron 3 x 24, 128 sides, 3 layers: 768 numbers. ZeRO 1
+    on 4 ranks: 2 bytes a frozen weight and an adapter's, 4 + 12 / 4 of an adapter's. The head's backward pass makes the
+    gradient of 64 x 8 hidden states alone; a layer keeps 7 products of rank 2 more."""
+    adapted = Settings(ranks=4, lora=LoraConfig(rank=2))
+    count = 2 * 3 * 128
+    found = estimate(SHAPE, adapted, BATCH)
+    assert (found.weights, found.gradients, found.optimizer) == (2 * (COUNT + count), 4 * count, 3 * count)
+    third = estimate(SHAPE, replace(adapted, zero_stage=3), BATCH)
+    assert third.weights == 2.5 * COUNT + 2 * count // 4 and third.buckets == 2 * count
+    large = MicroBatch(tokens=1000, targets=1)
+    kept = [estimate(SHAPE, replace(s, ranks=1), large).activations for s in (adapted, Settings())]
+    assert kept[0] - kept[1] == 1000 * 3 * 7 * 2 * 2
+
+
+def test_adapters_stand_where_targets_and_trained_parts_say():
+    """Rank 2. q_proj: 8 to 8, 3 layers. `up_proj` is a layer of the tower's blocks too: 8 to 12, 2 blocks."""
+    lora = LoraConfig(rank=2, targets=("q_proj", "layers.0.mlp.up_proj"))
+    assert adapter_parameters(TOWER, lora, ("language",)) == 2 * 3 * (16 + 24)
+    assert adapter_parameters(TOWER, lora, ("encoder",)) == 2 * 2 * 20
+    assert adapter_parameters(SHAPE, lora, ()) == 2 * 3 * (16 + 24), "a text model is trained whole"
+
+
+def test_a_reference_beside_adapters_takes_no_memory():
+    tree = {
+        "model": {"path": "m"},
+        "data": {"train": "t"},
+        "trainer": {"run_dir": "r", "steps": 1},
+        "learner": {"lora": {"rank": 2}},
+    }
+    plain, held = (
+        stage_memory(SHAPE, True, checked(GrpoConfig, tree | {"algorithm": {"kl_weight": weight}}, "grpo"))
+        for weight in (0.0, 0.1)
+    )
+    assert plain == held
 
 
 @pytest.mark.parametrize(

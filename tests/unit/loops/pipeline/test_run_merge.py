@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+from pangu_rl.checkpoint.adapter_folder import write_adapter
 from pangu_rl.checkpoint.model_folder import model_checksum
 from pangu_rl.cli import app
 from pangu_rl.errors import ConfigError, DataError, RunError
@@ -200,7 +201,7 @@ def test_steps_of_one_run(models: list[Path], tmp_path: Path) -> None:
 def test_weights_and_numbers_of_models_must_fit(models: list[Path], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="2 weights for 3 models"):
         merge(models, tmp_path / "mean", [1, 1])
-    with pytest.raises(ConfigError, match="1 model to merge"):
+    with pytest.raises(ConfigError, match=r"1 model to merge"):
         merge(models[:1], tmp_path / "mean")
     with pytest.raises(ConfigError, match="weights 0, 0, 0"):
         merge(models, tmp_path / "mean", [0, 0, 0])
@@ -228,3 +229,36 @@ def test_the_command(models: list[Path], tmp_path: Path) -> None:
         CliRunner().invoke(app, [*arguments[:5], "--steps", "20.7"], catch_exceptions=False)
     with pytest.raises(DataError, match="none: no such folder"):
         CliRunner().invoke(app, ["merge", str(tmp_path / "none"), "--output", "x"], catch_exceptions=False)
+
+
+def write_own_adapter(base: Path, folder: Path, value: float) -> Path:
+    """B A of the first query projection is 2 `value` everywhere, and counts once."""
+    name = "base_model.model.model.layers.0.self_attn.q_proj.{}.weight"
+    sides = {"lora_A": torch.ones(2, 64), "lora_B": torch.full((64, 2), value)}
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 2.0, "base_model_name_or_path": str(base)}
+    write_adapter(folder, config, {name.format(side): tensor for side, tensor in sides.items()}, base)
+    return folder
+
+
+def test_an_adapter_alone_is_folded_and_two_are_averaged(models: list[Path], tmp_path: Path) -> None:
+    """W + 2 and W + 4: their mean is W + 3, rounded like them to bfloat16. A model without one may be among them."""
+    run = tmp_path / "run" / "checkpoints"
+    adapters = [write_own_adapter(models[0], run / f"step_{n:06d}" / "adapter", float(n)) for n in (1, 2)]
+    assert model_folders([tmp_path / "run"]) == adapters
+    assert model_folders([tmp_path / "run"], [2]) == [adapters[1]] == model_folders([adapters[1].parent])
+    summary = merge(adapters[:1], tmp_path / "one")
+    assert summary.inputs[0]["base"] == str(models[0]) and summary.inputs[0]["checksum"]
+    merge(adapters, tmp_path / "two")
+    merge([models[0], adapters[1]], tmp_path / "mixed")
+    base = load_file(models[0] / "model.safetensors")
+    query = "model.layers.0.self_attn.q_proj.weight"
+    for folder, added in (("one", 2), ("two", 3), ("mixed", 2)):
+        made = load_file(tmp_path / folder / "model.safetensors")
+        torch.testing.assert_close(made[query], base[query] + added, atol=0.02, rtol=0)
+        assert all(torch.equal(made[name], base[name]) for name in base if name != query)
+    assert (tmp_path / "one" / "tokenizer.json").is_file()
+
+
+def test_one_model_alone_is_no_mean(models: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"1 model to merge: name two or more.*or an adapter"):
+        merge(models[:1], tmp_path / "mean")

@@ -1,0 +1,24 @@
+"""Low-rank adapters in place of a model's own weights: rank, scale, and where they stand."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from pangu_rl.config.base import Strict
+
+ALL_LINEAR = "all-linear"
+
+
+class LoraConfig(Strict):
+    """y = W x + (alpha / rank) B A x with W frozen (arXiv 2106.09685); A starts at random, B at 0.
+
+    There is no dropout: two passes over a pack must agree to the bit, or the first ratio of a step is not 1.
+    """
+
+    rank: PositiveInt = 16
+    """Rows of A and columns of B; no more than the smaller side of any layer that gets an adapter."""
+    alpha: PositiveFloat = 32.0
+    """The adapter's product counts alpha / rank times."""
+    targets: Literal["all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)] = ALL_LINEAR
+    """Linear layers by the ends of their names, as peft reads them (`q_proj`, `layers.0.mlp.up_proj`); `all-linear` are
+    all of them but the output head. Of a multimodal model those in the parts of `trainable`."""

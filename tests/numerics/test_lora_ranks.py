@@ -1,0 +1,84 @@
+"""A step of adapters does not depend on ranks, and a resume goes on with another number of them.
+
+One rank against two, ZeRO 0 to 3, in float32; the adapters of one rank are those of plain peft (`unit/learner`).
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from pangu_rl.accelerators.collective import free_port
+from pangu_rl.config.sections.algorithm import GrpoAlgorithmConfig
+from pangu_rl.config.sections.learner import LearnerConfig
+from pangu_rl.config.sections.lora import LoraConfig
+from pangu_rl.config.sections.model import ModelConfig
+from pangu_rl.data.batching import split_ranks
+from pangu_rl.data.micro_batches import Dealing
+from pangu_rl.learner.spec import LearnerSpec
+from tests.numerics.test_learner_invariance import GROUPS, OPTIMIZER, SEQUENCES, TOKENS
+from tests.unit.learner.builders import save_llama
+
+STAGES = (0, 1, 2, 3)
+SAVED = "saved_by_1"
+"""Checkpoint of one rank, ZeRO 1, which two go on from."""
+
+
+def two_steps(path: Path, stage: int, rank: int, ranks: int, resumed: bool = False) -> dict[str, torch.Tensor]:
+    """Adapters, folded weights and what the second step says, after two steps; `resumed` takes the second alone."""
+    from pangu_rl.learner.learner import Learner
+
+    described = LearnerSpec(
+        model=ModelConfig(path=str(path / "model"), dtype="float32"),
+        learner=LearnerConfig(zero_stage=stage, optimizer=OPTIMIZER, ranks=ranks, lora=LoraConfig(rank=4, alpha=8.0)),
+        objective="grpo",
+        algorithm=GrpoAlgorithmConfig(kl_weight=0.1),
+        total_steps=2,
+        rank=rank,
+        world_size=ranks,
+    )
+    learner = Learner(described)
+    batch = split_ranks(GROUPS, ranks, TOKENS, SEQUENCES, Dealing(in_rows=stage >= 2))[rank]
+    if resumed:
+        learner.load(path / SAVED)
+    else:
+        learner.update([batch])
+        if (stage, ranks) == (1, 1):
+            (path / SAVED).mkdir()
+            learner.save(path / SAVED).result()
+    [metrics] = learner.update([batch])
+    told = {name: torch.tensor(metrics[name]) for name in ("loss", "grad_norm", "kl_reference")}
+    folded = {name: tensor.clone() for name, tensor in learner._weights()}
+    return told | {name: tensor.clone() for name, tensor in learner._tensors.adapter_stream()} | folded
+
+
+def run_rank(path: Path, rank: int, port: int) -> None:
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), DS_ACCELERATOR="cpu")
+    torch.set_num_threads(1)
+    found = {str(stage): two_steps(path, stage, rank, 2) for stage in STAGES}
+    found["resumed"] = two_steps(path, 1, rank, 2, resumed=True)
+    torch.save(found, path / f"rank_{rank}.pt")
+
+
+def test_two_ranks_take_the_steps_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_llama(tmp_path / "model")
+    for name, value in {"DS_ACCELERATOR": "cpu", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}.items():
+        monkeypatch.setenv(name, value)
+    expected = two_steps(tmp_path, 1, 0, 1)
+    context, port = multiprocessing.get_context("spawn"), free_port()
+    processes = [context.Process(target=run_rank, args=(tmp_path, rank, port)) for rank in (0, 1)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(300)
+        assert process.exitcode == 0
+    for rank in (0, 1):
+        for case, found in torch.load(tmp_path / f"rank_{rank}.pt", weights_only=True).items():
+            assert found.keys() == expected.keys()
+            for name, tensor in expected.items():
+                # A step moves an adapter by up to 1e-2; float32 sums in another order.
+                torch.testing.assert_close(found[name], tensor, atol=2e-6, rtol=1e-5, msg=f"{case} {name}")
