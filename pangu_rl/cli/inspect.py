@@ -48,7 +48,7 @@ def inspect(
     folder = resolve_path(model)
     encoder = Encoder(folder, template)
     data = checked(InspectedData, tree, "--data")
-    pictures = PictureFolder(data.media_root, folder, multimodal=encoder.vision is not None)
+    pictures = PictureFolder(data.media_root, folder, encoder.family)
     found = inspect_rows(resolve_path(file), stage, encoder, pictures, data=data, rows=rows)
     if as_json:
         typer.echo(json.dumps(found.as_dict()))

@@ -256,7 +256,7 @@ def open_model(
 ) -> tuple[Encoder, PictureFolder]:
     path = resolve_path(model.path)
     encoder = Encoder(path, model.chat_template)
-    return encoder, PictureFolder(data.media_root, path, multimodal=encoder.vision is not None)
+    return encoder, PictureFolder(data.media_root, path, encoder.family)
 
 
 def with_sound_pictures(

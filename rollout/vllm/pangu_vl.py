@@ -23,10 +23,10 @@ from vllm.multimodal.inputs import MultiModalFeatureSpec
 from vllm.sequence import IntermediateTensors
 
 from pretrain.models.configuration import vision_tokens
-from pretrain.models.positions import multimodal_positions
+from pretrain.models.positions import MERGE, multimodal_positions
 from pretrain.models.vit import VisionModel
 from pretrain.processing.special_tokens import FAMILIES
-from rollout.vllm.multimodal import GRIDS, MERGED, PIXELS, DummyPictures, PictureProcessor, ProcessingInfo
+from rollout.vllm.multimodal import GRIDS, PIXELS, DummyPictures, PictureProcessor, ProcessingInfo
 
 
 @MULTIMODAL_REGISTRY.register_processor(PictureProcessor, info=ProcessingInfo, dummy_inputs=DummyPictures)
@@ -69,7 +69,7 @@ class VllmPanguVL(nn.Module, SupportsMultiModal, SupportsMRoPE, SupportsPP):
         for modality, name in PIXELS.items():
             if (patches := kwargs.get(name)) is not None:
                 grids = kwargs[GRIDS[modality]]
-                features += self.visual(patches, grids).split((grids.prod(-1) // MERGED).tolist())
+                features += self.visual(patches, grids).split((grids.prod(-1) // MERGE**2).tolist())
         return features
 
     def get_mrope_input_positions(

@@ -19,8 +19,8 @@ from transformers.core_model_loading import revert_weight_conversion
 from pangu_rl.checkpoint.manifest import Entry
 from pangu_rl.checkpoint.model_folder import COMPANIONS
 from pangu_rl.checkpoint.model_tensors import INDEX, TensorEntry, write_index, write_shard
-from pangu_rl.learner.pictures import is_multimodal
 from pangu_rl.learner.weights.tensors import Named
+from pretrain.models.pangu_vl import PanguVLForConditionalGeneration
 
 SHARD_BYTES = 5 << 30
 """Of one file, unless a single tensor is larger."""
@@ -122,7 +122,8 @@ def _units(lm: PreTrainedModel, described: Mapping[str, Tensor]) -> list[Unit]:
 
 def _converted(lm: PreTrainedModel, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """As transformers saves them; our own models go by the released names, which are theirs."""
-    return dict(tensors) if is_multimodal(lm) else revert_weight_conversion(lm, dict(tensors))
+    ours = isinstance(lm, PanguVLForConditionalGeneration)
+    return dict(tensors) if ours else revert_weight_conversion(lm, dict(tensors))
 
 
 def _tensors(lm: PreTrainedModel, unit: Unit, stream: Iterator[Named]) -> Iterator[Tensor]:

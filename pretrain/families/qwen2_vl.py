@@ -1,0 +1,177 @@
+"""Qwen2-VL and Qwen2.5-VL of transformers: native resolution, 2 x 2 patches a token, positions on three axes.
+
+Sizes, order of patches and normalisation are those of `Qwen2VLImageProcessor`, done here with Pillow and numpy, so that
+neither torchvision nor a video decoder is needed. Pictures travel as bytes of one frame; normalising, and the frame's
+second copy that the patch embedding reads, happen on the device.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from pangu_rl.errors import DataError
+from pretrain.families.family import Family, Shown, fixed
+from pretrain.models.positions import Grid, VisionTokens, multimodal_positions
+from pretrain.processing.patches import to_patches
+from pretrain.processing.resize import MAX_ASPECT, PixelLimits
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+BICUBIC = 3
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+DEFAULT_SIZE = {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280}
+"""Areas in pixels, of a processor that was saved without any."""
+
+
+class Qwen2VL(Family):
+    model_types = ("qwen2_vl", "qwen2_5_vl")
+    served: ClassVar = {
+        "Qwen2VLForConditionalGeneration": "vllm.model_executor.models.qwen2_vl:Qwen2VLForConditionalGeneration",
+        "Qwen2_5_VLForConditionalGeneration": (
+            "vllm.model_executor.models.qwen2_5_vl:Qwen2_5_VLForConditionalGeneration"
+        ),
+    }
+    encoder = ("model.visual.patch_embed.", "model.visual.blocks.")
+    connector = ("model.visual.",)
+    renamed: ClassVar = {
+        "model.visual.": "model.visual.",
+        "model.language_model.": "model.language_model.",
+        "visual.": "model.visual.",
+        "model.": "model.language_model.",
+    }
+
+    @cached_property
+    def tokens(self) -> VisionTokens:
+        return VisionTokens(
+            image=self.config["image_token_id"],
+            video=self.config["video_token_id"],
+            start=self.config["vision_start_token_id"],
+            end=self.config["vision_end_token_id"],
+        )
+
+    @property
+    def modalities(self) -> Mapping[str, int]:
+        """Of stills alone: between the frames of a video each generation has another scheme."""
+        return {"image": self.tokens.image}
+
+    @property
+    def written(self) -> tuple[int, ...]:
+        return self.tokens.start, self.tokens.image, self.tokens.end
+
+    @property
+    def merge(self) -> int:
+        return self.config["vision_config"].get("spatial_merge_size", 2)
+
+    @property
+    def patch(self) -> int:
+        """Side of a patch in pixels."""
+        return self.config["vision_config"].get("patch_size", 14)
+
+    @property
+    def columns(self) -> int:
+        return 3 * self.patch**2
+
+    @cached_property
+    def processor(self) -> dict[str, Any]:
+        """What the folder says of its image processor.
+
+        Raises:
+            ConfigError: it wants what is not done here.
+        """
+        found = self.read_processor()
+        kind = str(found.get("image_processor_type", "Qwen2VLImageProcessor"))
+        fixed("image_processor_type", kind.removesuffix("Fast").removesuffix("Pil"), "Qwen2VLImageProcessor", self)
+        for name in ("do_resize", "do_rescale", "do_normalize", "do_convert_rgb"):
+            fixed(name, found.get(name), True, self)
+        fixed("resample", found.get("resample"), BICUBIC, self)
+        fixed("patch_size", found.get("patch_size"), self.patch, self)
+        fixed("merge_size", found.get("merge_size"), self.merge, self)
+        return found
+
+    @cached_property
+    def limits(self) -> PixelLimits:
+        size = {**DEFAULT_SIZE, **(self.processor.get("size") or {})}
+        return PixelLimits(
+            self.processor.get("min_pixels") or size["shortest_edge"],
+            self.processor.get("max_pixels") or size["longest_edge"],
+        )
+
+    def grid(self, height: int, width: int, limits: PixelLimits) -> Grid:
+        height, width = resized_sides(height, width, self.patch * self.merge, limits)
+        return 1, height // self.patch, width // self.patch
+
+    def cut(self, image: Image.Image, limits: PixelLimits) -> np.ndarray:
+        height, width = resized_sides(image.height, image.width, self.patch * self.merge, limits)
+        if image.size != (width, height):
+            image = image.resize((width, height), BICUBIC)
+        return to_patches(np.asarray(image), self.patch, self.merge)
+
+    def positions(self, token_ids: np.ndarray, grids: Sequence[Grid]) -> np.ndarray:
+        return multimodal_positions(token_ids, grids, self.tokens)
+
+    def encode(self, lm: PreTrainedModel, patches: Tensor, grids: Tensor) -> tuple[Tensor, ...]:
+        return (self._tower(lm, patches, grids).pooler_output,)
+
+    def hidden_states(
+        self, lm: PreTrainedModel, embeddings: Tensor, positions: Tensor, places: Tensor, deeper: Sequence[Tensor]
+    ) -> Tensor:
+        output = lm.model.language_model(inputs_embeds=embeddings, position_ids=positions, use_cache=False)
+        return output.last_hidden_state
+
+    def inputs(self, token_ids: Tensor, shown: Sequence[Shown]) -> dict[str, Tensor]:
+        if not shown:
+            return {}
+        import torch
+
+        patches = torch.from_numpy(np.concatenate([picture.patches for _, picture in shown]))
+        return {
+            "pixel_values": self.pixels(patches.to(token_ids.device)),
+            "image_grid_thw": token_ids.new_tensor([picture.grid for _, picture in shown]),
+            "mm_token_type_ids": (token_ids == self.tokens.image).int(),
+        }
+
+    def served_inputs(self, patches: Tensor, grids: Tensor) -> dict[str, Tensor]:
+        return {"pixel_values": self.pixels(patches), "image_grid_thw": grids}
+
+    def pixels(self, patches: Tensor) -> Tensor:
+        """Bytes [P, 3 p p] -> normalised float32 [P, 3 * 2 * p p], both frames alike, as the processor gives them."""
+        import torch
+
+        mean, std = (
+            torch.tensor(self.processor.get(name) or default, device=patches.device).view(1, 3, 1, 1)
+            for name, default in (("image_mean", CLIP_MEAN), ("image_std", CLIP_STD))
+        )
+        channels = patches.float().unflatten(1, (3, 1, -1)) * self.processor.get("rescale_factor", 1 / 255)
+        return ((channels - mean) / std).expand(-1, -1, 2, -1).flatten(1)
+
+    def _tower(self, lm: PreTrainedModel, patches: Tensor, grids: Tensor) -> Any:
+        tower = lm.model.visual
+        return tower(self.pixels(patches).to(tower.dtype), grid_thw=grids.to(patches.device), return_dict=True)
+
+
+def resized_sides(height: int, width: int, token: int, limits: PixelLimits) -> tuple[int, int]:
+    """(height, width) that a picture is shown at, multiples of `token` pixels, as `smart_resize` of transformers.
+
+    Raises:
+        DataError: one side is more than 200 times the other.
+    """
+    if max(height, width) > MAX_ASPECT * min(height, width):
+        aspect = max(height, width) / max(min(height, width), 1)
+        raise DataError(f"{width} x {height} pixels: the aspect ratio {aspect:.1f} is over the limit of {MAX_ASPECT}")
+    sides = [round(side / token) * token for side in (height, width)]
+    if sides[0] * sides[1] > limits.max_pixels:
+        scale = math.sqrt(height * width / limits.max_pixels)
+        sides = [max(token, math.floor(side / scale / token) * token) for side in (height, width)]
+    elif sides[0] * sides[1] < limits.min_pixels:
+        scale = math.sqrt(limits.min_pixels / (height * width))
+        sides = [math.ceil(side * scale / token) * token for side in (height, width)]
+    return sides[0], sides[1]
