@@ -39,14 +39,15 @@ class Family(ABC):
     model_types: ClassVar[tuple[str, ...]]
     """Of `config.json`."""
     served: ClassVar[Mapping[str, str]] = {}
-    """Architecture of `config.json` -> module and class of vLLM, `module:Class`, which serve it once they are given
-    pictures as we cut them; empty where we have a class of our own."""
+    """Architecture of `config.json` -> vLLM's of its language model; empty where we have a class of our own."""
     encoder: ClassVar[tuple[str, ...]]
     """How the names of the tower's parameters begin, in the learner."""
     connector: ClassVar[tuple[str, ...]]
     """How those of the connector begin; what begins with neither is the language model's."""
-    renamed: ClassVar[Mapping[str, str]] = {}
-    """How names of older or newer checkpoints begin -> how the learner's do; of several that fit, the first."""
+    renamed: ClassVar[Mapping[str, str]]
+    """How names of checkpoints begin, older and newer ones -> how the learner's do; of several that fit, the first."""
+    deeper_layers: int = 0
+    """Layers behind which `encode` has features to add."""
     attention: ClassVar[str] = "sdpa"
     """transformers' name of the tower's attention while the language model's is the packed one."""
 
@@ -162,10 +163,6 @@ class Family(ABC):
     def inputs(self, token_ids: Tensor, shown: Sequence[Shown]) -> dict[str, Tensor]:
         """What the model's own forward takes beside ids [B, T], whose pictures are `shown` in order."""
 
-    def served_inputs(self, patches: Tensor, grids: Tensor) -> dict[str, Tensor]:
-        """What `embed_multimodal` of vLLM's own class takes for uint8 patches [P, columns] and grids int64 [I, 3]."""
-        raise NotImplementedError
-
     def part(self, name: str) -> ModelPart:
         """The part that a parameter of the learner's model belongs to."""
         if name.startswith(self.encoder):
@@ -176,6 +173,11 @@ class Family(ABC):
         """A tensor's name in any checkpoint of the family -> the one that the learner's model has."""
         old = next((prefix for prefix in self.renamed if name.startswith(prefix)), "")
         return self.renamed.get(old, "") + name.removeprefix(old)
+
+    @property
+    def text_model(self) -> str:
+        """vLLM's architecture of the language model."""
+        return self.served[self.config["architectures"][0]]
 
     def read_processor(self) -> dict[str, Any]:
         """What the folder says of its image processor, in one of the two files that transformers writes.

@@ -35,10 +35,8 @@ DEFAULT_SIZE = {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280}
 class Qwen2VL(Family):
     model_types = ("qwen2_vl", "qwen2_5_vl")
     served: ClassVar = {
-        "Qwen2VLForConditionalGeneration": "vllm.model_executor.models.qwen2_vl:Qwen2VLForConditionalGeneration",
-        "Qwen2_5_VLForConditionalGeneration": (
-            "vllm.model_executor.models.qwen2_5_vl:Qwen2_5_VLForConditionalGeneration"
-        ),
+        "Qwen2VLForConditionalGeneration": "Qwen2ForCausalLM",
+        "Qwen2_5_VLForConditionalGeneration": "Qwen2ForCausalLM",
     }
     encoder = ("model.visual.patch_embed.", "model.visual.blocks.")
     connector = ("model.visual.",)
@@ -47,6 +45,7 @@ class Qwen2VL(Family):
         "model.language_model.": "model.language_model.",
         "visual.": "model.visual.",
         "model.": "model.language_model.",
+        "lm_head.": "lm_head.",
     }
 
     @cached_property
@@ -138,9 +137,6 @@ class Qwen2VL(Family):
             "image_grid_thw": token_ids.new_tensor([picture.grid for _, picture in shown]),
             "mm_token_type_ids": (token_ids == self.tokens.image).int(),
         }
-
-    def served_inputs(self, patches: Tensor, grids: Tensor) -> dict[str, Tensor]:
-        return {"pixel_values": self.pixels(patches), "image_grid_thw": grids}
 
     def pixels(self, patches: Tensor) -> Tensor:
         """Bytes [P, 3 p p] -> normalised float32 [P, 3 * 2 * p p], both frames alike, as the processor gives them."""

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 class Qwen3VL(Qwen2VL):
     model_types = ("qwen3_vl",)
-    served: ClassVar = {
-        "Qwen3VLForConditionalGeneration": "vllm.model_executor.models.qwen3_vl:Qwen3VLForConditionalGeneration"
-    }
+    served: ClassVar = {"Qwen3VLForConditionalGeneration": "Qwen3ForCausalLM"}
     encoder = (*Qwen2VL.encoder, "model.visual.pos_embed.")
-    renamed: ClassVar = {}
+
+    @property
+    def deeper_layers(self) -> int:
+        return len(self.config["vision_config"]["deepstack_visual_indexes"])
 
     @property
     def patch(self) -> int:

@@ -31,7 +31,7 @@ def register() -> None:
     for architecture, name in CLASSES.items():
         ModelRegistry.register_model(architecture, f"rollout.vllm.pangu_vl:{name}")
     for architecture in chain(*(family.served for family in FAMILIES)):
-        ModelRegistry.register_model(architecture, f"rollout.vllm.families:{architecture}")
+        ModelRegistry.register_model(architecture, "rollout.vllm.families:VllmFamily")
     if current_platform.is_cpu():
         # Imported for what it registers; a second import does nothing.
         import rollout.vllm.cpu_layers  # noqa: F401
