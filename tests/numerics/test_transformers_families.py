@@ -1,0 +1,260 @@
+"""transformers' vision-language models, packed, against transformers alone: its processor, its positions, its forward.
+
+Nothing of the reference is ours: pictures go through the family's image processor (the one of Pillow), positions and
+log-probs come from the model's own forward with eager attention, a sequence at a time, in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import AutoModelForImageTextToText, PreTrainedModel
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from pangu_rl.checkpoint.model_folder import model_config
+from pangu_rl.config.sections.learner import LearnerConfig
+from pangu_rl.config.sections.model import ModelConfig
+from pangu_rl.errors import ConfigError, DataError
+from pangu_rl.learner.model import PackedCausalLM, PackTensors, load_causal_lm
+from pangu_rl.learner.packed_attention import attend_by
+from pangu_rl.learner.packing_check import check_packing
+from pangu_rl.learner.parts import freeze_parts
+from pangu_rl.learner.pictures import family_of_model
+from pangu_rl.learner.trial_pack import trial_pack
+from pangu_rl.records import Group, Pack, Picture
+from pretrain.families import family_of
+from pretrain.families.family import Family
+from tests.family_builders import KINDS, build_tiny_family
+from tests.unit.data.groups import make_group, pack_groups
+
+NATS = 1e-5
+"""A log-prob of 11 in float32 is known to 1e-6. Other positions, patches or features move one by more than 0.001."""
+GRADIENT = 1e-5
+SIZES = {"small": (60, 60), "wide": (250, 90), "tall": (70, 300), "large": (640, 480)}
+"""Width and height in pixels; the large one is scaled down to the limit."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model of a family with what reads its pictures."""
+
+    folder: Path
+    lm: PreTrainedModel
+    family: Family
+    processor: Qwen2VLImageProcessorPil
+
+
+@pytest.fixture(scope="module", params=list(KINDS))
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    folder = build_tiny_family(tmp_path_factory.mktemp(request.param), request.param)
+    lm = load_causal_lm(ModelConfig(path=str(folder), dtype="float32"))
+    return Case(folder, lm, family_of_model(lm), Qwen2VLImageProcessorPil.from_pretrained(folder))
+
+
+@cache
+def image(name: str) -> Image.Image:
+    width, height = SIZES[name]
+    pixels = np.random.default_rng(len(name) + width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def cut(case: Case, name: str) -> Picture:
+    shown, limits = image(name), case.family.limits
+    grid = case.family.grid(shown.height, shown.width, limits)
+    return case.family.picture(case.family.cut(shown, limits), grid, name, name)
+
+
+def group(case: Case, name: str, shown: Sequence[str], lengths: Sequence[int]) -> Group:
+    """Words, every picture between its marks, words; then completions of random words."""
+    rng, pictures = np.random.default_rng(len(name)), [cut(case, one) for one in shown]
+
+    def words(count: int) -> list[int]:
+        return rng.integers(100, 40_000, count).tolist()
+
+    prompt = words(4)
+    for _ in shown:
+        prompt += [*case.family.written, *words(1)]
+    grids = [picture.grid for picture in pictures]
+    ids, _ = case.family.expanded(prompt + words(3), grids)
+    drawn = make_group(name, 1, lengths, rng.normal(size=len(lengths)).tolist())
+    drawn.prompt_token_ids = tuple(ids.tolist())
+    drawn.prompt_positions = case.family.positions(ids, grids)
+    drawn.pictures = tuple(pictures)
+    drawn.completions = [
+        replace(one, token_ids=tuple(words(length)), logprobs=(0.0,) * length)
+        for one, length in zip(drawn.completions, lengths, strict=True)
+    ]
+    return drawn
+
+
+def run_packed(lm: PreTrainedModel, pack: Pack) -> Tensor:
+    batch = PackTensors.of(pack, "cpu")
+    with attend_by(batch.layout):
+        return PackedCausalLM(lm, temperature=1.0, chunk=7)(batch)[0]
+
+
+def run_alone(lm: PreTrainedModel, case: Case, groups: Sequence[Group]) -> Tensor:
+    """transformers' own log-probs of every completion, in order."""
+    found = []
+    for one in groups:
+        for completion in one.completions:
+            ids = torch.tensor([[*one.prompt_token_ids, *completion.token_ids]])
+            shown = {}
+            if one.pictures:
+                shown = case.processor([image(picture.path) for picture in one.pictures], return_tensors="pt")
+                shown["mm_token_type_ids"] = (ids == lm.config.image_token_id).int()
+            logits = lm(input_ids=ids, use_cache=False, **shown).logits[0, :-1]
+            logp = logits.log_softmax(-1).gather(-1, ids[0, 1:, None])[:, 0]
+            found.append(logp[len(one.prompt_token_ids) - 1 :])
+    return torch.cat(found)
+
+
+@pytest.fixture(scope="module")
+def own(case: Case) -> PreTrainedModel:
+    """The same weights, loaded by transformers alone."""
+    return AutoModelForImageTextToText.from_pretrained(
+        case.folder, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+
+
+def mixture(case: Case) -> list[Group]:
+    """Prompts with one picture, two sizes, none, and one that another prompt shows too."""
+    return [
+        group(case, "one", ["wide"], [5, 3, 4]),
+        group(case, "no picture", [], [4, 4]),
+        group(case, "two of them", ["large", "small"], [6, 2]),
+        group(case, "again", ["wide", "tall"], [3]),
+    ]
+
+
+def test_packed_log_probs_and_gradients_are_transformers_own(case: Case, own: PreTrainedModel) -> None:
+    """All in one row, prompts once; the loss weighs every target differently."""
+    groups = mixture(case)
+    [pack] = pack_groups(groups, 10_000, case.family.placeholders)
+    packed, alone = run_packed(case.lm, pack), run_alone(own, case, groups)
+    packed = packed[np.argsort(pack.sequence_ids, kind="stable")]
+    torch.testing.assert_close(packed, alone, atol=NATS, rtol=0)
+    weights = torch.linspace(-1, 1, len(alone))
+    for lm, logp in ((case.lm, packed), (own, alone)):
+        lm.zero_grad()
+        (logp * weights).mean().backward()
+    expected = {name: parameter.grad for name, parameter in own.named_parameters()}
+    for name, parameter in case.lm.named_parameters():
+        torch.testing.assert_close(parameter.grad, expected[name], atol=GRADIENT, rtol=1e-3, msg=name)
+    largest = max(grad.abs().max() for name, grad in expected.items() if "visual" in name)
+    assert largest > 50 * GRADIENT, "a gradient of the tower that is lost would not be seen"
+
+
+def test_each_distinct_picture_is_encoded_once(case: Case) -> None:
+    groups = mixture(case)
+    [pack] = pack_groups(groups, 10_000, case.family.placeholders)
+    seen: list[int] = []
+    tower = case.lm.model.visual
+    handle = tower.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    run_packed(case.lm, pack)
+    handle.remove()
+    assert seen == [sum(len(cut(case, name).patches) for name in ("wide", "large", "small", "tall"))]
+
+
+def test_a_pack_without_pictures_runs_the_tower_and_gives_it_no_gradient(case: Case) -> None:
+    """Else the ranks of ZeRO 3 would wait for each other's collectives."""
+    groups = [group(case, "words", [], [4, 4])]
+    [pack] = pack_groups(groups, 10_000, case.family.placeholders)
+    case.lm.zero_grad()
+    run_packed(case.lm, pack).mean().backward()
+    gradients = {name: p.grad for name, p in case.lm.named_parameters() if case.family.part(name) != "language"}
+    assert all(gradient is not None for gradient in gradients.values()), gradients.keys()
+    assert all(not gradient.any() for gradient in gradients.values())
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_sizes_tokens_and_pixels_are_the_processors(case: Case, name: str) -> None:
+    expected, picture = case.processor(image(name), return_tensors="pt"), cut(case, name)
+    assert [list(picture.grid)] == expected["image_grid_thw"].tolist()
+    found = case.family.pixels(torch.from_numpy(picture.patches))
+    torch.testing.assert_close(found, expected["pixel_values"], atol=1e-5, rtol=0)
+    assert 4 <= picture.tokens == expected["image_grid_thw"].prod() // 4 <= 64
+
+
+@pytest.mark.parametrize(("width", "height"), [(3, 3), (20, 90), (1, 150), (27, 29), (2000, 15), (43, 43), (900, 901)])
+def test_odd_sizes_are_shown_as_the_processor_shows_them(case: Case, width: int, height: int) -> None:
+    expected = case.processor(Image.new("RGB", (width, height)), return_tensors="pt")
+    assert [list(case.family.grid(height, width, case.family.limits))] == expected["image_grid_thw"].tolist()
+
+
+def test_a_line_is_refused_by_name_of_its_shape(case: Case) -> None:
+    with pytest.raises(DataError, match=r"402 x 2 pixels: the aspect ratio 201\.0"):
+        case.family.grid(2, 402, case.family.limits)
+
+
+def test_positions_are_the_models_own(case: Case, own: PreTrainedModel) -> None:
+    one = group(case, "two of them", ["large", "tall"], [6])
+    ids = torch.tensor([one.prompt_token_ids])
+    grids = torch.tensor([picture.grid for picture in one.pictures])
+    kinds = (ids == own.config.image_token_id).int()
+    expected, _ = own.model.get_rope_index(ids, mm_token_type_ids=kinds, image_grid_thw=grids)
+    assert torch.equal(torch.from_numpy(one.prompt_positions), expected[-3:, 0])
+
+
+def test_the_check_at_start_passes(case: Case) -> None:
+    found = check_packing(PackedCausalLM(case.lm, temperature=1.0, chunk=64), case.lm, trial_pack(case.lm))
+    assert max(found.order, found.plain) < NATS
+
+
+def test_other_positions_and_other_pictures_are_seen(case: Case) -> None:
+    """What the tolerance above rejects: positions that only count, and a picture for another of the same size."""
+    one = group(case, "one", ["wide"], [5, 3])
+    other = replace(one.pictures[0], sha256="other", patches=255 - one.pictures[0].patches)
+    changed = [replace(one, prompt_positions=np.tile(np.arange(len(one.prompt_token_ids)), (3, 1)))]
+    changed.append(replace(one, pictures=(other,)))
+    packs = [pack_groups([each], 10_000, case.family.placeholders)[0] for each in (one, *changed)]
+    first, *others = (run_packed(case.lm, pack) for pack in packs)
+    for logp in others:
+        assert (logp - first).abs().max() > 100 * NATS
+
+
+@pytest.mark.parametrize("part", ["encoder", "connector", "language"])
+def test_parts_are_frozen_by_name(case: Case, part: str) -> None:
+    freeze_parts(case.lm, LearnerConfig(trainable=(part,)))
+    trained = {name for name, parameter in case.lm.named_parameters() if parameter.requires_grad}
+    freeze_parts(case.lm, LearnerConfig())
+    expected = {
+        "encoder": lambda name: ".visual." in name and "merger" not in name,
+        "connector": lambda name: "merger" in name,
+        "language": lambda name: ".visual." not in name,
+    }
+    assert trained == {name for name, _ in case.lm.named_parameters() if expected[part](name)}
+
+
+def test_names_of_older_checkpoints_are_known(case: Case) -> None:
+    """Qwen2-VL and Qwen2.5-VL were released as `visual.*` and `model.*`, which transformers has since renamed."""
+    names = [name for name, _ in case.lm.named_parameters()]
+    assert [case.family.learned_name(name) for name in names] == names
+    if case.family.config["model_type"] != "qwen3_vl":
+        released = [
+            name.replace("model.language_model.", "model.").replace("model.visual.", "visual.") for name in names
+        ]
+        assert [case.family.learned_name(name) for name in released] == names
+
+
+def test_a_processor_that_wants_something_else_is_refused_in_one_line(case: Case, tmp_path: Path) -> None:
+    written = (case.folder / "preprocessor_config.json").read_text()
+    for change, message in {
+        '"do_normalize": true|"do_normalize": false': "do_normalize is False",
+        '"resample": 3|"resample": 2': "resample is 2",
+        "Qwen2VLImageProcessor|CLIPImageProcessor": "image_processor_type is 'CLIPImageProcessor'",
+    }.items():
+        (tmp_path / "preprocessor_config.json").write_text(written.replace(*change.split("|")))
+        with pytest.raises(ConfigError, match=message):
+            family_of(model_config(case.folder), tmp_path).limits  # noqa: B018
+    (tmp_path / "preprocessor_config.json").unlink()
+    with pytest.raises(ConfigError, match=r"has no preprocessor_config\.json"):
+        family_of(model_config(case.folder), tmp_path).limits  # noqa: B018
