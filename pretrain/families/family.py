@@ -11,6 +11,7 @@ import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -27,10 +28,27 @@ from pretrain.processing.resize import PixelLimits
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 Shown = tuple[int, Picture]
 """A picture and the placeholder id that it stands at."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TowerSize:
+    """What a forward pass of a tower with its connector takes."""
+
+    depth: int
+    full: int
+    """Blocks in which a patch attends to all of its frame."""
+    width: int
+    inner: int
+    matrices: int
+    """Of a block's perceptron."""
+    window: int = 0
+    """Patches that one attends to in the other blocks."""
+    connector: int
+    """Parameters of the connector's matrices, all of which the patches of a token go through together."""
 
 
 class Family(ABC):
@@ -162,6 +180,10 @@ class Family(ABC):
     @abstractmethod
     def inputs(self, token_ids: Tensor, shown: Sequence[Shown]) -> dict[str, Tensor]:
         """What the model's own forward takes beside ids [B, T], whose pictures are `shown` in order."""
+
+    @abstractmethod
+    def tower_size(self, vision: PreTrainedConfig, text_width: int) -> TowerSize:
+        """Of a model with this `vision_config` before a language model of `text_width`."""
 
     def part(self, name: str) -> ModelPart:
         """The part that a parameter of the learner's model belongs to."""

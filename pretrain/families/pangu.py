@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from pretrain.families.family import Family, Shown
+from pretrain.families.family import Family, Shown, TowerSize
 from pretrain.models.positions import MERGE, Grid, VisionTokens, expand_placeholders, multimodal_positions
 from pretrain.processing.patches import COLUMNS, resized, to_patches
 from pretrain.processing.resize import PixelLimits, grid_of, read_limits
@@ -16,7 +16,7 @@ from pretrain.processing.resize import PixelLimits, grid_of, read_limits
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 
 class Pangu(Family):
@@ -66,6 +66,23 @@ class Pangu(Family):
         self, lm: PreTrainedModel, embeddings: Tensor, positions: Tensor, places: Tensor, deeper: Sequence[Tensor]
     ) -> Tensor:
         return lm.hidden_states(embeddings, positions)
+
+    def tower_size(self, vision: PreTrainedConfig, text_width: int) -> TowerSize:
+        merged, out = vision.spatial_merge_size**2 * vision.hidden_size, vision.out_hidden_size
+        if vision.connector == "hierarchical":
+            mergers = len(vision.mm_unit_vision_select_layer)
+            connector = mergers * (merged**2 + merged * out) + out * text_width
+        else:
+            connector = merged**2 + merged * text_width
+        return TowerSize(
+            depth=vision.depth,
+            full=len(vision.fullatt_block_indexes),
+            width=vision.hidden_size,
+            inner=vision.intermediate_size,
+            matrices=3 if vision.hidden_act == "silu" else 2,
+            window=(vision.window_size // vision.patch_size) ** 2,
+            connector=connector,
+        )
 
     def inputs(self, token_ids: Tensor, shown: Sequence[Shown]) -> dict[str, Tensor]:
         import torch

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from pangu_rl.errors import DataError
-from pretrain.families.family import Family, Shown, fixed
+from pretrain.families.family import Family, Shown, TowerSize, fixed
 from pretrain.models.positions import Grid, VisionTokens, multimodal_positions
 from pretrain.processing.patches import to_patches
 from pretrain.processing.resize import MAX_ASPECT, PixelLimits
@@ -23,7 +23,7 @@ from pretrain.processing.resize import MAX_ASPECT, PixelLimits
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 BICUBIC = 3
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -125,6 +125,22 @@ class Qwen2VL(Family):
     ) -> Tensor:
         output = lm.model.language_model(inputs_embeds=embeddings, position_ids=positions, use_cache=False)
         return output.last_hidden_state
+
+    def tower_size(self, vision: PreTrainedConfig, text_width: int) -> TowerSize:
+        if vision.model_type.startswith("qwen2_5_vl"):
+            width, inner, windowed = vision.hidden_size, vision.intermediate_size, True
+        else:
+            width, inner, windowed = vision.embed_dim, vision.mlp_ratio * vision.embed_dim, False
+        merged = self.merge**2 * width
+        return TowerSize(
+            depth=vision.depth,
+            full=len(vision.fullatt_block_indexes) if windowed else vision.depth,
+            width=width,
+            inner=inner,
+            matrices=3 if windowed else 2,
+            window=(vision.window_size // self.patch) ** 2 if windowed else 0,
+            connector=merged**2 + merged * text_width,
+        )
 
     def inputs(self, token_ids: Tensor, shown: Sequence[Shown]) -> dict[str, Tensor]:
         if not shown:

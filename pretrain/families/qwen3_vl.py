@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
+from pretrain.families.family import TowerSize
 from pretrain.families.qwen2_vl import Qwen2VL
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 
 class Qwen3VL(Qwen2VL):
@@ -24,6 +25,17 @@ class Qwen3VL(Qwen2VL):
     @property
     def patch(self) -> int:
         return self.config["vision_config"].get("patch_size", 16)
+
+    def tower_size(self, vision: PreTrainedConfig, text_width: int) -> TowerSize:
+        merged = self.merge**2 * vision.hidden_size
+        return TowerSize(
+            depth=vision.depth,
+            full=vision.depth,
+            width=vision.hidden_size,
+            inner=vision.intermediate_size,
+            matrices=2,
+            connector=(1 + self.deeper_layers) * (merged**2 + merged * text_width),
+        )
 
     def encode(self, lm: PreTrainedModel, patches: Tensor, grids: Tensor) -> tuple[Tensor, ...]:
         output = self._tower(lm, patches, grids)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from tests.e2e import runs
@@ -34,33 +35,70 @@ def rows(folder: Path, **extra: Any) -> Path:
     return path
 
 
-def model_of(folder: Path, kind: str) -> Path:
-    return build_tiny_family(folder / "model", kind)
+def pictures_config(folder: Path, model: Path, path: Path) -> Path:
+    """A run of two steps on the rows at `path`."""
+    tree = {
+        "model": {"path": str(model), "dtype": "float32"},
+        "data": {"train": str(path), "media_root": str(folder / "media"), "max_tokens": 192},
+        "learner": {"optimizer": {"lr": 1e-2}, "pack_tokens": 256, "zero_stage": 0},
+        "trainer": {"run_dir": str(folder / "run"), "steps": 2},
+        "monitoring": {"tensorboard": False},
+        "cluster": {"object_store_gib": 0.1},
+    }
+    config = folder / "config.yaml"
+    config.write_text(yaml.safe_dump(tree))
+    return config
 
 
-@pytest.mark.parametrize(
-    "kind", [kind if kind == DEFAULT else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
-)
+def moved(model: Path, run_dir: Path) -> set[str]:
+    """Names of the tensors that the run has changed; it has all of the model's, and no other."""
+    before, after = load_file(model / "model.safetensors"), runs.weights(run_dir, 2)
+    assert before.keys() == after.keys()
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+@pytest.mark.parametrize("kind", EACH)
 def test_two_steps_of_grpo(kind: str, tmp_path: Path) -> None:
-    """The probe shows a picture, and its log-probs at the engine are the learner's after every sync: all that trains has
-    arrived. Tower, connector and language model move."""
-    model = model_of(tmp_path, kind)
+    """The probe shows a picture, and its log-probs at the engine are the learner's after every sync: all that trains
+    has arrived. Tower, connector and language model move."""
+    model = build_tiny_family(tmp_path / "model", kind)
     config = runs.write_config(
         tmp_path,
         model,
-        model={"path": str(model), "dtype": "float32"},
         data={"train": str(rows(tmp_path, answer="1")), "media_root": str(tmp_path / "media"), "shuffle": False},
         learner={"optimizer": {"lr": 1e-2, "encoder_lr_ratio": 1.0}, "pack_tokens": 256, "zero_stage": 0},
-        trainer={"run_dir": str(tmp_path / "run"), "steps": 2, "prompts_per_step": 2},
     )
-    done = runs.run("grpo", config)
+    done = runs.run("grpo", config, "model.dtype=float32")
     assert done.returncode == 0, done.stderr
     logged = runs.metrics(tmp_path / "run")
     assert [row["step"] for row in logged] == [1, 2]
     assert all(row["sync/probe_gap"] < FP32 for row in logged)
     assert all(abs(row["train/sampler_kl"]) < FP32 for row in logged)
-    before, after = load_file(model / "model.safetensors"), runs.weights(tmp_path / "run", 2)
-    assert before.keys() == after.keys()
-    moved = {name for name in before if not torch.equal(before[name].float(), after[name].float())}
+    changed = moved(model, tmp_path / "run")
     for part in ("visual.blocks.0.", "visual.merger.", "language_model.layers.0."):
-        assert any(part in name for name in moved), part
+        assert any(part in name for name in changed), part
+
+
+@pytest.mark.parametrize("kind", EACH)
+def test_two_steps_of_sft_on_the_connector_alone(kind: str, tmp_path: Path) -> None:
+    model = build_tiny_family(tmp_path / "model", kind)
+    config = pictures_config(tmp_path, model, rows(tmp_path, response="It is red."))
+    done = runs.run("sft", config, "trainer.sequences_per_step=4", "learner.trainable=[connector]")
+    assert done.returncode == 0, done.stderr
+    first, second = runs.metrics(tmp_path / "run")
+    assert second["train/loss"] < first["train/loss"]
+    changed = moved(model, tmp_path / "run")
+    assert changed and all("merger" in name for name in changed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_steps_of_dpo(kind: str, tmp_path: Path) -> None:
+    """The first step's policy is the reference: its margin is 0."""
+    model = build_tiny_family(tmp_path / "model", kind)
+    config = pictures_config(tmp_path, model, rows(tmp_path, chosen="It is red.", rejected="I do not know."))
+    done = runs.run("dpo", config, "trainer.pairs_per_step=4")
+    assert done.returncode == 0, done.stderr
+    first, second = runs.metrics(tmp_path / "run")
+    assert abs(first["train/reward_margin"]) < FP32 < second["train/reward_margin"]
+    assert any("visual.blocks.0." in name for name in moved(model, tmp_path / "run"))
