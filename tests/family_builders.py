@@ -19,6 +19,13 @@ TEXT = {
     "initializer_range": 0.1,
 }
 TOWER = {"depth": 4, "num_heads": 4, "initializer_range": 0.1}
+SQUARES = {
+    "hidden_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "intermediate_size": 96,
+    "initializer_range": 0.1,
+}
 ROPE = {"rope_type": "default", "rope_theta": 1e6}
 KINDS: dict[str, dict[str, Any]] = {
     "qwen2_vl": {
@@ -41,8 +48,33 @@ KINDS: dict[str, dict[str, Any]] = {
             "deepstack_visual_indexes": [0, 2],
         },
     },
+    "internvl": {
+        "text": {"model_type": "qwen2"},
+        "vision": SQUARES | {"image_size": 56, "patch_size": 14, "norm_type": "rms_norm", "use_qk_norm": True},
+    },
+    "llava": {
+        "text": {"model_type": "llama"},
+        "vision": SQUARES | {"model_type": "clip_vision_model", "image_size": 56, "patch_size": 14},
+    },
 }
 """`model_type` -> what its configuration classes are given."""
+SETTINGS: dict[str, dict[str, Any]] = {
+    "internvl": {
+        "image_processor_type": "GotOcr2ImageProcessor",
+        "size": {"height": 56, "width": 56},
+        "crop_to_patches": True,
+        "min_patches": 1,
+        "max_patches": 4,
+    },
+    "llava": {
+        "image_processor_type": "CLIPImageProcessor",
+        "size": {"shortest_edge": 56},
+        "crop_size": {"height": 56, "width": 56},
+        "do_center_crop": True,
+    },
+}
+"""`model_type` -> what its image processor is saved with."""
+SHARED = ("do_resize", "do_rescale", "do_normalize", "resample", "rescale_factor", "image_mean", "image_std")
 
 
 def build_tiny_family(directory: Path, kind: str, *, dtype: str = "float32", tied: bool = True) -> Path:
@@ -53,6 +85,7 @@ def build_tiny_family(directory: Path, kind: str, *, dtype: str = "float32", tie
     from data_curation.sources.tiny_pangu_vl import token_ids, vision_tokenizer
 
     tokenizer = vision_tokenizer(resolve_path(SMOLLM2))
+    tokenizer.add_tokens(["<img>", "</img>"], special_tokens=True)
     ends = AutoTokenizer.from_pretrained(resolve_path(SMOLLM2))
     special = {"bos_token_id": ends.bos_token_id, "eos_token_id": ends.eos_token_id, "pad_token_id": ends.pad_token_id}
     config = AutoConfig.for_model(
@@ -67,13 +100,13 @@ def build_tiny_family(directory: Path, kind: str, *, dtype: str = "float32", tie
     model.generation_config = GenerationConfig(**special)
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
-    save_processor(directory, model.config.vision_config.patch_size)
+    save_processor(directory, kind)
     return directory
 
 
-def save_processor(directory: Path, patch: int) -> None:
+def save_processor(directory: Path, kind: str) -> None:
     """Sizes of 4 to 64 tokens, with what else such a file says."""
-    token = (2 * patch) ** 2
+    patch = 16 if kind == "qwen3_vl" else 14
     settings = {
         "image_processor_type": "Qwen2VLImageProcessor",
         "do_resize": True,
@@ -87,6 +120,8 @@ def save_processor(directory: Path, patch: int) -> None:
         "patch_size": patch,
         "merge_size": 2,
         "temporal_patch_size": 2,
-        "size": {"shortest_edge": 4 * token, "longest_edge": 64 * token},
+        "size": {"shortest_edge": 4 * (2 * patch) ** 2, "longest_edge": 64 * (2 * patch) ** 2},
     }
+    if kind in SETTINGS:
+        settings = {name: settings[name] for name in SHARED} | SETTINGS[kind]
     (directory / "preprocessor_config.json").write_text(json.dumps(settings))

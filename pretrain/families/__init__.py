@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from pretrain.families.family import Family
+from pretrain.families.internvl import InternVL
+from pretrain.families.llava import Llava
 from pretrain.families.pangu import Pangu
 from pretrain.families.qwen2_vl import Qwen2VL
 from pretrain.families.qwen3_vl import Qwen3VL
 
-FAMILIES: tuple[type[Family], ...] = (Pangu, Qwen2VL, Qwen3VL)
+FAMILIES: tuple[type[Family], ...] = (Pangu, Qwen2VL, Qwen3VL, InternVL, Llava)
 
 
 def family_of(config: Mapping[str, Any], folder: Path) -> Family | None:

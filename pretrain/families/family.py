@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedConfig, PreTrainedModel
 
+BICUBIC = 3
+"""Pillow's number of it."""
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 Shown = tuple[int, Picture]
 """A picture and the placeholder id that it stands at."""
 
@@ -56,14 +60,17 @@ class Family(ABC):
 
     model_types: ClassVar[tuple[str, ...]]
     """Of `config.json`."""
-    served: ClassVar[Mapping[str, str]] = {}
-    """Architecture of `config.json` -> vLLM's of its language model; empty where we have a class of our own."""
+    served: ClassVar[Mapping[str, str | None]] = {}
+    """Architecture of `config.json` -> vLLM's of its language model, None where transformers' own name of that says it;
+    empty where we have a class of our own."""
     encoder: ClassVar[tuple[str, ...]]
     """How the names of the tower's parameters begin, in the learner."""
     connector: ClassVar[tuple[str, ...]]
     """How those of the connector begin; what begins with neither is the language model's."""
     renamed: ClassVar[Mapping[str, str]]
     """How names of checkpoints begin, older and newer ones -> how the learner's do; of several that fit, the first."""
+    axes: ClassVar[tuple[int, ...]] = (3,)
+    """Rows of positions; () where tokens just count."""
     deeper_layers: int = 0
     """Layers behind which `encode` has features to add."""
     attention: ClassVar[str] = "sdpa"
@@ -197,8 +204,8 @@ class Family(ABC):
         return self.renamed.get(old, "") + name.removeprefix(old)
 
     @property
-    def text_model(self) -> str:
-        """vLLM's architecture of the language model."""
+    def text_model(self) -> str | None:
+        """As `served` has it."""
         return self.served[self.config["architectures"][0]]
 
     def read_processor(self) -> dict[str, Any]:
@@ -226,6 +233,17 @@ def fixed(name: str, found: Any, expected: Any, family: Family) -> None:
         raise family.refuse(
             f"{name} is {found!r}, and pictures of {family.config['model_type']} are shown with {expected!r}"
         )
+
+
+def normalised(patches: Tensor, processor: Mapping[str, Any]) -> Tensor:
+    """Bytes [P, 3 n] of three channels -> float32 [P, 3, n], rescaled and normalised as `processor` says."""
+    import torch
+
+    mean, std = (
+        torch.tensor(processor.get(name) or default, device=patches.device).unsqueeze(-1)
+        for name, default in (("image_mean", CLIP_MEAN), ("image_std", CLIP_STD))
+    )
+    return (patches.float().unflatten(1, (3, -1)) * processor.get("rescale_factor", 1 / 255) - mean) / std
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from pangu_rl.errors import DataError
-from pretrain.families.family import Family, Shown, TowerSize, fixed
+from pretrain.families.family import BICUBIC, Family, Shown, TowerSize, fixed, normalised
 from pretrain.models.positions import Grid, VisionTokens, multimodal_positions
 from pretrain.processing.patches import to_patches
 from pretrain.processing.resize import MAX_ASPECT, PixelLimits
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedConfig, PreTrainedModel
 
-BICUBIC = 3
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 DEFAULT_SIZE = {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280}
 """Areas in pixels, of a processor that was saved without any."""
 
@@ -156,14 +153,8 @@ class Qwen2VL(Family):
 
     def pixels(self, patches: Tensor) -> Tensor:
         """Bytes [P, 3 p p] -> normalised float32 [P, 3 * 2 * p p], both frames alike, as the processor gives them."""
-        import torch
-
-        mean, std = (
-            torch.tensor(self.processor.get(name) or default, device=patches.device).view(1, 3, 1, 1)
-            for name, default in (("image_mean", CLIP_MEAN), ("image_std", CLIP_STD))
-        )
-        channels = patches.float().unflatten(1, (3, 1, -1)) * self.processor.get("rescale_factor", 1 / 255)
-        return ((channels - mean) / std).expand(-1, -1, 2, -1).flatten(1)
+        channels = normalised(patches, self.processor)
+        return channels.unsqueeze(2).expand(-1, -1, 2, -1).flatten(1)
 
     def _tower(self, lm: PreTrainedModel, patches: Tensor, grids: Tensor) -> Any:
         tower = lm.model.visual

@@ -72,7 +72,7 @@ class PackLoader:
             self.folder.limits = PixelLimits(config.data.min_pixels, config.data.max_pixels)
         self.context = config.learner.pack_tokens
         self.skips = config.data.on_bad_row == "skip"
-        self._axes = () if self.encoder.family is None else (3,)
+        self._axes = () if self.encoder.family is None else self.encoder.family.axes
         shape = loaded_config(path, config.model.trust_remote_code)
         self._flops = ModelFlops.of(shape)
         self._positions = getattr(shape.get_text_config(), "max_position_embeddings", None) or self.context

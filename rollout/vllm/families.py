@@ -43,7 +43,7 @@ class VllmFamily(ServedModel):
                 vllm_config,
                 prefix=maybe_prefix(prefix, "language_model"),
                 hf_config=text,
-                architectures=[self.family.text_model],
+                architectures=[self.family.text_model] if self.family.text_model else None,
             )
         self.hf_to_vllm_mapper = WeightsMapper(
             orig_to_new_prefix={name: _place(learned) for name, learned in self.family.renamed.items()}
