@@ -169,6 +169,8 @@ def load_causal_lm(config: ModelConfig, place: Place | None = None) -> PreTraine
     if place is not None:
         check_ties(lm, path)
     fuse_operations(lm)
+    if family is not None:
+        family.prepare(lm)
     return without_dropout(lm)
 
 

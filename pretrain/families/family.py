@@ -172,6 +172,10 @@ class Family(ABC):
         """The record of a picture that was cut."""
         return Picture(path=path, sha256=sha256, grid=grid, patches=patches, merge=self.merge)
 
+    def prepare(self, lm: PreTrainedModel) -> None:
+        """Replace what of the tower has a faster way: once, behind loading."""
+        return
+
     @abstractmethod
     def encode(self, lm: PreTrainedModel, patches: Tensor, grids: Tensor) -> tuple[Tensor, ...]:
         """Features [F, E] of all pictures end to end, of uint8 patches [P, columns] and grids int64 [I, 3] on the CPU;

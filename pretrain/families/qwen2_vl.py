@@ -114,6 +114,11 @@ class Qwen2VL(Family):
     def positions(self, token_ids: np.ndarray, grids: Sequence[Grid]) -> np.ndarray:
         return multimodal_positions(token_ids, grids, self.tokens)
 
+    def prepare(self, lm: PreTrainedModel) -> None:
+        from pretrain.families.tower_attention import attend_in_one_call
+
+        attend_in_one_call(lm.model.visual.blocks)
+
     def encode(self, lm: PreTrainedModel, patches: Tensor, grids: Tensor) -> tuple[Tensor, ...]:
         return (self._tower(lm, patches, grids).pooler_output,)
 

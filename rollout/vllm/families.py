@@ -122,6 +122,7 @@ def _without_text(config: PreTrainedConfig, family: Family, dtype: torch.dtype) 
     attention = {"vision_config": family.attention}
     lm = AutoModelForImageTextToText.from_config(small, dtype=dtype, attn_implementation=attention)
     del lm.model.language_model, lm.lm_head
+    family.prepare(lm)
     return lm.eval().requires_grad_(False)
 
 

@@ -34,7 +34,7 @@ from pangu_rl.learner.parts import freeze_parts
 from pangu_rl.learner.pictures import family_of_model
 from pangu_rl.learner.trial_pack import trial_pack
 from pangu_rl.records import Group, Pack, Picture
-from pretrain.families import family_of
+from pretrain.families import family_of, tower_attention
 from pretrain.families.family import Family
 from tests.family_builders import KINDS, build_tiny_family
 from tests.unit.data.groups import make_group, pack_groups
@@ -305,3 +305,21 @@ def test_a_processor_that_wants_something_else_is_refused_in_one_line(case: Case
     (tmp_path / "preprocessor_config.json").unlink()
     with pytest.raises(ConfigError, match=r"has no preprocessor_config\.json"):
         family_of(model_config(case.folder), tmp_path).limits  # noqa: B018
+
+
+def test_the_tower_attends_once_a_block(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers' own code calls its attention for every window: here there are 15, of three pictures."""
+    if not case.family.axes:
+        pytest.skip("a square is one batch row already")
+    calls: list[int] = []
+    attention = tower_attention.varlen_attention
+
+    def counted(*args: Any) -> Tensor:
+        calls.append(len(args[3]))
+        return attention(*args)
+
+    monkeypatch.setattr(tower_attention, "varlen_attention", counted)
+    [pack] = pack_groups([group(case, "one", ["wide", "large", "tall"], [3])], 10_000, case.family.placeholders)
+    run_packed(case.lm, pack)
+    assert len(calls) == 4
+    assert set(calls) == ({3, 15} if case.family.config["model_type"] == "qwen2_5_vl" else {3})
