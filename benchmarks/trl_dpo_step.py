@@ -23,8 +23,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import DPOConfig, DPOTrainer
 from trl.trainer.utils import pad
 
+from pangu_rl.checkpoint.model_folder import model_config
 from pangu_rl.data.pictures import PictureFolder
 from pretrain.auto import register_auto_classes
+from pretrain.families import family_of
 
 MICRO_BATCH = 4
 """Pairs; about as many tokens as a pack of ours."""
@@ -117,7 +119,10 @@ def main() -> None:
     multimodal = any(row["pictures"] for row in rows)
     tokenizer = AutoTokenizer.from_pretrained(args.model)
     model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.bfloat16, attn_implementation="sdpa")
-    collator = Collator(tokenizer.pad_token_id, PictureFolder(args.media_root, Path(args.model), multimodal=multimodal))
+    collator = Collator(
+        tokenizer.pad_token_id,
+        PictureFolder(args.media_root, Path(args.model), family_of(model_config(Path(args.model)), Path(args.model))),
+    )
     trainer = GivenIds(
         model=with_pictures(model) if multimodal else model,
         args=DPOConfig(

@@ -83,16 +83,18 @@ class Picture:
     sha256: str
     """Of the file's bytes, hex: the picture's identity in caches and in the store."""
     grid: tuple[int, int, int]
-    """(t, h, w) in patches of 14 x 14 pixels; t is 1 for a still picture."""
+    """(t, h, w) in patches, 14 x 14 pixels in our models; t is 1 for a still picture."""
     patches: Any
-    """uint8 [t * h * w, 588] raw values in the order of `pretrain.processing.patches`, or a handle to that array which
-    the actors resolve."""
+    """uint8 [t * h * w, 588] raw values in the order of the model's family (`pretrain.processing.patches`), or a handle
+    to that array which the actors resolve."""
+    merge: int = 2
+    """Patches of a token along each side."""
 
     @property
     def tokens(self) -> int:
         """Tokens of the language model: one per 2 x 2 patches."""
         t, h, w = self.grid
-        return t * h * w // 4
+        return t * h * w // self.merge**2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

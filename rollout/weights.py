@@ -13,11 +13,10 @@ from pathlib import Path
 from pangu_rl.checkpoint.model_folder import model_config, weight_files
 from pangu_rl.errors import DataError, WeightSyncError
 from pangu_rl.records import WeightManifest
+from pretrain.families import family_of
 
 TIED = "lm_head.weight"
 """With tied embeddings some checkpoints repeat the embedding under this name, and some do not."""
-RENAMED = {"model.visual.": "visual.", "model.language_model.": "model."}
-"""How newer checkpoints of multimodal models begin their names -> how the learner's model, and the older ones, do."""
 
 
 def required_names(model_path: Path) -> frozenset[str]:
@@ -28,8 +27,8 @@ def required_names(model_path: Path) -> frozenset[str]:
     """
     config = model_config(model_path)
     names = {name for file in weight_files(model_path) for name in _tensor_names(file)}
-    if "vision_config" in config:
-        names = {_renamed(name) for name in names}
+    if (family := family_of(config, model_path)) is not None:
+        names = {family.learned_name(name) for name in names}
     return frozenset(names - {TIED} if config.get("tie_word_embeddings", False) else names)
 
 
@@ -65,11 +64,6 @@ def check_digests(manifest: WeightManifest, consumed: Mapping[str, str]) -> None
             f"weights version {manifest.version}: tensor {first.name} has digest {first.digest} at the learner and "
             f"{consumed.get(first.name, 'none, it was never consumed')} at the engine{others}"
         )
-
-
-def _renamed(name: str) -> str:
-    old = next((prefix for prefix in RENAMED if name.startswith(prefix)), "")
-    return RENAMED.get(old, "") + name.removeprefix(old)
 
 
 def _tensor_names(file: Path) -> list[str]:

@@ -50,7 +50,7 @@ def inspect(
     folder = model_of(resolve_path(model), "--model")
     encoder = Encoder(folder, template)
     data = checked(InspectedData, tree, "--data")
-    pictures = PictureFolder(data.media_root, folder, multimodal=encoder.vision is not None, rows=[rows_file])
+    pictures = PictureFolder(data.media_root, folder, encoder.family, rows=[rows_file])
     found = inspect_rows(rows_file, stage, encoder, pictures, data=data, rows=rows)
     if as_json:
         typer.echo(json.dumps(found.as_dict()))

@@ -21,7 +21,7 @@ from pangu_rl.data.layout import TrainingRow
 from pangu_rl.data.pairs import Pair
 from pangu_rl.errors import DataError
 from pangu_rl.records import Picture
-from pretrain.models.positions import VisionTokens, expand_placeholders, multimodal_positions
+from pretrain.families import family_of
 
 
 class Encoder:
@@ -35,7 +35,7 @@ class Encoder:
         """
         config = model_config(model_path)
         self._path = model_path
-        self.vision = VisionTokens.from_config_dict(config)
+        self.family = family_of(config, model_path)
         """None for a text model."""
         self._vocabulary: int | None = (config.get("text_config") or config).get("vocab_size")
         self.template = ChatTemplate(model_path, template)
@@ -43,7 +43,7 @@ class Encoder:
     @property
     def placeholders(self) -> frozenset[int]:
         """Ids of the tokens that pictures stand for."""
-        return frozenset((self.vision.image, self.vision.video)) if self.vision else frozenset()
+        return self.family.placeholders if self.family else frozenset()
 
     @property
     def end_tokens(self) -> tuple[int, ...]:
@@ -99,7 +99,7 @@ class Encoder:
         trained = [False] * len(ids)
         for part in parts:
             if part is None:
-                new = [self.vision.start, self.vision.image, self.vision.end]
+                new = self.family.written
             else:
                 new = tokenizer(part, add_special_tokens=False, split_special_tokens=True)["input_ids"]
             ids += new
@@ -127,16 +127,13 @@ class Encoder:
 
     def _row(self, ids: tuple[int, ...], trained: tuple[bool, ...], pictures: Sequence[Picture]) -> TrainingRow:
         self._require_known(ids)
-        if self.vision is None:
+        if self.family is None:
             return TrainingRow(token_ids=ids, trained=trained)
         grids = [picture.grid for picture in pictures]
-        short = np.asarray(ids, dtype=np.int64)
-        expanded = expand_placeholders(short, grids, self.vision)
-        lengths = np.ones(len(short), dtype=np.int64)
-        lengths[short == self.vision.image] = [picture.tokens for picture in pictures]
+        expanded, lengths = self.family.expanded(ids, grids)
         return TrainingRow(
-            token_ids=tuple(expanded),
+            token_ids=tuple(expanded.tolist()),
             trained=tuple(np.repeat(np.asarray(trained, dtype=bool), lengths).tolist()),
-            positions=multimodal_positions(np.asarray(expanded, dtype=np.int64), grids, self.vision),
+            positions=self.family.positions(expanded, grids),
             pictures=tuple(pictures),
         )

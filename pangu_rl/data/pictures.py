@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,14 +15,16 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import track
 
+from pangu_rl.checkpoint.model_folder import model_config
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.records import Picture
+from pretrain.families import known_kinds
+from pretrain.families.family import Family
 from pretrain.processing.embedded import kept_file, original
 from pretrain.processing.media_root import named, open_inside
-from pretrain.processing.patches import load_picture
 from pretrain.processing.pictures import open_picture, picture_size
-from pretrain.processing.resize import PixelLimits, grid_of, read_limits
+from pretrain.processing.resize import PixelLimits
 
 T = TypeVar("T")
 THREADS = min(32, os.cpu_count() or 1)
@@ -46,9 +49,10 @@ class PictureFolder:
     """Pictures under `data.media_root`, in the sizes that one model reads them in."""
 
     def __init__(
-        self, media_root: str | None, model_path: Path, *, multimodal: bool, rows: Sequence[Path] = ()
+        self, media_root: str | None, model_path: Path, family: Family | None, *, rows: Sequence[Path] = ()
     ) -> None:
-        """`rows`: files that name pictures, for the way out of a root that is not set.
+        """`family` is that of the model in `model_path`, None of a text model; `rows` are files that name pictures, for
+        the way out of a root that is not set.
 
         Raises:
             ConfigError: `media_root` is no folder.
@@ -58,16 +62,17 @@ class PictureFolder:
             raise ConfigError(f"data.media_root {media_root} is no folder: set it to the one that rows' images lie in")
         self._rows = tuple(rows)
         self._model_path = model_path
-        self._multimodal = multimodal
+        self.family = family
 
     @cached_property
     def limits(self) -> PixelLimits:
-        """What the model folder's processor says; read when a row has a picture.
+        """What the model folder's processor says; read when a row has a picture, of which there are none beside a text
+        model.
 
         Raises:
-            ConfigError: it says nothing.
+            ConfigError: it says nothing, or wants what is not done here.
         """
-        return read_limits(self._model_path)
+        return self.family.limits
 
     def outline(self, path: str) -> Picture:
         """The picture without its patches and identity, by the header of its file.
@@ -76,17 +81,18 @@ class PictureFolder:
             ConfigError: a text model, no media root, or no picture sizes in the model folder.
             DataError: no picture that can be used.
         """
-        root, limits = self._usable(path)
+        root, family = self._usable(path)
         width, height = picture_size(path, root)
-        try:
-            grid = grid_of(height, width, limits)
-        except DataError as error:
-            raise DataError(f"{named(path)}: {error}") from None
-        return Picture(path=path, sha256="", grid=grid, patches=None)
+        with _named(path):
+            return family.picture(None, family.grid(height, width, self.limits), path)
 
     def load(self, path: str) -> Picture:
         """The whole picture; raises as `outline`."""
-        return load_picture(path, *self._usable(path))
+        root, family = self._usable(path)
+        loaded = open_picture(path, root)
+        with _named(path):
+            grid = family.grid(loaded.image.height, loaded.image.width, self.limits)
+            return family.picture(family.cut(loaded.image, self.limits), grid, path, loaded.sha256)
 
     def audit(self, paths: Iterable[str], title: str = "decoding pictures") -> Audit:
         """Decode each of `paths` once, in threads: a truncated file is found before anything is started."""
@@ -106,22 +112,22 @@ class PictureFolder:
         except DataError as error:
             return error
 
-    def _usable(self, path: str) -> tuple[Path, PixelLimits]:
-        if not self._multimodal:
+    def _usable(self, path: str) -> tuple[Path, Family]:
+        if self.family is None:
             raise ConfigError(
-                f"key images names {path}, and model.path {self._model_path} is a text model (its config.json has no "
-                "vision tokens): set it to a multimodal one, or train on rows without pictures"
+                f"key images names {path}, and model.path {self._model_path} is {_blind(self._model_path)}: set it to "
+                f"one of {known_kinds()}, or train on rows without pictures"
             )
         if kept_file(path) is not None:
             self._require_same(path)
-            return self.root or Path(), self.limits
+            return self.root or Path(), self.family
         if self.root is None:
             beside = next((file.parent for file in self._rows if (file.parent / path).is_file()), None)
             raise ConfigError(
                 f"key images names {path}, and data.media_root is not set: set it to "
                 f"{beside or 'the folder that images lie in'}"
             )
-        return self.root, self.limits
+        return self.root, self.family
 
     def _require_same(self, path: str) -> None:
         """
@@ -137,6 +143,23 @@ class PictureFolder:
                 f"{named(embedded[1])}: the row's bytes (sha256 {embedded[0][:16]}) and the file in {self.root} "
                 f"({on_disk[:16]}) are two pictures: keep the one that is meant"
             )
+
+
+def _blind(model_path: Path) -> str:
+    """What the model in `model_path` is, which is shown no pictures."""
+    config = model_config(model_path)
+    if config.get("vision_config"):
+        return f"a {config.get('model_type')}, whose pictures are not known here"
+    return "a text model (its config.json has no vision tokens)"
+
+
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    """What is wrong with a picture is said with its path."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{named(path)}: {error}") from None
 
 
 def file_digest(path: str, media_root: Path) -> str:

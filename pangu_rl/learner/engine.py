@@ -31,12 +31,12 @@ from pangu_rl.errors import CheckpointError
 from pangu_rl.learner.lora import frozen_names, has_adapters
 from pangu_rl.learner.model import DTYPES, PackedCausalLM
 from pangu_rl.learner.optimizer import build_optimizer, rate_at
-from pangu_rl.learner.pictures import is_multimodal
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.learner.weights.offload import check_host_memory, offloaded_bytes
 from pangu_rl.learner.weights.parking import tensors_in
 from pangu_rl.learner.weights.placement import Place
 from pangu_rl.learner.zero import deepspeed_config
+from pretrain.models.vit import VisionModel
 
 CHECKPOINT_CLASSES = [LossScaler, ZeroStageEnum, fragment_address]
 """What DeepSpeed pickles beside tensors; nothing else is unpickled from a checkpoint."""
@@ -120,7 +120,7 @@ def initialize(spec: LearnerSpec, lm: PreTrainedModel, groups: list[dict[str, An
     if stage == 3:
         # Weights that are used outside their own modules: ZeRO must gather them for those that use them.
         deepspeed.zero.register_external_parameter(module, lm.get_output_embeddings().weight)
-        if is_multimodal(lm):
+        if isinstance(getattr(lm, "visual", None), VisionModel):
             embed = lm.visual.patch_embed
             deepspeed.zero.register_external_parameter(embed, embed.proj.weight)
     if spec.world_size == 1 and isinstance(engine.optimizer, BF16_Optimizer):

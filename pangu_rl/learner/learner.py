@@ -52,7 +52,7 @@ from pangu_rl.learner.objectives import add_totals, build_objective, reduce_tota
 from pangu_rl.learner.packed_attention import attend_by
 from pangu_rl.learner.packing_check import PackingCheck, check_packing
 from pangu_rl.learner.parts import freeze_parts, parameter_groups
-from pangu_rl.learner.pictures import is_multimodal
+from pangu_rl.learner.pictures import family_of_model
 from pangu_rl.learner.reference import Model, beside, held_reference
 from pangu_rl.learner.sequence_parallel import check_heads, open_sequence_group
 from pangu_rl.learner.spec import LearnerSpec
@@ -423,7 +423,7 @@ class Learner:
             "model_type": self.lm.config.model_type,
             "parameters": {name: list(getattr(p, "ds_shape", p.shape)) for name, p in self.lm.named_parameters()},
         }
-        if is_multimodal(self.lm):
+        if family_of_model(self.lm) is not None:
             identity["trainable"] = sorted(set(self.spec.learner.trainable))
         if self.adapted:
             identity["lora"] = self.spec.learner.lora.model_dump(mode="json")

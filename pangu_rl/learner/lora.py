@@ -21,8 +21,7 @@ from transformers import PreTrainedModel
 from pangu_rl.config.sections.learner import LearnerConfig
 from pangu_rl.config.sections.lora import ALL_LINEAR, LoraConfig
 from pangu_rl.errors import ConfigError
-from pangu_rl.learner.parts import part_of
-from pangu_rl.learner.pictures import is_multimodal
+from pangu_rl.learner.pictures import family_of_model
 
 ADAPTER = "default"
 """peft's name of the only adapter."""
@@ -110,18 +109,16 @@ def peft_config(config: LoraConfig, adapters: Iterable[Adapter], base: Path) -> 
 
 def target_layers(lm: nn.Module, config: LearnerConfig) -> list[str]:
     """Names of the linear layers that get an adapter, in the model's order; see `add_adapters`."""
+    family = family_of_model(lm)
     linear = {name: module for name, module in lm.named_modules() if isinstance(module, nn.Linear)}
     head_name = next(name for name, module in lm.named_modules() if module is lm.get_output_embeddings())
     del linear[head_name]
-    trained = {
-        name: layer
-        for name, layer in linear.items()
-        if not is_multimodal(lm) or part_of(f"{name}.") in config.trainable
-    }
+    parts = {name: family.part(f"{name}.") if family is not None else None for name in linear}
+    trained = {name: layer for name, layer in linear.items() if parts[name] in (None, *config.trainable)}
     targets = config.lora.targets
     for target in () if targets == ALL_LINEAR else targets:
         if not any(map(_named(target), trained)):
-            raise ConfigError(f"learner.lora.targets: {_why_absent(target, trained, linear, head_name)}")
+            raise ConfigError(f"learner.lora.targets: {_why_absent(target, trained, parts, head_name)}")
     chosen = {
         name: layer
         for name, layer in trained.items()
@@ -140,11 +137,11 @@ def _named(target: str) -> Callable[[str], bool]:
     return lambda name: name == target or name.endswith(f".{target}")
 
 
-def _why_absent(target: str, trained: Mapping[str, Any], linear: Mapping[str, Any], head_name: str) -> str:
+def _why_absent(target: str, trained: Iterable[str], parts: Mapping[str, str | None], head_name: str) -> str:
     if _named(target)(head_name):
         return f"{target} is the output head, whose log-probs are worked out in chunks, past any adapter: leave it out"
-    if elsewhere := next(filter(_named(target), linear), None):
-        part = part_of(f"{elsewhere}.")
+    if elsewhere := next(filter(_named(target), parts), None):
+        part = parts[elsewhere]
         return f"{target} is of the {part} alone ({elsewhere}): add {part} to learner.trainable, or leave it out"
     names = sorted({name.rpartition(".")[2] for name in trained})
     more = ", ..." if len(names) > SHOWN else ""

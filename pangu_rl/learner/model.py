@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
 
 from pangu_rl.accelerators.transfer import to_device
 from pangu_rl.checkpoint.model_folder import model_config
@@ -26,11 +26,13 @@ from pangu_rl.learner.chunked_logprobs import target_logprobs
 from pangu_rl.learner.fused import fuse_operations
 from pangu_rl.learner.logit_scaling import logit_scaling
 from pangu_rl.learner.packed_attention import PACKED, Layout, build_layout
-from pangu_rl.learner.pictures import PictureTensors, embed_pack, is_multimodal
+from pangu_rl.learner.pictures import PictureTensors, family_of_model, picture_states
 from pangu_rl.learner.sequence_parallel import SequenceGroup, TargetShares, padded, share_targets
 from pangu_rl.learner.weights.placement import Place, check_ties, placed_as_read
 from pangu_rl.records import Pack
 from pretrain.auto import register_auto_classes
+from pretrain.families import family_of, known_kinds
+from pretrain.families.family import Family
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -117,9 +119,9 @@ class PackedCausalLM(nn.Module):
 
     def _hidden_states(self, batch: PackTensors) -> Tensor:
         """[1, T, E]"""
-        if is_multimodal(self.lm):
-            embeddings = embed_pack(self.lm, batch.token_ids, batch.pictures, batch.layout.sequence)
-            return self.lm.hidden_states(embeddings, batch.position_ids)
+        if family_of_model(self.lm) is not None:
+            sequence = batch.layout.sequence
+            return picture_states(self.lm, batch.token_ids, batch.position_ids, batch.pictures, sequence)
         # A cache would make packed sequences see each other.
         output = self.lm.base_model(input_ids=batch.token_ids, position_ids=batch.position_ids, use_cache=False)
         return output.last_hidden_state
@@ -136,12 +138,14 @@ def load_causal_lm(config: ModelConfig, place: Place | None = None) -> PreTraine
         raise DataError(f"model.dtype is {config.dtype!r}: the learner trains in {' or '.join(DTYPES)}")
     folder = model_config(path)
     register_auto_classes()
+    family = family_of(folder, path)
+    kind = AutoModelForCausalLM if family is None else AutoModelForImageTextToText
     try:
         with nullcontext() if place is None else placed_as_read(place):
-            lm, info = AutoModelForCausalLM.from_pretrained(
+            lm, info = kind.from_pretrained(
                 path,
                 dtype=DTYPES[config.dtype],
-                attn_implementation=PACKED,
+                attn_implementation=PACKED if family is None else packed_text(family),
                 trust_remote_code=config.trust_remote_code,
                 output_loading_info=True,
             )
@@ -160,12 +164,20 @@ def load_causal_lm(config: ModelConfig, place: Place | None = None) -> PreTraine
     if folder.get("vision_config") and not _has_tower(lm):
         raise DataError(
             f"{path}: has a vision_config, but transformers loads {type(lm).__name__} from it, which has no tower: "
-            "pictures would train as text and the tower would be lost; give a text model or one of ours"
+            f"pictures would train as text and the tower would be lost; give a text model, or one of {known_kinds()}"
         )
     if place is not None:
         check_ties(lm, path)
     fuse_operations(lm)
+    if family is not None:
+        family.prepare(lm)
     return without_dropout(lm)
+
+
+def packed_text(family: Family) -> dict[str, str]:
+    """transformers' attention of each part of a model with pictures: packed in the language model, the family's in the
+    tower."""
+    return {"": PACKED, "text_config": PACKED, "vision_config": family.attention}
 
 
 def without_dropout(model: PreTrainedModel) -> PreTrainedModel:
@@ -179,4 +191,6 @@ def without_dropout(model: PreTrainedModel) -> PreTrainedModel:
 def _has_tower(lm: PreTrainedModel) -> bool:
     """Ours, or any model inside it that reads pictures."""
     inner = (module for module in lm.modules() if module is not lm)
-    return is_multimodal(lm) or any("pixel_values" in getattr(module, "main_input_name", "") for module in inner)
+    return family_of_model(lm) is not None or any(
+        "pixel_values" in getattr(module, "main_input_name", "") for module in inner
+    )

@@ -29,9 +29,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pangu_rl.errors import DataError, RunError, UserError, first_line
-from pangu_rl.learner.model import PackTensors
+from pangu_rl.learner.model import PackTensors, packed_text
 from pangu_rl.learner.packed_attention import PACKED, attend_by
-from pangu_rl.learner.pictures import is_multimodal, own_inputs
+from pangu_rl.learner.pictures import family_of_model, own_inputs
 from pangu_rl.learner.sequence_parallel import SequenceGroup
 from pangu_rl.learner.trial_pack import reordered, turned
 from pangu_rl.records import Pack
@@ -119,7 +119,8 @@ def _compared(forward: Forward, lm: PreTrainedModel, pack: Pack, sequence: Seque
         with _another_last_digit(lm):
             rounded = _own_logprobs(lm, pack, device)
     finally:
-        lm.set_attn_implementation(PACKED)
+        family = family_of_model(lm)
+        lm.set_attn_implementation(PACKED if family is None else packed_text(family))
     plain_limit = max(LAST_DIGIT, ROUNDINGS * median(own - rounded))
     # The mean, which a few tokens make greater than 0 where the median is not.
     again = max(LAST_DIGIT, ROUNDINGS * (here - moved).abs().mean().item())
@@ -142,8 +143,8 @@ def _own_logprobs(lm: PreTrainedModel, pack: Pack, device: torch.device) -> Tens
     for row, (tokens, _) in enumerate(rows):
         ids[row, : len(tokens)] = pack.token_ids[tokens]
     batch, pictures = torch.from_numpy(ids).to(device), {}
-    if is_multimodal(lm):
-        pictures = _joined([own_inputs(lm, pack, tokens, device) for tokens, _ in rows])
+    if family_of_model(lm) is not None:
+        pictures = own_inputs(lm, pack, [tokens for tokens, _ in rows], batch)
     logits = lm(input_ids=batch, use_cache=False, **pictures).logits
     result = torch.empty(len(pack.targets), dtype=torch.float32, device=device)
     for row, (tokens, targets) in enumerate(rows):
@@ -181,11 +182,6 @@ def unpacked(pack: Pack) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             spans.append(np.arange(bounds[current], bounds[current + 1]))
             current = int(pack.segment_parents[current])
         yield np.concatenate(spans[::-1]), np.flatnonzero(segment_of == segment)
-
-
-def _joined(inputs: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    names = {name for own in inputs for name in own}
-    return {name: torch.cat([own[name] for own in inputs if name in own]) for name in names}
 
 
 def _is_branched(pack: Pack) -> np.ndarray:

@@ -4,7 +4,7 @@ Weight decay acts on matrices alone, embeddings and head among them, as in Megat
 or another offset, whose size is no excess to be pulled to 0. An embedding is a matrix that the next norm divides by its
 length; without decay it would grow without a bound.
 
-The names of parts are those of a released checkpoint (`visual.*`, `model.*`, `lm_head.weight`).
+Which part a parameter belongs to, its name and the model's family say (`pretrain.families`).
 """
 
 from __future__ import annotations
@@ -13,28 +13,18 @@ from typing import Any, Literal
 
 from torch import nn
 
-from pangu_rl.config.sections.learner import LearnerConfig, ModelPart
-from pangu_rl.learner.pictures import is_multimodal
-
-ENCODER = ("visual.patch_embed.", "visual.blocks.")
-TOWER = "visual."
+from pangu_rl.config.sections.learner import LearnerConfig
+from pangu_rl.learner.pictures import family_of_model
 
 Rate = Literal["lr", "lr_encoder"]
 """Metric of a learning rate."""
 
 
-def part_of(name: str) -> ModelPart:
-    """The part of a multimodal model that the parameter `name` belongs to."""
-    if name.startswith(ENCODER):
-        return "encoder"
-    return "connector" if name.startswith(TOWER) else "language"
-
-
 def freeze_parts(lm: nn.Module, config: LearnerConfig) -> None:
     """Take parameters outside `trainable` out of autograd: a frozen tower then runs without keeping anything."""
-    if is_multimodal(lm):
+    if (family := family_of_model(lm)) is not None:
         for name, parameter in lm.named_parameters():
-            parameter.requires_grad_(part_of(name) in config.trainable)
+            parameter.requires_grad_(family.part(name) in config.trainable)
 
 
 def parameter_groups(lm: nn.Module, config: LearnerConfig) -> list[tuple[Rate, dict[str, Any]]]:
@@ -42,13 +32,13 @@ def parameter_groups(lm: nn.Module, config: LearnerConfig) -> list[tuple[Rate, d
 
     Without weight decay there is one group a rate, with it two: first what decays, then what does not.
     """
-    optimizer, multimodal = config.optimizer, is_multimodal(lm)
+    optimizer, family = config.optimizer, family_of_model(lm)
     rates: dict[Rate, float] = {"lr": optimizer.lr, "lr_encoder": optimizer.lr * optimizer.encoder_lr_ratio}
     amounts = sorted({optimizer.weight_decay, 0.0}, reverse=True)
     members: dict[tuple[Rate, float], list[nn.Parameter]] = {(rate, decay): [] for rate in rates for decay in amounts}
     for name, parameter in lm.named_parameters():
         if parameter.requires_grad:
-            rate = "lr_encoder" if multimodal and part_of(name) == "encoder" else "lr"
+            rate = "lr_encoder" if family is not None and family.part(name) == "encoder" else "lr"
             members[rate, optimizer.weight_decay if decays(name, parameter) else 0.0].append(parameter)
     return [
         (rate, {"params": parameters, "lr": rates[rate], "weight_decay": decay})

@@ -8,38 +8,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from transformers import PreTrainedModel
 
-from pangu_rl.learner.pictures import is_multimodal
-from pangu_rl.records import Pack, Picture
-from pretrain.models.positions import VisionTokens, multimodal_positions
+from pangu_rl.learner.pictures import family_of_model
+from pangu_rl.records import Pack
+from pretrain.families.family import Family
 
 SHAPES = ((3, ()), (2, ()), (5, (3, 2, 4)), (4, ()), (2, ()), (5, ()), (4, (2, 3)), (3, ()), (5, ()))
 """(tokens, tokens of each completion behind them) of every root segment."""
 SHOWN = (3, 6)
 """Roots of a multimodal model that have a picture at their end: a sequence and a prompt."""
-GRID = (1, 2, 4)
 
 
 def trial_pack(lm: PreTrainedModel) -> Pack:
     """The same for the same vocabulary; every token is a target but the first of a root, pictures and their marks."""
-    rng = np.random.default_rng(0)
-    vision = VisionTokens.from_config_dict(lm.config.to_dict()) if is_multimodal(lm) else None
-    marks = [] if vision is None else [vision.image, vision.video, vision.start, vision.end]
-    words = np.setdiff1d(np.arange(lm.config.get_text_config().vocab_size), marks)
-    patches = rng.integers(0, 256, (int(np.prod(GRID)), 588), dtype=np.uint8)
-    picture = Picture(path="made up", sha256="made up", grid=GRID, patches=patches)
+    rng, family = np.random.default_rng(0), family_of_model(lm)
+    words = np.setdiff1d(np.arange(lm.config.get_text_config().vocab_size), _marks(family))
     segments: list[tuple[np.ndarray, int]] = []
     for number, (tokens, completions) in enumerate(SHAPES):
         root = rng.choice(words, tokens)
-        if vision is not None and number in SHOWN:
-            root = np.concatenate([root, [vision.start], [vision.image] * picture.tokens, [vision.end]])
+        if family is not None and number in SHOWN:
+            root = np.concatenate([root, *map(partial(_expanded, family), family.written)])
         parent = len(segments)
         segments.append((root, -1))
         segments += [(rng.choice(words, count), parent) for count in completions]
-    return _assembled(segments, vision, picture)
+    return _assembled(segments, family, rng)
 
 
 def reordered(pack: Pack) -> Pack:
@@ -85,21 +81,24 @@ def _arranged(pack: Pack, children: dict[int, list[int]]) -> Pack:
     )
 
 
-def _assembled(segments: Sequence[tuple[np.ndarray, int]], vision: VisionTokens | None, picture: Picture) -> Pack:
-    """Of (token ids, parent) of every segment, no deeper than two."""
+def _assembled(segments: Sequence[tuple[np.ndarray, int]], family: Family | None, rng: np.random.Generator) -> Pack:
+    """Of (token ids, parent) of every segment, no deeper than two; all show one picture of random pixels."""
     starts = np.cumsum([0, *(len(ids) for ids, _ in segments)])
     positions, targets, predictors, sequences = [], [], [], []
     for number, (ids, parent) in enumerate(segments):
         behind = segments[parent][0] if parent >= 0 else ids[:0]
-        positions.append(_positions(np.concatenate([behind, ids]), vision)[..., len(behind) :])
+        positions.append(_positions(np.concatenate([behind, ids]), family)[..., len(behind) :])
         own = np.arange(starts[number], starts[number + 1])
         before = np.append(starts[parent + 1] - 1 if parent >= 0 else -1, own[:-1])
-        trained = (before >= 0) & ~_is_mark(ids, vision)
+        trained = (before >= 0) & ~np.isin(ids, _marks(family))
         targets.append(own[trained])
         predictors.append(before[trained])
         sequences.append(np.full(trained.sum(), number))
     token_ids = np.concatenate([ids for ids, _ in segments])
-    places = np.flatnonzero(token_ids == vision.image) if vision else np.zeros(0, dtype=np.int64)
+    pictures = ()
+    if family is not None:
+        patches = rng.integers(0, 256, (int(np.prod(family.smallest)), family.columns), dtype=np.uint8)
+        pictures = (family.picture(patches, family.smallest, "made up", "made up"),) * len(SHOWN)
     return Pack(
         token_ids=token_ids,
         position_ids=np.concatenate(positions, axis=-1),
@@ -108,17 +107,21 @@ def _assembled(segments: Sequence[tuple[np.ndarray, int]], vision: VisionTokens 
         targets=np.concatenate(targets),
         predictors=np.concatenate(predictors),
         sequence_ids=np.concatenate(sequences),
-        pictures=(picture,) * (len(places) // picture.tokens),
-        picture_tokens=places,
+        pictures=pictures,
+        picture_tokens=np.flatnonzero(np.isin(token_ids, list(family.placeholders) if family else [])),
     )
 
 
-def _positions(ids: np.ndarray, vision: VisionTokens | None) -> np.ndarray:
-    if vision is None:
-        return np.arange(len(ids))
-    return multimodal_positions(ids, [GRID] if (ids == vision.image).any() else [], vision)
+def _positions(ids: np.ndarray, family: Family | None) -> np.ndarray:
+    grids = [] if family is None or not np.isin(ids, list(family.placeholders)).any() else [family.smallest]
+    positions = None if family is None else family.positions(ids, grids)
+    return np.arange(len(ids)) if positions is None else positions
 
 
-def _is_mark(ids: np.ndarray, vision: VisionTokens | None) -> np.ndarray:
+def _expanded(family: Family, token: int) -> list[int]:
+    return family.run(token, family.smallest) if token in family.placeholders else [token]
+
+
+def _marks(family: Family | None) -> list[int]:
     """Tokens that are shown and never said."""
-    return np.isin(ids, [] if vision is None else [vision.image, vision.video, vision.start, vision.end])
+    return [] if family is None else sorted({*family.written, *family.placeholders})

@@ -258,7 +258,7 @@ def open_model(
     encoder = Encoder(path, model.chat_template)
     named = [getattr(data, key, None) for key in ("train", "queries")]
     rows = [resolve_path(file) for file in named if file is not None]
-    return encoder, PictureFolder(data.media_root, path, multimodal=encoder.vision is not None, rows=rows)
+    return encoder, PictureFolder(data.media_root, path, encoder.family, rows=rows)
 
 
 def with_sound_pictures(

@@ -15,24 +15,24 @@ from pangu_rl.errors import DataError
 from pangu_rl.records import Picture
 from pretrain.processing.media_root import named
 from pretrain.processing.pictures import open_picture
-from pretrain.processing.resize import PATCH, TOKEN, PixelLimits, enlarge_small, smart_resize
+from pretrain.processing.resize import MERGE, PATCH, PixelLimits, enlarge_small, smart_resize
 
 COLUMNS = 3 * PATCH * PATCH
 
 
-def to_patches(rgb: np.ndarray) -> np.ndarray:
-    """Cut pixels into patches.
+def to_patches(rgb: np.ndarray, patch: int = PATCH, merge: int = MERGE) -> np.ndarray:
+    """Cut pixels into patches of `patch` pixels along each side, `merge` along each side of a cell.
 
     Args:
-        rgb: uint8 [H, W, 3], or [T, H, W, 3] for the frames of a video; H and W multiples of 28.
+        rgb: uint8 [H, W, 3], or [T, H, W, 3] for the frames of a video; H and W multiples of a cell, 28 pixels.
 
     Returns:
         uint8 [T * H/14 * W/14, 588]. Rows: frame, then cells of 2 x 2 patches in raster order, then the four patches of
         a cell in raster order. Columns: channel, row, column of the patch.
     """
-    height, width = rgb.shape[-3:-1]
-    cells = rgb.reshape(-1, height // TOKEN, 2, PATCH, width // TOKEN, 2, PATCH, 3)
-    return cells.transpose(0, 1, 4, 2, 5, 7, 3, 6).reshape(-1, COLUMNS)
+    height, width = (side // (patch * merge) for side in rgb.shape[-3:-1])
+    cells = rgb.reshape(-1, height, merge, patch, width, merge, patch, 3)
+    return cells.transpose(0, 1, 4, 2, 5, 7, 3, 6).reshape(-1, 3 * patch**2)
 
 
 def resized(image: Image.Image, limits: PixelLimits) -> np.ndarray:

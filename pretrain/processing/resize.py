@@ -16,7 +16,9 @@ from pangu_rl.errors import ConfigError, DataError
 
 PATCH = 14
 """Side of a patch, in pixels."""
-TOKEN = 2 * PATCH
+MERGE = 2
+"""Patches of a token along each side."""
+TOKEN = MERGE * PATCH
 """Side of a token, in pixels."""
 MAX_ASPECT = 200
 SMALL_EDGE = 2 * TOKEN

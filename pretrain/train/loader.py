@@ -67,12 +67,12 @@ class PackLoader:
         path = resolve_path(config.model.path)
         self.files = files
         self.encoder = Encoder(path, config.model.chat_template)
-        self.folder = PictureFolder(config.data.media_root, path, multimodal=self.encoder.vision is not None)
+        self.folder = PictureFolder(config.data.media_root, path, self.encoder.family)
         if config.data.min_pixels is not None and config.data.max_pixels is not None:
             self.folder.limits = PixelLimits(config.data.min_pixels, config.data.max_pixels)
         self.context = config.learner.pack_tokens
         self.skips = config.data.on_bad_row == "skip"
-        self._axes = () if self.encoder.vision is None else (3,)
+        self._axes = () if self.encoder.family is None else self.encoder.family.axes
         shape = loaded_config(path, config.model.trust_remote_code)
         self._flops = ModelFlops.of(shape)
         self._positions = getattr(shape.get_text_config(), "max_position_embeddings", None) or self.context

@@ -133,7 +133,7 @@ def open_order(config: PretrainConfig, loader: PackLoader) -> Order:
         return OnlineOrder(loader.files, config, lambda index: _measured(loader, index), loader.cost)
     reader = PlanReader(resolve_path(config.data.plan))
     settings = reader.manifest["settings"]
-    if loader.encoder.vision is not None:
+    if loader.encoder.family is not None:
         limits = loader.folder.limits
         planned = settings["min_pixels"], settings["max_pixels"]
         if planned != (limits.min_pixels, limits.max_pixels):

@@ -16,8 +16,8 @@ from pangu_rl.config.assemble import AssembleConfig
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import DataError, first_line
 from pangu_rl.learner.model import DTYPES
-from pangu_rl.learner.parts import part_of
 from pretrain.auto import register_auto_classes
+from pretrain.families.pangu import Pangu
 from pretrain.models.assemble import Parts, assemble
 from pretrain.models.configuration import PanguVLConfig
 from pretrain.processing.processor import PanguVLImageProcessor, PanguVLProcessor
@@ -46,9 +46,9 @@ def run_assemble(config: AssembleConfig) -> dict[str, Any]:
     limits = _limits(config)
     torch.manual_seed(config.trainer.seed)
     model = assemble(settings, parts, DTYPES[config.dtype])
-    sizes = dict.fromkeys(named, 0)
+    sizes, family = dict.fromkeys(named, 0), Pangu(settings.to_dict(), run_dir / MODEL)
     for name, parameter in model.named_parameters():
-        sizes[part_of(name)] += parameter.numel()
+        sizes[family.part(name)] += parameter.numel()
     found = {"parameters": sizes, "random": [part for part, folder in named.items() if folder is None]}
     run_dir.mkdir(parents=True, exist_ok=True)
     write_whole(run_dir / PARTS, json.dumps(found) + "\n")

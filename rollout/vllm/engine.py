@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import chain
 from typing import Any
@@ -33,7 +33,7 @@ from pangu_rl.records import (
     Scorable,
     WeightManifest,
 )
-from pretrain.models.positions import VisionTokens
+from pretrain.families import family_of, known_kinds
 from rollout.engine import UNKNOWN_VERSION, Drawn, EngineSpec, Interrupted, Link, before_stop, seed_of
 from rollout.intake import Intake
 from rollout.pulse import Pulse
@@ -53,7 +53,7 @@ class VllmEngine:
     def __init__(self, spec: EngineSpec) -> None:
         self._spec = spec
         self._required = required_names(spec.model_path)
-        self._tokens = VisionTokens.from_config_dict(model_config(spec.model_path))
+        self._family = family_of(model_config(spec.model_path), spec.model_path)
         self._version = 0
         self._without_cache = False
         if spec.eager:
@@ -188,10 +188,12 @@ class VllmEngine:
     def _prompt(self, token_ids: Sequence[int], pictures: Sequence[Picture]) -> TokensPrompt:
         if not pictures:
             return TokensPrompt(prompt_token_ids=list(token_ids))
-        if self._tokens is None:
-            raise DataError(f"{pictures[0].path}: {self._spec.model_path} is a text model and sees no pictures")
+        if self._family is None:
+            raise DataError(
+                f"{pictures[0].path}: {self._spec.model_path} sees no pictures; those of {known_kinds()} are known"
+            )
         data: dict[str, list[Picture]] = {}
-        for picture, modality in zip(pictures, modalities(token_ids, pictures, self._tokens), strict=True):
+        for picture, modality in zip(pictures, modalities(token_ids, pictures, self._family.modalities), strict=True):
             data.setdefault(modality, []).append(picture)
         return TokensPrompt(prompt_token_ids=list(token_ids), multi_modal_data=data)
 
@@ -236,14 +238,15 @@ class VllmEngine:
         )
 
 
-def modalities(token_ids: Sequence[int], pictures: Sequence[Picture], tokens: VisionTokens) -> list[str]:
-    """`image` or `video` for each picture, by the placeholder that its run in the prompt [T] begins with.
+def modalities(token_ids: Sequence[int], pictures: Sequence[Picture], known: Mapping[str, int]) -> list[str]:
+    """`image` or `video` for each picture, by the placeholder that its run in the prompt [T] begins with; `known` has
+    the placeholder of each.
 
     Raises:
         DataError: the prompt has fewer placeholders than the pictures have tokens; names both numbers.
     """
-    ids = np.asarray(token_ids)
-    placeholders = ids[(ids == tokens.image) | (ids == tokens.video)]
+    ids, names = np.asarray(token_ids), {token: modality for modality, token in known.items()}
+    placeholders = ids[np.isin(ids, list(names))]
     ends = np.cumsum([picture.tokens for picture in pictures])
     if ends[-1] > len(placeholders):
         raise DataError(
@@ -251,7 +254,7 @@ def modalities(token_ids: Sequence[int], pictures: Sequence[Picture], tokens: Vi
             "placeholders of the prompt"
         )
     starts = [0, *ends[:-1]]
-    return ["video" if placeholders[start] == tokens.video else "image" for start in starts]
+    return [names[int(placeholders[start])] for start in starts]
 
 
 def _read(request: RolloutRequest) -> tuple[int, ...]:

@@ -1,14 +1,17 @@
 """Pictures on their way into vLLM. Prompt with pictures -> **processor** -> expanded ids and uint8 patches -> model.
 
 A picture is given as `pangu_rl.records.Picture` (cut already), as a PIL image, or, for a video, as its frames. What
-travels to the engine core and its workers is 588 bytes a patch; scaling, normalising and the doubling of the frame
-happen inside the vision tower.
+travels to the engine core and its workers is a byte a channel of a pixel; scaling, normalising and the doubling of the
+frame happen on the device.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from dataclasses import asdict
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,20 +32,17 @@ from vllm.multimodal.processing.processor import PlaceholderFeaturesInfo
 
 from pangu_rl.errors import DataError
 from pangu_rl.records import Picture
-from pretrain.models.configuration import vision_tokens
-from pretrain.models.positions import VisionTokens, expand_placeholders
-from pretrain.processing.patches import COLUMNS, resized, to_patches
+from pretrain.families import family_of
+from pretrain.families.family import Family
 from pretrain.processing.pictures import to_rgb
-from pretrain.processing.resize import PATCH, RELEASED, PixelLimits
+from pretrain.processing.resize import TOKEN, PixelLimits
 from pretrain.processing.video import VideoBudget, cut_frames, stack_frames
 
 PIXELS = {"image": "pixel_values", "video": "pixel_values_videos"}
-"""Modality -> the model's argument with the patches, uint8 [P, 588]."""
+"""Modality -> the model's argument with the patches, uint8 [P, columns]."""
 GRIDS = {"image": "image_grid_thw", "video": "video_grid_thw"}
 """Modality -> the model's argument with the grids, int64 [I, 3]."""
-MERGED = 4
-"""Patches of a token."""
-TOKEN_PIXELS = MERGED * PATCH**2
+TOKEN_PIXELS = TOKEN**2
 VIDEO = VideoBudget()
 """Of a video that comes as frames. Items are cut one by one here, so each video of a prompt has a budget of its own."""
 
@@ -72,19 +72,20 @@ def _items(data: Any, several: bool, modality: str) -> PictureItems | None:
 
 class ProcessingInfo(BaseProcessingInfo):
     def get_supported_mm_limits(self) -> Mapping[str, int | None]:
-        return {"image": None, "video": None}
+        return dict.fromkeys(self.family.modalities)
 
     def get_mm_max_tokens_per_item(self, seq_len: int, mm_counts: Mapping[str, int]) -> Mapping[str, int]:
         """A picture longer than the sequence can never be served: buffers are not sized for it."""
-        most = {"image": self.limits({}).max_pixels, "video": VIDEO.total_pixels}
-        return {modality: min(most[modality] // TOKEN_PIXELS, seq_len) for modality in mm_counts}
+        image = math.prod(self.family.longest(self.limits({}))) // self.family.merge**2
+        most = {"image": image, "video": VIDEO.total_pixels // TOKEN_PIXELS}
+        return {modality: min(most[modality], seq_len) for modality in mm_counts}
 
     def get_data_parser(self) -> PictureParser:
         return PictureParser()
 
     @cached_property
-    def tokens(self) -> VisionTokens:
-        return vision_tokens(self.get_hf_config())
+    def family(self) -> Family:
+        return family_of(self.get_hf_config().to_dict(), Path(self.model_id))
 
     def limits(self, changes: Mapping[str, object]) -> PixelLimits:
         """Of images that come uncut: what the model folder's processor was saved with, changed by the engine's
@@ -93,8 +94,7 @@ class ProcessingInfo(BaseProcessingInfo):
         Raises:
             ValueError: something else than the limits is to be changed.
         """
-        saved, changes = self.ctx.get_hf_image_processor_config(), self.ctx.get_merged_mm_kwargs(changes)
-        default = {name: saved.get(name, getattr(RELEASED, name)) for name in ("min_pixels", "max_pixels")}
+        default, changes = asdict(self.family.limits), self.ctx.get_merged_mm_kwargs(changes)
         if unknown := sorted(changes.keys() - default.keys()):
             raise ValueError(f"mm_processor_kwargs {unknown}: only min_pixels and max_pixels can be set")
         return PixelLimits(**default | changes)
@@ -104,15 +104,15 @@ class DummyPictures(BaseDummyInputsBuilder[ProcessingInfo]):
     """The longest item of each modality, for vLLM's memory profile."""
 
     def get_dummy_text(self, mm_counts: Mapping[str, int]) -> str:
-        tokens, tokenizer = self.info.tokens, self.info.get_tokenizer()
-        ids = {"image": tokens.image, "video": tokens.video}
+        ids, tokenizer = self.info.family.modalities, self.info.get_tokenizer()
         return "".join(tokenizer.decode([ids[modality]]) * count for modality, count in mm_counts.items())
 
     def get_dummy_mm_data(
         self, seq_len: int, mm_counts: Mapping[str, int], mm_options: Mapping[str, object]
     ) -> MultiModalDataDict:
         longest = self.info.get_mm_max_tokens_per_item(seq_len, mm_counts)
-        return {modality: [_blank(modality, longest[modality])] * count for modality, count in mm_counts.items()}
+        blank = partial(_blank, self.info.family)
+        return {modality: [blank(modality, longest[modality])] * count for modality, count in mm_counts.items()}
 
 
 class PictureProcessor(BaseMultiModalProcessor[ProcessingInfo]):
@@ -126,7 +126,7 @@ class PictureProcessor(BaseMultiModalProcessor[ProcessingInfo]):
         limits = self.info.limits(others.get("hf_kwargs") or others.get("hf_processor_mm_kwargs") or {})
         fields = BatchFeature()
         for modality, items in mm_items.items():
-            pictures = [cut(item, limits, modality) for item in items.get_all()]
+            pictures = [cut(item, self.info.family, limits, modality) for item in items.get_all()]
             fields[PIXELS[modality]] = torch.from_numpy(np.concatenate([patches for patches, _ in pictures]))
             fields[GRIDS[modality]] = torch.tensor([grid for _, grid in pictures])
         if "prompt" not in others:
@@ -152,17 +152,17 @@ class PictureProcessor(BaseMultiModalProcessor[ProcessingInfo]):
         hf_processor_mm_kwargs: Mapping[str, object],
         out_mm_kwargs: MultiModalKwargsItems,
     ) -> Sequence[PromptReplacement]:
-        tokens = self.info.tokens
+        family = self.info.family
 
         def replacement(modality: str, placeholder: int) -> PromptReplacement:
             def expanded(index: int) -> PromptUpdateDetails:
                 grid = tuple(out_mm_kwargs[modality][index][GRIDS[modality]].data.tolist())
-                run = expand_placeholders([placeholder], [grid], tokens)
+                run = family.run(placeholder, grid)
                 return PromptUpdateDetails.select_token_id(run, embed_token_id=placeholder)
 
             return PromptReplacement(modality=modality, target=[placeholder], replacement=expanded)
 
-        return [replacement("image", tokens.image), replacement("video", tokens.video)]
+        return [replacement(modality, placeholder) for modality, placeholder in family.modalities.items()]
 
     def _apply_prompt_updates(self, token_ids: list[int], mm_prompt_updates: Any) -> tuple[list[int], Any]:
         """(expanded ids, placeholders by modality).
@@ -175,7 +175,7 @@ class PictureProcessor(BaseMultiModalProcessor[ProcessingInfo]):
         places = [place for modality in found.values() for place in modality]
         if len(places) == len(items) and _are_whole(places, token_ids):
             return token_ids, found
-        written = sum(token in (self.info.tokens.image, self.info.tokens.video) for token in token_ids)
+        written = sum(token in self.info.family.placeholders for token in token_ids)
         if written != len(items):
             raise ValueError(
                 f"{written} placeholder tokens for {len(items)} pictures of {[len(i.content.full) for i in items]} "
@@ -194,8 +194,8 @@ def _are_whole(places: Sequence[PlaceholderFeaturesInfo], token_ids: Sequence[in
     )
 
 
-def cut(item: Any, limits: PixelLimits, modality: str) -> tuple[np.ndarray, tuple[int, int, int]]:
-    """Patches uint8 [P, 588] and grid (t, h, w) of what a user gave for a picture or a video.
+def cut(item: Any, family: Family, limits: PixelLimits, modality: str) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """Patches uint8 [P, columns] and grid (t, h, w) of what a user gave for a picture or a video.
 
     Raises:
         ValueError: it cannot be shown; vLLM refuses the request with the reason.
@@ -209,15 +209,15 @@ def cut(item: Any, limits: PixelLimits, modality: str) -> tuple[np.ndarray, tupl
             grid, patches = cut_frames(frames, VIDEO.limits(len(frames)))
             return patches, grid
         image = item if isinstance(item, Image.Image) else Image.fromarray(np.asarray(item))
-        rgb = resized(to_rgb(image, "an image of the prompt"), limits)
+        rgb = to_rgb(image, "an image of the prompt")
+        return family.cut(rgb, limits), family.grid(rgb.height, rgb.width, limits)
     except DataError as error:
         raise ValueError(str(error)) from error
-    return to_patches(rgb), (1, rgb.shape[0] // PATCH, rgb.shape[1] // PATCH)
 
 
-def _blank(modality: str, tokens: int) -> Picture:
+def _blank(family: Family, modality: str, tokens: int) -> Picture:
     """A black picture of so many tokens in one row; a video is of frames as large as its budget makes them."""
     frames = max(1, tokens * TOKEN_PIXELS // VIDEO.frame_max_pixels) if modality == "video" else 1
-    grid = (frames, 2, 2 * (tokens // frames))
-    patches = np.zeros((frames * grid[1] * grid[2], COLUMNS), np.uint8)
-    return Picture(path="", sha256=f"blank {grid}", grid=grid, patches=patches)
+    grid = (frames, family.merge, family.merge * (tokens // frames))
+    patches = np.zeros((math.prod(grid), family.columns), np.uint8)
+    return family.picture(patches, grid, sha256=f"blank {grid}")

@@ -1,11 +1,14 @@
-"""Teach vLLM our multimodal models, and a kernel of its own that it leaves out on a CPU.
+"""Teach vLLM our multimodal models, our pictures to its own, and a kernel of its own that it leaves out on a CPU.
 
-vLLM's start -> **registration** -> `rollout.vllm.pangu_vl`, once a model needs it, and `rollout.vllm.cpu_layers`.
+vLLM's start -> **registration** -> `rollout.vllm.pangu_vl` or `rollout.vllm.families`, once a model needs one, and
+`rollout.vllm.cpu_layers`.
 
 vLLM calls `register` in each of its processes (entry point `vllm.general_plugins`), sometimes more than once.
 """
 
 from __future__ import annotations
+
+from itertools import chain
 
 CLASSES = {
     "PanguVLForConditionalGeneration": "VllmPanguVL",
@@ -22,10 +25,13 @@ def register() -> None:
     from vllm.platforms import current_platform
 
     from pretrain.auto import register_auto_classes
+    from pretrain.families import FAMILIES
 
     register_auto_classes()
     for architecture, name in CLASSES.items():
         ModelRegistry.register_model(architecture, f"rollout.vllm.pangu_vl:{name}")
+    for architecture in chain(*(family.served for family in FAMILIES)):
+        ModelRegistry.register_model(architecture, "rollout.vllm.families:VllmFamily")
     if current_platform.is_cpu():
         # Imported for what it registers; a second import does nothing.
         import rollout.vllm.cpu_layers  # noqa: F401

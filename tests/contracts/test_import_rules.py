@@ -33,6 +33,7 @@ LEVELS = {
     "pretrain.packing": 2,
     "pretrain.contrastive": 2,
     "pretrain.auto": 2.5,
+    "pretrain.families": 2.5,
     "pangu_rl.algorithms": 1,
     "pangu_rl.checkpoint": 1,
     "pangu_rl.monitoring": 1,

@@ -20,7 +20,7 @@ from pangu_rl.errors import DataError
 from pangu_rl.learner.model import PackedCausalLM, PackTensors
 from pangu_rl.learner.packed_attention import PACKED, attend_by
 from pangu_rl.learner.packing_check import PackingCheck, check_packing
-from pangu_rl.learner.parts import part_of
+from pangu_rl.learner.pictures import family_of_model
 from pangu_rl.learner.trial_pack import trial_pack
 from pangu_rl.records import Group, Pack
 from pretrain.models.configuration import MindVLConfig
@@ -207,7 +207,7 @@ def test_mindvl_packs() -> None:
     for pack in (packed(groups)[0], None):
         found = compare(lm, pack)
         assert max(found.order, found.plain) < 5e-6
-    assert {part_of(name) for name, _ in lm.named_parameters()} == {"encoder", "connector", "language"}
+    assert {family_of_model(lm).part(name) for name, _ in lm.named_parameters()} == {"encoder", "connector", "language"}
 
 
 def test_check_packing_of_a_video() -> None:

@@ -18,6 +18,8 @@ import numpy as np
 from pangu_rl.config.sections.learner import ModelPart
 from pangu_rl.learner.measure.model_shape import ModelShape
 from pangu_rl.records import Outline, Pack
+from pretrain.families import family_of
+from pretrain.families.family import Family
 
 FORWARD, THROUGH, WHOLE = 1, 2, 3
 """Forward alone; with the gradient of the inputs; with that of the weights too."""
@@ -66,7 +68,7 @@ class ModelFlops:
         window = getattr(text, "sliding_window", None)
         usual = "sliding_attention" if window else "full_attention"
         kinds = getattr(text, "layer_types", None) or (usual,) * len(layers)
-        vision = getattr(config, "vision_config", None)
+        family = family_of(config.to_dict(), Path())
 
         def per_pair(kind: str) -> int:
             return sum(4 * layer.heads * layer.size for layer, own in zip(layers, kinds) if own == kind)
@@ -77,7 +79,7 @@ class ModelFlops:
             per_target=2 * text.hidden_size * text.vocab_size,
             per_near_pair=per_pair("sliding_attention"),
             window=window,
-            **(_tower_flops(vision, text.hidden_size) if vision is not None else {}),
+            **(_tower_flops(family, config.vision_config, text.hidden_size) if family is not None else {}),
         )
 
     @classmethod
@@ -197,20 +199,13 @@ def _layer(config: Any, number: int) -> _Layer:
     )
 
 
-def _tower_flops(vision: Any, text_width: int) -> dict[str, float]:
-    width, full, cell = vision.hidden_size, len(vision.fullatt_block_indexes), vision.spatial_merge_size**2
-    matrices = 3 if vision.hidden_act == "silu" else 2
-    block = 2 * (4 * width**2 + matrices * width * vision.intermediate_size)
-    window = 4 * (vision.window_size // vision.patch_size) ** 2 * width
-    merged, out = cell * width, vision.out_hidden_size
-    if vision.connector == "hierarchical":
-        merger = len(vision.mm_unit_vision_select_layer) * (merged**2 + merged * out) + out * text_width
-    else:
-        merger = merged**2 + merged * text_width
+def _tower_flops(family: Family, vision: Any, text_width: int) -> dict[str, float]:
+    tower = family.tower_size(vision, text_width)
+    block = 2 * (4 * tower.width**2 + tower.matrices * tower.width * tower.inner)
     return {
-        "per_patch": vision.depth * block + (vision.depth - full) * window,
-        "per_patch_pair": full * 4 * width,
-        "connector_per_patch": 2 * merger / cell,
+        "per_patch": tower.depth * block + (tower.depth - tower.full) * 4 * tower.window * tower.width,
+        "per_patch_pair": tower.full * 4 * tower.width,
+        "connector_per_patch": 2 * tower.connector / family.merge**2,
     }
 
 

@@ -14,8 +14,8 @@ from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
 from pangu_rl.checkpoint.model_tensors import TensorEntry
-from pangu_rl.learner.pictures import is_multimodal
 from pangu_rl.learner.weights.tensors import Named
+from pretrain.models.pangu_vl import PanguVLForConditionalGeneration
 
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32", "bool": "BOOL"}
 """torch's name -> that of safetensors."""
@@ -73,7 +73,8 @@ def _of_unit(lm: PreTrainedModel, unit: Unit, stream: Iterator[Named]) -> Iterat
 
 def _converted(lm: PreTrainedModel, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """As transformers saves them; our own models go by the released names, which are theirs."""
-    return dict(tensors) if is_multimodal(lm) else revert_weight_conversion(lm, dict(tensors))
+    ours = isinstance(lm, PanguVLForConditionalGeneration)
+    return dict(tensors) if ours else revert_weight_conversion(lm, dict(tensors))
 
 
 def _entries(tensors: Mapping[str, Tensor]) -> tuple[TensorEntry, ...]:

@@ -34,7 +34,7 @@ from pangu_rl.monitoring.accuracy_figures import figures
 from pangu_rl.monitoring.resolution_map import Cell, best_cell, best_text, draw_map, resolution_table
 from pangu_rl.records import Evaluation
 from pretrain.processing.pictures import picture_size
-from pretrain.processing.resize import PixelLimits, grid_of
+from pretrain.processing.resize import PixelLimits
 
 log = logging.getLogger(__name__)
 CELLS, RESULT, PICTURE = "cells", "resolutions.json", "resolutions.png"
@@ -143,8 +143,9 @@ def _sizes_shown(inputs: EvalInputs, pairs: Sequence[PixelLimits]) -> dict[Pixel
     if not paths or root is None:
         raise ConfigError("resolutions is set and no row of data.sets has a picture: there is nothing to search")
     sizes = {path: picture_size(path, root) for path in dict.fromkeys(paths)}
+    grid = inputs.loader.folder.family.grid
     return {
-        limits: tuple(grid_of(height, width, limits) for width, height in map(sizes.__getitem__, paths))
+        limits: tuple(grid(height, width, limits) for width, height in map(sizes.__getitem__, paths))
         for limits in pairs
     }
 

@@ -28,7 +28,6 @@ from pangu_rl.learner.measure.flops import WHOLE, ModelFlops
 from pangu_rl.learner.measure.peak import matmul_peak
 from pangu_rl.learner.model import DTYPES, load_causal_lm
 from pangu_rl.learner.parts import ENCODER
-from pangu_rl.learner.pictures import is_multimodal
 from pangu_rl.learner.weights.export import plan_export, planned_names, write_model
 from pangu_rl.learner.weights.tensors import released
 from pretrain.contrastive.centres import ClassCentres, RowAdamW
@@ -36,6 +35,7 @@ from pretrain.contrastive.cluster_loss import cluster_loss
 from pretrain.contrastive.heads import PictureHead, RegionHead
 from pretrain.contrastive.regions import padded_classes, region_mask, sample_regions
 from pretrain.contrastive.text_aware import text_aware_loss
+from pretrain.models.pangu_vl import PanguVLForConditionalGeneration
 from pretrain.processing.patches import load_picture
 from pretrain.processing.resize import PATCH, TOKEN, PixelLimits
 from pretrain.train.vision.regions import Place
@@ -71,8 +71,11 @@ class VisionLearner:
             dist.init_process_group(self.accelerator.dist_backend, rank=rank, world_size=config.learner.ranks)
         torch.manual_seed(config.trainer.seed)
         lm = load_causal_lm(config.model.model_copy(update={"dtype": "float32"}))
-        if not is_multimodal(lm):
-            raise DataError(f"model.path {config.model.path} is a text model: give one with a vision tower")
+        if not isinstance(lm, PanguVLForConditionalGeneration):
+            raise DataError(
+                f"model.path {config.model.path} is a {lm.config.model_type}: this stage trains the tower of "
+                "openPangu-VL or MindVL, give one of them"
+            )
         self.device = torch.device(self.accelerator.device(index))
         self.lm = lm
         self.flops = ModelFlops.of(lm.config)

@@ -18,6 +18,7 @@ from pangu_rl.data.images import named_images, with_image_parts
 from pangu_rl.data.pictures import PictureFolder
 from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.records import Prompt
+from pretrain.families.pangu import Pangu
 from pretrain.processing.embedded import keep
 from pretrain.processing.media_root import open_inside
 from tests.unit.data.vl_folder import build_vl_folder
@@ -200,10 +201,10 @@ def test_bytes_and_file_that_are_two_pictures(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("PANGU_RL_CACHE", str(tmp_path / "cache"))
     red, blue = (picture_bytes(colour) for colour in ("red", "blue"))
     (tmp_path / "0.png").write_bytes(blue)
-    folder = PictureFolder(str(tmp_path), model, multimodal=True)
+    folder = PictureFolder(str(tmp_path), model, Pangu({}, model))
     assert folder.outline(keep(blue, "0.png")).tokens > 0
     assert folder.outline(keep(red, "elsewhere.png")).tokens > 0
-    assert PictureFolder(None, model, multimodal=True).outline(keep(red, "0.png")).tokens > 0
+    assert PictureFolder(None, model, Pangu({}, model)).outline(keep(red, "0.png")).tokens > 0
     with pytest.raises(DataError, match=r"0\.png': the row's bytes .* are two pictures"):
         folder.outline(keep(red, "0.png"))
 

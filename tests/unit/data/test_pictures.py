@@ -9,6 +9,7 @@ from PIL import Image
 
 from pangu_rl.data.pictures import PictureFolder, file_digest, in_threads
 from pangu_rl.errors import ConfigError, DataError
+from pretrain.families.pangu import Pangu
 from tests.unit.data.vl_folder import build_vl_folder, draw
 
 
@@ -23,7 +24,7 @@ def media(tmp_path: Path) -> Path:
 
 
 def folder(media: Path, model: Path) -> PictureFolder:
-    return PictureFolder(str(media), model, multimodal=True)
+    return PictureFolder(str(media), model, Pangu({}, model))
 
 
 @pytest.mark.parametrize("size", [(64, 64), (500, 300), (20, 90), (1, 1), (57, 57), (300, 28)])
@@ -68,13 +69,13 @@ def test_an_aspect_ratio_over_the_limit_is_named(media: Path, model: Path) -> No
 def test_settings_that_pictures_need(media: Path, model: Path, tmp_path: Path) -> None:
     draw(media / "a.png", 64, 64)
     with pytest.raises(ConfigError, match=r"key images names a\.png, and data\.media_root is not set"):
-        PictureFolder(None, model, multimodal=True).outline("a.png")
+        PictureFolder(None, model, Pangu({}, model)).outline("a.png")
     with pytest.raises(ConfigError, match=rf"names a\.png, and model\.path {model} is a text model"):
-        PictureFolder(None, model, multimodal=False).outline("a.png")
+        PictureFolder(None, model, None).outline("a.png")
     with pytest.raises(ConfigError, match=r"data\.media_root .*absent is no folder"):
-        PictureFolder(str(tmp_path / "absent"), model, multimodal=True)
+        PictureFolder(str(tmp_path / "absent"), model, Pangu({}, model))
     with pytest.raises(ConfigError, match="min_pixels None and max_pixels None"):
-        PictureFolder(str(media), tmp_path, multimodal=True).outline("a.png")
+        PictureFolder(str(media), tmp_path, Pangu({}, tmp_path)).outline("a.png")
 
 
 def test_a_digest_of_what_cannot_be_read_is_empty(media: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from pydantic import ValidationError
 from torch import nn
 
 from pangu_rl.config.sections.learner import LearnerConfig, OptimizerConfig
-from pangu_rl.learner.parts import decays, freeze_parts, parameter_groups, part_of
+from pangu_rl.learner.parts import decays, freeze_parts, parameter_groups
+from pretrain.families.pangu import Pangu
 from tests.unit.learner.builders import llama
 from tests.unit.learner.families import tiny
 from tests.unit.learner.vl_builders import pangu_vl
@@ -29,7 +32,7 @@ from tests.unit.learner.vl_builders import pangu_vl
     ],
 )
 def test_parts_by_name(name: str, part: str) -> None:
-    assert part_of(name) == part
+    assert Pangu({}, Path()).part(name) == part
 
 
 def test_a_text_model_is_trained_whole_at_one_rate() -> None:

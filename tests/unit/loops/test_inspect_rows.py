@@ -28,7 +28,7 @@ def inspected(folder: Path, model: Path, encoder: Encoder, stage: str, *rows: di
     draw(folder / "a.png", 56, 56, seed=1)
     path = folder / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    pictures = PictureFolder(str(folder), model, multimodal=True)
+    pictures = PictureFolder(str(folder), model, encoder.family)
     return inspect_rows(path, stage, encoder, pictures, data=RowsConfig(), rows=1)
 
 

@@ -48,7 +48,7 @@ class Shelf:
 
 
 def loader(encoder: Encoder, media: Path, put: Any) -> RowLoader:
-    folder = PictureFolder(str(media), encoder.template.model_path, multimodal=True)
+    folder = PictureFolder(str(media), encoder.template.model_path, encoder.family)
     return RowLoader(encoder, folder, folder.audit(["a.png", "b.png", "twin.png"]).digests, put)
 
 

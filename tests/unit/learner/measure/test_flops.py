@@ -8,7 +8,7 @@ import pytest
 from transformers import CONFIG_MAPPING, Gemma3TextConfig, LlamaConfig, MistralConfig, Qwen3MoeConfig
 
 from pangu_rl.learner.measure.flops import ModelFlops
-from pretrain.models.configuration import PanguVisionConfig
+from pretrain.models.configuration import PanguVLConfig
 from pretrain.packing.cost import OPENPANGU_VIT
 from tests.unit.learner.builders import join, plain_pack, tree_pack
 from tests.unit.learner.families import COMMON, OPTIONS
@@ -81,14 +81,7 @@ def test_windows_and_experts_are_those_of_the_configuration():
 
 
 def test_the_released_tower_costs_what_the_planner_says():
-    class Config:
-        vision_config = PanguVisionConfig()
-
-        @staticmethod
-        def get_text_config():
-            return LlamaConfig(hidden_size=4096)
-
-    flops = ModelFlops.of(Config)
+    flops = ModelFlops.of(PanguVLConfig(text_config=LlamaConfig(hidden_size=4096)))
     assert flops.per_patch + flops.connector_per_patch == OPENPANGU_VIT.per_patch
     assert flops.per_patch_pair == OPENPANGU_VIT.per_pair
 

@@ -18,8 +18,8 @@ from pangu_rl.learner.measure.model_shape import (
     shape_of,
     stored_parameters,
 )
-from pangu_rl.learner.parts import part_of
 from pretrain.auto import register_auto_classes
+from pretrain.families.pangu import Pangu
 from pretrain.models.configuration import MindVLConfig, PanguVLConfig
 from pretrain.models.pangu_vl import PanguVLForConditionalGeneration
 from tests.contracts.source_tree import ROOT
@@ -60,7 +60,7 @@ def test_parameters_of_each_part_of_a_model_with_a_tower(kind, tmp_path: Path):
         model = PanguVLForConditionalGeneration(AutoConfig.from_pretrained(folder))
     counts: dict[str, int] = {}
     for name, parameter in model.named_parameters():
-        counts[part_of(name)] = counts.get(part_of(name), 0) + parameter.numel()
+        counts[Pangu({}, folder).part(name)] = counts.get(Pangu({}, folder).part(name), 0) + parameter.numel()
     assert read_shape(folder).parts == counts
 
 

@@ -18,10 +18,12 @@ from pangu_rl.config.load import checked
 from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.learner.model import load_causal_lm
-from pangu_rl.learner.parts import part_of
+from pretrain.families.pangu import Pangu
 from pretrain.processing.resize import PixelLimits, read_limits
 from pretrain.train.run_assemble import MODEL, PARTS, run_assemble
 from tests.builders import build_tiny_vl_model
+
+PANGU = Pangu({}, Path())
 
 
 def config(folder: Path, source: Path, **change: Any) -> AssembleConfig:
@@ -41,10 +43,10 @@ def test_each_part_is_its_folders_and_the_rest_is_random(tmp_path: Path, tiny_vl
     assert mine.keys() == theirs.keys()
     for name, tensor in mine.items():
         # Norms and biases start alike everywhere.
-        random = part_of(name) == "connector" and tensor.dim() > 1
+        random = PANGU.part(name) == "connector" and tensor.dim() > 1
         assert torch.equal(tensor, theirs[name]) is not random, name
     assert found["random"] == ["connector"]
-    assert found["parameters"]["connector"] == sum(t.numel() for n, t in mine.items() if part_of(n) == "connector")
+    assert found["parameters"]["connector"] == sum(t.numel() for n, t in mine.items() if PANGU.part(n) == "connector")
     assert read_limits(tmp_path / "a" / MODEL) == PixelLimits(3136, 50176)
     lm = load_causal_lm(ModelConfig(path=str(tmp_path / "a" / MODEL)))
     assert sum(parameter.numel() for parameter in lm.parameters()) == sum(found["parameters"].values())
@@ -97,9 +99,9 @@ def test_a_mindvl_of_a_qwen2_5_vl_tower_and_a_text_model(tmp_path: Path) -> None
     mine, words = weights(tmp_path / "a" / MODEL), text.state_dict()
     assert found["random"] == ["connector"]
     for name, tensor in mine.items():
-        if part_of(name) == "encoder":
+        if PANGU.part(name) == "encoder":
             assert torch.equal(tensor, 2 * tensors[name]), name
-        elif part_of(name) == "language":
+        elif PANGU.part(name) == "language":
             assert torch.equal(tensor, words[name]), name
 
 
