@@ -155,7 +155,8 @@ def load_causal_lm(config: ModelConfig, place: Place | None = None) -> PreTraine
                 f"{path}: its model code chooses attention from a table of its own, not from transformers' registry, "
                 "where packed attention is: it cannot be trained packed"
             ) from error
-        raise DataError(f"{path}: not a causal LM that transformers loads: {first_line(error)}") from error
+        known = f" (models with pictures are {known_kinds()})" if folder.get("vision_config") else ""
+        raise DataError(f"{path}: not a causal LM that transformers loads{known}: {first_line(error)}") from error
     if info["missing_keys"]:
         names = sorted(info["missing_keys"])
         raise DataError(f"{path}: {len(names)} tensors of the model are not in its weights, the first {names[0]}")

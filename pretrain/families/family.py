@@ -12,7 +12,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -110,14 +109,14 @@ class Family(ABC):
     def columns(self) -> int:
         """Numbers of a patch, uint8: three channels of its pixels."""
 
-    @cached_property
+    @property
+    @abstractmethod
     def limits(self) -> PixelLimits:
         """What the folder's processor says of sizes; read when a picture is.
 
         Raises:
             ConfigError: it says nothing, or wants what is not done here.
         """
-        raise NotImplementedError
 
     @abstractmethod
     def grid(self, height: int, width: int, limits: PixelLimits) -> Grid:

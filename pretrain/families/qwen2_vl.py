@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from pangu_rl.errors import DataError
 from pretrain.families.family import BICUBIC, Family, Shown, TowerSize, fixed, normalised
-from pretrain.models.positions import Grid, VisionTokens, multimodal_positions
+from pretrain.models.positions import MERGE, Grid, VisionTokens, multimodal_positions
 from pretrain.processing.patches import to_patches
 from pretrain.processing.resize import MAX_ASPECT, PixelLimits
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedConfig, PreTrainedModel
 
+FRAMES = 2
+"""Of a patch: a still picture's stands for both."""
 DEFAULT_SIZE = {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280}
 """Areas in pixels, of a processor that was saved without any."""
 
@@ -37,6 +40,7 @@ class Qwen2VL(Family):
     }
     encoder = ("model.visual.patch_embed.", "model.visual.blocks.")
     connector = ("model.visual.",)
+    merge = MERGE
     renamed: ClassVar = {
         "model.visual.": "model.visual.",
         "model.language_model.": "model.language_model.",
@@ -44,6 +48,16 @@ class Qwen2VL(Family):
         "model.": "model.language_model.",
         "lm_head.": "lm_head.",
     }
+
+    def __init__(self, config: Mapping[str, Any], folder: Path) -> None:
+        """
+        Raises:
+            ConfigError: other numbers of patches are merged than positions and copies of a frame are made for.
+        """
+        super().__init__(config, folder)
+        vision = config["vision_config"]
+        fixed("vision_config.spatial_merge_size", vision.get("spatial_merge_size"), MERGE, self)
+        fixed("vision_config.temporal_patch_size", vision.get("temporal_patch_size"), FRAMES, self)
 
     @cached_property
     def tokens(self) -> VisionTokens:
@@ -62,10 +76,6 @@ class Qwen2VL(Family):
     @property
     def written(self) -> tuple[int, ...]:
         return self.tokens.start, self.tokens.image, self.tokens.end
-
-    @property
-    def merge(self) -> int:
-        return self.config["vision_config"].get("spatial_merge_size", 2)
 
     @property
     def patch(self) -> int:
@@ -159,7 +169,7 @@ class Qwen2VL(Family):
     def pixels(self, patches: Tensor) -> Tensor:
         """Bytes [P, 3 p p] -> normalised float32 [P, 3 * 2 * p p], both frames alike, as the processor gives them."""
         channels = normalised(patches, self.processor)
-        return channels.unsqueeze(2).expand(-1, -1, 2, -1).flatten(1)
+        return channels.unsqueeze(2).expand(-1, -1, FRAMES, -1).flatten(1)
 
     def _tower(self, lm: PreTrainedModel, patches: Tensor, grids: Tensor) -> Any:
         tower = lm.model.visual

@@ -26,6 +26,8 @@ from pangu_rl.data.row_files import RowFiles
 from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.learner.measure.flops import ModelFlops, Work, loaded_config
 from pangu_rl.records import Pack, Picture
+from pretrain.families.family import Family
+from pretrain.families.pangu import Pangu
 from pretrain.processing.resize import PixelLimits
 from pretrain.train.order import PackOrder
 
@@ -54,6 +56,16 @@ class Counts:
             skipped=self.skipped + other.skipped,
             sources=self.sources + other.sources,
         )
+
+
+def require_plannable(family: Family | None) -> None:
+    """
+    Raises:
+        ConfigError: plans of packs are made by other sizes than the family's.
+    """
+    if family is not None and not isinstance(family, Pangu):
+        kind = family.config["model_type"]
+        raise ConfigError(f"plans know the pictures of openPangu-VL and MindVL, not those of {kind}: pack online")
 
 
 class PackLoader:

@@ -28,7 +28,7 @@ from pangu_rl.loops.session import Run, open_run
 from pangu_rl.loops.supervised.stage import open_learners, train_stage
 from pretrain.packing.plan_file import PlanReader
 from pretrain.train.actor import Loaders
-from pretrain.train.loader import Counts, PackLoader
+from pretrain.train.loader import Counts, PackLoader, require_plannable
 from pretrain.train.order import OnlineOrder, Order, PlannedOrder
 from pretrain.train.watch import SpikeWatch
 
@@ -131,6 +131,7 @@ def open_order(config: PretrainConfig, loader: PackLoader) -> Order:
     """
     if config.data.plan is None:
         return OnlineOrder(loader.files, config, lambda index: _measured(loader, index), loader.cost)
+    require_plannable(loader.encoder.family)
     reader = PlanReader(resolve_path(config.data.plan))
     settings = reader.manifest["settings"]
     if loader.encoder.family is not None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pangu_rl.checkpoint.model_folder import model_config
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.config.sections.packing import PackingConfig
 from pangu_rl.errors import ConfigError
+from pretrain.families import family_of
 from pretrain.packing.pack import pack_file
 from pretrain.processing.resize import TRAINING, PixelLimits, read_limits
+from pretrain.train.loader import require_plannable
 from pretrain.train.measure import write_sizes
 
 SIZES, PLAN = "sizes.parquet", "plan"
@@ -22,6 +25,8 @@ def run_pack(config: PretrainConfig) -> None:
     Raises:
         UserError, RunError: as `write_sizes` and `pack_file` do.
     """
+    model = resolve_path(config.model.path)
+    require_plannable(family_of(model_config(model), model))
     folder = Path(config.trainer.run_dir)
     sizes = folder / SIZES
     if not sizes.is_file():
