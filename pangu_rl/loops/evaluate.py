@@ -35,17 +35,20 @@ class Answered:
         }
 
 
+def greedy(max_new_tokens: int, stop: tuple[str, ...] = ()) -> SamplingParams:
+    """How all evaluations draw: at temperature 0."""
+    return SamplingParams(temperature=0.0, max_new_tokens=max_new_tokens, stop=stop)
+
+
 def answers(
     prompts: Sequence[Prompt],
     *,
     loader: RowLoader,
     pool: RolloutPool,
     rewards: RewardPool,
-    max_new_tokens: int,
-    stop: tuple[str, ...] = (),
+    sampling: SamplingParams,
 ) -> list[Answered]:
-    """Temperature 0, one completion per prompt, in the order of `prompts`; see `SamplingParams`."""
-    sampling = SamplingParams(temperature=0.0, max_new_tokens=max_new_tokens, stop=stop)
+    """One completion per prompt, drawn by `greedy` sampling, in the order of `prompts`."""
     requests: list[RolloutRequest] = []
     for prompt, row in zip(prompts, loader.prompts(prompts), strict=True):
         requests += requests_of(prompt, f"eval:{prompt.uid}", row, sampling, [0])
@@ -76,9 +79,8 @@ def evaluate(
     loader: RowLoader,
     pool: RolloutPool,
     rewards: RewardPool,
-    max_new_tokens: int,
-    stop: tuple[str, ...] = (),
+    sampling: SamplingParams,
 ) -> Evaluation:
     """The verdicts on the greedy answers to `prompts`."""
-    answered = answers(prompts, loader=loader, pool=pool, rewards=rewards, max_new_tokens=max_new_tokens, stop=stop)
+    answered = answers(prompts, loader=loader, pool=pool, rewards=rewards, sampling=sampling)
     return verdicts(name, step, answered)

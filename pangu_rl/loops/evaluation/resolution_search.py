@@ -25,7 +25,7 @@ from pangu_rl.config.paths import resolve_path
 from pangu_rl.data.stream import fingerprint
 from pangu_rl.errors import ConfigError
 from pangu_rl.loops.engines import Engines
-from pangu_rl.loops.evaluate import evaluate
+from pangu_rl.loops.evaluate import evaluate, greedy
 from pangu_rl.loops.evaluation.eval_inputs import EvalInputs
 from pangu_rl.loops.evaluation.open_evaluation import open_evaluation
 from pangu_rl.loops.free_keys import OPERATIONAL
@@ -129,8 +129,7 @@ class _Search:
                     loader=self.inputs.loader,
                     pool=self.engines.pool,
                     rewards=self.engines.rewards,
-                    max_new_tokens=self.config.rollout.max_new_tokens,
-                    stop=self.config.stop,
+                    sampling=greedy(self.config.rollout.max_new_tokens, self.config.stop),
                 )
                 for name, prompts in self.inputs.sets.items()
             )

@@ -10,7 +10,7 @@ from typing import Any
 
 from pangu_rl.checkpoint.settings import write_whole
 from pangu_rl.config.evaluation import EvalConfig
-from pangu_rl.loops.evaluate import answers, verdicts
+from pangu_rl.loops.evaluate import answers, greedy, verdicts
 from pangu_rl.loops.evaluation.eval_inputs import read_eval_inputs
 from pangu_rl.loops.evaluation.open_evaluation import open_evaluation
 from pangu_rl.loops.evaluation.resolution_search import search_resolutions
@@ -47,8 +47,7 @@ def run_eval(config: EvalConfig) -> dict[str, Any]:
                     loader=inputs.loader,
                     pool=engines.pool,
                     rewards=engines.rewards,
-                    max_new_tokens=config.rollout.max_new_tokens,
-                    stop=config.stop,
+                    sampling=greedy(config.rollout.max_new_tokens, config.stop),
                 )
             evaluations.append(verdicts(name, step, answered))
             said += [one.as_row(name) for one in answered]

@@ -24,7 +24,7 @@ from pangu_rl.data.stream import PromptStream
 from pangu_rl.errors import ConfigError
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.loops.engines import Engines, EnginesConfig, open_engines
-from pangu_rl.loops.evaluate import evaluate
+from pangu_rl.loops.evaluate import evaluate, greedy
 from pangu_rl.loops.inputs import GrpoInputs
 from pangu_rl.loops.learners import Learners, closing_ranks
 from pangu_rl.loops.online import in_flight
@@ -173,7 +173,7 @@ class GrpoParts:
                 loader=self.loader,
                 pool=self.engines.pool,
                 rewards=self.engines.rewards,
-                max_new_tokens=self.config.rollout.max_new_tokens,
+                sampling=greedy(self.config.rollout.max_new_tokens),
             )
         self.evaluations.append(evaluation)
         self.run.say(f"held-out accuracy, {name}: {evaluation.accuracy:.1%} of {len(evaluation.correct)}")

@@ -20,7 +20,7 @@ from pangu_rl.data.prompts import readable
 from pangu_rl.data.stream import fingerprint
 from pangu_rl.errors import DataError, RewardError
 from pangu_rl.loops.engines import Engines, EnginesConfig, open_engines
-from pangu_rl.loops.evaluate import evaluate
+from pangu_rl.loops.evaluate import evaluate, greedy
 from pangu_rl.loops.free_keys import OPERATIONAL
 from pangu_rl.loops.metrics import rollout_metrics
 from pangu_rl.loops.pictures import RowLoader
@@ -96,7 +96,7 @@ class Sampler:
                 loader=self.loader,
                 pool=self.engines.pool,
                 rewards=pool,
-                max_new_tokens=self.config.rollout.max_new_tokens,
+                sampling=greedy(self.config.rollout.max_new_tokens),
             )
 
     def _restore(self) -> int:
