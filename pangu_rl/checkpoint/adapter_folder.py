@@ -1,7 +1,8 @@
-"""A low-rank adapter's folder in the layout of peft: tensors -> **two files** -> whoever folds it.
+"""A low-rank adapter's folder in the layout of peft: tensors -> **its files** -> whoever folds it.
 
-The folder names its base model by a path, as peft's do. What its own weights hash to stands in the file's metadata,
-which peft does not read: an adapter of ours is not folded into a model that was put in its base's place.
+The folder names its base model by a path, as peft's do. A file beside, which peft does not read, says what the base
+model hashes to, so that an adapter of ours is not folded into one that was put in its place, and which tensors of its
+files the adapter changes, where transformers knows a tensor by another name than the files do.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from safetensors import safe_open
@@ -22,8 +24,7 @@ from pangu_rl.checkpoint.model_tensors import ModelTensors, read_header
 from pangu_rl.errors import DataError
 
 CONFIG, WEIGHTS = ADAPTER_CONFIG, "adapter_model.safetensors"
-BASE_CHECKSUM = "base_model_checksum"
-"""Key of the metadata."""
+BASE = "base_model.json"
 PLAIN: dict[str, tuple[Any, ...]] = {
     "peft_type": ("LORA",),
     "bias": ("none", None),
@@ -46,11 +47,21 @@ def parameter_name(layer: str, side: str) -> str:
     return f"base_model.model.{layer}.{side}.weight"
 
 
-def write_adapter(directory: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor], base: Path) -> None:
-    """Write `tensors` in host memory, by their peft names, for the model in `base`, which `config` names."""
+def write_adapter(
+    directory: Path,
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    base: Path,
+    renamed: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Write `tensors` in host memory, by their peft names, for the model in `base`, which `config` names; `renamed` are
+    weights of the model that its files have under another name."""
     directory.mkdir(parents=True, exist_ok=True)
-    save_file(dict(tensors), directory / WEIGHTS, {"format": "pt", BASE_CHECKSUM: sampled_checksum(base)})
-    (directory / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    # One key: the library writes several in any order.
+    save_file(dict(tensors), directory / WEIGHTS, {"format": "pt"})
+    told = {CONFIG: config, BASE: {"checksum": sampled_checksum(base), "renamed": dict(renamed)}}
+    for name, tree in told.items():
+        (directory / name).write_text(json.dumps(tree, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 class FoldedModel(ModelTensors):
@@ -73,7 +84,9 @@ class FoldedModel(ModelTensors):
         root = math.sqrt(config["r"]) if config.get("use_rslora") else config["r"]
         self._scale = config["lora_alpha"] / root
         self._sides = {entry.name: entry for entry in read_header(folder / WEIGHTS)}
-        self._check_base(base)
+        about = json.loads((folder / BASE).read_text(encoding="utf-8")) if (folder / BASE).is_file() else {}
+        self._learned = {stored: name for name, stored in about.get("renamed", {}).items()}
+        self._check_base(base, about.get("checksum"))
         self._check_layers()
 
     def checksum(self) -> str:
@@ -81,17 +94,17 @@ class FoldedModel(ModelTensors):
         return files_checksum([self.adapter / CONFIG, self.adapter / WEIGHTS])
 
     def read(self, name: str) -> Tensor:
-        weight = super().read(name)
-        layer = name.removesuffix(".weight")
-        if parameter_name(layer, "lora_A") not in self._sides:
+        weight, sides = super().read(name), [self._side(name, side) for side in ("lora_A", "lora_B")]
+        if not set(sides) <= self._sides.keys():
             return weight
         with safe_open(self.adapter / WEIGHTS, framework="pt") as file:
-            a, b = (file.get_tensor(parameter_name(layer, side)) for side in ("lora_A", "lora_B"))
-        return folded(weight, a, b, self._scale)
+            return folded(weight, *map(file.get_tensor, sides), self._scale)
 
-    def _check_base(self, base: Path) -> None:
-        with safe_open(self.adapter / WEIGHTS, framework="pt") as file:
-            meant = (file.metadata() or {}).get(BASE_CHECKSUM)
+    def _side(self, name: str, side: str) -> str:
+        """What the adapter's file calls a side of what it adds to the tensor `name` of the base."""
+        return parameter_name(self._learned.get(name, name).removesuffix(".weight"), side)
+
+    def _check_base(self, base: Path, meant: str | None) -> None:
         if meant is not None and meant != sampled_checksum(base):
             raise DataError(
                 f"{self.adapter}: its base model {base} is not the one that it was trained beside: other weights or "
@@ -100,7 +113,7 @@ class FoldedModel(ModelTensors):
 
     def _check_layers(self) -> None:
         expected = {
-            parameter_name(name.removesuffix(".weight"), side): (name, axis)
+            self._side(name, side): (name, axis)
             for name in self.entries
             for side, axis in (("lora_A", 1), ("lora_B", 0))
         }

@@ -10,6 +10,7 @@ partitions over all of them. Metrics alone would count a pack s times. Letters: 
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -283,7 +284,11 @@ class Learner:
             return write_files(directory, {})
         base = resolve_path(self.spec.model.path)
         told = peft_config(self.spec.learner.lora, self._tensors.adapters.values(), base)
-        return fill_folder(directory, partial(write_adapter, directory, told, copies, base))
+        units = itertools.chain.from_iterable(plan_export(self.lm, self._tensors.described()).values())
+        stored = {unit.sources: unit.entries[0].name for unit in units}
+        names = {name: stored.get((name,), name) for name in self._tensors.adapters}
+        renamed = {name: other for name, other in names.items() if other != name}
+        return fill_folder(directory, partial(write_adapter, directory, told, copies, base, renamed))
 
     def close(self) -> None:
         """Free the published buffers and leave the group."""

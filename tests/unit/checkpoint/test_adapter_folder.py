@@ -10,12 +10,14 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
-from pangu_rl.checkpoint.adapter_folder import CONFIG, WEIGHTS, FoldedModel, open_model, write_adapter
+from pangu_rl.checkpoint.adapter_folder import CONFIG, WEIGHTS, FoldedModel, open_model, parameter_name, write_adapter
 from pangu_rl.checkpoint.folding import folded
 from pangu_rl.checkpoint.model_folder import model_config
 from pangu_rl.checkpoint.whole_model import whole_model
 from pangu_rl.errors import DataError
 from tests.unit.learner.builders import llama, save_llama
+
+SIDES = {"lora_A": (2, 32), "lora_B": (32, 2)}
 
 
 @pytest.fixture
@@ -79,10 +81,20 @@ def test_what_is_no_plain_adapter_is_refused(base: Path, tmp_path: Path, key: st
 
 
 def ours(base: Path, folder: Path) -> None:
-    name = "base_model.model.model.layers.0.self_attn.q_proj.{}.weight"
-    tensors = {name.format("lora_A"): torch.ones(2, 32), name.format("lora_B"): torch.ones(32, 2)}
+    layer = "model.layers.0.self_attn.q_proj"
+    tensors = {parameter_name(layer, side): torch.ones(shape) for side, shape in SIDES.items()}
     config = {"peft_type": "LORA", "r": 2, "lora_alpha": 2.0, "base_model_name_or_path": str(base)}
     write_adapter(folder, config, tensors, base)
+
+
+def test_a_tensor_that_files_name_otherwise_is_found(base: Path, tmp_path: Path) -> None:
+    """The model calls the projection `inner.q_proj`, and its files have it under the name of a Llama."""
+    stored = "model.layers.0.self_attn.q_proj.weight"
+    tensors = {parameter_name("inner.q_proj", side): torch.ones(shape) for side, shape in SIDES.items()}
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 2.0, "base_model_name_or_path": str(base)}
+    write_adapter(tmp_path / "adapter", config, tensors, base, {"inner.q_proj.weight": stored})
+    weights, model = load_file(base / "model.safetensors"), open_model(tmp_path / "adapter")
+    assert {name for name in weights if not torch.equal(model.read(name), weights[name])} == {stored}
 
 
 def test_another_model_in_the_place_of_the_base_is_refused(base: Path, tmp_path: Path) -> None:
