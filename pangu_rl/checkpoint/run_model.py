@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from pangu_rl.checkpoint.store import ADAPTER, MODEL, CheckpointStore, check_model
-from pangu_rl.checkpoint.whole_model import whole_model
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import DataError
 
@@ -30,6 +29,8 @@ def model_of(path: Path, key: str = "model.path") -> Path:
     """
     if (path / "config.json").exists() or not path.is_dir():
         return path
+    from pangu_rl.checkpoint.whole_model import whole_model  # torch is not for those who only name a folder
+
     for made in (MADE, MODEL):
         if (path / made / "config.json").exists():
             return path / made
