@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def complaint(stage: str, config: Path, *overrides: str) -> str:
     return done.stderr.strip().splitlines()[-1]
 
 
-def test_sft_resumes_to_the_bit_folds_and_goes_on_as_another_stage(model: Path, tmp_path: Path) -> None:
+def test_sft_resumes_to_the_bit_and_folds(model: Path, tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     configs = {folder: write_stage(folder, model, sft_rows(), {"sequences_per_step": 4}) for folder in (whole, cut)}
     train("sft", configs[whole])
@@ -89,22 +90,26 @@ def test_sft_resumes_to_the_bit_folds_and_goes_on_as_another_stage(model: Path, 
     assert changed == {name for name in base if name.endswith("_proj.weight")}
     assert json.loads((folded / "merge.json").read_text())["inputs"][0]["base"] == str(model)
 
-    pairs = [
-        {"id": f"p{i}", "prompt": f"Which, {i}?", "chosen": f"\\boxed{{{i}}}", "rejected": "I do not know."}
-        for i in range(8)
-    ]
-    dpo = write_stage(tmp_path / "dpo", folded, pairs, {"pairs_per_step": 4})
-    train("dpo", dpo)
-    first, second = metrics(tmp_path / "dpo" / "run")
-    # log 2: at the start policy and reference are one model, adapters of B = 0 on or off.
-    assert first["train/loss_preference"] == pytest.approx(0.6931472, abs=1e-6)
-    assert second["train/loss_preference"] < 0.69
-
 
 def test_a_target_that_no_layer_has_is_one_line(model: Path, tmp_path: Path) -> None:
     config = write_stage(tmp_path / "sft", model, sft_rows(), {"sequences_per_step": 4})
     line = complaint("sft", config, "learner.lora.targets=[q_prj]")
     assert "learner.lora.targets: no linear layer is named q_prj; there are down_proj, gate_proj" in line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [1, 3])
+def test_dpo_starts_at_its_reference_and_leaves_it(model: Path, tmp_path: Path, stage: int) -> None:
+    """log 2 at the start, where policy and reference are one model; the reference is taken with adapters off."""
+    pairs = [
+        {"id": f"p{i}", "prompt": f"Which, {i}?", "chosen": f"\\boxed{{{i}}}", "rejected": "I do not know."}
+        for i in range(8)
+    ]
+    config = write_stage(tmp_path / "dpo", model, pairs, {"pairs_per_step": 4})
+    train("dpo", config, f"learner.zero_stage={stage}")
+    first, second = metrics(tmp_path / "dpo" / "run")
+    assert first["train/loss_preference"] == pytest.approx(math.log(2), abs=1e-6)
+    assert second["train/loss_preference"] < 0.69
 
 
 @pytest.mark.slow

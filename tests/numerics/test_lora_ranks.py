@@ -1,6 +1,7 @@
 """A step of adapters does not depend on ranks, and a resume goes on with another number of them.
 
-One rank against two, ZeRO 0 to 3, in float32; the adapters of one rank are those of plain peft (`unit/learner`).
+One rank against two, ZeRO 0 to 3, each with packs of its own or both with parts of the same, in float32; adapters of
+one rank are those of plain peft (`unit/learner`).
 """
 
 from __future__ import annotations
@@ -28,13 +29,22 @@ SAVED = "saved_by_1"
 """Checkpoint of one rank, ZeRO 1, which two go on from."""
 
 
-def two_steps(path: Path, stage: int, rank: int, ranks: int, resumed: bool = False) -> dict[str, torch.Tensor]:
-    """Adapters, folded weights and what the second step says, after two steps; `resumed` takes the second alone."""
+def two_steps(
+    path: Path, stage: int, rank: int, ranks: int, *, resumed: bool = False, shared: bool = False
+) -> dict[str, torch.Tensor]:
+    """Adapters, folded weights and what the second step says, after two steps; `resumed` takes the second alone, of
+    `shared` packs each rank runs a part."""
     from pangu_rl.learner.learner import Learner
 
     described = LearnerSpec(
         model=ModelConfig(path=str(path / "model"), dtype="float32"),
-        learner=LearnerConfig(zero_stage=stage, optimizer=OPTIMIZER, ranks=ranks, lora=LoraConfig(rank=4, alpha=8.0)),
+        learner=LearnerConfig(
+            zero_stage=stage,
+            optimizer=OPTIMIZER,
+            ranks=ranks,
+            sequence_parallel=ranks if shared else 1,
+            lora=LoraConfig(rank=4, alpha=8.0),
+        ),
         objective="grpo",
         algorithm=GrpoAlgorithmConfig(kl_weight=0.1),
         total_steps=2,
@@ -42,7 +52,8 @@ def two_steps(path: Path, stage: int, rank: int, ranks: int, resumed: bool = Fal
         world_size=ranks,
     )
     learner = Learner(described)
-    batch = split_ranks(GROUPS, ranks, TOKENS, SEQUENCES, Dealing(in_rows=stage >= 2))[rank]
+    batches = split_ranks(GROUPS, 1 if shared else ranks, TOKENS, SEQUENCES, Dealing(in_rows=stage >= 2))
+    batch = batches[0 if shared else rank]
     if resumed:
         learner.load(path / SAVED)
     else:
@@ -61,6 +72,7 @@ def run_rank(path: Path, rank: int, port: int) -> None:
     torch.set_num_threads(1)
     found = {str(stage): two_steps(path, stage, rank, 2) for stage in STAGES}
     found["resumed"] = two_steps(path, 1, rank, 2, resumed=True)
+    found["shared"] = two_steps(path, 1, rank, 2, shared=True)
     torch.save(found, path / f"rank_{rank}.pt")
 
 
