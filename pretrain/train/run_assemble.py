@@ -15,7 +15,7 @@ from pangu_rl.config.assemble import AssembleConfig
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import DataError, first_line
 from pangu_rl.learner.model import DTYPES
-from pangu_rl.learner.parts import part_of
+from pangu_rl.learner.pictures import family_of_model
 from pretrain.auto import register_auto_classes
 from pretrain.models.assemble import Parts, assemble
 from pretrain.models.configuration import PanguVLConfig
@@ -41,9 +41,9 @@ def run_assemble(config: AssembleConfig) -> dict[str, Any]:
     parts = Parts(**{part: None if folder is None else resolve_path(folder) for part, folder in named.items()})
     torch.manual_seed(config.trainer.seed)
     model = assemble(settings, parts, DTYPES[config.dtype])
-    sizes = dict.fromkeys(named, 0)
+    sizes, family = dict.fromkeys(named, 0), family_of_model(model)
     for name, parameter in model.named_parameters():
-        sizes[part_of(name)] += parameter.numel()
+        sizes[family.part(name)] += parameter.numel()
     found = {"parameters": sizes, "random": [part for part, folder in named.items() if folder is None]}
     run_dir.mkdir(parents=True, exist_ok=True)
     write_whole(run_dir / PARTS, json.dumps(found) + "\n")

@@ -27,7 +27,6 @@ from pangu_rl.errors import CheckpointError, DataError
 from pangu_rl.learner.measure.flops import WHOLE, ModelFlops
 from pangu_rl.learner.measure.peak import matmul_peak
 from pangu_rl.learner.model import DTYPES, load_causal_lm
-from pangu_rl.learner.parts import ENCODER
 from pangu_rl.learner.weights.export import plan_export, planned_names, write_model
 from pangu_rl.learner.weights.tensors import released
 from pretrain.contrastive.centres import ClassCentres, RowAdamW
@@ -35,6 +34,7 @@ from pretrain.contrastive.cluster_loss import cluster_loss
 from pretrain.contrastive.heads import PictureHead, RegionHead
 from pretrain.contrastive.regions import padded_classes, region_mask, sample_regions
 from pretrain.contrastive.text_aware import text_aware_loss
+from pretrain.families.pangu import Pangu
 from pretrain.models.pangu_vl import PanguVLForConditionalGeneration
 from pretrain.processing.patches import load_picture
 from pretrain.processing.resize import PATCH, TOKEN, PixelLimits
@@ -233,4 +233,4 @@ class VisionLearner:
 
 
 def _encoder_parameters(lm: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    return [(name, parameter) for name, parameter in lm.named_parameters() if name.startswith(ENCODER)]
+    return [(name, parameter) for name, parameter in lm.named_parameters() if name.startswith(Pangu.encoder)]

@@ -15,7 +15,7 @@ from pangu_rl.config.load import checked
 from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.learner.model import load_causal_lm
-from pangu_rl.learner.parts import part_of
+from pretrain.families.pangu import Pangu
 from pretrain.processing.resize import PixelLimits, read_limits
 from pretrain.train.run_assemble import MODEL, PARTS, run_assemble
 
@@ -35,12 +35,13 @@ def test_each_part_is_its_folders_and_the_rest_is_random(tmp_path: Path, tiny_vl
     found = run_assemble(config(tmp_path / "a", tiny_vl_model, min_pixels=3136, max_pixels=50176, trainer=trainer))
     mine, theirs = weights(tmp_path / "a" / MODEL), weights(tiny_vl_model)
     assert mine.keys() == theirs.keys()
+    family = Pangu({}, tiny_vl_model)
     for name, tensor in mine.items():
         # Norms and biases start alike everywhere.
-        random = part_of(name) == "connector" and tensor.dim() > 1
+        random = family.part(name) == "connector" and tensor.dim() > 1
         assert torch.equal(tensor, theirs[name]) is not random, name
     assert found["random"] == ["connector"]
-    assert found["parameters"]["connector"] == sum(t.numel() for n, t in mine.items() if part_of(n) == "connector")
+    assert found["parameters"]["connector"] == sum(t.numel() for n, t in mine.items() if family.part(n) == "connector")
     assert read_limits(tmp_path / "a" / MODEL) == PixelLimits(3136, 50176)
     lm = load_causal_lm(ModelConfig(path=str(tmp_path / "a" / MODEL)))
     assert sum(parameter.numel() for parameter in lm.parameters()) == sum(found["parameters"].values())
