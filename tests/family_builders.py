@@ -104,8 +104,8 @@ def build_tiny_family(directory: Path, kind: str, *, dtype: str = "float32", tie
     return directory
 
 
-def save_processor(directory: Path, kind: str) -> None:
-    """Sizes of 4 to 64 tokens, with what else such a file says."""
+def save_processor(directory: Path, kind: str, *, least: int = 4, most: int = 64) -> None:
+    """Sizes of `least` to `most` tokens, with what else such a file says."""
     patch = 16 if kind == "qwen3_vl" else 14
     settings = {
         "image_processor_type": "Qwen2VLImageProcessor",
@@ -120,7 +120,7 @@ def save_processor(directory: Path, kind: str) -> None:
         "patch_size": patch,
         "merge_size": 2,
         "temporal_patch_size": 2,
-        "size": {"shortest_edge": 4 * (2 * patch) ** 2, "longest_edge": 64 * (2 * patch) ** 2},
+        "size": {"shortest_edge": least * (2 * patch) ** 2, "longest_edge": most * (2 * patch) ** 2},
     }
     if kind in SETTINGS:
         settings = {name: settings[name] for name in SHARED} | SETTINGS[kind]

@@ -16,8 +16,8 @@ from pangu_rl.config.assemble import AssembleConfig
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import DataError, first_line
 from pangu_rl.learner.model import DTYPES
+from pangu_rl.learner.pictures import family_of_model
 from pretrain.auto import register_auto_classes
-from pretrain.families.pangu import Pangu
 from pretrain.models.assemble import Parts, assemble
 from pretrain.models.configuration import PanguVLConfig
 from pretrain.processing.processor import PanguVLImageProcessor, PanguVLProcessor
@@ -46,7 +46,7 @@ def run_assemble(config: AssembleConfig) -> dict[str, Any]:
     limits = _limits(config)
     torch.manual_seed(config.trainer.seed)
     model = assemble(settings, parts, DTYPES[config.dtype])
-    sizes, family = dict.fromkeys(named, 0), Pangu(settings.to_dict(), run_dir / MODEL)
+    sizes, family = dict.fromkeys(named, 0), family_of_model(model)
     for name, parameter in model.named_parameters():
         sizes[family.part(name)] += parameter.numel()
     found = {"parameters": sizes, "random": [part for part, folder in named.items() if folder is None]}

@@ -36,8 +36,16 @@ def test_required_names_come_from_all_shards_and_know_tied_heads(tmp_path, tied,
 def test_both_styles_of_multimodal_names_are_the_learner_s(tmp_path):
     write_model(tmp_path, ["model.visual.merger.w", "model.language_model.norm.w", "lm_head.weight"], tied=False)
     assert "model.visual.merger.w" in required_names(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps({"vision_config": {}}))
+    tokens = {"image_token_id": 1, "video_token_id": 2, "vision_start_token_id": 3, "vision_end_token_id": 4}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "openpangu_vl", **tokens}))
     assert required_names(tmp_path) == {"visual.merger.w", "model.norm.w", "lm_head.weight"}
+
+
+def test_released_names_of_qwen2_vl_are_the_learner_s(tmp_path):
+    write_model(tmp_path, ["visual.merger.w", "model.norm.w", "lm_head.weight"], tied=False)
+    config = {"model_type": "qwen2_5_vl", "image_token_id": 1, "vision_config": {}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert required_names(tmp_path) == {"model.visual.merger.w", "model.language_model.norm.w", "lm_head.weight"}
 
 
 def test_folder_without_config_or_weights_or_with_half_a_file(tmp_path):
