@@ -36,6 +36,7 @@ from pangu_rl.learner.trial_pack import trial_pack
 from pangu_rl.records import Group, Pack, Picture
 from pretrain.families import family_of, tower_attention
 from pretrain.families.family import Family
+from pretrain.processing.resize import PixelLimits
 from tests.family_builders import KINDS, build_tiny_family
 from tests.unit.data.groups import make_group, pack_groups
 
@@ -323,3 +324,14 @@ def test_the_tower_attends_once_a_block(case: Case, monkeypatch: pytest.MonkeyPa
     run_packed(case.lm, pack)
     assert len(calls) == 4
     assert set(calls) == ({3, 15} if case.family.config["model_type"] == "qwen2_5_vl" else {3})
+
+
+def test_other_limits_are_obeyed_or_refused(case: Case) -> None:
+    """Native resolution is scaled to them; squares have one size."""
+    half = PixelLimits(case.family.limits.min_pixels, case.family.limits.max_pixels // 2)
+    if case.family.axes:
+        _, rows, columns = case.family.grid(480, 640, half)
+        assert rows * columns * case.family.patch**2 <= half.max_pixels
+    else:
+        with pytest.raises(ConfigError, match="whatever min_pixels and max_pixels say: leave them out"):
+            case.family.grid(480, 640, half)
