@@ -329,10 +329,10 @@ def test_the_tower_attends_once_a_block(case: Case, monkeypatch: pytest.MonkeyPa
 
 def test_other_limits_are_obeyed_or_refused(case: Case) -> None:
     """Native resolution is scaled to them; squares have one size."""
-    half = PixelLimits(case.family.limits.min_pixels, case.family.limits.max_pixels // 2)
+    least, most = case.family.limits.min_pixels, case.family.limits.max_pixels
     if case.family.axes:
-        _, rows, columns = case.family.grid(480, 640, half)
-        assert rows * columns * case.family.patch**2 <= half.max_pixels
+        _, rows, columns = case.family.grid(480, 640, PixelLimits(least, most // 2))
+        assert rows * columns * case.family.patch**2 <= most // 2
     else:
         with pytest.raises(ConfigError, match="whatever min_pixels and max_pixels say: leave them out"):
-            case.family.grid(480, 640, half)
+            case.family.grid(480, 640, PixelLimits(least, 2 * most))
