@@ -36,6 +36,7 @@ from pangu_rl.learner.trial_pack import trial_pack
 from pangu_rl.records import Group, Pack, Picture
 from pretrain.families import family_of, tower_attention
 from pretrain.families.family import Family
+from pretrain.processing.resize import PixelLimits
 from tests.family_builders import KINDS, build_tiny_family
 from tests.unit.data.groups import make_group, pack_groups
 
@@ -308,7 +309,8 @@ def test_a_processor_that_wants_something_else_is_refused_in_one_line(case: Case
 
 
 def test_the_tower_attends_once_a_block(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """transformers' own code calls its attention for every window: here there are 15, of three pictures."""
+    """transformers' own code calls its attention for every window of 4 x 4 tokens: of pictures of 3 x 9, 6 x 9 and
+    11 x 2 there are 3 + 6 + 3."""
     if not case.family.axes:
         pytest.skip("a square is one batch row already")
     calls: list[int] = []
@@ -322,4 +324,15 @@ def test_the_tower_attends_once_a_block(case: Case, monkeypatch: pytest.MonkeyPa
     [pack] = pack_groups([group(case, "one", ["wide", "large", "tall"], [3])], 10_000, case.family.placeholders)
     run_packed(case.lm, pack)
     assert len(calls) == 4
-    assert set(calls) == ({3, 15} if case.family.config["model_type"] == "qwen2_5_vl" else {3})
+    assert set(calls) == ({3, 12} if case.family.config["model_type"] == "qwen2_5_vl" else {3})
+
+
+def test_other_limits_are_obeyed_or_refused(case: Case) -> None:
+    """Native resolution is scaled to them; squares have one size."""
+    least, most = case.family.limits.min_pixels, case.family.limits.max_pixels
+    if case.family.axes:
+        _, rows, columns = case.family.grid(480, 640, PixelLimits(least, most // 2))
+        assert rows * columns * case.family.patch**2 <= most // 2
+    else:
+        with pytest.raises(ConfigError, match="whatever min_pixels and max_pixels say: leave them out"):
+            case.family.grid(480, 640, PixelLimits(least, 2 * most))

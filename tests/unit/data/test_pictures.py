@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from pangu_rl.checkpoint.model_folder import model_config
 from pangu_rl.data.pictures import PictureFolder, file_digest, in_threads
 from pangu_rl.errors import ConfigError, DataError
+from pretrain.families import family_of
 from pretrain.families.pangu import Pangu
 from tests.unit.data.vl_folder import build_vl_folder, draw
 
@@ -87,3 +90,11 @@ def test_a_digest_of_what_cannot_be_read_is_empty(media: Path) -> None:
 def test_threads_keep_the_order() -> None:
     assert list(in_threads(str.upper, [f"x{i}" for i in range(50)])) == [f"X{i}" for i in range(50)]
     assert list(in_threads(str.upper, [], "nothing")) == []
+
+
+def test_a_model_whose_pictures_are_not_known_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gemma3", "vision_config": {"depth": 1}}))
+    (tmp_path / "model.safetensors").touch()
+    pictures = PictureFolder(str(tmp_path), tmp_path, family_of(model_config(tmp_path), tmp_path))
+    with pytest.raises(ConfigError, match="is a gemma3, whose pictures are not known here: set it to one of openpangu"):
+        pictures.outline("a.png")
