@@ -10,7 +10,6 @@ partitions over all of them. Metrics alone would count a pack s times. Letters: 
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -284,8 +283,7 @@ class Learner:
             return write_files(directory, {})
         base = resolve_path(self.spec.model.path)
         told = peft_config(self.spec.learner.lora, self._tensors.adapters.values(), base)
-        units = itertools.chain.from_iterable(plan_export(self.lm, self._tensors.described()).values())
-        stored = {unit.sources: unit.entries[0].name for unit in units}
+        stored = {unit.sources: unit.entries[0].name for unit in self._units}
         names = {name: stored.get((name,), name) for name in self._tensors.adapters}
         renamed = {name: other for name, other in names.items() if other != name}
         return fill_folder(directory, partial(write_adapter, directory, told, copies, base, renamed))
