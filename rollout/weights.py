@@ -7,7 +7,8 @@ touched, and what is compared afterwards are the bytes that the engine's loader 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from pangu_rl.checkpoint.model_folder import model_config, weight_files
@@ -19,32 +20,41 @@ TIED = "lm_head.weight"
 """With tied embeddings some checkpoints repeat the embedding under this name, and some do not."""
 
 
-def required_names(model_path: Path) -> frozenset[str]:
-    """Tensor names, as a learner has them, of the checkpoint that the engine started from: a sync must replace all.
+@dataclass(frozen=True, slots=True)
+class Required:
+    """The tensors of the checkpoint that an engine started from: a sync must replace all."""
+
+    names: frozenset[str]
+    one_name: Callable[[str], str]
+    """Gives one name to what checkpoints of different ages call differently; `names` have gone through it."""
+
+
+def required_names(model_path: Path) -> Required:
+    """Of the model in a folder.
 
     Raises:
         DataError: the folder is no model, or has no weights.
     """
     config = model_config(model_path)
-    names = {name for file in weight_files(model_path) for name in _tensor_names(file)}
-    if (family := family_of(config, model_path)) is not None:
-        names = {family.learned_name(name) for name in names}
-    return frozenset(names - {TIED} if config.get("tie_word_embeddings", False) else names)
+    family = family_of(config, model_path)
+    one_name = str if family is None else family.learned_name
+    names = {one_name(name) for file in weight_files(model_path) for name in _tensor_names(file)}
+    return Required(frozenset(names - {TIED} if config.get("tie_word_embeddings", False) else names), one_name)
 
 
-def check_names(manifest: WeightManifest, required: Collection[str]) -> None:
+def check_names(manifest: WeightManifest, required: Required) -> None:
     """Refuse a manifest that leaves a tensor of the model out, or has one the model does not know.
 
     Raises:
         WeightSyncError: names the tensors.
     """
-    published = {tensor.name for tensor in manifest.tensors}
-    if missing := sorted(set(required) - published):
+    published = {required.one_name(tensor.name) for tensor in manifest.tensors}
+    if missing := sorted(required.names - published):
         raise WeightSyncError(
             f"weights version {manifest.version}: {_list(missing)} missing from the {len(published)} tensors "
-            f"published; the engine's model has {len(required)}. Nothing was loaded"
+            f"published; the engine's model has {len(required.names)}. Nothing was loaded"
         )
-    if unknown := sorted(published - set(required) - {TIED}):
+    if unknown := sorted(published - required.names - {TIED}):
         raise WeightSyncError(
             f"weights version {manifest.version}: {_list(unknown)} published, but the engine's model has no such "
             "tensor (is model.path the learner's model?). Nothing was loaded"

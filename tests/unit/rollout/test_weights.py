@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from pangu_rl.errors import DataError, WeightSyncError
 from pangu_rl.records import WeightManifest, WeightTensor
-from rollout.weights import check_digests, check_names, required_names
+from rollout.weights import Required, check_digests, check_names, required_names
 
 
 def manifest(**digests: str) -> WeightManifest:
@@ -30,22 +30,22 @@ def write_model(folder: Path, names: list[str], tied: bool) -> None:
 )
 def test_required_names_come_from_all_shards_and_know_tied_heads(tmp_path, tied, expected):
     write_model(tmp_path, ["embed.weight", "lm_head.weight"], tied)
-    assert required_names(tmp_path) == expected
+    assert required_names(tmp_path).names == expected
 
 
 def test_both_styles_of_multimodal_names_are_the_learner_s(tmp_path):
     write_model(tmp_path, ["model.visual.merger.w", "model.language_model.norm.w", "lm_head.weight"], tied=False)
-    assert "model.visual.merger.w" in required_names(tmp_path)
+    assert "model.visual.merger.w" in required_names(tmp_path).names
     tokens = {"image_token_id": 1, "video_token_id": 2, "vision_start_token_id": 3, "vision_end_token_id": 4}
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "openpangu_vl", **tokens}))
-    assert required_names(tmp_path) == {"visual.merger.w", "model.norm.w", "lm_head.weight"}
+    assert required_names(tmp_path).names == {"visual.merger.w", "model.norm.w", "lm_head.weight"}
 
 
 def test_released_names_of_qwen2_vl_are_the_learner_s(tmp_path):
     write_model(tmp_path, ["visual.merger.w", "model.norm.w", "lm_head.weight"], tied=False)
     config = {"model_type": "qwen2_5_vl", "image_token_id": 1, "vision_config": {}}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert required_names(tmp_path) == {"model.visual.merger.w", "model.language_model.norm.w", "lm_head.weight"}
+    assert required_names(tmp_path).names == {"model.visual.merger.w", "model.language_model.norm.w", "lm_head.weight"}
 
 
 def test_folder_without_config_or_weights_or_with_half_a_file(tmp_path):
@@ -59,12 +59,17 @@ def test_folder_without_config_or_weights_or_with_half_a_file(tmp_path):
         required_names(tmp_path)
 
 
+def required(names: set[str]) -> Required:
+    return Required(frozenset(names), one_name=lambda name: name.removeprefix("old."))
+
+
 def test_names_are_checked_both_ways():
-    check_names(manifest(a="0", b="0"), {"a", "b"})
+    check_names(manifest(a="0", b="0"), required({"a", "b"}))
+    check_names(manifest(**{"old.a": "0", "b": "0"}), required({"a", "b"}))
     with pytest.raises(WeightSyncError, match=r"version 7: b, c missing from the 1 tensors published"):
-        check_names(manifest(a="0"), {"a", "b", "c"})
+        check_names(manifest(a="0"), required({"a", "b", "c"}))
     with pytest.raises(WeightSyncError, match=r"version 7: b published, but the engine's model has no such tensor"):
-        check_names(manifest(a="0", b="0"), {"a"})
+        check_names(manifest(a="0", b="0"), required({"a"}))
 
 
 def test_digests_name_the_tensor_and_both_values():
