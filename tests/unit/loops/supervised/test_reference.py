@@ -34,7 +34,10 @@ class CountingLearners:
     def __init__(self) -> None:
         self.calls: list[list[int]] = []
 
-    def shared_log_probs(self, packs: Sequence[Sequence[Outline]], temperature: float) -> list[list[np.ndarray]]:
+    def shared_log_probs(
+        self, packs: Sequence[Sequence[Outline]], temperature: float, adapted: bool
+    ) -> list[list[np.ndarray]]:
+        assert not adapted, "the reference is the model without its adapters"
         self.calls.append([len(own) for own in packs])
         laid_out = [[outline.lay_out() for outline in own] for own in packs]
         return [[(-pack.token_ids[pack.targets] / 4).astype(np.float32) for pack in own] for own in laid_out]
