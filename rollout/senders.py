@@ -54,6 +54,8 @@ class Senders:
             BrokenBroadcast: they are not, or one died; whoever asks them for the next broadcast finds out which.
             RunError: what a rank raised.
         """
+        if not self._calls:
+            return
         if late := self._unfinished(HEALTH_S):
             ranks = [self._calls.index(call) for call in late]
             raise BrokenBroadcast(f"learner ranks {ranks} have not finished to send weights version {self._version}")
