@@ -81,7 +81,8 @@ def test_two_steps_of_grpo(kind: str, tmp_path: Path) -> None:
     assert moved(model, tmp_path / "run") == {"encoder", "connector", "language"}
 
 
-@pytest.mark.parametrize("kind", EACH)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
 def test_two_steps_of_sft_on_the_connector_alone(kind: str, tmp_path: Path) -> None:
     model = build_tiny_family(tmp_path / "model", kind)
     config = pictures_config(tmp_path, model, rows(tmp_path, response="It is red."))

@@ -67,6 +67,7 @@ def complaint(stage: str, config: Path, *overrides: str) -> str:
     return done.stderr.strip().splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_sft_resumes_to_the_bit_and_folds(model: Path, tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     configs = {folder: write_stage(folder, model, sft_rows(), {"sequences_per_step": 4}) for folder in (whole, cut)}

@@ -12,6 +12,8 @@ import yaml
 from tests.builders import build_tiny_mixture
 from tests.e2e import runs
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:

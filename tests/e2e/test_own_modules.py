@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,18 @@ import pytest
 from tests.e2e import runs
 
 
-@pytest.mark.parametrize("started", [pytest.param("pangu-rl", marks=pytest.mark.slow), "python -m"])
+def test_a_users_own_rewards_grade_nothing(tmp_path: Path) -> None:
+    (tmp_path / "rewards.py").write_text("raise RuntimeError('the rewards.py of the working directory')\n")
+    (tmp_path / "rows.jsonl").write_text('{"prediction": "\\\\boxed{2}", "gold": "2"}\n')
+    command = [sys.executable, "-m", "pangu_rl", "score", "--input", "rows.jsonl", "--output", "scored.jsonl"]
+    environment = os.environ | {"PYTHONPATH": str(runs.REPO)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "scored.jsonl").read_text())["reward"] == 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("started", ["pangu-rl", "python -m"])
 def test_a_users_own_rewards_and_rollout_hide_nothing(tiny_model: Path, tmp_path: Path, started: str) -> None:
     """Ours are imported, also by the workers; the user's reward is found by its path, and what it imports beside it."""
     for name in ("rewards", "rollout", "pretrain"):
