@@ -266,11 +266,11 @@ def test_every_gradient_is_that_of_one_rank(shared: list[dict[str, Any]], name: 
 
 def test_each_rank_runs_half_of_the_tokens_and_its_deal_of_the_pictures(shared: list[dict[str, Any]]) -> None:
     """Packs of 59, 41, 7 and 1 tokens are padded to even ones. Pictures of 24 and 120 patches are one for each rank, a
-    single one of 16 leaves the other rank a blank of 4, and so does the blank of a text."""
+    single one of 16 leaves the other rank a blank of 4, and so does the blank of a text, of 8."""
     for rank in shared:
         assert rank["text"]["tokens"] == [30, 21, 4, 1]
         assert rank["vl"]["tokens"] == [-(-pack.num_tokens // 2) for pack in vl_packs()]
-    assert [rank["vl"]["patches"] for rank in shared] == [[120, 16, 4], [24, 4, 4]]
+    assert [rank["vl"]["patches"] for rank in shared] == [[120, 16, 8], [24, 4, 4]]
 
 
 @pytest.mark.parametrize("number", range(len(DEFAULT)), ids=[str(case) for case in DEFAULT])
