@@ -7,7 +7,6 @@ Letters: T tokens, P patches, I pictures, F features (one for each token of a pi
 
 from __future__ import annotations
 
-import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,7 @@ from pangu_rl.config.sections.learner import ModelPart
 from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.records import Picture
 from pretrain.models.positions import Grid
-from pretrain.processing.resize import PixelLimits
+from pretrain.processing.resize import PixelLimits, read_processor
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -212,13 +211,12 @@ class Family(ABC):
         return self.served[self.config["architectures"][0]]
 
     def read_processor(self) -> dict[str, Any]:
-        """What the folder says of its image processor, in one of the two files that transformers writes.
+        """What the folder says of its image processor.
 
         Raises:
-            ConfigError: neither file is there, or one cannot be read.
+            ConfigError: nothing, or a file that cannot be read.
         """
-        combined = _read_json(self.folder / "processor_config.json")
-        found = combined.get("image_processor") or _read_json(self.folder / "preprocessor_config.json") or combined
+        found = read_processor(self.folder)
         if not found:
             raise ConfigError(f"{self.folder}: has no preprocessor_config.json, which says how pictures are shown")
         return found
@@ -247,14 +245,3 @@ def normalised(patches: Tensor, processor: Mapping[str, Any]) -> Tensor:
         for name, default in (("image_mean", CLIP_MEAN), ("image_std", CLIP_STD))
     )
     return (patches.float().unflatten(1, (3, -1)) * processor.get("rescale_factor", 1 / 255) - mean) / std
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """{} if there is no such file."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: {error}") from None
-    return content if isinstance(content, dict) else {}

@@ -7,7 +7,6 @@ second copy that the patch embedding reads, happen on the device.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +14,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from pangu_rl.errors import DataError
 from pretrain.families.family import BICUBIC, Family, Shown, TowerSize, fixed, normalised
 from pretrain.models.positions import MERGE, Grid, VisionTokens, multimodal_positions
 from pretrain.processing.patches import to_patches
-from pretrain.processing.resize import MAX_ASPECT, PixelLimits
+from pretrain.processing.resize import PixelLimits, require_aspect, sides_within
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -111,12 +109,17 @@ class Qwen2VL(Family):
             self.processor.get("max_pixels") or size["longest_edge"],
         )
 
+    def sides(self, height: int, width: int, limits: PixelLimits) -> tuple[int, int]:
+        """(height, width) that a picture is shown at, in pixels; raises as `grid`."""
+        require_aspect(height, width)
+        return sides_within(height, width, self.patch * self.merge, limits)
+
     def grid(self, height: int, width: int, limits: PixelLimits) -> Grid:
-        height, width = resized_sides(height, width, self.patch * self.merge, limits)
+        height, width = self.sides(height, width, limits)
         return 1, height // self.patch, width // self.patch
 
     def cut(self, image: Image.Image, limits: PixelLimits) -> np.ndarray:
-        height, width = resized_sides(image.height, image.width, self.patch * self.merge, limits)
+        height, width = self.sides(image.height, image.width, limits)
         if image.size != (width, height):
             image = image.resize((width, height), BICUBIC)
         return to_patches(np.asarray(image), self.patch, self.merge)
@@ -174,22 +177,3 @@ class Qwen2VL(Family):
     def _tower(self, lm: PreTrainedModel, patches: Tensor, grids: Tensor) -> Any:
         tower = lm.model.visual
         return tower(self.pixels(patches).to(tower.dtype), grid_thw=grids.to(patches.device), return_dict=True)
-
-
-def resized_sides(height: int, width: int, token: int, limits: PixelLimits) -> tuple[int, int]:
-    """(height, width) that a picture is shown at, multiples of `token` pixels, as `smart_resize` of transformers.
-
-    Raises:
-        DataError: one side is more than 200 times the other.
-    """
-    if max(height, width) > MAX_ASPECT * min(height, width):
-        aspect = max(height, width) / max(min(height, width), 1)
-        raise DataError(f"{width} x {height} pixels: the aspect ratio {aspect:.1f} is over the limit of {MAX_ASPECT}")
-    sides = [round(side / token) * token for side in (height, width)]
-    if sides[0] * sides[1] > limits.max_pixels:
-        scale = math.sqrt(height * width / limits.max_pixels)
-        sides = [max(token, math.floor(side / scale / token) * token) for side in (height, width)]
-    elif sides[0] * sides[1] < limits.min_pixels:
-        scale = math.sqrt(limits.min_pixels / (height * width))
-        sides = [math.ceil(side * scale / token) * token for side in (height, width)]
-    return sides[0], sides[1]

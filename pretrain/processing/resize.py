@@ -56,20 +56,34 @@ def smart_resize(height: int, width: int, limits: PixelLimits) -> tuple[int, int
     Raises:
         DataError: one side is more than 200 times the other.
     """
-    if max(height, width) > MAX_ASPECT * min(height, width):
-        aspect = max(height, width) / max(min(height, width), 1)
-        raise DataError(f"{width} x {height} pixels: the aspect ratio {aspect:.1f} is over the limit of {MAX_ASPECT}")
+    require_aspect(height, width)
     height, width = enlarge_small(height, width)
-    sides = [round(side / TOKEN) * TOKEN for side in (height, width)]
-    if sides[0] * sides[1] > limits.max_pixels:
-        scale = math.sqrt(height * width / limits.max_pixels)
-        sides = [max(TOKEN, math.floor(side / scale / TOKEN) * TOKEN) for side in (height, width)]
-    elif sides[0] * sides[1] < limits.min_pixels:
-        scale = math.sqrt(limits.min_pixels / (height * width))
-        sides = [math.ceil(side * scale / TOKEN) * TOKEN for side in (height, width)]
+    sides = sides_within(height, width, TOKEN, limits)
     # Only a thin picture under tight limits: its short side could not shrink as far as its area had to.
     longest = limits.max_pixels // min(sides) // TOKEN * TOKEN
     return min(sides[0], longest), min(sides[1], longest)
+
+
+def require_aspect(height: int, width: int) -> None:
+    """
+    Raises:
+        DataError: one side is more than 200 times the other.
+    """
+    if max(height, width) > MAX_ASPECT * min(height, width):
+        aspect = max(height, width) / max(min(height, width), 1)
+        raise DataError(f"{width} x {height} pixels: the aspect ratio {aspect:.1f} is over the limit of {MAX_ASPECT}")
+
+
+def sides_within(height: int, width: int, token: int, limits: PixelLimits) -> tuple[int, int]:
+    """(height, width) that a picture is shown at, multiples of `token` pixels, as `smart_resize` of Qwen2-VL."""
+    sides = [round(side / token) * token for side in (height, width)]
+    if sides[0] * sides[1] > limits.max_pixels:
+        scale = math.sqrt(height * width / limits.max_pixels)
+        sides = [max(token, math.floor(side / scale / token) * token) for side in (height, width)]
+    elif sides[0] * sides[1] < limits.min_pixels:
+        scale = math.sqrt(limits.min_pixels / (height * width))
+        sides = [math.ceil(side * scale / token) * token for side in (height, width)]
+    return sides[0], sides[1]
 
 
 def enlarge_small(height: int, width: int) -> tuple[int, int]:
@@ -96,8 +110,7 @@ def read_limits(model_path: Path) -> PixelLimits:
     Raises:
         ConfigError: neither file is there or readable, or the limits are missing or no limits.
     """
-    combined = _read_json(model_path / "processor_config.json")
-    config = combined.get("image_processor") or _read_json(model_path / "preprocessor_config.json") or combined
+    config = read_processor(model_path)
     size = config.get("size")
     if isinstance(size, dict) and "shortest_edge" in size:
         config = {"min_pixels": size["shortest_edge"], "max_pixels": size.get("longest_edge"), **config}
@@ -108,6 +121,16 @@ def read_limits(model_path: Path) -> PixelLimits:
             "write both, in pixels"
         )
     return PixelLimits(*found)
+
+
+def read_processor(model_path: Path) -> dict[str, Any]:
+    """What a model folder says of its image processor, in one of the two files that transformers writes; {} if nothing.
+
+    Raises:
+        ConfigError: a file that cannot be read, or holds no JSON object.
+    """
+    combined = _read_json(model_path / "processor_config.json")
+    return combined.get("image_processor") or _read_json(model_path / "preprocessor_config.json") or combined
 
 
 def _read_json(path: Path) -> dict[str, Any]:
