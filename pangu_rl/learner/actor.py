@@ -116,7 +116,8 @@ class LearnerActor(RankActor):
         self._learner = Learner(spec)
 
     def _exports(self) -> dict[str, Callable[[Path], Future[dict[str, Entry]]]]:
-        return {ADAPTER: self._learner.export_adapters} if self._spec.learner.lora else super()._exports()
+        outlet = self._learner.outlet
+        return {ADAPTER: outlet.export_adapters} if self._spec.learner.lora else {MODEL: outlet.export}
 
     def log_probs(
         self, packs: Sequence[Pack | Outline], temperature: float | None = None, adapted: bool = True
@@ -145,14 +146,14 @@ class LearnerActor(RankActor):
         self._learner.to_device()
 
     def open_publisher(self, transport: str, **settings: Any) -> None:
-        """See `Learner.open_publisher`."""
-        self._learner.open_publisher(transport, **settings)
+        """See `Outlet.open_publisher`."""
+        self._learner.outlet.open_publisher(transport, **settings)
 
     def publish(self, version: int) -> WeightManifest | None:
-        return self._learner.publish(version)
+        return self._learner.outlet.publish(version)
 
     def send(self) -> None:
-        self._learner.send()
+        self._learner.outlet.send()
 
 
 def with_pixels(packs: Sequence[Pack | Outline]) -> list[Pack | Outline]:

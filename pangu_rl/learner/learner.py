@@ -1,4 +1,4 @@
-"""The learner of one rank: its packs of a mini-batch -> **DeepSpeed step** -> metrics, weights, checkpoints.
+"""The learner of one rank: its packs of a mini-batch -> **DeepSpeed step** -> metrics, checkpoints, weights (`Outlet`).
 
 Gradients of all packs are summed in float32 and reduced once a step (ZeRO 0 and 1; 2 and 3 partition the gradients and
 reduce at every pack). DeepSpeed averages over ranks while our losses are shares of a global mean, so the loss is
@@ -11,11 +11,10 @@ partitions over all of them. Metrics alone would count a pack s times. Letters: 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +24,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pangu_rl.accelerators import get_accelerator
-from pangu_rl.accelerators.collective import TIMEOUT_S
 from pangu_rl.accelerators.ops import take_fallbacks
-from pangu_rl.checkpoint.adapter_folder import write_adapter
 from pangu_rl.checkpoint.manifest import Entry
-from pangu_rl.checkpoint.rank_files import fill_folder, host_copy, write_files
-from pangu_rl.config.paths import resolve_path
+from pangu_rl.checkpoint.rank_files import host_copy, write_files
 from pangu_rl.errors import CheckpointError, RunError
 from pangu_rl.learner.engine import (
     gathered,
@@ -43,7 +39,7 @@ from pangu_rl.learner.engine import (
     take_states,
 )
 from pangu_rl.learner.expert_load import ExpertLoad
-from pangu_rl.learner.lora import adapters_of, add_adapters, peft_config, without_adapters
+from pangu_rl.learner.lora import adapters_of, add_adapters, without_adapters
 from pangu_rl.learner.measure.flops import ModelFlops
 from pangu_rl.learner.measure.peak import matmul_peak
 from pangu_rl.learner.measure.profiling import profiled
@@ -57,14 +53,12 @@ from pangu_rl.learner.reference import Model, beside, held_reference
 from pangu_rl.learner.sequence_parallel import check_heads, open_sequence_group
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.learner.trial_pack import trial_pack
-from pangu_rl.learner.weights.checkpoint_names import Unit, as_checkpoint, plan_units, sources_of
-from pangu_rl.learner.weights.export import SHARD_BYTES, plan_export, planned_names, write_model
+from pangu_rl.learner.weights.outlet import Outlet
 from pangu_rl.learner.weights.parking import Parking
-from pangu_rl.learner.weights.publish import BroadcastPublisher, Publisher, ShmPublisher, buffer_bytes
 from pangu_rl.learner.weights.repartition import OtherRanks
-from pangu_rl.learner.weights.tensors import ModelWeights, Named, exhaust, released
+from pangu_rl.learner.weights.tensors import ModelWeights
 from pangu_rl.learner.zero import check_precision, check_streams
-from pangu_rl.records import MiniBatch, Outline, Pack, WeightManifest
+from pangu_rl.records import MiniBatch, Outline, Pack
 
 LEARNER = "learner.json"
 """What the learner itself keeps of a checkpoint, and by whom it can be loaded."""
@@ -105,17 +99,15 @@ class Learner:
         self.sequence = open_sequence_group(spec.learner.sequence_parallel)
         self.lm = lm
         self.adapted = spec.learner.lora is not None
-        self._tensors = ModelWeights(lm, gathered, adapters_of(lm))
         self._experts = ExpertLoad(lm)
         self.objective = build_objective(spec)
         has_kl = spec.objective == "grpo" and spec.algorithm.kl_weight > 0
         self.reference = self._reference() if has_kl else None
         self.flops = ModelFlops.of(lm.config)
         self.nonfinite_in_a_row = 0
-        self._transport: str | None = None
-        self._publisher: Publisher | None = None
         self._profile: Path | None = None
         self._parking = Parking(self.accelerator, self.device)
+        self.outlet = Outlet(spec, ModelWeights(lm, gathered, adapters_of(lm)), self.device, self._parking)
 
     def profile_next(self, folder: Path) -> None:
         """Profile the next `update` of this rank alone, into `folder` (see `profiling`)."""
@@ -161,35 +153,6 @@ class Learner:
             return self.spec.learner.peak_tflops * 1e12
         return matmul_peak(self.accelerator, self.device, self.lm.dtype)
 
-    def open_publisher(
-        self,
-        transport: str,
-        *,
-        host: str = "127.0.0.1",
-        receivers: int = 0,
-        name: str = "",
-        hands_out: bool | None = None,
-        timeout_s: float = TIMEOUT_S,
-    ) -> None:
-        """Choose how `publish` hands weights out: `shm`, or `broadcast` to so many receivers through this host, no
-        bucket of which may take longer than `timeout_s`.
-
-        Rank 0 does, unless `hands_out` says otherwise; all that do so over shared memory share a `name`, so that one
-        manifest is right on every node.
-        """
-        self._close_publisher()
-        self._transport = transport
-        if not (self.spec.rank == 0 if hands_out is None else hands_out):
-            return
-        if transport == "shm":
-            sizes = (entry.bytes for unit in self._units for entry in unit.entries)
-            self._publisher = ShmPublisher(buffer_bytes(sizes), name=name)
-        else:
-            backend, device = self.accelerator.dist_backend, str(self.device)
-            self._publisher = BroadcastPublisher(
-                backend=backend, host=host, receivers=receivers, device=device, timeout_s=timeout_s
-            )
-
     def to_host(self) -> int:
         """Leave the device to an engine until `to_device`: all that is kept between steps goes into host memory.
 
@@ -203,25 +166,6 @@ class Learner:
     def to_device(self) -> None:
         """Undo `to_host`, to the bit."""
         self._parking.fetch()
-
-    def publish(self, version: int) -> WeightManifest | None:
-        """Describe the weights as `version`, and over shared memory, which is the default, hand them out.
-
-        By broadcast `send` hands them out, and they must not change before. Returns the manifest on rank 0, None
-        elsewhere.
-        """
-        if self._transport is None:
-            self.open_publisher("shm")
-        return self._publish(lambda weights: self._publisher.publish(version, weights))
-
-    def send(self) -> None:
-        """Broadcast what was published, to receivers that load it meanwhile; over shared memory there is nothing to do.
-
-        Raises:
-            WeightSyncError: it did not reach them.
-        """
-        if self._transport == "broadcast":
-            self._publish(lambda weights: self._publisher.send(weights))
 
     def save(self, directory: Path) -> Future[dict[str, Entry]]:
         """Copy this rank's part of a checkpoint and write it into `directory`, which exists, while training goes on.
@@ -260,37 +204,9 @@ class Learner:
         self.nonfinite_in_a_row = saved["nonfinite_in_a_row"]
         self.objective.load_state_dict(saved.get("objective", {}))
 
-    def export(self, directory: Path, shard_bytes: int = SHARD_BYTES) -> Future[dict[str, Entry]]:
-        """Copy the model to rank 0's host, tensor by tensor, and write it into `directory` while training goes on, in
-        Hugging Face layout with tokenizer and processor; it reloads to identical logits. The result as of `save`.
-
-        Weights that have an adapter are written with it folded in."""
-        plan = plan_export(self.lm, self._tensors.described(), shard_bytes)
-        copies = self._hand_out(
-            lambda weights: [(name, tensor.to("cpu", copy=True)) for name, tensor in weights],
-            self.spec.rank == 0,
-            planned_names(plan),
-        )
-        if self.spec.rank != 0:
-            return write_files(directory, {})
-        source = resolve_path(self.spec.model.path)
-        return fill_folder(directory, partial(write_model, directory, self.lm, plan, released(copies), source))
-
-    def export_adapters(self, directory: Path) -> Future[dict[str, Entry]]:
-        """As `export`, the adapters alone, in the layout of peft."""
-        copies = {name: tensor.to("cpu", copy=True) for name, tensor in self._tensors.adapter_stream()}
-        if self.spec.rank != 0:
-            return write_files(directory, {})
-        base = resolve_path(self.spec.model.path)
-        told = peft_config(self.spec.learner.lora, self._tensors.adapters.values(), base)
-        stored = {unit.sources: unit.entries[0].name for unit in self._units}
-        names = {name: stored.get((name,), name) for name in self._tensors.adapters}
-        renamed = {name: other for name, other in names.items() if other != name}
-        return fill_folder(directory, partial(write_adapter, directory, told, copies, base, renamed))
-
     def close(self) -> None:
         """Free the published buffers and leave the group."""
-        self._close_publisher()
+        self.outlet.close()
         if dist.is_initialized():
             dist.destroy_process_group()
 
@@ -393,30 +309,6 @@ class Learner:
             frozen.append(replace(batch, packs=tuple(packs)))
         return frozen
 
-    def _weights(self, names: Sequence[str] | None = None) -> Iterator[Named]:
-        """As `ModelWeights.stream`."""
-        assert not self._parking.taken
-        return self._tensors.stream(names)
-
-    @cached_property
-    def _units(self) -> list[Unit]:
-        """What engines know the weights as: the tensors of the model's checkpoint."""
-        return plan_units(self.lm, self._tensors.described())
-
-    def _publish(self, take: Callable[[Iterator[Named]], Any]) -> Any:
-        units = self._units
-        return self._hand_out(
-            lambda weights: take(as_checkpoint(self.lm, units, weights)), self._publisher is not None, sources_of(units)
-        )
-
-    def _hand_out(self, take: Callable[[Iterator[Named]], Any], here: bool, names: Sequence[str] | None = None) -> Any:
-        """What `take` makes of the weights on a rank that is `here`; the others, and one that fails, only gather."""
-        weights = self._weights(names)
-        try:
-            return take(weights) if here else None
-        finally:
-            exhaust(weights)
-
     def _identity(self) -> dict[str, Any]:
         identity = {
             "world_size": self.spec.world_size,
@@ -431,11 +323,6 @@ class Learner:
         if self.adapted:
             identity["lora"] = self.spec.learner.lora.model_dump(mode="json")
         return identity | {"parameter_groups": self.group_sizes}
-
-    def _close_publisher(self) -> None:
-        if self._publisher is not None:
-            self._publisher.close()
-            self._publisher = None
 
 
 def _rng_file(rank: int) -> str:

@@ -117,7 +117,7 @@ def packed_step(path: Path, case: Case, rank: int, ranks: int) -> Outcome:
     batch = split_ranks(packs, ranks, TOKENS, SEQUENCES, dealing)[rank]
     assert len(batch.packs) == (1 if case.micro_batch_tokens else -(-len(packs) // ranks))
     [metrics] = learner.update([batch])
-    weights = {name: tensor.clone() for name, tensor in learner._weights()}
+    weights = {name: tensor.clone() for name, tensor in learner.outlet.stream()}
     return Outcome(metrics["loss"], metrics["grad_norm"], weights)
 
 

@@ -63,8 +63,8 @@ def two_steps(
             learner.save(path / SAVED).result()
     [metrics] = learner.update([batch])
     told = {name: torch.tensor(metrics[name]) for name in ("loss", "grad_norm", "kl_reference")}
-    folded = {name: tensor.clone() for name, tensor in learner._weights()}
-    return told | {name: tensor.clone() for name, tensor in learner._tensors.adapter_stream()} | folded
+    folded = {name: tensor.clone() for name, tensor in learner.outlet.stream()}
+    return told | {name: tensor.clone() for name, tensor in learner.outlet.tensors.adapter_stream()} | folded
 
 
 def run_rank(path: Path, rank: int, port: int) -> None:

@@ -146,7 +146,7 @@ def test_the_shift_is_one_number_a_step_of_the_whole_batch_before_its_use(model_
     updates = [learner.update(mini_batches(pairs, pack_tokens=pack_tokens))[0] for pairs in STEPS]
     assert [update["reward_shift"] for update in updates] == pytest.approx(shifts, abs=1e-5)
     assert len({round(shift, 3) for shift in shifts}) == 3
-    for name, tensor in learner._weights():
+    for name, tensor in learner.outlet.stream():
         torch.testing.assert_close(tensor, expected[name].detach(), atol=2e-5, rtol=0, msg=name)
 
 
@@ -170,8 +170,8 @@ def test_a_reload_continues_to_the_bit_with_its_shift(model_path: Path, tmp_path
     second = build(model_path, zero_stage=stage)
     second.load(tmp_path)
     assert second.update(mini_batches(PAIRS, pack_tokens=40)) == expected
-    again = dict(second._weights())
-    assert all(torch.equal(tensor, again[name]) for name, tensor in first._weights())
+    again = dict(second.outlet.stream())
+    assert all(torch.equal(tensor, again[name]) for name, tensor in first.outlet.stream())
     fresh = build(model_path, zero_stage=stage)
     assert fresh.update(mini_batches(PAIRS, pack_tokens=40))[0]["reward_shift"] != expected[0]["reward_shift"]
 
@@ -179,7 +179,7 @@ def test_a_reload_continues_to_the_bit_with_its_shift(model_path: Path, tmp_path
 def steps_of(path: Path, stage: int, rank: int, ranks: int) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
     learner = build(path, zero_stage=stage, rank=rank, ranks=ranks)
     batches = [mini_batches(pairs, ROWS, pack_tokens=40, ranks=ranks)[rank] for pairs in (PAIRS[:3], PAIRS)]
-    return learner.update(batches), {name: tensor.clone() for name, tensor in learner._weights()}
+    return learner.update(batches), {name: tensor.clone() for name, tensor in learner.outlet.stream()}
 
 
 def run_rank(path: Path, output: Path, rank: int, port: int) -> None:

@@ -53,7 +53,7 @@ def step(learner, packs) -> dict[str, float]:
 
 
 def weights_of(learner) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in learner._weights()}
+    return {name: tensor.clone() for name, tensor in learner.outlet.stream()}
 
 
 def folder_of(home: Path, case: Case, ranks: int) -> Path:

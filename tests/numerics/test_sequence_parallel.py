@@ -146,7 +146,7 @@ def outcome(home: Path, case: Case, rank: int, ranks: int) -> dict[str, Any]:
     checked, batches = asdict(learner.check_packing()), mine(learner, case)
     metrics = learner.update(batches)
     found = {"checked": checked, "metrics": metrics}
-    found |= {"weights": {name: tensor.clone() for name, tensor in learner._weights()}}
+    found |= {"weights": {name: tensor.clone() for name, tensor in learner.outlet.stream()}}
     return found | {"logp": torch.from_numpy(learner.log_probs(batches[0].packs[:1])[0])}
 
 
@@ -227,7 +227,7 @@ def second_step(home: Path, rank: int, ranks: int, *, after: int) -> dict[str, A
     learner = build(home, RESUMED, rank, ranks)
     learner.load(folder_of(home, after))
     metrics = learner.update(mine(learner, RESUMED)[1:])
-    return {"metrics": metrics, "weights": {name: weight.clone() for name, weight in learner._weights()}}
+    return {"metrics": metrics, "weights": {name: weight.clone() for name, weight in learner.outlet.stream()}}
 
 
 def four_ranks(rank: int, ranks: int, home: Path) -> list[dict[str, Any]]:

@@ -67,7 +67,7 @@ def batch(*packs: Pack) -> MiniBatch:
 
 
 def weights_of(learner) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in learner._weights()}
+    return {name: tensor.clone() for name, tensor in learner.outlet.stream()}
 
 
 def moved(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
@@ -87,9 +87,9 @@ def test_what_is_not_trainable_keeps_every_bit_and_the_rest_learns(
     [metrics] = learner.update([batch(*PACKS)])
     assert moved(before, weights_of(learner)) == set(trainable)
     assert ("lr" in metrics, "lr_encoder" in metrics) == (trainable != ("encoder",), "encoder" in trainable)
-    manifest = learner.publish(1)
+    manifest = learner.outlet.publish(1)
     assert {tensor.name for tensor in manifest.tensors} == set(before)
-    learner._close_publisher()
+    learner.outlet.close()
 
 
 def test_a_frozen_tower_keeps_nothing_for_a_backward_pass(model_path: Path) -> None:
@@ -162,12 +162,12 @@ def test_an_export_has_the_sources_names_and_processor_and_reloads_to_identical_
 
     learner = build(model_path, stage=stage, dtype="bfloat16", trainable=("connector", "language"))
     learner.update([batch(*PACKS)])
-    learner.export(tmp_path).result()
+    learner.outlet.export(tmp_path).result()
     names = []
     for folder in (model_path, tmp_path):
         with safe_open(folder / "model.safetensors", framework="np") as file:
             names.append(set(file.keys()))
-    assert names[0] == names[1] == {name for name, _ in learner._weights()}
+    assert names[0] == names[1] == {name for name, _ in learner.outlet.stream()}
     assert {name.split(".")[0] for name in names[0]} == {"visual", "model"}
     assert (tmp_path / "preprocessor_config.json").read_text() == '{"min_pixels": 784}'
     loaded = load_causal_lm(ModelConfig(path=str(tmp_path), dtype="bfloat16"))

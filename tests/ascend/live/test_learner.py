@@ -56,8 +56,8 @@ def test_an_update_and_a_publication(kind: str, dtype: str, stage: int, tmp_path
         assert rank.device == torch.device("npu:0")
         (metrics,) = rank.update([MiniBatch(packs=tuple(packs), loss_tokens=targets, loss_sequences=sequences)])
         assert [len(logp) for logp in rank.log_probs(packs)] == [len(pack.targets) for pack in packs]
-        rank.open_publisher("shm")
-        assert rank.publish(1).tensors
+        rank.outlet.open_publisher("shm")
+        assert rank.outlet.publish(1).tensors
     assert (metrics["skipped"], metrics["fallback_ops"]) == (0.0, 0.0)
 
 

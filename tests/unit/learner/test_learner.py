@@ -63,7 +63,7 @@ def batch(*packs: Pack) -> MiniBatch:
 
 
 def weights_of(learner) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in learner._weights()}
+    return {name: tensor.clone() for name, tensor in learner.outlet.stream()}
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
@@ -188,7 +188,7 @@ def test_a_checkpoint_runs_no_code(model_path: Path, tmp_path: Path) -> None:
 def test_an_export_reloads_to_identical_logits(model_path: Path, tmp_path: Path, stage: int) -> None:
     learner = build(model_path, stage=stage, dtype="bfloat16")
     learner.update([batch(*PACKS)])
-    learner.export(tmp_path).result()
+    learner.outlet.export(tmp_path).result()
     ids = torch.from_numpy(PACKS[0].token_ids)[None]
     loaded = load_causal_lm(ModelConfig(path=str(tmp_path), dtype="bfloat16"))
     loaded.set_attn_implementation("sdpa")
@@ -203,11 +203,11 @@ def test_published_names_are_those_of_the_checkpoint_with_tied_tensors_once(mode
     from safetensors import safe_open
 
     learner = build(model_path)
-    manifest = learner.publish(1)
-    learner.open_publisher("shm")
+    manifest = learner.outlet.publish(1)
+    learner.outlet.open_publisher("shm")
     with safe_open(model_path / "model.safetensors", framework="np") as file:
         assert {tensor.name for tensor in manifest.tensors} == set(file.keys())
-    learner._close_publisher()
+    learner.outlet.close()
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])

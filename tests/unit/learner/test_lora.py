@@ -53,7 +53,7 @@ def test_two_steps_are_those_of_plain_peft(model_path: Path, stage: int) -> None
 
     config = OptimizerConfig(lr=4e-2, eps=1e-3, grad_clip=0.3)
     learner = build(model_path, stage=stage, optimizer=config)
-    start = {name: tensor.clone() for name, tensor in learner._tensors.adapter_stream()}
+    start = {name: tensor.clone() for name, tensor in learner.outlet.tensors.adapter_stream()}
     metrics = learner.update([batch(*PACKS)]) + learner.update([batch(PACKS[1])])
 
     lm = llama()
@@ -75,7 +75,7 @@ def test_two_steps_are_those_of_plain_peft(model_path: Path, stage: int) -> None
         norm = torch.nn.utils.clip_grad_norm_(trained.values(), config.grad_clip).item()
         adam.step()
         assert metrics[step]["grad_norm"] == pytest.approx(norm, rel=1e-5)
-    for name, tensor in learner._tensors.adapter_stream():
+    for name, tensor in learner.outlet.tensors.adapter_stream():
         # A step moves each entry by up to 4e-2.
         torch.testing.assert_close(tensor, named[name].detach(), atol=1e-5, rtol=0, msg=name)
 
@@ -93,9 +93,9 @@ def test_what_is_published_computes_what_the_adapters_do(model_path: Path, stage
     assert published.keys() == base.keys()
     for name, tensor in published.items():
         assert torch.equal(tensor, base[name]) is not name.endswith(tuple(f"{layer}.weight" for layer in LINEAR)), name
-    manifest = learner.publish(1)
+    manifest = learner.outlet.publish(1)
     assert [tensor.name for tensor in manifest.tensors] == list(published)
-    learner._close_publisher()
+    learner.outlet.close()
 
     lm = llama()
     lm.load_state_dict(published, strict=False)
@@ -150,7 +150,7 @@ def test_a_resume_with_other_adapters_is_refused(model_path: Path, tmp_path: Pat
 def test_an_export_is_an_adapter_that_peft_loads(model_path: Path, tmp_path: Path, stage: int) -> None:
     learner = build(model_path, stage=stage)
     learner.update([batch(*PACKS)])
-    learner.export_adapters(tmp_path).result()
+    learner.outlet.export_adapters(tmp_path).result()
     loaded = PeftModel.from_pretrained(llama(), tmp_path)
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == str(model_path)

@@ -53,7 +53,7 @@ def received(location: str, tensors: tuple[WeightTensor, ...], found: dict[str, 
 
 def failed_export(learner: Any, directory: Path) -> str:
     try:
-        learner.export(directory).result()
+        learner.outlet.export(directory).result()
     except CheckpointError as error:
         return type(error).__name__
     return "none"
@@ -78,28 +78,28 @@ def handed_out(rank: int, ranks: int, folders: list[Path], home: Path) -> list[d
     for folder in folders:
         placed: list[nn.Parameter] = []
         learner = Learner(spec(folder, rank, ranks))
-        found: dict[str, Any] = {"stream": {name: tensor.clone() for name, tensor in learner._weights()}}
-        manifest = learner.publish(1)
+        found: dict[str, Any] = {"stream": {name: tensor.clone() for name, tensor in learner.outlet.stream()}}
+        manifest = learner.outlet.publish(1)
         if rank == 0:
             buffer = torch.from_file(manifest.location, size=Path(manifest.location).stat().st_size, dtype=torch.uint8)
             found["shm"] = {tensor.name: read_tensor(tensor, buffer).clone() for tensor in manifest.tensors}
-        learner.open_publisher("broadcast", receivers=1)
+        learner.outlet.open_publisher("broadcast", receivers=1)
         if rank == 0:
             publisher = {"backend": "gloo", "host": "127.0.0.1", "receivers": 1, "device": "cpu"}
-            learner._publisher = BroadcastPublisher(**publisher, bucket_bytes=4096)
-        manifest = learner.publish(2)
+            learner.outlet._publisher = BroadcastPublisher(**publisher, bucket_bytes=4096)
+        manifest = learner.outlet.publish(2)
         found["sent"] = {}
         if rank == 0:
             found["buckets"] = manifest.tensors[-1].bucket
             arguments = (manifest.location, manifest.tensors, found["sent"])
             receiver = threading.Thread(target=received, args=arguments)
             receiver.start()
-        learner.send()
+        learner.outlet.send()
         if rank == 0:
             receiver.join()
-        learner.export(home / folder.name, shard_bytes=2**14).result()
+        learner.outlet.export(home / folder.name, shard_bytes=2**14).result()
         found["failure"] = failed_export(learner, folder / "config.json" / "folder")
-        learner._close_publisher()
+        learner.outlet.close()
         results.append(found | {"whole": max(whole), "parameters": len(placed)})
     return results
 
