@@ -15,7 +15,7 @@ from pangu_rl.data.fields.bad_row import BadRow, Row
 from pangu_rl.data.fields.markers import IMAGE_PART, MARKER, markers, with_parts
 from pangu_rl.data.rows import checked_row, numbered_rows
 from pangu_rl.errors import DataError
-from pretrain.processing.embedded import from_data_url, keep
+from pretrain.processing.embedded import from_text, keep
 
 Message = dict[str, Any]
 
@@ -44,7 +44,7 @@ def _image(image: Any, index: int) -> str:
             if image.get("bytes") is None:
                 image = path
         if isinstance(image, str) and image:
-            content = from_data_url(image)
+            content = from_text(image)
             return image if content is None else keep(content)
     except DataError as error:
         raise BadRow(str(error)) from None

@@ -19,6 +19,8 @@ from pangu_rl.errors import DataError
 SCHEME = "embedded:"
 _NAME = re.compile(r"embedded:([0-9a-f]{64})(?:/(.*))?", re.DOTALL)
 _DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,")
+_BARE = re.compile(r"(?:iVBORw0KGgo|/9j/|R0lGOD|UklGR)[A-Za-z0-9+/]{50,}={0,2}$")
+"""How PNG, JPEG, GIF and RIFF begin, and no dot, so no file name."""
 
 
 def keep(content: bytes, path: str = "") -> str:
@@ -39,19 +41,22 @@ def keep(content: bytes, path: str = "") -> str:
     return f"{SCHEME}{digest}" + (f"/{path}" if path else "")
 
 
-def from_data_url(url: str) -> bytes | None:
-    """The bytes of a `data:image/...;base64,` address; None of another text.
+def from_text(text: str) -> bytes | None:
+    """The bytes of a `data:image/...;base64,` address, or of a PNG, JPEG, GIF or WebP in bare base64; None of another
+    text, which is a path.
 
     Raises:
-        DataError: it is one, and is no base64.
+        DataError: it is such an address, and is no base64.
     """
-    head = _DATA_URL.match(url)
-    if head is None:
+    head = _DATA_URL.match(text)
+    if head is None and not _BARE.match(text):
         return None
     try:
-        return base64.b64decode(url[head.end() :], validate=True)
+        return base64.b64decode(text[head.end() if head else 0 :], validate=True)
     except (binascii.Error, ValueError) as error:
-        raise DataError(f"picture {url[:40]!r}: is no base64: {error}") from None
+        if head is None:
+            return None
+        raise DataError(f"picture {text[:40]!r}: is no base64: {error}") from None
 
 
 def kept_file(path: str) -> Path | None:

@@ -196,6 +196,22 @@ def test_bytes_within_a_row_are_the_picture(tmp_path: Path, monkeypatch: pytest.
             load_prompts(jsonl(tmp_path, {"prompt": "a", "answer": "b", "images": [image]}))
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP"])
+def test_bare_base64_of_a_picture_is_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setenv("PANGU_RL_CACHE", str(tmp_path / "cache"))
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 30), "red").save(buffer, kind)
+    text = base64.b64encode(buffer.getvalue()).decode()
+    [prompt] = load_prompts(jsonl(tmp_path, {"prompt": "a", "answer": "b", "images": [text]})).records
+    assert open_inside(prompt.images[0], tmp_path).read() == buffer.getvalue()
+
+
+def test_a_path_that_begins_as_base64_does_is_a_path(tmp_path: Path) -> None:
+    path = "R0lGOD" + "a" * 60 + ".png"
+    [prompt] = load_prompts(jsonl(tmp_path, {"prompt": "a", "answer": "b", "images": [path]})).records
+    assert prompt.images == (path,)
+
+
 def test_bytes_and_file_that_are_two_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = build_vl_folder(tmp_path / "model")
     monkeypatch.setenv("PANGU_RL_CACHE", str(tmp_path / "cache"))
