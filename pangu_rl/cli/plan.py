@@ -30,6 +30,7 @@ def plan(
 
     Without measured runs the figures follow from data sheets and usual shares of them: compare placements by them.
     """
+    from pangu_rl.checkpoint.run_model import with_start
     from pangu_rl.cluster.jobs import load_profile
     from pangu_rl.config.load import load_config
     from pangu_rl.config.stages import GrpoConfig
@@ -37,7 +38,7 @@ def plan(
     from pangu_rl.simulation.search import predictions, recommended
     from pangu_rl.simulation.shown import draw, plan_json, plan_table, problems, recommendation
 
-    grpo = load_config(GrpoConfig, config, [expanded(override) for override in overrides or ()])
+    grpo = with_start(load_config(GrpoConfig, config, [expanded(override) for override in overrides or ()]))
     case = read_case(grpo, load_profile(profile), lengths, measured or [])
     found = predictions(case)
     staleness = grpo.trainer.max_staleness

@@ -423,3 +423,17 @@ def test_the_command_sends_nothing(monkeypatch, tmp_path: Path):
     ):
         with pytest.raises(ConfigError, match=says):
             CliRunner().invoke(app, [*quickstart, *arguments], catch_exceptions=False)
+
+
+def test_a_run_as_model_is_planned_as_the_model_that_it_made(monkeypatch, tmp_path: Path):
+    monkeypatch.chdir(ROOT)
+    shape = ROOT / "configs/models/openpangu_vl_7b/config.json"
+    made = tmp_path / "assembled" / "model"
+    made.mkdir(parents=True)
+    (made / "config.json").write_bytes(shape.read_bytes())
+    command = ["submit", "grpo", "--config", "configs/openpangu_7b/grpo.yaml", "--profile", "gpu_1", "--plan"]
+
+    def planned(path: Path) -> str:
+        return CliRunner().invoke(app, [*command, f"model.path={path}"]).stdout
+
+    assert planned(made.parent) == planned(made) != planned(tmp_path / "nothing")
