@@ -34,6 +34,9 @@ class PretrainDataConfig(Strict):
     global batch, 0 leaves one out. Without shares all rows are one stream. A plan has its own shares."""
     pool: PositiveInt = 200
     """Without a plan: samples that wait, in each stream, for a pack that they fit into."""
+    visual_tokens: PositiveInt | None = None
+    """At most so many in a pack, where the encoder's memory needs it: a row with more is a bad row, and a plan of other
+    packs is refused."""
     min_pixels: Annotated[int, Field(ge=28**2)] | None = None
     """Least area that a picture is shown at; null is what the model folder's processor says."""
     max_pixels: PositiveInt | None = None

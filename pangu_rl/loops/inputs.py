@@ -29,6 +29,7 @@ from pangu_rl.data.pictures import PictureFolder
 from pangu_rl.data.prompts import load_prompts
 from pangu_rl.data.rows import Loaded
 from pangu_rl.errors import ConfigError, DataError
+from pangu_rl.loops.decoding import decode_bounded
 from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.records import Picture, Prompt
 from rewards.audit import gold_problem
@@ -258,7 +259,7 @@ def open_model(
     encoder = Encoder(path, model.chat_template)
     named = [getattr(data, key, None) for key in ("train", "queries")]
     rows = [resolve_path(file) for file in named if file is not None]
-    return encoder, PictureFolder(data.media_root, path, encoder.family, rows=rows)
+    return encoder, PictureFolder(data.media_root, path, encoder.family, rows=rows, decode=decode_bounded)
 
 
 def with_sound_pictures(

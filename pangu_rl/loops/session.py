@@ -140,7 +140,8 @@ class Run:
 
 
 def with_speeds(row: dict[str, float], peak_flops: float = 0.0) -> dict[str, float]:
-    """Add the speeds of the two phases that a step spends its time in.
+    """Add the speeds of the two phases that a step spends its time in, and `data/wait_share`: of the time for data and
+    training together, the share that the learner waited for data.
 
     `speed/rollout_tokens_per_s`, `speed/train_tokens_per_s` (trained tokens), `speed/train_tflops` and, with a peak,
     `speed/mfu`: the share of it that the step's FLOPs come to over the whole phase, packing and waiting included.
@@ -151,6 +152,8 @@ def with_speeds(row: dict[str, float], peak_flops: float = 0.0) -> dict[str, flo
     if row.get("time/train"):
         # Tokens and FLOPs are those of the step's mean update.
         updates_per_s = row.get("train/updates", 1.0) / row["time/train"]
+        if "time/data" in row:
+            speeds["data/wait_share"] = row["time/data"] / (row["time/data"] + row["time/train"])
         if "train/tokens" in row:
             speeds["speed/train_tokens_per_s"] = row["train/tokens"] * updates_per_s
         if "train/tflop" in row:

@@ -47,6 +47,7 @@ def packing_of(config: PretrainConfig) -> PackingConfig:
         context=config.learner.pack_tokens,
         ranks=config.learner.groups,
         global_batch=config.trainer.packs_per_step,
+        visual_tokens=config.data.visual_tokens,
         min_pixels=limits.min_pixels,
         max_pixels=limits.max_pixels,
         shares=config.data.shares,

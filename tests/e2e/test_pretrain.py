@@ -62,7 +62,7 @@ def uninterrupted(rows: Path, model: Path) -> Path:
 
 
 def timeless(row: dict) -> dict:
-    return {name: value for name, value in row.items() if not name.startswith(("time/", "speed/"))}
+    return {k: v for k, v in row.items() if not k.startswith(("time/", "speed/")) and k != "data/wait_share"}
 
 
 def test_a_killed_stage_goes_on_to_the_bit(uninterrupted: Path, rows: Path, model: Path) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pangu_rl.config.paths import resolve_path
@@ -17,6 +17,7 @@ from pangu_rl.data.pairs import Pair
 from pangu_rl.data.reference import Reference, ReferenceStore
 from pangu_rl.data.stream import PromptStream, fingerprint
 from pangu_rl.errors import ConfigError
+from pangu_rl.loops.ahead import Ahead
 from pangu_rl.loops.begun_with import begun_with
 from pangu_rl.loops.inputs import DpoInputs, read_dpo_inputs
 from pangu_rl.loops.learners import Learners
@@ -41,6 +42,11 @@ class PreferenceParts:
     sft: RowStream[Conversation] | None
     reference: Mapping[str, Reference]
     learners: Learners
+    _ahead: Ahead[tuple[list[Any], dict[str, int]]] = field(init=False)
+    """A step: a handle to each rank's mini-batches, and the SFT rows left out by then."""
+
+    def __post_init__(self) -> None:
+        self._ahead = Ahead(self._prepared, self._consumed)
 
     def next_batch(self) -> list[MiniBatch]:
         """The next pairs and SFT rows, packed together, one mini-batch per group of ranks."""
@@ -55,12 +61,26 @@ class PreferenceParts:
         return [replace(batch, loss_pairs=len(pairs), row_tokens=row_tokens) for batch in batches]
 
     def train_step(self, run: Run, step: int) -> dict[str, float]:
+        """One update, while the next step's rows are read."""
+        with run.phase("data"):
+            handles, left_out = self._ahead.take()
+        if step < self.config.trainer.steps:
+            self._ahead.start()
         with run.phase("train"):
-            [update] = self.learners.update([self.next_batch()])
-        left_out = {f"data/sft/{name}": float(count) for name, count in self.sft.left_out.items()} if self.sft else {}
-        return {f"train/{name}": value for name, value in update.items()} | left_out
+            [update] = self.learners.update_from(handles)
+        counts = {f"data/sft/{name}": float(count) for name, count in left_out.items()}
+        return {f"train/{name}": value for name, value in update.items()} | counts
+
+    def close(self) -> None:
+        self._ahead.close()
+
+    def _prepared(self) -> tuple[list[Any], dict[str, int]]:
+        return self.learners.hand_out([self.next_batch()]), dict(self.sft.left_out) if self.sft else {}
 
     def state_dict(self) -> dict[str, Any]:
+        return self._ahead.state_dict()
+
+    def _consumed(self) -> dict[str, Any]:
         return {"pairs": self.pairs.state_dict(), "sft": self.sft.state_dict() if self.sft else None}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -113,7 +133,7 @@ def open_parts(config: DpoConfig, run: Run, inputs: DpoInputs, store: ReferenceS
         run.say(f"left out: {inputs.left_out} bad rows, {inputs.asked_by_pairs} SFT rows that ask what a pair asks")
     order = {"shuffle": config.data.shuffle, "seed": config.trainer.seed}
     with run.placed(config) as placement, open_learners(config, "mpo", run, placement) as learners:
-        yield PreferenceParts(
+        parts = PreferenceParts(
             config=config,
             loader=inputs.loader,
             pairs=PromptStream(inputs.train, **order, digests=inputs.loader.digests),
@@ -121,3 +141,5 @@ def open_parts(config: DpoConfig, run: Run, inputs: DpoInputs, store: ReferenceS
             reference=reference_log_probs(config, run, inputs, store, learners),
             learners=learners,
         )
+        with closing(parts):
+            yield parts

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -16,7 +17,7 @@ from pretrain.train.loader import Counts, PackLoader
 from pretrain.train.order import PackOrder, deal_packs
 from pretrain.train.run import PretrainParts, open_order
 from pretrain.train.watch import SpikeWatch
-from tests.unit.pretrain.train.builders import plan, stage, write_rows
+from tests.unit.pretrain.train.builders import MeasuredHere, measured_by, plan, stage, write_rows
 
 
 @dataclass
@@ -25,13 +26,14 @@ class HereLoaders:
 
     loader: PackLoader
     ranks: int
-    _loaded: list[Any] = field(default_factory=list)
 
-    def prepare(self, batch: list[PackOrder]) -> None:
-        self._loaded = [self.loader.load_merged(own) for own in deal_packs(batch, self.ranks)]
+    def measure(self, rows: Sequence[int]) -> MeasuredHere:
+        return measured_by(self.loader)(rows)
 
-    def take(self) -> tuple[list[Any], Counts]:
-        return [packs for packs, _ in self._loaded], reduce(add, [counts for _, counts in self._loaded])
+    def load(self, batch: list[PackOrder]) -> tuple[list[Any], Counts]:
+        kept = {index: row for order in batch for chunk in order.kept for index, row in chunk.items()}
+        loaded = [self.loader.load_merged(own, kept) for own in deal_packs(batch, self.ranks)]
+        return [packs for packs, _ in loaded], reduce(add, [counts for _, counts in loaded])
 
 
 @pytest.fixture(scope="module")
