@@ -7,7 +7,6 @@ Letters: T tokens, J samples.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -23,6 +22,7 @@ from pangu_rl.data.documents import Document
 from pangu_rl.data.encoding import Encoder
 from pangu_rl.data.layout import TrainingRow
 from pangu_rl.data.micro_batches import merge_packs
+from pangu_rl.data.mixing.seen import Seen
 from pangu_rl.data.pictures import PictureFolder, in_threads
 from pangu_rl.data.row_files import RowFiles
 from pangu_rl.errors import ConfigError, DataError
@@ -36,6 +36,7 @@ from pretrain.packing.online import StreamSample
 from pretrain.processing.media_root import named
 from pretrain.processing.resize import PixelLimits
 from pretrain.train.order import PackOrder
+from pretrain.train.sources import Sources
 
 Row = Conversation | Document | TrainingRow
 """As it is read, or encoded with the outlines of its pictures."""
@@ -54,8 +55,8 @@ class Counts:
     """Sum over the sequences of the root of their targets."""
     skipped: list[str] = field(default_factory=list)
     """A line (file, row, reason) for each row left out."""
-    sources: Counter[str] = field(default_factory=Counter)
-    """Samples by source."""
+    seen: Seen = field(default_factory=Seen)
+    """By source, or by what the shares name."""
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(
@@ -64,7 +65,7 @@ class Counts:
             sequences=self.sequences + other.sequences,
             roots=self.roots + other.roots,
             skipped=self.skipped + other.skipped,
-            sources=self.sources + other.sources,
+            seen=self.seen + other.seen,
         )
 
 
@@ -94,6 +95,7 @@ class PackLoader:
             self.folder.limits = PixelLimits(config.data.min_pixels, config.data.max_pixels)
         self.context = config.learner.pack_tokens
         self.visual_tokens = config.data.visual_tokens
+        self._sources = Sources(files, config.data)
         self.skips = config.data.on_bad_row == "skip"
         self._axes = () if self.encoder.family is None else self.encoder.family.axes
         shape = loaded_config(path, config.model.trust_remote_code)
@@ -189,7 +191,7 @@ class PackLoader:
                 continue
             rows.append(row)
             used += len(row.token_ids)
-            counts.sources[self.files.source(index)] += 1
+            counts.seen.count(self._sources.of(index), len(row.token_ids))
         packs = pack_conversations(rows, self.context, self.encoder.placeholders)
         if not packs:
             return empty_pack(axes=self._axes)

@@ -52,10 +52,14 @@ class MeasuredStream:
         self._taken = 0
         """Rows since the last `look_ahead`."""
 
-    def next(self, measure: Measure) -> tuple[StreamSample | str, Any]:
-        """The next row, or why it cannot be used, and where it is kept."""
+    def begin(self, measure: Measure) -> None:
+        """Ask for rows if none are being measured."""
         if not self._chunks:
             self._ask(measure, self._ahead)
+
+    def next(self, measure: Measure) -> tuple[StreamSample | str, Any]:
+        """The next row, or why it cannot be used, and where it is kept."""
+        self.begin(measure)
         measured = self._chunks[0].measured
         sample = measured.samples()[self._place]
         self._place, self._taken = self._place + 1, self._taken + 1

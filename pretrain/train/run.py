@@ -11,7 +11,6 @@ directory are those of SFT.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from typing import Any, TypeVar
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.config.vision import VisionStageConfig
+from pangu_rl.data.mixing.seen import Seen
 from pangu_rl.data.row_files import open_rows
 from pangu_rl.errors import ConfigError
 from pangu_rl.loops.ahead import Ahead
@@ -54,8 +54,8 @@ class PretrainParts:
     loaders: Loaders
     learners: Learners
     watch: SpikeWatch
-    seen: Counter[str] = field(default_factory=Counter)
-    """Samples trained on, by source."""
+    seen: Seen = field(default_factory=Seen)
+    """What was trained on, by source."""
     skipped: int = 0
     """Rows left out when their pack was due, and of the index."""
     _passed_over: int = 0
@@ -74,7 +74,7 @@ class PretrainParts:
         batches, total, self._passed_over = self._ahead.take()
         for line in total.skipped:
             log.warning("left out: %s", line)
-        self.seen += total.sources
+        self.seen += total.seen
         self.skipped += len(total.skipped)
         return batches, total
 
@@ -87,9 +87,8 @@ class PretrainParts:
     def metrics(self, counts: Counts) -> dict[str, float]:
         """Of the step's data; samples and skipped rows are counted from the start of the stage."""
         capacity = self.config.trainer.packs_per_step * self.config.learner.pack_tokens
-        samples = {f"data/samples/{source or 'all'}": float(count) for source, count in sorted(self.seen.items())}
         skipped = float(self.skipped + self._passed_over)
-        return {"data/fill": counts.tokens / capacity, "data/skipped": skipped} | samples
+        return {"data/fill": counts.tokens / capacity, "data/skipped": skipped} | self.seen.metrics()
 
     def train_step(self, run: Run, step: int) -> dict[str, float]:
         """One update, while the loaders prepare the next step."""
@@ -110,14 +109,14 @@ class PretrainParts:
     def state_dict(self) -> dict[str, Any]:
         return {
             "order": self._ahead.state_dict(),
-            "seen": dict(self.seen),
+            "seen": self.seen.state_dict(),
             "skipped": self.skipped,
             "losses": self.watch.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.order.load_state_dict(state["order"])
-        self.seen = Counter(state["seen"])
+        self.seen = Seen.from_state(state["seen"])
         self.skipped = state["skipped"]
         self.watch.load_state_dict(state["losses"])
 

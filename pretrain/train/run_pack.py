@@ -41,8 +41,18 @@ def run_pack(config: PretrainConfig) -> None:
 
 
 def packing_of(config: PretrainConfig) -> PackingConfig:
-    """What `pangu-rl pack` would be told for the stage."""
+    """What `pangu-rl pack` would be told for the stage.
+
+    Raises:
+        ConfigError: shares that change from step to step, or of files.
+    """
     limits = _limits(config)
+    if config.data.end_shares:
+        raise ConfigError("data.end_shares go with packing online, a plan is of one mixture: leave them out")
+    if isinstance(config.data.train, tuple) and (files := set(config.data.shares) & set(config.data.train)):
+        raise ConfigError(
+            f"data.shares names the file {min(files)}, a plan mixes by the `source` of rows: name sources"
+        )
     return PackingConfig(
         context=config.learner.pack_tokens,
         ranks=config.learner.groups,
@@ -51,6 +61,7 @@ def packing_of(config: PretrainConfig) -> PackingConfig:
         min_pixels=limits.min_pixels,
         max_pixels=limits.max_pixels,
         shares=config.data.shares,
+        shares_by="samples" if config.data.shares_by == "samples" else "tokens",
         seed=config.trainer.seed,
     )
 

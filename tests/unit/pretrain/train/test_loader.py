@@ -45,8 +45,9 @@ def test_a_pack_holds_its_rows_in_order_and_counts_them(folder, tiny_vl_model):
     assert counts.tokens == pack.num_tokens == sum(sizes)
     assert (counts.targets, counts.sequences) == (targets.sum(), 3)
     assert counts.roots == pytest.approx(sum(math.sqrt(n) for n in targets))
-    assert counts.sources == {"vl": 2, "text": 1}
-    assert (counts + counts).sources == {"vl": 4, "text": 2}
+    assert counts.seen.samples == {"vl": 2, "text": 1}
+    assert counts.seen.tokens == {"vl": sizes[0] + sizes[2], "text": sizes[1]}
+    assert (counts + counts).seen.samples == {"vl": 4, "text": 2}
 
 
 def test_the_plan_and_the_loader_agree_on_every_pack_to_the_token(folder, tiny_vl_model):
@@ -144,7 +145,7 @@ def test_a_missing_picture_and_a_bad_row_are_refused_or_named(tmp_path, tiny_vl_
     [pack], counts = open_loader(tmp_path, tiny_vl_model, on_bad_row="skip").load(orders)
     assert len(pack.segment_parents) == 1
     assert "row 8 (gone)" in counts.skipped[1] and "none.png" in counts.skipped[1]
-    assert counts.sources == {"text": 1}
+    assert counts.seen.samples == {"text": 1}
 
 
 def test_the_stages_limits_win_over_the_processors(folder, tiny_vl_model):

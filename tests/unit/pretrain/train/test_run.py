@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -71,11 +72,11 @@ def test_a_step_prepared_ahead_comes_again_after_a_restart_on_another_number_of_
     parts.watch.judge(3.0)
     parts.prepare()
     saved = json.dumps(parts.state_dict())
-    seen = dict(parts.seen)
+    seen = copy.deepcopy(parts.seen)
 
     again = open_parts(folder, tiny_vl_model, 2, data=data)
     again.load_state_dict(json.loads(saved))
-    assert dict(again.seen) == seen and sum(seen.values()) > 4
+    assert again.seen == seen and seen.samples.total() > 4
     assert again.watch.state_dict() == [3.0]
     for _ in range(3):
         expected, counts = parts.next_batch()
