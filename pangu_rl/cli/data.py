@@ -12,6 +12,7 @@ from pangu_rl.cli.app import AsJson, app
 from pangu_rl.config.load import apply_override, checked
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.sections.packing import PackingConfig
+from pangu_rl.config.sections.trainer import ClusterConfig
 
 
 @app.command()
@@ -83,6 +84,8 @@ def pack(
         list[str] | None, typer.Argument(help="E.g. seed=1 visual_tokens=20000 shares.text=2 shares.vl=8.")
     ] = None,
     global_batch: Annotated[int | None, typer.Option(help="Packs of a step; default: one per rank.")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="CPUs of --address; 0 plans on this machine alone.")] = 0,
+    address: Annotated[str, typer.Option(help="Ray for --workers: auto, host:port, or local.")] = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Plan packed training batches from sizes alone; no picture is opened. The same input gives the same plan.
@@ -95,5 +98,12 @@ def pack(
     tree = {"context": context, "ranks": ranks, "global_batch": global_batch}
     for setting in settings or ():
         apply_override(tree, setting)
-    summary = pack_file(metadata, output, checked(PackingConfig, tree, "pack"))
+    config = checked(PackingConfig, tree, "pack")
+    if workers:
+        from pangu_rl.cluster.mapping import cluster_map
+
+        with cluster_map(ClusterConfig(address=address), workers) as run:
+            summary = pack_file(metadata, output, config, run)
+    else:
+        summary = pack_file(metadata, output, config)
     typer.echo(json.dumps(summary.as_dict()) if as_json else str(summary))

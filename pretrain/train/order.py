@@ -11,17 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.data.micro_batches import BY_TOKENS, Dealing
 from pangu_rl.data.row_files import RowFiles
-from pangu_rl.data.rows import evenly
 from pangu_rl.errors import ConfigError, DataError
 from pretrain.packing.cost import OPENPANGU_VIT, PATCHES_PER_TOKEN
 from pretrain.packing.metadata import file_sha256
-from pretrain.packing.plan_file import MANIFEST, PACKS, PlannedPack, PlanReader
+from pretrain.packing.plan_file import MANIFEST, PlannedPack, PlanReader
 from pretrain.train.measured import Measure
 
 CHECKED_GROUPS = 64
@@ -138,10 +134,8 @@ def _check_plan(reader: PlanReader, files: RowFiles, config: PretrainConfig) -> 
             f"{where} has packs of up to {visual} visual tokens, data.visual_tokens is {most}: raise it, or pack again "
             "with --visual-tokens"
         )
-    with pq.ParquetFile(where / PACKS) as plan:
-        for group in evenly(range(plan.num_row_groups), CHECKED_GROUPS):
-            ids = plan.read_row_group(group, columns=["ids"])["ids"].combine_chunks().flatten()
-            _rows_of(reader, files, ids.cast(pa.string()).to_pylist())
+    for ids in reader.some_ids(CHECKED_GROUPS):
+        _rows_of(reader, files, ids)
 
 
 def _rows_of(reader: PlanReader, files: RowFiles, ids: Sequence[str]) -> list[int]:

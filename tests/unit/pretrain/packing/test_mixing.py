@@ -41,7 +41,7 @@ def test_shares_of_samples(metadata):
     everything = Counter(metadata.sources[source] for source in metadata.source)
     scale = min(everything["text"], everything["vl"] / 3)
     assert found == {"text": pytest.approx(scale, abs=1), "vl": pytest.approx(3 * scale, abs=1)}
-    with pytest.raises(ConfigError, match="tokens 5 with shares_by samples"):
+    with pytest.raises(ValueError, match="tokens 5 with shares_by samples"):
         config(shares={"text": 1, "vl": 3}, shares_by="samples", tokens=5)
 
 
