@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -84,14 +85,13 @@ def pack(
         list[str] | None, typer.Argument(help="E.g. seed=1 visual_tokens=20000 shares.text=2 shares.vl=8.")
     ] = None,
     global_batch: Annotated[int | None, typer.Option(help="Packs of a step; default: one per rank.")] = None,
-    workers: Annotated[int, typer.Option(min=0, help="CPUs of --address; 0 plans on this machine alone.")] = 0,
-    address: Annotated[str, typer.Option(help="Ray for --workers: auto, host:port, or local.")] = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Plan packed training batches from sizes alone; no picture is opened. The same input gives the same plan.
 
     Columns: width and height are numbers, or lists for several pictures (0 or empty for none); optional are source, and
     for videos frames, or duration with the fps to sample at. Settings: those of pangu_rl/config/sections/packing.py.
+    More than a million samples are planned in pieces, on the CPUs of this machine, or of the cluster of RAY_ADDRESS.
     """
     from pretrain.packing.pack import pack_file
 
@@ -99,10 +99,10 @@ def pack(
     for setting in settings or ():
         apply_override(tree, setting)
     config = checked(PackingConfig, tree, "pack")
-    if workers:
+    if address := os.environ.get("RAY_ADDRESS"):
         from pangu_rl.cluster.mapping import cluster_map
 
-        with cluster_map(ClusterConfig(address=address), workers) as run:
+        with cluster_map(ClusterConfig(address=address)) as run:
             summary = pack_file(metadata, output, config, run)
     else:
         summary = pack_file(metadata, output, config)

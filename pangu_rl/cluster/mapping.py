@@ -16,8 +16,8 @@ AHEAD = 2
 
 
 @contextmanager
-def cluster_map(cluster: ClusterConfig, workers: int) -> Iterator[Callable[..., Iterator[Any]]]:
-    """What `Executor.map` is of processes, on `workers` CPUs of the cluster, each call a task of its own.
+def cluster_map(cluster: ClusterConfig, workers: int | None = None) -> Iterator[Callable[..., Iterator[Any]]]:
+    """What `Executor.map` is of processes, on `workers` CPUs of the cluster, by default all: each call is a task.
 
     Raises:
         ConfigError: fewer CPUs than workers; as `session`. UserError: what a call raised. RunError: a task failed.
@@ -26,9 +26,10 @@ def cluster_map(cluster: ClusterConfig, workers: int) -> Iterator[Callable[..., 
     import ray
 
     with session(cluster) as preemption:
-        if (there := int(ray.cluster_resources().get("CPU", 0))) < workers:
-            raise ConfigError(f"{workers} workers and {there} CPUs in the cluster: ask for as many as there are")
-        yield lambda call, *columns: _mapped(call, columns, workers, preemption)
+        there = int(ray.cluster_resources().get("CPU", 0))
+        if there < (wanted := workers or there):
+            raise ConfigError(f"{wanted} workers and {there} CPUs in the cluster: ask for as many as there are")
+        yield lambda call, *columns: _mapped(call, columns, wanted, preemption)
 
 
 def _mapped(

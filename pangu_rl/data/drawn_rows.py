@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 
 from pangu_rl.data.fields.bad_row import BadRow, Row
@@ -29,7 +28,6 @@ log = logging.getLogger(__name__)
 READ_WHOLE = 16 * 2**20
 """Bytes of the rows' files up to which all are read, tokenised and judged at the start: a minute, about."""
 
-NO_SHARES: Mapping[str, float] = MappingProxyType({})
 MEND = "(mend it, or set data.on_bad_row to skip)"
 
 Record = TypeVar("Record")
@@ -120,12 +118,10 @@ class IndexedRows(Generic[Record]):
         reading: Reading = AS_OURS,
         media_root: Path | None = None,
         passed_over: Callable[[Record], str | None] = lambda record: None,
-        shares: Mapping[str, float] = NO_SHARES,
     ) -> IndexedRows[Record]:
         """The first row is looked at, which tells the format of all.
 
         Raises:
-            ConfigError: shares that are not those of the rows' sources.
             DataError: as `open_rows`; under `refuse`, a first row of no known format, or with a column that looks
                 meant for training and is not used.
         """
@@ -136,15 +132,15 @@ class IndexedRows(Generic[Record]):
         except BadRow as reason:
             if on_bad_row == "refuse":
                 raise DataError(f"{files.index.place(0)}: {reason} {MEND}") from None
-        rows = cls(
-            path=path,
-            files=files,
-            reader=reader,
-            parse=parse,
-            passed_over=passed_over,
-            on_bad_row=on_bad_row,
-            shares=shares,
-        )
+        return cls(path=path, files=files, reader=reader, parse=parse, passed_over=passed_over, on_bad_row=on_bad_row)
+
+    def mixed(self, shares: Mapping[str, float]) -> IndexedRows[Record]:
+        """The same rows, each source as often as gives it its share of an epoch.
+
+        Raises:
+            ConfigError: shares that are not those of the rows' sources.
+        """
+        rows = replace(self, shares=shares)
         rows.epoch()
         return rows
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.config.sections.preference import DpoDataConfig
 from pangu_rl.config.stages import DpoConfig, GrpoConfig, SftConfig
 from pangu_rl.data.conversations import Conversation, load_conversations, trained_conversation
-from pangu_rl.data.drawn_rows import NO_SHARES, IndexedRows, ReadRows, StageRows, read_when_drawn
+from pangu_rl.data.drawn_rows import IndexedRows, ReadRows, StageRows, read_when_drawn
 from pangu_rl.data.encoding import Encoder
 from pangu_rl.data.fields.bad_row import BadRow, Row
 from pangu_rl.data.formats.mixture import first_copy
@@ -116,7 +116,7 @@ def read_sft_inputs(config: SftConfig) -> SftInputs:
     encoder, folder = open_model(config.model, config.data)
     alone = not config.data.also and config.data.shares_by == "samples"
     if read_when_drawn(resolve_path(config.data.train), Reading.of(config.data), alone=alone):
-        rows = _indexed(config.data.train, config.data, encoder, folder, shares=config.data.shares)
+        rows = _indexed(config.data.train, config.data, encoder, folder).mixed(config.data.shares)
         return SftInputs(loader=RowLoader(encoder, folder, {}, notes=rows.notes()), train=rows)
     sizes: dict[str, int] = {}
     loaded = mixture(config.data, lambda path: _conversations(path, config.data, encoder, folder, sizes))
@@ -206,7 +206,6 @@ def _indexed(
     encoder: Encoder,
     folder: PictureFolder,
     passed_over: Callable[[Conversation], str | None] = lambda row: None,
-    shares: Mapping[str, float] = NO_SHARES,
 ) -> IndexedRows[Conversation]:
     """The rows of `path`, each read and judged when it is drawn."""
     problem, reading = _conversation_problem(data, encoder, folder), Reading.of(data)
@@ -225,7 +224,6 @@ def _indexed(
         reading=reading,
         media_root=folder.root,
         passed_over=passed_over,
-        shares=shares,
     )
 
 
