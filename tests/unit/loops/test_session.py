@@ -32,4 +32,5 @@ def test_the_wait_for_data_is_a_share_of_data_and_training():
     """1 s of 4 s; a phase of another kind, such as a checkpoint, is no part of it."""
     row = {"time/data": 1.0, "time/train": 3.0, "time/checkpoint": 9.0}
     assert with_speeds(row)["data/wait_share"] == 0.25
+    assert with_speeds(row | {"train/tokens": 100.0})["speed/train_tokens_per_s"] == 25.0
     assert "data/wait_share" not in with_speeds({"time/train": 3.0})
