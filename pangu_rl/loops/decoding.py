@@ -10,8 +10,9 @@ import atexit
 import functools
 import os
 import tempfile
-import threading
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -26,7 +27,6 @@ DECODE_S = 60.0
 DECODE_MIB = 2048
 """Such a picture with transparent parts is held four times over while it is laid over white."""
 MOST_CHILDREN = 8
-MEMORY_FILES = Path("/dev/shm")
 
 
 class PictureDecoder:
@@ -36,19 +36,16 @@ class PictureDecoder:
         self._seconds, self._memory_mib = seconds, memory_mib
         children = min(MOST_CHILDREN, len(os.sched_getaffinity(0)))
         self._pool = ChildPool(children, seconds, memory_mib, warm_up=Image.init)
-        self._folder = tempfile.TemporaryDirectory(
-            prefix="pangu_rl_pictures_", dir=MEMORY_FILES if MEMORY_FILES.is_dir() else None
-        )
 
     def __call__(self, content: bytes, path: str) -> Image.Image:
         """
         Raises:
             DataError: as `decode`, or it is not done within the bounds. RunError: no child can be started.
         """
-        pixels = Path(self._folder.name) / str(threading.get_ident())
         try:
-            width, height = self._pool.run(decode_into, content, path, str(pixels))
-            return Image.frombuffer("RGB", (width, height), np.fromfile(pixels, np.uint8), "raw", "RGB", 0, 1)
+            with _memory_file() as (file, name):
+                width, height = self._pool.run(decode_into, content, path, name)
+                return Image.frombuffer("RGB", (width, height), np.fromfile(file, np.uint8), "raw", "RGB", 0, 1)
         except ChildTimeout:
             raise DataError(f"{named(path)}: cannot be decoded within {self._seconds:g} s") from None
         except ChildKilled as error:
@@ -57,12 +54,9 @@ class PictureDecoder:
             if error.kind == "DataError":
                 raise DataError(error.text) from None
             raise RunError(f"{named(path)}: the process that decodes it failed: {error}") from None
-        finally:
-            pixels.unlink(missing_ok=True)
 
     def close(self) -> None:
         self._pool.close()
-        self._folder.cleanup()
 
 
 def decode_into(content: bytes, path: str, pixels: str) -> tuple[int, int]:
@@ -70,6 +64,17 @@ def decode_into(content: bytes, path: str, pixels: str) -> tuple[int, int]:
     image = decode(content, path)
     np.asarray(image).tofile(pixels)
     return image.size
+
+
+@contextmanager
+def _memory_file() -> Iterator[tuple[BinaryIO, str]]:
+    """A file that a child can write by its name; of a process that is killed nothing is left behind on Linux."""
+    if not hasattr(os, "memfd_create"):
+        with tempfile.NamedTemporaryFile() as file:
+            yield file, file.name
+        return
+    with os.fdopen(os.memfd_create("picture"), "rb") as file:
+        yield file, f"/proc/{os.getpid()}/fd/{file.fileno()}"
 
 
 @functools.cache
