@@ -47,6 +47,8 @@ class MeasuredStream:
         """`ahead` rows are asked for at the first step; afterwards as many as the last one took."""
         self._rows, self._ahead = rows, ahead
         self._chunks: deque[_Chunk] = deque()
+        self._samples: Sequence[StreamSample | str] = ()
+        """Of the first chunk, once they are there."""
         self._place = 0
         """Rows of the first chunk that are taken."""
         self._taken = 0
@@ -61,11 +63,12 @@ class MeasuredStream:
         """The next row, or why it cannot be used, and where it is kept."""
         self.begin(measure)
         measured = self._chunks[0].measured
-        sample = measured.samples()[self._place]
+        self._samples = self._samples or measured.samples()
+        sample = self._samples[self._place]
         self._place, self._taken = self._place + 1, self._taken + 1
         if self._place == self._chunks[0].size:
             self._chunks.popleft()
-            self._place = 0
+            self._place, self._samples = 0, ()
         return sample, measured.rows
 
     def look_ahead(self, measure: Measure) -> None:
@@ -83,6 +86,7 @@ class MeasuredStream:
         self._rows.load_state_dict(state["stream"])
         self._rows.next(state["taken"])
         self._chunks.clear()
+        self._samples = ()
         self._place = self._taken = 0
 
     def _ask(self, measure: Measure, rows: int) -> None:
