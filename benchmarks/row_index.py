@@ -17,6 +17,8 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,8 +30,10 @@ import pyarrow.parquet as pq
 
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.data.index.command import write_index
-from pangu_rl.data.row_files import open_rows
-from pretrain.train.order import OnlineOrder, deal_packs
+from pangu_rl.data.row_files import RowFiles, open_rows
+from pretrain.packing.online import StreamSample
+from pretrain.train.online import OnlineOrder
+from pretrain.train.order import deal_packs
 
 SOURCES = ("caption", "ocr", "grounding", "text")
 GROUP = 2**20
@@ -122,15 +126,13 @@ def start(data: str, ranks: int, state: dict[str, Any] | None, steps: int) -> di
     with Peak() as peak:
         begun, cpu = time.perf_counter(), time.process_time()
         files = open_rows(Path(data), on_bad_row="refuse")
-        order = OnlineOrder(
-            files, stage(data), lambda row: sizes_of(files.index.sizes(row)), lambda *sizes: float(sizes[0])
-        )
+        order = OnlineOrder(files, stage(data), lambda *sizes: float(sizes[0]))
         if state is not None:
             order.load_state_dict(state)
         batches, states = [], []
         seconds = cpu_seconds = 0.0
         for _ in range(steps):
-            batches.append(order.next_batch())
+            batches.append(order.next_batch(lambda rows: Known(files, rows)))
             deal_packs(batches[-1], ranks)
             seconds = seconds or time.perf_counter() - begun
             cpu_seconds = cpu_seconds or time.process_time() - cpu
@@ -146,10 +148,20 @@ def start(data: str, ranks: int, state: dict[str, Any] | None, steps: int) -> di
     }
 
 
-def sizes_of(sizes: dict[str, float]) -> tuple[int, int, int]:
-    """(tokens, visual tokens, pairs of patches): a picture counts with 256 tokens."""
-    visual = 256 * int(sizes["pictures"])
-    return int(sizes["text"]) + visual, visual, visual * visual
+@dataclass(frozen=True)
+class Known:
+    """Follows `Measured`, by the sizes in the index: a picture counts with 256 tokens."""
+
+    files: RowFiles
+    numbers: Sequence[int]
+    rows: None = None
+
+    def samples(self) -> list[StreamSample]:
+        return [self._sample(row, self.files.index.sizes(row)) for row in self.numbers]
+
+    def _sample(self, row: int, sizes: dict[str, float]) -> StreamSample:
+        visual = 256 * int(sizes["pictures"])
+        return StreamSample(row, int(sizes["text"]) + visual, visual, visual * visual)
 
 
 def stage(data: str) -> PretrainConfig:

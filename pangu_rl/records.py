@@ -339,7 +339,8 @@ class MiniBatch:
     """One optimiser step's data for one rank."""
 
     packs: tuple[Pack | Outline, ...]
-    """Micro-batches; every rank gets the same number (ZeRO 2 and 3 reduce at each), an empty one has no targets."""
+    """Micro-batches; every rank gets the same number (ZeRO 2 and 3 reduce at each), an empty one has no targets. Or a
+    handle to them, which the actors resolve."""
     loss_tokens: int
     """Targets in the *global* mini-batch: the denominator of the token mean, the same on every rank."""
     loss_sequences: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +13,7 @@ from pangu_rl.cli.app import AsJson, app
 from pangu_rl.config.load import apply_override, checked
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.sections.packing import PackingConfig
+from pangu_rl.config.sections.trainer import ClusterConfig
 
 
 @app.command()
@@ -89,11 +91,19 @@ def pack(
 
     Columns: width and height are numbers, or lists for several pictures (0 or empty for none); optional are source, and
     for videos frames, or duration with the fps to sample at. Settings: those of pangu_rl/config/sections/packing.py.
+    More than a million samples are planned in pieces, on the CPUs of this machine, or of the cluster of RAY_ADDRESS.
     """
     from pretrain.packing.pack import pack_file
 
     tree = {"context": context, "ranks": ranks, "global_batch": global_batch}
     for setting in settings or ():
         apply_override(tree, setting)
-    summary = pack_file(metadata, output, checked(PackingConfig, tree, "pack"))
+    config = checked(PackingConfig, tree, "pack")
+    if address := os.environ.get("RAY_ADDRESS"):
+        from pangu_rl.cluster.mapping import cluster_map
+
+        with cluster_map(ClusterConfig(address=address)) as run:
+            summary = pack_file(metadata, output, config, run)
+    else:
+        summary = pack_file(metadata, output, config)
     typer.echo(json.dumps(summary.as_dict()) if as_json else str(summary))

@@ -12,7 +12,7 @@ from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.sections.algorithm import SupervisedConfig
 from pangu_rl.config.sections.learner import LearnerConfig
 from pangu_rl.config.sections.model import ModelConfig
-from pangu_rl.config.sections.packing import Share
+from pangu_rl.config.sections.packing import Share, require_shares
 from pangu_rl.config.sections.trainer import ClusterConfig, MonitoringConfig, TrainerConfig
 
 
@@ -31,9 +31,18 @@ class PretrainDataConfig(Strict):
     each step trains on. Null packs while training."""
     shares: dict[str, Share] = Field(default_factory=dict)
     """Without a plan: packs per `source` of the rows, on any scale; each source is packed apart and they meet in the
-    global batch, 0 leaves one out. Without shares all rows are one stream. A plan has its own shares."""
+    global batch, 0 leaves one out. Where `train` is a list, its entries may be named in place of sources. Without
+    shares all rows are one stream. Shares that are all below 1 add up to 1. A plan has its own shares."""
+    shares_by: Literal["packs", "tokens", "samples"] = "packs"
+    """What the shares are of; for the stage `pack` packs are tokens."""
+    end_shares: dict[str, Share] = Field(default_factory=dict)
+    """Without a plan: the shares of the last step, of the same names; from `shares` at the first step they change by as
+    much at every step. Empty: they stay."""
     pool: PositiveInt = 200
     """Without a plan: samples that wait, in each stream, for a pack that they fit into."""
+    visual_tokens: PositiveInt | None = None
+    """At most so many in a pack, where the encoder's memory needs it: a row with more is a bad row, and a plan of other
+    packs is refused."""
     min_pixels: Annotated[int, Field(ge=28**2)] | None = None
     """Least area that a picture is shown at; null is what the model folder's processor says."""
     max_pixels: PositiveInt | None = None
@@ -60,6 +69,16 @@ class PretrainDataConfig(Strict):
     def a_plan_is_mixed_already(self) -> PretrainDataConfig:
         if self.plan and self.shares:
             raise ValueError("data.plan and data.shares are both set: give the shares to `pangu-rl pack`")
+        return self
+
+    @model_validator(mode="after")
+    def shares_are_whole(self) -> PretrainDataConfig:
+        require_shares("data.shares", self.shares)
+        require_shares("data.end_shares", self.end_shares)
+        if self.end_shares and (other := sorted(set(self.shares) ^ set(self.end_shares))):
+            raise ValueError(f"data.shares and data.end_shares name other sources: {other[0]} is in one alone")
+        if self.shares_by != "packs" and not self.shares:
+            raise ValueError(f"data.shares_by is {self.shares_by} without data.shares: give each source one")
         return self
 
 

@@ -7,8 +7,8 @@ the order, one that is found when it is drawn leaves its place to the next.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -17,6 +17,7 @@ from pangu_rl.data.fields.columns import Kind
 from pangu_rl.data.formats.reading import AS_OURS, Reading, RowReader
 from pangu_rl.data.index.files import row_files, rows_bytes
 from pangu_rl.data.index.manifest import MANIFEST
+from pangu_rl.data.mixing.shares import RepeatedRows, times_by_source
 from pangu_rl.data.row_files import RowFiles, open_rows
 from pangu_rl.data.rows import MAX_CONSECUTIVE_BAD, Loaded, OnBadRow, evenly
 from pangu_rl.data.stream import PromptStream, fingerprint
@@ -103,6 +104,8 @@ class IndexedRows(Generic[Record]):
     passed_over: Callable[[Record], str | None]
     """Under which name a sound row is left out, or None."""
     on_bad_row: OnBadRow
+    shares: Mapping[str, float] = field(default_factory=dict)
+    """Of the rows an epoch, by source; without any each row comes once."""
 
     @classmethod
     def of(
@@ -131,6 +134,16 @@ class IndexedRows(Generic[Record]):
                 raise DataError(f"{files.index.place(0)}: {reason} {MEND}") from None
         return cls(path=path, files=files, reader=reader, parse=parse, passed_over=passed_over, on_bad_row=on_bad_row)
 
+    def mixed(self, shares: Mapping[str, float]) -> IndexedRows[Record]:
+        """The same rows, each source as often as gives it its share of an epoch.
+
+        Raises:
+            ConfigError: shares that are not those of the rows' sources.
+        """
+        rows = replace(self, shares=shares)
+        rows.epoch()
+        return rows
+
     @property
     def skipped(self) -> list[str]:
         return self.files.skipped
@@ -151,8 +164,16 @@ class IndexedRows(Generic[Record]):
         return self.reader.notes()
 
     def stream(self, *, shuffle: bool, seed: int) -> DrawnRows[Record]:
-        numbers = PromptStream(range(len(self.files)), shuffle=shuffle, seed=seed, identity=self.identity)
+        numbers = PromptStream(self.epoch(), shuffle=shuffle, seed=seed, identity=self.identity)
         return DrawnRows(self, numbers)
+
+    def epoch(self) -> Sequence[int]:
+        """The rows of an epoch, in no order; raises as `times_by_source`."""
+        if not self.shares:
+            return range(len(self.files))
+        index = self.files.index
+        times = times_by_source(self.shares, index.sources, str(self.path))
+        return RepeatedRows([(index.of_source(source), weight) for source, weight in times.items()])
 
     def evenly(self, limit: int) -> Loaded[Record]:
         """`limit` of the rows, spread evenly, read now; those among them that cannot be used are missing.
@@ -253,7 +274,7 @@ class DrawnRows(Generic[Record]):
 def read_when_drawn(path: Path, reading: Reading = AS_OURS, *, alone: bool = True) -> bool:
     """Whether the rows of `path` are too many to be read at a stage's start; what has no index is read whole, as are
     files whose columns the configuration renames (an index knows rows by their own) and those that are mixed with
-    others, not `alone`.
+    others or by tokens, not `alone`.
 
     Raises:
         ConfigError: an index of rows that would have to be read whole.
@@ -261,7 +282,10 @@ def read_when_drawn(path: Path, reading: Reading = AS_OURS, *, alone: bool = Tru
     drawable = alone and not reading.columns.renamed
     if (path / MANIFEST).is_file():
         if not drawable:
-            raise ConfigError(f"{path}: an index of rows goes with neither data.columns nor data.also: name its files")
+            raise ConfigError(
+                f"{path}: an index of rows goes with none of data.columns, data.also, data.shares_by tokens: name its "
+                "files"
+            )
         return True
     try:
         return drawable and sum(map(rows_bytes, row_files([path]))) > READ_WHOLE

@@ -23,7 +23,7 @@ from pretrain.families import known_kinds
 from pretrain.families.family import Family
 from pretrain.processing.embedded import kept_file, original
 from pretrain.processing.media_root import named, open_inside
-from pretrain.processing.pictures import open_picture, picture_size
+from pretrain.processing.pictures import Decode, decode, open_picture, picture_size
 from pretrain.processing.resize import PixelLimits
 
 T = TypeVar("T")
@@ -49,10 +49,16 @@ class PictureFolder:
     """Pictures under `data.media_root`, in the sizes that one model reads them in."""
 
     def __init__(
-        self, media_root: str | None, model_path: Path, family: Family | None, *, rows: Sequence[Path] = ()
+        self,
+        media_root: str | None,
+        model_path: Path,
+        family: Family | None,
+        *,
+        rows: Sequence[Path] = (),
+        decode: Decode = decode,
     ) -> None:
         """`family` is that of the model in `model_path`, None of a text model; `rows` are files that name pictures, for
-        the way out of a root that is not set.
+        the way out of a root that is not set; `decode` is what decodes.
 
         Raises:
             ConfigError: `media_root` is no folder.
@@ -62,6 +68,7 @@ class PictureFolder:
             raise ConfigError(f"data.media_root {media_root} is no folder: set it to the one that rows' images lie in")
         self._rows = tuple(rows)
         self._model_path = model_path
+        self._decode = decode
         self.family = family
 
     @cached_property
@@ -89,7 +96,7 @@ class PictureFolder:
     def load(self, path: str) -> Picture:
         """The whole picture; raises as `outline`."""
         root, family = self._usable(path)
-        loaded = open_picture(path, root)
+        loaded = open_picture(path, root, self._decode)
         with _named(path):
             grid = family.grid(loaded.image.height, loaded.image.width, self.limits)
             return family.picture(family.cut(loaded.image, self.limits), grid, path, loaded.sha256)
@@ -108,7 +115,7 @@ class PictureFolder:
     def _digest(self, path: str) -> str | DataError:
         root, _ = self._usable(path)
         try:
-            return open_picture(path, root).sha256
+            return open_picture(path, root, self._decode).sha256
         except DataError as error:
             return error
 

@@ -125,9 +125,10 @@ class LearnerActor(RankActor):
         return self._learner.log_probs(with_pixels(packs), temperature, adapted)
 
     def update(self, batches: Sequence[MiniBatch]) -> list[dict[str, float]]:
-        packs = iter(with_pixels([pack for batch in batches for pack in batch.packs]))
+        own = [ray.get(batch.packs) if isinstance(batch.packs, ray.ObjectRef) else batch.packs for batch in batches]
+        packs = iter(with_pixels([pack for some in own for pack in some]))
         return self._learner.update(
-            [replace(batch, packs=tuple(itertools.islice(packs, len(batch.packs)))) for batch in batches]
+            [replace(batch, packs=tuple(itertools.islice(packs, len(some)))) for batch, some in zip(batches, own)]
         )
 
     def profile_next(self, folder: Path) -> None:

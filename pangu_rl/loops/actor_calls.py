@@ -52,10 +52,11 @@ class ActorCalls:
         """Its result on the first actor alone."""
         return self.wait([getattr(self._actors[0], method).remote(*args)], method)[0]
 
-    def wait(self, calls: Sequence[ray.ObjectRef], method: str, step: int = 1) -> list[Any]:
-        """Results of `calls`, in their order, however long they take: one to each actor, or to every `step`-th."""
+    def wait(self, calls: Sequence[ray.ObjectRef], method: str, step: int = 1, first: int = 0) -> list[Any]:
+        """Results of `calls`, in their order, however long they take: one to each actor from the `first`, or to every
+        `step`-th."""
         signs = _LifeSigns(self._actors)
-        left = {call: index * step for index, call in enumerate(calls)}
+        left = {call: first + index * step for index, call in enumerate(calls)}
         results: dict[ray.ObjectRef, Any] = {}
         while left:
             if self._lost is not None:

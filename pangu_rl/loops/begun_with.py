@@ -26,7 +26,8 @@ def begun_with(stage: str, config: Any, model: Path, rows: Mapping[str, str]) ->
     }
     tree["data"] = tree.get("data", {}) | rows
     optimizer = getattr(config.learner, "optimizer", None)
-    if optimizer is None or optimizer.schedule != "constant":  # the vision stage's rate always falls to its last step
+    # The vision stage's rate always falls to its last step, and shares may change up to it.
+    if optimizer is None or optimizer.schedule != "constant" or getattr(config.data, "end_shares", None):
         tree.setdefault("trainer", {})["steps"] = config.trainer.steps
     return {"stage": stage, **tree}
 

@@ -16,19 +16,20 @@ from pangu_rl.config.sampling import QueryDataConfig
 from pangu_rl.config.sections.data import DataConfig, SftDataConfig
 from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.config.sections.preference import DpoDataConfig
-from pangu_rl.config.sections.rows import TrainedRowsConfig
 from pangu_rl.config.stages import DpoConfig, GrpoConfig, SftConfig
 from pangu_rl.data.conversations import Conversation, load_conversations, trained_conversation
 from pangu_rl.data.drawn_rows import IndexedRows, ReadRows, StageRows, read_when_drawn
 from pangu_rl.data.encoding import Encoder
 from pangu_rl.data.fields.bad_row import BadRow, Row
-from pangu_rl.data.formats.mixture import mixed
+from pangu_rl.data.formats.mixture import first_copy
 from pangu_rl.data.formats.reading import Reading
 from pangu_rl.data.pairs import Pair, asked_by, load_pairs, without_queries_of
 from pangu_rl.data.pictures import PictureFolder
 from pangu_rl.data.prompts import load_prompts
 from pangu_rl.data.rows import Loaded
 from pangu_rl.errors import ConfigError, DataError
+from pangu_rl.loops.decoding import decode_bounded
+from pangu_rl.loops.mixture import mixture, shared
 from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.records import Picture, Prompt
 from rewards.audit import gold_problem
@@ -93,8 +94,9 @@ def read_grpo_inputs(config: GrpoConfig) -> GrpoInputs:
     def load(path: str) -> Loaded[Prompt]:
         return load_prompts(resolve_path(path), on_bad_row=config.data.on_bad_row, check_gold=problem, reading=reading)
 
-    loaded = [_mixture(config.data, load), *([load(config.data.heldout)] if config.data.heldout else [])]
+    loaded = [mixture(config.data, load), *([load(config.data.heldout)] if config.data.heldout else [])]
     (train, *rest), loader = with_sound_pictures(loaded, encoder, folder)
+    train = shared(train, config.data, {}, loader)
     return GrpoInputs(
         loader=loader,
         train=train.records,
@@ -112,11 +114,14 @@ def read_sft_inputs(config: SftConfig) -> SftInputs:
     limit = config.data.max_tokens
     check_length(resolve_path(config.model.path), limit, "data.max_tokens")
     encoder, folder = open_model(config.model, config.data)
-    if read_when_drawn(resolve_path(config.data.train), Reading.of(config.data), alone=not config.data.also):
-        rows = _indexed(config.data.train, config.data, encoder, folder)
+    alone = not config.data.also and config.data.shares_by == "samples"
+    if read_when_drawn(resolve_path(config.data.train), Reading.of(config.data), alone=alone):
+        rows = _indexed(config.data.train, config.data, encoder, folder).mixed(config.data.shares)
         return SftInputs(loader=RowLoader(encoder, folder, {}, notes=rows.notes()), train=rows)
-    loaded = _mixture(config.data, lambda path: _conversations(path, config.data, encoder, folder))
+    sizes: dict[str, int] = {}
+    loaded = mixture(config.data, lambda path: _conversations(path, config.data, encoder, folder, sizes))
     [train], loader = with_sound_pictures([loaded], encoder, folder)
+    train = shared(train, config.data, sizes, loader)
     return SftInputs(loader=loader, train=ReadRows.of(train, loader.digests))
 
 
@@ -130,12 +135,14 @@ def read_dpo_inputs(config: DpoConfig) -> DpoInputs:
     check_length(resolve_path(config.model.path), limit, "data.max_tokens")
     encoder, folder = open_model(config.model, data)
     encoded: dict[str, bytes] = {}
+    sizes: dict[str, int] = {}
 
     def problem(pair: Pair) -> str | None:
         pictures = [folder.outline(path) for path in pair.images]
         row = encoder.pair(pair, pictures)
         ids = np.concatenate([row.prompt.token_ids, [-1], row.chosen, [-1], row.rejected])
         encoded[pair.uid] = xxhash.xxh3_128_digest(ids.tobytes())
+        sizes[pair.uid] = len(row.prompt.token_ids) + len(row.chosen) + len(row.rejected)
         if row.num_tokens > limit:
             return (
                 f"the prompt and its longer response have {row.num_tokens} tokens{_share(pictures)}, "
@@ -148,14 +155,15 @@ def read_dpo_inputs(config: DpoConfig) -> DpoInputs:
     def load(path: str) -> Loaded[Pair]:
         return load_pairs(resolve_path(path), on_bad_row=data.on_bad_row, check=problem, reading=Reading.of(data))
 
-    loaded: list[Loaded[Any]] = [_mixture(data, load)]
+    loaded: list[Loaded[Any]] = [mixture(data, load)]
     drawn = data.sft is not None and read_when_drawn(resolve_path(data.sft), Reading.of(data))
     if data.sft is not None and not drawn:
         loaded.append(_conversations(data.sft, data, encoder, folder))
     (pairs, *rest), loader = with_sound_pictures(loaded, encoder, folder)
+    pairs = shared(pairs, data, sizes, loader)
     digest = xxhash.xxh3_128()
     for pair in pairs.records:
-        digest.update(encoded[pair.uid])
+        digest.update(encoded[first_copy(pair.uid, encoded)])
         digest.update("".join(loader.digests[path] for path in pair.images).encode())
     sft, asked = None, 0
     if drawn:
@@ -219,23 +227,29 @@ def _indexed(
     )
 
 
-def _mixture(data: TrainedRowsConfig, load: Callable[[str], Loaded[T]]) -> Loaded[T]:
-    return mixed([(load(data.train), 1.0), *((load(file.path), file.weight) for file in data.also)])
-
-
 def _conversations(
-    path: str, data: SftDataConfig | DpoDataConfig, encoder: Encoder, folder: PictureFolder
+    path: str,
+    data: SftDataConfig | DpoDataConfig,
+    encoder: Encoder,
+    folder: PictureFolder,
+    sizes: dict[str, int] | None = None,
 ) -> Loaded[Conversation]:
-    problem = _conversation_problem(data, encoder, folder)
+    """All rows of a file; `sizes` gets the tokens of each by its uid."""
+    problem = _conversation_problem(data, encoder, folder, sizes)
     return load_conversations(resolve_path(path), on_bad_row=data.on_bad_row, check=problem, reading=Reading.of(data))
 
 
 def _conversation_problem(
-    data: SftDataConfig | DpoDataConfig, encoder: Encoder, folder: PictureFolder
+    data: SftDataConfig | DpoDataConfig,
+    encoder: Encoder,
+    folder: PictureFolder,
+    sizes: dict[str, int] | None = None,
 ) -> Callable[[Conversation], str | None]:
     def problem(conversation: Conversation) -> str | None:
         pictures = [folder.outline(path) for path in conversation.images]
         length = len(encoder.conversation(conversation.messages, pictures, conversation.tools).token_ids)
+        if sizes is not None:
+            sizes[conversation.uid] = length
         too_long = f"the conversation has {length} tokens{_share(pictures)}, data.max_tokens is {data.max_tokens}"
         return too_long if length > data.max_tokens else None
 
@@ -258,7 +272,7 @@ def open_model(
     encoder = Encoder(path, model.chat_template)
     named = [getattr(data, key, None) for key in ("train", "queries")]
     rows = [resolve_path(file) for file in named if file is not None]
-    return encoder, PictureFolder(data.media_root, path, encoder.family, rows=rows)
+    return encoder, PictureFolder(data.media_root, path, encoder.family, rows=rows, decode=decode_bounded)
 
 
 def with_sound_pictures(

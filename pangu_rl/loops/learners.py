@@ -133,9 +133,9 @@ class Learners(RankActors):
             stored = threads.map(ray.put, own)
             return [handle for handle in stored for _ in range(degree)]
 
-    def update_from(self, handles: Sequence[ray.ObjectRef]) -> list[dict[str, float]]:
-        """As `update`, of one handle per rank to its mini-batches: they never pass through the driver."""
-        return self._calls.dealt("update", handles)[0]
+    def update_from(self, own: Sequence[ray.ObjectRef | Sequence[MiniBatch]]) -> list[dict[str, float]]:
+        """As `update`, of each rank's mini-batches or a handle to them: their packs never pass through the driver."""
+        return self._calls.dealt("update", own)[0]
 
     def log_probs(self, packs: Sequence[Pack], temperature: float) -> list[np.ndarray]:
         """float32 [M] per pack at `temperature`, of the current weights."""

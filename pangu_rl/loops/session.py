@@ -140,17 +140,21 @@ class Run:
 
 
 def with_speeds(row: dict[str, float], peak_flops: float = 0.0) -> dict[str, float]:
-    """Add the speeds of the two phases that a step spends its time in.
+    """Add the speeds of the two phases that a step spends its time in, and `data/wait_share`: of the time for data and
+    training together, the share that the learner waited for data.
 
     `speed/rollout_tokens_per_s`, `speed/train_tokens_per_s` (trained tokens), `speed/train_tflops` and, with a peak,
-    `speed/mfu`: the share of it that the step's FLOPs come to over the whole phase, packing and waiting included.
+    `speed/mfu`: the share of it that the step's FLOPs come to over both phases, packing and waiting included.
     """
     speeds = {}
     if row.get("time/rollout") and "response/tokens" in row:
         speeds["speed/rollout_tokens_per_s"] = row["response/tokens"] / row["time/rollout"]
     if row.get("time/train"):
         # Tokens and FLOPs are those of the step's mean update.
-        updates_per_s = row.get("train/updates", 1.0) / row["time/train"]
+        waited = row.get("time/data", 0.0)
+        updates_per_s = row.get("train/updates", 1.0) / (row["time/train"] + waited)
+        if "time/data" in row:
+            speeds["data/wait_share"] = waited / (row["time/train"] + waited)
         if "train/tokens" in row:
             speeds["speed/train_tokens_per_s"] = row["train/tokens"] * updates_per_s
         if "train/tflop" in row:

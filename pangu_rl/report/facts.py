@@ -59,6 +59,16 @@ class Phase:
     longest: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What was trained on of one source, from the start of the stage."""
+
+    name: str
+    samples: float
+    sample_share: float
+    token_share: float
+
+
 def read_facts(run_dir: Path) -> Facts:
     """
     Raises:
@@ -97,6 +107,22 @@ def phases(metrics: Sequence[Mapping[str, Any]]) -> list[Phase]:
         for n, v in seconds.items()
     ]
     return sorted(found, key=lambda phase: -phase.seconds)
+
+
+def sources(metrics: Sequence[Mapping[str, Any]]) -> list[Source]:
+    """By the last step's metrics, the largest share of tokens first; none of a stage that counts no samples."""
+    last = metrics[-1] if metrics else {}
+    names = [name.removeprefix("data/samples/") for name in last if name.startswith("data/samples/")]
+    found = [
+        Source(
+            name=name,
+            samples=last[f"data/samples/{name}"],
+            sample_share=last.get(f"data/sample_share/{name}", 1.0),
+            token_share=last.get(f"data/share/{name}", 1.0),
+        )
+        for name in names
+    ]
+    return sorted(found, key=lambda source: (-source.token_share, source.name))
 
 
 def ranges(metrics: Sequence[Mapping[str, Any]]) -> list[tuple[str, float, float, float, float]]:

@@ -20,7 +20,7 @@ from pangu_rl.monitoring.accuracy_table import accuracy_rows
 from pangu_rl.monitoring.live import duration, number
 from pangu_rl.report.curves import curves, histogram
 from pangu_rl.report.drawn_boxes import Thumbnail, thumbnails
-from pangu_rl.report.facts import phases, ranges, read_facts
+from pangu_rl.report.facts import phases, ranges, read_facts, sources
 from pangu_rl.report.rollouts import Rollouts, read_rollouts
 from pangu_rl.report.shown_text import conversation, one_line, shown
 
@@ -81,6 +81,7 @@ def render(run_dir: Path, per_sheet: int) -> str:
         curves=curves(facts.metrics) if facts.metrics else {},
         evaluations=accuracy_rows(facts.evaluations),
         phases=phases(facts.metrics),
+        sources=sources(facts.metrics),
         ranges=ranges(facts.metrics),
         counts=rollouts.counts if rollouts else None,
         lengths=histogram("Lengths of all completions", "tokens", rollouts.counts.lengths) if rollouts else None,

@@ -8,18 +8,19 @@ through training.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 
 def global_batches(
-    loads: np.ndarray, fills: np.ndarray, ranks: int, packs: int, seed: int
+    loads: np.ndarray, fills: np.ndarray, ranks: int, packs: int, key: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """(pack numbers in the order of training, those carried over) of packs with `loads` [P] and `fills` [P] tokens.
 
     Each run of `packs` (a multiple of `ranks`) in that order is a global batch; the last one may be shorter, and is a
     multiple of `ranks` too. Carried over are the fewest packs that let the ranks have equally many, the emptiest ones.
+    `key` seeds the order.
     """
     emptiest = np.argsort(fills, kind="stable")
     carried, kept = np.split(emptiest, [len(loads) % ranks])
@@ -30,7 +31,7 @@ def global_batches(
     middle = slice((len(rows) - short) // 2, (len(rows) + short) // 2)
     layers = np.delete(rows, middle, axis=0).reshape(deep, count, ranks)
     layers[1::2] = layers[1::2, ::-1].copy()
-    order = np.random.default_rng((seed, 2)).permutation(count)
+    order = np.random.default_rng((*key, 2)).permutation(count)
     return np.concatenate([layers[:, order].swapaxes(0, 1).ravel(), rows[middle].ravel()]), carried
 
 

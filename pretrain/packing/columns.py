@@ -25,20 +25,18 @@ class Columns:
     `max_frames` is the most that a video given by duration and fps is sampled at.
     """
 
-    def __init__(self, path: Path, table: pa.Table, max_frames: int) -> None:
-        self.path = path
+    def __init__(self, path: Path, table: pa.Table, max_frames: int, first: int = 0) -> None:
+        """`first` rows of the file come before those of `table`."""
+        self.path, self.first = path, first
         self.table = table
         self.max_frames = max_frames
 
     def ids(self) -> pa.Array:
-        """Text or integers [N], no two alike."""
+        """Text or integers [N]."""
         ids = self._plain("id")
         if not (_is_text(ids.type) or pa.types.is_integer(ids.type)):
             raise DataError(f"{self.path}: column id holds {ids.type}, not text or whole numbers")
         self.refuse(ids.is_null().to_numpy(zero_copy_only=False), "text_tokens", "has no id")
-        if pc.count_distinct(ids).as_py() != len(ids):
-            first = np.unique(ids.to_numpy(zero_copy_only=False).astype(str), return_index=True)[1]
-            self.refuse(~np.isin(np.arange(len(ids)), first), "id", "repeats the id of an earlier row")
         return ids
 
     def sources(self) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -133,7 +131,7 @@ class Columns:
         given = {name: _short(self.table[name][row].as_py()) for name in there}
         values = ", ".join(f"{name} {value}" for name, value in given.items())
         others = f" ({rows - 1} more rows like it)" if rows > 1 else ""
-        raise DataError(f"{self.path}, row {row + 1}: {values}: {reason}{others}")
+        raise DataError(f"{self.path}, row {self.first + row + 1}: {values}: {reason}{others}")
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -8,11 +8,14 @@ to sample at.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pangu_rl.config.sections.packing import PackingConfig
@@ -27,12 +30,15 @@ MARKS = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metadata:
-    """The samples of one file; arrays are [N], in its order."""
+    """The samples of one file, or of a piece of it; arrays are [N], in its order."""
 
     name: str
     sha256: str
     """Of the file's bytes."""
+    numbers: np.ndarray
+    """int64, rows of the file, ascending."""
     ids: pa.Array
+    """No two alike."""
     source: np.ndarray
     """int32, index into `sources`."""
     sources: tuple[str, ...]
@@ -53,13 +59,16 @@ def read_metadata(path: Path, config: PackingConfig) -> Metadata:
     Raises:
         DataError: no Parquet file, a missing column, or the first row that cannot be, with its values.
     """
-    columns = Columns(path, _read_table(path), config.max_frames)
+    columns = Columns(path, read_rows(path), config.max_frames)
     ids = columns.ids()
+    numbers = np.arange(len(ids))
+    require_distinct(ids, numbers, path)
     source, sources = columns.sources()
-    tokens, visual_tokens, visual_flops = _costs(columns, config)
+    tokens, visual_tokens, visual_flops = costs(columns, config)
     return Metadata(
         name=path.name,
         sha256=file_sha256(path),
+        numbers=numbers,
         ids=ids,
         source=source,
         sources=sources,
@@ -69,28 +78,61 @@ def read_metadata(path: Path, config: PackingConfig) -> Metadata:
     )
 
 
+def require_distinct(ids: pa.Array, numbers: np.ndarray, path: Path) -> None:
+    """`ids` [N] of rows with these `numbers`, ascending.
+
+    Raises:
+        DataError: two are alike.
+    """
+    if pc.count_distinct(ids).as_py() != len(ids):
+        first = np.unique(ids.to_numpy(zero_copy_only=False).astype(str), return_index=True)[1]
+        repeated = np.setdiff1d(np.arange(len(ids)), first)
+        others = f" ({len(repeated) - 1} more rows like it)" if len(repeated) > 1 else ""
+        row, uid = numbers[repeated[0]] + 1, ids[int(repeated[0])].as_py()
+        raise DataError(f"{path}, row {row}: id {uid!r}: repeats the id of an earlier row{others}")
+
+
 def file_sha256(path: Path) -> str:
     """Hex digest of the file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_table(path: Path) -> pa.Table:
+def group_rows(path: Path) -> list[int]:
+    """How many rows each row group of the file has.
+
+    Raises:
+        DataError: no Parquet file, a missing column, or no rows.
+    """
     if not path.is_file():
         raise DataError(f"{path}: no such file; --metadata is a Parquet file")
-    try:
-        names = pq.read_schema(path).names
+    with _readable(path), pq.ParquetFile(path) as file:
+        names = file.schema_arrow.names
         if missing := [name for name in NEEDED if name not in names]:
             raise DataError(f"{path}: column {missing[0]} is missing; it has {', '.join(names)}")
-        table = pq.read_table(path, columns=[n for n in (*NEEDED, *OF_VIDEOS, "source") if n in names])
+        rows = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+    if not sum(rows):
+        raise DataError(f"{path}: has no rows")
+    return rows
+
+
+def read_rows(path: Path, groups: Sequence[int] | None = None) -> pa.Table:
+    """The columns that are used, of some row groups or of all; raises as `group_rows`."""
+    every = range(len(group_rows(path)))
+    with _readable(path), pq.ParquetFile(path) as file:
+        wanted = [name for name in (*NEEDED, *OF_VIDEOS, "source") if name in file.schema_arrow.names]
+        return file.read_row_groups(list(every if groups is None else groups), columns=wanted)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (pa.lib.ArrowException, OSError) as error:
         raise DataError(f"{path}: no Parquet file that can be read: {str(error).splitlines()[0]}") from None
-    if not len(table):
-        raise DataError(f"{path}: has no rows")
-    return table
 
 
-def _costs(columns: Columns, config: PackingConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def costs(columns: Columns, config: PackingConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Tokens, visual tokens and encoder FLOPs [N]."""
     text = columns.text_tokens()
     row, width, height, frames = columns.pictures()

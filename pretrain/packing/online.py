@@ -7,10 +7,10 @@ them; the cap on visual tokens keeps the worst away.
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pangu_rl.errors import ConfigError, DataError
 
@@ -24,6 +24,15 @@ class StreamSample:
     visual_tokens: int = 0
     patch_pairs: int = 0
     """Pairs of patches within a frame, over all of the sample's frames."""
+
+
+Unit = Literal["packs", "tokens", "samples"]
+WEIGHTS: dict[Unit, Callable[[Sequence[StreamSample]], int]] = {
+    "packs": lambda pack: 1,
+    "tokens": lambda pack: sum(sample.tokens for sample in pack),
+    "samples": len,
+}
+"""How much of each unit a pack is."""
 
 
 class OnlinePacker:
@@ -79,20 +88,20 @@ class OnlinePacker:
 
 
 class PacksApart:
-    """Streams that are packed apart, each with its packer, and mixed by `shares` in every global batch.
+    """Streams that are packed apart, each with its packer, and mixed pack by pack: the next one is always of the stream
+    that is furthest behind its share.
 
-    The loader asks `lacking` which streams to read from, feeds them by `add`, and takes a batch when none is lacking.
-    Fractions of a pack that a share leaves over are carried to the next batch.
+    Whoever asks for the `next_stream` feeds it by `add` until it is `ready`, and takes its pack. Shares may differ from
+    pack to pack; what a stream was owed then, it is owed for good.
     """
 
-    def __init__(self, packers: Mapping[str, OnlinePacker], shares: Mapping[str, float], packs: int) -> None:
-        """`packs` of a global batch; `shares` of them per stream, on any scale."""
-        if set(packers) != set(shares) or min(shares.values(), default=0) <= 0 or packs < 1:
-            raise ConfigError(f"streams {sorted(packers)}, shares {dict(shares)}, {packs} packs: each must be above 0")
-        self.packs = packs
-        self._packers = dict(packers)
-        self._shares = {name: share / sum(shares.values()) for name, share in shares.items()}
+    def __init__(self, packers: Mapping[str, OnlinePacker], unit: Unit = "packs") -> None:
+        """Shares are of the packs of the whole stage, or of their tokens or samples."""
+        if not packers:
+            raise ConfigError("no stream to pack: each source has share 0")
+        self._packers, self._weigh = dict(packers), WEIGHTS[unit]
         self._ready: dict[str, deque[list[StreamSample]]] = {name: deque() for name in packers}
+        self._due = dict.fromkeys(packers, 0.0)
         self._given = dict.fromkeys(packers, 0)
 
     def add(self, stream: str, sample: StreamSample) -> None:
@@ -101,35 +110,32 @@ class PacksApart:
         if pack is not None:
             self._ready[stream].append(pack)
 
-    def lacking(self) -> list[str]:
-        """The streams with too few packs for the next global batch."""
-        wanted = Counter(self._next())
-        return [name for name in self._ready if len(self._ready[name]) < wanted[name]]
+    def next_stream(self, shares: Mapping[str, float]) -> str:
+        """The stream of the next pack; `shares` add up to 1."""
+        there = [name for name in self._given if shares[name] > 0]
+        return max(there, key=lambda name: self._due[name] + shares[name] - self._given[name])
 
-    def take(self) -> list[tuple[str, list[StreamSample]]]:
-        """The next global batch, (stream, pack) each; only when no stream is `lacking`."""
-        names = self._next()
-        for name in names:
-            self._given[name] += 1
-        return [(name, self._ready[name].popleft()) for name in names]
+    def ready(self, stream: str) -> bool:
+        """Whether a pack of it is there."""
+        return bool(self._ready[stream])
+
+    def take(self, stream: str, shares: Mapping[str, float]) -> list[StreamSample]:
+        """Its oldest pack."""
+        pack = self._ready[stream].popleft()
+        weight = self._weigh(pack)
+        self._given[stream] += weight
+        for name, share in shares.items():
+            self._due[name] += share * weight
+        return pack
 
     def state_dict(self) -> dict[str, Any]:
         """JSON values."""
         ready = {name: [[list(astuple(s)) for s in pack] for pack in packs] for name, packs in self._ready.items()}
         packers = {name: packer.state_dict() for name, packer in self._packers.items()}
-        return {"packers": packers, "ready": ready, "given": dict(self._given)}
+        return {"packers": packers, "ready": ready, "given": dict(self._given), "due": dict(self._due)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         for name, packer in self._packers.items():
             packer.load_state_dict(state["packers"][name])
             self._ready[name] = deque([StreamSample(*values) for values in pack] for pack in state["ready"][name])
-        self._given = dict(state["given"])
-
-    def _next(self) -> list[str]:
-        """The stream of each pack of the next batch: always the one that is furthest behind its share."""
-        given = dict(self._given)
-        names = []
-        for number in range(sum(given.values()) + 1, sum(given.values()) + self.packs + 1):
-            names.append(max(self._shares, key=lambda name: self._shares[name] * number - given[name]))
-            given[names[-1]] += 1
-        return names
+        self._given, self._due = dict(state["given"]), dict(state["due"])

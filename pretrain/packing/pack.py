@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from rich.console import Console
 
 from pangu_rl.config.sections.packing import PackingConfig
+from pangu_rl.errors import RunError
 from pretrain.packing.metadata import read_metadata
-from pretrain.packing.plan import Plan, make_plan
-from pretrain.packing.plan_file import REST, write_plan
+from pretrain.packing.pieces import Map, pieces_of, plan_pieces
+from pretrain.packing.plan import make_plan
+from pretrain.packing.plan_file import REST, write_parts, write_plan
 
 NAMED = 3
 """Samples of each reason that the notes name; all are in the plan's list."""
@@ -46,33 +56,61 @@ class Summary:
         )
 
 
-def pack_file(metadata_path: Path, output: Path, config: PackingConfig) -> Summary:
+def pack_file(metadata_path: Path, output: Path, config: PackingConfig, run: Map | None = None) -> Summary:
     """Plan `metadata_path` into the folder `output`; notes on stderr name what is left out.
 
+    More than `PIECE_SAMPLES` are planned in pieces, by `run` or by as many processes as there are CPUs.
+
     Raises:
-        DataError, ConfigError: as `read_metadata`, `make_plan` and `write_plan` do.
+        DataError, ConfigError: as `read_metadata`, `make_plan` and `write_plan` do. RunError: a process died.
     """
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     started = time.perf_counter()
     with console.status("reading the metadata") as status:
-        metadata = read_metadata(metadata_path, config)
-        status.update(f"packing {len(metadata)} samples")
-        plan = make_plan(metadata, config, workers=len(os.sched_getaffinity(0)))
-        status.update("writing the plan")
-        manifest = write_plan(output, plan, metadata, config)
-    for note in _notes(plan, metadata.ids.take(plan.left_out).to_pylist(), manifest):
+        if (pieces := pieces_of(metadata_path)) > 1:
+            status.update(f"packing {pieces} pieces")
+            with nullcontext(run) if run else processes() as mapped:
+                plan = partial(plan_pieces, metadata_path, config=config, run=mapped)
+                manifest = write_parts(output, plan, config)
+        else:
+            metadata = read_metadata(metadata_path, config)
+            status.update(f"packing {len(metadata)} samples")
+            plan = make_plan(metadata, config, workers=len(os.sched_getaffinity(0)))
+            status.update("writing the plan")
+            manifest = write_plan(output, plan, metadata, config)
+    for note in _notes(output, manifest):
         console.print(note, markup=False)
     return Summary(output=output, manifest=manifest, seconds=time.perf_counter() - started)
 
 
-def _notes(plan: Plan, left_out: list[str | int], manifest: dict[str, Any]) -> list[str]:
+@contextmanager
+def processes() -> Iterator[Map]:
+    """Of this machine."""
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=get_context("spawn")) as pool:
+        try:
+            yield pool.map
+        except BrokenProcessPool:
+            raise RunError("a process that plans died, for want of memory perhaps: use fewer CPUs, or Ray") from None
+
+
+def _notes(output: Path, manifest: dict[str, Any]) -> list[str]:
+    counts = {reason: count for reason, count in manifest["samples_left_out"].items() if count}
+    named: dict[str, list[str | int]] = {reason: [] for reason in counts}
+    for name in manifest["files"]:
+        wanted = [reason for reason, count in counts.items() if len(named[reason]) < min(count, NAMED)]
+        if wanted and name.startswith(Path(REST).stem):
+            rest = pq.read_table(output / name, columns=["id", "reason"])
+            for reason in wanted:
+                ids = rest.filter(pc.equal(rest["reason"].cast("string"), reason))["id"]
+                named[reason] += ids.slice(0, NAMED - len(named[reason])).to_pylist()
     notes = []
-    for number, (reason, count) in enumerate(manifest["samples_left_out"].items()):
-        if count:
-            some = [name for name, why in zip(left_out, plan.reasons, strict=True) if why == number][:NAMED]
-            more = f" and {count - len(some)} more, all in {REST}" if count > len(some) else ""
-            notes.append(f"left out, {reason}: {', '.join(map(repr, some))}{more}")
-    if not plan.packs:
+    for reason, count in counts.items():
+        listed = f", all in {REST}" if REST in manifest["files"] else ""
+        more = f" and {count - len(named[reason])} more{listed}" if count > len(named[reason]) else ""
+        notes.append(f"left out, {reason}: {', '.join(map(repr, named[reason]))}{more}")
+    if not manifest["packs"]:
         ranks = manifest["settings"]["ranks"]
-        notes.append(f"no step: {plan.carried_over} packs for {ranks} ranks; use fewer ranks or a shorter context")
+        notes.append(
+            f"no step: {manifest['packs_carried_over']} packs for {ranks} ranks; use fewer ranks or a shorter context"
+        )
     return notes

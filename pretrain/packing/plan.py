@@ -27,7 +27,7 @@ class Plan:
     """Packs in the order of training. Arrays: P packs, of them the last are carried over; M memberships; L left out."""
 
     rows: np.ndarray
-    """int64 [M], rows of the metadata, pack after pack."""
+    """int64 [M], indices into the metadata, pack after pack."""
     starts: np.ndarray
     """int64 [P + 1], pack p holds `rows[starts[p] : starts[p + 1]]`."""
     tokens: np.ndarray
@@ -41,7 +41,7 @@ class Plan:
     carried_over: int
     """Packs at the end that would give some ranks one more than others."""
     left_out: np.ndarray
-    """int64 [L], rows that no step trains on, those of the packs carried over among them; ascending."""
+    """int64 [L], samples that no step trains on, those of the packs carried over among them; ascending."""
     reasons: np.ndarray
     """int8 [L], index into `LEFT_OUT`."""
     fill: float
@@ -61,14 +61,33 @@ def make_plan(metadata: Metadata, config: PackingConfig, workers: int = 1) -> Pl
         DataError: no sample fits.
         ConfigError: shares that the metadata cannot serve.
     """
-    fits = (metadata.tokens <= config.context) & (metadata.visual_tokens <= config.visual_limit)
-    if not fits.any():
-        raise DataError(
-            f"{metadata.name}: none of {len(metadata)} samples fits: the shortest has {metadata.tokens.min()} tokens, "
-            f"the context {config.context}"
-        )
+    fits = fitting(metadata, config)
+    require_fitting(metadata.name, len(metadata), int(fits.sum()), int(metadata.tokens.min()), config)
     rows = draw(metadata, fits, config) if config.shares else np.flatnonzero(fits)
-    rows = np.random.default_rng((config.seed, 0)).permutation(rows)
+    return plan_of(metadata, rows, config, (config.seed,), workers)
+
+
+def fitting(metadata: Metadata, config: PackingConfig) -> np.ndarray:
+    """Which samples fit into a pack, bool [N]."""
+    return (metadata.tokens <= config.context) & (metadata.visual_tokens <= config.visual_limit)
+
+
+def require_fitting(name: str, samples: int, fitting: int, shortest: int, config: PackingConfig) -> None:
+    """
+    Raises:
+        DataError: no sample fits.
+    """
+    if not fitting:
+        raise DataError(
+            f"{name}: none of {samples} samples fits: the shortest has {shortest} tokens, the context {config.context}"
+        )
+
+
+def plan_of(
+    metadata: Metadata, rows: np.ndarray, config: PackingConfig, key: tuple[int, ...], workers: int = 1
+) -> Plan:
+    """Pack `rows` [n], indices into the metadata, some more than once; `key` seeds which samples meet and the order."""
+    rows = np.random.default_rng((*key, 0)).permutation(rows)
     samples = Samples(
         tokens=metadata.tokens[rows],
         visual_tokens=metadata.visual_tokens[rows],
@@ -76,7 +95,7 @@ def make_plan(metadata: Metadata, config: PackingConfig, workers: int = 1) -> Pl
     )
     packs = _pack_shards(samples, config, workers)
     trained, carried = global_batches(
-        packs.sums(samples.visual_flops), packs.sums(samples.tokens), config.ranks, config.step_packs, config.seed
+        packs.sums(samples.visual_flops), packs.sums(samples.tokens), config.ranks, config.step_packs, key
     )
     packs = _reordered(packs, np.concatenate([trained, carried]))
     tokens, visual_flops = packs.sums(samples.tokens), packs.sums(samples.visual_flops)
@@ -92,7 +111,7 @@ def make_plan(metadata: Metadata, config: PackingConfig, workers: int = 1) -> Pl
         carried_over=len(carried),
         left_out=left_out,
         reasons=reasons[left_out],
-        fill=float(tokens.sum() / (len(tokens) * config.context)),
+        fill=float(tokens.sum() / (max(1, len(tokens)) * config.context)),
         visual_imbalance=imbalance(visual_flops[: len(trained)], config.ranks, config.step_packs),
     )
 

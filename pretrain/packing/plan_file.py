@@ -4,7 +4,8 @@
     packs.parquet       one row per pack in the order of training, the packs carried over last
     left_out.parquet    every sample that no step trains on, with the reason
 
-The same metadata and settings give the same bytes. Nothing in it is a path, a time or a host.
+A plan in pieces has numbered files of both, the steps of one before those of the next. The same metadata and settings
+give the same bytes. Nothing in it is a path, a time or a host.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections import Counter
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +32,12 @@ from pretrain.packing.balance import deal
 from pretrain.packing.metadata import Metadata, file_sha256
 from pretrain.packing.plan import LEFT_OUT, Plan
 
-VERSION = 2
+VERSION = 3
+READ = (2, 3)
+"""Version 2 has one part."""
 MANIFEST, PACKS, REST = "manifest.json", "packs.parquet", "left_out.parquet"
+CHECKED_FILES = 64
+"""Of more files the others are checked when they are opened: at a billion rows there are two thousand."""
 GROUP_PACKS = 1024
 """At least so many packs are read at once; a step never straddles two reads."""
 
@@ -47,18 +54,65 @@ class PlannedPack:
     visual_flops: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """Of the metadata."""
+
+    name: str
+    sha256: str
+    samples: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Some steps of a plan: a file of packs, and one of samples that are left out."""
+
+    packs_file: str = PACKS
+    rest_file: str = REST
+    packs: int
+    """Those that are trained on; the file has those carried over behind them."""
+    carried_over: int = 0
+    samples: int
+    """Of the packs that are trained on."""
+    left_out: list[int]
+    """Samples by number of the reason."""
+    tokens: int
+    """Of all packs."""
+    visual_imbalance: float
+
+
 def write_plan(directory: Path, plan: Plan, metadata: Metadata, config: PackingConfig) -> dict[str, Any]:
     """Write `plan` as the folder `directory`, which appears when it is complete; returns the manifest.
 
     Raises:
         DataError: the folder is there already and holds anything but this very plan, or cannot be written.
     """
+    part = Part(
+        packs=plan.packs,
+        carried_over=plan.carried_over,
+        samples=int(plan.starts[plan.packs]),
+        left_out=np.bincount(plan.reasons, minlength=len(LEFT_OUT)).tolist(),
+        tokens=int(plan.tokens.sum()),
+        visual_imbalance=plan.visual_imbalance,
+    )
+    figures = Figures(name=metadata.name, sha256=metadata.sha256, samples=len(metadata))
+
+    def write(folder: Path) -> tuple[list[Part], Figures]:
+        packs = packs_table(plan, metadata, 0, len(plan.tokens))
+        write_part(folder, part, packs, rest_table(metadata, plan.left_out, plan.reasons), config.step_packs)
+        return [part], figures
+
+    return write_parts(directory, write, config)
+
+
+def write_parts(
+    directory: Path, write: Callable[[Path], tuple[list[Part], Figures]], config: PackingConfig
+) -> dict[str, Any]:
+    """As `write_plan`, of the parts that `write` puts into a folder."""
     partial = directory.absolute().with_name(f".{directory.absolute().name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)
-        _write_packs(partial / PACKS, plan, metadata, config)
-        _write_left_out(partial / REST, plan, metadata)
-        manifest = _manifest(partial, plan, metadata, config)
+        manifest = _manifest(partial, *write(partial), config)
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
         for path in (*partial.iterdir(), partial):
             flush(path)
@@ -72,6 +126,49 @@ def write_plan(directory: Path, plan: Plan, metadata: Metadata, config: PackingC
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return manifest
+
+
+def packs_table(plan: Plan, metadata: Metadata, first: int, last: int) -> pa.Table:
+    """Packs `first` to `last` of a plan, in order: samples by id and by row of the metadata, and their sums."""
+    starts = plan.starts[first : last + 1]
+    samples = plan.rows[starts[0] : starts[-1]]
+    offsets = pa.array(starts - starts[0])
+    names = ("tokens", "token_pairs", "visual_tokens", "visual_flops")
+    return pa.table(
+        {
+            "ids": pa.LargeListArray.from_arrays(offsets, metadata.ids.take(pa.array(samples))),
+            "rows": pa.LargeListArray.from_arrays(offsets, pa.array(metadata.numbers[samples])),
+            **{name: getattr(plan, name)[first:last] for name in names},
+        }
+    )
+
+
+def rest_table(metadata: Metadata, samples: np.ndarray, reasons: np.ndarray) -> pa.Table:
+    """Samples [L] that are left out, for `reasons` int8 [L]."""
+    return pa.table(
+        {
+            "id": metadata.ids.take(pa.array(samples)),
+            "row": metadata.numbers[samples],
+            "tokens": metadata.tokens[samples],
+            "reason": pa.DictionaryArray.from_arrays(pa.array(reasons), list(LEFT_OUT)),
+        }
+    )
+
+
+def write_part(folder: Path, part: Part, packs: pa.Table, rest: pa.Table, step_packs: int) -> None:
+    """The two files of a part."""
+    options = {"compression": "zstd", "write_statistics": False}
+    schema = pa.schema([pa.field(f.name, _list_of(f.type) or f.type) for f in packs.schema])
+    group = _packs_per_group(step_packs)
+    with pq.ParquetWriter(folder / part.packs_file, schema, **options) as writer:
+        for first in range(0, len(packs), group):
+            writer.write_table(packs.slice(first, group).cast(schema), row_group_size=group)
+    pq.write_table(rest, folder / part.rest_file, **options)
+
+
+def _list_of(kind: pa.DataType) -> pa.DataType | None:
+    """Lists of a row group are small, those of all packs may not be."""
+    return pa.list_(kind.value_type) if pa.types.is_large_list(kind) else None
 
 
 class PlanReader:
@@ -88,28 +185,59 @@ class PlanReader:
             self.manifest: dict[str, Any] = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise DataError(f"{directory / MANIFEST}: no plan that can be read ({error}); `pangu-rl pack`") from None
-        if (version := self.manifest.get("version")) != VERSION:
-            raise DataError(f"{directory}: a plan of version {version}, this program reads {VERSION}: pack again")
-        for name, expected in self.manifest["files"].items():
-            _require_hash(directory / name, expected, "the plan was changed or is incomplete: pack again")
+        if (version := self.manifest.get("version")) not in READ:
+            read = " and ".join(map(str, READ))
+            raise DataError(f"{directory}: a plan of version {version}, this program reads {read}: pack again")
+        for name in list(self.manifest["files"])[:CHECKED_FILES]:
+            self._require_whole(name)
         if metadata is not None:
             _require_hash(metadata, self.manifest["metadata"]["sha256"], f"{directory} was packed from other metadata")
         self.steps: int = self.manifest["steps"]
         self._step_packs: int = self.manifest["step_packs"]
-        self._file = pq.ParquetFile(directory / PACKS, memory_map=True)
-        self._group = lru_cache(maxsize=1)(self._file.read_row_group)
+        self._parts: dict[str, int] = self.manifest.get("parts", {PACKS: self.manifest["packs"]})
+        """File -> its packs that are trained on."""
+        self._ends = list(accumulate(-(-packs // self._step_packs) for packs in self._parts.values()))
+        """Steps up to the end of each part."""
+        self._file = lru_cache(maxsize=1)(self._opened)
+        self._group = lru_cache(maxsize=1)(lambda name, group: self._file(name).read_row_group(group))
 
     def packs(self, step: int) -> list[PlannedPack]:
-        """The global batch of `step`, from 0."""
+        """The global batch of `step`, from 0.
+
+        Raises:
+            DataError: the part that it stands in was changed.
+        """
         if not 0 <= step < self.steps:
             raise IndexError(f"step {step} of a plan with {self.steps} steps")
-        first = step * self._step_packs
+        part = bisect_right(self._ends, step)
+        name = list(self._parts)[part]
+        first = (step - (self._ends[part - 1] if part else 0)) * self._step_packs
         group, offset = divmod(first, _packs_per_group(self._step_packs))
-        count = min(self._step_packs, self.manifest["packs"] - first)
+        count = min(self._step_packs, self._parts[name] - first)
         return [
             PlannedPack(**row | {"ids": tuple(row["ids"]), "rows": tuple(row["rows"])})
-            for row in self._group(group).slice(offset, count).to_pylist()
+            for row in self._group(name, group).slice(offset, count).to_pylist()
         ]
+
+    def some_ids(self, groups: int) -> Iterator[list[str]]:
+        """The ids of about so many parts of the plan, a thousand packs each, spread evenly over it."""
+        if not groups:
+            return
+        names = [name for name, packs in self._parts.items() if packs]
+        for name in names[:: max(1, -(-len(names) // groups))]:
+            file = self._file(name)
+            for group in range(0, file.num_row_groups, -(-file.num_row_groups * len(names) // groups)):
+                ids = file.read_row_group(group, columns=["ids"])["ids"].combine_chunks().flatten()
+                yield ids.cast(pa.string()).to_pylist()
+
+    def _opened(self, name: str) -> pq.ParquetFile:
+        if name in list(self.manifest["files"])[CHECKED_FILES:]:
+            self._require_whole(name)
+        return pq.ParquetFile(self.directory / name, memory_map=True)
+
+    def _require_whole(self, name: str) -> None:
+        expected = self.manifest["files"][name]
+        _require_hash(self.directory / name, expected, "the plan was changed or is incomplete: pack again")
 
     def share(self, rank: int, step: int, ranks: int | None = None) -> list[PlannedPack]:
         """What `rank` trains on at `step`: as many packs as every other rank, heavy pictures first.
@@ -133,62 +261,36 @@ def _packs_per_group(step_packs: int) -> int:
     return step_packs * -(-GROUP_PACKS // step_packs)
 
 
-def _write_packs(path: Path, plan: Plan, metadata: Metadata, config: PackingConfig) -> None:
-    schema = pa.schema(
-        [
-            ("ids", pa.list_(metadata.ids.type)),
-            ("rows", pa.list_(pa.int64())),
-            ("tokens", pa.int64()),
-            ("token_pairs", pa.float64()),
-            ("visual_tokens", pa.int64()),
-            ("visual_flops", pa.float64()),
-        ]
-    )
-    group = _packs_per_group(config.step_packs)
-    with pq.ParquetWriter(path, schema, compression="zstd", write_statistics=False) as writer:
-        for first in range(0, len(plan.tokens), group):
-            part = slice(first, first + group)
-            starts = plan.starts[first : first + group + 1]
-            rows = pa.array(plan.rows[starts[0] : starts[-1]])
-            offsets = pa.array((starts - starts[0]).astype(np.int32))
-            columns = [
-                pa.ListArray.from_arrays(offsets, metadata.ids.take(rows)),
-                pa.ListArray.from_arrays(offsets, rows),
-                *(pa.array(getattr(plan, name)[part]) for name in schema.names[2:]),
-            ]
-            writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=group)
-
-
-def _write_left_out(path: Path, plan: Plan, metadata: Metadata) -> None:
-    rows = pa.array(plan.left_out)
-    reasons = pa.DictionaryArray.from_arrays(pa.array(plan.reasons), list(LEFT_OUT))
-    tokens = pa.array(metadata.tokens[plan.left_out])
-    table = pa.table({"id": metadata.ids.take(rows), "row": rows, "tokens": tokens, "reason": reasons})
-    pq.write_table(table, path, compression="zstd", write_statistics=False)
-
-
-def _manifest(directory: Path, plan: Plan, metadata: Metadata, config: PackingConfig) -> dict[str, Any]:
-    left_out = Counter(LEFT_OUT[reason] for reason in plan.reasons.tolist())
+def _manifest(directory: Path, parts: Sequence[Part], figures: Figures, config: PackingConfig) -> dict[str, Any]:
+    packs, carried = sum(part.packs for part in parts), sum(part.carried_over for part in parts)
+    steps = [-(-part.packs // config.step_packs) for part in parts]
+    uneven = sum(part.visual_imbalance * count for part, count in zip(parts, steps, strict=True))
+    left_out = np.sum([part.left_out for part in parts], axis=0).tolist()
+    files = [name for part in parts for name in (part.packs_file, part.rest_file)]
     return {
         "version": VERSION,
-        "metadata": {"file": metadata.name, "sha256": metadata.sha256, "samples": len(metadata)},
+        "metadata": {"file": figures.name, "sha256": figures.sha256, "samples": figures.samples},
         "settings": config.model_dump(mode="json"),
         "step_packs": config.step_packs,
-        "steps": -(-plan.packs // config.step_packs),
-        "packs": plan.packs,
-        "packs_carried_over": plan.carried_over,
-        "samples": int(plan.starts[plan.packs]),
-        "samples_left_out": {reason: left_out[reason] for reason in LEFT_OUT},
-        "fill": plan.fill,
-        "visual_imbalance": plan.visual_imbalance,
-        "files": {name: file_sha256(directory / name) for name in (PACKS, REST)},
+        "steps": sum(steps),
+        "packs": packs,
+        "packs_carried_over": carried,
+        "samples": sum(part.samples for part in parts),
+        "samples_left_out": dict(zip(LEFT_OUT, left_out, strict=True)),
+        "fill": sum(part.tokens for part in parts) / ((packs + carried) * config.context),
+        "visual_imbalance": uneven / sum(steps) if sum(steps) else 1.0,
+        "parts": {part.packs_file: part.packs for part in parts},
+        "files": {name: file_sha256(directory / name) for name in files},
     }
 
 
 def _require_same(new: Path, old: Path) -> None:
-    for name in (MANIFEST, PACKS, REST):
-        if not (old / name).is_file() or (old / name).read_bytes() != (new / name).read_bytes():
-            raise DataError(f"{old}: holds another plan or something else; --output is a new folder for each plan")
+    names = {path.name for path in new.iterdir()}
+    same = names == {path.name for path in old.iterdir()} and all(
+        file_sha256(old / name) == file_sha256(new / name) for name in names
+    )
+    if not same:
+        raise DataError(f"{old}: holds another plan or something else; --output is a new folder for each plan")
 
 
 def _require_hash(path: Path, expected: str, reason: str) -> None:

@@ -12,6 +12,7 @@ import hashlib
 import io
 import logging
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +56,16 @@ class LoadedPicture:
     """Of the file's bytes, hex."""
 
 
-def open_picture(path: str, media_root: Path) -> LoadedPicture:
+def decode(content: bytes, path: str) -> Image.Image:
+    """The picture in a file's bytes, RGB and upright; `path` names it. Raises as `read_header` and `to_rgb`."""
+    return to_rgb(read_header(content, path), path)
+
+
+Decode = Callable[[bytes, str], Image.Image]
+"""As `decode`, in this process or in one that may be killed."""
+
+
+def open_picture(path: str, media_root: Path, decode: Decode = decode) -> LoadedPicture:
     """Decode the picture at `path`, relative to `media_root`.
 
     Raises:
@@ -63,8 +73,7 @@ def open_picture(path: str, media_root: Path) -> LoadedPicture:
             truncated, too large or no picture, an animation, or too many pixels.
     """
     content = _read(path, media_root)
-    header = read_header(content, path)
-    return LoadedPicture(to_rgb(header, path), hashlib.sha256(content).hexdigest())
+    return LoadedPicture(decode(content, path), hashlib.sha256(content).hexdigest())
 
 
 def picture_size(path: str, media_root: Path) -> tuple[int, int]:

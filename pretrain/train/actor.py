@@ -1,57 +1,68 @@
-"""The loader beside the learner ranks, in a process of its own: it prepares the next step while this one trains."""
+"""The loaders beside the learner ranks, in processes of their own: they prepare the next step while this one trains."""
 
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import reduce
+from itertools import cycle
 from operator import add
 
 import ray
 
 from pangu_rl.cluster.placement import Placement
 from pangu_rl.config.pretrain import PretrainConfig
+from pangu_rl.data.layout import TrainingRow
 from pangu_rl.data.micro_batches import Dealing
 from pangu_rl.data.row_files import RowFiles
 from pangu_rl.loops.actor_calls import ActorCalls
 from pangu_rl.records import MiniBatch, Pack
+from pretrain.packing.online import StreamSample
 from pretrain.train.loader import Counts, PackLoader
 from pretrain.train.order import PackOrder, deal_packs
 
 
 class LoaderActor:
-    """One `PackLoader`. `prepare` and `batch` take turns; `prepare` may run a step ahead."""
+    """One `PackLoader`. Both results of a method are objects of their own: what is large stays where it is needed."""
 
     def __init__(self) -> None:
         self._loader: PackLoader | None = None
-        self._ready: deque[list[Pack]] = deque()
 
     def start(self, config: PretrainConfig, files: RowFiles) -> None:
         """Not in the constructor, whose errors arrive without a cause."""
         self._loader = PackLoader(config, files)
 
-    def prepare(self, shared: Sequence[Sequence[PackOrder]]) -> Counts:
-        """Load the packs of a step's micro-batches; its counts, without the packs."""
-        packs, counts = self._loader.load_merged(shared)
-        self._ready.append(packs)
-        return counts
+    @ray.method(num_returns=2)
+    def measure(self, rows: Sequence[int]) -> tuple[list[StreamSample | str], dict[int, TrainingRow]]:
+        return self._loader.measure(rows)
 
-    def batch(self, total: Counts) -> list[MiniBatch]:
-        """The oldest prepared step as the group's mini-batch; `total` are the counts of all groups."""
-        return [
-            MiniBatch(
-                packs=tuple(self._ready.popleft()),
-                loss_tokens=total.targets,
-                loss_sequences=total.sequences,
-                loss_roots=total.roots,
-            )
-        ]
+    @ray.method(num_returns=2)
+    def load(
+        self, shared: Sequence[Sequence[PackOrder]], kept: Sequence[ray.ObjectRef]
+    ) -> tuple[Counts, tuple[Pack, ...]]:
+        """A step's micro-batches, and their counts; of its rows those that were measured are `kept`."""
+        rows = {index: row for chunk in ray.get(list(kept)) for index, row in chunk.items()}
+        packs, counts = self._loader.load_merged(shared, rows)
+        return counts, tuple(packs)
 
     @ray.method(concurrency_group="health")
     def ping(self) -> str:
         """That this loader lives, and where."""
         return f"pid {os.getpid()} on {ray.util.get_node_ip_address()}"
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredThere:
+    """Follows `Measured`, of the loader with that number."""
+
+    calls: ActorCalls
+    loader: int
+    answer: ray.ObjectRef
+    rows: ray.ObjectRef
+
+    def samples(self) -> list[StreamSample | str]:
+        return self.calls.wait([self.answer], "measure", first=self.loader)[0]
 
 
 class Loaders:
@@ -74,18 +85,33 @@ class Loaders:
         self._actors = [remote.options(**placement.beside_learner(rank)).remote() for rank in first_ranks]
         self._calls = ActorCalls("loader", self._actors, config.trainer.silence_s)
         self._calls.each("start", config, handle)
-        self._counts: list[ray.ObjectRef] = []
+        self._turns = cycle(range(len(self._actors)))
 
-    def prepare(self, batch: list[PackOrder]) -> None:
-        """Deal a global batch out and have it loaded; returns at once."""
-        dealt = deal_packs(batch, len(self._actors), self._dealing)
-        self._counts = [actor.prepare.remote(own) for actor, own in zip(self._actors, dealt, strict=True)]
+    def measure(self, rows: Sequence[int]) -> MeasuredThere:
+        """Have one of the loaders measure these rows, each in its turn; returns at once."""
+        loader = next(self._turns)
+        answer, encoded = self._actors[loader].measure.remote(list(rows))
+        return MeasuredThere(self._calls, loader, answer, encoded)
 
-    def take(self) -> tuple[list[ray.ObjectRef], Counts]:
-        """What was prepared: a handle for each rank, to its group's mini-batches, and the counts of all."""
-        total = reduce(add, self._calls.wait(self._counts, "prepare"))
-        handles = [actor.batch.remote(total) for actor in self._actors]
-        return [handle for handle in handles for _ in range(self._degree)], total
+    def load(self, batch: Sequence[PackOrder]) -> tuple[list[list[MiniBatch]], Counts]:
+        """Deal a global batch out and have it loaded: the mini-batches of each rank, whose packs are handles to what
+        its loader has ready, and the counts of all."""
+        dealt = deal_packs(list(batch), len(self._actors), self._dealing)
+        loading = [actor.load.remote(*_with_handles_apart(own)) for actor, own in zip(self._actors, dealt, strict=True)]
+        total = reduce(add, self._calls.wait([counts for counts, _ in loading], "load"))
+        mini_batches = [
+            [MiniBatch(packs=packs, loss_tokens=total.targets, loss_sequences=total.sequences, loss_roots=total.roots)]
+            for _, packs in loading
+        ]
+        return [own for own in mini_batches for _ in range(self._degree)], total
 
     def close(self) -> None:
         self._calls.kill()
+
+
+def _with_handles_apart(
+    shared: Sequence[Sequence[PackOrder]],
+) -> tuple[list[list[PackOrder]], list[ray.ObjectRef]]:
+    """The orders without the handles to their rows, and each of these once."""
+    kept = dict.fromkeys(handle for orders in shared for order in orders for handle in order.kept)
+    return [[replace(order, kept=()) for order in orders] for orders in shared], list(kept)

@@ -1,15 +1,16 @@
 """Pack orders of a rank -> rows read, pictures decoded -> **packs**, with what the global batch needs to count.
 
-The only place of pre-training that opens a row or a picture, and only when its pack is due.
+The only place of pre-training that opens a row or a picture: a row when its size is asked for or when its pack is due,
+and its pictures when its pack is due. A row is encoded once, unless a restart lies between the two.
 Letters: T tokens, J samples.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
+from types import MappingProxyType
 
 import numpy as np
 
@@ -21,15 +22,25 @@ from pangu_rl.data.documents import Document
 from pangu_rl.data.encoding import Encoder
 from pangu_rl.data.layout import TrainingRow
 from pangu_rl.data.micro_batches import merge_packs
+from pangu_rl.data.mixing.seen import Seen
 from pangu_rl.data.pictures import PictureFolder, in_threads
 from pangu_rl.data.row_files import RowFiles
 from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.learner.measure.flops import ModelFlops, Work, loaded_config
+from pangu_rl.loops.decoding import decode_bounded
 from pangu_rl.records import Pack, Picture
 from pretrain.families.family import Family
 from pretrain.families.pangu import Pangu
+from pretrain.packing.cost import PATCHES_PER_TOKEN
+from pretrain.packing.online import StreamSample
+from pretrain.processing.media_root import named
 from pretrain.processing.resize import PixelLimits
 from pretrain.train.order import PackOrder
+from pretrain.train.sources import Sources
+
+Row = Conversation | Document | TrainingRow
+"""As it is read, or encoded with the outlines of its pictures."""
+NOTHING_KEPT: Mapping[int, TrainingRow] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -44,8 +55,8 @@ class Counts:
     """Sum over the sequences of the root of their targets."""
     skipped: list[str] = field(default_factory=list)
     """A line (file, row, reason) for each row left out."""
-    sources: Counter[str] = field(default_factory=Counter)
-    """Samples by source."""
+    seen: Seen = field(default_factory=Seen)
+    """By source, or by what the shares name."""
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(
@@ -54,7 +65,7 @@ class Counts:
             sequences=self.sequences + other.sequences,
             roots=self.roots + other.roots,
             skipped=self.skipped + other.skipped,
-            sources=self.sources + other.sources,
+            seen=self.seen + other.seen,
         )
 
 
@@ -79,10 +90,12 @@ class PackLoader:
         path = resolve_path(config.model.path)
         self.files = files
         self.encoder = Encoder(path, config.model.chat_template)
-        self.folder = PictureFolder(config.data.media_root, path, self.encoder.family)
+        self.folder = PictureFolder(config.data.media_root, path, self.encoder.family, decode=decode_bounded)
         if config.data.min_pixels is not None and config.data.max_pixels is not None:
             self.folder.limits = PixelLimits(config.data.min_pixels, config.data.max_pixels)
         self.context = config.learner.pack_tokens
+        self.visual_tokens = config.data.visual_tokens
+        self._sources = Sources(files, config.data)
         self.skips = config.data.on_bad_row == "skip"
         self._axes = () if self.encoder.family is None else self.encoder.family.axes
         shape = loaded_config(path, config.model.trust_remote_code)
@@ -96,15 +109,28 @@ class PackLoader:
         Raises:
             DataError: the row or a picture cannot be used; names file and row.
         """
-        row = self.files.read(index)
-        try:
-            pictures = [self.folder.outline(path) for path in row.images]
-            length = len(self._encoded(row, pictures).token_ids)
-        except DataError as error:
-            raise DataError(f"{self.files.where(index)}: {error}") from None
-        except ConfigError as error:
-            raise ConfigError(f"{self.files.where(index)}: {error}") from None
-        return length, tuple(picture.grid for picture in pictures)
+        row = self._outlined(index)
+        return len(row.token_ids), tuple(picture.grid for picture in row.pictures)
+
+    def measure(self, rows: Sequence[int]) -> tuple[list[StreamSample | str], dict[int, TrainingRow]]:
+        """Each row as the packer sees it, or why it cannot be used; and the sound ones as `load` takes them, encoded
+        and with the outlines of their pictures.
+
+        Raises:
+            ConfigError: a row needs what the configuration lacks.
+        """
+        samples: list[StreamSample | str] = []
+        encoded: dict[int, TrainingRow] = {}
+        for index in rows:
+            try:
+                row = self._outlined(index)
+                samples.append(self._sample(index, row))
+            except DataError as error:
+                samples.append(str(error))
+                continue
+            ids, trained = np.asarray(row.token_ids, dtype=np.int32), np.asarray(row.trained, dtype=bool)
+            encoded[index] = replace(row, token_ids=ids, trained=trained)
+        return samples, encoded
 
     def cost(self, tokens: int, token_pairs: float, patches: int, patch_pairs: float) -> float:
         """FLOPs of training on a pack of such sizes, every token of it a target."""
@@ -119,28 +145,40 @@ class PackLoader:
         )
         return self._flops.of_work(work, self._trained, self._adapted)
 
-    def load_merged(self, shared: Sequence[Sequence[PackOrder]]) -> tuple[list[Pack], Counts]:
+    def load_merged(
+        self, shared: Sequence[Sequence[PackOrder]], kept: Mapping[int, TrainingRow] = NOTHING_KEPT
+    ) -> tuple[list[Pack], Counts]:
         """As `load`, the packs of each micro-batch merged; empty for one without a usable row."""
-        packs, counts = self.load([order for orders in shared for order in orders])
+        packs, counts = self.load([order for orders in shared for order in orders], kept)
         left = iter(packs)
         full = [[pack for pack in islice(left, len(orders)) if len(pack.targets)] for orders in shared]
         return [merge_packs(own) if own else empty_pack(axes=self._axes) for own in full], counts
 
-    def load(self, orders: Sequence[PackOrder]) -> tuple[list[Pack], Counts]:
-        """A pack for every order, empty for one without a usable row.
+    def load(
+        self, orders: Sequence[PackOrder], kept: Mapping[int, TrainingRow] = NOTHING_KEPT
+    ) -> tuple[list[Pack], Counts]:
+        """A pack for every order, empty for one without a usable row; rows are read unless `measure` has `kept` them.
 
         Raises:
             DataError: under `refuse`, a row that cannot be used or that does not fit into its pack.
         """
         counts = Counts()
-        return [self._pack(order, counts) for order in orders], counts
+        rows = {index: kept.get(index) or self._read(index) for order in orders for index in order.rows}
+        pictures = self._decoded(rows.values())
+        return [self._pack(order, rows, pictures, counts) for order in orders], counts
 
-    def _pack(self, order: PackOrder, counts: Counts) -> Pack:
+    def _pack(
+        self,
+        order: PackOrder,
+        read: Mapping[int, Row | DataError],
+        pictures: Mapping[str, Picture | DataError],
+        counts: Counts,
+    ) -> Pack:
         rows: list[TrainingRow] = []
         used = 0
         for index in order.rows:
             try:
-                row = self._row(index)
+                row = self._row(index, read[index], pictures)
                 if used + len(row.token_ids) > self.context:
                     raise DataError(
                         f"{self.files.where(index)}: {len(row.token_ids)} tokens behind {used} others exceed the "
@@ -153,7 +191,7 @@ class PackLoader:
                 continue
             rows.append(row)
             used += len(row.token_ids)
-            counts.sources[self.files.source(index)] += 1
+            counts.seen.count(self._sources.of(index), len(row.token_ids))
         packs = pack_conversations(rows, self.context, self.encoder.placeholders)
         if not packs:
             return empty_pack(axes=self._axes)
@@ -164,12 +202,74 @@ class PackLoader:
         counts.roots += root_count(packs)
         return pack
 
-    def _row(self, index: int) -> TrainingRow:
-        row = self.files.read(index)
+    def _read(self, index: int) -> Conversation | Document | DataError:
         try:
-            return self._encoded(row, list(in_threads(self.folder.load, row.images)))
+            return self.files.read(index)
+        except DataError as error:
+            return error
+
+    def _decoded(self, rows: Iterable[Row | DataError]) -> dict[str, Picture | DataError]:
+        """Every picture of the rows, each once, or what is wrong with it."""
+        paths = list(dict.fromkeys(path for row in rows if not isinstance(row, DataError) for path in _shown(row)))
+        return dict(zip(paths, in_threads(self._picture, paths), strict=True))
+
+    def _picture(self, path: str) -> Picture | DataError:
+        try:
+            return self.folder.load(path)
+        except DataError as error:
+            return error
+
+    def _row(
+        self,
+        index: int,
+        row: Row | DataError,
+        pictures: Mapping[str, Picture | DataError],
+    ) -> TrainingRow:
+        if isinstance(row, DataError):
+            raise row
+        shown = [pictures[path] for path in _shown(row)]
+        try:
+            if problem := next((picture for picture in shown if isinstance(picture, DataError)), None):
+                raise problem
+            if not isinstance(row, TrainingRow):
+                return self._encoded(row, shown)
+            for picture, outline in zip(shown, row.pictures, strict=True):
+                if picture.grid != outline.grid:
+                    raise DataError(
+                        f"{named(picture.path)} has {picture.grid} patches and had {outline.grid} when its row was "
+                        "measured: it was changed meanwhile"
+                    )
+            return replace(row, pictures=tuple(shown))
         except DataError as error:
             raise DataError(f"{self.files.where(index)}: {error}") from None
+
+    def _outlined(self, index: int) -> TrainingRow:
+        """With what the headers of its pictures say of them; raises as `sizes`."""
+        row = self.files.read(index)
+        try:
+            return self._encoded(row, [self.folder.outline(path) for path in row.images])
+        except DataError as error:
+            raise DataError(f"{self.files.where(index)}: {error}") from None
+        except ConfigError as error:
+            raise ConfigError(f"{self.files.where(index)}: {error}") from None
+
+    def _sample(self, index: int, row: TrainingRow) -> StreamSample:
+        """
+        Raises:
+            DataError: it fits into no pack.
+        """
+        areas = [(frames, rows * columns) for frames, rows, columns in (picture.grid for picture in row.pictures)]
+        tokens, visual = len(row.token_ids), sum(frames * area // PATCHES_PER_TOKEN for frames, area in areas)
+        if tokens > self.context:
+            raise DataError(
+                f"{self.files.where(index)}: {tokens} tokens are longer than a pack, learner.pack_tokens {self.context}"
+            )
+        if self.visual_tokens is not None and visual > self.visual_tokens:
+            raise DataError(
+                f"{self.files.where(index)}: {visual} visual tokens are more than a pack may have, data.visual_tokens "
+                f"{self.visual_tokens}"
+            )
+        return StreamSample(index, tokens, visual, sum(frames * area**2 for frames, area in areas))
 
     def _encoded(self, row: Conversation | Document, pictures: Sequence[Picture]) -> TrainingRow:
         if isinstance(row, Document):
@@ -179,3 +279,8 @@ class PackLoader:
         if (length := len(encoded.token_ids)) > self._positions:
             raise DataError(f"{length} tokens, the model has {self._positions} positions")
         return encoded
+
+
+def _shown(row: Row) -> Sequence[str]:
+    """Paths of its pictures."""
+    return [picture.path for picture in row.pictures] if isinstance(row, TrainingRow) else row.images

@@ -1,16 +1,16 @@
 """One stage of pre-training: orders -> loaders -> **next-token loss on packs** -> a checkpoint.
 
     order (plan, or packing online) --rows of each pack--> loader of each rank --packs--> learner of each rank
-                    |                                              |
-                    '-- what is consumed, in the checkpoint        '-- prepares a step ahead
+          |          '--<-- sizes of the rows to come --<--'  '-- prepares a step ahead
+          '-- what is consumed, in the checkpoint
 
-The driver sees identities and counts alone. The learner, the loop and the run directory are those of SFT.
+The driver sees identities, sizes and counts alone, in a thread a step ahead of the learner. Learner, loop and run
+directory are those of SFT.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -19,22 +19,30 @@ from typing import Any, TypeVar
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.config.vision import VisionStageConfig
+from pangu_rl.data.mixing.seen import Seen
 from pangu_rl.data.row_files import open_rows
-from pangu_rl.errors import ConfigError, DataError
+from pangu_rl.errors import ConfigError
+from pangu_rl.loops.ahead import Ahead
 from pangu_rl.loops.begun_with import begun_with
 from pangu_rl.loops.learners import Learners
 from pangu_rl.loops.restarts import with_restarts
 from pangu_rl.loops.session import Run, open_run
 from pangu_rl.loops.supervised.stage import open_learners, train_stage
+from pangu_rl.records import MiniBatch
 from pretrain.packing.plan_file import PlanReader
 from pretrain.train.actor import Loaders
 from pretrain.train.loader import Counts, PackLoader, require_plannable
-from pretrain.train.order import OnlineOrder, Order, PlannedOrder
+from pretrain.train.online import OnlineOrder
+from pretrain.train.order import Order, PlannedOrder
 from pretrain.train.watch import SpikeWatch
 
 log = logging.getLogger(__name__)
 
 Stage = TypeVar("Stage", PretrainConfig, VisionStageConfig)
+
+
+Prepared = tuple[list[list[MiniBatch]], Counts, int]
+"""A step: each rank's mini-batches, the counts of all, and the rows passed over by then."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,55 +54,69 @@ class PretrainParts:
     loaders: Loaders
     learners: Learners
     watch: SpikeWatch
-    seen: Counter[str] = field(default_factory=Counter)
-    """Samples trained on, by source."""
+    seen: Seen = field(default_factory=Seen)
+    """What was trained on, by source."""
     skipped: int = 0
-    _before: dict[str, Any] | None = None
-    """The order's state before the step that is being prepared."""
+    """Rows left out when their pack was due, and of the index."""
+    _passed_over: int = 0
+    """Rows left out before they came into a pack."""
+    _ahead: Ahead[Prepared] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._ahead = Ahead(self._prepared, self.order.state_dict)
 
     def prepare(self) -> None:
-        """Tell the loaders what the next step trains on; they work while the learner does."""
-        self._before = self.order.state_dict()
-        self.loaders.prepare(self.order.next_batch())
+        """Begin with the next step; the loaders work while the learner does."""
+        self._ahead.start()
 
-    def next_batch(self) -> tuple[list[Any], Counts]:
-        """The prepared step: a handle to each rank's mini-batches, and the counts of all."""
-        if self._before is None:
-            self.prepare()
-        handles, total = self.loaders.take()
-        self._before = None
+    def next_batch(self) -> tuple[list[list[MiniBatch]], Counts]:
+        """The prepared step: each rank's mini-batches, and the counts of all."""
+        batches, total, self._passed_over = self._ahead.take()
         for line in total.skipped:
             log.warning("left out: %s", line)
-        self.seen += total.sources
+        self.seen += total.seen
         self.skipped += len(total.skipped)
-        return handles, total
+        return batches, total
+
+    def _prepared(self) -> Prepared:
+        batches, total = self.loaders.load(self.order.next_batch(self.loaders.measure))
+        # Behind loading: a loader does one after the other.
+        self.order.look_ahead(self.loaders.measure)
+        return batches, total, self.order.skipped
 
     def metrics(self, counts: Counts) -> dict[str, float]:
         """Of the step's data; samples and skipped rows are counted from the start of the stage."""
         capacity = self.config.trainer.packs_per_step * self.config.learner.pack_tokens
-        samples = {f"data/samples/{source or 'all'}": float(count) for source, count in sorted(self.seen.items())}
-        skipped = float(self.skipped + self.order.skipped)
-        return {"data/fill": counts.tokens / capacity, "data/skipped": skipped} | samples
+        skipped = float(self.skipped + self._passed_over)
+        return {"data/fill": counts.tokens / capacity, "data/skipped": skipped} | self.seen.metrics()
 
     def train_step(self, run: Run, step: int) -> dict[str, float]:
         """One update, while the loaders prepare the next step."""
         with run.phase("data"):
-            handles, counts = self.next_batch()
+            batches, counts = self.next_batch()
         if step < self.config.trainer.steps:
             self.prepare()
         with run.phase("train"):
-            [update] = self.learners.update_from(handles)
+            [update] = self.learners.update_from(batches)
         metrics = {f"train/{name}": value for name, value in update.items()} | self.metrics(counts)
         return metrics | _judged(run, self.watch, step, update["nll"])
 
+    def close(self) -> None:
+        """The loaders first: what is prepared ends with them."""
+        self.loaders.close()
+        self._ahead.close()
+
     def state_dict(self) -> dict[str, Any]:
-        # What is prepared ahead has not been trained on.
-        consumed = self._before or self.order.state_dict()
-        return {"order": consumed, "seen": dict(self.seen), "skipped": self.skipped, "losses": self.watch.state_dict()}
+        return {
+            "order": self._ahead.state_dict(),
+            "seen": self.seen.state_dict(),
+            "skipped": self.skipped,
+            "losses": self.watch.state_dict(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.order.load_state_dict(state["order"])
-        self.seen = Counter(state["seen"])
+        self.seen = Seen.from_state(state["seen"])
         self.skipped = state["skipped"]
         self.watch.load_state_dict(state["losses"])
 
@@ -130,7 +152,7 @@ def open_order(config: PretrainConfig, loader: PackLoader) -> Order:
         UserError: a plan that does not fit the stage, shares that do not fit the rows.
     """
     if config.data.plan is None:
-        return OnlineOrder(loader.files, config, lambda index: _measured(loader, index), loader.cost)
+        return OnlineOrder(loader.files, config, loader.cost)
     require_plannable(loader.encoder.family)
     reader = PlanReader(resolve_path(config.data.plan))
     settings = reader.manifest["settings"]
@@ -156,7 +178,7 @@ def open_parts(config: PretrainConfig, run: Run, loader: PackLoader, order: Orde
         closing(Loaders(config, loader.files, placement)) as loaders,
         open_learners(config, "sft", run, placement) as learners,
     ):
-        yield PretrainParts(
+        parts = PretrainParts(
             config=config,
             order=order,
             loaders=loaders,
@@ -164,22 +186,8 @@ def open_parts(config: PretrainConfig, run: Run, loader: PackLoader, order: Orde
             watch=SpikeWatch(config.trainer.loss_spike),
             skipped=loader.files.left_out,
         )
-
-
-def _measured(loader: PackLoader, index: int) -> tuple[int, int, int] | None:
-    """(tokens, visual tokens, pairs of patches within a frame) of a row for the online packer."""
-    try:
-        tokens, grids = loader.sizes(index)
-        if tokens > loader.context:
-            where = loader.files.where(index)
-            raise DataError(f"{where}: {tokens} tokens are longer than a pack, learner.pack_tokens {loader.context}")
-    except DataError as error:
-        if not loader.skips:
-            raise DataError(f"{error} (mend it, or set data.on_bad_row to skip)") from None
-        log.warning("left out: %s", error)
-        return None
-    visual = sum(count * rows * columns // 4 for count, rows, columns in grids)
-    return tokens, visual, sum(count * (rows * columns) ** 2 for count, rows, columns in grids)
+        with closing(parts):
+            yield parts
 
 
 def _judged(run: Run, watch: SpikeWatch, step: int, loss: float) -> dict[str, float]:

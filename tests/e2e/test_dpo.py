@@ -76,7 +76,7 @@ def logged(folder: Path) -> int:
 
 
 def timeless(row: dict) -> dict:
-    return {name: value for name, value in row.items() if not name.startswith(("time/", "speed/"))}
+    return {k: v for k, v in row.items() if not k.startswith(("time/", "speed/")) and k != "data/wait_share"}
 
 
 @pytest.mark.slow

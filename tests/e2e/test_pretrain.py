@@ -62,7 +62,7 @@ def uninterrupted(rows: Path, model: Path) -> Path:
 
 
 def timeless(row: dict) -> dict:
-    return {name: value for name, value in row.items() if not name.startswith(("time/", "speed/"))}
+    return {k: v for k, v in row.items() if not k.startswith(("time/", "speed/")) and k != "data/wait_share"}
 
 
 def test_a_killed_stage_goes_on_to_the_bit(uninterrupted: Path, rows: Path, model: Path) -> None:
@@ -79,6 +79,30 @@ def test_a_killed_stage_goes_on_to_the_bit(uninterrupted: Path, rows: Path, mode
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     before = runs.weights(uninterrupted, 2)
     assert any(not torch.equal(before[name], theirs[name]) for name in theirs)
+
+
+def online(rows: Path, model: Path, run: str, **sections: dict[str, Any]) -> Path:
+    """Packed on the way, by shares that change, with a cap on visual tokens; some rows fit into no pack."""
+    data = {"shares": {"vl": 3, "text": 1}, "end_shares": {"vl": 1, "text": 1}, "shares_by": "tokens", "pool": 5}
+    data |= {"visual_tokens": 150, "on_bad_row": "skip"}
+    return write(of(rows, model, run, data=data, **sections))
+
+
+def test_a_killed_stage_that_packs_online_goes_on_to_the_bit(rows: Path, model: Path) -> None:
+    """As above; rows that waited, and those that were measured ahead, come again."""
+    whole, killed = (online(rows, model, name) for name in ("online", "online_killed"))
+    done = runs.run("pretrain", whole)
+    assert done.returncode == 0, done.stderr
+    runs.run_until_killed("pretrain", killed, when=lambda: logged(rows / "online_killed") >= 3)
+    assert logged(rows / "online_killed") < STEPS
+    done = runs.run("pretrain", killed)
+    assert done.returncode == 0, done.stderr
+    found, expected = runs.metrics(rows / "online_killed"), runs.metrics(rows / "online")
+    assert [timeless(row) for row in found] == [timeless(row) for row in expected]
+    assert found[-1]["data/skipped"] > 0
+    assert all(0 <= row["data/wait_share"] < 1 for row in found)
+    ours, theirs = runs.weights(rows / "online_killed", STEPS), runs.weights(rows / "online", STEPS)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_the_metrics_say_what_was_read_and_how_fast(uninterrupted: Path) -> None:

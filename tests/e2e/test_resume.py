@@ -59,4 +59,4 @@ def logged(run_dir: Path) -> int:
 
 
 def timeless(row: dict) -> dict:
-    return {name: value for name, value in row.items() if not name.startswith(("time/", "speed/"))}
+    return {k: v for k, v in row.items() if not k.startswith(("time/", "speed/")) and k != "data/wait_share"}

@@ -8,6 +8,8 @@ from pangu_rl.config.sections.rows import TrainedRowsConfig
 
 
 class DataConfig(TrainedRowsConfig):
+    shares_by: Literal["samples"] = "samples"
+    """What the shares are of: prompts."""
     train: str
     """JSONL, a JSON array, Parquet, or a saved `datasets` folder: rows with `messages` (or `prompt`), `answer`, and
     optionally `id`, `answer_type`, `images`, `source`, `tools`; or rows of another `format`."""

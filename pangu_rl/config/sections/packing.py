@@ -1,12 +1,28 @@
 """Offline packing: `pangu-rl pack`, and what a stage of pre-training trains on."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from pangu_rl.config.base import Strict
 
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def require_shares(name: str, shares: Mapping[str, float]) -> None:
+    """
+    Raises:
+        ValueError: fractions that do not add up to 1, or nothing but zeros.
+    """
+    total = sum(shares.values())
+    if shares and not total:
+        raise ValueError(f"the {name} of {', '.join(sorted(shares))} are all 0: nothing would be drawn")
+    if shares and max(shares.values()) < 1 and abs(total - 1) > 1e-6:
+        raise ValueError(
+            f"{name} are fractions that add up to {total:.6g}: make it 1, or give them on a scale with a share of 1 or "
+            "more"
+        )
 
 
 class PackingConfig(Strict):
@@ -26,7 +42,9 @@ class PackingConfig(Strict):
     """Of a video given by its duration and fps; a longer one is sampled more sparsely. The loader's default too."""
     shares: dict[str, Share] = Field(default_factory=dict)
     """Tokens per source, on any scale (8 and 2, or 0.8 and 0.2); every source is named once, 0 leaves it out. Without
-    shares every sample is taken once."""
+    shares every sample is taken once. Shares that are all below 1 add up to 1."""
+    shares_by: Literal["tokens", "samples"] = "tokens"
+    """What the shares are of."""
     tokens: PositiveInt | None = None
     """Size of the draw by shares, where a source that has fewer repeats; null is what the scarcest gives once."""
     seed: NonNegativeInt = 0
@@ -60,6 +78,7 @@ class PackingConfig(Strict):
     def draw_is_by_shares(self) -> "PackingConfig":
         if self.tokens and not self.shares:
             raise ValueError(f"tokens {self.tokens} without shares: give each source one, or leave tokens out")
-        if self.shares and not any(self.shares.values()):
-            raise ValueError(f"the shares of {', '.join(sorted(self.shares))} are all 0: nothing would be drawn")
+        if self.tokens and self.shares_by == "samples":
+            raise ValueError(f"tokens {self.tokens} with shares_by samples: leave tokens out, or take shares by tokens")
+        require_shares("shares", self.shares)
         return self

@@ -2,9 +2,10 @@
 
 from typing import Literal
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field, PositiveFloat, model_validator
 
 from pangu_rl.config.base import Strict
+from pangu_rl.config.sections.packing import Share, require_shares
 
 
 class RowsConfig(Strict):
@@ -31,3 +32,20 @@ class TrainedRowsConfig(RowsConfig):
 
     also: tuple[FileConfig, ...] = ()
     """Further files beside `train`, each with a weight; ids are unique over all of them."""
+    shares: dict[str, Share] = Field(default_factory=dict)
+    """Per `source` of the rows, on any scale, 0 leaves one out; rows without a source have the name of their file. The
+    source that has most for its share comes once an epoch, the others as often as gives them theirs. Without shares
+    each row comes once. Shares that are all below 1 add up to 1."""
+    shares_by: Literal["samples", "tokens"] = "samples"
+    """What the shares are of. By tokens all rows are read before the start."""
+
+    @model_validator(mode="after")
+    def shares_are_whole(self) -> "TrainedRowsConfig":
+        require_shares("data.shares", self.shares)
+        if self.shares_by == "tokens" and not self.shares:
+            raise ValueError("data.shares_by is tokens without data.shares: give each source one")
+        if self.shares and (weighed := next((file for file in self.also if file.weight != 1), None)):
+            raise ValueError(
+                f"data.also gives {weighed.path} the weight {weighed.weight:g} beside data.shares: leave one out"
+            )
+        return self

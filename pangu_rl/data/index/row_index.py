@@ -90,6 +90,12 @@ class RowIndex:
         """The rows of one source, in order."""
         return SourceRows(self, name)
 
+    def under(self, path: Path) -> range:
+        """The rows of a file, or of all files of a folder, that the index was made of; they stand together."""
+        root = path.resolve()
+        shards = [n for n, shard in enumerate(self.manifest.shards) if self.paths[shard.file].is_relative_to(root)]
+        return range(int(self._starts[shards[0]]), int(self._starts[shards[-1] + 1])) if shards else range(0)
+
     def shard(self, number: int) -> dict[str, np.ndarray]:
         """The columns of one shard, memory-mapped."""
         return self._columns(shard_file(self.folder, number))

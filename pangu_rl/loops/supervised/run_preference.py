@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pangu_rl.config.paths import resolve_path
@@ -13,10 +13,12 @@ from pangu_rl.config.stages import DpoConfig
 from pangu_rl.data.batching import outline_pairs, pack_counts, split_ranks
 from pangu_rl.data.conversations import Conversation
 from pangu_rl.data.drawn_rows import RowStream
+from pangu_rl.data.mixing.seen import Seen
 from pangu_rl.data.pairs import Pair
 from pangu_rl.data.reference import Reference, ReferenceStore
 from pangu_rl.data.stream import PromptStream, fingerprint
 from pangu_rl.errors import ConfigError
+from pangu_rl.loops.ahead import Ahead
 from pangu_rl.loops.begun_with import begun_with
 from pangu_rl.loops.inputs import DpoInputs, read_dpo_inputs
 from pangu_rl.loops.learners import Learners
@@ -41,9 +43,16 @@ class PreferenceParts:
     sft: RowStream[Conversation] | None
     reference: Mapping[str, Reference]
     learners: Learners
+    seen: Seen = field(default_factory=Seen)
+    """Pairs trained on, by source."""
+    _ahead: Ahead[tuple[list[Any], Seen, dict[str, int]]] = field(init=False)
+    """A step: a handle to each rank's mini-batches, its pairs, and the SFT rows left out by then."""
 
-    def next_batch(self) -> list[MiniBatch]:
-        """The next pairs and SFT rows, packed together, one mini-batch per group of ranks."""
+    def __post_init__(self) -> None:
+        self._ahead = Ahead(self._prepared, self._consumed)
+
+    def next_batch(self) -> tuple[list[MiniBatch], Seen]:
+        """The next pairs and SFT rows, packed together, one mini-batch per group of ranks, and what the pairs are."""
         drawn = [pair for _, pair in self.pairs.next(self.config.trainer.pairs_per_step)]
         pairs = [self.reference[pair.uid].on(row) for pair, row in zip(drawn, self.loader.pairs(drawn), strict=True)]
         mixed_in = self.sft.next(self.config.sft_per_step) if self.sft else []
@@ -52,19 +61,37 @@ class PreferenceParts:
         tokens, sequences = pack_counts(packs)
         row_tokens = tokens - sum(len(pair.chosen) + len(pair.rejected) for pair in pairs)
         batches = split_ranks(packs, self.config.learner.groups, tokens, sequences, self.learners.dealing)
-        return [replace(batch, loss_pairs=len(pairs), row_tokens=row_tokens) for batch in batches]
+        seen = Seen.of((pair.source, row.num_tokens) for pair, row in zip(drawn, pairs, strict=True))
+        return [replace(batch, loss_pairs=len(pairs), row_tokens=row_tokens) for batch in batches], seen
 
     def train_step(self, run: Run, step: int) -> dict[str, float]:
+        """One update, while the next step's rows are read."""
+        with run.phase("data"):
+            handles, seen, left_out = self._ahead.take()
+        self.seen += seen
+        if step < self.config.trainer.steps:
+            self._ahead.start()
         with run.phase("train"):
-            [update] = self.learners.update([self.next_batch()])
-        left_out = {f"data/sft/{name}": float(count) for name, count in self.sft.left_out.items()} if self.sft else {}
-        return {f"train/{name}": value for name, value in update.items()} | left_out
+            [update] = self.learners.update_from(handles)
+        counts = {f"data/sft/{name}": float(count) for name, count in left_out.items()}
+        return {f"train/{name}": value for name, value in update.items()} | counts | self.seen.metrics()
+
+    def close(self) -> None:
+        self._ahead.close()
+
+    def _prepared(self) -> tuple[list[Any], Seen, dict[str, int]]:
+        batches, seen = self.next_batch()
+        return self.learners.hand_out([batches]), seen, dict(self.sft.left_out) if self.sft else {}
 
     def state_dict(self) -> dict[str, Any]:
+        return self._ahead.state_dict() | {"seen": self.seen.state_dict()}
+
+    def _consumed(self) -> dict[str, Any]:
         return {"pairs": self.pairs.state_dict(), "sft": self.sft.state_dict() if self.sft else None}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.pairs.load_state_dict(state["pairs"])
+        self.seen = Seen.from_state(state["seen"])
         if (self.sft is None) != (state["sft"] is None):
             was, now = ("mixed in", "not") if state["sft"] else ("not mixed in", "they are")
             raise ConfigError(
@@ -113,7 +140,7 @@ def open_parts(config: DpoConfig, run: Run, inputs: DpoInputs, store: ReferenceS
         run.say(f"left out: {inputs.left_out} bad rows, {inputs.asked_by_pairs} SFT rows that ask what a pair asks")
     order = {"shuffle": config.data.shuffle, "seed": config.trainer.seed}
     with run.placed(config) as placement, open_learners(config, "mpo", run, placement) as learners:
-        yield PreferenceParts(
+        parts = PreferenceParts(
             config=config,
             loader=inputs.loader,
             pairs=PromptStream(inputs.train, **order, digests=inputs.loader.digests),
@@ -121,3 +148,5 @@ def open_parts(config: DpoConfig, run: Run, inputs: DpoInputs, store: ReferenceS
             reference=reference_log_probs(config, run, inputs, store, learners),
             learners=learners,
         )
+        with closing(parts):
+            yield parts

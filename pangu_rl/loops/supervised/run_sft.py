@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pangu_rl.config.paths import resolve_path
@@ -13,6 +13,8 @@ from pangu_rl.config.stages import SftConfig
 from pangu_rl.data.batching import outline_conversations, pack_counts, root_count, split_ranks
 from pangu_rl.data.conversations import Conversation
 from pangu_rl.data.drawn_rows import RowStream
+from pangu_rl.data.mixing.seen import Seen
+from pangu_rl.loops.ahead import Ahead
 from pangu_rl.loops.begun_with import begun_with
 from pangu_rl.loops.inputs import SftInputs, read_sft_inputs
 from pangu_rl.loops.learners import Learners
@@ -34,26 +36,48 @@ class SftParts:
     loader: RowLoader
     stream: RowStream[Conversation]
     learners: Learners
+    seen: Seen = field(default_factory=Seen)
+    """What was trained on, by source."""
+    _ahead: Ahead[tuple[list[Any], Seen, dict[str, int]]] = field(init=False)
+    """A step: a handle to each rank's mini-batches, what is in them, and the rows left out by then."""
 
-    def next_batch(self) -> list[MiniBatch]:
-        """The next rows, packed, one mini-batch per group of ranks."""
+    def __post_init__(self) -> None:
+        self._ahead = Ahead(self._prepared, self.stream.state_dict)
+
+    def next_batch(self) -> tuple[list[MiniBatch], Seen]:
+        """The next rows, packed, one mini-batch per group of ranks, and what they are."""
         drawn = self.stream.next(self.config.trainer.sequences_per_step)
         rows = self.loader.conversations([conversation for _, conversation in drawn])
         packs = outline_conversations(rows, self.config.learner.pack_tokens, self.loader.encoder.placeholders)
         batches = split_ranks(packs, self.config.learner.groups, *pack_counts(packs), self.learners.dealing)
-        return [replace(batch, loss_roots=root_count(packs)) for batch in batches]
+        seen = Seen.of((conversation.source, len(row.token_ids)) for (_, conversation), row in zip(drawn, rows))
+        return [replace(batch, loss_roots=root_count(packs)) for batch in batches], seen
 
     def train_step(self, run: Run, step: int) -> dict[str, float]:
+        """One update, while the next step's rows are read."""
+        with run.phase("data"):
+            handles, seen, left_out = self._ahead.take()
+        self.seen += seen
+        if step < self.config.trainer.steps:
+            self._ahead.start()
         with run.phase("train"):
-            [update] = self.learners.update([self.next_batch()])
-        left_out = {f"data/{name}": float(count) for name, count in self.stream.left_out.items()}
-        return {f"train/{name}": value for name, value in update.items()} | left_out
+            [update] = self.learners.update_from(handles)
+        counts = {f"data/{name}": float(count) for name, count in left_out.items()}
+        return {f"train/{name}": value for name, value in update.items()} | counts | self.seen.metrics()
+
+    def close(self) -> None:
+        self._ahead.close()
+
+    def _prepared(self) -> tuple[list[Any], Seen, dict[str, int]]:
+        batches, seen = self.next_batch()
+        return self.learners.hand_out([batches]), seen, dict(self.stream.left_out)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"stream": self.stream.state_dict()}
+        return {"stream": self._ahead.state_dict(), "seen": self.seen.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.stream.load_state_dict(state["stream"])
+        self.seen = Seen.from_state(state["seen"])
 
 
 def run_sft(config: SftConfig) -> dict[str, float]:
@@ -81,5 +105,9 @@ def open_parts(config: SftConfig, run: Run, inputs: SftInputs) -> Iterator[SftPa
     run.say_each(inputs.loader.notes)
     write_rows_read(run.dir, train=len(inputs.train), left_out=inputs.train.left_out)
     stream = inputs.train.stream(shuffle=config.data.shuffle, seed=config.trainer.seed)
-    with run.placed(config) as placement, open_learners(config, "sft", run, placement) as learners:
-        yield SftParts(config=config, loader=inputs.loader, stream=stream, learners=learners)
+    with (
+        run.placed(config) as placement,
+        open_learners(config, "sft", run, placement) as learners,
+        closing(SftParts(config=config, loader=inputs.loader, stream=stream, learners=learners)) as parts,
+    ):
+        yield parts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -193,7 +194,7 @@ def test_what_an_index_cannot_know_is_read_whole(tmp_path, tiny_model, drawn):
     assert drawn == []
     index = tmp_path / "index"
     build_index([tmp_path / "rows.jsonl"], index)
-    with pytest.raises(ConfigError, match=r"index: an index of rows goes with neither data.columns nor data.also"):
+    with pytest.raises(ConfigError, match=r"index: an index of rows goes with none of data.columns, data.also"):
         read_sft_inputs(sft(tmp_path, tiny_model, ROWS, train=str(index), columns={"key": "id"}))
 
 
@@ -202,3 +203,53 @@ def test_a_run_of_drawn_rows_is_known_by_what_they_say(tmp_path, tiny_model, dra
     assert read_sft_inputs(sft(tmp_path, tiny_model, ROWS)).train.identity == one
     other = [*ROWS[:-1], ROWS[-1] | {"response": "It is 4."}]
     assert read_sft_inputs(sft(tmp_path, tiny_model, other)).train.identity != one
+
+
+MIXED = [row | {"source": "a" if number < 30 else "b"} for number, row in enumerate(ROWS)]
+"""30 of one source and 10 of another."""
+
+
+def test_shares_hold_over_an_epoch_whether_rows_are_read_or_drawn(tmp_path, tiny_model, monkeypatch):
+    """Half and half: each of the ten comes three times an epoch of sixty."""
+    config = sft(tmp_path, tiny_model, MIXED, shares={"a": 0.5, "b": 0.5})
+    read = read_sft_inputs(config)
+    assert len(read.train) == 60
+    assert read.loader.notes == ("source a: 30 rows, each 1 times", "source b: 10 rows, each 3 times")
+    monkeypatch.setattr(drawn_rows, "READ_WHOLE", 0)
+    for inputs in (read, read_sft_inputs(config)):
+        epoch = [row for _, row in inputs.train.stream(shuffle=True, seed=1).next(60)]
+        assert Counter(row.source for row in epoch) == {"a": 30, "b": 30}
+        assert set(Counter(row.uid.partition("#")[0] for row in epoch if row.source == "b").values()) == {3}
+
+
+def test_shares_by_tokens_are_of_the_tokens_that_are_trained_on(tmp_path, tiny_model):
+    rows = [row | {"response": row["response"] + " Yes." * 4 * (row["source"] == "b")} for row in MIXED]
+    by_tokens = read_sft_inputs(sft(tmp_path, tiny_model, rows, shares={"a": 1, "b": 1}, shares_by="tokens"))
+    loader = by_tokens.loader
+    tokens: Counter[str] = Counter()
+    for row in by_tokens.train.records:
+        tokens[row.source] += len(loader.encoder.conversation(row.messages).token_ids)
+    assert tokens["b"] / tokens["a"] == pytest.approx(1, rel=0.03)
+
+
+def test_shares_that_do_not_fit_are_refused(tmp_path, tiny_model, monkeypatch):
+    for size in (drawn_rows.READ_WHOLE, 0):
+        monkeypatch.setattr(drawn_rows, "READ_WHOLE", size)
+        with pytest.raises(ConfigError, match=r"rows.jsonl has rows of source 'b', which data.shares does not name"):
+            read_sft_inputs(sft(tmp_path, tiny_model, MIXED, shares={"a": 1}))
+        with pytest.raises(ConfigError, match=r"data.shares.c is 1, but .*rows.jsonl has no row of that source"):
+            read_sft_inputs(sft(tmp_path, tiny_model, MIXED, shares={"a": 1, "b": 1, "c": 1}))
+    with pytest.raises(ConfigError, match=r"data\.shares are fractions that add up to 0.7"):
+        sft(tmp_path, tiny_model, MIXED, shares={"a": 0.5, "b": 0.2})
+    with pytest.raises(ConfigError, match=r"gives more\.jsonl the weight 2 beside data.shares"):
+        sft(tmp_path, tiny_model, MIXED, shares={"a": 1}, also=[{"path": "more.jsonl", "weight": 2}])
+
+
+def test_pairs_that_come_more_than_once_have_a_fingerprint(tmp_path, tiny_model):
+    config = dpo(tmp_path, tiny_model)
+    pairs = [pair | {"source": source} for pair, source in zip(PAIRS, "ab", strict=True)]
+    write(tmp_path / "pairs.jsonl", [*pairs, {**pairs[0], "id": "p9", "prompt": "Is it?"}])
+    data = config.data.model_copy(update={"shares": {"a": 1, "b": 1}})
+    found = read_dpo_inputs(config.model_copy(update={"data": data}))
+    assert sorted(pair.uid for pair in found.train) == ["p3", "p30", "p30#2", "p9"]
+    assert len(found.fingerprint) == 32

@@ -26,3 +26,11 @@ def test_a_stage_of_one_update_does_not_say_so() -> None:
 def test_rollouts_have_their_own_phase() -> None:
     row = {"response/tokens": 500.0, "time/rollout": 2.0}
     assert with_speeds(row) == row | {"speed/rollout_tokens_per_s": 250.0}
+
+
+def test_the_wait_for_data_is_a_share_of_data_and_training():
+    """1 s of 4 s; a phase of another kind, such as a checkpoint, is no part of it."""
+    row = {"time/data": 1.0, "time/train": 3.0, "time/checkpoint": 9.0}
+    assert with_speeds(row)["data/wait_share"] == 0.25
+    assert with_speeds(row | {"train/tokens": 100.0})["speed/train_tokens_per_s"] == 25.0
+    assert "data/wait_share" not in with_speeds({"time/train": 3.0})

@@ -35,6 +35,16 @@ def test_shares_of_tokens_without_repetition(metadata, text):
     assert any(found[name] == everything[name] for name in found), "the scarcest source is used up"
 
 
+def test_shares_of_samples(metadata):
+    rows = draw(metadata, np.ones(ROWS, dtype=bool), config(shares={"text": 1, "vl": 3}, shares_by="samples"))
+    found = Counter(metadata.sources[source] for source in metadata.source[rows])
+    everything = Counter(metadata.sources[source] for source in metadata.source)
+    scale = min(everything["text"], everything["vl"] / 3)
+    assert found == {"text": pytest.approx(scale, abs=1), "vl": pytest.approx(3 * scale, abs=1)}
+    with pytest.raises(ValueError, match="tokens 5 with shares_by samples"):
+        config(shares={"text": 1, "vl": 3}, shares_by="samples", tokens=5)
+
+
 def test_a_larger_draw_repeats_whole_passes_first(metadata):
     everything = tokens_by_source(metadata, np.arange(ROWS))
     size = int(2.5 * everything["text"] / 0.5)

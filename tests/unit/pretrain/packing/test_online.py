@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pangu_rl.errors import ConfigError, DataError
-from pretrain.packing.online import OnlinePacker, PacksApart, StreamSample
+from pretrain.packing.online import OnlinePacker, PacksApart, StreamSample, Unit
 
 
 def stream(count: int, seed: int = 0) -> list[StreamSample]:
@@ -67,17 +67,25 @@ def test_resume_is_exact_at_every_point():
         assert second.skipped == whole.skipped
 
 
-def apart() -> PacksApart:
-    packers = {name: OnlinePacker(1000, pool=10) for name in ("multimodal", "text", "web")}
-    return PacksApart(packers, {"multimodal": 7, "text": 2, "web": 1.5}, packs=8)
+SHARES = {"multimodal": 7 / 10.5, "text": 2 / 10.5, "web": 1.5 / 10.5}
 
 
-def batches(mixer: PacksApart, sources: dict[str, list[StreamSample]], count: int) -> list[list[tuple[str, list]]]:
-    taken = []
-    while len(taken) < count:
-        while names := mixer.lacking():
-            mixer.add(names[0], sources[names[0]].pop(0))
-        taken.append(mixer.take())
+def apart(unit: Unit = "packs") -> PacksApart:
+    return PacksApart({name: OnlinePacker(1000, pool=10) for name in SHARES}, unit)
+
+
+def batches(
+    mixer: PacksApart, sources: dict[str, list[StreamSample]], count: int, shares: dict[str, float] = SHARES
+) -> list[list[tuple[str, list]]]:
+    """Of eight packs each."""
+    taken: list[list[tuple[str, list]]] = []
+    for _ in range(count):
+        taken.append([])
+        for _ in range(8):
+            name = mixer.next_stream(shares)
+            while not mixer.ready(name):
+                mixer.add(name, sources[name].pop(0))
+            taken[-1].append((name, mixer.take(name, shares)))
     return taken
 
 
@@ -97,6 +105,28 @@ def test_streams_are_packed_apart_and_every_batch_has_the_shares():
             assert all(sample.id.startswith(f"{seed}-") for sample in pack)
 
 
+@pytest.mark.parametrize("unit", ["tokens", "samples"])
+def test_shares_are_of_tokens_or_of_samples(unit: Unit):
+    """Streams of samples of 100 and of 20 tokens: equal shares are ten of one to fifty of the other, or as many."""
+    large, small = ([StreamSample(n, size) for n in range(9000)] for size in (100, 20))
+    mixer = PacksApart({name: OnlinePacker(1000, pool=60) for name in ("large", "small")}, unit)
+    rows = {"large": large, "small": small}
+    packs = Counter(name for batch in batches(mixer, rows, 12, {"large": 0.5, "small": 0.5}) for name, _ in batch)
+    if unit == "tokens":
+        assert packs == {"large": 48, "small": 48}
+    else:
+        assert packs == {"large": 80, "small": 16}
+
+
+def test_shares_that_change_are_kept_from_then_on():
+    """Twelve batches of 8 packs at 3 : 1 : 0, then at 0 : 1 : 3; the third stream is owed nothing from before."""
+    mixer, rows = apart(), sources()
+    first = batches(mixer, rows, 12, {"multimodal": 0.75, "text": 0.25, "web": 0.0})
+    then = batches(mixer, rows, 12, {"multimodal": 0.0, "text": 0.25, "web": 0.75})
+    counts = [Counter(name for batch in found for name, _ in batch) for found in (first, then)]
+    assert counts == [{"multimodal": 72, "text": 24}, {"text": 24, "web": 72}]
+
+
 def test_the_mix_resumes_exactly():
     expected = batches(apart(), sources(), 12)
     rest, first = sources(), apart()
@@ -111,5 +141,5 @@ def test_what_is_refused():
         OnlinePacker(100).add(StreamSample("x", 5, 6))
     with pytest.raises(ConfigError, match="pool 0: must be at least 1"):
         OnlinePacker(100, pool=0)
-    with pytest.raises(ConfigError, match="each must be above 0"):
-        PacksApart({"a": OnlinePacker(100)}, {"a": 0}, packs=4)
+    with pytest.raises(ConfigError, match="no stream to pack"):
+        PacksApart({})

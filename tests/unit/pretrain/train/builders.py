@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pangu_rl.config.load import checked
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.config.sections.packing import PackingConfig
+from pangu_rl.data.layout import TrainingRow
+from pretrain.packing.online import StreamSample
 from pretrain.packing.pack import pack_file
+from pretrain.train.loader import PackLoader
 from pretrain.train.measure import write_sizes
+from pretrain.train.measured import Measure
 from tests.unit.data.vl_folder import draw
 
 SIZES = {"a": (56, 56), "b": (84, 112), "c": (140, 56), "d": (400, 300)}
@@ -62,3 +68,24 @@ def plan(config: PretrainConfig, folder: Path, **settings: Any) -> Path:
     )
     pack_file(folder / "sizes.parquet", folder / "plan", packing)
     return folder / "plan"
+
+
+@dataclass
+class MeasuredHere:
+    """`Measured` without processes."""
+
+    found: Sequence[StreamSample | str]
+    rows: dict[int, TrainingRow]
+
+    def samples(self) -> Sequence[StreamSample | str]:
+        return self.found
+
+
+def measured_by(loader: PackLoader) -> Measure:
+    """`Loaders.measure` of one loader in this process."""
+    return lambda rows: MeasuredHere(*loader.measure(rows))
+
+
+def measured_as(size: Callable[[int], StreamSample | str]) -> Measure:
+    """Rows of made-up sizes."""
+    return lambda rows: MeasuredHere(list(map(size, rows)), {})

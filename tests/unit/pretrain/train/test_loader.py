@@ -18,7 +18,8 @@ from pretrain.train.loader import PackLoader
 from pretrain.train.order import PackOrder
 from pretrain.train.run import open_order
 from pretrain.train.watch import SpikeWatch
-from tests.unit.pretrain.train.builders import SIZES, plan, stage, write_rows
+from tests.unit.data.vl_folder import draw
+from tests.unit.pretrain.train.builders import SIZES, measured_by, plan, stage, write_rows
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +45,9 @@ def test_a_pack_holds_its_rows_in_order_and_counts_them(folder, tiny_vl_model):
     assert counts.tokens == pack.num_tokens == sum(sizes)
     assert (counts.targets, counts.sequences) == (targets.sum(), 3)
     assert counts.roots == pytest.approx(sum(math.sqrt(n) for n in targets))
-    assert counts.sources == {"vl": 2, "text": 1}
-    assert (counts + counts).sources == {"vl": 4, "text": 2}
+    assert counts.seen.samples == {"vl": 2, "text": 1}
+    assert counts.seen.tokens == {"vl": sizes[0] + sizes[2], "text": sizes[1]}
+    assert (counts + counts).seen.samples == {"vl": 4, "text": 2}
 
 
 def test_the_plan_and_the_loader_agree_on_every_pack_to_the_token(folder, tiny_vl_model):
@@ -71,7 +73,7 @@ def test_what_a_plan_or_a_stream_knows_of_a_pack_gives_its_flops(folder, tiny_vl
     planned = stage(folder, tiny_vl_model, data={"plan": str(plan(online, folder))})
     for config in (planned, online):
         exact, steps = 0, open_order(config, loader)
-        for order in [*steps.next_batch(), *steps.next_batch()]:
+        for order in [order for _ in range(2) for order in steps.next_batch(measured_by(loader))]:
             [pack], _ = loader.load([order])
             head = 3 * flops.per_target * (pack.num_tokens - len(pack.targets))
             found = order.load - head
@@ -99,6 +101,31 @@ def test_packs_that_share_a_micro_batch_are_merged_and_counted_as_before(folder,
     assert merged[2].position_ids.shape == (3, 1)
 
 
+def test_rows_that_were_measured_make_the_packs_of_rows_that_are_read(folder, tiny_vl_model, monkeypatch):
+    loader = open_loader(folder, tiny_vl_model)
+    orders = [PackOrder((2, 0), 0.0), PackOrder((1, 5), 0.0)]
+    [plain, second], expected = loader.load(orders)
+    samples, kept = loader.measure([0, 1, 2, 5])
+    assert [sample.tokens for sample in samples] == [loader.sizes(index)[0] for index in (0, 1, 2, 5)]
+    monkeypatch.setattr(loader, "_encoded", None)  # each row is encoded once
+    found, counts = loader.load(orders, kept)
+    assert counts == expected
+    for ours, theirs in zip(found, (plain, second), strict=True):
+        for name in ("token_ids", "position_ids", "targets", "predictors", "picture_tokens", "segment_starts"):
+            assert getattr(ours, name).dtype == getattr(theirs, name).dtype
+            assert np.array_equal(getattr(ours, name), getattr(theirs, name)), name
+        assert [p.patches.tobytes() for p in ours.pictures] == [p.patches.tobytes() for p in theirs.pictures]
+
+
+def test_a_picture_that_changes_its_size_between_measuring_and_loading_is_a_bad_row(tmp_path, tiny_vl_model):
+    write_rows(tmp_path, count=6)
+    loader = open_loader(tmp_path, tiny_vl_model)
+    _, kept = loader.measure([1])
+    draw(tmp_path / "media" / "a.png", 112, 112, seed=0)
+    with pytest.raises(DataError, match=r"row 2 \(r01\): picture 'a.png' has .1, 8, 8. patches and had .1, 4, 4. when"):
+        loader.load([PackOrder((1,), 0.0)], kept)
+
+
 def test_a_row_too_many_is_refused_or_named(folder, tiny_vl_model):
     order = PackOrder((4, 10), 0.0)
     with pytest.raises(DataError, match=r"row 11 \(r10\): \d+ tokens behind \d+ others exceed the 256"):
@@ -118,7 +145,7 @@ def test_a_missing_picture_and_a_bad_row_are_refused_or_named(tmp_path, tiny_vl_
     [pack], counts = open_loader(tmp_path, tiny_vl_model, on_bad_row="skip").load(orders)
     assert len(pack.segment_parents) == 1
     assert "row 8 (gone)" in counts.skipped[1] and "none.png" in counts.skipped[1]
-    assert counts.sources == {"text": 1}
+    assert counts.seen.samples == {"text": 1}
 
 
 def test_the_stages_limits_win_over_the_processors(folder, tiny_vl_model):

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from pangu_rl.data.row_files import open_rows
 from pangu_rl.errors import ConfigError, DataError
+from pretrain.packing.online import StreamSample
 from pretrain.packing.plan_file import PlanReader
 from pretrain.train.loader import PackLoader
-from pretrain.train.order import OnlineOrder, PackOrder, PlannedOrder, deal_packs
+from pretrain.train.measured import CHUNK, Measure
+from pretrain.train.online import OnlineOrder
+from pretrain.train.order import PackOrder, PlannedOrder, deal_packs
 from pretrain.train.run import open_order
-from tests.unit.pretrain.train.builders import plan, stage, write_rows
+from tests.unit.pretrain.train.builders import measured_as, measured_by, plan, stage, write_rows
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +87,7 @@ def test_every_number_of_ranks_trains_on_the_same_packs(planned):
         ({"trainer": {"packs_per_step": 4}}, "has 2 packs a step, trainer.packs_per_step is 4"),
         ({"learner": {"pack_tokens": 255}}, "has packs of 256 tokens, learner.pack_tokens is 255"),
         ({"data": {"min_pixels": 3136, "max_pixels": 9000}}, "packed for pictures of 3136 to 200704 pixels"),
+        ({"data": {"visual_tokens": 200}}, "has packs of up to 256 visual tokens, data.visual_tokens is 200"),
     ],
 )
 def test_a_plan_for_another_stage_is_refused(folder, planned, tiny_vl_model, sections, message):
@@ -101,11 +106,24 @@ def test_a_plan_of_other_rows_is_refused(planned, tmp_path, tiny_vl_model):
         open_planned(config)
 
 
-def online(folder: Path, model: Path, **data) -> OnlineOrder:
+@dataclass
+class Online:
+    """Rows of 100 tokens, 60 of them visual in those of the second source: two to a pack of 256."""
+
+    order: OnlineOrder
+    measure: Measure
+
+    def next_batch(self) -> list[PackOrder]:
+        batch = self.order.next_batch(self.measure)
+        self.order.look_ahead(self.measure)
+        return batch
+
+
+def online(folder: Path, model: Path, **data) -> Online:
     config = stage(folder, model, data={"pool": 4} | data)
     files = open_rows(Path(config.data.train), on_bad_row="refuse")
-    # Rows of 100 tokens, 60 of them visual in those of the second source: two to a pack of 256.
-    return OnlineOrder(files, config, lambda index: (100, 60 if files.source(index) == "vl" else 0, 0), by_tokens)
+    order = OnlineOrder(files, config, by_tokens)
+    return Online(order, measured_as(lambda row: StreamSample(row, 100, 60 if files.source(row) == "vl" else 0, 0)))
 
 
 def test_online_packs_hold_what_fits_and_every_row_comes_once_an_epoch(folder, tiny_vl_model):
@@ -129,7 +147,7 @@ def test_online_packing_resumes_exactly(folder, tiny_vl_model):
     order, again = online(folder, tiny_vl_model, **shares), online(folder, tiny_vl_model, **shares)
     for _ in range(3):
         order.next_batch()
-    again.load_state_dict(json.loads(json.dumps(order.state_dict())))
+    again.order.load_state_dict(json.loads(json.dumps(order.order.state_dict())))
     assert [again.next_batch() for _ in range(5)] == [order.next_batch() for _ in range(5)]
 
 
@@ -140,30 +158,76 @@ def test_shares_that_do_not_fit_the_rows_are_refused(folder, tiny_vl_model):
         online(folder, tiny_vl_model, shares={"vl": 1, "text": 0, "web": 1})
     order = online(folder, tiny_vl_model)
     with pytest.raises(ConfigError, match=r"has streams \['of a plan'\], this run \[''\]"):
-        order.load_state_dict({"plan": "x", "data": "y", "step": 1})
+        order.order.load_state_dict({"plan": "x", "data": "y", "step": 1})
 
 
 def test_a_stream_without_a_row_that_fits_ends_with_a_reason(folder, tiny_vl_model, monkeypatch):
-    monkeypatch.setattr("pretrain.train.order.FRUITLESS", 50)
-    config = stage(folder, tiny_vl_model)
-    order = OnlineOrder(open_rows(folder / "rows.jsonl", on_bad_row="refuse"), config, lambda index: None, by_tokens)
+    monkeypatch.setattr("pretrain.train.online.FRUITLESS", 50)
+    config = stage(folder, tiny_vl_model, data={"on_bad_row": "skip"})
+    order = OnlineOrder(open_rows(folder / "rows.jsonl", on_bad_row="refuse"), config, by_tokens)
     with pytest.raises(DataError, match="none of the last 51 rows can be used"):
-        order.next_batch()
+        order.next_batch(measured_as(lambda row: f"row {row} is bad"))
     assert order.skipped == order.state_dict()["skipped"] == 51
 
 
-def test_a_row_longer_than_a_pack_is_refused_or_left_out(folder, tiny_vl_model):
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"learner": {"pack_tokens": 100}}, r"\d+ tokens are longer than a pack, learner.pack_tokens 100 .mend it"),
+        ({"data": {"visual_tokens": 100}}, r"154 visual tokens are more than a pack may have, data.visual_tokens 1"),
+    ],
+)
+def test_a_row_that_fits_into_no_pack_is_refused_or_left_out(folder, tiny_vl_model, settings, message):
     """Rows with d.png have 140 tokens of it alone."""
-    settings = {"learner": {"pack_tokens": 100}}
     files = open_rows(folder / "rows.jsonl", on_bad_row="refuse")
-    order = open_order(config := stage(folder, tiny_vl_model, **settings), PackLoader(config, files))
-    with pytest.raises(DataError, match=r"\d+ tokens are longer than a pack, learner.pack_tokens 100 .mend it"):
-        [order.next_batch() for _ in range(20)]
-    config = stage(folder, tiny_vl_model, **settings, data={"on_bad_row": "skip", "pool": 2})
-    order = open_order(config, PackLoader(config, files))
-    rows = rows_of([order.next_batch() for _ in range(20)])
+    loader = PackLoader(config := stage(folder, tiny_vl_model, **settings), files)
+    order = open_order(config, loader)
+    with pytest.raises(DataError, match=message):
+        [order.next_batch(measured_by(loader)) for _ in range(20)]
+    data = settings.get("data", {}) | {"on_bad_row": "skip", "pool": 2}
+    loader = PackLoader(config := stage(folder, tiny_vl_model, **settings | {"data": data}), files)
+    order = open_order(config, loader)
+    rows = rows_of([order.next_batch(measured_by(loader)) for _ in range(20)])
     assert order.skipped >= 4
     assert not {index for index in rows if index % 6 == 4}
+
+
+def test_no_pack_has_more_visual_tokens_than_it_may(folder, tiny_vl_model):
+    """Rows of 60 visual tokens and two to a pack without a cap; packs of one where 100 are the most."""
+    assert len(online(folder, tiny_vl_model, shares={"vl": 1, "text": 0}).next_batch()[0].rows) == 2
+    order = online(folder, tiny_vl_model, shares={"vl": 1, "text": 0}, visual_tokens=100)
+    assert {len(pack.rows) for _ in range(5) for pack in order.next_batch()} == {1}
+
+
+def test_each_row_is_measured_once_and_before_its_turn(folder, tiny_vl_model):
+    """Of what a step takes, all but the first step's was asked for beforehand."""
+    run = online(folder, tiny_vl_model)
+    asked: list[int] = []
+    inner = run.measure
+    run.measure = lambda rows: (asked.extend(rows), inner(rows))[1]
+    batches = []
+    for step in range(12):
+        before = len(asked)
+        batches.append(run.order.next_batch(run.measure))
+        assert step == 0 or len(asked) == before
+        run.order.look_ahead(run.measure)
+    taken = len(rows_of(batches)) + 4
+    assert taken <= len(asked) <= taken + 2 * CHUNK
+
+
+def test_packs_say_where_their_rows_are_kept_until_a_restart(tmp_path, tiny_vl_model):
+    write_rows(tmp_path, count=3 * CHUNK)
+    files = open_rows(tmp_path / "rows.jsonl", on_bad_row="refuse")
+    loader = PackLoader(config := stage(tmp_path, tiny_vl_model, data={"pool": 4}), files)
+    order, again = (open_order(config, loader) for _ in range(2))
+    state = json.loads(json.dumps(order.state_dict()))
+    for step in range(3):
+        batch = order.next_batch(measured_by(loader))
+        assert all(any(row in chunk for chunk in pack.kept) for pack in batch for row in pack.rows)
+        state = state if step else json.loads(json.dumps(order.state_dict()))
+    again.load_state_dict(state)
+    batch = again.next_batch(measured_by(loader))
+    assert any(not any(row in chunk for chunk in pack.kept) for pack in batch for row in pack.rows)
 
 
 def test_a_plan_that_is_not_all_looked_through_at_the_start_is_refused_where_it_is_wrong(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -16,7 +18,7 @@ from pretrain.train.loader import Counts, PackLoader
 from pretrain.train.order import PackOrder, deal_packs
 from pretrain.train.run import PretrainParts, open_order
 from pretrain.train.watch import SpikeWatch
-from tests.unit.pretrain.train.builders import plan, stage, write_rows
+from tests.unit.pretrain.train.builders import MeasuredHere, measured_by, plan, stage, write_rows
 
 
 @dataclass
@@ -25,13 +27,14 @@ class HereLoaders:
 
     loader: PackLoader
     ranks: int
-    _loaded: list[Any] = field(default_factory=list)
 
-    def prepare(self, batch: list[PackOrder]) -> None:
-        self._loaded = [self.loader.load_merged(own) for own in deal_packs(batch, self.ranks)]
+    def measure(self, rows: Sequence[int]) -> MeasuredHere:
+        return measured_by(self.loader)(rows)
 
-    def take(self) -> tuple[list[Any], Counts]:
-        return [packs for packs, _ in self._loaded], reduce(add, [counts for _, counts in self._loaded])
+    def load(self, batch: list[PackOrder]) -> tuple[list[Any], Counts]:
+        kept = {index: row for order in batch for chunk in order.kept for index, row in chunk.items()}
+        loaded = [self.loader.load_merged(own, kept) for own in deal_packs(batch, self.ranks)]
+        return [packs for packs, _ in loaded], reduce(add, [counts for _, counts in loaded])
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +72,11 @@ def test_a_step_prepared_ahead_comes_again_after_a_restart_on_another_number_of_
     parts.watch.judge(3.0)
     parts.prepare()
     saved = json.dumps(parts.state_dict())
-    seen = dict(parts.seen)
+    seen = copy.deepcopy(parts.seen)
 
     again = open_parts(folder, tiny_vl_model, 2, data=data)
     again.load_state_dict(json.loads(saved))
-    assert dict(again.seen) == seen and sum(seen.values()) > 4
+    assert again.seen == seen and seen.samples.total() > 4
     assert again.watch.state_dict() == [3.0]
     for _ in range(3):
         expected, counts = parts.next_batch()
