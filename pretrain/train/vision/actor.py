@@ -50,6 +50,9 @@ class VisionActor(RankActor):
     def prepare(self, batch: PictureBatch, step: int) -> None:
         self._learner.prepare(batch, step)
 
+    def wait(self) -> None:
+        self._learner.wait()
+
     def update(self) -> dict[str, float]:
         return self._learner.update()
 
@@ -79,6 +82,10 @@ class VisionLearners(RankActors):
         """Have a part for each rank read and decoded, while earlier steps train; returns at once."""
         for actor, own in zip(self._actors, batches, strict=True):
             actor.prepare.remote(own, step)
+
+    def wait(self) -> None:
+        """Until every rank has the oldest step that was prepared."""
+        self._call("wait")
 
     def update(self) -> dict[str, float]:
         """One optimiser step, the oldest that was prepared; metrics of the global batch."""

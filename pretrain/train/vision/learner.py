@@ -6,7 +6,6 @@ tower and its head are summed over the ranks, and each rank updates its own cent
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -86,18 +85,19 @@ class VisionLearner:
         """Begin to read and decode this rank's part of `step`; returns at once."""
         self._ahead.append((batch, step, self._thread.submit(self.reader.load, batch, step)))
 
+    def wait(self) -> None:
+        """Until the oldest step that was prepared is read; raises as `update`."""
+        self._ahead[0][2].result()
+
     def update(self) -> dict[str, float]:
         """One optimiser step, the oldest that was prepared; metrics of the global batch: `loss`, `grad_norm`, `lr`,
-        `tflop` of the tower (its head and the classes are small beside it), `waited`, the seconds that a rank waited
-        for its pictures on average, and those of the loss.
+        `tflop` of the tower (its head and the classes are small beside it) and those of the loss.
 
         Raises:
             DataError: a picture that cannot be used.
         """
         batch, step, loading = self._ahead.popleft()
-        began = time.perf_counter()
         parts = loading.result()
-        waited = time.perf_counter() - began
         flops = WHOLE * sum(self.flops.of_tower(part.grids.tolist()) for part in parts)
         loss, metrics = backward_in_parts(parts, self._embedded, lambda found: self._loss(found, parts, step))
         if self.config.learner.ranks > 1:
@@ -111,9 +111,7 @@ class VisionLearner:
                 group["lr"] = batch.lr
             optimizer.step()
             optimizer.zero_grad()
-        flops, waited = self._summed(flops, waited)
-        found = {"loss": loss.item(), "grad_norm": float(norm), "lr": batch.lr, "tflop": flops / 1e12}
-        found["waited"] = waited / self.config.learner.ranks
+        found = {"loss": loss.item(), "grad_norm": float(norm), "lr": batch.lr, "tflop": self._summed(flops) / 1e12}
         return found | {name: value.item() for name, value in metrics.items()}
 
     def peak_flops(self) -> float:
@@ -146,12 +144,12 @@ class VisionLearner:
         ]
         return text_aware_loss(*kinds, self.centres, self.token_centres, step, self.config.loss)
 
-    def _summed(self, *values: float) -> list[float]:
+    def _summed(self, value: float) -> float:
         """Over all ranks."""
-        total = torch.tensor(values, device=self.device)
+        total = torch.tensor(value, device=self.device)
         if self.config.learner.ranks > 1:
             dist.all_reduce(total)
-        return total.tolist()
+        return total.item()
 
     def _head(self, width: int) -> nn.Module:
         if self.config.regions is None:

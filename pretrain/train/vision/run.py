@@ -18,7 +18,7 @@ import numpy as np
 
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.vision import Resolution, VisionStageConfig
-from pangu_rl.data.index.files import content_digest, row_files
+from pangu_rl.data.index.files import edges_digest, row_files
 from pangu_rl.data.permutation import Order, order_of
 from pangu_rl.data.row_files import RowFiles
 from pangu_rl.loops.begun_with import begun_with
@@ -94,12 +94,13 @@ class VisionParts:
         for ahead in range(max(step, self.prepared + 1), min(step + 1, self.cascade.steps) + 1):
             self.learners.prepare(self.cascade.dealt(ahead), ahead)
             self.prepared = ahead
+        with run.phase("data"):
+            self.learners.wait()
         with run.phase("train"):
             update = self.learners.update()
-        waited = update.pop("waited")
         metrics = {f"train/{name}": value for name, value in update.items()}
         edge = float(self.cascade.resolution(step).edge)
-        return metrics | {"data/pictures": float(self.cascade.pictures), "data/edge": edge, "time/data": waited}
+        return metrics | {"data/pictures": float(self.cascade.pictures), "data/edge": edge}
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing: the seed and a step's number say which pictures it has."""
@@ -142,15 +143,13 @@ def run_vit(config: VisionStageConfig) -> dict[str, float]:
 def _digests(config: VisionStageConfig, files: RowFiles) -> dict[str, str]:
     """Of the rows, and of labels or regions that were made elsewhere."""
     named = {"labels": config.data.labels, "regions": config.regions.file if config.regions else None}
-    found = {"rows": files.digest}
-    for key, path in named.items():
-        if path is not None:
-            found[key] = " ".join(content_digest(file) for file in _files_of(resolve_path(path)))
-    return found
+    return {"rows": files.digest} | {key: _identity(resolve_path(path)) for key, path in named.items() if path}
 
 
-def _files_of(path: Path) -> list[Path]:
-    return [path] if path.suffix == SUFFIX else row_files([path])
+def _identity(path: Path) -> str:
+    """Sizes and both ends of the files."""
+    files = [path] if path.suffix == SUFFIX else row_files([path])
+    return " ".join(f"{file.stat().st_size} {edges_digest(file)}" for file in files if file.is_file())
 
 
 def labelled(config: VisionStageConfig, files: RowFiles, run: Run) -> PictureFile:
