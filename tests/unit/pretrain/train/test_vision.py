@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from pretrain.train.vision.labels import drawn, open_labels, take_labels
 from pretrain.train.vision.learner import VisionLearner
 from pretrain.train.vision.picture_file import PictureFile
 from pretrain.train.vision.pictures_of_rows import distinct_pictures, image_at, open_picture_rows
-from pretrain.train.vision.run import Cascade
+from pretrain.train.vision.run import Cascade, VisionParts
 from tests.builders import build_tiny_vl_model
 from tests.e2e import runs
 from tests.unit.data.vl_folder import draw
@@ -127,6 +128,38 @@ def test_pictures_of_more_than_are_asked_for_are_drawn_once_for_all_epochs(folde
     assert all(sorted(epoch) == sorted(epochs[0]) for epoch in epochs) and len(set(epochs[0])) == PICTURES
     assert max(epochs[0]) >= PICTURES
     assert Cascade(stage(folder, trainer={"seed": 1}), PICTURES, known=40).batch(1).tolist() != epochs[0][:4].tolist()
+
+
+class Calls:
+    """Learners and run at once, which write down what is asked of them."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+
+    def prepare(self, batches: list[PictureBatch], step: int) -> None:
+        self.made.append(f"prepare {step} at {batches[0].edge}")
+
+    def wait(self) -> None:
+        self.made.append("wait")
+
+    def update(self) -> dict[str, float]:
+        self.made.append("update")
+        return {"loss": 1.0}
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        self.made.append(name)
+        return nullcontext()
+
+
+def test_the_next_steps_pictures_are_under_way_while_a_step_trains(folder: Path) -> None:
+    """From step 6 on, as after a resume; the ninth is the last."""
+    calls = Calls()
+    parts = VisionParts(Cascade(stage(folder), PICTURES), calls)
+    trained = [parts.train_step(calls, step) for step in (6, 7, 8, 9)]
+    step = ["data", "wait", "train", "update"]
+    expected = ["prepare 6 at 56", "prepare 7 at 84", *step, "prepare 8 at 84", *step, "prepare 9 at 84", *step, *step]
+    assert calls.made == expected
+    assert trained[0] == {"train/loss": 1.0, "data/pictures": 12.0, "data/edge": 56.0}
 
 
 def labelled(config: VisionStageConfig, target: Path) -> PictureFile:
