@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -43,11 +44,11 @@ def local_copy(path: Path) -> Path:
     """
     if not is_remote(path):
         return path
+    used_now(path)  # first: what was used now does not leave between the look and its opening
     if not path.is_file():
         with _alone(path):
             if not path.is_file():
                 _fetch(path)
-    used_now(path)
     return path
 
 
@@ -105,7 +106,7 @@ def _fetch(path: Path) -> None:
             changed = _changed(system, name, info)
         if (size := partial.stat().st_size) != info["size"]:
             raise DataError(f"{address}: {size} bytes came of {info['size']}: try again")
-        os.utime(partial, ns=(changed, changed))
+        os.utime(partial, ns=(time.time_ns(), changed))
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

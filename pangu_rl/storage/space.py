@@ -83,11 +83,11 @@ def _left_after_leaving(root: Path, most: int) -> int:
                     status = os.stat(path := f"{folder}/{name}")
                     found.append((status.st_atime_ns, status.st_size, path, name.startswith(".")))
     total = sum(size for _, size, _, _ in found)
-    for _, size, path, is_written in sorted(found):
+    for used, size, path, is_written in sorted(found):
         if total <= most:
             break
-        if not is_written:
-            with suppress(OSError):
+        with suppress(OSError):
+            if not is_written and os.stat(path).st_atime_ns == used:  # not used since
                 os.unlink(path)
-            total -= size
+                total -= size
     return total

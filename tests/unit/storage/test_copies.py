@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,14 +113,17 @@ def test_folders_are_brought_anew_where_they_have_changed(tmp_path: Path, monkey
     source.mkdir()
     for name in "abc":
         (source / name).write_text(name)
+    os.utime(source / "b", (1, 2))
+    began = time.time_ns()
     folder = resolve_path(f"file://{source}")
     bring([folder])
-    before = (folder / "b").stat().st_ino
+    copy = (folder / "b").stat()
+    assert copy.st_mtime == 2 and copy.st_atime_ns >= began, "what is old there was used now"
     (source / "a").write_text("another")
     (source / "c").unlink()
     bring([folder])
     assert {file.name: file.read_text() for file in folder.iterdir()} == {"a": "another", "b": "b"}
-    assert (folder / "b").stat().st_ino == before
+    assert (folder / "b").stat().st_ino == copy.st_ino
     with pytest.raises(DataError, match="no such file or folder"):
         bring([resolve_path(f"file://{tmp_path}/nothing")])
     monkeypatch.setenv(BOUND, "8")
