@@ -48,14 +48,18 @@ def load_stage(
 
 
 def load_run(stage: str, path: Path, overrides: list[str] | None) -> Any:
-    """`load_stage`, where a run directory as `model.path` is the model that the run made.
+    """`load_stage`, where a run directory as `model.path` is the model that the run made; data in object storage are
+    fetched.
 
     Raises:
-        UserError, RunError: as `load_stage`, or that run has made no model, or a corrupt one.
+        UserError, RunError: as `load_stage` and `bring_inputs`, or that run has made no model, or a corrupt one.
     """
     from pangu_rl.checkpoint.run_model import with_start
+    from pangu_rl.storage.inputs import bring_inputs
 
-    return with_start(load_stage(stage, path, overrides))
+    config = load_stage(stage, path, overrides)
+    bring_inputs(stage, config)
+    return with_start(config)
 
 
 def expanded(override: str) -> str:

@@ -11,7 +11,7 @@ import typer
 
 from pangu_rl.cli.app import AsJson, app
 from pangu_rl.config.load import apply_override, checked
-from pangu_rl.config.paths import resolve_path
+from pangu_rl.config.paths import is_address, resolve_path
 from pangu_rl.config.sections.packing import PackingConfig
 from pangu_rl.config.sections.trainer import ClusterConfig
 
@@ -68,8 +68,10 @@ def index(
     files. Rows that cannot be used are named, and the exit code is 2 when there is no other.
     """
     from pangu_rl.data.index.command import write_index
+    from pangu_rl.storage.copies import bring
 
     sources = [resolve_path(file) for file in files]
+    bring([source for source, file in zip(sources, files, strict=True) if is_address(file)])
     root = resolve_path(media_root) if media_root else None
     summary = write_index(sources, resolve_path(output) if output else None, root, workers)
     typer.echo(json.dumps(summary.as_dict()) if as_json else str(summary))

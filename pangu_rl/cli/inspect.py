@@ -10,7 +10,7 @@ import typer
 from pangu_rl.checkpoint.run_model import model_of
 from pangu_rl.cli.app import AsJson, app
 from pangu_rl.config.load import apply_override, checked
-from pangu_rl.config.paths import resolve_path
+from pangu_rl.config.paths import is_address, resolve_path
 from pangu_rl.config.sections.rows import RowsConfig
 
 
@@ -42,11 +42,14 @@ def inspect(
     from pangu_rl.data.encoding import Encoder
     from pangu_rl.data.pictures import PictureFolder
     from pangu_rl.loops.inspect_rows import inspect_rows
+    from pangu_rl.storage.copies import bring
 
     tree: dict = {}
     for setting in settings or ():
         apply_override(tree, setting)
     rows_file = resolve_path(file)
+    if is_address(file):
+        bring([rows_file])
     folder = model_of(resolve_path(model), "--model")
     encoder = Encoder(folder, template)
     data = checked(InspectedData, tree, "--data")

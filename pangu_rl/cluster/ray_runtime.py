@@ -16,6 +16,7 @@ from pangu_rl.cluster import auth
 from pangu_rl.cluster.import_order import workers_config
 from pangu_rl.config.sections.trainer import ClusterConfig
 from pangu_rl.errors import ConfigError, Preempted, RunError
+from pangu_rl.storage.space import BOUND
 
 log = logging.getLogger(__name__)
 
@@ -136,6 +137,7 @@ def _join(address: str) -> None:
             log_to_driver=False,
             logging_level=logging.WARNING,
             job_config=workers_config(),
+            runtime_env=_environment(),
         )
     except AuthenticationError as error:
         raise ConfigError(
@@ -146,6 +148,11 @@ def _join(address: str) -> None:
             f"no Ray cluster at cluster.address {address}: {_one_line(error)}; start one with `ray start --head`, or "
             "set cluster.address to local"
         ) from None
+
+
+def _environment() -> dict[str, dict[str, str]] | None:
+    """What workers on other nodes cannot inherit."""
+    return {"env_vars": {BOUND: os.environ[BOUND]}} if BOUND in os.environ else None
 
 
 def socket_root() -> Path:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pangu_rl.config.paths import CACHE_SCHEME, resolve_path
+from pangu_rl.config.paths import CACHE_SCHEME, is_address, resolve_path
 
 _ROWS = ("train", "heldout", "queries", "sft", "plan", "labels", "prompts", "media_root", "sets")
 _PARTS = ("shape", "encoder", "connector", "language", "tokenizer", "processor")
@@ -41,7 +41,8 @@ def named_files(config: Any) -> dict[str, str]:
 
 def missing_files(config: Any) -> list[str]:
     """`key path` of each that is not on this machine."""
-    return [f"{key} {path}" for key, path in named_files(config).items() if not on_disk(path).exists()]
+    named = named_files(config).items()
+    return [f"{key} {path}" for key, path in named if not is_address(path) and not on_disk(path).exists()]
 
 
 def take_beside(tree: dict[str, Any], folder: Path) -> None:
@@ -49,8 +50,7 @@ def take_beside(tree: dict[str, Any], folder: Path) -> None:
     `folder` of the configuration be those there."""
     for place in _places(tree):
         path = _file_of(place.value)
-        relative = not path.startswith((CACHE_SCHEME, "~")) and not Path(path).is_absolute()
-        if relative and not on_disk(path).exists() and on_disk(str(folder / path)).exists():
+        if _is_relative(path) and not on_disk(path).exists() and on_disk(str(folder / path)).exists():
             place.holder[place.index] = str(folder / place.value)
 
 
@@ -63,7 +63,11 @@ def on_disk(path: str) -> Path:
 def travelling(config: Any) -> list[str]:
     """Paths that are relative to the working directory, which a job gets a copy of."""
     paths = named_files(config).values()
-    return [path for path in paths if not path.startswith((CACHE_SCHEME, "~")) and not Path(path).is_absolute()]
+    return [path for path in paths if _is_relative(path)]
+
+
+def _is_relative(path: str) -> bool:
+    return not (path.startswith((CACHE_SCHEME, "~")) or is_address(path) or Path(path).is_absolute())
 
 
 def _places(tree: Mapping[str, Any]) -> Iterator[_Place]:

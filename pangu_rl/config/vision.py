@@ -19,21 +19,23 @@ class Resolution(Strict):
     """One step of the cascade."""
 
     edge: PositiveInt
-    """Pixels; pictures are shown at about this area, in their own shape."""
+    """Pixels of a square's side, or of a square of about the area that pictures in their own shape are shown at."""
     epochs: PositiveInt
     lr_factor: PositiveFloat = 1.0
 
 
 class VisionDataConfig(Strict):
     train: str
-    """Rows with `images`, as every stage reads them: JSONL or Parquet. Each picture is used once an epoch."""
+    """Rows that have `images`, and need no more: a file, a folder of files, or a folder that `pangu-rl index` made.
+    Each picture is used once an epoch."""
     media_root: str
     """Folder under which the pictures that rows name in `images` lie; nothing outside it is ever read."""
     pictures: PositiveInt | None = None
     """So many of them, drawn by the seed; null takes all."""
     labels: str | None = None
-    """Parquet with columns `image` and `labels`, as an earlier run wrote into its run directory; null embeds and
-    clusters the pictures first."""
+    """Parquet, a file or a folder, with columns `id` (of a row of `train`), `labels`, and perhaps `picture` (which of
+    the row's, from 0); or the `labels.arrow` of an earlier run over the same rows. Null embeds and clusters the
+    pictures first."""
 
 
 class TeacherConfig(Strict):
@@ -46,15 +48,19 @@ class TeacherConfig(Strict):
     """Pixels of the squares that it is shown."""
     passes: PositiveInt = 10
     """Of mini-batch k-means over all embeddings."""
+    workers: PositiveInt = 1
+    """CPUs of `cluster` that embed the pictures over Ray Data, and then hold a part of the centres each; 1 is the
+    driver alone. The labels are the same."""
 
 
 class RegionsConfig(Strict):
     """The text-aware stage after RICE: objects in pictures by their clusters, lines of text by their tokens."""
 
     file: str | None = None
-    """Parquet with columns `image`, `box` (left, top, right, bottom as shares of the picture's sides), `text` (null for
-    an object), `labels` (clusters of an object, null for a line) and `confidence`; null makes it first, from the boxes
-    that the rows name and from transcripts."""
+    """Parquet, a file or a folder, with columns `id` (of a row of `data.train`), `box` (left, top, right, bottom as
+    shares of the picture's sides), `text` (null for an object), `labels` (clusters of an object, null for a line),
+    `confidence`, and perhaps `picture`, all of a row together; or the `regions.arrow` of an earlier run over the same
+    rows. Null makes them first, from the boxes that the rows name and from transcripts."""
     lines_of: str = "ocr"
     """Source of rows whose last answer is the one line of text in their picture."""
     per_picture: PositiveInt = 10
@@ -70,6 +76,9 @@ class VisionLearnerConfig(Strict):
     """Data-parallel ranks, one actor each; each holds its part of the class centres."""
     embedding: PositiveInt = 512
     """Width in which pictures and centres are compared."""
+    micro_batch: PositiveInt | None = None
+    """Pictures of a rank whose graph exists at once; the loss is over the global batch all the same, for a second
+    forward pass. Null takes the rank's whole part of the batch at once."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     grad_clip: PositiveFloat = 1.0
     gradient_checkpointing: bool = False
@@ -100,6 +109,8 @@ class VisionStageConfig(Strict):
     labels: PositiveInt
     """Nearest clusters of a picture, all of them its positives."""
     cascade: Annotated[tuple[Resolution, ...], Field(min_length=1)]
+    shape: Literal["native", "square"] = "native"
+    """Of the pictures: their own, or all alike."""
     loss: ClusterLossConfig = ClusterLossConfig()
     regions: RegionsConfig | None = None
     """Train on regions instead of whole pictures; `classes` are then clusters of objects. Null has no regions."""
@@ -125,6 +136,8 @@ class VisionStageConfig(Strict):
             raise ValueError("data.labels are of whole pictures, the stage has regions: leave one of the two out")
         if small := [step.edge for step in self.cascade if step.edge < TOKEN]:
             raise ValueError(f"cascade: an edge of {small[0]} pixels is less than a token's {TOKEN}")
+        if self.shape == "square" and (odd := [step.edge for step in self.cascade if step.edge % TOKEN]):
+            raise ValueError(f"cascade: a square of {odd[0]} pixels is no multiple of a token's {TOKEN}")
         return self
 
     @property

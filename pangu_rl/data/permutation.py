@@ -16,7 +16,7 @@ ROUNDS = 8
 
 
 class FeistelOrder:
-    """Slices of it are int64 arrays."""
+    """Slices of it, and what it has at given places, are int64 arrays."""
 
     def __init__(self, rows: int, key: Sequence[int]) -> None:
         """`key` seeds it, as it seeds numpy's generators."""
@@ -27,8 +27,10 @@ class FeistelOrder:
     def __len__(self) -> int:
         return self._rows
 
-    def __getitem__(self, places: slice) -> np.ndarray:
-        found = self._stepped(np.arange(*places.indices(self._rows), dtype=np.uint64))
+    def __getitem__(self, places: slice | np.ndarray) -> np.ndarray:
+        if isinstance(places, slice):
+            places = np.arange(*places.indices(self._rows))
+        found = self._stepped(places.astype(np.uint64))
         while (beyond := found >= self._rows).any():
             found[beyond] = self._stepped(found[beyond])
         return found.astype(np.int64)

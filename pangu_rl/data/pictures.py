@@ -19,6 +19,7 @@ from pangu_rl.checkpoint.model_folder import model_config
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.records import Picture
+from pangu_rl.storage.copies import has_folder
 from pretrain.families import known_kinds
 from pretrain.families.family import Family
 from pretrain.processing.embedded import kept_file, original
@@ -64,7 +65,7 @@ class PictureFolder:
             ConfigError: `media_root` is no folder.
         """
         self.root = resolve_path(media_root) if media_root is not None else None
-        if self.root is not None and not self.root.is_dir():
+        if self.root is not None and not has_folder(self.root):
             raise ConfigError(f"data.media_root {media_root} is no folder: set it to the one that rows' images lie in")
         self._rows = tuple(rows)
         self._model_path = model_path

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from pangu_rl.checkpoint.model_folder import model_config
-from pangu_rl.config.paths import cache_root, resolve_path
+from pangu_rl.config.paths import cache_root, is_address, resolve_path
 from pangu_rl.errors import UserError
 from pangu_rl.monitoring.findings import Finding
 
@@ -41,6 +41,9 @@ def check_paths(config: BaseModel | None) -> Iterator[Finding]:
     if model is not None:
         yield _model(_weights_folder(model.path))
     for key, value in named_paths(config):
+        if is_address(value):
+            yield Finding(check="paths", status="ok", detail=f"{key}: {value}, which is looked for when the run starts")
+            continue
         path = resolve_path(value)
         if path.exists() and os.access(path, os.R_OK):
             yield Finding(check="paths", status="ok", detail=f"{key}: {path}")

@@ -50,6 +50,7 @@ RESUMED: dict[str, Any] = {
         "prefetch_bucket",
         "offload",
         "pack_tokens",
+        "micro_batch",
         "micro_batch_tokens",
         "logprob_chunk",
         "gradient_checkpointing",
@@ -57,6 +58,7 @@ RESUMED: dict[str, Any] = {
         "peak_tflops",
         "nonfinite_limit",
     },
+    "teacher": {"workers"},
     "trainer": FREE["trainer"] | {"steps", "eval_every", "profile_steps"},
 }
 """Of a stage that trains: what may differ between its beginning and a resume. Files are compared by what is in them,

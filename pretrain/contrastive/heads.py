@@ -1,14 +1,16 @@
 """Features of patches -> **one embedding per picture or region** -> the losses.
 
 The papers name no pooling for the vision-only stage: a picture is the mean of its patches. A region is what a class
-query sees of its picture through a mask (RICE, arXiv 2507.20025). Letters: P patches, I pictures, R regions, W width of
-the tower, D of the embedding.
+query sees of its picture through a mask (RICE, arXiv 2507.20025). Letters: P patches, I pictures, J of them with
+regions, R regions of one, S of all, W width of the tower, D of the embedding.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+
+from pretrain.contrastive.regions import RegionPatches
 
 
 class PictureHead(nn.Module):
@@ -26,7 +28,7 @@ class PictureHead(nn.Module):
 
 
 class RegionHead(nn.Module):
-    """A class query for every region attends to the patches inside it."""
+    """A class query for every region attends to the patches inside it: scores are of a picture's own patches alone."""
 
     def __init__(self, width: int, heads: int, embedding: int) -> None:
         super().__init__()
@@ -37,10 +39,14 @@ class RegionHead(nn.Module):
         self.output = nn.Linear(width, width)
         self.projection = nn.Linear(width, embedding, bias=False)
 
-    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
-        """features [P, W], `region_mask` [R, P] -> [R, D]."""
-        regions, size = len(mask), features.shape[1] // self.heads
-        key, value = self.key_value(self.norm(features)).view(-1, 2, self.heads, size).permute(1, 2, 0, 3)
-        query = self.query.view(self.heads, 1, size).expand(-1, regions, -1)
-        seen = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask.to(features.dtype))
-        return self.projection(self.output(seen.transpose(0, 1).flatten(1)))
+    def forward(self, features: Tensor, regions: RegionPatches) -> Tensor:
+        """features [P, W] of all pictures -> [S, D]."""
+        if not len(regions.slots):
+            return features.new_zeros(0, self.projection.out_features)
+        pictures, most, longest = regions.seen.shape
+        size = features.shape[1] // self.heads
+        own = self.key_value(self.norm(features[regions.patches]))
+        key, value = own.view(pictures, longest, 2, self.heads, size).permute(2, 0, 3, 1, 4)
+        query = self.query.view(1, self.heads, 1, size).expand(pictures, -1, most, -1)
+        seen = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=regions.seen.unsqueeze(1))
+        return self.projection(self.output(seen.transpose(1, 2).reshape(-1, features.shape[1])[regions.slots]))

@@ -40,30 +40,58 @@ class Region:
 
 
 def sample_regions(
-    regions: Sequence[Region], per_picture: int, seed: int, step: int, min_side: int = MIN_SIDE
+    regions: Sequence[Region], per_picture: int, keys: Sequence[Sequence[int]], min_side: int = MIN_SIDE
 ) -> list[Region]:
-    """At most `per_picture` usable ones of each picture, in order; drawn anew at every step."""
-    random = np.random.default_rng((seed, step))
+    """At most `per_picture` usable ones of each picture, in order. `keys` [I] seed the draw of each picture, so that it
+    does not depend on which others it is drawn with."""
     usable: dict[int, list[int]] = {}
     for number, region in enumerate(regions):
         if region.side >= min_side and region.confidence > MIN_CONFIDENCE and region.classes:
             usable.setdefault(region.picture, []).append(number)
-    kept = [random.permutation(numbers)[:per_picture] for _, numbers in sorted(usable.items())]
+    kept = [
+        np.random.default_rng(tuple(keys[picture])).permutation(numbers)[:per_picture]
+        for picture, numbers in usable.items()
+    ]
     return [regions[number] for number in sorted(np.concatenate(kept))] if kept else []
 
 
-def region_mask(regions: Sequence[Region], grids: Sequence[tuple[int, int, int]], patch: int = 14) -> Tensor:
-    """float32 [R, P], added to the scores of attention: 0 for the patches of a region, -inf for all others.
+@dataclass(frozen=True, slots=True)
+class RegionPatches:
+    """Which patches each region may see, by picture: J pictures with regions, padded to the most regions and patches
+    that one of them has."""
 
-    Inside are the patches of the region's own picture whose centre lies in the box, and always the one under the box's
-    centre. `grids` [I]: (1, rows, columns) in patches, which are ordered as in `pretrain.processing.patches`.
+    patches: Tensor
+    """int64 [J, P], places among the patches of all pictures."""
+    seen: Tensor
+    """bool [J, R, P]: the patches of a region; all of a region that is padding, so that its softmax has something."""
+    slots: Tensor
+    """int64 [S], where in J * R each region lies, in the order that they were given in."""
+
+    def to(self, device: torch.device) -> RegionPatches:
+        return RegionPatches(self.patches.to(device), self.seen.to(device), self.slots.to(device))
+
+
+def region_patches(regions: Sequence[Region], grids: Sequence[tuple[int, int, int]], patch: int = 14) -> RegionPatches:
+    """Inside are the patches of the region's own picture whose centre lies in the box, and always the one under the
+    box's centre. `grids` [I]: (1, rows, columns) in patches, which are ordered as in `pretrain.processing.patches`.
     """
-    starts = np.cumsum([0, *(rows * columns for _, rows, columns in grids)])
-    mask = torch.full((len(regions), int(starts[-1])), -torch.inf)
-    for number, region in enumerate(regions):
+    sizes = np.array([rows * columns for _, rows, columns in grids], dtype=np.int64)
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    pictures, own = np.unique([region.picture for region in regions], return_inverse=True)
+    pictures = pictures.astype(np.int64)
+    filled = np.zeros(len(pictures), dtype=np.int64)
+    places = np.zeros(len(regions), dtype=np.int64)
+    for number, picture in enumerate(own):
+        places[number], filled[picture] = filled[picture], filled[picture] + 1
+    most, longest = (int(counts.max(initial=0)) for counts in (filled, sizes[pictures]))
+    column = np.arange(longest)
+    patches = starts[pictures, None] + np.minimum(column, sizes[pictures, None] - 1)
+    seen = np.ones((len(pictures), most, longest), dtype=bool)
+    for region, picture, place in zip(regions, own, places, strict=True):
         inside = _inside(region, grids[region.picture], patch)
-        mask[number, starts[region.picture] : starts[region.picture + 1]][torch.from_numpy(inside)] = 0.0
-    return mask
+        seen[picture, place] = False
+        seen[picture, place, : len(inside)] = inside
+    return RegionPatches(*(torch.from_numpy(array) for array in (patches, seen, own.reshape(-1) * most + places)))
 
 
 def padded_classes(regions: Sequence[Region], none: int = -1) -> Tensor:

@@ -1,6 +1,7 @@
 """The one way to a picture or video file: a relative path, under the media root, to a regular file. Path -> **bytes**.
 
-Paths come out of data rows, so they are hostile until they have passed here. No address is fetched.
+Paths come out of data rows, so they are hostile until they have passed here. No address in a row is fetched; where the
+media root itself is one, what lies under it is.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pangu_rl.errors import DataError
+from pangu_rl.storage.copies import is_remote, local_copy
 from pretrain.processing.embedded import kept_file
-from pretrain.processing.shards import read_member, split_at_shard
+from pretrain.processing.shards import SUFFIX, read_member, split_at_shard
 
 MAX_MEMBER_BYTES = 2**30
 """Of a file in a tar, which is read whole."""
@@ -45,7 +47,7 @@ def open_inside(path: str, media_root: Path) -> BinaryIO:
     Raises:
         DataError: as `resolve_inside`; also no file there, no regular file, or an empty one.
     """
-    resolved = resolve_inside(path, media_root)
+    resolved = _present(path, resolve_inside(path, media_root))
     if in_shard := split_at_shard(resolved):
         return io.BytesIO(read_member(*in_shard, MAX_MEMBER_BYTES))
     try:
@@ -58,6 +60,17 @@ def open_inside(path: str, media_root: Path) -> BinaryIO:
         return os.fdopen(descriptor, "rb")
     os.close(descriptor)
     raise DataError(f"{named(path)}: is " + ("empty (0 bytes)" if stat.S_ISREG(status.st_mode) else "no regular file"))
+
+
+def _present(path: str, resolved: Path) -> Path:
+    """The file, fetched where the media root is in object storage; a tar that it lies in is fetched whole."""
+    if is_remote(resolved):
+        tar = next((parent for parent in reversed(resolved.parents) if parent.suffix == SUFFIX), None)
+        try:
+            local_copy(tar or resolved)
+        except OSError as error:
+            raise DataError(f"{named(path)}: {error.strerror or error}") from None
+    return resolved
 
 
 def read_inside(path: str, media_root: Path, max_bytes: int) -> bytes:

@@ -14,7 +14,7 @@ from PIL import Image
 from pangu_rl.errors import DataError
 from pangu_rl.records import Picture
 from pretrain.processing.media_root import named
-from pretrain.processing.pictures import open_picture
+from pretrain.processing.pictures import LoadedPicture, open_picture
 from pretrain.processing.resize import MERGE, PATCH, PixelLimits, enlarge_small, smart_resize
 
 COLUMNS = 3 * PATCH * PATCH
@@ -56,5 +56,16 @@ def load_picture(path: str, media_root: Path, limits: PixelLimits) -> Picture:
         rgb = resized(loaded.image, limits)
     except DataError as error:
         raise DataError(f"{named(path)}: {error}") from None
+    return _cut(path, loaded, rgb)
+
+
+def load_square(path: str, media_root: Path, edge: int) -> Picture:
+    """The picture at `path`, whatever its shape, as a square of `edge` pixels, a multiple of a cell. Raises as
+    `open_picture`."""
+    loaded = open_picture(path, media_root)
+    return _cut(path, loaded, np.asarray(loaded.image.resize((edge, edge), Image.Resampling.BICUBIC)))
+
+
+def _cut(path: str, loaded: LoadedPicture, rgb: np.ndarray) -> Picture:
     grid = (1, rgb.shape[0] // PATCH, rgb.shape[1] // PATCH)
     return Picture(path=path, sha256=loaded.sha256, grid=grid, patches=to_patches(rgb))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -17,8 +18,11 @@ from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.monitoring.intervals import wilson
 from pretrain.contrastive.kmeans import nearest_classes
-from pretrain.train.vision.labels import make_labels, read_labels
+from pretrain.train.vision.batches import BatchReader
+from pretrain.train.vision.labels import make_labels, open_labels
 from pretrain.train.vision.learner import VisionLearner
+from pretrain.train.vision.picture_file import PictureFile
+from pretrain.train.vision.pictures_of_rows import image_at, open_picture_rows
 from tests.builders import build_tiny_vl_model
 from tests.e2e import runs
 
@@ -27,10 +31,13 @@ PICTURES, HELD_OUT, CLUSTERS, LABELS, EDGE = 640, 200, 24, 3, 84
 EASY_VQA = "cache://data/easy_vqa"
 
 
-def colours() -> dict[str, str]:
-    """Picture -> the colour of the shape in it, from the questions that ask for it."""
-    rows = [json.loads(line) for line in (resolve_path(EASY_VQA) / "sft.jsonl").read_text().splitlines()]
-    return {row["images"][0]: row["messages"][1]["content"] for row in rows if row["source"] == "colour"}
+def colours(target: Path) -> dict[str, str]:
+    """Picture -> the colour of the shape in it, from the questions that ask for it, which are the rows of `target`."""
+    lines = (resolve_path(EASY_VQA) / "sft.jsonl").read_text().splitlines()
+    kept = [line for line in lines if json.loads(line)["source"] == "colour"]
+    target.write_text("\n".join(kept) + "\n")
+    rows = map(json.loads, kept)
+    return {row["images"][0]: row["messages"][1]["content"] for row in rows}
 
 
 def purity(labels: torch.Tensor, truth: list[str]) -> float:
@@ -44,7 +51,11 @@ def purity(labels: torch.Tensor, truth: list[str]) -> float:
 def stage(folder: Path) -> VisionStageConfig:
     tree: dict[str, Any] = {
         "model": {"path": str(build_tiny_vl_model(folder / "tiny", dtype="float32")), "dtype": "float32"},
-        "data": {"train": f"{EASY_VQA}/sft.jsonl", "media_root": EASY_VQA, "labels": str(folder / "labels.parquet")},
+        "data": {
+            "train": str(folder / "rows.jsonl"),
+            "media_root": EASY_VQA,
+            "labels": str(folder / "labels.parquet"),
+        },
         "teacher": {"edge": 128, "passes": 20},
         "classes": CLUSTERS,
         "labels": LABELS,
@@ -61,7 +72,30 @@ def stage(folder: Path) -> VisionStageConfig:
     return checked(VisionStageConfig, tree, "test")
 
 
-def hits(learner: VisionLearner, images: tuple[str, ...], labels: torch.Tensor) -> int:
+def labelled(config: VisionStageConfig, path: Path) -> tuple[PictureFile, list[str], torch.Tensor]:
+    """The pictures of PICTURES + HELD_OUT of the rows, their names, and their labels."""
+    files = open_picture_rows(config)
+    make_labels(config, files, path)
+    found = open_labels(path, config, files)
+    entries = [found.entry(number) for number in range(len(found))]
+    names = [image_at(files, entry["row"], entry["picture"]) for entry in entries]
+    return found, names, torch.tensor([entry["labels"] for entry in entries])
+
+
+def write_first(config: VisionStageConfig, found: PictureFile, labels: torch.Tensor) -> None:
+    """The labels of all but those that are held out, by the ids of their rows."""
+    files = open_picture_rows(config)
+    places = [found.entry(number) for number in range(PICTURES)]
+    order = sorted(range(PICTURES), key=lambda number: (places[number]["row"], places[number]["picture"]))
+    columns = {
+        "id": [files.uid(places[number]["row"]) for number in order],
+        "picture": [places[number]["picture"] for number in order],
+        "labels": labels[order].tolist(),
+    }
+    pq.write_table(pa.table(columns), resolve_path(config.data.labels))
+
+
+def hits(learner: VisionLearner, images: list[str], labels: torch.Tensor) -> int:
     """How many of the pictures have, of all learnt centres, one of their own labels' nearest."""
     with torch.no_grad():
         nearest = nearest_classes(learner.embed(images, EDGE), learner.centres.weight, 1)
@@ -69,18 +103,20 @@ def hits(learner: VisionLearner, images: tuple[str, ...], labels: torch.Tensor) 
 
 
 def test_a_tower_learns_the_clusters_of_a_real_encoder(tmp_path):
-    config, found = stage(tmp_path), colours()
-    names = sorted(found)[: PICTURES + HELD_OUT]
-    make_labels(names, config, tmp_path / "all.parquet")
-    table = pq.read_table(tmp_path / "all.parquet")
-    pq.write_table(table.slice(0, PICTURES), tmp_path / "labels.parquet")
-    images, labels = read_labels(tmp_path / "all.parquet", config)
+    config, found = stage(tmp_path), colours(tmp_path / "rows.jsonl")
+    every = checked(
+        VisionStageConfig,
+        config.model_dump() | {"data": config.data.model_dump() | {"pictures": PICTURES + HELD_OUT, "labels": None}},
+        "test",
+    )
+    pictures, images, labels = labelled(every, tmp_path / "all.arrow")
+    write_first(config, pictures, labels)
     kinds = [found[name] for name in images]
     base = max(np.unique(kinds, return_counts=True)[1]) / len(kinds)
     assert purity(labels[:, 0], kinds) > base + 0.15
 
     held_out = images[PICTURES:], labels[PICTURES:]
-    learner = VisionLearner(config, "cpu", 0)
+    learner = VisionLearner(config, "cpu", 0, BatchReader(config, open_picture_rows(config), pictures))
     before = hits(learner, *held_out)
     path = tmp_path / "stage.yaml"
     path.write_text(yaml.safe_dump(config.model_dump(mode="json")))

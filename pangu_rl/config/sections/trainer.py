@@ -80,3 +80,6 @@ class ClusterConfig(Strict):
     """How long a run waits for devices that other jobs hold; then it ends, and says what it asked for."""
     object_store_gib: PositiveFloat = 1.0
     """Object store of a local Ray."""
+    remote_cache_gib: PositiveFloat = 100.0
+    """Local copies of files that the configuration names in object storage (`s3://...`), in `$PANGU_RL_CACHE/remote` of
+    each node; the least recently used leave."""

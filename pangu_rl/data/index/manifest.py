@@ -21,6 +21,7 @@ import xxhash
 from pangu_rl.checkpoint.settings import write_whole
 from pangu_rl.data.index.files import content_digest, edges_digest
 from pangu_rl.errors import DataError
+from pangu_rl.storage.copies import local_copy
 
 VERSION = 1
 MANIFEST = "manifest.json"
@@ -123,8 +124,9 @@ def compared(folder: Path, manifest: Manifest) -> tuple[Manifest, list[str]]:
 
 
 def _compared(folder: Path, file: IndexedFile) -> IndexedFile | str:
-    path = folder / file.path
+    path = (folder / file.path).resolve()
     try:
+        local_copy(path)
         status = path.stat()
         edges = edges_digest(path)
         if (status.st_size, edges) == (file.size, file.edges):

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pangu_rl.errors import DataError
+from pangu_rl.storage.copies import is_remote
 from pretrain.processing.media_root import named, open_inside
 from pretrain.processing.shards import members, split_at_shard
 
@@ -16,8 +17,11 @@ from pretrain.processing.shards import members, split_at_shard
 def missing_media(row: Mapping[str, Any], media_root: Path) -> str | None:
     """Why one of the files that the row names is not under `media_root`, or None.
 
-    Only names are looked at: what a row holds itself, or what is no name, is left to whoever reads it.
+    Only names are looked at: what a row holds itself, what is no name, and what lies in object storage, where each look
+    is a request, is left to whoever reads it.
     """
+    if is_remote(media_root):
+        return None
     return next((problem for path in _names(row) if (problem := _problem(path, media_root))), None)
 
 

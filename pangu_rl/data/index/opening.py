@@ -19,6 +19,7 @@ from pangu_rl.data.index.files import row_files
 from pangu_rl.data.index.manifest import MANIFEST, Manifest, compared, read_manifest
 from pangu_rl.data.index.row_index import RowIndex
 from pangu_rl.errors import DataError
+from pangu_rl.storage.copies import is_remote
 
 
 def open_index(sources: Sequence[Path], media_root: Path | None = None) -> RowIndex:
@@ -45,11 +46,13 @@ def open_index(sources: Sequence[Path], media_root: Path | None = None) -> RowIn
 
 
 def automatic_folder(sources: Sequence[Path], media_root: Path | None) -> Path:
-    """Of the index that is made by itself: beside the rows, so that all who reach these reach it."""
+    """Of the index that is made by itself: beside the rows, so that all who reach these reach it; of copies of remote
+    ones, which come and go, in the cache."""
     names = json.dumps([str(path.resolve()) for path in (*sources, *([media_root] if media_root else []))])
     name = f".rows-{hashlib.sha256(f'{len(sources)} {names}'.encode()).hexdigest()[:16]}"
     beside = sources[0].resolve().parent
-    return (beside if os.access(beside, os.W_OK) else cache_root() / "row_indexes") / name
+    is_lasting = os.access(beside, os.W_OK) and not is_remote(sources[0])
+    return (beside if is_lasting else cache_root() / "row_indexes") / name
 
 
 def _named(folder: Path) -> RowIndex:

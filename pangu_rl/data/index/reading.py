@@ -14,6 +14,7 @@ from pangu_rl.data.fields.bad_row import Row
 from pangu_rl.data.index.files import PARQUET, TAR, parquet_file
 from pangu_rl.data.rows import without_merged_nulls
 from pangu_rl.data.webdataset import shard_row
+from pangu_rl.storage.copies import local_copy
 
 GROUPS = 4
 """Row groups of Parquet that a reader keeps."""
@@ -42,7 +43,8 @@ class PlaceReader:
         self._group = lru_cache(GROUPS)(lambda path, group: self._opened(path)[0].read_row_group(group))
 
     def raw(self, place: Place) -> Row | bytes:
-        """The row, or the bytes that it is to be parsed from."""
+        """The row, or the bytes that it is to be parsed from; of a remote file it is fetched where it is not here."""
+        local_copy(place.path)
         if place.path.suffix == TAR:
             return shard_row(place.path, place.number - 1)
         if place.path.suffix == PARQUET:

@@ -1,8 +1,9 @@
 """What a rank of the vision-only stage holds at most: model shape, its configuration -> **bytes by part**.
 
 The tower trains in float32 under autocast to bf16, without ZeRO; the rest of the model waits in the host's memory. On
-top of what lasts comes the last block's backward pass. Derived from `pretrain.train.vision.learner` and the modules it
-calls; no device has been measured against it yet. Letters: P patches of a rank, W width of the tower.
+top of what lasts comes the last block's backward pass, of one micro-batch. Derived from `pretrain.train.vision.learner`
+and the modules it calls; no device has been measured against it yet. Letters: P patches of a micro-batch, W width of
+the tower.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def vision_memory(shape: ModelShape, config: VisionStageConfig) -> Memory | None
     tower = shape.tower
     if tower is None:
         return None
-    pictures = config.batch // config.learner.ranks
+    pictures = min(config.learner.micro_batch or config.batch, config.batch // config.learner.ranks)
     patches = pictures * max(step.edge // PATCH_EDGE for step in config.cascade) ** 2
     size = HALF if config.model.dtype == "bfloat16" else WIDE
     centres = -(-config.classes // config.learner.ranks) * config.learner.embedding * WIDE
@@ -38,7 +39,7 @@ def vision_memory(shape: ModelShape, config: VisionStageConfig) -> Memory | None
         optimizer=2 * tower.encoder * WIDE + 3 * centres,
         buckets=0,
         activations=kept + features,
-        workspace=_head(config, tower, pictures, patches) + _block_working(tower, size) * patches,
+        workspace=_head(config, tower, patches) + _block_working(tower, size) * patches,
         host=shape.parameters * WIDE,
     )
 
@@ -55,14 +56,14 @@ def _block_working(tower: TowerShape, size: int) -> int:
     return max(2 * tower.inner * size, 4 * tower.width * size + 3 * tower.width * WIDE)
 
 
-def _head(config: VisionStageConfig, tower: TowerShape, pictures: int, patches: int) -> int:
+def _head(config: VisionStageConfig, tower: TowerShape, patches: int) -> int:
     """Cosines to the drawn classes of this rank, their exponentials and gradients (four of each); with regions also the
-    head's norm, keys and values with their gradients, and for every region a mask over all patches of the rank and,
+    head's norm, keys and values with their gradients, and for every region a mask over the patches of its picture and,
     of each head, scores, shares and their gradient."""
     drawn = config.classes * config.loss.rate / config.learner.ranks
     if config.regions is None:
         return int(4 * config.batch * drawn * WIDE)
-    regions = pictures * config.regions.per_picture
     samples = config.batch * config.regions.per_picture
-    wide = (2 + 4) * tower.width * patches + regions * patches * (1 + 3 * tower.heads)
+    seen = config.regions.per_picture * patches
+    wide = (2 + 4) * tower.width * patches + seen * (1 + 3 * tower.heads)
     return int((4 * samples * drawn + wide) * WIDE)

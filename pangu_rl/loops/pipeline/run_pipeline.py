@@ -41,6 +41,7 @@ from pangu_rl.loops.sampling.run_iterative import run_iterative
 from pangu_rl.loops.sampling.run_pairs import run_pairs
 from pangu_rl.loops.supervised.run_preference import run_preference
 from pangu_rl.loops.supervised.run_sft import run_sft
+from pangu_rl.storage.inputs import bring_inputs
 from pretrain.train.run import run_pretrain
 from pretrain.train.run_assemble import MODEL, run_assemble
 from pretrain.train.run_pack import run_pack
@@ -202,7 +203,9 @@ def _settings(node: Node) -> dict[str, Any]:
         inputs = {key: {"from": str(source)} for key, source in node.takes.items()}
         return {"stage": "merge", "config": {"weights": node.weights}, "data": {}, "inputs": inputs}
     placeholders = {key: str(source) for key, source in node.takes.items()}
-    return identity(node, _resolved(node, placeholders | {"trainer.run_dir": node.name}))
+    config = _resolved(node, placeholders | {"trainer.run_dir": node.name})
+    bring_inputs(node.stage, config)
+    return identity(node, config)
 
 
 def _merge(node: Node, folder: Path, paths: Mapping[str, str]) -> None:

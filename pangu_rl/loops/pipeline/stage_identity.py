@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pangu_rl.checkpoint.model_folder import model_checksum, model_config
-from pangu_rl.config.paths import resolve_path
+from pangu_rl.config.paths import is_address, resolve_path
 from pangu_rl.config.pipeline_node import MODEL_PATH, Node
 from pangu_rl.errors import DataError
 from pangu_rl.loops.free_keys import FREE
@@ -97,6 +97,8 @@ def _pictures(config: Any, rows: list[str]) -> dict[str, Any] | None:
     files = [path for path in map(resolve_path, rows) if path.is_file()]
     if root is None or not files:
         return None
+    if is_address(root):  # none is fetched before it is due
+        return {"path": root}
     digests = [_pictures_of(path, resolve_path(root)) for path in files]
     return {"path": root, "sha256": hashlib.sha256("\n".join(digests).encode()).hexdigest()}
 

@@ -6,12 +6,12 @@ tower and its head are summed over the ranks, and each rank updates its own cent
 
 from __future__ import annotations
 
-from concurrent.futures import Future
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -22,43 +22,28 @@ from pangu_rl.checkpoint.manifest import Entry
 from pangu_rl.checkpoint.rank_files import fill_folder, host_copy, write_files
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.vision import VisionStageConfig
-from pangu_rl.data.pictures import in_threads
 from pangu_rl.errors import CheckpointError, DataError
 from pangu_rl.learner.measure.flops import WHOLE, ModelFlops
 from pangu_rl.learner.measure.peak import matmul_peak
 from pangu_rl.learner.model import DTYPES, load_causal_lm
 from pangu_rl.learner.weights.export import plan_export, planned_names, write_model
 from pangu_rl.learner.weights.tensors import released
+from pretrain.contrastive.cached_gradients import backward_in_parts
 from pretrain.contrastive.centres import ClassCentres, RowAdamW
 from pretrain.contrastive.cluster_loss import cluster_loss
 from pretrain.contrastive.heads import PictureHead, RegionHead
-from pretrain.contrastive.regions import padded_classes, region_mask, sample_regions
 from pretrain.contrastive.text_aware import text_aware_loss
 from pretrain.families.pangu import Pangu
 from pretrain.models.pangu_vl import PanguVLForConditionalGeneration
-from pretrain.processing.patches import load_picture
-from pretrain.processing.resize import PATCH, TOKEN, PixelLimits
-from pretrain.train.vision.regions import Place
-
-
-@dataclass(frozen=True, slots=True)
-class PictureBatch:
-    """One rank's part of a step."""
-
-    images: tuple[str, ...]
-    labels: Tensor | None
-    """int64 [N, L]; None in the text-aware stage, which has places."""
-    places: tuple[tuple[Place, ...], ...]
-    """Of each picture; empty in the stage of whole pictures."""
-    edge: int
-    """Pixels: the area is at most `edge` squared, and no less than a token's width and height under it."""
-    lr: float
+from pretrain.train.vision.batches import BatchReader, MicroBatch, PictureBatch, labels_of
 
 
 class VisionLearner:
     """One rank. Every method but `save` and `export` is collective."""
 
-    def __init__(self, config: VisionStageConfig, accelerator: str, rank: int, index: int = 0) -> None:
+    def __init__(
+        self, config: VisionStageConfig, accelerator: str, rank: int, reader: BatchReader, index: int = 0
+    ) -> None:
         """Join the ranks at MASTER_ADDR:MASTER_PORT and build tower, head, centres and their optimisers, on the device
         of that index in this process.
 
@@ -79,35 +64,42 @@ class VisionLearner:
         self.device = torch.device(self.accelerator.device(index))
         self.lm = lm
         self.flops = ModelFlops.of(lm.config)
-        self.done = 0.0
-        """FLOPs of the tower in this rank's part of the step."""
         self.tower = lm.visual.to(self.device)
         self.tower.gradient_checkpointing = config.learner.gradient_checkpointing
         width = self.tower.config.hidden_size
         self.head = self._head(width).to(self.device)
         self.centres = self._centres(config.classes, seed=config.trainer.seed)
-        self.tokenizer, self.token_centres = None, None
+        self.token_centres = None
         if config.regions is not None:
-            self.tokenizer = AutoTokenizer.from_pretrained(resolve_path(config.model.path))
-            self.token_centres = self._centres(len(self.tokenizer), seed=config.trainer.seed + 1)
+            tokens = len(AutoTokenizer.from_pretrained(resolve_path(config.model.path)))
+            self.token_centres = self._centres(tokens, seed=config.trainer.seed + 1)
         self.trained = dict(_encoder_parameters(lm)) | {f"head.{n}": p for n, p in self.head.named_parameters()}
         self.optimizer = torch.optim.AdamW(self.trained.values(), lr=config.lr, weight_decay=config.weight_decay)
         tables = [table.weight for table in (self.centres, self.token_centres) if table is not None]
         self.centre_optimizer = RowAdamW(tables, lr=config.lr)
-        self.media_root = resolve_path(config.data.media_root)
+        self.reader = reader
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="reader")
+        self._ahead: deque[tuple[PictureBatch, int, Future[list[MicroBatch]]]] = deque()
 
-    def update(self, batch: PictureBatch, step: int) -> dict[str, float]:
-        """One optimiser step; metrics of the global batch: `loss`, `grad_norm`, `lr`, `tflop` of the tower (its head
-        and the classes are small beside it) and those of the loss.
+    def prepare(self, batch: PictureBatch, step: int) -> None:
+        """Begin to read and decode this rank's part of `step`; returns at once."""
+        self._ahead.append((batch, step, self._thread.submit(self.reader.load, batch, step)))
+
+    def wait(self) -> None:
+        """Until the oldest step that was prepared is read; raises as `update`."""
+        self._ahead[0][2].result()
+
+    def update(self) -> dict[str, float]:
+        """One optimiser step, the oldest that was prepared; metrics of the global batch: `loss`, `grad_norm`, `lr`,
+        `tflop` of the tower (its head and the classes are small beside it) and those of the loss.
 
         Raises:
             DataError: a picture that cannot be used.
         """
-        self.done = 0.0
-        loss, metrics = (
-            self._picture_loss(batch, step) if self.config.regions is None else self._region_loss(batch, step)
-        )
-        loss.backward()
+        batch, step, loading = self._ahead.popleft()
+        parts = loading.result()
+        flops = WHOLE * sum(self.flops.of_tower(part.grids.tolist()) for part in parts)
+        loss, metrics = backward_in_parts(parts, self._embedded, lambda found: self._loss(found, parts, step))
         if self.config.learner.ranks > 1:
             for parameter in self.trained.values():
                 if parameter.grad is None:  # a rank whose pictures have no region at this step
@@ -119,53 +111,42 @@ class VisionLearner:
                 group["lr"] = batch.lr
             optimizer.step()
             optimizer.zero_grad()
-        found = {"loss": loss.item(), "grad_norm": float(norm), "lr": batch.lr, "tflop": self._all_flops() / 1e12}
+        found = {"loss": loss.item(), "grad_norm": float(norm), "lr": batch.lr, "tflop": self._summed(flops) / 1e12}
         return found | {name: value.item() for name, value in metrics.items()}
 
     def peak_flops(self) -> float:
         """FLOP/s that this rank's device reaches at most, measured now."""
         return matmul_peak(self.accelerator, self.device, DTYPES[self.config.model.dtype])
 
-    def embed(self, images: tuple[str, ...], edge: int) -> Tensor:
+    def embed(self, images: Sequence[str], edge: int) -> Tensor:
         """float32 [N, D] of whole pictures; raises as `update`."""
-        features, grids = self._features(images, edge)
-        picture_of_patch = torch.repeat_interleave(torch.arange(len(grids)), grids.prod(1)).to(self.device)
-        return self.head(features, picture_of_patch, len(grids))
+        return self._embedded(MicroBatch(*self.reader.pictures(images, edge), None))[0]
 
-    def _picture_loss(self, batch: PictureBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        embeddings = self.embed(batch.images, batch.edge)
-        return cluster_loss(embeddings, batch.labels.to(self.device), self.centres, self.config.loss, step)
+    def _embedded(self, part: MicroBatch) -> tuple[Tensor, ...]:
+        """float32 [N, D] of the pictures, or [S, D] of their objects and of their lines."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.model.dtype == "bfloat16"):
+            features = self.tower.patch_features(part.patches.to(self.device), part.grids).float()
+        if self.config.regions is not None:
+            return tuple(self.head(features, own.patches.to(self.device)) for own in part.regions)
+        picture_of_patch = torch.repeat_interleave(torch.arange(len(part.grids)), part.grids.prod(1)).to(self.device)
+        return (self.head(features, picture_of_patch, len(part.grids)),)
 
-    def _region_loss(self, batch: PictureBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        features, grids = self._features(batch.images, batch.edge)
-        shapes = [tuple(grid) for grid in grids.tolist()]
-        kinds = []
-        for is_line in (False, True):
-            regions = [
-                place.region(number, (columns * PATCH, rows * PATCH), self.tokenizer)
-                for number, (places, (_, rows, columns)) in enumerate(zip(batch.places, shapes, strict=True))
-                for place in places
-                if (place.text is not None) == is_line
-            ]
-            config, seed = self.config.regions, self.config.trainer.seed + self.rank
-            drawn = sample_regions(regions, config.per_picture, seed, step, config.min_side)
-            mask = region_mask(drawn, shapes, PATCH).to(self.device)
-            kinds.append((self.head(features, mask), padded_classes(drawn).to(self.device)))
+    def _loss(
+        self, found: tuple[Tensor, ...], parts: Sequence[MicroBatch], step: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Of the embeddings of all `parts`."""
+        if self.config.regions is None:
+            labels = labels_of([part.labels for part in parts]).to(self.device)
+            return cluster_loss(found[0], labels, self.centres, self.config.loss, step)
+        kinds = [
+            (embeddings, labels_of([part.regions[kind].classes for part in parts]).to(self.device))
+            for kind, embeddings in enumerate(found)
+        ]
         return text_aware_loss(*kinds, self.centres, self.token_centres, step, self.config.loss)
 
-    def _features(self, images: tuple[str, ...], edge: int) -> tuple[Tensor, Tensor]:
-        """float32 [P, W] and int64 [N, 3], the grids."""
-        limits = PixelLimits(max(edge - TOKEN, TOKEN) ** 2, edge**2)
-        loaded = list(in_threads(lambda name: load_picture(name, self.media_root, limits), images))
-        patches = torch.from_numpy(np.concatenate([picture.patches for picture in loaded])).to(self.device)
-        grids = torch.tensor([picture.grid for picture in loaded])
-        self.done += WHOLE * self.flops.of_tower(grids.tolist())
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.model.dtype == "bfloat16"):
-            return self.tower.patch_features(patches, grids).float(), grids
-
-    def _all_flops(self) -> float:
-        """Of the tower in this step, over all ranks."""
-        total = torch.tensor(self.done, device=self.device)
+    def _summed(self, value: float) -> float:
+        """Over all ranks."""
+        total = torch.tensor(value, device=self.device)
         if self.config.learner.ranks > 1:
             dist.all_reduce(total)
         return total.item()
@@ -224,6 +205,7 @@ class VisionLearner:
         return fill_folder(directory, partial(write_model, directory, self.lm, plan, released(copies), source))
 
     def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
         if dist.is_initialized():
             dist.destroy_process_group()
 

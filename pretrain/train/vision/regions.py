@@ -1,7 +1,8 @@
 """Rows' boxes and transcripts -> objects in clusters, lines of text in tokens -> **regions of each picture**, once.
 
     rows --boxes--> crops --teacher, k-means--> labels --.
-      '----transcripts, the whole picture a line----------+--> regions.parquet --> Regions of a batch
+      '----transcripts, the whole picture a line----------+--> regions.arrow --> Regions of a batch
+      regions made elsewhere (id, box, text, labels) -----'
 
 Boxes are shares of a picture's sides, so they hold at every resolution of the cascade.
 """
@@ -9,42 +10,43 @@ Boxes are shares of a picture's sides, so they hold at every resolution of the c
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.data.conversations import Conversation
-from pangu_rl.data.row_files import open_rows
+from pangu_rl.data.row_files import RowFiles
 from pangu_rl.errors import ConfigError, DataError
-from pretrain.contrastive.kmeans import fit_centres, nearest_classes
 from pretrain.contrastive.regions import Region
 from pretrain.processing.pictures import open_picture
-from pretrain.train.vision.labels import drawn
-from pretrain.train.vision.teacher import embed
+from pretrain.train.vision.given import given_regions
+from pretrain.train.vision.picture_file import REGIONS_SCHEMA, PictureFile, write_pictures
+from pretrain.train.vision.teacher import cluster_labels
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-REGIONS = "regions.parquet"
-COLUMNS = ("image", "box", "text", "labels", "confidence")
+REGIONS = "regions.arrow"
 _BOX = re.compile(r"<\|box_start\|>\((\d{3}),(\d{3})\),\((\d{3}),(\d{3})\)<\|box_end\|>")
 _ANSWER = re.compile(r"\\boxed\{(.*)\}", re.DOTALL)
+ROWS = 4096
+"""Pictures that are written at once."""
 
 Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A region before it has classes: of a line its text, of an object none."""
+    """A region before it is laid over a picture: of a line its text, of an object its clusters."""
 
-    image: str
     box: Box
     text: str | None
     labels: tuple[int, ...] | None = None
@@ -59,82 +61,80 @@ class Place:
         return Region(picture=picture, box=box, classes=classes or (), confidence=self.confidence)
 
 
-def make_regions(config: VisionStageConfig, target: Path) -> None:
+def places_of(entry: dict[str, Any]) -> tuple[Place, ...]:
+    """Of one picture in the file of regions."""
+    return tuple(
+        Place(tuple(region["box"]), region["text"], region["labels"] and tuple(region["labels"]), region["confidence"])
+        for region in entry["regions"]
+    )
+
+
+def make_regions(config: VisionStageConfig, files: RowFiles, target: Path) -> None:
     """Find regions, cluster the objects among them, and write `target`; deterministic.
 
     Raises:
         DataError: a row or picture that cannot be used, or no region. ConfigError: more classes than objects.
     """
-    places = list(_places(config))
-    objects = [place for place in places if place.text is None]
-    if not places:
+    shown = _pictures(config, files)
+    objects = [(image, place.box) for image, found in shown.items() for place in found.places if place.text is None]
+    if not shown:
         raise DataError(f"{config.data.train}: no row names a box, and none has source {config.regions.lines_of!r}")
     if config.classes > len(objects):
         raise ConfigError(f"classes {config.classes} of {len(objects)} objects: ask for fewer, or use more rows")
-    root = resolve_path(config.data.media_root)
-    embeddings = embed(objects, lambda place: _crop(place, root), config.teacher)
-    centres = fit_centres(embeddings, config.classes, passes=config.teacher.passes, seed=config.trainer.seed)
-    found = iter(nearest_classes(embeddings, centres, config.labels).tolist())
-    columns: dict[str, list[Any]] = {
-        "image": [place.image for place in places],
-        "box": [list(place.box) for place in places],
-        "text": [place.text for place in places],
-        "labels": [next(found) if place.text is None else None for place in places],
-        "confidence": [place.confidence for place in places],
-    }
-    types = {"text": pa.string(), "labels": pa.list_(pa.int64())}
-    partial = target.with_name(f".{target.name}")
-    pq.write_table(pa.table({name: pa.array(column, types.get(name)) for name, column in columns.items()}), partial)
-    partial.replace(target)
+    make = partial(_Crops, objects, resolve_path(config.data.media_root))
+    labels = (tuple(own) for part in cluster_labels(make, len(objects), config, target.parent) for own in part.tolist())
+    write_pictures(target, _tables(shown.values(), labels), REGIONS_SCHEMA, files, config.classes)
 
 
-def read_regions(path: Path, config: VisionStageConfig) -> dict[str, tuple[Place, ...]]:
-    """Picture -> its regions.
+def take_regions(config: VisionStageConfig, files: RowFiles, target: Path) -> None:
+    """Find the rows of regions that were made elsewhere, and write `target`; raises as `given_regions`."""
+    tables = given_regions(resolve_path(config.regions.file), config, files)
+    write_pictures(target, tables, REGIONS_SCHEMA, files, config.classes)
 
-    Raises:
-        DataError: no such file, other columns, a region that is neither object nor line, a class that does not exist;
-            as `drawn`.
+
+def open_regions(path: Path, config: VisionStageConfig, files: RowFiles) -> PictureFile:
     """
-    try:
-        rows = pq.read_table(path, columns=list(COLUMNS)).to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"regions.file {path}: no Parquet with columns {', '.join(COLUMNS)}: {error}") from None
-    found: dict[str, list[Place]] = {}
-    for number, row in enumerate(rows, start=1):
-        labels = row["labels"] and tuple(row["labels"])
-        if (row["text"] is None) == (labels is None):
-            raise DataError(f"{path}, row {number}: a region has text (a line) or labels (an object), and not both")
-        if labels and not all(0 <= label < config.classes for label in labels):
-            raise DataError(f"{path}, row {number}: labels {list(labels)}, the classes are 0 to {config.classes - 1}")
-        place = Place(row["image"], tuple(row["box"]), row["text"], labels, row["confidence"])
-        found.setdefault(place.image, []).append(place)
-    pictures = list(found.items())
-    return {image: tuple(places) for image, places in (pictures[n] for n in drawn(len(found), config, str(path)))}
+    Raises:
+        DataError: no such file, one of whole pictures, or of other rows or classes.
+    """
+    found = PictureFile(path)
+    if not found.schema.equals(REGIONS_SCHEMA):
+        raise DataError(f"{path} has {', '.join(found.schema.names)}: these are no regions")
+    found.require(files, config.classes)
+    return found
 
 
-def _places(config: VisionStageConfig) -> Iterator[Place]:
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """Where a picture is named first, and its regions."""
+
+    row: int
+    places: list[Place]
+
+
+def _pictures(config: VisionStageConfig, files: RowFiles) -> dict[str, _Picture]:
     """Of rows with one picture: the boxes that the assistant names, and transcripts."""
-    files = open_rows([resolve_path(config.data.train)], on_bad_row="refuse")
-    seen: set[tuple[str, Box]] = set()
+    found: dict[str, _Picture] = {}
     for index in range(len(files)):
         row = files.read(index)
         if not isinstance(row, Conversation) or len(row.images) != 1:
             continue
-        for place in _of_row(row.images[0], _said(row), files.source(index) == config.regions.lines_of):
-            if (place.image, place.box) not in seen:
-                seen.add((place.image, place.box))
-                yield place
+        for place in _of_row(_said(row), files.source(index) == config.regions.lines_of):
+            own = found.setdefault(row.images[0], _Picture(index, []))
+            if all(place.box != other.box for other in own.places):
+                own.places.append(place)
+    return found
 
 
-def _of_row(image: str, said: Sequence[str], is_transcript: bool) -> Iterator[Place]:
+def _of_row(said: Sequence[str], is_transcript: bool) -> Iterator[Place]:
     if is_transcript and said:
         answer = _ANSWER.search(said[-1])
-        yield Place(image, (0.0, 0.0, 1.0, 1.0), answer[1] if answer else said[-1])
+        yield Place((0.0, 0.0, 1.0, 1.0), answer[1] if answer else said[-1])
     for text in said:
         for corners in _BOX.findall(text):
             left, top, right, bottom = (int(value) / 1000 for value in corners)
             if left < right and top < bottom:
-                yield Place(image, (left, top, right, bottom), None)
+                yield Place((left, top, right, bottom), None)
 
 
 def _said(row: Conversation) -> list[str]:
@@ -146,8 +146,35 @@ def _said(row: Conversation) -> list[str]:
     ]
 
 
-def _crop(place: Place, root: Path) -> Image.Image:
-    image = open_picture(place.image, root).image
-    sides = (*image.size, *image.size)
-    left, top, right, bottom = (round(share * side) for share, side in zip(place.box, sides, strict=True))
-    return image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
+def _tables(shown: Iterable[_Picture], labels: Iterator[tuple[int, ...]]) -> Iterator[pa.Table]:
+    """`labels` of the objects, in order."""
+    entries = (
+        {
+            "row": picture.row,
+            "picture": 0,
+            "regions": [
+                asdict(place if place.text is not None else replace(place, labels=next(labels)))
+                for place in picture.places
+            ],
+        }
+        for picture in shown
+    )
+    while rows := list(islice(entries, ROWS)):
+        yield pa.Table.from_pylist(rows, REGIONS_SCHEMA)
+
+
+class _Crops:
+    """Number of an object -> what is in its box."""
+
+    def __init__(self, objects: Sequence[tuple[str, Box]], root: Path) -> None:
+        self._objects, self._root = objects, root
+
+    def names(self, numbers: range) -> Sequence[tuple[str, Box]]:
+        return self._objects[numbers.start : numbers.stop]
+
+    def open(self, name: tuple[str, Box]) -> Image.Image:
+        path, box = name
+        image = open_picture(path, self._root).image
+        sides = (*image.size, *image.size)
+        left, top, right, bottom = (round(share * side) for share, side in zip(box, sides, strict=True))
+        return image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))

@@ -1,14 +1,13 @@
 """The vision-only stage: pictures -> labels -> **cascade of resolutions** -> a checkpoint whose tower sees.
 
-    rows --pictures--> teacher, k-means --labels.parquet--> batches of an epoch --> ranks --> checkpoints/step_N/hf
+    rows --pictures--> teacher, k-means --labels.arrow--> batches of an epoch --> ranks --> checkpoints/step_N/hf
 
 Which pictures a step has follows from the seed and its number alone, so a run that is cut short goes on as it would
-have.
+have. The driver knows numbers of pictures; their rows, labels and pixels are read by the ranks, a step ahead.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,20 +15,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.vision import Resolution, VisionStageConfig
-from pangu_rl.data.row_files import open_rows
+from pangu_rl.data.index.files import edges_digest, row_files
+from pangu_rl.data.permutation import Order, order_of
+from pangu_rl.data.row_files import RowFiles
 from pangu_rl.loops.begun_with import begun_with
 from pangu_rl.loops.learners import closing_ranks
 from pangu_rl.loops.restarts import with_restarts
 from pangu_rl.loops.session import Run, open_run
 from pangu_rl.loops.supervised.stage import train_stage
-from pretrain.train.vision.actor import VisionLearners
-from pretrain.train.vision.labels import LABELS, make_labels, picture_names, read_labels
-from pretrain.train.vision.learner import PictureBatch
-from pretrain.train.vision.regions import REGIONS, Place, make_regions, read_regions
+from pretrain.train.vision.actor import StagePictures, VisionLearners
+from pretrain.train.vision.batches import PictureBatch
+from pretrain.train.vision.labels import LABELS, drawn, make_labels, open_labels, take_labels
+from pretrain.train.vision.picture_file import SUFFIX, PictureFile
+from pretrain.train.vision.pictures_of_rows import open_picture_rows
+from pretrain.train.vision.regions import REGIONS, make_regions, open_regions, take_regions
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,9 @@ class Cascade:
 
     config: VisionStageConfig
     pictures: int
+    """Of the stage."""
+    known: int | None = None
+    """Pictures that these are drawn from, by the seed; None is as many."""
 
     @property
     def steps(self) -> int:
@@ -64,18 +69,15 @@ class Cascade:
         """Numbers of the pictures of a step, int64 [batch]."""
         size = self.config.batch
         epoch, place = divmod(step - 1, self.pictures // size)
-        return _order(self.config.trainer.seed, epoch, self.pictures)[place * size : (place + 1) * size]
+        seed = self.config.trainer.seed
+        numbers = _order(self.pictures, seed, epoch)[place * size : (place + 1) * size]
+        known = self.known or self.pictures
+        return numbers if known == self.pictures else _order(known, seed)[numbers]
 
-
-@dataclass(frozen=True, slots=True)
-class Pictures:
-    """N pictures by name, with what they are told apart by."""
-
-    images: tuple[str, ...]
-    labels: Tensor | None
-    """int64 [N, L], the classes of each; None in the text-aware stage."""
-    places: tuple[tuple[Place, ...], ...] = ()
-    """Of each, in the text-aware stage."""
+    def dealt(self, step: int) -> list[PictureBatch]:
+        """A part of the step's pictures for each rank."""
+        edge, lr = self.resolution(step).edge, self.rate(step)
+        return [PictureBatch(own, edge, lr) for own in np.split(self.batch(step), self.config.learner.ranks)]
 
 
 @dataclass(slots=True)
@@ -83,12 +85,19 @@ class VisionParts:
     """What the loop works with."""
 
     cascade: Cascade
-    pictures: Pictures
     learners: VisionLearners
+    prepared: int = 0
+    """The last step whose pictures are under way."""
 
     def train_step(self, run: Run, step: int) -> dict[str, float]:
+        """One update, while the next step's pictures are read and decoded."""
+        for ahead in range(max(step, self.prepared + 1), min(step + 1, self.cascade.steps) + 1):
+            self.learners.prepare(self.cascade.dealt(ahead), ahead)
+            self.prepared = ahead
+        with run.phase("data"):
+            self.learners.wait()
         with run.phase("train"):
-            update = self.learners.update(dealt(self.cascade, self.pictures, step), step)
+            update = self.learners.update()
         metrics = {f"train/{name}": value for name, value in update.items()}
         edge = float(self.cascade.resolution(step).edge)
         return metrics | {"data/pictures": float(self.cascade.pictures), "data/edge": edge}
@@ -102,8 +111,8 @@ class VisionParts:
 
 
 @lru_cache(maxsize=2)
-def _order(seed: int, epoch: int, pictures: int) -> np.ndarray:
-    return np.random.default_rng((seed, epoch)).permutation(pictures)
+def _order(pictures: int, *key: int) -> Order:
+    return order_of(pictures, key)
 
 
 def run_vit(config: VisionStageConfig) -> dict[str, float]:
@@ -112,66 +121,66 @@ def run_vit(config: VisionStageConfig) -> dict[str, float]:
     Raises:
         UserError, RunError: see `pangu_rl.errors`. Preempted: SIGTERM came, a checkpoint was written.
     """
-    begun = begun_with("vit", config, resolve_path(config.model.path), _rows(config))
+    files = open_picture_rows(config)
+    begun = begun_with("vit", config, resolve_path(config.model.path), _digests(config, files))
     with open_run(config, "vision stage", steps=config.trainer.steps or 1, settings=begun) as run:
-        pictures = labelled(config, run) if config.regions is None else with_regions(config, run)
-        cascade = Cascade(config, len(pictures.images))
+        found = labelled(config, files, run) if config.regions is None else with_regions(config, files, run)
+        pictures = drawn(len(found), config, str(found.path))
+        cascade = Cascade(config, pictures, len(found))
+        stage = StagePictures(files, found.path)
         run.view.steps = cascade.steps
 
         def train() -> dict[str, float]:
             with (
                 run.placed(config) as placement,
-                closing_ranks(VisionLearners(config, run.accelerator, placement), run) as learners,
+                closing_ranks(VisionLearners(config, run.accelerator, placement, stage), run) as learners,
             ):
-                return train_stage(run, VisionParts(cascade, pictures, learners), cascade.steps)
+                return train_stage(run, VisionParts(cascade, learners), cascade.steps)
 
         return with_restarts(run, config.trainer.max_restarts, train)
 
 
-def _rows(config: VisionStageConfig) -> dict[str, str]:
-    """Digests of what names the pictures."""
+def _digests(config: VisionStageConfig, files: RowFiles) -> dict[str, str]:
+    """Of the rows, and of labels or regions that were made elsewhere."""
     named = {"labels": config.data.labels, "regions": config.regions.file if config.regions else None}
-    files = {key: resolve_path(path) for key, path in named.items() if path is not None}
-    if not files:
-        return {"rows": open_rows([resolve_path(config.data.train)], on_bad_row="refuse").digest}
-    return {key: hashlib.sha256(file.read_bytes()).hexdigest() for key, file in files.items() if file.is_file()}
+    return {"rows": files.digest} | {key: _identity(resolve_path(path)) for key, path in named.items() if path}
 
 
-def labelled(config: VisionStageConfig, run: Run) -> Pictures:
+def _identity(path: Path) -> str:
+    """Sizes and both ends of the files."""
+    files = [path] if path.suffix == SUFFIX else row_files([path])
+    return " ".join(f"{file.stat().st_size} {edges_digest(file)}" for file in files if file.is_file())
+
+
+def labelled(config: VisionStageConfig, files: RowFiles, run: Run) -> PictureFile:
     """With the labels that the configuration names, or those of the run directory, which are made first."""
-    if config.data.labels is not None:
-        return Pictures(*read_labels(resolve_path(config.data.labels), config))
+    given = resolve_path(config.data.labels) if config.data.labels is not None else None
+    if given is not None and given.suffix == SUFFIX:
+        return open_labels(given, config, files)
     path = Path(config.trainer.run_dir) / LABELS
     if not path.is_file():
-        names = picture_names(config)
-        run.say(f"{config.teacher.encoder} embeds {len(names)} pictures for {config.classes} clusters")
         with run.phase("labels"):
-            make_labels(names, config, path)
-    return Pictures(*read_labels(path, config))
+            if given is not None:
+                run.say(f"finding the rows of the labels in {given}")
+                take_labels(config, files, path)
+            else:
+                run.say(f"{config.teacher.encoder} embeds the pictures for {config.classes} clusters")
+                make_labels(config, files, path)
+    return open_labels(path, config, files)
 
 
-def with_regions(config: VisionStageConfig, run: Run) -> Pictures:
+def with_regions(config: VisionStageConfig, files: RowFiles, run: Run) -> PictureFile:
     """With the regions that the configuration names, or those of the run directory, which are made first."""
+    given = resolve_path(config.regions.file) if config.regions.file is not None else None
+    if given is not None and given.suffix == SUFFIX:
+        return open_regions(given, config, files)
     path = Path(config.trainer.run_dir) / REGIONS
-    if config.regions.file is not None:
-        path = resolve_path(config.regions.file)
-    elif not path.is_file():
-        run.say(f"{config.teacher.encoder} embeds the objects in the rows for {config.classes} clusters")
+    if not path.is_file():
         with run.phase("labels"):
-            make_regions(config, path)
-    found = read_regions(path, config)
-    return Pictures(tuple(found), None, tuple(found.values()))
-
-
-def dealt(cascade: Cascade, pictures: Pictures, step: int) -> list[PictureBatch]:
-    """The step's pictures, dealt to the ranks."""
-    return [
-        PictureBatch(
-            images=tuple(pictures.images[number] for number in own),
-            labels=None if pictures.labels is None else pictures.labels[own],
-            places=tuple(pictures.places[number] for number in own) if pictures.places else (),
-            edge=cascade.resolution(step).edge,
-            lr=cascade.rate(step),
-        )
-        for own in np.split(cascade.batch(step), cascade.config.learner.ranks)
-    ]
+            if given is not None:
+                run.say(f"finding the rows of the regions in {given}")
+                take_regions(config, files, path)
+            else:
+                run.say(f"{config.teacher.encoder} embeds the objects in the rows for {config.classes} clusters")
+                make_regions(config, files, path)
+    return open_regions(path, config, files)

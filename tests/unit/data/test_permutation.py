@@ -48,3 +48,8 @@ def test_a_stream_of_two_billion_rows_goes_on_where_it_was() -> None:
     one.next(1000)
     other.load_state_dict(one.state_dict())
     assert one.next(5) == other.next(5)
+
+
+def test_given_places_have_what_slices_have_there() -> None:
+    order, places = FeistelOrder(1000, (3,)), np.array([999, 0, 17, 17])
+    assert order[places].tolist() == [order[place : place + 1][0] for place in places.tolist()]

@@ -65,13 +65,17 @@ def test_what_is_kept_grows_with_the_largest_pictures() -> None:
 
 def test_the_head_of_pictures_and_of_regions() -> None:
     """Of 40 classes a half is drawn, 10 of them here: 16 x 10 cosines, four of each. Gradients of a block:
-    4 x 4 x 2 + 3 x 4 x 4 = 80 a patch. Regions: 16 x 3 samples; 6 x 4 numbers a patch, and for each of a rank's 8 x 3
-    regions a mask and, of two heads, three scores of every patch."""
+    4 x 4 x 2 + 3 x 4 x 4 = 80 a patch. Regions: 16 x 3 samples; 6 x 4 numbers a patch, and for each of its picture's 3
+    regions a mask and, of two heads, three scores. Micro-batches of 2 have a quarter of the 8 pictures' patches."""
     assert vision_memory(SHAPE, config()).workspace == 4 * 16 * 10 * 4 + 80 * PATCHES
     found = vision_memory(SHAPE, config(regions={"per_picture": 3}))
-    wide = 6 * 4 * PATCHES + 24 * PATCHES * (1 + 3 * 2)
+    wide = 6 * 4 * PATCHES + 3 * PATCHES * (1 + 3 * 2)
     assert found.workspace == (4 * 16 * 3 * 10 + wide) * 4 + 80 * PATCHES
     assert found.optimizer - vision_memory(SHAPE, config()).optimizer == 3 * 8 * 8 * 4, "half of 16 tokens' centres"
+    whole = vision_memory(SHAPE, config())
+    parts = vision_memory(SHAPE, config(learner={"ranks": 2, "embedding": 8, "micro_batch": 2}))
+    assert parts.activations * 4 == whole.activations
+    assert parts.workspace == 4 * 16 * 10 * 4 + 80 * PATCHES // 4
 
 
 def test_it_is_what_a_plan_asks_for() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import normalize
 
 from pangu_rl.errors import ConfigError
 from pretrain.contrastive import kmeans
-from pretrain.contrastive.kmeans import fit_centres, nearest_classes
+from pretrain.contrastive.kmeans import CentreShard, HereShards, fit, fit_centres, labels_of, nearest_classes
 
 
 def clusters(count: int = 8, each: int = 100) -> tuple[torch.Tensor, torch.Tensor]:
@@ -46,8 +47,43 @@ def test_labels_are_the_nearest_centres_in_order_in_whatever_parts(monkeypatch):
     cosines = normalize(points, dim=1) @ normalize(centres, dim=1).T
     expected = cosines.argsort(dim=1, descending=True)[:, :3]
     assert torch.equal(nearest_classes(points, centres, 3), expected)
-    monkeypatch.setattr(kmeans, "CELLS", 20)
+    monkeypatch.setattr(kmeans, "BLOCK", 2)
+    monkeypatch.setattr(kmeans, "BATCH", 7)
     assert torch.equal(nearest_classes(points, centres, 3), expected)
+
+
+@pytest.mark.parametrize("shards", [2, 3, 7])
+def test_shards_of_centres_give_the_bits_of_one(shards, monkeypatch):
+    """21 centres in blocks of 4 are six blocks: over 7 shards one has none. So few points leave centres unused."""
+    monkeypatch.setattr(kmeans, "BLOCK", 4)
+    points = clusters(8, 12)[0].numpy()
+    found = []
+    for number in (1, shards):
+        whole = HereShards(21, 16, number)
+        fit(whole, points, 21, batch=10, passes=4, seed=2)
+        labels = torch.cat(list(labels_of(whole, points, 5)))
+        found.append((torch.cat(whole.each("centres")), labels))
+    assert all(torch.equal(one, many) for one, many in zip(*found, strict=True))
+
+
+def test_of_blocks_that_are_equally_near_the_first_is_taken_whatever_the_shards(monkeypatch):
+    monkeypatch.setattr(kmeans, "BLOCK", 1)
+    for shards in (1, 2, 4):
+        same = HereShards(4, 2, shards)
+        same.each("hold", 0, torch.tensor([[0.0, 1.0]] * 4), 4)
+        [labels] = labels_of(same, np.array([[0.0, 2.0]], np.float32), 3)
+        assert labels.tolist() == [[0, 1, 2]]
+
+
+def test_a_centre_moves_by_its_share_of_all_that_it_has_seen():
+    """From (1, 0): the first point (0, 1) is all that it has seen; of a second, (1, 0), half counts."""
+    shard = CentreShard(0, 1, 2)
+    shard.hold(0, torch.tensor([[1.0, 0.0]]), 1)
+    shard.move(torch.tensor([[0.0, 1.0]]), torch.tensor([0]))
+    torch.testing.assert_close(shard.centres(), torch.tensor([[0.0, 1.0]]))
+    shard.move(torch.tensor([[1.0, 0.0]]), torch.tensor([0]))
+    torch.testing.assert_close(shard.centres(), torch.full((1, 2), 0.5**0.5))
+    assert len(shard.unused()) == 0 and shard.unused().tolist() == [0]
 
 
 def test_more_clusters_than_points_and_more_labels_than_clusters_are_refused():

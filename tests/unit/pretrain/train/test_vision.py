@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,12 @@ from pangu_rl.config.load import checked
 from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.errors import ConfigError, DataError
 from pretrain.families.pangu import Pangu
-from pretrain.train.vision.labels import picture_names, read_labels
-from pretrain.train.vision.learner import PictureBatch, VisionLearner
-from pretrain.train.vision.run import Cascade
+from pretrain.train.vision.batches import BatchReader, PictureBatch
+from pretrain.train.vision.labels import drawn, open_labels, take_labels
+from pretrain.train.vision.learner import VisionLearner
+from pretrain.train.vision.picture_file import PictureFile
+from pretrain.train.vision.pictures_of_rows import distinct_pictures, image_at, open_picture_rows
+from pretrain.train.vision.run import Cascade, VisionParts
 from tests.builders import build_tiny_vl_model
 from tests.e2e import runs
 from tests.unit.data.vl_folder import draw
@@ -71,7 +75,10 @@ def write_pictures(home: Path) -> None:
     ]
     (home / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     labels = np.random.default_rng(0).permuted(np.tile(np.arange(CLASSES), (PICTURES, 1)), axis=1)[:, :LABELS]
-    pq.write_table(pa.table({"image": names, "labels": labels.tolist()}), home / "labels.parquet")
+    pq.write_table(
+        pa.table({"id": [str(number) for number in range(PICTURES)], "labels": labels.tolist()}),
+        home / "labels.parquet",
+    )
     build_tiny_vl_model(home / "tiny", dtype="float32")
 
 
@@ -115,40 +122,187 @@ def test_the_cascade_by_hand(folder: Path) -> None:
     assert not np.array_equal(cascade.batch(1), cascade.batch(4))
 
 
-def test_a_tower_in_bfloat16_learns_what_it_learns_in_float32(folder: Path) -> None:
+def test_pictures_of_more_than_are_asked_for_are_drawn_once_for_all_epochs(folder: Path) -> None:
+    cascade = Cascade(stage(folder), PICTURES, known=40)
+    epochs = [np.concatenate([cascade.batch(step) for step in range(first, first + 3)]) for first in (1, 4, 7)]
+    assert all(sorted(epoch) == sorted(epochs[0]) for epoch in epochs) and len(set(epochs[0])) == PICTURES
+    assert max(epochs[0]) >= PICTURES
+    assert Cascade(stage(folder, trainer={"seed": 1}), PICTURES, known=40).batch(1).tolist() != epochs[0][:4].tolist()
+
+
+class Calls:
+    """Learners and run at once, which write down what is asked of them."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+
+    def prepare(self, batches: list[PictureBatch], step: int) -> None:
+        self.made.append(f"prepare {step} at {batches[0].edge}")
+
+    def wait(self) -> None:
+        self.made.append("wait")
+
+    def update(self) -> dict[str, float]:
+        self.made.append("update")
+        return {"loss": 1.0}
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        self.made.append(name)
+        return nullcontext()
+
+
+def test_the_next_steps_pictures_are_under_way_while_a_step_trains(folder: Path) -> None:
+    """From step 6 on, as after a resume; the ninth is the last."""
+    calls = Calls()
+    parts = VisionParts(Cascade(stage(folder), PICTURES), calls)
+    trained = [parts.train_step(calls, step) for step in (6, 7, 8, 9)]
+    step = ["data", "wait", "train", "update"]
+    expected = ["prepare 6 at 56", "prepare 7 at 84", *step, "prepare 8 at 84", *step, "prepare 9 at 84", *step, *step]
+    assert calls.made == expected
+    assert trained[0] == {"train/loss": 1.0, "data/pictures": 12.0, "data/edge": 56.0}
+
+
+def labelled(config: VisionStageConfig, target: Path) -> PictureFile:
+    files = open_picture_rows(config)
+    take_labels(config, files, target)
+    return open_labels(target, config, files)
+
+
+def learner_of(config: VisionStageConfig, pictures: PictureFile) -> VisionLearner:
+    return VisionLearner(config, "cpu", 0, BatchReader(config, open_picture_rows(config), pictures))
+
+
+def updated(learner: VisionLearner, numbers: list[int], edge: int, step: int) -> dict[str, float]:
+    learner.prepare(PictureBatch(np.array(numbers), edge, 1e-2), step)
+    return learner.update()
+
+
+def test_a_tower_in_bfloat16_learns_what_it_learns_in_float32(folder: Path, tmp_path: Path) -> None:
     """Its weights stay float32 and autocast runs it in bfloat16: an eighth of the gradient is more than rounding."""
     norms = []
     for dtype in ("float32", "bfloat16"):
         config = stage(folder, model={"dtype": dtype})
-        names, labels = read_labels(folder / "labels.parquet", config)
-        learner = VisionLearner(config, "cpu", rank=0)
-        metrics = learner.update(PictureBatch(images=names[:4], labels=labels[:4], places=(), edge=56, lr=1e-2), step=1)
-        norms.append(metrics["grad_norm"])
+        learner = learner_of(config, labelled(config, tmp_path / "labels.arrow"))
+        norms.append(updated(learner, [0, 1, 2, 3], 56, 1)["grad_norm"])
     assert norms[1] == pytest.approx(norms[0], rel=0.125)
     assert norms[1] != norms[0]
 
 
+def gradients_of(learner: VisionLearner) -> list[torch.Tensor]:
+    """Of the tower and the head at the first step, after clipping: a tenth of it is AdamW's first mean."""
+    return [learner.optimizer.state[parameter]["exp_avg"] * 10 for parameter in learner.trained.values()]
+
+
+def require_close(found: list[torch.Tensor], expected: list[torch.Tensor]) -> None:
+    """Within 1e-5 of the gradient's norm, which clipping has made 1."""
+    assert sum(one.square().sum() for one in expected).sqrt() == pytest.approx(1.0, rel=1e-3)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+
+
+def test_micro_batches_train_as_the_whole_batch_does(folder: Path, tmp_path: Path) -> None:
+    found = []
+    for size in (None, 1, 3):
+        config = stage(folder, learner={"micro_batch": size, "grad_clip": 1e-3})
+        learner = learner_of(config, labelled(config, tmp_path / "labels.arrow"))
+        metrics = updated(learner, [5, 2, 7, 3], 56, 1)
+        found.append((metrics["loss"], metrics["tflop"], [one * 1e3 for one in gradients_of(learner)]))
+    for loss, tflop, gradients in found[1:]:
+        assert (loss, tflop) == pytest.approx(found[0][:2], rel=1e-6)
+        require_close(gradients, found[0][2])
+
+
+def test_pictures_keep_their_shape_or_are_squares(folder: Path, tmp_path: Path) -> None:
+    """60 x 90 pixels at an edge of 112: 28 x 56 to 112 x 112 in their own shape; 8 x 8 patches as a square."""
+    grids = []
+    for shape in ("native", "square"):
+        config = stage(folder, shape=shape)
+        reader = BatchReader(config, open_picture_rows(config), labelled(config, tmp_path / "labels.arrow"))
+        patches, grid = reader.pictures(["p00.png", "p11.png"], 112)
+        assert len(patches) == grid.prod(1).sum()
+        grids.append(grid.tolist())
+    assert grids[0][0][1] > grids[0][0][2] and grids[0][1][1] < grids[0][1][2]
+    assert grids[1] == [[1, 8, 8], [1, 8, 8]]
+    with pytest.raises(ConfigError, match="a square of 90 pixels"):
+        stage(folder, shape="square", cascade=[{"edge": 90, "epochs": 1}])
+
+
 def test_a_picture_is_taken_once_however_many_rows_show_it(folder: Path) -> None:
-    assert picture_names(stage(folder)) == [f"p{number:02d}.png" for number in range(PICTURES)]
-    some = picture_names(stage(folder, data={"pictures": 5}))
-    assert len(some) == 5 and some == sorted(some)
+    """Each row's own, and the first row's second one is its first: rows of the first picture have it first."""
+    files = open_picture_rows(stage(folder))
+    places = distinct_pictures(stage(folder), files)
+    assert [image_at(files, *place) for place in places.tolist()] == [
+        f"p{number:02d}.png" for number in range(PICTURES)
+    ]
+    assert drawn(12, stage(folder, data={"pictures": 5}), "rows") == 5
     with pytest.raises(DataError, match=r"12 pictures, data\.pictures asks for 13"):
-        picture_names(stage(folder, data={"pictures": 13}))
+        drawn(12, stage(folder, data={"pictures": 13}), "rows")
+    with pytest.raises(DataError, match="fewer than a batch of 4"):
+        drawn(3, stage(folder), "rows")
+
+
+IDS = ["3", "0", "7", "1"]
 
 
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"image": ["a"] * 4, "label": [0] * 4}, "columns image and labels"),
-        ({"image": ["a"] * 4, "labels": [[0, 1], [0, 5], [1, 2], [1, 3]]}, r"row 2: labels \[0, 5\]"),
-        ({"image": ["a"] * 4, "labels": [[0, 1], [0], [1, 2], [1, 3]]}, r"row 2: labels \[0\]"),
-        ({"image": ["a"] * 3, "labels": [[0, 1]] * 3}, "fewer than a batch of 4"),
+        ({"id": IDS, "label": [0] * 4}, "no column labels"),
+        ({"image": IDS, "labels": [[0, 1]] * 4}, "no column id"),
+        ({"id": IDS, "labels": [[0, 1], [0, 5], [1, 2], [1, 3]]}, r"row 2: labels \[0, 5\], .* 2 of 0 to 4"),
+        ({"id": IDS, "labels": [[0, 1], [0], [1, 2], [1, 3]]}, r"row 2: labels \[0\]"),
+        ({"id": IDS, "labels": [[0, 1], None, [1, 2], [1, 3]]}, "row 2: labels None"),
+        ({"id": ["3", "0", "70", "1"], "labels": [[0, 1]] * 4}, r"row 3: id '70' is of no row of .*rows\.jsonl"),
+        ({"id": ["3", "0", "3", "1"], "labels": [[0, 1]] * 4}, "row 3: id '3' stands there a second time"),
+        ({"id": ["3", "3"], "labels": [[0, 1]] * 2}, "row 2: id '3' has labels of that picture already"),
     ],
 )
 def test_labels_that_do_not_fit_are_refused(folder: Path, tmp_path: Path, table: Any, message: str) -> None:
     pq.write_table(pa.table(table), tmp_path / "labels.parquet")
+    config = stage(folder, data={"labels": str(tmp_path / "labels.parquet")})
     with pytest.raises(DataError, match=message):
-        read_labels(tmp_path / "labels.parquet", stage(folder))
+        take_labels(config, open_picture_rows(config), tmp_path / "labels.arrow")
+
+
+def test_labels_are_found_by_the_ids_of_rows_in_whatever_order(folder: Path, tmp_path: Path) -> None:
+    """Two pictures of row 7, whose second one is the first of all."""
+    labels = {"id": ["3", "7", "7", "1"], "picture": [0, 0, 1, 0], "labels": [[0, 1], [2, 3], [4, 0], [1, 2]]}
+    pq.write_table(pa.table(labels), tmp_path / "labels.parquet")
+    config = stage(folder, data={"labels": str(tmp_path / "labels.parquet")})
+    found = labelled(config, tmp_path / "labels.arrow")
+    entries = [found.entry(number) for number in range(len(found))]
+    assert [entry["labels"] for entry in entries] == labels["labels"]
+    files = open_picture_rows(config)
+    named = [image_at(files, entry["row"], entry["picture"]) for entry in entries]
+    assert named == ["p03.png", "p07.png", "p00.png", "p01.png"]
+
+
+def test_labels_of_many_batches_are_found_again(folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    """Read in batches that would part rows, and written in others: every picture has its own labels."""
+    monkeypatch.setattr("pretrain.train.vision.given.BATCH", 3)
+    monkeypatch.setattr("pretrain.train.vision.picture_file.ROWS", 5)
+    ids = [str(number) for number in range(PICTURES) for _ in range(2)]
+    labels = [[number % CLASSES, (number + 1) % CLASSES] for number in range(len(ids))]
+    table = {"id": ids, "picture": [0, 1] * PICTURES, "labels": labels}
+    pq.write_table(pa.table(table), tmp_path / "labels.parquet")
+    found = labelled(stage(folder, data={"labels": str(tmp_path / "labels.parquet")}), tmp_path / "labels.arrow")
+    assert len(found) == 2 * PICTURES
+    assert [found.entry(number)["labels"] for number in range(len(found))] == labels
+
+
+def test_labels_of_other_rows_or_classes_are_refused(folder: Path, tmp_path: Path) -> None:
+    config, target = stage(folder), tmp_path / "labels.arrow"
+    labelled(config, target)
+    (tmp_path / "rows.jsonl").write_text((folder / "rows.jsonl").read_text().replace('"id": "5"', '"id": "x"'))
+    other = open_picture_rows(stage(folder, data={"train": str(tmp_path / "rows.jsonl")}))
+    with pytest.raises(DataError, match="its labels belong to other rows"):
+        open_labels(target, config, other)
+    with pytest.raises(DataError, match="5 classes, the stage 6"):
+        open_labels(target, stage(folder, classes=6), open_picture_rows(config))
+    with pytest.raises(DataError, match=r"the stage wants .*\[3\]"):
+        open_labels(target, stage(folder, labels=3), open_picture_rows(config))
+    with pytest.raises(DataError, match="no Arrow file of pictures"):
+        open_labels(folder / "labels.parquet", config, open_picture_rows(config))
 
 
 @pytest.mark.parametrize(

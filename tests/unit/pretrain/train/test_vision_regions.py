@@ -16,11 +16,12 @@ from transformers import AutoTokenizer
 
 from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.errors import ConfigError, DataError
-from pretrain.train.vision.learner import PictureBatch, VisionLearner
-from pretrain.train.vision.regions import Place, make_regions, read_regions
+from pretrain.train.vision.picture_file import PictureFile
+from pretrain.train.vision.pictures_of_rows import image_at, open_picture_rows
+from pretrain.train.vision.regions import Place, make_regions, open_regions, places_of, take_regions
 from tests.builders import build_tiny_vl_model
 from tests.unit.data.vl_folder import draw
-from tests.unit.pretrain.train.test_vision import run, stage
+from tests.unit.pretrain.train.test_vision import gradients_of, learner_of, losses, require_close, run, stage, updated
 
 CLASSES = 3
 
@@ -56,29 +57,37 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+def made(config: VisionStageConfig, target: Path) -> PictureFile:
+    files = open_picture_rows(config)
+    make_regions(config, files, target)
+    return open_regions(target, config, files)
+
+
+def by_name(config: VisionStageConfig, found: PictureFile) -> dict[str, tuple[Place, ...]]:
+    entries, files = [found.entry(number) for number in range(len(found))], open_picture_rows(config)
+    return {image_at(files, entry["row"], entry["picture"]): places_of(entry) for entry in entries}
+
+
 def test_boxes_and_transcripts_of_rows_are_the_regions(folder: Path, tmp_path: Path) -> None:
-    make_regions(of(folder), tmp_path / "regions.parquet")
-    found = read_regions(tmp_path / "regions.parquet", of(folder))
+    found = by_name(of(folder), made(of(folder), tmp_path / "regions.arrow"))
     assert list(found) == [f"p{number}.png" for number in range(7)]
     first = found["p1.png"]
     assert [place.box for place in first] == [(0.0, 0.0, 0.5, 0.5), (0.25, 0.1, 0.75, 0.9)]
     assert all(place.text is None and 0 <= place.labels[0] < CLASSES for place in first)
-    assert found["p5.png"] == (Place("p5.png", (0.0, 0.0, 1.0, 1.0), "a round blue thing"),)
-    again = tmp_path / "again.parquet"
-    make_regions(of(folder), again)
-    assert read_regions(again, of(folder)) == found
+    assert found["p5.png"] == (Place((0.0, 0.0, 1.0, 1.0), "a round blue thing"),)
+    assert by_name(of(folder), made(of(folder), tmp_path / "again.arrow")) == found
     with pytest.raises(ConfigError, match="classes 20 of 8 objects"):
-        make_regions(of(folder, classes=20), again)
+        made(of(folder, classes=20), tmp_path / "more.arrow")
 
 
 def test_a_region_has_the_pixels_that_it_is_shown_at_and_its_tokens_once(folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder / "tiny")
-    place = Place("p", (0.25, 0.1, 0.75, 0.9), "red red")
+    place = Place((0.25, 0.1, 0.75, 0.9), "red red")
     region = place.region(3, (112, 140), tokenizer)
     assert (region.picture, region.box) == (3, pytest.approx((28.0, 14.0, 84.0, 126.0)))
     assert region.classes == tuple(tokenizer("red red")["input_ids"]) and len(region.classes) == 2
     assert place.region(0, (28, 28), tokenizer).classes == region.classes
-    assert len(Place("p", (0, 0, 1, 1), " red red red").region(0, (28, 28), tokenizer).classes) == 1
+    assert len(Place((0, 0, 1, 1), " red red red").region(0, (28, 28), tokenizer).classes) == 1
 
 
 @pytest.mark.parametrize(
@@ -86,52 +95,89 @@ def test_a_region_has_the_pixels_that_it_is_shown_at_and_its_tokens_once(folder:
     [
         ({"text": ["a", "b", "c", "d"]}, "row 1: a region has text"),
         ({"labels": [[0], [1], [3], [0]]}, r"row 3: labels \[3\], the classes are 0 to 2"),
-        ({"image": ["a"] * 4}, "1 pictures are fewer than a batch of 4"),
-        ({"confidence": None}, "no Parquet with columns image, box, text, labels, confidence"),
+        ({"id": ["0", "1", "x", "2"]}, "row 3: id 'x' is of no row"),
+        ({"id": ["0", "1", "0", "2"]}, "row 3: id '0' stands there a second time"),
+        ({"box": [[0.0, 0.0, 1.0]] * 4}, "row 1: box"),
+        ({"confidence": None}, "no column confidence"),
     ],
 )
 def test_regions_that_do_not_fit_are_refused(folder: Path, tmp_path: Path, change: Any, message: str) -> None:
+    config = given(tmp_path / "regions.parquet", folder, change)
+    with pytest.raises(DataError, match=message):
+        take_regions(config, open_picture_rows(config), tmp_path / "regions.arrow")
+
+
+def given(path: Path, folder: Path, change: dict[str, Any]) -> VisionStageConfig:
     columns = {
-        "image": list("abcd"),
+        "id": list("0012"),
         "box": [[0.0, 0.0, 1.0, 1.0]] * 4,
         "text": pa.array([None] * 4, pa.string()),
         "labels": [[0], [1], [2], [0]],
         "confidence": [1.0] * 4,
     }
-    columns = {name: column for name, column in (columns | change).items() if column is not None}
-    pq.write_table(pa.table(columns), tmp_path / "regions.parquet")
-    with pytest.raises(DataError, match=message):
-        read_regions(tmp_path / "regions.parquet", of(folder))
+    pq.write_table(pa.table({name: column for name, column in (columns | change).items() if column is not None}), path)
+    return of(folder, regions={"file": str(path)})
 
 
-def batch(folder: Path, config: VisionStageConfig, images: list[str]) -> PictureBatch:
-    found = read_regions(folder / "regions.parquet", config)
-    return PictureBatch(tuple(images), None, tuple(found.get(image, ()) for image in images), edge=84, lr=1e-2)
+@pytest.mark.parametrize("batch", [1, 2, 100])
+def test_given_regions_are_put_together_by_picture(folder: Path, tmp_path: Path, batch: int, monkeypatch: Any) -> None:
+    monkeypatch.setattr("pretrain.train.vision.given.BATCH", batch)
+    change = {"text": pa.array([None, "red", None, None], pa.string()), "labels": [[0], None, [2], [0, 1]]}
+    config = given(tmp_path / "regions.parquet", folder, change)
+    files = open_picture_rows(config)
+    take_regions(config, files, tmp_path / "regions.arrow")
+    found = by_name(config, open_regions(tmp_path / "regions.arrow", config, files))
+    whole = (0.0, 0.0, 1.0, 1.0)
+    assert found == {
+        "p0.png": (Place(whole, None, (0,)), Place(whole, "red")),
+        "p1.png": (Place(whole, None, (2,)),),
+        "p2.png": (Place(whole, None, (0, 1)),),
+    }
 
 
-def test_objects_and_lines_are_learnt_and_a_step_may_lack_one(folder: Path) -> None:
+def test_objects_and_lines_are_learnt_and_a_step_may_lack_one(folder: Path, tmp_path: Path) -> None:
+    """Of the seven pictures with regions 0 to 3 have objects and 4 to 6 lines."""
     config = of(folder)
-    make_regions(config, folder / "regions.parquet")
-    learner = VisionLearner(config, "cpu", 0)
+    learner = learner_of(config, made(config, tmp_path / "regions.arrow"))
     before = learner.tower.blocks[0].attn.qkv.weight.detach().clone()
-    both = batch(folder, config, [f"p{number}.png" for number in (0, 1, 4, 5)])
-    steps = [learner.update(both, step) for step in range(1, 13)]
+    steps = [updated(learner, [0, 1, 4, 5], 84, step) for step in range(1, 13)]
     for name in ("objects", "lines"):
         found = [metrics[name] for metrics in steps]
         assert np.mean(found[-4:]) < 0.8 * np.mean(found[:4])
     assert not torch.equal(learner.tower.blocks[0].attn.qkv.weight, before)
-    no_line = learner.update(batch(folder, config, ["p0.png", "p2.png"]), 13)
+    no_line = updated(learner, [0, 2], 84, 13)
     assert no_line["lines"] == 0 < no_line["objects"]
-    nothing = learner.update(batch(folder, config, ["p7.png"]), 14)
+    large = of(folder, regions={"min_side": 10_000})
+    nothing = updated(learner_of(large, PictureFile(tmp_path / "regions.arrow")), [0], 84, 14)
     assert nothing["loss"] == nothing["grad_norm"] == 0
 
 
+@pytest.mark.parametrize("size", [1, 3])
+def test_micro_batches_of_regions_train_as_the_whole_batch_does(folder: Path, tmp_path: Path, size: int) -> None:
+    """Every micro-batch of one picture lacks a kind."""
+    made(of(folder), tmp_path / "regions.arrow")
+    found = []
+    for micro_batch in (None, size):
+        config = of(folder, learner={"micro_batch": micro_batch, "grad_clip": 1e-3})
+        learner = learner_of(config, PictureFile(tmp_path / "regions.arrow"))
+        metrics = updated(learner, [0, 4, 1, 5], 84, 3)
+        found.append((metrics, [one * 1e3 for one in gradients_of(learner)]))
+    (whole, expected), (part, gradients) = found
+    for name in ("loss", "grad_norm", "objects", "lines", "tflop"):
+        assert part[name] == pytest.approx(whole[name], rel=1e-5)
+    require_close(gradients, expected)
+
+
 @pytest.mark.slow
-def test_the_command_runs_on_two_ranks_of_which_one_may_lack_a_kind(folder: Path) -> None:
-    """Four pictures a step, two a rank: of the seven with regions, a rank often has no object, or no line."""
+def test_the_command_on_two_ranks_of_which_one_may_lack_a_kind_trains_as_on_one(folder: Path) -> None:
+    """Four pictures a step, two a rank, one a micro-batch: of the seven with regions, a rank often has no object, or no
+    line. Losses are the same up to float32 rounding, which twelve steps of AdamW carry on."""
+    settings = {"cascade": [{"edge": 84, "epochs": 12}]}
+    alone = run(of(folder, **settings, trainer={"run_dir": str(folder / "alone")}))
     directory = run(
-        of(folder, cascade=[{"edge": 84, "epochs": 12}], learner={"ranks": 2}, trainer={"run_dir": str(folder / "run")})
+        of(folder, **settings, learner={"ranks": 2, "micro_batch": 1}, trainer={"run_dir": str(folder / "run")})
     )
+    assert losses(directory) == pytest.approx(losses(alone), rel=1e-3)
     rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
     assert len(rows) == 12
     found = [row["train/objects"] for row in rows]

@@ -1,0 +1,160 @@
+"""Copies of remote files, over fsspec's memory and local file systems: fetched once, bounded, anew when changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from pangu_rl.config.paths import remote_address, remote_root, resolve_path
+from pangu_rl.data.row_files import open_rows
+from pangu_rl.errors import ConfigError, DataError
+from pangu_rl.storage.copies import bring, has_folder, is_remote, local_copy
+from pangu_rl.storage.space import BOOK, BOUND
+from pretrain.processing.media_root import open_inside
+from pretrain.processing.pictures import open_picture
+from tests.unit.data.vl_folder import draw
+
+
+@pytest.fixture(autouse=True)
+def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[fsspec.AbstractFileSystem]:
+    """An empty storage in memory, and a cache of its own."""
+    monkeypatch.setenv("PANGU_RL_CACHE", str(tmp_path / "cache"))
+    storage = fsspec.filesystem("memory")
+    storage.store.clear()
+    yield storage
+    storage.store.clear()
+
+
+def put(address: str, content: bytes) -> Path:
+    with fsspec.open(address, "wb") as file:
+        file.write(content)
+    return resolve_path(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "place"),
+    [
+        ("s3://bucket/a/b.jsonl", "s3/bucket/a/b.jsonl"),
+        ("obs://bucket", "obs/bucket"),
+        ("hdfs://name:8020/data/x", "hdfs/name:8020/data/x"),
+        ("hdfs:///data/x", "hdfs/@/data/x"),
+    ],
+)
+def test_a_copy_lies_at_its_address_in_the_cache(address: str, place: str) -> None:
+    copy = resolve_path(address)
+    assert copy == remote_root() / place and is_remote(copy)
+    assert remote_address(copy) == address + ("/" if address == "obs://bucket" else "")
+
+
+@pytest.mark.parametrize(
+    "address", ["http://a.b/c", "https://a.b/c", "simplecache::s3://a/b", "s3://a/../b", "s3://../b"]
+)
+def test_the_web_and_what_leaves_its_storage_are_refused(address: str) -> None:
+    with pytest.raises(ConfigError, match=address.replace(".", r"\.")):
+        resolve_path(address)
+
+
+def test_a_missing_driver_is_one_line() -> None:
+    with pytest.raises(ConfigError, match=r"obs://bucket/a: needs a package that registers 'obs' with fsspec"):
+        local_copy(resolve_path("obs://bucket/a"))
+    if not _has("s3fs"):
+        with pytest.raises(ConfigError, match=r"s3://bucket/a: needs s3fs, which is not installed"):
+            local_copy(resolve_path("s3://bucket/a"))
+
+
+def _has(package: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(package) is not None
+
+
+def test_a_file_is_fetched_once(memory: fsspec.AbstractFileSystem) -> None:
+    copy = put("memory://bucket/a.txt", b"one")
+    assert local_copy(copy).read_bytes() == b"one"
+    memory.rm("/bucket/a.txt")
+    assert local_copy(copy).read_bytes() == b"one"
+    with pytest.raises(FileNotFoundError):
+        local_copy(resolve_path("memory://bucket/b.txt"))
+    assert local_copy(Path("/nowhere")) == Path("/nowhere")
+    assert [file.name for file in remote_root().rglob("*") if file.is_file()] == [BOOK, "a.txt"]
+
+
+def age(copy: Path, seconds: int) -> None:
+    """As if it had been used so long ago."""
+    status = copy.stat()
+    os.utime(copy, ns=(status.st_atime_ns - seconds * 10**9, status.st_mtime_ns))
+
+
+def test_the_least_recently_used_leave_when_the_bound_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bound 1,000 bytes, files of 300: with a fourth there would be 1,200, so that 900 - 300 may stay, two of them.
+    The first was used last, and the second leaves."""
+    monkeypatch.setenv(BOUND, "1000")
+    copies = [put(f"memory://bucket/{name}", bytes(300)) for name in "abcd"]
+    for number, copy in enumerate(copies[:3]):
+        age(local_copy(copy), 100 - number)
+    local_copy(copies[0])
+    local_copy(copies[3])
+    assert [copy.exists() for copy in copies] == [True, False, True, True]
+    assert (remote_root() / BOOK).read_text() == "900"
+    local_copy(copies[1])
+    assert sum(copy.exists() for copy in copies) == 3
+    with pytest.raises(ConfigError, match=r"memory://bucket/large: 901 bytes.*remote_cache_gib.*are 900"):
+        local_copy(put("memory://bucket/large", bytes(901)))
+
+
+def test_folders_are_brought_anew_where_they_have_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in "abc":
+        (source / name).write_text(name)
+    os.utime(source / "b", (1, 2))
+    began = time.time_ns()
+    folder = resolve_path(f"file://{source}")
+    bring([folder])
+    copy = (folder / "b").stat()
+    assert copy.st_mtime == 2 and copy.st_atime_ns >= began, "what is old there was used now"
+    (source / "a").write_text("another")
+    (source / "c").unlink()
+    bring([folder])
+    assert {file.name: file.read_text() for file in folder.iterdir()} == {"a": "another", "b": "b"}
+    assert (folder / "b").stat().st_ino == copy.st_ino
+    with pytest.raises(DataError, match="no such file or folder"):
+        bring([resolve_path(f"file://{tmp_path}/nothing")])
+    monkeypatch.setenv(BOUND, "8")
+    with pytest.raises(ConfigError, match="8 bytes"):
+        bring([folder])
+
+
+def test_pictures_are_fetched_when_they_are_due_and_addresses_in_rows_never(tmp_path: Path) -> None:
+    drawn = draw(tmp_path / "p.png", 60, 40, seed=1)
+    root = put("memory://bucket/media/p.png", drawn.read_bytes()).parent
+    assert has_folder(root) and not root.exists()
+    assert open_picture("p.png", root).image.size == (60, 40)
+    assert [file.name for file in root.iterdir()] == ["p.png"]
+    put("memory://bucket/secret.png", drawn.read_bytes())
+    for path, reason in [
+        ("memory://bucket/media/p.png", "relative to the media root"),
+        ("https://a.b/p.png", "relative to the media root"),
+        ("../secret.png", "leaves the media root"),
+        ("q.png", "No such file"),
+    ]:
+        with pytest.raises(DataError, match=reason):
+            open_inside(path, root)
+
+
+def test_rows_are_read_through_their_index_and_come_back_when_they_have_left() -> None:
+    rows = [{"id": str(number), "prompt": "?", "response": "!"} for number in range(3)]
+    copy = put("memory://bucket/rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+    bring([copy])
+    files = open_rows(copy, on_bad_row="refuse")
+    assert not files.index.folder.is_relative_to(remote_root())
+    copy.unlink()
+    assert files.uid(2) == "2"
+    copy.unlink()
+    assert len(open_rows(files.index.folder, on_bad_row="refuse")) == 3
