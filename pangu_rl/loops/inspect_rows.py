@@ -110,7 +110,7 @@ _LOADERS = {"sft": _conversations, "dpo": _pairs, "grpo": _prompts}
 
 def _encoded(row: Conversation | Pair | Prompt, encoder: Encoder, folder: PictureFolder) -> list[TrainingRow]:
     """One row of tokens, of a pair one for each answer behind the same prompt."""
-    pictures = [folder.outline(path) for path in row.images]
+    pictures = folder.outlines(row)
     if isinstance(row, Conversation):
         return [encoder.conversation(row.messages, pictures, row.tools)]
     if isinstance(row, Prompt):

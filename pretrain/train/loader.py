@@ -79,7 +79,7 @@ class PackLoader:
         path = resolve_path(config.model.path)
         self.files = files
         self.encoder = Encoder(path, config.model.chat_template)
-        self.folder = PictureFolder(config.data.media_root, path, self.encoder.family)
+        self.folder = PictureFolder(config.data.media_root, path, self.encoder.family, seed=config.trainer.seed)
         if config.data.min_pixels is not None and config.data.max_pixels is not None:
             self.folder.limits = PixelLimits(config.data.min_pixels, config.data.max_pixels)
         self.context = config.learner.pack_tokens
@@ -98,7 +98,7 @@ class PackLoader:
         """
         row = self.files.read(index)
         try:
-            pictures = [self.folder.outline(path) for path in row.images]
+            pictures = self.folder.outlines(row)
             length = len(self._encoded(row, pictures).token_ids)
         except DataError as error:
             raise DataError(f"{self.files.where(index)}: {error}") from None
@@ -167,7 +167,7 @@ class PackLoader:
     def _row(self, index: int) -> TrainingRow:
         row = self.files.read(index)
         try:
-            return self._encoded(row, list(in_threads(self.folder.load, row.images)))
+            return self._encoded(row, list(in_threads(self.folder.shown, self.folder.views(row))))
         except DataError as error:
             raise DataError(f"{self.files.where(index)}: {error}") from None
 

@@ -49,7 +49,7 @@ class Shelf:
 
 def loader(encoder: Encoder, media: Path, put: Any) -> RowLoader:
     folder = PictureFolder(str(media), encoder.template.model_path, encoder.family)
-    return RowLoader(encoder, folder, folder.audit(["a.png", "b.png", "twin.png"]).digests, put)
+    return RowLoader(encoder, folder, folder.audit([prompt("all", "a.png", "b.png", "twin.png")]).digests, put)
 
 
 def prompt(uid: str, *images: str) -> Prompt:

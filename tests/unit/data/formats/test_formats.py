@@ -261,7 +261,7 @@ def test_llama_factorys_dataset_info_names_file_and_columns(tmp_path: Path) -> N
         (load_pairs, {"chosen": [assistant("2")], "rejected": [assistant("3")]}, "key prompt is missing"),
         (load_conversations, PROMPTS["verl"][1], "verl's rows are prompts of RL"),
         (load_conversations, {"conversations": [{"from": "robot", "value": "x"}]}, "is from 'robot': one of human"),
-        (load_conversations, {"conversations": SHAREGPT_CALLED, "videos": ["v.mp4"]}, "key videos looks like media"),
+        (load_conversations, {"conversations": SHAREGPT_CALLED, "audios": ["v.mp3"]}, "key audios looks like media"),
         (load_conversations, {"query": "?", "response": "2", "objects": {"bbox": ["a.png"]}}, "key objects looks like"),
         (load_conversations, {"instruction": "a", "output": "b", "history": ["x"]}, "key history is no list of"),
         (load_conversations, {"system": "a", "query": "?", "response": "2", "messages": []}, "key system looks like"),
