@@ -46,12 +46,7 @@ class KeptVideos:
         self._folder.mkdir(parents=True, exist_ok=True)
         temporary = self._folder / f"{sha256}.tmp"
         try:
-            source = resolve_inside(path, self._media_root or Path())
-            if source.is_dir():
-                shutil.copytree(source, temporary, dirs_exist_ok=True)
-                found, suffix = FrameFolder(sha256 + ".tmp", temporary, self._folder).sha256, ""
-            else:
-                found, suffix = _copy_file(path, self._media_root or Path(), temporary)
+            found = copy_video(path, self._media_root or Path(), temporary)
         except DataError as error:
             raise DataError(
                 f"{error} in {self._media_root}, and the rollouts that saw it are to be stored: {WAY_OUT}"
@@ -61,9 +56,10 @@ class KeptVideos:
                 f"{named_video(path)} in {self._media_root} has changed since the rollouts saw it: sha256 was "
                 f"{sha256[:16]}, now {found[:16]}: {WAY_OUT}"
             )
-        temporary.rename(self._folder / (sha256 + suffix))
+        name = sha256 + _suffix(temporary)
+        temporary.rename(self._folder / name)
         flush(self._folder)
-        return sha256 + suffix
+        return name
 
 
 def drop_unfinished(folder: Path) -> None:
@@ -72,15 +68,26 @@ def drop_unfinished(folder: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _copy_file(path: str, media_root: Path, target: Path) -> tuple[str, str]:
-    """(sha256, suffix that its content asks for)."""
+def copy_video(path: str, media_root: Path, target: Path) -> str:
+    """Copy a file or a folder of frames; the sha256 of what was copied. Raises as `open_inside`."""
+    folder = resolve_inside(path, media_root)
+    if folder.is_dir():
+        shutil.copytree(folder, target, dirs_exist_ok=True)
+        return FrameFolder(target.name, target, target.parent).sha256
     digest = hashlib.sha256()
     with open_inside(path, media_root) as source, target.open("wb") as copy:
-        head = source.read(12)
-        source.seek(0)
         while piece := source.read(1 << 20):
             digest.update(piece)
             copy.write(piece)
         copy.flush()
         os.fsync(copy.fileno())
-    return digest.hexdigest(), next((suffix for mark, suffix in SUFFIXES.items() if mark in head), ".mkv")
+    return digest.hexdigest()
+
+
+def _suffix(copy: Path) -> str:
+    """What its content asks for; none of a folder."""
+    if copy.is_dir():
+        return ""
+    with copy.open("rb") as file:
+        head = file.read(12)
+    return next((suffix for mark, suffix in SUFFIXES.items() if mark in head), ".mkv")

@@ -14,18 +14,7 @@ from pangu_rl.data.media.columns import is_time_precise, media_of
 from pangu_rl.data.rows import Loaded, OnBadRow, load_records
 from pangu_rl.records import Prompt
 
-_KNOWN_KEYS = {
-    "id",
-    "messages",
-    "prompt",
-    "answer",
-    "answer_type",
-    "images",
-    "videos",
-    "time_precise",
-    "source",
-    "tools",
-}
+_KNOWN_KEYS = {"id", "messages", "prompt", "answer", "answer_type", "images", "videos", "source", "tools"}
 
 
 def load_prompts(

@@ -12,6 +12,7 @@ from pangu_rl.errors import ConfigError
 from pretrain.families import family_of
 from pretrain.packing.pack import pack_file
 from pretrain.processing.resize import TRAINING, PixelLimits, read_limits
+from pretrain.processing.video import VideoBudget
 from pretrain.train.loader import require_plannable
 from pretrain.train.measure import write_sizes
 
@@ -42,13 +43,18 @@ def run_pack(config: PretrainConfig) -> None:
 
 def packing_of(config: PretrainConfig) -> PackingConfig:
     """What `pangu-rl pack` would be told for the stage."""
-    limits = _limits(config)
+    limits, model = _limits(config), resolve_path(config.model.path)
+    family = family_of(model_config(model), model)
+    budget = (family.video_budget if family else None) or VideoBudget()
     return PackingConfig(
         context=config.learner.pack_tokens,
         ranks=config.learner.groups,
         global_batch=config.trainer.packs_per_step,
         min_pixels=limits.min_pixels,
         max_pixels=limits.max_pixels,
+        video_pixels=budget.total_pixels,
+        frame_min_pixels=budget.frame_min_pixels,
+        frame_max_pixels=budget.frame_max_pixels,
         shares=config.data.shares,
         seed=config.trainer.seed,
     )
