@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pretrain.processing.video import VideoBudget
-
 TOKEN = 28
 """Side in pixels of what one token of the language model covers: 2 x 2 patches."""
 PATCHES_PER_TOKEN = 4
@@ -71,11 +69,13 @@ def tokens_of_frame(
 
 
 def tokens_of_video_frame(
-    height: np.ndarray, width: np.ndarray, frames_of_sample: np.ndarray, budget: VideoBudget
+    height: np.ndarray, width: np.ndarray, frames_of_sample: np.ndarray, *, total: int, least: int, most: int
 ) -> np.ndarray:
-    """Tokens of each frame: the more frames all videos of the sample have, the smaller each is shown."""
-    least, most = budget.frame_min_pixels, budget.frame_max_pixels
-    greatest = np.clip(budget.total_pixels // np.maximum(frames_of_sample, 1), least, most)
+    """Tokens of each frame: the more frames all videos of the sample have, the smaller each is shown.
+
+    `total` pixels are for all of them; one has from `least` to `most`.
+    """
+    greatest = np.clip(total // np.maximum(frames_of_sample, 1), least, most)
     return tokens_of_frame(height, width, least, greatest)
 
 

@@ -19,7 +19,6 @@ from pangu_rl.config.sections.packing import PackingConfig
 from pangu_rl.errors import DataError
 from pretrain.packing.columns import OF_VIDEOS, Columns
 from pretrain.packing.cost import OPENPANGU_VIT, PATCHES_PER_TOKEN, tokens_of_frame, tokens_of_video_frame
-from pretrain.processing.video import VideoBudget
 
 NEEDED = ("id", "text_tokens", "width", "height")
 MARKS = 2
@@ -95,14 +94,14 @@ def _costs(columns: Columns, config: PackingConfig) -> tuple[np.ndarray, np.ndar
     """Tokens, visual tokens and encoder FLOPs [N]."""
     text = columns.text_tokens()
     row, width, height, frames = columns.pictures()
-    budget = VideoBudget(config.video_pixels, config.frame_min_pixels, config.frame_max_pixels)
+    budget = {"total": config.video_pixels, "least": config.frame_min_pixels, "most": config.frame_max_pixels}
     video = frames > 0
     shown = np.maximum(frames, 1)
     rows = len(text)
     frames_of_sample = np.bincount(row, weights=frames, minlength=rows).astype(np.int64)
     per_frame = np.empty(len(row), dtype=np.int64)
     per_frame[~video] = tokens_of_frame(height[~video], width[~video], config.min_pixels, config.max_pixels)
-    per_frame[video] = tokens_of_video_frame(height[video], width[video], frames_of_sample[row[video]], budget)
+    per_frame[video] = tokens_of_video_frame(height[video], width[video], frames_of_sample[row[video]], **budget)
     flops = OPENPANGU_VIT.flops(PATCHES_PER_TOKEN * per_frame, shown)
     visual_tokens = np.bincount(row, weights=per_frame * shown, minlength=rows).astype(np.int64)
     marks = np.bincount(row, weights=MARKS * shown, minlength=rows).astype(np.int64)
