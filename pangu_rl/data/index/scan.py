@@ -105,7 +105,7 @@ def _tar_rows(some: Range, found: Found) -> Iterator[tuple[int, int, Row | bytes
 
 def _parquet(some: Range, identity: Identity, media_root: Path | None, found: Found) -> Iterator[Block]:
     with parquet_file(some.path) as file:
-        there = [name for name in ("id", "source", *COLUMNS) if name in file.schema_arrow.names]
+        there = [name for name in ("id", "source", "videos", *COLUMNS) if name in file.schema_arrow.names]
         for group in range(some.begin, some.end):
             try:
                 table = file.read_row_group(group, columns=there)
