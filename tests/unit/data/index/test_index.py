@@ -56,7 +56,8 @@ def test_missing_videos_are_named_and_their_sizes_known(tmp_path: Path, write, n
     opened = open_rows(write(tmp_path / name, rows), on_bad_row="skip", media_root=tmp_path)
     assert [opened.uid(row) for row in range(len(opened))] == ["r0"]
     assert "'gone.mp4': No such file" in opened.skipped[0] and "no regular file" in opened.skipped[1]
-    assert opened.index.sizes("frames").tolist() == [11] and opened.index.sizes("duration").tolist() == [7.5]
+    sizes = opened.index.sizes(0)
+    assert (sizes["frames"], sizes["duration"]) == (11, 7.5)
     assert opened.read(0).videos == ("v.mp4", "frames")
 
 
