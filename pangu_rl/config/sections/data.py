@@ -30,8 +30,9 @@ class SftDataConfig(TrainedRowsConfig):
     train: str
     """Rows with `messages` that end with the assistant's turn, or `prompt` and `response`, and optionally `id`,
     `images`, `videos`, `time_precise`, `source`, `tools`; or rows of another `format`. A turn with `train: false` (or
-    `weight: 0`) is read. A file, a folder of files, or a folder that `pangu-rl index` made. More than 16 MiB of them are indexed, and each is
-    judged when it is drawn, unless `columns` or `also` is set; fewer are all judged before the start."""
+    `weight: 0`) is read. A file, a folder of files, or a folder that `pangu-rl index` made. More than 16 MiB of them
+    are indexed, and each is judged when it is drawn, unless `columns` or `also` is set; fewer are all judged before the
+    start."""
     turns: Literal["all", "last"] = "all"
     """Which of the assistant's turns are trained; those that are not are written as the template writes history."""
     reasoning: Literal["keep", "strip"] = "keep"
