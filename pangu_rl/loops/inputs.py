@@ -63,7 +63,8 @@ class DpoInputs:
     loader: RowLoader
     train: list[Pair]
     fingerprint: str
-    """Of the pairs' token ids and pictures, in order: what reference log-probs are a function of, but for the model."""
+    """Of the pairs' token ids, pictures and moments of videos, in order: what reference log-probs are a function of,
+    but for the model."""
     sft: StageRows[Conversation] | None
     """Those that ask what no pair asks; None without `data.sft`."""
     skipped: list[str]
@@ -135,7 +136,8 @@ def read_dpo_inputs(config: DpoConfig) -> DpoInputs:
         pictures = folder.outlines(pair)
         row = encoder.pair(pair, pictures)
         ids = np.concatenate([row.prompt.token_ids, [-1], row.chosen, [-1], row.rejected])
-        encoded[pair.uid] = xxhash.xxh3_128_digest(ids.tobytes())
+        moments = repr(folder.views(pair)).encode() if pair.videos else b""
+        encoded[pair.uid] = xxhash.xxh3_128_digest(ids.tobytes() + moments)
         if row.num_tokens > limit:
             return (
                 f"the prompt and its longer response have {row.num_tokens} tokens{_share(pictures)}, "

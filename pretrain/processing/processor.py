@@ -24,7 +24,7 @@ from pretrain.processing.pictures import open_picture, to_rgb
 from pretrain.processing.resize import PATCH, TRAINING, PixelLimits
 from pretrain.processing.special_tokens import SpecialTokens
 from pretrain.processing.video import BUDGET_KEYS, Sampling, VideoBudget
-from pretrain.processing.video_source import cut_frames, read_frames, stack_frames
+from pretrain.processing.video_frames import cut_frames, read_frames, stack_frames
 
 Grid = tuple[int, int, int]
 FIXED = {"patch_size": PATCH, "merge_size": 2}

@@ -16,7 +16,7 @@ from typing import Any
 from pangu_rl.errors import ConfigError, DataError
 from pretrain.processing.resize import PixelLimits
 from pretrain.processing.video import Sampling
-from pretrain.processing.video_source import check_video, load_video, read_header
+from pretrain.processing.video_frames import check_video, load_video, read_header
 
 MEMORY = 4 * 2**30
 """Bytes of address space: the interpreter, a decoder, one frame and the patches of a budget."""

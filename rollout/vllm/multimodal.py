@@ -36,7 +36,7 @@ from pretrain.families import family_of
 from pretrain.families.family import Family
 from pretrain.processing.pictures import to_rgb
 from pretrain.processing.resize import TOKEN, PixelLimits
-from pretrain.processing.video_source import cut_frames, stack_frames
+from pretrain.processing.video_frames import cut_frames, stack_frames
 
 PIXELS = {"image": "pixel_values", "video": "pixel_values_videos"}
 """Modality -> the model's argument with the patches, uint8 [P, columns]."""

@@ -12,7 +12,7 @@ from pangu_rl.errors import DataError
 from pangu_rl.records import Clip, Picture
 from pretrain.processing.resize import PixelLimits
 from pretrain.processing.video import Sampling
-from pretrain.processing.video_source import load_video
+from pretrain.processing.video_frames import load_video
 from rollout.store import RolloutStore
 from tests.unit.data.vl_folder import draw
 from tests.unit.pretrain.processing.drawn_videos import draw_video

@@ -15,15 +15,15 @@ from pangu_rl.errors import ConfigError, DataError
 from pretrain.processing.patches import to_patches
 from pretrain.processing.resize import PixelLimits
 from pretrain.processing.video import RANDOM_FPS, Sampling, VideoBudget, draw_fps, frame_indices
-from pretrain.processing.video_source import (
+from pretrain.processing.video_frames import (
     check_video,
     cut_frames,
-    decoded,
     load_video,
     read_frames,
     read_header,
     stack_frames,
 )
+from pretrain.processing.video_source import decoded
 
 LEVELS = [8 * i for i in range(30)]
 """Grey level of each frame of the test videos, 3 seconds at 10 frames per second."""
@@ -180,7 +180,7 @@ def test_a_header_that_claims_more_frames_than_there_are_ends_with_the_stream(ro
 
 
 def test_frames_that_would_fill_the_memory_are_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pretrain.processing.video_source.MAX_CLIP_PIXELS", 6 * 64 * 48 - 1)
+    monkeypatch.setattr("pretrain.processing.video_frames.MAX_CLIP_PIXELS", 6 * 64 * 48 - 1)
     with pytest.raises(DataError, match=r"'clip.mp4': 6 frames of 64 x 48 pixels, the limit of all together is 18431"):
         read_frames("clip.mp4", root, Sampling(fps=2))
 

@@ -14,7 +14,7 @@ from pretrain.processing import video_decoder
 from pretrain.processing.resize import PixelLimits
 from pretrain.processing.video import Sampling
 from pretrain.processing.video_decoder import Decoder, cut_video, video_digest, video_header
-from pretrain.processing.video_source import check_video, load_video, read_header
+from pretrain.processing.video_frames import check_video, load_video, read_header
 from tests.unit.pretrain.processing.drawn_videos import draw_video
 
 LIMITS = PixelLimits(56**2, 56**2)
