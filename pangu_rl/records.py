@@ -64,6 +64,10 @@ class Prompt:
     answer_type: str = "auto"
     images: tuple[str, ...] = ()
     """Paths of pictures, relative to the media root, in the order of their placeholders."""
+    videos: tuple[str, ...] = ()
+    """Likewise of videos. A row that shows some has its contents as parts, which say what stands where."""
+    time_precise: bool = False
+    """The answer is a time of a video, which is then looked at once a second."""
     source: str = ""
     """Where the row comes from (task name); metrics are split by it."""
     extra: dict[str, Any] = field(default_factory=dict)
@@ -75,13 +79,24 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Clip:
+    """Which moments of a video its frames show."""
+
+    sha256: str
+    """Of the file's bytes, hex."""
+    seconds: tuple[float, ...]
+    """[t] of each frame, from the video's first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """One picture, decoded and cut into patches once; requests and packs carry it by reference."""
+    """One picture, or the frames of a video, decoded and cut once; requests and packs carry it by reference."""
 
     path: str
     """Relative to the media root, as the row names it."""
     sha256: str
-    """Of the file's bytes, hex: the picture's identity in caches and in the store."""
+    """Of the file's bytes, hex: the picture's identity in caches and in the store; of a video, of which frames are
+    shown too."""
     grid: tuple[int, int, int]
     """(t, h, w) in patches, 14 x 14 pixels in our models; t is 1 for a still picture."""
     patches: Any
@@ -89,6 +104,8 @@ class Picture:
     to that array which the actors resolve."""
     merge: int = 2
     """Patches of a token along each side."""
+    clip: Clip | None = None
+    """Of a video alone."""
 
     @property
     def tokens(self) -> int:

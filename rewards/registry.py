@@ -23,6 +23,7 @@ from rewards.recipe.grounding import grounding
 from rewards.recipe.multiple_choice import multiple_choice
 from rewards.recipe.ocr import ocr_edit_distance
 from rewards.recipe.overlong import soft_overlong
+from rewards.recipe.temporal import ordering, temporal_iou
 from rewards.rules.accuracy import boxed_accuracy
 from rewards.rules.format import boxed_format
 from rewards.rules.graded import graded
@@ -39,7 +40,9 @@ BUILT_IN: dict[str, Callable[..., Any]] = {
     "llm_score": llm_score,
     "multiple_choice": multiple_choice,
     "ocr_edit_distance": ocr_edit_distance,
+    "ordering": ordering,
     "soft_overlong": soft_overlong,
+    "temporal_iou": temporal_iou,
 }
 
 

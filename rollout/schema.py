@@ -5,7 +5,8 @@
 | 1 | kept no pictures: `images` are paths in the media root, without `sha256` and `original` |
 | 2 | without `code_version` and `extra` |
 | 3 | without `weight_versions` |
-| 4 | this one |
+| 4 | without `videos` |
+| 5 | this one |
 
 A column that an older shard lacks is null when it is read. `pangu-rl compact` writes old shards anew in this version.
 """
@@ -20,8 +21,8 @@ import pyarrow.parquet as pq
 from pangu_rl.errors import DataError
 
 VERSION_KEY = b"pangu_rl.rollouts"
-SCHEMA_VERSION = "4"
-READABLE = ("1", "2", "3", SCHEMA_VERSION)
+SCHEMA_VERSION = "5"
+READABLE = ("1", "2", "3", "4", SCHEMA_VERSION)
 _PART = pa.struct(
     [
         pa.field("name", pa.string(), nullable=False),
@@ -35,6 +36,14 @@ _IMAGE = pa.struct(
         pa.field("path", pa.string(), nullable=False),  # of the copy, relative to the folder of the shards
         pa.field("sha256", pa.string()),
         pa.field("original", pa.string()),  # as the prompt set names it
+    ]
+)
+_VIDEO = pa.struct(
+    [
+        pa.field("path", pa.string(), nullable=False),  # of the copy, as of an image: a file, or a folder of frames
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("original", pa.string(), nullable=False),
+        pa.field("seconds", pa.list_(pa.float32()), nullable=False),  # of each frame that was shown
     ]
 )
 _SAMPLING = pa.struct(
@@ -56,6 +65,7 @@ SCHEMA = pa.schema(
         pa.field("source", pa.string(), nullable=False),
         pa.field("messages", pa.string(), nullable=False),  # JSON, as given in the prompt set
         pa.field("images", pa.list_(_IMAGE), nullable=False),
+        pa.field("videos", pa.list_(_VIDEO)),
         pa.field("gold", pa.string(), nullable=False),
         pa.field("answer_type", pa.string(), nullable=False),
         pa.field("extra", pa.string()),  # JSON of the prompt's other columns, such as choices

@@ -2,7 +2,7 @@
 
 Shards are written under another name and renamed when they are on disk, so a shard that has its name is whole. The
 store is for reading by others too: plain columns for `datasets`, pandas, DuckDB and polars, JSON where the content has
-no fixed shape. The pictures that rows name in `images` lie beside the shards, each file once.
+no fixed shape. What rows name in `images` and `videos` lies beside the shards, each file once.
 """
 
 from __future__ import annotations
@@ -23,18 +23,20 @@ from pangu_rl.errors import DataError
 from pangu_rl.records import Completion, Group, Prompt, SamplingParams, Score
 from rollout.code_version import code_version
 from rollout.kept_pictures import FOLDER, KeptPictures
+from rollout.kept_videos import VIDEO_FOLDER, KeptVideos, drop_unfinished
 from rollout.reading import batches
 from rollout.schema import SCHEMA, checked_metadata
 from rollout.shards import Shard, live_shards, shard_path, superseded, write_shard, writing_shard
 
 
 class RolloutStore:
-    """The rollouts of one run, and the pictures they saw; `media_root` is needed to append rows with pictures."""
+    """The rollouts of one run, and what they saw; `media_root` is needed to append rows with pictures or videos."""
 
     def __init__(self, run_dir: str | Path, media_root: Path | None = None) -> None:
         self.run = Path(run_dir).absolute().name
         self.directory = Path(run_dir) / "rollouts"
         self._pictures = KeptPictures(self.directory, media_root)
+        self._videos = KeptVideos(self.directory, media_root)
 
     def append(self, step: int, groups: Sequence[Group], sampling: SamplingParams) -> Path:
         """Write the shard of `step`, drawn with `sampling`; a shard of a repeated step is replaced.
@@ -45,7 +47,7 @@ class RolloutStore:
                 was compacted with others, and no resume has dropped it.
         """
         shared = {"run": self.run, "step": step, "sampling": asdict(sampling), "code_version": code_version()}
-        rows = [row for group in groups for row in _group_rows(shared | self._image_column(group), group)]
+        rows = [row for group in groups for row in _group_rows(shared | self._media_columns(group), group)]
         path = shard_path(self.directory, step, step)
         for shard in live_shards(self.directory):
             if shard.covers(Shard(step, step, path)):
@@ -62,6 +64,7 @@ class RolloutStore:
         """
         dropped = [*superseded(self.directory), *self.directory.glob("step*_*.tmp")]
         dropped += self.directory.glob(f"{FOLDER}/*.tmp")
+        drop_unfinished(self.directory / VIDEO_FOLDER)
         for path in dropped:
             path.unlink()
         for shard in reversed(live_shards(self.directory)):
@@ -108,12 +111,23 @@ class RolloutStore:
             for batch in batches([shard.path], rows=pc.field("step") <= step):
                 writer.write_batch(batch)
 
-    def _image_column(self, group: Group) -> dict[str, Any]:
+    def _media_columns(self, group: Group) -> dict[str, Any]:
         return {
             "images": [
                 {"path": self._pictures.keep(picture), "sha256": picture.sha256, "original": picture.path}
                 for picture in group.pictures
-            ]
+                if picture.clip is None
+            ],
+            "videos": [
+                {
+                    "path": self._videos.keep(picture),
+                    "sha256": picture.clip.sha256,
+                    "original": picture.path,
+                    "seconds": picture.clip.seconds,
+                }
+                for picture in group.pictures
+                if picture.clip is not None
+            ],
         }
 
 

@@ -20,10 +20,11 @@ class PretrainDataConfig(Strict):
     train: str | Annotated[tuple[str, ...], Field(min_length=1)]
     """Rows, read one by one when a pack is due, by its rank alone: a JSONL or Parquet file, a WebDataset tar, a folder
     of files of one of these kinds, a list of such files and folders, or a folder that `pangu-rl index` made. Rows are
-    conversations as SFT reads them, or have a `document`: a text, or a list of texts and `{"type": "image"}` parts, of
-    which all text is trained. Optional are `id`, which no two rows of all files share, `images` and `source`."""
+    conversations as SFT reads them, or have a `document`: a text, or a list of texts, `{"type": "image"}` and `{"type":
+    "video"}` parts, of which all text is trained. Optional are `id`, which no two rows of all files share, `images`,
+    `videos`, `time_precise` and `source`."""
     media_root: str | None = None
-    """Folder under which the pictures that rows name in `images` lie; nothing outside it is ever read."""
+    """Folder under which what rows name in `images` and `videos` lies; nothing outside it is ever read."""
     pass_through: tuple[str, ...] = ()
     """Columns that look like media, tools or text to train on and are meant to be unused."""
     plan: str | None = None

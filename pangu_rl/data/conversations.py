@@ -11,7 +11,7 @@ from pangu_rl.data.chat.turns import is_trained, text_of, trained_last_alone, wi
 from pangu_rl.data.fields.bad_row import BadRow, Row, text_field
 from pangu_rl.data.fields.messages import message_list, prompt_messages, require_answer, tool_list
 from pangu_rl.data.formats.reading import AS_OURS, Reading
-from pangu_rl.data.images import check_image_parts, image_paths
+from pangu_rl.data.media.columns import is_time_precise, media_of
 from pangu_rl.data.rows import Loaded, OnBadRow, load_records
 
 
@@ -23,6 +23,9 @@ class Conversation:
     messages: tuple[dict[str, Any], ...]
     images: tuple[str, ...] = ()
     """Paths of pictures, relative to the media root, in the order of their placeholders."""
+    videos: tuple[str, ...] = ()
+    """Likewise of videos; contents are parts then."""
+    time_precise: bool = False
     source: str = ""
     tools: tuple[dict[str, Any], ...] = ()
     """JSON schemas of the functions that the assistant may call."""
@@ -77,11 +80,16 @@ def parse_conversation(row: Row, uid: str) -> Conversation:
         raise BadRow(f"messages end with a {messages[-1]['role']} turn: SFT trains the assistant's, put it last")
     if not any(map(is_trained, messages)):
         raise BadRow("no assistant turn is trained: all have weight 0")
-    images = image_paths(row)
-    check_image_parts(messages, images)
+    messages, images, videos = media_of(row, messages)
     _require_answers(messages)
     return Conversation(
-        uid=uid, messages=messages, images=images, source=text_field(row, "source", ""), tools=tool_list(row)
+        uid=uid,
+        messages=messages,
+        images=images,
+        videos=videos,
+        time_precise=is_time_precise(row),
+        source=text_field(row, "source", ""),
+        tools=tool_list(row),
     )
 
 

@@ -27,7 +27,7 @@ class HeldOut:
     def __init__(
         self, prompts: Iterable[Prompt], config: DecontaminationConfig, digests: Mapping[str, str] | None = None
     ) -> None:
-        """`digests`: path -> sha256 of the pictures of these prompts and of those asked about."""
+        """`digests`: path -> sha256 of the pictures and videos of these prompts and of those asked about."""
         self._config = config
         self._digests = digests or {}
         self._texts: dict[str, set[tuple[str, ...]]] = defaultdict(set)
@@ -52,7 +52,7 @@ class HeldOut:
         return None
 
     def _pictures(self, prompt: Prompt) -> list[str]:
-        return [self._digests[path] for path in prompt.images] or [NO_PICTURE]
+        return [self._digests[path] for path in (*prompt.images, *prompt.videos)] or [NO_PICTURE]
 
     def _cut(self, words: Sequence[str]) -> list[tuple[str, ...]]:
         size = self._config.ngram

@@ -16,6 +16,7 @@ from pangu_rl.checkpoint.model_folder import end_of_sequence, model_config
 from pangu_rl.data.batching import PairRow
 from pangu_rl.data.chat.turns import Message
 from pangu_rl.data.chat_template import ChatTemplate
+from pangu_rl.data.documents import Place
 from pangu_rl.data.images import with_image_parts
 from pangu_rl.data.layout import TrainingRow
 from pangu_rl.data.pairs import Pair
@@ -89,8 +90,8 @@ class Encoder:
             rejected=self._response(shown, pair.rejected, ended=pair.rejected_ended, tools=pair.tools),
         )
 
-    def document(self, parts: Sequence[str | None], pictures: Sequence[Picture] = ()) -> TrainingRow:
-        """Text without a template, a picture between its marks for each None; the text and its end are trained.
+    def document(self, parts: Sequence[str | Place], pictures: Sequence[Picture] = ()) -> TrainingRow:
+        """Text without a template, pictures and videos between their marks; the text and its end are trained.
 
         Text that spells a special token is text.
         """
@@ -98,12 +99,13 @@ class Encoder:
         ids = list(tokenizer("")["input_ids"])
         trained = [False] * len(ids)
         for part in parts:
-            if part is None:
-                new = self.family.written
+            if isinstance(part, Place):
+                placeholder = self.family.modalities[part.value]
+                new = [placeholder if index in self.placeholders else index for index in self.family.written]
             else:
                 new = tokenizer(part, add_special_tokens=False, split_special_tokens=True)["input_ids"]
             ids += new
-            trained += [part is not None] * len(new)
+            trained += [isinstance(part, str)] * len(new)
         if tokenizer.eos_token_id is not None:
             ids.append(tokenizer.eos_token_id)
             trained.append(True)

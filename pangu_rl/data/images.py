@@ -8,12 +8,10 @@ all stand before the text of the first user message.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from pangu_rl.data.fields.bad_row import BadRow, Row
 from pangu_rl.data.fields.markers import IMAGE_PART, MARKER, markers, with_parts
-from pangu_rl.data.rows import checked_row, numbered_rows
 from pangu_rl.errors import DataError
 from pretrain.processing.embedded import from_text, keep
 
@@ -91,21 +89,6 @@ def with_image_parts(messages: Sequence[Message], pictures: int) -> list[Message
     text = {"type": "text", "text": messages[first]["content"]}
     shown = {**messages[first], "content": [*[IMAGE_PART] * pictures, text]}
     return [*messages[:first], shown, *messages[first + 1 :]]
-
-
-def named_images(path: Path) -> list[str]:
-    """Paths of all pictures that the rows of a data file name, each once, in order; bad rows name none.
-
-    Raises:
-        DataError: no such file, or one that cannot be read.
-    """
-    found: dict[str, None] = {}
-    for _, raw in numbered_rows(path):
-        try:
-            found.update(dict.fromkeys(image_paths(checked_row(raw))))
-        except BadRow:
-            continue
-    return list(found)
 
 
 def _image_parts(message: Message) -> int:

@@ -13,7 +13,8 @@ from pangu_rl.data.conversations import Conversation
 from pangu_rl.data.fields.bad_row import BadRow, Row, is_blank, text_field
 from pangu_rl.data.fields.messages import message_list, prompt_messages, require_answer, tool_list
 from pangu_rl.data.formats.reading import AS_OURS, Reading
-from pangu_rl.data.images import check_image_parts, image_paths, with_image_parts
+from pangu_rl.data.images import with_image_parts
+from pangu_rl.data.media.columns import is_time_precise, media_of
 from pangu_rl.data.rows import Loaded, OnBadRow, load_records
 
 
@@ -29,6 +30,9 @@ class Pair:
     rejected: str | dict[str, Any]
     images: tuple[str, ...] = ()
     """Paths of pictures, relative to the media root, in the order of their placeholders."""
+    videos: tuple[str, ...] = ()
+    """Likewise of videos; contents are parts then."""
+    time_precise: bool = False
     source: str = ""
     rejected_ended: bool = True
     """False of an answer that the limit cut: it has no end-of-turn token, and is not to be trained as if it had."""
@@ -73,14 +77,15 @@ def parse_pair(row: Row, uid: str) -> Pair:
     if chosen == rejected:
         raise BadRow(f"chosen and rejected are equal ({str(chosen)[:40]!r}): there is nothing to prefer")
     _check_scores(row)
-    images = image_paths(row)
-    check_image_parts(messages, images)
+    messages, images, videos = media_of(row, messages)
     return Pair(
         uid=uid,
         messages=messages,
         chosen=chosen,
         rejected=rejected,
         images=images,
+        videos=videos,
+        time_precise=is_time_precise(row),
         source=text_field(row, "source", ""),
         rejected_ended=_flag(row, "rejected_ended"),
         tools=tool_list(row),
@@ -95,12 +100,12 @@ def without_queries_of(pairs: Sequence[Pair], conversations: Sequence[Conversati
 
 def asked_by(pairs: Sequence[Pair]) -> Callable[[Conversation], bool]:
     """Whether one of `pairs` asks what a conversation asks last."""
-    asked = {_query(pair.messages, pair.images) for pair in pairs}
-    return lambda row: _query(row.messages[:-1], row.images) in asked
+    asked = {_query(pair.messages, pair.images, pair.videos) for pair in pairs}
+    return lambda row: _query(row.messages[:-1], row.images, row.videos) in asked
 
 
-def _query(messages: Sequence[Row], images: Sequence[str]) -> str:
-    return json.dumps([with_image_parts(messages, len(images)), images], sort_keys=True)
+def _query(messages: Sequence[Row], images: Sequence[str], videos: Sequence[str]) -> str:
+    return json.dumps([with_image_parts(messages, len(images)), images, videos], sort_keys=True)
 
 
 def _response(row: Row, key: str) -> str | Row:

@@ -10,11 +10,11 @@ from pathlib import Path
 from pangu_rl.data.fields.bad_row import BadRow, Row, is_blank, text_field
 from pangu_rl.data.fields.messages import prompt_messages, tool_list
 from pangu_rl.data.formats.reading import AS_OURS, Reading
-from pangu_rl.data.images import check_image_parts, image_paths
+from pangu_rl.data.media.columns import is_time_precise, media_of
 from pangu_rl.data.rows import Loaded, OnBadRow, load_records
 from pangu_rl.records import Prompt
 
-_KNOWN_KEYS = {"id", "messages", "prompt", "answer", "answer_type", "images", "source", "tools"}
+_KNOWN_KEYS = {"id", "messages", "prompt", "answer", "answer_type", "images", "videos", "source", "tools"}
 
 
 def load_prompts(
@@ -48,14 +48,15 @@ def parse_prompt(row: Row, uid: str) -> Prompt:
     if messages[-1]["role"] == "assistant":
         raise BadRow("messages end with an assistant turn: leave the answer out, `answer` carries it")
     answer = answer_text(row)
-    images = image_paths(row)
-    check_image_parts(messages, images)
+    messages, images, videos = media_of(row, messages)
     return Prompt(
         uid=uid,
         messages=messages,
         answer=answer,
         answer_type=text_field(row, "answer_type", "auto"),
         images=images,
+        videos=videos,
+        time_precise=is_time_precise(row),
         source=text_field(row, "source", ""),
         tools=tool_list(row),
         extra={key: value for key, value in row.items() if key not in _KNOWN_KEYS},
@@ -83,4 +84,10 @@ def readable(prompt: Prompt) -> str:
     """The last message for a person: its text, after the paths of the prompt's pictures."""
     content = prompt.messages[-1]["content"]
     pieces = [content] if isinstance(content, str) else [part["text"] for part in content if part["type"] == "text"]
-    return "\n".join([*(f"[picture {path}]" for path in prompt.images), *pieces])
+    return "\n".join(
+        [
+            *(f"[picture {path}]" for path in prompt.images),
+            *(f"[video {path}]" for path in prompt.videos),
+            *pieces,
+        ]
+    )

@@ -80,9 +80,17 @@ def query_row(prompt: Prompt) -> Row:
     }
     if prompt.tools:
         row["tools"] = list(prompt.tools)
-    if prompt.images:
-        row["images"] = list(prompt.images)
+    if prompt.images or prompt.videos:
+        row |= media_columns(prompt)
     return row | {"source": prompt.source} | prompt.extra
+
+
+def media_columns(prompt: Prompt) -> Row:
+    """The columns of a row that shows what `prompt` does."""
+    columns: Row = {"images": list(prompt.images)}
+    if prompt.videos:
+        columns["videos"] = list(prompt.videos)
+    return columns | ({"time_precise": True} if prompt.time_precise else {})
 
 
 def select_queries(prompts: Sequence[Prompt], selector: SelectorConfig) -> tuple[list[Prompt], dict[str, int]]:
@@ -99,7 +107,7 @@ def select_queries(prompts: Sequence[Prompt], selector: SelectorConfig) -> tuple
 
 
 def modality(prompt: Prompt) -> str:
-    return "multimodal" if prompt.images else "text"
+    return "multimodal" if prompt.images or prompt.videos else "text"
 
 
 def _left_out(prompt: Prompt, selector: SelectorConfig) -> str | None:

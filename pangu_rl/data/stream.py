@@ -97,6 +97,6 @@ def fingerprint(rows: Sequence[Any], digests: Mapping[str, str] = NO_PICTURES) -
     digest = xxhash.xxh3_128()
     for row in rows:
         digest.update(json.dumps(dataclasses.asdict(row), sort_keys=True, default=str).encode())
-        for path in row.images:
+        for path in (*row.images, *row.videos):
             digest.update(digests[path].encode())
     return digest.hexdigest()

@@ -64,7 +64,8 @@ class DpoInputs:
     loader: RowLoader
     train: list[Pair]
     fingerprint: str
-    """Of the pairs' token ids and pictures, in order: what reference log-probs are a function of, but for the model."""
+    """Of the pairs' token ids, pictures and moments of videos, in order: what reference log-probs are a function of,
+    but for the model."""
     sft: StageRows[Conversation] | None
     """Those that ask what no pair asks; None without `data.sft`."""
     skipped: list[str]
@@ -82,7 +83,7 @@ def read_grpo_inputs(config: GrpoConfig) -> GrpoInputs:
         UserError: a file, a row, a picture, a model folder or a reward function that cannot be used.
     """
     check_length(resolve_path(config.model.path), config.rollout.max_model_tokens, "rollout.max_model_tokens")
-    encoder, folder = open_model(config.model, config.data)
+    encoder, folder = open_model(config.model, config.data, config.trainer.seed)
     grade = Rubric.from_config(config.rewards).functions[0].call
 
     def problem(prompt: Prompt) -> str | None:
@@ -113,7 +114,7 @@ def read_sft_inputs(config: SftConfig) -> SftInputs:
     """
     limit = config.data.max_tokens
     check_length(resolve_path(config.model.path), limit, "data.max_tokens")
-    encoder, folder = open_model(config.model, config.data)
+    encoder, folder = open_model(config.model, config.data, config.trainer.seed)
     alone = not config.data.also and config.data.shares_by == "samples"
     if read_when_drawn(resolve_path(config.data.train), Reading.of(config.data), alone=alone):
         rows = _indexed(config.data.train, config.data, encoder, folder).mixed(config.data.shares)
@@ -133,15 +134,16 @@ def read_dpo_inputs(config: DpoConfig) -> DpoInputs:
     """
     data, limit = config.data, config.data.max_tokens
     check_length(resolve_path(config.model.path), limit, "data.max_tokens")
-    encoder, folder = open_model(config.model, data)
+    encoder, folder = open_model(config.model, data, config.trainer.seed)
     encoded: dict[str, bytes] = {}
     sizes: dict[str, int] = {}
 
     def problem(pair: Pair) -> str | None:
-        pictures = [folder.outline(path) for path in pair.images]
+        pictures = folder.outlines(pair)
         row = encoder.pair(pair, pictures)
         ids = np.concatenate([row.prompt.token_ids, [-1], row.chosen, [-1], row.rejected])
-        encoded[pair.uid] = xxhash.xxh3_128_digest(ids.tobytes())
+        moments = repr(folder.views(pair)).encode() if pair.videos else b""
+        encoded[pair.uid] = xxhash.xxh3_128_digest(ids.tobytes() + moments)
         sizes[pair.uid] = len(row.prompt.token_ids) + len(row.chosen) + len(row.rejected)
         if row.num_tokens > limit:
             return (
@@ -164,7 +166,7 @@ def read_dpo_inputs(config: DpoConfig) -> DpoInputs:
     digest = xxhash.xxh3_128()
     for pair in pairs.records:
         digest.update(encoded[first_copy(pair.uid, encoded)])
-        digest.update("".join(loader.digests[path] for path in pair.images).encode())
+        digest.update("".join(loader.digests[path] for path in (*pair.images, *pair.videos)).encode())
     sft, asked = None, 0
     if drawn:
         sft = _indexed(data.sft, data, encoder, folder, _asked_by_pairs(pairs.records))
@@ -212,7 +214,7 @@ def _indexed(
 
     def parse(row: Row, uid: str) -> Conversation:
         conversation = trained_conversation(row, uid, reading)
-        if reason := problem(conversation) or folder.audit(conversation.images).problem(conversation.images):
+        if reason := problem(conversation) or folder.audit([conversation]).problem(conversation):
             raise BadRow(reason)
         return conversation
 
@@ -246,7 +248,7 @@ def _conversation_problem(
     sizes: dict[str, int] | None = None,
 ) -> Callable[[Conversation], str | None]:
     def problem(conversation: Conversation) -> str | None:
-        pictures = [folder.outline(path) for path in conversation.images]
+        pictures = folder.outlines(conversation)
         length = len(encoder.conversation(conversation.messages, pictures, conversation.tools).token_ids)
         if sizes is not None:
             sizes[conversation.uid] = length
@@ -258,7 +260,7 @@ def _conversation_problem(
 
 def prompt_problem(prompt: Prompt, encoder: Encoder, folder: PictureFolder, limit: int) -> str | None:
     """Why the model cannot be asked `prompt` in `limit` tokens, or None."""
-    pictures = [folder.outline(path) for path in prompt.images]
+    pictures = folder.outlines(prompt)
     length = len(encoder.prompt(prompt.messages, pictures, prompt.tools).token_ids)
     if length <= limit:
         return None
@@ -266,21 +268,21 @@ def prompt_problem(prompt: Prompt, encoder: Encoder, folder: PictureFolder, limi
 
 
 def open_model(
-    model: ModelConfig, data: DataConfig | SftDataConfig | DpoDataConfig | QueryDataConfig
+    model: ModelConfig, data: DataConfig | SftDataConfig | DpoDataConfig | QueryDataConfig, seed: int
 ) -> tuple[Encoder, PictureFolder]:
     path = resolve_path(model.path)
     encoder = Encoder(path, model.chat_template)
     named = [getattr(data, key, None) for key in ("train", "queries")]
     rows = [resolve_path(file) for file in named if file is not None]
-    return encoder, PictureFolder(data.media_root, path, encoder.family, rows=rows, decode=decode_bounded)
+    return encoder, PictureFolder(data.media_root, path, encoder.family, seed=seed, rows=rows, decode=decode_bounded)
 
 
 def with_sound_pictures(
     loaded: Sequence[Loaded[Any]], encoder: Encoder, folder: PictureFolder
 ) -> tuple[list[Loaded[Any]], RowLoader]:
-    """The rows whose pictures all decode, and what loads them."""
-    audit = folder.audit(path for part in loaded for row in part.records for path in row.images)
-    sound = [part.without(lambda row: audit.problem(row.images)) for part in loaded]
+    """The rows whose pictures and videos all decode, and what loads them."""
+    audit = folder.audit(row for part in loaded for row in part.records)
+    sound = [part.without(audit.problem) for part in loaded]
     trims = [f"{note} of {rows} rows" for note, rows in encoder.template.notes.items()]
     notes = [*(note for part in loaded for note in part.notes), *trims]
     return sound, RowLoader(encoder, folder, audit.digests, notes=notes)

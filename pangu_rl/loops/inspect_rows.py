@@ -110,7 +110,7 @@ _LOADERS = {"sft": _conversations, "dpo": _pairs, "grpo": _prompts}
 
 def _encoded(row: Conversation | Pair | Prompt, encoder: Encoder, folder: PictureFolder) -> list[TrainingRow]:
     """One row of tokens, of a pair one for each answer behind the same prompt."""
-    pictures = [folder.outline(path) for path in row.images]
+    pictures = folder.outlines(row)
     if isinstance(row, Conversation):
         return [encoder.conversation(row.messages, pictures, row.tools)]
     if isinstance(row, Prompt):
@@ -142,8 +142,9 @@ def _text(row: Conversation | Pair | Prompt, parts: Sequence[TrainingRow], encod
 
 
 def _pieces(row: TrainingRow, encoder: Encoder, trained: str) -> Iterator[tuple[str, str]]:
-    """Runs of tokens as text, each with its style; a picture is named where it stands."""
-    tokenizer, pictures = encoder.template.tokenizer, iter(row.pictures)
+    """Runs of tokens as text, each with its style; a picture is named where it stands, a video at its first frame."""
+    tokenizer = encoder.template.tokenizer
+    frames = ((picture, number) for picture in row.pictures for number in range(picture.grid[0]))
     kinds = [
         PICTURE if index in encoder.placeholders else trained if kept else READ
         for index, kept in zip(row.token_ids, row.trained, strict=True)
@@ -155,9 +156,10 @@ def _pieces(row: TrainingRow, encoder: Encoder, trained: str) -> Iterator[tuple[
             continue
         left = len(ids)
         while left > 0:
-            picture = next(pictures)
-            yield f"[{picture.path}: {picture.tokens} tokens]", PICTURE
-            left -= picture.tokens
+            picture, number = next(frames)
+            if number == 0:
+                yield f"[{picture.path}: {picture.tokens} tokens]", PICTURE
+            left -= picture.tokens // picture.grid[0]
 
 
 def _by_reason(skipped: Sequence[str]) -> dict[str, tuple[int, str]]:

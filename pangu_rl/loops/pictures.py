@@ -1,8 +1,9 @@
 """prompts, conversations -> **rows of ids, positions and pictures**; the pixels travel by reference.
 
-Each distinct picture of a call is decoded once, in threads, and its patches are put once into Ray's object store: every
-request of a group and the group's pack carry the same handle, which the actors resolve. The store drops the pixels when
-the last record with their handle is gone, so they live as long as the step that drew them.
+Each distinct picture of a call, and each video as it is seen, is decoded once, in threads, and its patches are put once
+into Ray's object store: every request of a group and the group's pack carry the same handle, which the actors resolve.
+The store drops the pixels when the last record with their handle is gone, so they live as long as the step that drew
+them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,15 @@ import ray
 from pangu_rl.data.batching import PairRow
 from pangu_rl.data.conversations import Conversation
 from pangu_rl.data.encoding import Encoder
-from pangu_rl.data.images import named_images
 from pangu_rl.data.layout import TrainingRow
+from pangu_rl.data.media.columns import named_media
+from pangu_rl.data.media.views import View
 from pangu_rl.data.pairs import Pair
 from pangu_rl.data.pictures import PictureFolder, file_digest, in_threads
 from pangu_rl.errors import DataError
 from pangu_rl.records import Picture, Prompt
 from pretrain.processing.media_root import named
+from pretrain.processing.video_source import named_video
 
 WAY_OUT = "put it back, the same command goes on from the last checkpoint"
 
@@ -56,52 +60,52 @@ class RowLoader:
         Raises:
             DataError: a picture has changed or is gone since the audit.
         """
-        pictures = self._pictures(prompts)
-        return [
-            self.encoder.prompt(row.messages, [pictures[path] for path in row.images], row.tools) for row in prompts
-        ]
+        shown = zip(prompts, self._shown(prompts), strict=True)
+        return [self.encoder.prompt(row.messages, pictures, row.tools) for row, pictures in shown]
 
     def conversations(self, conversations: Sequence[Conversation]) -> list[TrainingRow]:
         """One row per conversation, its mask with it; raises as `prompts`."""
-        pictures = self._pictures(conversations)
-        return [
-            self.encoder.conversation(row.messages, [pictures[path] for path in row.images], row.tools)
-            for row in conversations
-        ]
+        shown = zip(conversations, self._shown(conversations), strict=True)
+        return [self.encoder.conversation(row.messages, pictures, row.tools) for row, pictures in shown]
 
     def pairs(self, pairs: Sequence[Pair]) -> list[PairRow]:
         """One row per pair, without its reference; raises as `prompts`."""
-        pictures = self._pictures(pairs)
-        return [self.encoder.pair(row, [pictures[path] for path in row.images]) for row in pairs]
+        shown = zip(pairs, self._shown(pairs), strict=True)
+        return [self.encoder.pair(row, pictures) for row, pictures in shown]
 
-    def _pictures(self, rows: Sequence[Prompt | Conversation | Pair]) -> dict[str, Picture]:
-        paths = list(dict.fromkeys(path for row in rows for path in row.images))
-        handles: dict[str, Any] = {}
-        loaded: dict[str, Picture] = {}
-        for path, picture in zip(paths, in_threads(self._load, paths), strict=True):
-            if picture.sha256 not in handles:
-                handles[picture.sha256] = self._put(picture.patches)
-            loaded[path] = dataclasses.replace(picture, patches=handles[picture.sha256])
-        return loaded
+    def _shown(self, rows: Sequence[Prompt | Conversation | Pair]) -> list[list[Picture]]:
+        """What each row shows, in the order of its places."""
+        views = [self.folder.views(row) for row in rows]
+        distinct = list(dict.fromkeys(chain(*views)))
+        handles: dict[tuple[str, tuple[int, ...]], Any] = {}
+        loaded: dict[View, Picture] = {}
+        for view, picture in zip(distinct, in_threads(self._load, distinct), strict=True):
+            pixels = picture.sha256, picture.grid
+            if pixels not in handles:
+                handles[pixels] = self._put(picture.patches)
+            loaded[view] = dataclasses.replace(picture, patches=handles[pixels])
+        return [[loaded[view] for view in of_row] for of_row in views]
 
-    def _load(self, path: str) -> Picture:
+    def _load(self, view: View) -> Picture:
         try:
-            picture = self.folder.load(path)
+            picture = self.folder.shown(view)
         except DataError as error:
-            if path not in self.digests:
+            if view.path not in self.digests:
                 raise
             raise DataError(f"{error}; it was sound when the run began: {WAY_OUT}") from None
-        if picture.sha256 != self.digests.get(path, picture.sha256):
+        found = picture.sha256 if picture.clip is None else picture.clip.sha256
+        if found != self.digests.get(view.path, found):
+            name = named if picture.clip is None else named_video
             raise DataError(
-                f"{named(path)} in {self.folder.root} has changed since the run began: sha256 was "
-                f"{self.digests[path][:16]}, now {picture.sha256[:16]}: {WAY_OUT}"
+                f"{name(view.path)} in {self.folder.root} has changed since the run began: sha256 was "
+                f"{self.digests[view.path][:16]}, now {found[:16]}: {WAY_OUT}"
             )
         return picture
 
 
 def picture_lines(data: Path, media_root: Path) -> Iterator[str]:
-    """Path and digest of each picture that the rows of `data` name: by content, since sizes are alike among drawn
-    pictures and times of change differ between copies of one folder."""
-    paths = named_images(data)
+    """Path and digest of each picture and video that the rows of `data` name: by content, since sizes are alike among
+    drawn pictures and times of change differ between copies of one folder."""
+    paths = named_media(data)
     digests = in_threads(partial(file_digest, media_root=media_root), paths, "hashing pictures")
     return (f"{path}\t{digest}\n" for path, digest in zip(paths, digests, strict=True))

@@ -22,6 +22,7 @@ from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.records import Picture
 from pretrain.models.positions import Grid
 from pretrain.processing.resize import PixelLimits, read_processor
+from pretrain.processing.video import VideoBudget
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -97,6 +98,15 @@ class Family(ABC):
     @abstractmethod
     def written(self) -> tuple[int, ...]:
         """Ids of one still picture in running text: its placeholder, once, between its marks."""
+
+    @property
+    def video_budget(self) -> VideoBudget | None:
+        """Of a sample's frames; None of a family whose videos are not known here.
+
+        Raises:
+            ConfigError: the folder's processor gives numbers that are none.
+        """
+        return None
 
     @property
     @abstractmethod

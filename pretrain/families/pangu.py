@@ -11,7 +11,8 @@ import numpy as np
 from pretrain.families.family import Family, Shown, TowerSize
 from pretrain.models.positions import MERGE, Grid, VisionTokens, expand_placeholders, multimodal_positions
 from pretrain.processing.patches import COLUMNS, resized, to_patches
-from pretrain.processing.resize import PixelLimits, grid_of, read_limits
+from pretrain.processing.resize import PixelLimits, grid_of, read_limits, read_processor
+from pretrain.processing.video import VideoBudget
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -42,6 +43,10 @@ class Pangu(Family):
     @property
     def written(self) -> tuple[int, ...]:
         return self.tokens.start, self.tokens.image, self.tokens.end
+
+    @cached_property
+    def video_budget(self) -> VideoBudget:
+        return VideoBudget.of_processor(read_processor(self.folder), str(self.folder))
 
     @cached_property
     def limits(self) -> PixelLimits:

@@ -16,9 +16,6 @@ PATCHES_PER_TOKEN = 4
 MAX_ASPECT = 200
 SMALL_EDGE = 56
 """A picture with a side of at most one token is first enlarged until its short side has this many pixels."""
-VIDEO_PIXELS = 11_239_424
-"""Budget of a sample's frames together; each frame gets its share, between the two below."""
-FRAME_PIXELS = (100_352, 200_704)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +68,14 @@ def tokens_of_frame(
     return np.minimum(rows, longest) * np.minimum(columns, longest)
 
 
-def tokens_of_video_frame(height: np.ndarray, width: np.ndarray, frames_of_sample: np.ndarray) -> np.ndarray:
-    """Tokens of each frame: the more frames all videos of the sample have, the smaller each is shown."""
-    least, most = FRAME_PIXELS
-    greatest = np.clip(VIDEO_PIXELS // np.maximum(frames_of_sample, 1), least, most)
+def tokens_of_video_frame(
+    height: np.ndarray, width: np.ndarray, frames_of_sample: np.ndarray, *, total: int, least: int, most: int
+) -> np.ndarray:
+    """Tokens of each frame: the more frames all videos of the sample have, the smaller each is shown.
+
+    `total` pixels are for all of them; one has from `least` to `most`.
+    """
+    greatest = np.clip(total // np.maximum(frames_of_sample, 1), least, most)
     return tokens_of_frame(height, width, least, greatest)
 
 

@@ -54,7 +54,7 @@ class Metadata:
 
 
 def read_metadata(path: Path, config: PackingConfig) -> Metadata:
-    """Read and check `path`; `config` limits the pixels of still pictures and the frames of videos.
+    """Read and check `path`; `config` limits the pixels of still pictures and of videos, and the frames of these.
 
     Raises:
         DataError: no Parquet file, a missing column, or the first row that cannot be, with its values.
@@ -136,13 +136,14 @@ def costs(columns: Columns, config: PackingConfig) -> tuple[np.ndarray, np.ndarr
     """Tokens, visual tokens and encoder FLOPs [N]."""
     text = columns.text_tokens()
     row, width, height, frames = columns.pictures()
+    budget = {"total": config.video_pixels, "least": config.frame_min_pixels, "most": config.frame_max_pixels}
     video = frames > 0
     shown = np.maximum(frames, 1)
     rows = len(text)
     frames_of_sample = np.bincount(row, weights=frames, minlength=rows).astype(np.int64)
     per_frame = np.empty(len(row), dtype=np.int64)
     per_frame[~video] = tokens_of_frame(height[~video], width[~video], config.min_pixels, config.max_pixels)
-    per_frame[video] = tokens_of_video_frame(height[video], width[video], frames_of_sample[row[video]])
+    per_frame[video] = tokens_of_video_frame(height[video], width[video], frames_of_sample[row[video]], **budget)
     flops = OPENPANGU_VIT.flops(PATCHES_PER_TOKEN * per_frame, shown)
     visual_tokens = np.bincount(row, weights=per_frame * shown, minlength=rows).astype(np.int64)
     marks = np.bincount(row, weights=MARKS * shown, minlength=rows).astype(np.int64)

@@ -23,7 +23,8 @@ from pretrain.processing.patches import COLUMNS, resized, to_patches
 from pretrain.processing.pictures import open_picture, to_rgb
 from pretrain.processing.resize import PATCH, TRAINING, PixelLimits
 from pretrain.processing.special_tokens import SpecialTokens
-from pretrain.processing.video import Sampling, VideoBudget, cut_frames, read_frames, stack_frames
+from pretrain.processing.video import BUDGET_KEYS, Sampling, VideoBudget
+from pretrain.processing.video_frames import cut_frames, read_frames, stack_frames
 
 Grid = tuple[int, int, int]
 FIXED = {"patch_size": PATCH, "merge_size": 2}
@@ -87,7 +88,8 @@ class PanguVLProcessor(ProcessorMixin):
         """Raises ConfigError for a tokenizer without vision tokens."""
         super().__init__(image_processor, tokenizer, chat_template=chat_template or tokenizer.chat_template)
         self._special = SpecialTokens(tokenizer)
-        self._budget = VideoBudget()
+        given = {key: getattr(image_processor, key, None) for key in BUDGET_KEYS.values()}
+        self._budget = VideoBudget.of_processor(given, "preprocessor_config.json")
 
     @property
     def model_input_names(self) -> list[str]:

@@ -13,13 +13,12 @@ import ray
 
 from pangu_rl.cluster.placement import Placement
 from pangu_rl.config.pretrain import PretrainConfig
-from pangu_rl.data.layout import TrainingRow
 from pangu_rl.data.micro_batches import Dealing
 from pangu_rl.data.row_files import RowFiles
 from pangu_rl.loops.actor_calls import ActorCalls
 from pangu_rl.records import MiniBatch, Pack
 from pretrain.packing.online import StreamSample
-from pretrain.train.loader import Counts, PackLoader
+from pretrain.train.loader import Counts, FoundRow, PackLoader
 from pretrain.train.order import PackOrder, deal_packs
 
 
@@ -34,7 +33,7 @@ class LoaderActor:
         self._loader = PackLoader(config, files)
 
     @ray.method(num_returns=2)
-    def measure(self, rows: Sequence[int]) -> tuple[list[StreamSample | str], dict[int, TrainingRow]]:
+    def measure(self, rows: Sequence[int]) -> tuple[list[StreamSample | str], dict[int, FoundRow]]:
         return self._loader.measure(rows)
 
     @ray.method(num_returns=2)

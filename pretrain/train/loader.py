@@ -7,7 +7,8 @@ Letters: T tokens, J samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from types import MappingProxyType
@@ -21,6 +22,7 @@ from pangu_rl.data.conversations import Conversation
 from pangu_rl.data.documents import Document
 from pangu_rl.data.encoding import Encoder
 from pangu_rl.data.layout import TrainingRow
+from pangu_rl.data.media.views import View
 from pangu_rl.data.micro_batches import merge_packs
 from pangu_rl.data.mixing.seen import Seen
 from pangu_rl.data.pictures import PictureFolder, in_threads
@@ -38,9 +40,17 @@ from pretrain.processing.resize import PixelLimits
 from pretrain.train.order import PackOrder
 from pretrain.train.sources import Sources
 
-Row = Conversation | Document | TrainingRow
-"""As it is read, or encoded with the outlines of its pictures."""
-NOTHING_KEPT: Mapping[int, TrainingRow] = MappingProxyType({})
+
+@dataclass(frozen=True, slots=True)
+class FoundRow:
+    """A row and what it shows, without pixels."""
+
+    row: Conversation | Document | TrainingRow
+    """As it is read, or encoded with the outlines of its views."""
+    views: tuple[View, ...]
+
+
+NOTHING_KEPT: Mapping[int, FoundRow] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -90,7 +100,9 @@ class PackLoader:
         path = resolve_path(config.model.path)
         self.files = files
         self.encoder = Encoder(path, config.model.chat_template)
-        self.folder = PictureFolder(config.data.media_root, path, self.encoder.family, decode=decode_bounded)
+        self.folder = PictureFolder(
+            config.data.media_root, path, self.encoder.family, seed=config.trainer.seed, decode=decode_bounded
+        )
         if config.data.min_pixels is not None and config.data.max_pixels is not None:
             self.folder.limits = PixelLimits(config.data.min_pixels, config.data.max_pixels)
         self.context = config.learner.pack_tokens
@@ -109,10 +121,10 @@ class PackLoader:
         Raises:
             DataError: the row or a picture cannot be used; names file and row.
         """
-        row = self._outlined(index)
+        row = self._outlined(index).row
         return len(row.token_ids), tuple(picture.grid for picture in row.pictures)
 
-    def measure(self, rows: Sequence[int]) -> tuple[list[StreamSample | str], dict[int, TrainingRow]]:
+    def measure(self, rows: Sequence[int]) -> tuple[list[StreamSample | str], dict[int, FoundRow]]:
         """Each row as the packer sees it, or why it cannot be used; and the sound ones as `load` takes them, encoded
         and with the outlines of their pictures.
 
@@ -120,16 +132,16 @@ class PackLoader:
             ConfigError: a row needs what the configuration lacks.
         """
         samples: list[StreamSample | str] = []
-        encoded: dict[int, TrainingRow] = {}
+        encoded: dict[int, FoundRow] = {}
         for index in rows:
             try:
-                row = self._outlined(index)
-                samples.append(self._sample(index, row))
+                found = self._outlined(index)
+                samples.append(self._sample(index, found.row))
             except DataError as error:
                 samples.append(str(error))
                 continue
-            ids, trained = np.asarray(row.token_ids, dtype=np.int32), np.asarray(row.trained, dtype=bool)
-            encoded[index] = replace(row, token_ids=ids, trained=trained)
+            ids, trained = np.asarray(found.row.token_ids, np.int32), np.asarray(found.row.trained, bool)
+            encoded[index] = replace(found, row=replace(found.row, token_ids=ids, trained=trained))
         return samples, encoded
 
     def cost(self, tokens: int, token_pairs: float, patches: int, patch_pairs: float) -> float:
@@ -146,7 +158,7 @@ class PackLoader:
         return self._flops.of_work(work, self._trained, self._adapted)
 
     def load_merged(
-        self, shared: Sequence[Sequence[PackOrder]], kept: Mapping[int, TrainingRow] = NOTHING_KEPT
+        self, shared: Sequence[Sequence[PackOrder]], kept: Mapping[int, FoundRow] = NOTHING_KEPT
     ) -> tuple[list[Pack], Counts]:
         """As `load`, the packs of each micro-batch merged; empty for one without a usable row."""
         packs, counts = self.load([order for orders in shared for order in orders], kept)
@@ -155,7 +167,7 @@ class PackLoader:
         return [merge_packs(own) if own else empty_pack(axes=self._axes) for own in full], counts
 
     def load(
-        self, orders: Sequence[PackOrder], kept: Mapping[int, TrainingRow] = NOTHING_KEPT
+        self, orders: Sequence[PackOrder], kept: Mapping[int, FoundRow] = NOTHING_KEPT
     ) -> tuple[list[Pack], Counts]:
         """A pack for every order, empty for one without a usable row; rows are read unless `measure` has `kept` them.
 
@@ -170,8 +182,8 @@ class PackLoader:
     def _pack(
         self,
         order: PackOrder,
-        read: Mapping[int, Row | DataError],
-        pictures: Mapping[str, Picture | DataError],
+        read: Mapping[int, FoundRow | DataError],
+        pictures: Mapping[View, Picture | DataError],
         counts: Counts,
     ) -> Pack:
         rows: list[TrainingRow] = []
@@ -202,33 +214,35 @@ class PackLoader:
         counts.roots += root_count(packs)
         return pack
 
-    def _read(self, index: int) -> Conversation | Document | DataError:
+    def _read(self, index: int) -> FoundRow | DataError:
         try:
-            return self.files.read(index)
+            row = self.files.read(index)
+            with self._placed(index):
+                return FoundRow(row, tuple(self.folder.views(row)))
         except DataError as error:
             return error
 
-    def _decoded(self, rows: Iterable[Row | DataError]) -> dict[str, Picture | DataError]:
-        """Every picture of the rows, each once, or what is wrong with it."""
-        paths = list(dict.fromkeys(path for row in rows if not isinstance(row, DataError) for path in _shown(row)))
-        return dict(zip(paths, in_threads(self._picture, paths), strict=True))
+    def _decoded(self, rows: Iterable[FoundRow | DataError]) -> dict[View, Picture | DataError]:
+        """Every view of the rows, each once, or what is wrong with it."""
+        views = list(dict.fromkeys(view for row in rows if not isinstance(row, DataError) for view in row.views))
+        return dict(zip(views, in_threads(self._picture, views), strict=True))
 
-    def _picture(self, path: str) -> Picture | DataError:
+    def _picture(self, view: View) -> Picture | DataError:
         try:
-            return self.folder.load(path)
+            return self.folder.shown(view)
         except DataError as error:
             return error
 
     def _row(
         self,
         index: int,
-        row: Row | DataError,
-        pictures: Mapping[str, Picture | DataError],
+        found: FoundRow | DataError,
+        pictures: Mapping[View, Picture | DataError],
     ) -> TrainingRow:
-        if isinstance(row, DataError):
-            raise row
-        shown = [pictures[path] for path in _shown(row)]
-        try:
+        if isinstance(found, DataError):
+            raise found
+        row, shown = found.row, [pictures[view] for view in found.views]
+        with self._placed(index):
             if problem := next((picture for picture in shown if isinstance(picture, DataError)), None):
                 raise problem
             if not isinstance(row, TrainingRow):
@@ -240,18 +254,20 @@ class PackLoader:
                         "measured: it was changed meanwhile"
                     )
             return replace(row, pictures=tuple(shown))
-        except DataError as error:
-            raise DataError(f"{self.files.where(index)}: {error}") from None
 
-    def _outlined(self, index: int) -> TrainingRow:
-        """With what the headers of its pictures say of them; raises as `sizes`."""
+    def _outlined(self, index: int) -> FoundRow:
+        """With what the headers of its pictures and videos say of them; raises as `sizes`."""
         row = self.files.read(index)
+        with self._placed(index):
+            return FoundRow(self._encoded(row, self.folder.outlines(row)), tuple(self.folder.views(row)))
+
+    @contextmanager
+    def _placed(self, index: int) -> Iterator[None]:
+        """What is wrong with a row is said with its place."""
         try:
-            return self._encoded(row, [self.folder.outline(path) for path in row.images])
-        except DataError as error:
-            raise DataError(f"{self.files.where(index)}: {error}") from None
-        except ConfigError as error:
-            raise ConfigError(f"{self.files.where(index)}: {error}") from None
+            yield
+        except (DataError, ConfigError) as error:
+            raise type(error)(f"{self.files.where(index)}: {error}") from None
 
     def _sample(self, index: int, row: TrainingRow) -> StreamSample:
         """
@@ -279,8 +295,3 @@ class PackLoader:
         if (length := len(encoded.token_ids)) > self._positions:
             raise DataError(f"{length} tokens, the model has {self._positions} positions")
         return encoded
-
-
-def _shown(row: Row) -> Sequence[str]:
-    """Paths of its pictures."""
-    return [picture.path for picture in row.pictures] if isinstance(row, TrainingRow) else row.images

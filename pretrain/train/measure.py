@@ -1,4 +1,4 @@
-"""Rows -> **their sizes, as `pangu-rl pack` reads them**, from texts and headers of pictures; none is decoded."""
+"""Rows -> **their sizes, as `pangu-rl pack` reads them**, from texts and headers of media; nothing is decoded."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from pangu_rl.cluster.ranges import ranges_of, tables_of
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.data.row_files import RowFiles, open_rows
 from pangu_rl.errors import DataError
-from pretrain.processing.pictures import picture_size
 from pretrain.train.loader import PackLoader
 
 log = logging.getLogger(__name__)
 MARKS = 2
-"""The tokens that open and close a picture, which the planner adds itself."""
+"""The tokens that open and close a picture or a frame, which the planner adds itself."""
 GROUP = 65_536
 """Rows of a row group of the file, at least."""
 SCHEMA = pa.schema(
@@ -30,6 +29,8 @@ SCHEMA = pa.schema(
         ("text_tokens", pa.int64()),
         ("width", pa.list_(pa.int64())),
         ("height", pa.list_(pa.int64())),
+        ("frames", pa.list_(pa.int64())),
+        ("duration", pa.list_(pa.float64())),
         ("source", pa.string()),
     ]
 )
@@ -99,13 +100,16 @@ class Measure:
             tokens, grids = loader.sizes(index)
         except DataError as error:
             return {PROBLEM: str(error)}
-        sizes = [picture_size(path, loader.folder.root) for path in loader.files.read(index).images]
-        shown = sum(rows * columns // 4 + MARKS for _, rows, columns in grids)
+        row = loader.files.read(index)
+        sizes = [loader.folder.size(view) for view in loader.folder.views(row)]
+        shown = sum(frames * (rows * columns // 4 + MARKS) for frames, rows, columns in grids)
         return {
             "id": loader.files.uid(index),
             "text_tokens": tokens - shown,
-            "width": [width for width, _ in sizes],
-            "height": [height for _, height in sizes],
+            "width": [width for width, *_ in sizes],
+            "height": [height for _, height, *_ in sizes],
+            "frames": [frames for *_, frames, _ in sizes] if row.videos else [],
+            "duration": [seconds for *_, seconds in sizes] if row.videos else [],
             "source": loader.files.source(index),
         }
 

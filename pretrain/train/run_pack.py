@@ -15,6 +15,7 @@ from pretrain.families import family_of
 from pretrain.packing.pack import pack_file
 from pretrain.packing.pieces import pieces_of
 from pretrain.processing.resize import TRAINING, PixelLimits, read_limits
+from pretrain.processing.video import VideoBudget
 from pretrain.train.loader import require_plannable
 from pretrain.train.measure import write_sizes
 
@@ -52,13 +53,15 @@ def packing_of(config: PretrainConfig) -> PackingConfig:
     Raises:
         ConfigError: shares that change from step to step, or of files.
     """
-    limits = _limits(config)
     if config.data.end_shares:
         raise ConfigError("data.end_shares go with packing online, a plan is of one mixture: leave them out")
     if isinstance(config.data.train, tuple) and (files := set(config.data.shares) & set(config.data.train)):
         raise ConfigError(
             f"data.shares names the file {min(files)}, a plan mixes by the `source` of rows: name sources"
         )
+    limits, model = _limits(config), resolve_path(config.model.path)
+    family = family_of(model_config(model), model)
+    budget = (family.video_budget if family else None) or VideoBudget()
     return PackingConfig(
         context=config.learner.pack_tokens,
         ranks=config.learner.groups,
@@ -66,6 +69,9 @@ def packing_of(config: PretrainConfig) -> PackingConfig:
         visual_tokens=config.data.visual_tokens,
         min_pixels=limits.min_pixels,
         max_pixels=limits.max_pixels,
+        video_pixels=budget.total_pixels,
+        frame_min_pixels=budget.frame_min_pixels,
+        frame_max_pixels=budget.frame_max_pixels,
         shares=config.data.shares,
         shares_by="samples" if config.data.shares_by == "samples" else "tokens",
         seed=config.trainer.seed,

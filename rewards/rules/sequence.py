@@ -44,7 +44,7 @@ def grade_list(answer: str, gold: Gold) -> Part:
         found = read_list(answer)
     except Refused as refused:
         return unparsable(answer, str(refused))
-    return verdict(_key(found) == _key(wanted), answer, gold)
+    return verdict(list_key(found) == list_key(wanted), answer, gold)
 
 
 def read_list(text: str) -> Items:
@@ -105,10 +105,10 @@ def _item(piece: str) -> Fraction | str | Items:
     return number.value if number else piece.strip("\"'")
 
 
-def _key(items: Items) -> list[Any]:
+def list_key(items: Items) -> list[Any]:
     """What two lists must share; the kind stands beside each value, so that 1, `"1"` and True stay apart."""
     return [
-        ("list", _key(item)) if isinstance(item, list)
+        ("list", list_key(item)) if isinstance(item, list)
         else ("text", text_key(item)) if isinstance(item, str)
         else (type(item).__name__, item)
         for item in items

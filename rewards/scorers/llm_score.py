@@ -11,6 +11,7 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
+from pangu_rl.errors import ConfigError
 from pangu_rl.records import Completion, Part, Prompt
 from rewards.base import whole_answer
 from rewards.rules.boxed_answer import answer_part
@@ -29,9 +30,11 @@ async def llm_score(prompt: Prompt, completion: Completion, *, config: str) -> P
     """The value that the panel of the file `config` (a `ScorersConfig` in YAML) gives, or no verdict with the reasons.
 
     Raises:
-        ConfigError: the file, or the panel that it describes, cannot be used.
+        ConfigError: the file, or the panel that it describes, cannot be used; or the prompt shows videos.
         RunError: a token budget is spent, or a scorer fell for too many canaries.
     """
+    if prompt.videos:
+        raise ConfigError(f"{prompt.uid} shows videos, and scorers see none: grade such rows by rules")
     scored = asyncio.run_coroutine_threadsafe(_score(item_of(prompt, completion), config), _panel_loop())
     return await asyncio.wrap_future(scored)
 

@@ -75,6 +75,10 @@ class Catalogue:
         return self.connection.execute(query).fetchall()
 
 
+_ABSENT = {"videos": "STRUCT(path VARCHAR, sha256 VARCHAR, original VARCHAR, seconds FLOAT[])[]"}
+"""Types of columns that no shard has, of those that are no text."""
+
+
 @contextmanager
 def open_catalogue(runs: Sequence[Path], scratch: Path) -> Iterator[Catalogue]:
     """The rollouts of `runs` in this order; `scratch` is a folder for what memory does not hold.
@@ -152,7 +156,9 @@ def _columns(schemas: Iterable[pa.Schema]) -> str:
     """The columns of the newest schema but `run`; null for one that no shard has."""
     found = {name for schema in schemas for name in schema.names}
     return ", ".join(
-        f'"{name}"' if name in found else f'NULL::VARCHAR AS "{name}"' for name in SCHEMA.names if name != "run"
+        f'"{name}"' if name in found else f'NULL::{_ABSENT.get(name, "VARCHAR")} AS "{name}"'
+        for name in SCHEMA.names
+        if name != "run"
     )
 
 

@@ -67,7 +67,7 @@ def _parsed(stored: str) -> list[Message]:
         if extra := sorted(set(message) - {"role", "content"}):
             raise DataError(f"a message of a stored prompt has the key {extra[0]!r}: only raw rollouts can carry it")
         for part in _as_parts(message["content"]):
-            if part.get("type") not in ("text", "image"):
+            if part.get("type") not in ("text", "image", "video"):
                 raise DataError(f"a stored prompt has a part {part!r:.60}: only raw rollouts can carry it")
     return messages
 

@@ -24,6 +24,7 @@ from rollout.export.pictures import ExportedPictures
 from rollout.export.records import Records
 from rollout.export.selection import Selected, select
 from rollout.export.stats import read_stats
+from rollout.export.videos import ExportedVideos
 
 
 def export(runs: Sequence[Path], config: ExportConfig, output: Path) -> dict[str, Any]:
@@ -79,7 +80,7 @@ def _write(
 ) -> dict[str, Any]:
     pictures = ExportedPictures(folder)
     shape: Target = "sft" if (config.to, config.format) == ("raw", "sharegpt") else config.to
-    records = Records(catalogue, shape, pictures)
+    records = Records(catalogue, shape, pictures, ExportedVideos(folder))
     (folder / "data").mkdir()
     files = open_files(config.format, folder / "data", records.schema)
     task = progress.add_task(f"{config.to}, {config.format}", total=selected.rows)

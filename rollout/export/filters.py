@@ -23,7 +23,10 @@ from rollout.schema import SCHEMA
 
 _VERDICTS = ", ".join(literal(outcome.value) for outcome in Outcome if outcome.is_verdict)
 _PROMPT_KEY = """
-    hash(prompt_uid, messages, gold, list_transform(images, lambda image: coalesce(image.sha256, image.path)))
+    hash(
+        prompt_uid, messages, gold, list_transform(images, lambda image: coalesce(image.sha256, image.path)),
+        list_transform(videos, lambda video: video.sha256)
+    )
 """
 
 

@@ -30,7 +30,7 @@ GROUP_ROWS, GROUP_BYTES = 4096, 32 * 2**20
 """A row group has at most about so much, whichever comes first: what a writer and a reader hold."""
 DICTIONARY_BYTES = 64 * 2**20
 """Equal pictures of a row group are stored once as long as its pictures have no more."""
-MARKER = "<image>"
+MARKERS = {"image": "<image>", "video": "<video>"}
 _LINE_ENDS = re.compile("[\x85\u2028\u2029]")
 _SPEAKERS = {"user": "human", "assistant": "gpt", "developer": "system", "tool": "observation"}
 
@@ -175,7 +175,7 @@ def sharegpt(row: Row) -> Row:
     """A row with `messages` as ShareGPT has it, its other columns as they are.
 
     Raises:
-        DataError: a text holds the marker, which would be read as a picture's place.
+        DataError: a text holds a marker, which would be read as the place of a picture or video.
     """
     images = len(row["images"])
     turns = [
@@ -184,7 +184,7 @@ def sharegpt(row: Row) -> Row:
     ]
     if images and all(isinstance(message["content"], str) for message in row["messages"]):
         first = next(turn for turn in turns if turn["from"] == "human")
-        first["value"] = MARKER * images + first["value"]
+        first["value"] = MARKERS["image"] * images + first["value"]
     rest = {name: value for name, value in row.items() if name != "messages"}
     for side in ("chosen", "rejected"):
         if side in rest:
@@ -194,8 +194,10 @@ def sharegpt(row: Row) -> Row:
 
 def _value(row: Row, content: str | list[dict[str, Any]]) -> str:
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-    if any(MARKER in part.get("text", "") for part in parts):
-        raise DataError(
-            f"row {row['id']}: its text holds {MARKER}, which ShareGPT reads as a picture: choose another --format"
-        )
-    return "".join(MARKER if part["type"] == "image" else part["text"] for part in parts)
+    for kind, marker in MARKERS.items():
+        if (kind == "image" or row.get("videos")) and any(marker in part.get("text", "") for part in parts):
+            what = "picture" if kind == "image" else kind
+            raise DataError(
+                f"row {row['id']}: its text holds {marker}, which ShareGPT reads as a {what}: choose another --format"
+            )
+    return "".join(MARKERS.get(part["type"]) or part["text"] for part in parts)

@@ -7,6 +7,8 @@
 | pairs | `id messages chosen rejected images source chosen_score rejected_score` |
 | prompts | `id messages images source answer answer_type samples verdicts correct pass_rate`, the prompt's others |
 
+Where a row shows videos, all have `videos` and `time_precise` too.
+
 `id` is `run/step/completion`, `run/step/group` of a pair, or the uid of a prompt.
 """
 
@@ -25,6 +27,7 @@ from rollout.export.catalogue import Catalogue, StoredShard
 from rollout.export.conversation import answer_message, needs_parts, prompt_messages
 from rollout.export.pictures import ExportedPictures
 from rollout.export.stream import in_order
+from rollout.export.videos import ExportedVideos, shows_videos
 from rollout.schema import SCHEMA
 
 Row = dict[str, Any]
@@ -32,19 +35,23 @@ Rows = list[Row] | pa.RecordBatch
 
 RAW_SCHEMA = pa.schema([field for field in SCHEMA if field.name != "seconds"])
 _ORDERED = "SELECT * FROM selected ORDER BY position"
-_PROMPT = ("step", "messages", "images", "source")
+_PROMPT = ("step", "messages", "images", "videos", "extra", "source")
 EQUAL = "chosen and rejected have one text"
 
 
 class Records:
     """The rows of one export."""
 
-    def __init__(self, catalogue: Catalogue, target: Target, pictures: ExportedPictures) -> None:
+    def __init__(
+        self, catalogue: Catalogue, target: Target, pictures: ExportedPictures, videos: ExportedVideos
+    ) -> None:
         self.target = target
         self.left_out: Counter[str] = Counter()
         """Why rows that were selected are not there; counted as they are read."""
         self._catalogue = catalogue
         self._pictures = pictures
+        self._videos = videos
+        self._shows_videos = target != "raw" and shows_videos(catalogue)
         self._parts = target != "raw" and needs_parts(catalogue)
         self._extra = extra_fields(catalogue) if target == "prompts" else pa.schema([])
 
@@ -60,6 +67,8 @@ class Records:
             ("images", pa.list_(pa.string())),
             ("source", pa.string()),
         ]
+        if self._shows_videos:
+            prompt += [("videos", pa.list_(pa.string())), ("time_precise", pa.bool_())]
         fields = pa.schema([*prompt, *_OWN_FIELDS[self.target]])
         return pa.schema([*fields, *(field for field in self._extra if field.name not in fields.names)])
 
@@ -71,6 +80,9 @@ class Records:
             for images in rows["images"].to_pylist():
                 for image in images:
                     self._pictures.add(image, stored.rollouts)
+            for videos in rows["videos"].to_pylist():
+                for video in videos or ():
+                    self._videos.add(video, stored.rollouts)
             columns = [
                 pa.array([stored.run] * rows.num_rows) if name == "run" else rows[name] for name in RAW_SCHEMA.names
             ]
@@ -120,7 +132,7 @@ class Records:
 
     def prompts(self) -> Iterator[Rows]:
         """A column of the prompt's own that has the name of one of ours gives way, as after an earlier export."""
-        for stored, selected, batch in in_order(self._catalogue, _ORDERED, [*_PROMPT, "gold", "answer_type", "extra"]):
+        for stored, selected, batch in in_order(self._catalogue, _ORDERED, [*_PROMPT, "gold", "answer_type"]):
             made = []
             for found, row in zip(selected.to_pylist(), batch.to_pylist(), strict=True):
                 own = {
@@ -142,7 +154,11 @@ class Records:
         if answer is not None:
             messages = [*messages, answer_message(answer, parts=self._parts)]
         images = [self._pictures.add(image, stored.rollouts) for image in row["images"]]
-        return {"messages": messages, "images": images, "source": row["source"]}
+        prompt = {"messages": messages, "images": images, "source": row["source"]}
+        if self._shows_videos:
+            prompt["videos"] = [self._videos.add(video, stored.rollouts) for video in row["videos"] or ()]
+            prompt["time_precise"] = json.loads(row["extra"] or "{}").get("time_precise", False)
+        return prompt
 
 
 _OWN_FIELDS: dict[str, list[tuple[str, pa.DataType]]] = {

@@ -19,8 +19,13 @@ from rollout.export.filters import Kept
 from rollout.export.grades import HARD, Grades
 from rollout.export.near_duplicates import Column, drop_near_duplicates
 
-_TWINS = "hash(gold, answer_type, list_transform(images, lambda image: coalesce(image.sha256, image.path)))"
-"""Prompts that may be near-duplicates of each other have one answer and the same pictures."""
+_TWINS = """
+    hash(
+        gold, answer_type, list_transform(images, lambda image: coalesce(image.sha256, image.path)),
+        list_transform(videos, lambda video: video.sha256)
+    )
+"""
+"""Prompts that may be near-duplicates of each other have one answer and the same pictures and videos."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +126,7 @@ def _prompts(grades: Grades) -> tuple[str, str]:
             prompt_uid || CASE
                 WHEN row_number() OVER same = 1 THEN '' ELSE '~' || row_number() OVER same END AS id
         FROM first JOIN prompts USING (prompt_key)
-            JOIN (SELECT position, prompt_uid, gold, answer_type, images FROM rollouts) USING (position)
+            JOIN (SELECT position, prompt_uid, gold, answer_type, images, videos FROM rollouts) USING (position)
         WINDOW same AS (PARTITION BY prompt_uid ORDER BY position)
     """,
     )

@@ -36,15 +36,13 @@ from pretrain.families import family_of
 from pretrain.families.family import Family
 from pretrain.processing.pictures import to_rgb
 from pretrain.processing.resize import TOKEN, PixelLimits
-from pretrain.processing.video import VideoBudget, cut_frames, stack_frames
+from pretrain.processing.video_frames import cut_frames, stack_frames
 
 PIXELS = {"image": "pixel_values", "video": "pixel_values_videos"}
 """Modality -> the model's argument with the patches, uint8 [P, columns]."""
 GRIDS = {"image": "image_grid_thw", "video": "video_grid_thw"}
 """Modality -> the model's argument with the grids, int64 [I, 3]."""
 TOKEN_PIXELS = TOKEN**2
-VIDEO = VideoBudget()
-"""Of a video that comes as frames. Items are cut one by one here, so each video of a prompt has a budget of its own."""
 
 
 class PictureItems(ProcessorBatchItems[Any]):
@@ -76,9 +74,12 @@ class ProcessingInfo(BaseProcessingInfo):
 
     def get_mm_max_tokens_per_item(self, seq_len: int, mm_counts: Mapping[str, int]) -> Mapping[str, int]:
         """A picture longer than the sequence can never be served: buffers are not sized for it."""
-        image = math.prod(self.family.longest(self.limits({}))) // self.family.merge**2
-        most = {"image": image, "video": VIDEO.total_pixels // TOKEN_PIXELS}
-        return {modality: min(most[modality], seq_len) for modality in mm_counts}
+        family, most = self.family, {}
+        if "image" in mm_counts:
+            most["image"] = math.prod(family.longest(self.limits({}))) // family.merge**2
+        if "video" in mm_counts:
+            most["video"] = family.video_budget.total_pixels // TOKEN_PIXELS
+        return {modality: min(tokens, seq_len) for modality, tokens in most.items()}
 
     def get_data_parser(self) -> PictureParser:
         return PictureParser()
@@ -206,7 +207,8 @@ def cut(item: Any, family: Family, limits: PixelLimits, modality: str) -> tuple[
         if modality == "video":
             # vLLM's own loader gives (frames, metadata); which frames to take was decided there.
             frames = stack_frames(item[0] if isinstance(item, tuple) else item)
-            grid, patches = cut_frames(frames, VIDEO.limits(len(frames)))
+            # Items are cut one by one, so each video of a prompt that comes as frames has a budget of its own.
+            grid, patches = cut_frames(frames, family.video_budget.limits(len(frames)))
             return patches, grid
         image = item if isinstance(item, Image.Image) else Image.fromarray(np.asarray(item))
         rgb = to_rgb(image, "an image of the prompt")
@@ -217,7 +219,7 @@ def cut(item: Any, family: Family, limits: PixelLimits, modality: str) -> tuple[
 
 def _blank(family: Family, modality: str, tokens: int) -> Picture:
     """A black picture of so many tokens in one row; a video is of frames as large as its budget makes them."""
-    frames = max(1, tokens * TOKEN_PIXELS // VIDEO.frame_max_pixels) if modality == "video" else 1
+    frames = max(1, tokens * TOKEN_PIXELS // family.video_budget.frame_max_pixels) if modality == "video" else 1
     grid = (frames, family.merge, family.merge * (tokens // frames))
     patches = np.zeros((math.prod(grid), family.columns), np.uint8)
     return family.picture(patches, grid, sha256=f"blank {grid}")

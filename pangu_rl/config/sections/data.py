@@ -12,11 +12,12 @@ class DataConfig(TrainedRowsConfig):
     """What the shares are of: prompts."""
     train: str
     """JSONL, a JSON array, Parquet, or a saved `datasets` folder: rows with `messages` (or `prompt`), `answer`, and
-    optionally `id`, `answer_type`, `images`, `source`, `tools`; or rows of another `format`."""
+    optionally `id`, `answer_type`, `images`, `videos`, `time_precise`, `source`, `tools`; or rows of another
+    `format`."""
     heldout: str | None = None
     """Rows to evaluate on, never trained."""
     media_root: str | None = None
-    """Folder under which the pictures that rows name in `images` lie; nothing outside it is ever read."""
+    """Folder under which what rows name in `images` and `videos` lies; nothing outside it is ever read."""
     shuffle: bool = True
     on_bad_row: Literal["refuse", "skip"] = "refuse"
     """What a row that cannot be read, whose picture cannot be decoded, or whose gold does not grade itself correct,
@@ -30,16 +31,17 @@ class DataConfig(TrainedRowsConfig):
 class SftDataConfig(TrainedRowsConfig):
     train: str
     """Rows with `messages` that end with the assistant's turn, or `prompt` and `response`, and optionally `id`,
-    `images`, `source`, `tools`; or rows of another `format`. A turn with `train: false` (or `weight: 0`) is read. A
-    file, a folder of files, or a folder that `pangu-rl index` made. More than 16 MiB of them are indexed, and each is
-    judged when it is drawn, unless `columns` or `also` is set; fewer are all judged before the start."""
+    `images`, `videos`, `time_precise`, `source`, `tools`; or rows of another `format`. A turn with `train: false` (or
+    `weight: 0`) is read. A file, a folder of files, or a folder that `pangu-rl index` made. More than 16 MiB of them
+    are indexed, and each is judged when it is drawn, unless `columns` or `also` is set; fewer are all judged before the
+    start."""
     turns: Literal["all", "last"] = "all"
     """Which of the assistant's turns are trained; those that are not are written as the template writes history."""
     reasoning: Literal["keep", "strip"] = "keep"
     """Whether what stands up to `</think>`, and `reasoning_content`, is trained or taken off before the template sees
     it. Reasoning that is kept and that the template leaves out of a trained turn makes a bad row."""
     media_root: str | None = None
-    """Folder under which the pictures that rows name in `images` lie; nothing outside it is ever read."""
+    """Folder under which what rows name in `images` and `videos` lies; nothing outside it is ever read."""
     shuffle: bool = True
     """By the seed: numpy's permutation of up to 1,048,576 rows, of more a Feistel network that holds no list."""
     on_bad_row: Literal["refuse", "skip"] = "refuse"

@@ -40,6 +40,13 @@ class PackingConfig(Strict):
     """Greatest area."""
     max_frames: PositiveInt = 112
     """Of a video given by its duration and fps; a longer one is sampled more sparsely. The loader's default too."""
+    video_pixels: PositiveInt = 11_239_424
+    """Budget of all frames of a sample together. This and the next two are the released model's; a stage's own are what
+    its model folder's processor says."""
+    frame_min_pixels: Annotated[int, Field(ge=28**2)] = 100_352
+    """Least area of a frame."""
+    frame_max_pixels: PositiveInt = 200_704
+    """Greatest area of a frame."""
     shares: dict[str, Share] = Field(default_factory=dict)
     """Tokens per source, on any scale (8 and 2, or 0.8 and 0.2); every source is named once, 0 leaves it out. Without
     shares every sample is taken once. Shares that are all below 1 add up to 1."""
@@ -72,6 +79,11 @@ class PackingConfig(Strict):
     def limits_ascend(self) -> "PackingConfig":
         if self.min_pixels > self.max_pixels:
             raise ValueError(f"min_pixels {self.min_pixels} exceeds max_pixels {self.max_pixels}: lower the first")
+        if self.frame_min_pixels > min(self.frame_max_pixels, self.video_pixels):
+            raise ValueError(
+                f"frame_min_pixels {self.frame_min_pixels} exceeds frame_max_pixels {self.frame_max_pixels} or "
+                f"video_pixels {self.video_pixels}: lower the first"
+            )
         return self
 
     @model_validator(mode="after")

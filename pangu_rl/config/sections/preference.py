@@ -27,8 +27,8 @@ class MpoAlgorithmConfig(Strict):
 class DpoDataConfig(TrainedRowsConfig):
     train: str
     """Rows with the prompt's `messages` (or `prompt`), the responses `chosen` and `rejected` as text, and optionally
-    `id`, `images`, `source`, `tools`, `chosen_score`, `rejected_score`, and `rejected_ended`, false of one that was
-    cut. Or rows of another `format`."""
+    `id`, `images`, `videos`, `time_precise`, `source`, `tools`, `chosen_score`, `rejected_score`, and
+    `rejected_ended`, false of one that was cut. Or rows of another `format`."""
     reasoning: Literal["keep", "strip"] = "keep"
     """Whether reasoning is compared, or taken off both responses and the turns before them."""
     sft: str | None = None
@@ -37,7 +37,7 @@ class DpoDataConfig(TrainedRowsConfig):
     sft_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Share of a step's samples that are SFT rows; a pair is one sample. It is also the weight of their loss."""
     media_root: str | None = None
-    """Folder under which the pictures that rows name in `images` lie; nothing outside it is ever read."""
+    """Folder under which what rows name in `images` and `videos` lies; nothing outside it is ever read."""
     shuffle: bool = True
     on_bad_row: Literal["refuse", "skip"] = "refuse"
     max_tokens: PositiveInt = 2048

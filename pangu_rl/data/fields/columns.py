@@ -12,16 +12,18 @@ from pangu_rl.data.fields.bad_row import BadRow, Row
 
 Kind = Literal["conversation", "pair", "prompt", "query", "document"]
 
-_EVERY = ("id", "messages", "prompt", "images", "tools", "source")
+_EVERY = ("id", "messages", "prompt", "images", "videos", "time_precise", "tools", "source")
 USED: Mapping[Kind, frozenset[str]] = MappingProxyType(
     {
         "conversation": frozenset((*_EVERY, "response")),
         "pair": frozenset((*_EVERY, "chosen", "rejected", "chosen_score", "rejected_score", "rejected_ended")),
         "prompt": frozenset((*_EVERY, "answer", "answer_type")),
         "query": frozenset((*_EVERY, "answer", "answer_type", "response")),
-        "document": frozenset(("id", "document", "images", "source")),
+        "document": frozenset(("id", "document", "images", "videos", "time_precise", "source")),
     }
 )
+SIZES = ("frames", "duration")
+"""Numbers of a row's videos, which an index reads."""
 _MEDIA = "image img picture pic photo video audio frame clip speech sound screenshot figure media pixel document pdf"
 _TRAINED = "tool function system instruction history reasoning thinking thought rationale weight loss mask developer"
 _WORDS = frozenset(f"{word}{end}" for word in f"{_MEDIA} {_TRAINED}".split() for end in ("", "s")) | {"imgs", "input"}
@@ -53,8 +55,9 @@ class Columns:
             if theirs in row and row.get(ours) is not None:
                 raise BadRow(f"the row has both {theirs} and {ours}, which data.columns makes one")
         row = {self.renamed.get(name, name): value for name, value in row.items()}
-        if "images" in self.renamed.values() and isinstance(row.get("images"), (str, dict)):
-            row["images"] = [row["images"]]
+        for name in {"images", "videos"}.intersection(self.renamed.values()):
+            if isinstance(row.get(name), (str, dict)):
+                row[name] = [row[name]]
         if self.passed and isinstance(row.get("messages"), list):
             row["messages"] = [
                 {key: value for key, value in message.items() if key not in self.passed}
@@ -72,7 +75,9 @@ def unused(row: Row, kind: Kind, passed: Collection[str] = ()) -> list[str]:
         BadRow: one that looks like media, tools or text to train on.
     """
     left = [
-        name for name, value in row.items() if name not in USED[kind] and name not in passed and not _nothing(value)
+        name
+        for name, value in row.items()
+        if name not in USED[kind] and name not in passed and not _nothing(value) and not _is_size(name, value)
     ]
     for name in left:
         if _by_name(name) or _by_value(row[name]):
@@ -89,7 +94,14 @@ def _ours(name: str) -> str:
     words = {word.lower().removesuffix("s") for word in _WORD.findall(name)}
     if words & {"tool", "function"}:
         return "tools"
+    if words & {"video", "clip"}:
+        return "videos"
     return "prompt" if words & {"instruction", "input", "system", "history"} else "images"
+
+
+def _is_size(name: str, value: Any) -> bool:
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return name in SIZES and all(isinstance(one, (int, float)) for one in values)
 
 
 def _nothing(value: Any) -> bool:

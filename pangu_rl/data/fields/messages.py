@@ -16,6 +16,7 @@ WEIGHTS = (TRAIN, "weight", "loss")
 """What says that a turn is not trained: false or 0."""
 HINTS = {
     "images": "pictures belong in the row's images, each at an image part",
+    "videos": "videos belong in the row's videos, each at a video part",
     "function_call": "write it as tool_calls",
     "thinking": "write it as reasoning_content",
     "reasoning": "write it as reasoning_content",
@@ -155,10 +156,13 @@ def _check_parts(parts: list[Any], where: str) -> None:
         kind = part.get("type") if isinstance(part, dict) else None
         if kind == "text" and isinstance(part.get("text"), str):
             continue
-        if kind != "image":
-            raise BadRow(f'{where}[{index}] is neither {{"type": "text", "text": ...}} nor {{"type": "image"}}')
+        if kind not in ("image", "video"):
+            raise BadRow(
+                f'{where}[{index}] is neither {{"type": "text", "text": ...}} nor {{"type": "image"}} or '
+                '{"type": "video"}'
+            )
         if extra := sorted(set(part) - {"type"}):
-            raise BadRow(f"{where}[{index}] is an image part with {extra[0]}: its file belongs in the row's images")
+            raise BadRow(f"{where}[{index}] of type {kind} has {extra[0]}: its file belongs in the row's {kind}s")
 
 
 def without_nulls(message: Mapping[str, Any]) -> Row:

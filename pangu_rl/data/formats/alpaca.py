@@ -11,7 +11,12 @@ def convert(row: Row, kind: Kind) -> Row:
     asked = [text_field(row, "instruction"), text_field(row, "input", "")]
     question = {"role": "user", "content": "\n".join(part for part in asked if part)}
     messages = prefixed(row, row.get("system"), [*history(row), question])
-    converted: Row = {"messages": messages, "tools": row.get("tools"), "images": row.get("images")}
+    converted: Row = {
+        "messages": messages,
+        "tools": row.get("tools"),
+        "images": row.get("images"),
+        "videos": row.get("videos"),
+    }
     if kind == "pair":
         return converted | {"chosen": row.get("chosen"), "rejected": row.get("rejected")}
     if kind == "prompt" or (kind == "query" and not row.get("output")):
@@ -36,11 +41,13 @@ ANSWERS = ("output", "chosen", "answer")
 
 FORMAT = Format(
     name="alpaca",
-    shown="instruction, input, output, system, history, tools, images, chosen, rejected",
+    shown="instruction, input, output, system, history, tools, images, videos, chosen, rejected",
     recognises=lambda row: (
         isinstance(row.get("instruction"), str) and bool(row.keys() & {"output", "chosen", "answer"})
     ),
     convert=convert,
-    used=frozenset({"instruction", "input", "output", "system", "history", "tools", "images", "chosen", "rejected"}),
+    used=frozenset(
+        {"instruction", "input", "output", "system", "history", "tools", "images", "videos", "chosen", "rejected"}
+    ),
     only={"chosen": ("pair",), "rejected": ("pair",), "output": ("conversation", "query")},
 )

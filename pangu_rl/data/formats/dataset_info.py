@@ -21,11 +21,15 @@ ALPACA = {
     "system": "system",
     "tools": "tools",
     "images": "images",
+    "videos": "videos",
     "chosen": "chosen",
     "rejected": "rejected",
 }
 """Its names of roles of columns -> the columns that stand for them by default."""
-SHAREGPT = {"messages": "conversations", **{key: key for key in ("system", "tools", "images", "chosen", "rejected")}}
+SHAREGPT = {
+    "messages": "conversations",
+    **{key: key for key in ("system", "tools", "images", "videos", "chosen", "rejected")},
+}
 TAGS = {
     "role_tag": "from",
     "content_tag": "value",

@@ -1,4 +1,4 @@
-"""EasyR1's Parquet: a `problem` with `<image>` markers, its `answer`, pictures as bytes."""
+"""EasyR1's Parquet: a `problem` with `<image>` and `<video>` markers, its `answer`, pictures as bytes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ def convert(row: Row, kind: Kind) -> Row:
         "messages": [{"role": "user", "content": text_field(row, "problem")}],
         "answer": row.get("answer"),
         "images": row.get("images"),
+        "videos": row.get("videos"),
     }
 
 
 FORMAT = Format(
     name="easyr1",
-    shown="problem, answer, images",
+    shown="problem, answer, images, videos",
     recognises=lambda row: isinstance(row.get("problem"), str) and row.get("answer") is not None,
     convert=convert,
-    used=frozenset({"problem", "answer", "images"}),
+    used=frozenset({"problem", "answer", "images", "videos"}),
 )

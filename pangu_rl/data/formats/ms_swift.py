@@ -21,7 +21,8 @@ def convert(row: Row, kind: Kind) -> Row:
     else:
         messages = _messages(row.get("messages"))
     messages = prefixed(row, row.get("system"), messages)
-    converted: Row = {"messages": messages, "tools": row.get("tools"), "images": _images(row.get("images"))}
+    media = {kind: _listed(row.get(kind)) for kind in ("images", "videos")}
+    converted: Row = {"messages": messages, "tools": row.get("tools"), **media}
     if kind == "pair":
         if not messages or messages[-1].get("role") != "assistant":
             raise BadRow("messages do not end with the assistant's turn, which is the answer that is preferred")
@@ -51,9 +52,9 @@ def _messages(turns: Any) -> list[Row]:
     return messages
 
 
-def _images(images: Any) -> Any:
+def _listed(media: Any) -> Any:
     """One path stands for a list of one."""
-    return [images] if isinstance(images, (str, dict)) else images
+    return [media] if isinstance(media, (str, dict)) else media
 
 
 def _recognises(row: Row) -> bool:
@@ -73,11 +74,22 @@ def _within(row: Row) -> bool:
 
 FORMAT = Format(
     name="ms_swift",
-    shown="messages (or query, response, history), system, tools, images, rejected_response, solution",
+    shown="messages (or query, response, history), system, tools, images, videos, rejected_response, solution",
     recognises=_recognises,
     convert=convert,
     used=frozenset(
-        {"messages", "query", "response", "history", "system", "tools", "images", "rejected_response", "solution"}
+        (
+            "messages",
+            "query",
+            "response",
+            "history",
+            "system",
+            "tools",
+            "images",
+            "videos",
+            "rejected_response",
+            "solution",
+        )
     ),
     only={"rejected_response": ("pair",), "solution": ("prompt", "query")},
     within=_within,

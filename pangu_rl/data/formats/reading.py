@@ -84,7 +84,7 @@ class RowReader:
         left = unused(row, self._kind, passed)
         if self._kind not in ("prompt", "query"):  # there they go to the reward functions
             self._unused.update(left)
-        self._spelled.update(spelled(_texts(row), bool(row.get("images"))))
+        self._spelled.update(spelled(_texts(row), bool(row.get("images")), bool(row.get("videos"))))
         return row
 
     def notes(self) -> list[str]:
@@ -95,7 +95,7 @@ class RowReader:
         if self._unused:
             lines.append(f"{self._name}: columns that are not used: {', '.join(sorted(self._unused))}")
         for marker, rows in sorted(self._spelled.items()):
-            lines.append(f"{self._name}: {marker} stands in {rows} rows as text, at no picture of the row's images")
+            lines.append(f"{self._name}: {marker} stands in {rows} rows as text, at no picture or video of the row")
         return lines
 
     def _told(self, row: Row) -> Format | None:

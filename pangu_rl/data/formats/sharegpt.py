@@ -28,9 +28,16 @@ def convert(row: Row, kind: Kind) -> Row:
     if not isinstance(turns, list) or not turns:
         raise BadRow("key conversations is no list of turns")
     messages = prefixed(row, row.get("system"), [_message(turn, f"conversations[{i}]") for i, turn in enumerate(turns)])
-    converted: Row = {"messages": messages, "tools": row.get("tools"), "images": row.get("images")}
+    converted: Row = {
+        "messages": messages,
+        "tools": row.get("tools"),
+        "images": row.get("images"),
+        "videos": row.get("videos"),
+    }
     if (image := row.get("image")) is not None:
         converted["images"] = image if isinstance(image, list) else [image]
+    if (video := row.get("video")) is not None:
+        converted["videos"] = video if isinstance(video, list) else [video]
     if kind == "pair":
         converted |= {key: [_message(row.get(key), key)] for key in ("chosen", "rejected")}
     return converted
@@ -53,9 +60,9 @@ def _message(turn: Any, where: str) -> Row:
 
 FORMAT = Format(
     name="sharegpt",
-    shown="conversations of from and value, system, tools, images or image, chosen, rejected",
+    shown="conversations of from and value, system, tools, images or image, videos or video, chosen, rejected",
     recognises=lambda row: isinstance(row.get("conversations"), list),
     convert=convert,
-    used=frozenset({"conversations", "system", "tools", "image", "images", "chosen", "rejected"}),
+    used=frozenset({"conversations", "system", "tools", "image", "images", "video", "videos", "chosen", "rejected"}),
     only={"chosen": ("pair",), "rejected": ("pair",)},
 )

@@ -20,7 +20,15 @@ def convert(row: Row, kind: Kind) -> Row:
         "answer": _unwrapped(graded["ground_truth"]),
         "source": row.get("data_source"),
         "images": row.get("images"),
+        "videos": _videos(row.get("videos")),
     }
+
+
+def _videos(videos: Any) -> Any:
+    """Its entries are paths, or objects that hold one as `video`."""
+    if not isinstance(videos, list):
+        return videos
+    return [video["video"] if isinstance(video, dict) and set(video) == {"video"} else video for video in videos]
 
 
 def _recognises(row: Row) -> bool:
@@ -35,10 +43,10 @@ def _unwrapped(gold: Any) -> Any:
 
 FORMAT = Format(
     name="verl",
-    shown="prompt, reward_model with ground_truth, data_source, images, ability, extra_info",
+    shown="prompt, reward_model with ground_truth, data_source, images, videos, ability, extra_info",
     recognises=_recognises,
     within=_recognises,
     convert=convert,
-    used=frozenset({"prompt", "reward_model", "data_source", "images"}),
+    used=frozenset({"prompt", "reward_model", "data_source", "images", "videos"}),
     passed=frozenset({"ability", "extra_info"}),
 )

@@ -1,4 +1,4 @@
-"""A row's pictures: whether **all of them are there**, without opening one."""
+"""A row's pictures and videos: whether **all of them are there**, without opening one."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from pangu_rl.storage.copies import is_remote
 from pretrain.processing.media_root import named, open_inside
 from pretrain.processing.shards import members, split_at_shard
 
+MEDIA = ("images", "videos")
+"""Columns that name files."""
+
 
 def missing_media(row: Mapping[str, Any], media_root: Path) -> str | None:
     """Why one of the files that the row names is not under `media_root`, or None.
@@ -22,11 +25,11 @@ def missing_media(row: Mapping[str, Any], media_root: Path) -> str | None:
     """
     if is_remote(media_root):
         return None
-    return next((problem for path in _names(row) if (problem := _problem(path, media_root))), None)
+    found = (_problem(path, media_root, name == "videos") for name in MEDIA for path in _names(row.get(name)))
+    return next(filter(None, found), None)
 
 
-def _names(row: Mapping[str, Any]) -> Iterator[str]:
-    entries = row.get("images")
+def _names(entries: Any) -> Iterator[str]:
     for entry in entries if isinstance(entries, list | tuple) else ():
         if isinstance(entry, dict) and entry.get("bytes") is None:
             entry = entry.get("path")
@@ -34,12 +37,12 @@ def _names(row: Mapping[str, Any]) -> Iterator[str]:
             yield entry
 
 
-def _problem(path: str, root: Path) -> str | None:
+def _problem(path: str, root: Path, may_be_folder: bool) -> str | None:
     parts = PurePosixPath(path).parts
     if parts[0] != "/" and ".." not in parts:
         try:
             status = os.stat(root / path)
-            if stat.S_ISREG(status.st_mode) and status.st_size:
+            if (stat.S_ISREG(status.st_mode) and status.st_size) or (may_be_folder and stat.S_ISDIR(status.st_mode)):
                 return None
         except (OSError, ValueError):
             if (shard := split_at_shard(root / path)) is not None:

@@ -13,7 +13,7 @@ import xxhash
 
 from pangu_rl.data.fields.bad_row import BadRow, Row, text_field
 from pangu_rl.data.index.files import PARQUET, TAR, Range, parquet_file
-from pangu_rl.data.index.media import missing_media
+from pangu_rl.data.index.media import MEDIA, missing_media
 from pangu_rl.data.index.shards import COLUMN_TYPES, NAMED, Found, hash_of, write_shard
 from pangu_rl.data.index.sizes import COLUMNS, sizes_of_row, sizes_of_table
 from pangu_rl.data.rows import checked_row, row_uid
@@ -105,7 +105,7 @@ def _tar_rows(some: Range, found: Found) -> Iterator[tuple[int, int, Row | bytes
 
 def _parquet(some: Range, identity: Identity, media_root: Path | None, found: Found) -> Iterator[Block]:
     with parquet_file(some.path) as file:
-        there = [name for name in ("id", "source", *COLUMNS) if name in file.schema_arrow.names]
+        there = [name for name in ("id", "source", "videos", *COLUMNS) if name in file.schema_arrow.names]
         for group in range(some.begin, some.end):
             try:
                 table = file.read_row_group(group, columns=there)
@@ -165,8 +165,9 @@ def _source_codes(table: pa.Table, found: Found) -> np.ndarray:
 
 
 def _missing(table: pa.Table, media_root: Path | None) -> dict[int, str]:
-    """Row -> reason, of those whose pictures are not there."""
-    if media_root is None or "images" not in table.column_names:
+    """Row -> reason, of those whose pictures or videos are not there."""
+    named = [name for name in MEDIA if name in table.column_names]
+    if media_root is None or not named:
         return {}
-    rows = enumerate(table.select(["images"]).to_pylist())
-    return {row: problem for row, named in rows if (problem := missing_media(named, media_root))}
+    rows = enumerate(table.select(named).to_pylist())
+    return {row: problem for row, media in rows if (problem := missing_media(media, media_root))}

@@ -36,8 +36,8 @@ class Probe:
 
     @classmethod
     def of(cls, prompts: Sequence[Prompt], loader: RowLoader, tolerance: float) -> Probe:
-        """The first prompt with pictures, if there is one, and the first others: it proves the tower's weights too."""
-        shown = [prompt for prompt in prompts if prompt.images][:1]
+        """The first prompt with pictures or videos, if there is one, and the first others: it proves the tower too."""
+        shown = [prompt for prompt in prompts if prompt.images or prompt.videos][:1]
         others = [prompt for prompt in prompts[: PROBE_PROMPTS + 1] if prompt not in shown]
         rows = [
             replace(row, trained=(True,) * len(row.token_ids))

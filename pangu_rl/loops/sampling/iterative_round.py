@@ -23,6 +23,7 @@ from pangu_rl.config.sections.data import SftDataConfig
 from pangu_rl.config.sections.trainer import SftTrainerConfig
 from pangu_rl.config.stages import SftConfig
 from pangu_rl.data.decontaminate import HeldOut
+from pangu_rl.data.queries import media_columns
 from pangu_rl.loops.sampling.queries import Queries
 from pangu_rl.loops.sampling.sample import Sampler, candidates_of, in_batches, open_sampler, settings
 from pangu_rl.loops.stage_report import (
@@ -126,7 +127,7 @@ def select_rows(
         row = None
         if picked is not None:
             row = conversation_row(prompt, picked)
-            reason = heldout.problem(prompt) or _length_problem(row, turn) or reason
+            reason = heldout.problem(prompt) or _length_problem(prompt, row, turn) or reason
         reasons.append(reason)
         if reason is Reason.SELECTED:
             rows.append(row)
@@ -139,7 +140,7 @@ def conversation_row(prompt: Prompt, picked: Candidate) -> dict[str, Any]:
     return {
         "id": prompt.uid,
         "messages": [*prompt.messages, reply],
-        "images": list(prompt.images),
+        **media_columns(prompt),
         "source": prompt.source,
     }
 
@@ -210,9 +211,9 @@ def heldout_file(turn: Round) -> Path:
     return Path(turn.config.trainer.run_dir) / f"heldout_{turn.number - 1:03d}.json"
 
 
-def _length_problem(row: Mapping[str, Any], turn: Round) -> str | None:
+def _length_problem(prompt: Prompt, row: Mapping[str, Any], turn: Round) -> str | None:
     loader = turn.queries.loader
-    pictures = [loader.folder.outline(path) for path in row["images"]]
+    pictures = loader.folder.outlines(prompt)
     length = len(loader.encoder.conversation(row["messages"], pictures, row.get("tools", ())).token_ids)
     return TOO_LONG if length > _max_tokens(turn.config) else None
 

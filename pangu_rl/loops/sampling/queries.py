@@ -43,7 +43,7 @@ def read_queries(config: SampledStage) -> Queries:
     """
     data = config.data
     check_length(resolve_path(config.model.path), config.rollout.max_model_tokens, "rollout.max_model_tokens")
-    encoder, folder = open_model(config.model, data)
+    encoder, folder = open_model(config.model, data, config.trainer.seed)
     function = Rubric.from_config(config.rewards).functions[0]
     grade = None if function.name in LLM_SCORERS else function.call
 

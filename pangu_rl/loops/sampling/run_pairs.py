@@ -13,7 +13,7 @@ from pangu_rl.algorithms.rejection_sampling import Candidate, Pair, Reason, sele
 from pangu_rl.checkpoint.model_folder import model_checksum
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.sampling import PairsConfig
-from pangu_rl.data.queries import modality, select_queries
+from pangu_rl.data.queries import media_columns, modality, select_queries
 from pangu_rl.errors import DataError
 from pangu_rl.loops.sampling.queries import Queries, read_queries
 from pangu_rl.loops.sampling.sample import made_from, sample
@@ -53,7 +53,7 @@ def run_pairs(config: PairsConfig) -> dict[str, Any]:
         "queries": reason_counts(reasons),
         **candidate_figures(candidates),
         "pairs": {
-            "modality": dict(Counter("multimodal" if row["images"] else "text" for row in rows)),
+            "modality": dict(Counter("multimodal" if row["images"] or "videos" in row else "text" for row in rows)),
             "source": dict(sorted(Counter(row["source"] for row in rows).items())),
         },
         "outputs": {"pairs.jsonl": write_rows(run_dir / "pairs.jsonl", rows)},
@@ -91,7 +91,7 @@ def pair_row(prompt: Prompt, pair: Pair) -> dict[str, Any]:
         "messages": list(prompt.messages),
         "chosen": pair.chosen.text,
         "rejected": pair.rejected.text,
-        "images": list(prompt.images),
+        **media_columns(prompt),
         "source": prompt.source,
         "chosen_score": pair.chosen.score,
         "rejected_score": pair.rejected.score,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pangu_rl.data.documents import is_document, parse_document
+from pangu_rl.data.documents import Place, is_document, parse_document
 from pangu_rl.data.encoding import Encoder
 from pangu_rl.data.fields.bad_row import BadRow
 from pangu_rl.records import Picture
@@ -16,10 +16,10 @@ IMAGE = {"type": "image"}
 def test_a_text_with_pictures_before_it_or_between():
     row = {"document": "a cat", "images": ["a.png"], "source": "web"}
     assert is_document(row) and not is_document({"messages": []})
-    assert parse_document(row, "u").parts == (None, "a cat")
+    assert parse_document(row, "u").parts == (Place.IMAGE, "a cat")
     mixed = {"document": ["one", IMAGE, {"type": "text", "text": "two"}, IMAGE], "images": ["a.png", "b.png"]}
     found = parse_document(mixed, "u")
-    assert found.parts == ("one", None, "two", None)
+    assert found.parts == ("one", Place.IMAGE, "two", Place.IMAGE)
     assert (found.uid, found.images, found.source) == ("u", ("a.png", "b.png"), "")
 
 
@@ -28,7 +28,8 @@ def test_a_text_with_pictures_before_it_or_between():
     [
         ({"document": 3}, "document is int, neither text nor a list"),
         ({"document": ["a", IMAGE]}, "images names 0 pictures and document has 1 image parts"),
-        ({"document": ["a", {"type": "video"}]}, r"document\[1\] is neither text nor"),
+        ({"document": ["a", {"type": "audio"}]}, r"document\[1\] is neither text nor"),
+        ({"document": ["a", {"type": "video"}]}, "videos names 0 videos and document has 1 video parts"),
         ({"document": [IMAGE], "images": ["a.png"]}, "no text to learn"),
     ],
 )
@@ -40,7 +41,7 @@ def test_what_is_no_document_says_why(row, message):
 def test_text_and_its_end_are_trained_and_pictures_are_not(tmp_path):
     encoder = Encoder(build_vl_folder(tmp_path / "model"))
     picture = Picture(path="a.png", sha256="", grid=(1, 4, 2), patches=None)
-    row = encoder.document(("red <|image_pad|>", None, " blue"), [picture])
+    row = encoder.document(("red <|image_pad|>", Place.IMAGE, " blue"), [picture])
     tokenizer = encoder.template.tokenizer
     first = tokenizer("red <|image_pad|>", split_special_tokens=True)["input_ids"]
     last = tokenizer(" blue")["input_ids"]

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from pangu_rl.data import load_conversations, load_prompts
-from pangu_rl.data.images import named_images, with_image_parts
+from pangu_rl.data.images import with_image_parts
+from pangu_rl.data.media.columns import named_media
 from pangu_rl.data.pictures import PictureFolder
 from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.records import Prompt
@@ -104,9 +105,9 @@ def test_conversations_have_pictures_too_but_the_assistant_shows_none(tmp_path: 
         load_conversations(jsonl(tmp_path, {"messages": [PARTS[0], drawn], "images": ["a.png"] * 3}))
 
 
-def test_named_images_are_those_of_sound_rows_once_each(tmp_path: Path) -> None:
+def test_named_pictures_are_those_of_sound_rows_once_each(tmp_path: Path) -> None:
     rows = [{"images": ["b.png", "a.png"]}, {"images": 3}, {"prompt": "x"}, {"images": ["a.png", "c.png"]}]
-    assert named_images(jsonl(tmp_path, *rows)) == ["b.png", "a.png", "c.png"]
+    assert named_media(jsonl(tmp_path, *rows)) == ["b.png", "a.png", "c.png"]
 
 
 def test_rows_can_be_judged_once_more(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 from pangu_rl.checkpoint.model_folder import model_config
 from pangu_rl.data.pictures import PictureFolder, file_digest, in_threads
 from pangu_rl.errors import ConfigError, DataError
+from pangu_rl.records import Prompt
 from pretrain.families import family_of
 from pretrain.families.pangu import Pangu
 from tests.unit.data.vl_folder import build_vl_folder, draw
@@ -28,6 +29,10 @@ def media(tmp_path: Path) -> Path:
 
 def folder(media: Path, model: Path) -> PictureFolder:
     return PictureFolder(str(media), model, Pangu({}, model))
+
+
+def asking(*images: str) -> Prompt:
+    return Prompt(uid="1", messages=({"role": "user", "content": "?"},), answer="1", images=images)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (500, 300), (20, 90), (1, 1), (57, 57), (300, 28)])
@@ -56,11 +61,11 @@ def test_the_audit_names_every_picture_that_does_not_decode(media: Path, model: 
     (media / "cut.png").write_bytes(whole[: len(whole) // 2])
     pictures = folder(media, model)
     assert pictures.outline("cut.png").grid == (1, 4, 4)
-    audit = pictures.audit(["sound.png", "cut.png", "absent.png", "sound.png"])
+    audit = pictures.audit([asking("sound.png", "cut.png"), asking("absent.png", "sound.png")])
     assert audit.digests == {"sound.png": file_digest("sound.png", media)}
     assert list(audit.problems) == ["cut.png", "absent.png"]
-    assert audit.problem(["sound.png"]) is None
-    assert "'cut.png'" in audit.problem(["sound.png", "cut.png"])
+    assert audit.problem(asking("sound.png")) is None
+    assert "'cut.png'" in audit.problem(asking("sound.png", "cut.png"))
 
 
 def test_an_aspect_ratio_over_the_limit_is_named(media: Path, model: Path) -> None:

@@ -86,12 +86,12 @@ BAD_ROWS = {
     "images of another type": ({**GOOD, "images": "x.png"}, "key images is no list of paths"),
     "empty path of an image": ({**GOOD, "images": [""]}, "key images is no list of paths"),
     "part of another kind": (
-        {"messages": [{"role": "user", "content": [{"type": "video"}]}], "answer": "2"},
+        {"messages": [{"role": "user", "content": [{"type": "audio"}]}], "answer": "2"},
         r"messages\[0\]\.content\[0\] is neither",
     ),
     "part that brings its own file": (
         {"messages": [{"role": "user", "content": [{"type": "image", "image": "x.png"}]}], "answer": "2"},
-        r"messages\[0\]\.content\[0\] is an image part with image: its file belongs in the row's images",
+        r"messages\[0\]\.content\[0\] of type image has image: its file belongs in the row's images",
     ),
     "duplicate id": ({**GOOD, "id": "first"}, "id 'first' is already that of row 1"),
 }

@@ -56,6 +56,13 @@ def test_a_sample_is_its_row_with_the_pictures_of_its_name(tmp_path: Path) -> No
     assert [prompt.uid for prompt in loaded.records] == ["one:1", "one:2", "one:3"]
 
 
+def test_a_sample_has_the_videos_of_its_name(tmp_path: Path) -> None:
+    files = {"1.json": row(), "1.mp4": b"video", "1.png": png((1, 2, 3)), "2.json": row()}
+    both, none = load_prompts(shard(tmp_path / "one.tar", files)).records
+    assert (both.videos, both.images) == (("one.tar/1.mp4",), ("one.tar/1.png",))
+    assert (none.videos, none.images) == ((), ())
+
+
 def test_a_picture_in_a_tar_is_the_same_picture(tmp_path: Path) -> None:
     content = png((10, 200, 30))
     shard(tmp_path / "one.tar", {"x.json": row(), "x.png": content})

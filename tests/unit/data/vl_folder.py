@@ -22,14 +22,15 @@ FIRST_ID = 49152
 START, END, PAD, VIDEO = range(FIRST_ID, FIRST_ID + 4)
 TEMPLATE = """{% for m in messages %}<|im_start|>{{ m.role }}
 {% if m.content is string %}{{ m.content }}{% else %}{% for part in m.content %}\
-{% if part.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part.text }}{% endif %}\
+{% if part.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% elif part.type == 'video' %}\
+<|vision_start|><|video_pad|><|vision_end|>{% else %}{{ part.text }}{% endif %}\
 {% endfor %}{% endif %}<|im_end|>
 {% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
 {% endif %}"""
 
 
 def build_vl_folder(directory: Path) -> Path:
-    """Pictures are shown with 4 to 64 tokens."""
+    """Pictures are shown with 4 to 64 tokens, frames of videos with 4, up to 8 of them."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(resolve_path(SMOLLM2))
@@ -41,7 +42,8 @@ def build_vl_folder(directory: Path) -> Path:
     text = {"model_type": "llama", "max_position_embeddings": 2048}
     config = {"model_type": "openpangu_vl", "text_config": text, **ids}
     (directory / "config.json").write_text(json.dumps(config))
-    limits = {"min_pixels": 56 * 56, "max_pixels": 224 * 224}
+    frame = {"any_res_min_frame_pixels": 56 * 56, "any_res_max_frame_pixels": 56 * 56}
+    limits = {"min_pixels": 56 * 56, "max_pixels": 224 * 224, "any_res_max_video_total_pixels": 8 * 56 * 56, **frame}
     (directory / "preprocessor_config.json").write_text(json.dumps(limits))
     (directory / "model.safetensors").touch()
     return directory

@@ -32,7 +32,7 @@ THOUGHTS = [
             {"from": "human", "value": "Sure?"},
             {"from": "gpt", "value": "<think>hm</think>Yes."},
         ],
-        "video": "a.mp4",
+        "audio": "a.mp3",
     }
     for n in range(20)
 ]
@@ -155,7 +155,7 @@ def test_of_a_large_file_of_queries_as_many_are_read_as_are_asked_for(tmp_path, 
 
 
 def test_drawn_rows_are_read_as_the_configuration_says(tmp_path, tiny_model, monkeypatch):
-    how = {"pass_through": ["video"], "turns": "last", "reasoning": "strip", "max_tokens": 256}
+    how = {"pass_through": ["audio"], "turns": "last", "reasoning": "strip", "max_tokens": 256}
     config = sft(tmp_path, tiny_model, THOUGHTS, **how)
     whole = read_sft_inputs(config)
     monkeypatch.setattr(drawn_rows, "READ_WHOLE", 0)
@@ -166,7 +166,7 @@ def test_drawn_rows_are_read_as_the_configuration_says(tmp_path, tiny_model, mon
     assert taken == whole.train.stream(shuffle=True, seed=5).next(30)
     messages = taken[0][1].messages
     assert messages[-1]["content"] == "Yes." and messages[1]["train"] is False
-    with pytest.raises(DataError, match=r"rows.jsonl, row 1: key video looks like media"):
+    with pytest.raises(DataError, match=r"rows.jsonl, row 1: key audio looks like media"):
         read_sft_inputs(sft(tmp_path, tiny_model, THOUGHTS, **how | {"pass_through": []}))
     ours = read_sft_inputs(sft(tmp_path, tiny_model, THOUGHTS, **how | {"format": "pangu"}))
     with pytest.raises(DataError, match=r"rows.jsonl, row \d+: key (prompt|messages) is missing"):
@@ -174,10 +174,10 @@ def test_drawn_rows_are_read_as_the_configuration_says(tmp_path, tiny_model, mon
 
 
 def test_a_column_that_no_row_may_have_is_found_when_its_row_is_drawn(tmp_path, tiny_model, drawn):
-    rows = [*ROWS[:3], ROWS[3] | {"video": "a.mp4"}]
+    rows = [*ROWS[:3], ROWS[3] | {"audio": "a.mp3"}]
     stream = read_sft_inputs(sft(tmp_path, tiny_model, rows)).train.stream(shuffle=False, seed=0)
     assert len(uids(stream, 3)) == 3
-    with pytest.raises(DataError, match=r"rows.jsonl, row 4: key video looks like media"):
+    with pytest.raises(DataError, match=r"rows.jsonl, row 4: key audio looks like media"):
         stream.next(1)
 
 

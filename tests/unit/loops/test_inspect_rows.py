@@ -12,6 +12,7 @@ from pangu_rl.data.encoding import Encoder
 from pangu_rl.data.pictures import PictureFolder
 from pangu_rl.loops.inspect_rows import PICTURE, REJECTED, TRAINED, Inspection, inspect_rows
 from tests.unit.data.vl_folder import build_vl_folder, draw
+from tests.unit.pretrain.processing.drawn_videos import draw_video
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,20 @@ def test_trained_tokens_and_pictures_stand_out(tmp_path: Path, model: Path, enco
     assert found.as_dict()["trained_tokens"] == len(
         encoder.template.encode_response([{"role": "user", "content": "?"}], "A square.")
     )
+
+
+def test_a_video_stands_at_its_first_frame(tmp_path: Path, model: Path, encoder: Encoder) -> None:
+    """Six frames of 4 tokens, then a picture of 4."""
+    draw_video(tmp_path / "v.mp4", range(0, 240, 4))
+    row = {
+        "prompt": "<video><image>?",
+        "response": "A.",
+        "videos": ["v.mp4"],
+        "images": ["a.png"],
+        "time_precise": True,
+    }
+    found = inspected(tmp_path, model, encoder, "sft", row)
+    assert of_style(found, PICTURE) == "[v.mp4: 24 tokens][a.png: 4 tokens]"
 
 
 def test_pairs_show_both_answers_and_prompts_their_gold(tmp_path: Path, model: Path, encoder: Encoder) -> None:

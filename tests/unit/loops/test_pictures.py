@@ -13,12 +13,13 @@ import ray
 from pangu_rl.data.conversations import Conversation
 from pangu_rl.data.encoding import Encoder
 from pangu_rl.data.pictures import PictureFolder
-from pangu_rl.data.prompts import readable
+from pangu_rl.data.prompts import parse_prompt, readable
 from pangu_rl.errors import DataError
 from pangu_rl.loops.online.weight_sync import Probe
 from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.records import Prompt
-from tests.unit.data.vl_folder import PAD, build_vl_folder, draw
+from tests.unit.data.vl_folder import PAD, VIDEO, build_vl_folder, draw
+from tests.unit.pretrain.processing.drawn_videos import draw_video
 
 QUESTION = ({"role": "user", "content": "Which colour?"},)
 
@@ -49,7 +50,7 @@ class Shelf:
 
 def loader(encoder: Encoder, media: Path, put: Any) -> RowLoader:
     folder = PictureFolder(str(media), encoder.template.model_path, encoder.family)
-    return RowLoader(encoder, folder, folder.audit(["a.png", "b.png", "twin.png"]).digests, put)
+    return RowLoader(encoder, folder, folder.audit([prompt("all", "a.png", "b.png", "twin.png")]).digests, put)
 
 
 def prompt(uid: str, *images: str) -> Prompt:
@@ -75,6 +76,25 @@ def test_each_picture_is_decoded_and_put_once_per_call(
     assert first.pictures[0] is second.pictures[1]
     assert [row.token_ids.count(PAD) for row in (first, second, third, none)] == [6, 14, 12, 0]
     assert none.pictures == ()
+
+
+def test_a_video_is_decoded_once_for_each_way_of_seeing_it(encoder: Encoder, media: Path) -> None:
+    """Two times share their six frames; another row sees the file at a rate of its own."""
+    draw_video(media / "v.mp4", range(0, 240, 4))
+    shelf = Shelf()
+    row = {"prompt": "when?", "answer": "1", "videos": ["v.mp4"]}
+    shown = [parse_prompt(row | {"time_precise": True}, uid) for uid in ("1", "2")] + [parse_prompt(row, "3")]
+    folder = PictureFolder(str(media), encoder.template.model_path, encoder.family)
+    rows = RowLoader(encoder, folder, folder.audit(shown).digests, shelf.put)
+    first, second, third = rows.prompts(shown)
+    assert first.pictures[0] is second.pictures[0] and first.pictures[0].grid == (6, 4, 4)
+    assert third.pictures[0].sha256 != first.pictures[0].sha256 and len(shelf.put_arrays) == 2
+    assert first.token_ids.count(VIDEO) == 24
+    draw_video(media / "v.mp4", range(0, 240, 5))
+    with pytest.raises(DataError, match=r"video 'v\.mp4' in .* has changed since the run began: sha256"):
+        RowLoader(
+            encoder, PictureFolder(str(media), encoder.template.model_path, encoder.family), rows.digests
+        ).prompts(shown)
 
 
 def test_conversations_carry_theirs(encoder: Encoder, media: Path) -> None:

@@ -51,6 +51,8 @@ TASKS = [
     Task("math", "x^2-1", "math", "x^2+1", ("x^2-1", "x^2"), {}),
     Task("float2", "2.67", "float2", "1.99", ("2.67", "2.68"), {}),
     Task("list", "[2007, 2008]", "list", "[2001, 2002]", ("[2007, 2008]", "[2007]"), {}),
+    Task("span", "[3, 7]", "list", "[40, 50]", ("[3, 7]", "[0, 60]"), {}),
+    Task("order", '["pen", "dog", "cup"]', "list", '["cup", "dog", "pen"]', ("[pen, dog]", "[dog, cup]"), {}),
     Task("choice", "B", "choice", "C", ("A", "B", "C", "D"), CHOICES),
     Task("choices", "AB", "choice", "CD", ("A", "AB", "D"), CHOICES),
     Task("text", "no parking", "text", "one way", ("no parking", "stop"), {}),
@@ -109,13 +111,15 @@ MEANT_FOR = {
     "grounding": frozenset({"bbox", "bboxes", "point"}),
     "multiple_choice": frozenset({"choice"}),
     "ocr_edit_distance": frozenset({"text"}),
+    "ordering": frozenset({"order"}),
+    "temporal_iou": frozenset({"span"}),
 }
-"""Answer types of the rewards that are not for all of them."""
+"""Answer types, or tasks, of the rewards that are not for all of them."""
 PENALTIES = {"soft_overlong"}
 """Of the length alone: no answer earns anything by them."""
 SUMS = {name: rubric_of(name) for name in sorted(BUILT_IN.keys() - NEEDS_SERVICE - PENALTIES)}
 SUMS["default"] = Rubric.from_config(RewardsConfig())
-PAIRS = [(task, name) for task in TASKS for name in SUMS if task.answer_type in MEANT_FOR.get(name, ANY)]
+PAIRS = [(task, name) for task in TASKS for name in SUMS if {task.answer_type, task.name} & MEANT_FOR.get(name, ANY)]
 
 
 def reward(rubric: Rubric, asked: Prompt, text: str) -> float | None:

@@ -104,9 +104,9 @@ def made_group(asked: Asked, step: int, media: Path | None = None) -> Group:
 def old_shard(store: RolloutStore, step: int, version: str) -> None:
     """Write the shard of `step` anew as an older version had it; version 1 names the original of a picture."""
     path = store.directory / f"step_{step:06d}.parquet"
-    table = pq.read_table(path).drop_columns(
-        ["weight_versions", *(["code_version", "extra"] if version != "3" else [])]
-    )
+    later = {"3": ["code_version", "extra"], "4": ["weight_versions"], "5": ["videos"]}
+    lacking = [name for since, names in later.items() if version < since for name in names]
+    table = pq.read_table(path).drop_columns(lacking)
     if version == "1":
         image = pa.struct([pa.field("path", pa.string(), nullable=False), pa.field("sha256", pa.string())])
         images = [[{"path": image["original"], "sha256": None} for image in row] for row in table["images"].to_pylist()]

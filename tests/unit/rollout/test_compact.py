@@ -71,7 +71,7 @@ def test_a_compacted_step_is_not_written_beside_itself(tmp_path: Path) -> None:
         store_of(tmp_path / "run", steps(2))
 
 
-@pytest.mark.parametrize("version", ["1", "2", "3"])
+@pytest.mark.parametrize("version", ["1", "2", "3", "4"])
 def test_old_shards_are_read_and_brought_to_the_newest_schema(tmp_path: Path, version: str) -> None:
     store = store_of(tmp_path / "run", steps(1, 2))
     old_shard(store, 1, version)
@@ -81,7 +81,7 @@ def test_old_shards_are_read_and_brought_to_the_newest_schema(tmp_path: Path, ve
     compact(tmp_path / "run")
     [path] = store.directory.iterdir()
     assert pq.read_schema(path).equals(SCHEMA)
-    assert pq.read_schema(path).metadata[VERSION_KEY] == b"4"
+    assert pq.read_schema(path).metadata[VERSION_KEY] == b"5"
     assert store.read().to_table().equals(rows)
 
 
@@ -90,7 +90,7 @@ def test_a_single_old_shard_is_brought_up_in_its_place(tmp_path: Path) -> None:
     old_shard(store, 7, "1")
     compact(tmp_path / "run")
     assert names(store) == ["step_000007.parquet"]
-    assert pq.read_schema(store.directory / "step_000007.parquet").metadata[VERSION_KEY] == b"4"
+    assert pq.read_schema(store.directory / "step_000007.parquet").metadata[VERSION_KEY] == b"5"
 
 
 def killing(monkeypatch: pytest.MonkeyPatch, at: int) -> list[str]:

@@ -164,7 +164,7 @@ def test_empty_store_and_foreign_schema_are_refused(store):
         store.read()
     store.directory.mkdir(parents=True)
     pq.write_table(pa.table({"a": [1]}), store.directory / "step_000001.parquet")
-    with pytest.raises(DataError, match=r"step_000001\.parquet: rollout schema none, this version reads 1, 2, 3 and 4"):
+    with pytest.raises(DataError, match=r"step_000001\.parquet: rollout schema none, this version reads 1, 2, 3, 4"):
         store.read()
 
 

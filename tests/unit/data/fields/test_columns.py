@@ -35,7 +35,8 @@ def jsonl(folder: Path, *rows: dict) -> Path:
         ("picture_0", "x"),
         ("pixel_values", [[0]]),
         ("video", "x.mp4"),
-        ("videos", ["x"]),
+        ("video_path", ["x"]),
+        ("frames", ["0.png", "1.png"]),
         ("audio", {"array": [0]}),
         ("functions", [{"name": "f"}]),
         ("available_tools", "[]x"),
@@ -74,6 +75,10 @@ def test_what_looks_like_training_data_is_refused_by_name(name: str, value: Any,
 )
 def test_what_looks_harmless_is_told(name: str, value: Any) -> None:
     assert unused({name: value}, "prompt") == ([] if value == [] else [name])
+
+
+def test_sizes_of_videos_are_numbers_and_known() -> None:
+    assert unused({"frames": [8, 16], "duration": 3.5}, "conversation") == []
 
 
 def test_unused_columns_are_told_once_per_file(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ def test_what_is_no_marker() -> None:
     assert not spelled(['<img src="a.png">', "imagine", "[1]", "{images}", "a < image > b", "<images>"], pictures=True)
     assert not spelled(["<image>"], pictures=True)
     assert spelled(["<image>"], pictures=False) == {"<image>"}
+    assert spelled(["<image> <video>"], pictures=True, videos=True) == set()
 
 
 @pytest.mark.parametrize("text", ["", " \n", "\u200b\u2060", "\u2800", "\u3164", "\u115f\u1160", "\ufeff", "\u00ad"])

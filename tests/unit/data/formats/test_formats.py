@@ -208,6 +208,28 @@ def test_pictures_of_each_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert load_prompts(tmp_path / "set.parquet").records[0].images[0].startswith("embedded:")
 
 
+def test_formats_name_videos(tmp_path: Path) -> None:
+    marked, parts = "<video>?", [{"type": "video"}, {"type": "text", "text": "?"}]
+    rows = {
+        "sharegpt": {
+            "conversations": [{"from": "human", "value": marked}, {"from": "gpt", "value": "2"}],
+            "video": "v.mp4",
+        },
+        "ms_swift": {"query": marked, "response": "2", "videos": "v.mp4"},
+        "alpaca": {"instruction": marked, "output": "2", "videos": ["v.mp4"]},
+    }
+    for row in rows.values():
+        [conversation] = load_conversations(jsonl(tmp_path, row)).records
+        assert conversation.videos == ("v.mp4",) and conversation.messages[0]["content"] == parts
+    prompts = {
+        "verl": {**PROMPTS["verl"][1], "prompt": [user(marked)], "videos": [{"video": "v.mp4"}]},
+        "easyr1": {**PROMPTS["easyr1"][1], "problem": marked, "videos": ["v.mp4"]},
+    }
+    for row in prompts.values():
+        [prompt] = load_prompts(jsonl(tmp_path, {key: value for key, value in row.items() if key != "images"})).records
+        assert prompt.videos == ("v.mp4",) and prompt.messages[0]["content"] == parts
+
+
 def test_calls_of_one_turn_in_parquet_keep_their_own_arguments(tmp_path: Path) -> None:
     """Arrow makes one struct of both calls' arguments; what a call did not have is not trained as null."""
     messages = [user("?"), assistant("", tool_calls=[call("f", q="x"), call("g", n=2)])]
@@ -261,7 +283,7 @@ def test_llama_factorys_dataset_info_names_file_and_columns(tmp_path: Path) -> N
         (load_pairs, {"chosen": [assistant("2")], "rejected": [assistant("3")]}, "key prompt is missing"),
         (load_conversations, PROMPTS["verl"][1], "verl's rows are prompts of RL"),
         (load_conversations, {"conversations": [{"from": "robot", "value": "x"}]}, "is from 'robot': one of human"),
-        (load_conversations, {"conversations": SHAREGPT_CALLED, "videos": ["v.mp4"]}, "key videos looks like media"),
+        (load_conversations, {"conversations": SHAREGPT_CALLED, "audios": ["v.mp3"]}, "key audios looks like media"),
         (load_conversations, {"query": "?", "response": "2", "objects": {"bbox": ["a.png"]}}, "key objects looks like"),
         (load_conversations, {"instruction": "a", "output": "b", "history": ["x"]}, "key history is no list of"),
         (load_conversations, {"system": "a", "query": "?", "response": "2", "messages": []}, "key system looks like"),

@@ -45,6 +45,22 @@ def tar(path: Path, rows: list[dict]) -> Path:
 KINDS = [(jsonl, "rows.jsonl"), (parquet, "rows.parquet"), (tar, "rows.tar")]
 
 
+@pytest.mark.parametrize(("write", "name"), KINDS[:2])
+def test_missing_videos_are_named_and_their_sizes_known(tmp_path: Path, write, name: str) -> None:
+    """A folder of frames is there; one that is named as a picture is not."""
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "v.mp4").write_bytes(b"video")
+    shown = [{"videos": ["v.mp4", "frames"]}, {"videos": ["gone.mp4"]}, {"images": ["frames"]}]
+    said = {"prompt": "p", "response": "r", "frames": [8, 3], "duration": [4.5, 3.0]}
+    rows = [{"id": f"r{n}", **said, "videos": [], "images": [], **media} for n, media in enumerate(shown)]
+    opened = open_rows(write(tmp_path / name, rows), on_bad_row="skip", media_root=tmp_path)
+    assert [opened.uid(row) for row in range(len(opened))] == ["r0"]
+    assert "'gone.mp4': No such file" in opened.skipped[0] and "no regular file" in opened.skipped[1]
+    sizes = opened.index.sizes(0)
+    assert (sizes["frames"], sizes["duration"]) == (11, 7.5)
+    assert opened.read(0).videos == ("v.mp4", "frames")
+
+
 @pytest.mark.parametrize(("write", "name"), KINDS)
 def test_sizes_are_the_same_whatever_file_rows_lie_in(tmp_path: Path, write, name: str) -> None:
     """Two bytes a letter of the prompt, two letters of response."""

@@ -137,6 +137,15 @@ def test_the_videos_of_a_sample_share_its_budget_and_those_of_another_do_not(pro
     assert alone.tolist() == [[56, 32, 32]] * 2 and together.tolist() == [[56, 22, 22]] * 2
 
 
+def test_the_budget_of_a_folder_is_obeyed(processor: PanguVLProcessor, tmp_path: Path) -> None:
+    """Frames of 56 x 56, as the folder says, though the released least is 128 tokens."""
+    sizes = {"any_res_min_frame_pixels": 56**2, "any_res_max_frame_pixels": 56**2}
+    PanguVLImageProcessor(**sizes).save_pretrained(tmp_path)
+    again = PanguVLProcessor(PanguVLImageProcessor.from_pretrained(tmp_path), processor.tokenizer)
+    frames = np.zeros((3, 56, 56, 3), np.uint8)
+    assert again(text=START + VIDEO + END, videos=frames)["video_grid_thw"].tolist() == [[3, 4, 4]]
+
+
 def test_a_video_file_is_sampled_as_told(processor: PanguVLProcessor, tmp_path: Path) -> None:
     cv2 = pytest.importorskip("cv2")
     writer = cv2.VideoWriter(str(tmp_path / "a.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (64, 64))

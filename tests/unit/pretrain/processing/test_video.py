@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +14,16 @@ from PIL import Image
 from pangu_rl.errors import ConfigError, DataError
 from pretrain.processing.patches import to_patches
 from pretrain.processing.resize import PixelLimits
-from pretrain.processing.video import (
-    RANDOM_FPS,
-    Sampling,
-    VideoBudget,
-    _decode,
+from pretrain.processing.video import RANDOM_FPS, Sampling, VideoBudget, draw_fps, frame_indices
+from pretrain.processing.video_frames import (
+    check_video,
     cut_frames,
-    draw_fps,
-    frame_indices,
     load_video,
     read_frames,
+    read_header,
     stack_frames,
 )
+from pretrain.processing.video_source import decoded
 
 LEVELS = [8 * i for i in range(30)]
 """Grey level of each frame of the test videos, 3 seconds at 10 frames per second."""
@@ -107,11 +107,11 @@ def test_a_repeated_frame_is_decoded_once_and_stands_twice(root: Path) -> None:
 
 
 def test_a_video_is_a_picture_of_t_frames(root: Path) -> None:
-    picture = load_video("clip.mp4", root, Sampling(fps=2), VideoBudget())
+    picture = load_video("clip.mp4", root, Sampling(fps=2), VideoBudget().limits(6))
     t, h, w = picture.grid
     assert t == 6 and h * w // 4 * 784 >= 100_352 and picture.patches.shape == (t * h * w, 588)
     assert picture.tokens == t * h * w // 4
-    again = load_video("clip.mp4", root, Sampling(fps=1), VideoBudget())
+    again = load_video("clip.mp4", root, Sampling(fps=1), VideoBudget().limits(3))
     assert again.sha256 != picture.sha256, "the same file looked at otherwise is another input"
 
 
@@ -163,9 +163,10 @@ def test_paths_obey_the_media_root(root: Path) -> None:
 
 
 def test_too_thin_a_video_is_refused_with_its_path(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pretrain.processing.video._decode", lambda *_: np.zeros((2, 1, 300, 3), np.uint8))
+    monkeypatch.setattr("pretrain.processing.video_source.decoded", lambda *_: [np.zeros((1, 300, 3), np.uint8)])
+    monkeypatch.setattr("pretrain.processing.video_source._require_size", lambda *_: None)
     with pytest.raises(DataError, match=r"'clip.mp4': 300 x 1 pixels: the aspect ratio 300.0"):
-        load_video("clip.mp4", root, Sampling(), VideoBudget())
+        load_video("clip.mp4", root, Sampling(), VideoBudget().limits(1))
 
 
 def test_a_header_that_claims_more_frames_than_there_are_ends_with_the_stream(root: Path, tmp_path: Path) -> None:
@@ -179,7 +180,7 @@ def test_a_header_that_claims_more_frames_than_there_are_ends_with_the_stream(ro
 
 
 def test_frames_that_would_fill_the_memory_are_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pretrain.processing.video.MAX_CLIP_PIXELS", 6 * 64 * 48 - 1)
+    monkeypatch.setattr("pretrain.processing.video_frames.MAX_CLIP_PIXELS", 6 * 64 * 48 - 1)
     with pytest.raises(DataError, match=r"'clip.mp4': 6 frames of 64 x 48 pixels, the limit of all together is 18431"):
         read_frames("clip.mp4", root, Sampling(fps=2))
 
@@ -201,10 +202,14 @@ class Stream:
 def test_a_count_that_is_off_by_one_costs_one_frame() -> None:
     """The last frame that is there stands for the one that is not; more are missing in a truncated video."""
     wanted = np.array([0, 5, 9])
-    assert _decode(Stream(9), "a.mp4", wanted)[:, 0, 0, 0].tolist() == [0, 5, 5]
-    assert _decode(Stream(10), "a.mp4", wanted)[:, 0, 0, 0].tolist() == [0, 5, 9]
+
+    def shown(frames: int) -> list[int]:
+        return [int(frame[0, 0, 0]) for frame in decoded(Stream(frames), "a.mp4", wanted)]
+
+    assert shown(9) == [0, 5, 5]
+    assert shown(10) == [0, 5, 9]
     with pytest.raises(DataError, match=r"video 'a\.mp4': frame 7 of 10 cannot be decoded"):
-        _decode(Stream(7), "a.mp4", wanted)
+        shown(7)
 
 
 def altered(source: Path, target: Path, *changes: tuple[bytes, int, bytes]) -> Path:
@@ -231,3 +236,57 @@ def test_a_header_without_a_rate_is_refused(root: Path, tmp_path: Path) -> None:
     altered(root / "clip.mp4", tmp_path / "still.mp4", (b"stts", 16, zero))
     with pytest.raises(DataError, match=r"its frames \(stts\) last 0 ticks"):
         read_frames("still.mp4", tmp_path, Sampling())
+
+
+def test_a_clip_says_which_moments_it_shows(root: Path) -> None:
+    """2 frames a second of 3 s at 10: frames 0, 5, ..., 25 stand at 0.0, 0.5, ..., 2.5 s."""
+    clip = load_video("clip.mp4", root, Sampling(fps=2), PixelLimits(56**2, 56**2)).clip
+    assert clip.seconds == (0.0, 0.5, 1.0, 1.5, 2.0, 2.5)
+    assert clip.sha256 == hashlib.sha256((root / "clip.mp4").read_bytes()).hexdigest() == check_video("clip.mp4", root)
+
+
+def test_frames_cut_one_by_one_are_those_cut_together(root: Path) -> None:
+    limits = PixelLimits(56**2, 100 * 100)
+    picture = load_video("clip.avi", root, Sampling(fps=2), limits)
+    grid, patches = cut_frames(read_frames("clip.avi", root, Sampling(fps=2)).rgb, limits)
+    assert picture.grid == grid and (picture.patches == patches).all()
+
+
+def test_a_folder_of_frames_is_a_video(tmp_path: Path) -> None:
+    """Somebody has chosen the frames: all are taken, whatever the rate, and too many are thinned evenly."""
+    for index, level in enumerate((0, 60, 120, 180, 240)):
+        Image.new("RGB", (56, 56), (level,) * 3).save(tmp_path / f"{index}.png")
+    video = tmp_path.name
+    header = read_header(video, tmp_path.parent)
+    assert (header.frames, header.width, header.height, header.sampled) == (5, 56, 56, True)
+    for fps in (0.5, 2.0):
+        assert header.indices(Sampling(fps=fps)).tolist() == [0, 1, 2, 3, 4]
+    assert header.indices(Sampling(max_frames=3)).tolist() == [0, 2, 4]
+    picture = load_video(video, tmp_path.parent, Sampling(), PixelLimits(56**2, 56**2))
+    assert picture.grid == (5, 4, 4) and picture.clip.seconds == (0, 1, 2, 3, 4)
+    assert picture.patches[::16, 0].tolist() == [0, 60, 120, 180, 240]
+    Image.new("RGB", (57, 56)).save(tmp_path / "3.png")
+    with pytest.raises(DataError, match=r"frame 3 has 57 x 56 pixels, the first 56 x 56"):
+        check_video(video, tmp_path.parent) and load_video(
+            video, tmp_path.parent, Sampling(), PixelLimits(56**2, 56**2)
+        )
+
+
+def test_a_video_in_a_tar_is_decoded_where_it_lies(root: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "shard.tar", "w") as tar:
+        tar.add(root / "clip.mp4", "a.mp4")
+    inside = read_frames("shard.tar/a.mp4", tmp_path, Sampling(fps=2))
+    assert (inside.rgb == read_frames("clip.mp4", root, Sampling(fps=2)).rgb).all()
+
+
+def test_the_budget_of_a_folder_has_the_released_names() -> None:
+    keys = {
+        "any_res_max_video_total_pixels": 8 * 3136,
+        "any_res_min_frame_pixels": 3136,
+        "any_res_max_frame_pixels": 3136,
+    }
+    budget = VideoBudget.of_processor(keys, "model")
+    assert (budget, budget.frames) == (VideoBudget(8 * 3136, 3136, 3136), 8)
+    assert VideoBudget.of_processor({}, "model") == VideoBudget() and VideoBudget().frames == 112
+    with pytest.raises(ConfigError, match="model: any_res_max_video_total_pixels 11239424, any_res_min_frame_pixels 9"):
+        VideoBudget.of_processor({"any_res_min_frame_pixels": 9}, "model")

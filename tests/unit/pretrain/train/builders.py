@@ -11,10 +11,9 @@ from typing import Any
 from pangu_rl.config.load import checked
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.config.sections.packing import PackingConfig
-from pangu_rl.data.layout import TrainingRow
 from pretrain.packing.online import StreamSample
 from pretrain.packing.pack import pack_file
-from pretrain.train.loader import PackLoader
+from pretrain.train.loader import FoundRow, PackLoader
 from pretrain.train.measure import write_sizes
 from pretrain.train.measured import Measure
 from tests.unit.data.vl_folder import draw
@@ -75,7 +74,7 @@ class MeasuredHere:
     """`Measured` without processes."""
 
     found: Sequence[StreamSample | str]
-    rows: dict[int, TrainingRow]
+    rows: dict[int, FoundRow]
 
     def samples(self) -> Sequence[StreamSample | str]:
         return self.found

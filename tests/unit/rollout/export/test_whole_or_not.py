@@ -104,7 +104,7 @@ def test_steps_that_a_run_adds_meanwhile_are_for_the_next_export(
 
 
 def newer(path: Path) -> None:
-    pq.write_table(pq.read_table(path).replace_schema_metadata({VERSION_KEY: "5"}), path)
+    pq.write_table(pq.read_table(path).replace_schema_metadata({VERSION_KEY: "6"}), path)
 
 
 def half(path: Path) -> None:
@@ -123,7 +123,7 @@ def flipped(path: Path) -> None:
     [
         (
             newer,
-            r"step_000002\.parquet: rollout schema 5, this version reads 1, 2, 3 and 4: use the version that wrote it",
+            r"step_000002\.parquet: rollout schema 6, this version reads 1, 2, 3, 4 and 5",
         ),
         (half, r"step_000002\.parquet: not a readable Parquet file"),
         (flipped, r"the rollouts cannot be read: "),
