@@ -104,7 +104,7 @@ def test_a_video_that_cannot_be_used_is_named_and_counted(tmp_path: Path, model:
     config = stage(tmp_path, model, data={"on_bad_row": "skip"})
     files = open_rows(resolve_path(config.data.train), on_bad_row="skip", media_root=media)
     [pack], counts = PackLoader(config, files).load([PackOrder(rows=(0, 1, 2), load=0)])
-    assert counts.sources == {"": 1} and len(pack.pictures) == 1
+    assert counts.seen.samples == {"": 1} and len(pack.pictures) == 1
     cut, hours = counts.skipped
     assert "rows.jsonl, row 1 (cut): video 'cut.mp4': " in cut
     assert "rows.jsonl, row 3 (hours): video 'hours.mp4': 9 frames at 1 a second, the budget of a sample has 8" in hours
