@@ -93,7 +93,7 @@ def supervised(stage: str, folder: Path, run: str) -> Path:
 
 @pytest.fixture(scope="module")
 def drawn(folder: Path) -> Path:
-    done = runs.run("grpo", grpo(folder, "whole"))
+    done = runs.run("grpo", grpo(folder, "whole"), timeout=800)
     assert done.returncode == 0, done.stderr
     return folder / "whole" / "run"
 
@@ -147,12 +147,12 @@ def test_a_killed_run_with_videos_goes_on_to_the_bit(stage: str, folder: Path) -
         (lambda run: grpo(folder, run)) if stage == "grpo" else (lambda run: supervised(stage, folder, run))
     )
     whole, killed = (folder / f"{stage}_{name}" / "run" for name in ("whole", "killed"))
-    done = runs.run(stage, config(whole.parent.name))
+    done = runs.run(stage, config(whole.parent.name), timeout=800)
     assert done.returncode == 0, done.stderr
     broken = config(killed.parent.name)
     runs.run_until_killed(stage, broken, when=lambda: _logged(killed) >= 2)
     assert _logged(killed) < STEPS
-    done = runs.run(stage, broken)
+    done = runs.run(stage, broken, timeout=800)
     assert done.returncode == 0, done.stderr
     assert [_timeless(row) for row in runs.metrics(killed)] == [_timeless(row) for row in runs.metrics(whole)]
     ours, theirs, before = runs.weights(killed, STEPS), runs.weights(whole, STEPS), runs.weights(whole, 1)
