@@ -43,9 +43,11 @@ Metric = Callable[[str, Prompt], Part]
 
 async def benchmark(prompt: Prompt, completion: Completion) -> Part:
     """The score of the metric that the row's `scored_by` names, see docs/evaluation.md; 1.0 is `correct`."""
-    name = prompt.extra["scored_by"]
+    name = prompt.extra.get("scored_by")
     if name == "boxed":
         return await _boxed(prompt, completion)
+    if name not in METRICS:
+        return Part(value=None, outcome=Outcome.ERROR, detail=f"the row's metric scored_by is {name!r}: none is known")
     said = said_answer(whole_answer(prompt, completion))
     if said is None:
         return Part(value=0.0, outcome=Outcome.NO_BOX, detail="nothing stands after the thinking block")

@@ -97,7 +97,7 @@ def test_two_benchmarks_one_engine_one_table(tiny_vl_model: Path, tmp_path: Path
     ("change", "code", "message"),
     [
         ({"answer": "E"}, 1, "benchmark mmbench: 2 of 4 rows cannot be asked, above data.max_bad_share 0.05: "),
-        ({"image": "gone.png"}, 1, "data.media_root is not set"),
+        ({"image": "gone.png"}, 2, "data.media_root is not set"),
     ],
 )
 def test_rows_that_cannot_be_asked_end_the_run(
