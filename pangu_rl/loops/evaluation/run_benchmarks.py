@@ -54,7 +54,7 @@ def run_benchmarks(config: EvalConfig) -> dict[str, Any]:
         results = {one.name: _result(one, answered[one.name]) for one in sets}
         _write(run, answered, results)
         run.say(benchmark_table(list(results.values())))
-    return results
+    return _without_nan(results)
 
 
 def _answers(config: EvalConfig, one: BenchmarkSet, inputs: EvalInputs, run: Run, engines: Engines) -> list[Answered]:

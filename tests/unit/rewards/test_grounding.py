@@ -40,6 +40,7 @@ CASES: list[tuple[str, str, str, Outcome, float]] = [
     ("quads", "null", SQUARE, Outcome.INCORRECT, 0.0),
     ("quads", SQUARE, "<|box_start|>(000,000),(100,100)<|box_end|>", Outcome.UNPARSABLE, 0.0),
     ("quads", SQUARE, "<|quad_start|>(000,000),(100,000)<|quad_end|>", Outcome.UNPARSABLE, 0.0),
+    ("quads", SQUARE, SQUARE * 65, Outcome.UNPARSABLE, 0.0),
     ("points", BOXES, points((70, 70), (10, 10)), Outcome.CORRECT, 1.0),
     ("points", BOXES, "[[10, 10], [20, 20]]", Outcome.INCORRECT, 0.25),
     ("points", BOXES, points((70, 70)), Outcome.INCORRECT, 0.5),
