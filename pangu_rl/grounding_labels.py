@@ -94,14 +94,16 @@ def placed_labels(text: str) -> list[tuple[Label, str]]:
 
 def label_problem(text: str) -> str | None:
     """Why `text` is not written as the grammar wants it, for data: also a coordinate without its three digits, or a
-    space between a name and its shape. None if it is."""
+    space between two tags of what is meant as one label. None if it is."""
     try:
-        labels = read_labels(text)
+        labels = placed_labels(text)
     except BadLabel as problem:
         return str(problem)
     rest = text
-    for label in labels:
+    for (label, said), (following, _) in zip(labels, [*labels[1:], (None, "")], strict=True):
         written = write_label(label)
+        if said.isspace() and following is not None and following.name is None:
+            return f"a space stands between {written[-60:]} and its next shape"
         if written not in rest:
             return f"a label is not written as {written[:120]}"
         rest = rest.partition(written)[2]

@@ -49,11 +49,9 @@ def evaluate(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = 
     With a section `resolutions`, at every pair of picture sizes of a grid: resolutions.json, a table, resolutions.png.
     With `data.benchmarks`, on benchmarks as the hub has them, each with its metric: benchmarks.json and a table.
     """
-    from pangu_rl.loops.evaluation.run_benchmarks import run_benchmarks
     from pangu_rl.loops.evaluation.run_eval import run_eval
 
-    run = load_run("eval", config, overrides)
-    summary = run_benchmarks(run) if run.data.benchmarks else run_eval(run)
+    summary = run_eval(load_run("eval", config, overrides))
     if as_json:
         typer.echo(json.dumps(summary))
 

@@ -80,6 +80,13 @@ def test_data_must_have_three_digits() -> None:
     assert "(008,009)" in str(label_problem("<|point_start|>(8,9)<|point_end|>"))
 
 
+def test_data_has_no_space_within_a_label() -> None:
+    """It would read as a name that is not there, and a box without one."""
+    assert "a space stands between" in str(label_problem(f"{CAT} {BOX}"))
+    assert "a space stands between" in str(label_problem(f"{BOX} {BOX}"))
+    assert label_problem(f"{CAT} {CAT}{BOX}, {BOX}") is None
+
+
 def test_what_cannot_be_written() -> None:
     with pytest.raises(BadLabel, match="says nothing"):
         write_label(Label(()))
