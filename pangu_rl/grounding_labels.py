@@ -88,7 +88,7 @@ def read_labels(text: str) -> list[Label]:
 def placed_labels(text: str) -> list[tuple[Label, str]]:
     """Each label and the text between it and the next, such as what is said of it; raises as `read_labels`."""
     found = list(_labels(text))
-    ends = [*(start for _, (start, _) in found[1:]), len(text)]
+    ends = [*(start for _, (start, _) in found), len(text)][1:]
     return [(label, text[end:until]) for (label, (_, end)), until in zip(found, ends, strict=True)]
 
 

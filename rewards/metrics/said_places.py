@@ -82,7 +82,7 @@ def said_depths(text: str) -> list[tuple[Point, float]]:
         ]
     else:
         found = list(_PLAIN_POINT.finditer(text))
-        ends = [*(match.start() for match in found[1:]), len(text)][: len(found)]
+        ends = [*(match.start() for match in found), len(text)][1:]
         pairs = [
             ((float(match[1]), float(match[2])), text[match.end() : end])
             for match, end in zip(found, ends, strict=True)
