@@ -100,7 +100,7 @@ def label_problem(text: str) -> str | None:
     except BadLabel as problem:
         return str(problem)
     rest = text
-    for (label, said), (following, _) in zip(labels, [*labels[1:], (None, "")], strict=True):
+    for (label, said), (following, _) in zip(labels, [*labels, (None, "")][1:], strict=True):
         written = write_label(label)
         if said.isspace() and following is not None and following.name is None:
             return f"a space stands between {written[-60:]} and its next shape"
