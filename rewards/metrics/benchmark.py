@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from pangu_rl.records import Completion, Outcome, Part, Prompt
 from rewards.base import whole_answer
@@ -37,7 +36,6 @@ from rewards.rules.verdict import short, unparsable
 
 FORMULAS = "Handwritten Mathematical Expression Recognition"
 """Category of OCRBench that is compared without white space."""
-Data = dict[str, Any]
 Metric = Callable[[str, Prompt], Part]
 
 

@@ -42,9 +42,6 @@ class Figure:
     no_verdict: int
     """Answers that the machinery failed to score; they count nowhere."""
 
-    def as_json(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
-
 
 def figure(definition: BenchmarkConfig, answered: Sequence[Answered]) -> Figure:
     """Of the answers that have a verdict; nan where none has."""

@@ -76,8 +76,8 @@ def _result(one: BenchmarkSet, answered: list[Answered]) -> dict[str, Any]:
         "title": one.definition.title,
         "split": one.definition.split,
         "metric": one.definition.metric,
-        "figure": figure(one.definition, answered).as_json(),
-        "categories": {name: part.as_json() for name, part in categories.items()},
+        "figure": dataclasses.asdict(figure(one.definition, answered)),
+        "categories": {name: dataclasses.asdict(part) for name, part in categories.items()},
         "left_out": len(one.rows.left_out),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -106,7 +107,7 @@ def test_a_bootstrap_covers_what_it_should() -> None:
 
 
 def test_the_table() -> None:
-    one = figure(definition("mmbench"), [answered(1.0, group="7"), answered(0.0, group="8")]).as_json()
+    one = asdict(figure(definition("mmbench"), [answered(1.0, group="7"), answered(0.0, group="8")]))
     result = {"title": "MMBench", "split": "dev", "figure": one, "left_out": 3, "categories": {"a": one, "b": one}}
     console = Console(width=140, record=True)
     console.print(benchmark_table([result]))

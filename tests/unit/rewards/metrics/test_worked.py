@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from pangu_rl.config.benchmark import Metric
 from pangu_rl.records import Completion, FinishReason, Outcome, Part, Prompt
-from rewards.metrics.benchmark import benchmark
+from rewards.metrics.benchmark import METRICS, benchmark
 from rewards.metrics.depths import abs_rel, delta
 from rewards.metrics.detections import matched, mean_average_precision
 from rewards.metrics.gold_check import benchmark_problem
@@ -167,3 +168,8 @@ def test_a_gold_that_earns_nothing_is_found() -> None:
     assert "does not score" in str(benchmark_problem(prompt))
     prompt = Prompt(uid="p", messages=(), answer="here", extra={"scored_by": "box_iou", "boxes": [[0, 0, 1, 1]]})
     assert benchmark_problem(prompt) is not None
+
+
+def test_every_metric_that_a_benchmark_may_name_is_there() -> None:
+    assert set(get_args(Metric)) == {"boxed", *METRICS}
+    assert scored("bleu", "x").outcome is Outcome.ERROR
