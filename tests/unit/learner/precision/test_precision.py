@@ -55,7 +55,8 @@ def test_a_planted_error_of_a_hundredth_is_named(folder: Path, sound: Trace) -> 
     assert found[0].mae < 1e-6 and found[1].mae < 1e-6
     console = Console(width=120, record=True)
     console.print(precision_table(found, LIMIT))
-    assert "002 model.layers.1" in console.export_text() and "differs" in console.export_text()
+    text = console.export_text()
+    assert "002 model.layers.1" in text and "differs" in text
 
 
 def _one_percent_more(_: object, __: object, output: Any) -> Any:
