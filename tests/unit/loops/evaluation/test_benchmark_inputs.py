@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,15 @@ import pytest
 
 from pangu_rl.config.evaluation import EvalConfig
 from pangu_rl.config.load import checked
+from pangu_rl.config.sections.rewards import RewardFunctionConfig, RewardsConfig
 from pangu_rl.errors import ConfigError, RunError
+from pangu_rl.loops.evaluate import answers, greedy
 from pangu_rl.loops.evaluation.benchmark_inputs import read_benchmarks
+from pangu_rl.loops.evaluation.benchmark_scores import figure
+from pangu_rl.loops.pictures import RowLoader
+from pangu_rl.records import Completion, FinishReason, Prompt, RolloutRequest, Score
 from pretrain.processing.resize import PixelLimits
+from rewards.rubric import Rubric
 from tests.contracts.source_tree import ROOT
 from tests.e2e.test_benchmarks import SMALL, write_files
 
@@ -74,3 +82,60 @@ def test_pictures_that_do_not_decode_are_bad_rows(tiny_vl_model: Path, tmp_path:
             read_benchmarks(config(tmp_path, tiny_vl_model))
         with pytest.raises(RunError, match=f"mmbench: 2 of 4 rows cannot be asked.*{name}"):
             read_benchmarks(config(tmp_path, tiny_vl_model, media_root=str(tmp_path / "media")))
+
+
+class SaysTheGold:
+    """A pool of engines that knows every answer, and how large the pictures are that it is shown."""
+
+    def __init__(self, golds: dict[str, str]) -> None:
+        self._golds = golds
+        self.tokens: list[int] = []
+
+    def generate(self, requests: list[RolloutRequest]) -> Iterator[Completion]:
+        for request in requests:
+            self.tokens.append(max(picture.tokens for picture in request.pictures))
+            yield Completion(
+                uid=request.uid,
+                group=request.group,
+                prompt_uid=request.prompt_uid,
+                token_ids=(),
+                logprobs=(),
+                text=self._golds[request.prompt_uid],
+                finish_reason=FinishReason.STOP,
+                weight_versions=(),
+            )
+
+
+class ScoresAtOnce:
+    """The reward service without its actors."""
+
+    def __init__(self) -> None:
+        self._rubric = Rubric.from_config(RewardsConfig(functions=(RewardFunctionConfig(name="benchmark"),)))
+        self._scores: dict[str, Score] = {}
+
+    def submit(self, prompt: Prompt, completion: Completion) -> None:
+        self._scores[completion.uid] = asyncio.run(self._rubric.score(prompt, completion))
+
+    def finished(self) -> dict[str, Score]:
+        return {}
+
+    def collect(self, earlier: dict[str, Score]) -> dict[str, Score]:
+        return self._scores
+
+
+def test_who_says_the_golds_has_all_points(tiny_vl_model: Path, tmp_path: Path) -> None:
+    """Pictures of 56 x 84 and 112 x 56 pixels have 6 and 8 tokens; the second benchmark shows at most 4."""
+    write_files(tmp_path)
+    sets, inputs = read_benchmarks(config(tmp_path, tiny_vl_model))
+    loader = RowLoader(inputs.loader.encoder, inputs.loader.folder, inputs.loader.digests, put=lambda patches: patches)
+    shown = []
+    for one in sets:
+        pool = SaysTheGold({prompt.uid: prompt.answer for prompt in one.rows.prompts})
+        loader.folder.limits = one.limits
+        answered = answers(
+            one.rows.prompts, loader=loader, pool=pool, rewards=ScoresAtOnce(), sampling=greedy(8)
+        )  # fmt: skip
+        found = figure(one.definition, answered)
+        assert (found.value, found.unread, found.no_verdict) == (100.0, 0, 0)
+        shown.append(sorted(set(pool.tokens)))
+    assert shown[0] == [6, 8] and max(shown[1]) <= 4
