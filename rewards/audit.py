@@ -9,10 +9,10 @@ from collections.abc import Awaitable
 from pangu_rl.errors import RewardError, RunError, UserError
 from pangu_rl.records import THINK_CLOSE, Completion, FinishReason, Outcome, Part, Prompt
 from rewards.base import RewardFunction
+from rewards.grounding.right_answers import right_answer
 from rewards.rubric import checked_part
 from rewards.rules.accuracy import gold_of
 from rewards.rules.gold import BadGold
-from rewards.rules.point import point_inside
 
 
 def gold_problem(prompt: Prompt, function: RewardFunction) -> str | None:
@@ -54,8 +54,7 @@ def _gold_result(prompt: Prompt, function: RewardFunction) -> Part | float:
 
 
 def _gold_completion(prompt: Prompt) -> Completion:
-    # The gold of a point is a box around it, and no point itself.
-    answer = point_inside(gold_of(prompt)) if prompt.answer_type == "point" else prompt.answer
+    answer = right_answer(gold_of(prompt))
     return Completion(
         uid=f"gold:{prompt.uid}",
         group=f"gold:{prompt.uid}",

@@ -18,6 +18,7 @@ from typing import Any
 
 from pangu_rl.config.sections.rewards import RewardFunctionConfig
 from pangu_rl.errors import ConfigError
+from rewards.metrics.benchmark import benchmark
 from rewards.recipe.counting import counting
 from rewards.recipe.grounding import grounding
 from rewards.recipe.multiple_choice import multiple_choice
@@ -32,6 +33,7 @@ from rewards.scorers.llm_score import llm_score
 ENTRY_POINT_GROUP = "pangu_rl.rewards"
 
 BUILT_IN: dict[str, Callable[..., Any]] = {
+    "benchmark": benchmark,
     "boxed_accuracy": boxed_accuracy,
     "boxed_format": boxed_format,
     "counting": counting,

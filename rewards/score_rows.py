@@ -7,9 +7,7 @@ from typing import Any
 
 from pangu_rl.records import Prompt
 from rewards.rules.accuracy import gold_of
-from rewards.rules.gold import Gold
-
-BOX_TYPES = ("bbox", "bboxes", "point")
+from rewards.rules.gold import PLACE_TYPES, Gold
 
 
 class BadRow(Exception):
@@ -58,7 +56,7 @@ def _gold_text(row: dict[str, Any], answer_type: str) -> str:
     gold = row["gold"]
     if isinstance(gold, str):
         return gold
-    if gold is None and answer_type not in BOX_TYPES:
+    if gold is None and answer_type not in PLACE_TYPES:
         raise BadRow("key gold is null")
     return json.dumps(gold, ensure_ascii=False)
 

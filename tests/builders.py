@@ -44,9 +44,9 @@ def build_tiny_family(directory: Path, family: str) -> Path:
     tokenizer = AutoTokenizer.from_pretrained(resolve_path(SMOLLM2))
     ends = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     size = len(tokenizer)
-    # vLLM's attention on a CPU takes heads of 32 and no smaller ones.
-    heads = {"head_dim": 32, "num_attention_heads": 2, "num_key_value_heads": 1}
-    tiny(family, vocab_size=size, vocab_size_per_layer_input=size, **heads, **ends).save_pretrained(directory)
+    # vLLM on a CPU takes heads of 32 and experts of 64, and no smaller ones.
+    sizes = {"head_dim": 32, "num_attention_heads": 2, "num_key_value_heads": 1, "moe_intermediate_size": 64}
+    tiny(family, vocab_size=size, vocab_size_per_layer_input=size, **sizes, **ends).save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return directory
 

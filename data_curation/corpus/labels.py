@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from pangu_rl.grounding_labels import LARGEST, Shape, write_shape
+from pangu_rl.grounding_labels import box as box_shape
+
 Box = tuple[float, float, float, float]
 """Pixels: left, top, right, bottom."""
 Size = tuple[int, int]
@@ -15,7 +18,7 @@ Size = tuple[int, int]
 
 def thousandths(value: float, length: int) -> int:
     """`min(999, floor(1000 value / length))`; the paper leaves the rounding open."""
-    return min(999, max(0, int(1000 * value / length)))
+    return min(LARGEST, max(0, int(1000 * value / length)))
 
 
 def scaled(box: Box, size: Size) -> tuple[int, int, int, int]:
@@ -26,13 +29,12 @@ def scaled(box: Box, size: Size) -> tuple[int, int, int, int]:
 
 
 def box_tag(box: Box, size: Size) -> str:
-    x1, y1, x2, y2 = scaled(box, size)
-    return f"<|box_start|>({x1:03d},{y1:03d}),({x2:03d},{y2:03d})<|box_end|>"
+    return write_shape(box_shape(scaled(box, size)))
 
 
 def point_tag(point: tuple[float, float], size: Size) -> str:
     x, y = (thousandths(value, length) for value, length in zip(point, size, strict=True))
-    return f"<|point_start|>({x:03d},{y:03d})<|point_end|>"
+    return write_shape(Shape("point", ((x, y),)))
 
 
 def labelled(name: str, shapes: Iterable[str]) -> str:

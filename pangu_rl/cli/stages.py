@@ -47,6 +47,7 @@ def evaluate(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = 
 
     Items that two sets share are compared one by one. Writes evaluations.json and answers.jsonl into the run directory.
     With a section `resolutions`, at every pair of picture sizes of a grid: resolutions.json, a table, resolutions.png.
+    With `data.benchmarks`, on benchmarks as the hub has them, each with its metric: benchmarks.json and a table.
     """
     from pangu_rl.loops.evaluation.run_eval import run_eval
 

@@ -19,9 +19,31 @@ Areas = Annotated[tuple[Annotated[int, Field(ge=TOKEN_AREA)], ...], Field(min_le
 """In pixels."""
 
 
+class BenchmarkFileConfig(Strict):
+    """One benchmark of an evaluation."""
+
+    definition: str
+    """Such as `configs/eval/benchmarks/chartqa.yaml`."""
+    file: str
+    """As the hub has it: Parquet, TSV of VLMEvalKit, JSON lines, or a folder of the first or the last."""
+    min_pixels: Annotated[int, Field(ge=TOKEN_AREA)] | None = None
+    """In place of the definition's least area, for models that are made for smaller pictures."""
+    max_pixels: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def limits_come_in_pairs(self) -> BenchmarkFileConfig:
+        _require_range(self.min_pixels, self.max_pixels)
+        return self
+
+
 class EvalDataConfig(RowsConfig):
-    sets: Annotated[dict[str, str], Field(min_length=1)]
+    sets: dict[str, str] = Field(default_factory=dict)
     """Name -> rows as GRPO reads them. Sets whose rows have the same ids are compared item by item, in this order."""
+    benchmarks: dict[str, BenchmarkFileConfig] = Field(default_factory=dict)
+    """Name -> a benchmark and its file, in place of `sets`: each with its own prompts, picture sizes and metric."""
+    max_bad_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05
+    """Above this share of a benchmark's rows that cannot be asked (a column or a picture is missing, options do not
+    match letters) the run ends before any engine starts."""
     media_root: str | None = None
     """Folder under which the pictures that rows name in `images` lie; nothing outside it is ever read."""
     on_bad_row: Literal["refuse", "skip"] = "refuse"
@@ -39,11 +61,25 @@ class EvalDataConfig(RowsConfig):
 
     @model_validator(mode="after")
     def limits_come_in_pairs(self) -> EvalDataConfig:
-        if (self.min_pixels is None) != (self.max_pixels is None):
-            raise ValueError(f"min_pixels {self.min_pixels}, max_pixels {self.max_pixels}: set both or neither")
-        if self.min_pixels is not None and self.min_pixels > self.max_pixels:
-            raise ValueError(f"min_pixels {self.min_pixels} exceeds max_pixels {self.max_pixels}: lower the first")
+        _require_range(self.min_pixels, self.max_pixels)
         return self
+
+    @model_validator(mode="after")
+    def sets_or_benchmarks(self) -> EvalDataConfig:
+        if bool(self.sets) == bool(self.benchmarks):
+            raise ValueError("data.sets and data.benchmarks: give one of them, what is to be evaluated on")
+        if self.benchmarks:
+            for name in ("prompts", "min_pixels", "columns", "pass_through", "format", "on_bad_row"):
+                if getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True):
+                    raise ValueError(f"data.{name} is for data.sets: a benchmark's definition says what its rows are")
+        return self
+
+
+def _require_range(least: int | None, greatest: int | None) -> None:
+    if (least is None) != (greatest is None):
+        raise ValueError(f"min_pixels {least}, max_pixels {greatest}: set both or neither")
+    if least is not None and greatest is not None and least > greatest:
+        raise ValueError(f"min_pixels {least} exceeds max_pixels {greatest}: lower the first")
 
 
 class ResolutionGridConfig(Strict):
@@ -95,6 +131,16 @@ class EvalConfig(Strict):
     def lengths_fit_the_engine(self) -> EvalConfig:
         require_room(self.data.max_prompt_tokens, self.rollout)
         require_split(self.rollout)
+        return self
+
+    @model_validator(mode="after")
+    def benchmarks_have_their_metrics(self) -> EvalConfig:
+        if not self.data.benchmarks:
+            return self
+        if self.rewards.functions != type(self).model_fields["rewards"].default.functions:
+            raise ValueError("rewards.functions and data.benchmarks are both set: a benchmark has its own metric")
+        if self.resolutions is not None:
+            raise ValueError("resolutions and data.benchmarks are both set: a benchmark has its own picture sizes")
         return self
 
     @model_validator(mode="after")

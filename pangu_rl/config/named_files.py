@@ -87,6 +87,10 @@ def _under(tree: Mapping[str, Any], prefix: str) -> Iterator[_Place]:
         elif name == "data.also" and isinstance(value, list):
             files = [(index, file) for index, file in enumerate(value) if isinstance(file, Mapping) and "path" in file]
             yield from (_Place(f"{name}.{index}.path", file, "path") for index, file in files)
+        elif name == "data.benchmarks" and isinstance(value, Mapping):
+            files = [(index, file) for index, file in value.items() if isinstance(file, Mapping)]
+            for key in ("definition", "file"):
+                yield from (_Place(f"{name}.{index}.{key}", file, key) for index, file in files if key in file)
         elif isinstance(value, Mapping):
             yield from _under(value, f"{name}.")
 

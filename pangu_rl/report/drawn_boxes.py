@@ -14,13 +14,14 @@ from PIL import Image, ImageDraw
 
 from pangu_rl.errors import DataError
 from pretrain.processing.pictures import open_picture
-from rewards.recipe.grounding import BOX_TYPES
 from rewards.rules.boxed_answer import extract_boxed
 from rewards.rules.boxes import COORDINATES, Box, read_boxes
 from rewards.rules.gold import Gold
 from rewards.rules.guard import Refused
 from rewards.rules.point import read_point
 
+DRAWN = ("bbox", "bboxes", "point")
+"""Answer types whose places are drawn."""
 SIDE = 336
 """Pixels of a thumbnail's longer side; small pictures are enlarged to it, at most six times."""
 GOLD, FOUND = "#1a9850", "#f46d43"
@@ -55,12 +56,12 @@ def thumbnails(row: Mapping[str, Any], rollouts: Path) -> list[Thumbnail]:
 
 
 def gold_shapes(row: Mapping[str, Any]) -> Shapes:
-    return _shapes(row["gold"], row) if row["answer_type"] in BOX_TYPES else Shapes()
+    return _shapes(row["gold"], row) if row["answer_type"] in DRAWN else Shapes()
 
 
 def found_shapes(row: Mapping[str, Any]) -> Shapes:
     """Of the boxed answer; none where it is no box or point."""
-    answer = extract_boxed(row["text"]) if row["answer_type"] in BOX_TYPES else None
+    answer = extract_boxed(row["text"]) if row["answer_type"] in DRAWN else None
     return _shapes(answer, row, point=row["answer_type"] == "point") if answer else Shapes()
 
 

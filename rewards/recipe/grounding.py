@@ -1,54 +1,64 @@
-"""Grounding: boxes and points against the gold's, in the coordinates that the prompt declares."""
+"""Grounding: boxes, quads, points and depths against the gold's, in the coordinates that the prompt declares."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from pangu_rl.records import Completion, Outcome, Part, Prompt
+from rewards.grounding.depths import depths_nearness
+from rewards.grounding.matching import matched_overlap
+from rewards.grounding.objects import objects_overlap
+from rewards.grounding.points import point_count_share, points_share
+from rewards.grounding.quads import quads_overlap
 from rewards.recipe.boxed import judge_box
-from rewards.rules.boxes import IOU_THRESHOLD, Box, gold_boxes, iou, read_boxes
-from rewards.rules.dispatch import grade_directly
-from rewards.rules.gold import Gold
-
-BOX_TYPES = ("bbox", "bboxes", "point")
-EXTRA_BOX_COST = 0.5
-"""Of a box, for each one that matches nothing: boxes all over the picture earn nothing."""
+from rewards.rules.boxes import IOU_THRESHOLD, gold_boxes, iou, read_boxes
+from rewards.rules.dispatch import grade_directly, infer_type
+from rewards.rules.gold import PLACE_TYPES, Gold
 
 
 def grounding(prompt: Prompt, completion: Completion, *, partial: bool = True) -> Part:
-    """How well the boxed boxes cover the gold's: the mean IoU over the gold boxes, or 1.0 and 0.0 without `partial`.
+    """How near the boxed places come to the gold's, from 0 to 1; only 1.0 and 0.0 without `partial`.
 
-    Boxes are matched one to one. One that misses its threshold (the prompt's column `metric`, 0.5 for several boxes)
-    earns nothing, so that neither the whole picture nor its middle pays. A point is in a gold box or not. The gold null
-    asks for null.
+    Boxes and quads earn their mean IoU, one to one; one that misses its threshold (of a box the prompt's column
+    `metric`, 0.5 of several) earns nothing, so that neither the whole picture nor its middle pays. `points` earn the
+    share of the boxes that are hit, `point_count` half of that and half for the count, `depths` what they are nearer
+    than a guess. A single point is in a gold box or not. The gold null asks for null.
     """
     answer_type = prompt.answer_type
-    if answer_type not in BOX_TYPES and prompt.extra.get("metric") is None:
+    if answer_type not in PLACE_TYPES and prompt.extra.get("metric") is None:
         answer_type = "bboxes"
-    return judge_box(prompt, completion, answer_type, _by_overlap if partial else grade_directly)
+    return judge_box(prompt, completion, answer_type, _by_nearness if partial else grade_directly)
 
 
-def matched_overlap(wanted: list[Box], found: list[Box]) -> float:
-    """Mean IoU over the gold boxes, the nearest pair first, less what superfluous boxes cost."""
-    overlaps = [(iou(one, other), i, j) for i, one in enumerate(wanted) for j, other in enumerate(found)]
-    free, unused = set(range(len(wanted))), set(range(len(found)))
-    total = 0.0
-    for overlap, i, j in sorted(overlaps, reverse=True):
-        if overlap >= IOU_THRESHOLD and i in free and j in unused:
-            free.remove(i)
-            unused.remove(j)
-            total += overlap
-    return max(0.0, total - EXTRA_BOX_COST * len(unused)) / len(wanted)
-
-
-def _by_overlap(answer: str, gold: Gold) -> Part:
+def _by_nearness(answer: str, gold: Gold) -> Part:
     part = grade_directly(answer, gold)
-    wanted = gold_boxes(gold)
-    if part.outcome is Outcome.UNPARSABLE or gold.answer_type == "point" or not wanted:
+    nearness = _NEARNESS.get(infer_type(gold))
+    if part.outcome is Outcome.UNPARSABLE or nearness is None:
         return part
-    found = read_boxes(answer, gold)
-    if gold.answer_type == "bboxes":
-        value = matched_overlap(wanted, found)
-    else:
-        value = iou(wanted[0], found[0]) if part.outcome is Outcome.CORRECT else 0.0
-    return replace(part, value=value, detail=f"overlap {value:.3f} of {len(found)} with {len(wanted)} boxes")
+    value = nearness(answer, gold)
+    return replace(part, value=value, detail=f"{value:.3f} of 1; {part.detail}")
+
+
+def _box_overlap(answer: str, gold: Gold) -> float:
+    wanted, found = gold_boxes(gold), read_boxes(answer, gold)
+    right = grade_directly(answer, gold).outcome is Outcome.CORRECT
+    return iou(wanted[0], found[0]) if right and wanted else float(right)
+
+
+def _boxes_overlap(answer: str, gold: Gold) -> float:
+    wanted, found = gold_boxes(gold), read_boxes(answer, gold)
+    if not wanted:
+        return float(not found)
+    return matched_overlap([[iou(one, other) for other in found] for one in wanted], len(found), IOU_THRESHOLD)
+
+
+_NEARNESS: dict[str, Callable[[str, Gold], float]] = {
+    "bbox": _box_overlap,
+    "bboxes": _boxes_overlap,
+    "quads": quads_overlap,
+    "points": points_share,
+    "point_count": point_count_share,
+    "objects": objects_overlap,
+    "depths": depths_nearness,
+}

@@ -12,11 +12,15 @@ import re
 from collections.abc import Callable
 
 from pangu_rl.records import Part
+from rewards.grounding.depths import grade_depths
+from rewards.grounding.objects import grade_objects
+from rewards.grounding.points import grade_point_count, grade_points
+from rewards.grounding.quads import grade_quads
 from rewards.rules.boxes import grade_box, grade_boxes
 from rewards.rules.choice import grade_choice
 from rewards.rules.date import grade_date
 from rewards.rules.floats import grade_float
-from rewards.rules.gold import ANSWER_TYPES, BadGold, Gold
+from rewards.rules.gold import ANSWER_TYPES, PLACE_TYPES, BadGold, Gold
 from rewards.rules.integer import grade_integer, scalar_of
 from rewards.rules.math import gold_value, grade_math
 from rewards.rules.normalise import MAX_ANSWER_CHARS, plain
@@ -38,10 +42,14 @@ _GRADERS: dict[str, Callable[..., Part | None]] = {
     "bbox": grade_box,
     "bboxes": grade_boxes,
     "point": grade_point,
+    "points": grade_points,
+    "point_count": grade_point_count,
+    "quads": grade_quads,
+    "objects": grade_objects,
+    "depths": grade_depths,
 }
 _METRICS = {"point_in_box": "point", "hungarian_f1": "bboxes"}
 _NUMERIC = ("math", "integer", "float1", "float2")
-_BOXES = ("bbox", "bboxes", "point")
 _LETTER = re.compile(r"[(\[]?[A-J][)\]]?[.:]?")
 
 
@@ -52,9 +60,9 @@ def grade_directly(answer: str, gold: Gold) -> Part | None:
         BadGold: the gold, its type, choices, metric or coordinates cannot be graded against.
     """
     answer_type = infer_type(gold)
-    if gold.metric is not None and answer_type not in _BOXES:
+    if gold.metric is not None and answer_type not in PLACE_TYPES:
         raise bad_gold(gold, f"has the metric {gold.metric!r}, which {answer_type} does not know")
-    if answer_type not in _BOXES and len(answer) > MAX_ANSWER_CHARS:
+    if answer_type not in PLACE_TYPES and len(answer) > MAX_ANSWER_CHARS:
         _check_gold(gold, answer_type)
         return unparsable(answer, f"is longer than {MAX_ANSWER_CHARS} characters")
     if answer_type in _NUMERIC and is_unevaluated(answer) and _is_number(gold):

@@ -17,7 +17,14 @@ ANSWER_TYPES = (
     "bbox",
     "bboxes",
     "point",
+    "points",
+    "point_count",
+    "quads",
+    "objects",
+    "depths",
 )
+PLACE_TYPES = ANSWER_TYPES[ANSWER_TYPES.index("bbox") :]
+"""Answers that are places in a picture; null may be the gold of one."""
 
 
 class BadGold(ValueError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pangu_rl.config.assemble import AssembleConfig
+from pangu_rl.config.benchmark import BenchmarkConfig
 from pangu_rl.config.cluster_profile import ClusterProfile
 from pangu_rl.config.devices import DevicesConfig
 from pangu_rl.config.evaluation import EvalConfig
@@ -30,6 +31,7 @@ SCHEMAS = {
     "pairs": PairsConfig,
     "iterative": IterativeConfig,
     "eval": EvalConfig,
+    "benchmarks": BenchmarkConfig,
     "prompts": QuestionPromptsConfig,
     "pipeline": PipelineConfig,
     "scorers": ScorersConfig,

@@ -31,6 +31,8 @@ class EvalInputs:
     sets: dict[str, list[Prompt]]
     skipped: list[str]
     """A line (file, row, reason) for each row left out."""
+    limits: PixelLimits | None
+    """Under which a picture has the most tokens; None are those of the model folder's processor."""
     asked: str = ""
     """A line on how many rows `data.prompts` asks, and which categories it leaves as they are."""
 
@@ -44,7 +46,7 @@ def read_eval_inputs(config: EvalConfig) -> EvalInputs:
     data = config.data
     check_length(resolve_path(config.model.path), config.rollout.max_model_tokens, "rollout.max_model_tokens")
     encoder, folder = open_model(config.model, data, config.trainer.seed)
-    if (limits := largest_limits(config)) is not None:
+    if (limits := _largest_limits(config)) is not None:
         folder.limits = limits
     grade = Rubric.from_config(config.rewards).functions[0].call
     prompts = load_config(QuestionPromptsConfig, resolve_path(data.prompts)) if data.prompts else None
@@ -66,12 +68,12 @@ def read_eval_inputs(config: EvalConfig) -> EvalInputs:
         loader=loader,
         sets={name: [as_asked(prompt) for prompt in prompts_of] for name, prompts_of in rows.items()},
         skipped=[line for part in sound for line in part.skipped],
+        limits=limits,
         asked="" if prompts is None else _how_asked(Path(data.prompts or ""), prompts, rows),
     )
 
 
-def largest_limits(config: EvalConfig) -> PixelLimits | None:
-    """The limits under which a picture has the most tokens; None are those of the model folder's processor."""
+def _largest_limits(config: EvalConfig) -> PixelLimits | None:
     if (grid := config.resolutions) is not None:
         return PixelLimits(max(grid.min_pixels), max(grid.max_pixels))
     if config.data.min_pixels is None or config.data.max_pixels is None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pangu_rl.config.evaluation import EvalConfig
 from pangu_rl.loops.engines import Engines, EnginesConfig, open_engines
-from pangu_rl.loops.evaluation.eval_inputs import EvalInputs, largest_limits
+from pangu_rl.loops.evaluation.eval_inputs import EvalInputs
 from pangu_rl.loops.session import Run, open_run
 from pangu_rl.loops.stage_report import write_rows_read
 
@@ -24,7 +24,7 @@ def open_evaluation(
         rewards=config.rewards,
         seed=config.trainer.seed,
         end_tokens=inputs.loader.encoder.end_tokens,
-        limits=largest_limits(config),
+        limits=inputs.limits,
     )
     with (
         open_run(config, title, steps, settings) as run,

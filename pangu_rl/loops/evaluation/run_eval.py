@@ -14,6 +14,7 @@ from pangu_rl.loops.evaluate import answers, greedy, verdicts
 from pangu_rl.loops.evaluation.eval_inputs import read_eval_inputs
 from pangu_rl.loops.evaluation.open_evaluation import open_evaluation
 from pangu_rl.loops.evaluation.resolution_search import search_resolutions
+from pangu_rl.loops.evaluation.run_benchmarks import run_benchmarks
 from pangu_rl.monitoring.accuracy_figures import figures
 from pangu_rl.monitoring.accuracy_table import accuracy_table
 from pangu_rl.records import Evaluation
@@ -25,11 +26,13 @@ def run_eval(config: EvalConfig) -> dict[str, Any]:
     """Write `evaluations.json` (every item's verdict, as GRPO writes it) and `answers.jsonl` (what the model said).
 
     Returns per set `items`, `accuracy` and the 95 % interval `low`, `high`, and the same per source under `sources`.
-    With `resolutions` see `search_resolutions`.
+    With `data.benchmarks` see `run_benchmarks`, with `resolutions` `search_resolutions`.
 
     Raises:
         UserError, RunError: see `pangu_rl.errors`.
     """
+    if config.data.benchmarks:
+        return run_benchmarks(config)
     inputs = read_eval_inputs(config)
     for line in inputs.skipped:
         log.warning("left out: %s", line)

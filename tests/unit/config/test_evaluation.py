@@ -6,9 +6,11 @@ import pytest
 
 from pangu_rl.config.evaluation import EvalConfig
 from pangu_rl.config.load import checked
+from pangu_rl.config.named_files import named_files
 from pangu_rl.errors import ConfigError
 
 SMALL, LARGE = 4 * 784, 64 * 784
+ONE = {"definition": "chartqa.yaml", "file": "chartqa.parquet"}
 
 
 def tree(**sections: dict) -> dict:
@@ -47,9 +49,30 @@ def test_the_grid_is_mindvls_by_default() -> None:
             "both set: a grid has its own limits",
         ),
         ({"data": {"min_pixels": SMALL}}, "set both or neither"),
+        ({"data": {"sets": {}}}, "data.sets and data.benchmarks: give one of them"),
+        ({"data": {"benchmarks": {"a": ONE}}}, "data.sets and data.benchmarks: give one of them"),
+        ({"data": {"sets": {}, "benchmarks": {"a": ONE | {"min_pixels": SMALL}}}}, "set both or neither"),
+        (
+            {"data": {"sets": {}, "benchmarks": {"a": ONE}, "prompts": "p.yaml"}},
+            "data.prompts is for data.sets: a benchmark's definition says",
+        ),
+        ({"data": {"sets": {}, "benchmarks": {"a": ONE}}, "resolutions": {}}, "has its own picture sizes"),
+        (
+            {"data": {"sets": {}, "benchmarks": {"a": ONE}}, "rewards": {"functions": [{"name": "counting"}]}},
+            "a benchmark has its own metric",
+        ),
         ({"data": {"min_pixels": LARGE, "max_pixels": SMALL}}, "min_pixels 50176 exceeds max_pixels 3136"),
     ],
 )
 def test_what_is_no_grid_is_refused(sections: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         checked(EvalConfig, tree(**sections), "test")
+
+
+def test_benchmarks_name_their_files() -> None:
+    config = checked(EvalConfig, tree(data={"sets": {}, "benchmarks": {"a": ONE}}), "test")
+    assert named_files(config) == {
+        "model.path": "m",
+        "data.benchmarks.a.definition": "chartqa.yaml",
+        "data.benchmarks.a.file": "chartqa.parquet",
+    }

@@ -19,8 +19,8 @@ QUESTION = (
     "are there? Choose among A, B, C and D, and put the answer into \\boxed{}."
 )
 MEGABYTE = 1_000_000
-NEEDS_SERVICE = {"llm_score"}
-"""Scorers are models: their guards are tested with them."""
+NEEDS_SERVICE = {"llm_score", "benchmark"}
+"""Scorers are models: their guards are tested with them. Benchmarks measure, and are rewards of no run."""
 
 
 @dataclass(frozen=True)

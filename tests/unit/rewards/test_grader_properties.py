@@ -125,7 +125,8 @@ def test_wrappers_change_nothing(number: str, wrapper: str) -> None:
 PIECES = st.sampled_from(
     ["\\frac{", "\\sqrt", "\\text{", "\\{", "}", "(", ")", "[", "]", "^", "_", "=", "<", "\\cup ", ",", " or ", "\\pm ",
      "1", "23", "0.5", "x", "cm", "%", "$", "\\begin{pmatrix}", "\\end{pmatrix}", "&", "\\\\", "!", "万", "分之",
-     "no solution", "\x00", "\ud800", "²", "½", "\u200b", "'", '"', "null", ":", "-"]
+     "no solution", "\x00", "\ud800", "²", "½", "\u200b", "'", '"', "null", ":", "-",
+     "<|point_start|>", "(1,2)", "<|point_end|>"]
 )  # fmt: skip
 anything = st.one_of(st.text(max_size=80), st.lists(PIECES, max_size=24).map("".join))
 
@@ -133,8 +134,10 @@ anything = st.one_of(st.text(max_size=80), st.lists(PIECES, max_size=24).map("".
 @settings(fixed, max_examples=400)
 @given(anything, st.sampled_from(ANSWER_TYPES))
 def test_no_text_raises_but_a_bad_gold(text: str, answer_type: str) -> None:
-    samples = {"choice": "A", "list": "[1]", "date": "2024-01-02", "bbox": "[0,0,1,1]", "bboxes": "[[0,0,1,1]]"}
-    grade_directly(text, Gold(samples.get(answer_type, "[0,0,1,1]" if answer_type == "point" else "7"), answer_type))
+    samples = {"choice": "A", "list": "[1]", "date": "2024-01-02", "quads": "[0,0,1,0,1,1,0,1]", "depths": "(1,1) 2 m"}
+    samples |= dict.fromkeys(("bbox", "bboxes", "point", "points", "point_count"), "[0,0,1,1]")
+    samples |= {"objects": "<|object_ref_start|>cat<|object_ref_end|>"}
+    grade_directly(text, Gold(samples.get(answer_type, "7"), answer_type))
     extract_boxed(f"\\boxed{{{text}")
     try:
         part = grade_directly(text, Gold(text, answer_type))

@@ -42,7 +42,7 @@ def test_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "args", "message"),
     [
         ("boxed_acuracy", {}, "did you mean boxed_accuracy?"),
-        ("zzz", {}, "there are boxed_accuracy, boxed_format, .*or path/to/file.py:function"),
+        ("zzz", {}, "there are benchmark, boxed_accuracy, .*or path/to/file.py:function"),
         ("boxed_format", {"limit": 3}, "cannot be called as .* unexpected keyword argument 'limit'"),
         ("{tmp}/absent.py:f", {}, "no such file .*absent.py"),
         ("{tmp}/mine.py:shirt", {}, "no function 'shirt' in the file: did you mean short?"),

@@ -15,7 +15,25 @@ FRAGMENTS = [
     *("35+", "35 ", "3.5", "1,", "1e", "-1-", "½", "٣", "万", "三分之", "twenty-", "one hundred and "),
     *(" and ", "and", " or ", "A and ", "A,", "(A)", "x=", "x<", "the ", "answer is ", "mon, ", "no solution "),
     *("(", "[", "{", "\\{", "\\text{", "6\\text{(\n", "\\frac{1}{", "\\frac", "\\sqrt", "^", "^{2", "_2", "!", "|"),
-    *("cm", "cm^2 ", "km/h ", "km·", "1:", "2024-", "H2", "\\pm ", "\\cup ", "<|box_start|>", '{"a":', '"', "'", "\\"),
+    *(
+        "cm",
+        "cm^2 ",
+        "km/h ",
+        "km·",
+        "1:",
+        "2024-",
+        "H2",
+        "\\pm ",
+        "\\cup ",
+        "<|box_start|>",
+        "<|object_ref_start|>a",
+        "(1,2)",
+        "<|point_start|>(1,2)<|point_end|>",
+        '{"a":',
+        '"',
+        "'",
+        "\\",
+    ),
     *("$", " ", "\u200b", "\\overline{3", "&", "\\\\", "\\begin{pmatrix}", "%", "° "),
     *(
         "negative ",
@@ -35,7 +53,8 @@ FRAGMENTS = [
     ),
 ]
 GOLDS = {"list": "[1,2]", "choice": "A", "date": "2024-01-02", "bbox": "[1,1,5,5]", "bboxes": "[[1,1,5,5]]"}
-GOLDS |= {"point": "[1,1,5,5]", "text": "Paris"}
+GOLDS |= {"point": "[1,1,5,5]", "text": "Paris", "points": "[1,1,5,5]", "point_count": "[1,1,5,5]"}
+GOLDS |= {"quads": "[1,1,5,1,5,5,1,5]", "depths": "(1,1) 2 m", "objects": "<|object_ref_start|>cat<|object_ref_end|>"}
 LIMIT_S = 0.5
 """Of CPU time; the slowest takes 0.02 s, and one that backtracks 2^n times takes for ever."""
 

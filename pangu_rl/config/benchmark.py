@@ -1,0 +1,116 @@
+"""A benchmark as data: **what its files' columns mean, how its rows are asked, and what its figure is**.
+
+The shipped ones lie in `configs/eval/benchmarks/`, a file each.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from pangu_rl.config.base import Strict
+
+ANY = "any"
+PLACE = re.compile(r"(?<![a-z])\{(\w+)\}")
+r"""Where a row's own text goes: `{question}`. What LaTeX takes in braces (`\begin{bmatrix}`, `\boxed{}`) is none."""
+FROM_ROWS = ("question", "options", "choices")
+
+Names = Annotated[tuple[str, ...], Field(min_length=1)]
+"""Names of a column in the files that are about, in the order of preference."""
+Metric = Literal[
+    "boxed",
+    "exact",
+    "choice",
+    "anls",
+    "vqa_accuracy",
+    "relaxed_accuracy",
+    "containment",
+    "charxiv",
+    "yes_no",
+    "box_iou",
+    "detection_map",
+    "points_in_mask",
+    "count_by_pointing",
+    "depth",
+]
+
+
+class BenchmarkColumnsConfig(Strict):
+    id: Names = ("index", "id")
+    """A row without one is known by its number."""
+    question: Names = ("question",)
+    images: Names = ("image", "images")
+    """A picture or a list of them, as bytes, base64 or paths; `image_#` are the columns `image_1`, `image_2`, ..."""
+    options: Names | None = None
+    """Columns named by letters, or one that has a list; of a benchmark that is `shuffled`, columns of one text each."""
+    answer: Names = ("answer",)
+    category: Names | None = None
+    """What the figures are split by."""
+    kind: Names | None = None
+    """Columns whose values, joined by spaces, say which of `kinds` a row is."""
+    group: Names | None = None
+    """What rows that are one question share."""
+    fields: dict[str, Names] = Field(default_factory=dict)
+    """Further columns, by the name that prompts and the metric know them under."""
+
+
+class AskedConfig(Strict):
+    prompt: str
+    """With `{question}`, `{options}` (`A. ...` a line), `{choices}` (`(A) ...` a line) and the names of
+    `columns.fields`. Pictures stand where the row's text has `<image>` or `<image 1>`, those without a place of their
+    own before all text."""
+    answer_type: str = "auto"
+    """How a boxed answer is read, see docs/grading.md; for the metric `boxed`."""
+
+
+class BenchmarkConfig(Strict):
+    title: str
+    """The name in tables."""
+    split: str
+    """Which rows the published figures are of, as the hub calls them."""
+    metric: Metric
+    kinds: Annotated[dict[str, AskedConfig], Field(min_length=1)]
+    """The beginning of what `columns.kind` says, or `any` for all others -> how such a row is asked."""
+    columns: BenchmarkColumnsConfig = BenchmarkColumnsConfig()
+    left_out: dict[str, str] = Field(default_factory=dict)
+    """Name of a field -> the piece of the prompts that goes with it, such as ` (Unit: {unit})`, which a row without the
+    field is asked without."""
+    golds: Literal["letter_or_text", "letter_or_index"] = "letter_or_text"
+    """What the gold of a multiple choice is, beside a letter: an option's text, or its index from 0."""
+    shuffled: bool = False
+    """Show the options in an order that the row's id and their texts decide, for files with the right one first."""
+    boxes: Literal["xyxy", "xywh"] = "xyxy"
+    """How the gold's boxes are written, in pixels: two corners, or a corner and the size."""
+    group_modulo: PositiveInt | None = None
+    """Rows whose group is the same number modulo this are one question, right where all of them are."""
+    min_pixels: PositiveInt | None = None
+    """Least area that a picture is shown at; null, as `max_pixels`, for benchmarks without pictures."""
+    max_pixels: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def every_place_has_its_column(self) -> BenchmarkConfig:
+        known = {*FROM_ROWS, *self.columns.fields}
+        for kind, asked in self.kinds.items():
+            if unknown := sorted(set(PLACE.findall(asked.prompt)) - known):
+                raise ValueError(
+                    f"kinds.{kind}.prompt has {{{unknown[0]}}}: known are {', '.join(sorted(known))}; name its column "
+                    "in columns.fields"
+                )
+            if self.columns.options is None and {"options", "choices"} & set(PLACE.findall(asked.prompt)):
+                raise ValueError(f"kinds.{kind}.prompt shows options: name their columns in columns.options")
+        if self.columns.kind is None and set(self.kinds) != {ANY}:
+            raise ValueError(f"kinds are {', '.join(self.kinds)}: name the columns that tell them in columns.kind")
+        for name, piece in self.left_out.items():
+            if name not in self.columns.fields or not any(piece in asked.prompt for asked in self.kinds.values()):
+                raise ValueError(f"left_out.{name} must be a field and {piece!r} a piece of a prompt")
+        return self
+
+    @model_validator(mode="after")
+    def limits_are_a_range(self) -> BenchmarkConfig:
+        if (self.min_pixels is None) != (self.max_pixels is None):
+            raise ValueError(f"min_pixels {self.min_pixels}, max_pixels {self.max_pixels}: set both or neither")
+        if self.min_pixels is not None and self.min_pixels > self.max_pixels:
+            raise ValueError(f"min_pixels {self.min_pixels} exceeds max_pixels {self.max_pixels}: lower the first")
+        return self

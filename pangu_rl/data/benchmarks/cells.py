@@ -1,0 +1,118 @@
+"""Cells of a benchmark's row -> **texts, lists, pictures**, whatever kind of file they come out of.
+
+A TSV writes lists as text, Python's or JSON's; Parquet has them. A picture is bytes, base64 or a path.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from pangu_rl.config.benchmark import Names
+from pangu_rl.data.fields.bad_row import BadRow, Row
+from pangu_rl.data.images import image_paths
+
+_LETTER = re.compile(r"[A-Z]")
+MAX_LIST_CHARS = 100_000
+NUMBER = "#"
+MAX_PICTURES = 64
+
+
+def first_of(row: Row, names: Names | None) -> Any:
+    """The first of the columns that the row has, or None."""
+    return next((row[name] for name in names or () if row.get(name) is not None), None)
+
+
+def text_of(cell: Any) -> str:
+    """A cell as text; whole numbers without a fraction, as they are written."""
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    return cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False)
+
+
+def list_of(cell: Any) -> list[Any]:
+    """A list as it is, one that a text spells, or the cell alone. Text is parsed as data and never evaluated."""
+    if isinstance(cell, (list, tuple)):
+        return list(cell)
+    if isinstance(cell, str) and cell[:1] == "[" and cell[-1:] == "]" and len(cell) <= MAX_LIST_CHARS:
+        for parse in (json.loads, ast.literal_eval):
+            try:
+                value = parse(cell)
+            except (ValueError, SyntaxError, RecursionError, MemoryError):
+                continue
+            if isinstance(value, list):
+                return value
+    return [cell]
+
+
+def pictures_of(row: Row, names: Names) -> tuple[str, ...]:
+    """The pictures of the first of the columns that the row has, kept where they are embedded; `image_#` is the columns
+    `image_1`, `image_2` and so on together.
+
+    Raises:
+        BadRow: a cell that is no picture.
+    """
+    for name in names:
+        cells = [row.get(name.replace(NUMBER, str(number))) for number in range(1, MAX_PICTURES)]
+        present = [cell for cell in (cells if NUMBER in name else cells[:1]) if cell is not None]
+        if present:
+            return image_paths({"images": [one for cell in present for one in _pictures_in(cell)]})
+    return ()
+
+
+def options_of(row: Row, names: Names | None) -> list[str]:
+    """Option texts in the order of their letters, of columns that are named by letters or, without any, of one that has
+    a list; none for a row that has neither.
+
+    Raises:
+        BadRow: a letter is left out between others.
+    """
+    letters = [name for name in names or () if _LETTER.fullmatch(name)]
+    present = [row.get(name) is not None for name in letters]
+    count = sum(present)
+    if not all(present[:count]):
+        shown = ", ".join(name for name, there in zip(letters, present, strict=True) if there)
+        raise BadRow(f"has the options {shown}: a letter is left out between them")
+    if count:
+        return [text_of(row[name]) for name in letters[:count]]
+    cell = first_of(row, tuple(name for name in names or () if name not in letters))
+    return [] if cell is None else [text_of(option) for option in list_of(cell)]
+
+
+def shuffled(options: Sequence[str], key: str) -> list[str]:
+    """The options in an order that their texts and `key` decide."""
+    return sorted(options, key=lambda option: hashlib.sha256(f"{key}/{option}".encode()).digest())
+
+
+def letter_of(answer: str, options: Sequence[str], golds: str) -> str:
+    """The letter that is right: the gold's own, else that of the option with its text or, where `golds` is
+    `letter_or_index`, its index from 0.
+
+    Raises:
+        BadRow: it is none of the options, or could be two of them.
+    """
+    letters = [chr(ord("A") + index) for index in range(len(options))]
+    bare = answer.strip().strip("().").strip()
+    found = {letter for letter in letters if letter == bare}
+    if golds == "letter_or_index":
+        found |= {letters[int(bare)]} if bare.isdecimal() and int(bare) < len(letters) else set()
+    else:
+        found |= {letter for letter, option in zip(letters, options) if option.strip() == answer.strip()}
+    if len(found) != 1:
+        raise BadRow(f"answer {answer[:40]!r} is not one of the options: they are {len(options)}, by {golds}")
+    return found.pop()
+
+
+def _pictures_in(cell: Any) -> list[Any]:
+    if not (isinstance(cell, str) and cell.startswith("[")):
+        return list_of(cell)
+    try:
+        value = json.loads(cell)
+    except (ValueError, RecursionError):
+        # Python's single quotes; base64 and paths in them hold none, and are split without evaluation.
+        value = re.findall(r"'([^']*)'", cell)
+    return value if isinstance(value, list) else [value]

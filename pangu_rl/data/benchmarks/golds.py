@@ -1,0 +1,180 @@
+"""A benchmark's row -> **what its metric scores against**: the answer as a model would write it, and the metric's data.
+
+Golds that a metric cannot score against are bad rows here, before anything is asked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pangu_rl.config.benchmark import BenchmarkConfig
+from pangu_rl.data.benchmarks.cells import first_of, letter_of, list_of, text_of
+from pangu_rl.data.benchmarks.masks import mask_runs, points_inside
+from pangu_rl.data.fields.bad_row import BadRow, Row, is_blank
+from pangu_rl.grounding_labels import LARGEST, Label, Shape, box, write_label
+
+Size = tuple[int, int]
+"""Width and height, in pixels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchmarkGold:
+    answer: str
+    """What would be graded correct."""
+    data: dict[str, Any] = field(default_factory=dict)
+    """What the metric reads of a prompt's `extra`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A row, as far as golds need it."""
+
+    row: Row
+    definition: BenchmarkConfig
+    answer_type: str
+    options: Sequence[str]
+    size: Callable[[], Size]
+    """Of its first picture; raises `DataError`."""
+    open_mask: Callable[[Any], Any]
+    """A cell with a picture -> an array; raises `DataError`."""
+
+    @property
+    def cell(self) -> Any:
+        cell = first_of(self.row, self.definition.columns.answer)
+        if cell is None:
+            raise BadRow(f"has no answer: none of the columns {', '.join(self.definition.columns.answer)}")
+        return cell
+
+    def of(self, name: str) -> Any:
+        """The cell of a field that the metric needs."""
+        cell = first_of(self.row, self.definition.columns.fields.get(name))
+        if cell is None:
+            raise BadRow(f"has no {name}, which the metric {self.definition.metric} needs")
+        return cell
+
+
+def gold_of_row(asked: Asked) -> BenchmarkGold:
+    """
+    Raises:
+        BadRow: no gold, or one that the metric cannot score against. DataError: as `Asked`.
+    """
+    return _GOLDS.get(asked.definition.metric, _texts)(asked)
+
+
+def _texts(asked: Asked) -> BenchmarkGold:
+    answers = [text_of(answer) for answer in list_of(asked.cell)]
+    if not answers or any(map(is_blank, answers)):
+        raise BadRow("its answer is empty")
+    return BenchmarkGold(answer=max(answers, key=answers.count), data={"answers": answers})
+
+
+def _boxed(asked: Asked) -> BenchmarkGold:
+    if asked.answer_type == "choice":
+        return _choice(asked)
+    return BenchmarkGold(answer=text_of(asked.cell)) if asked.answer_type == "list" else _texts(asked)
+
+
+def _choice(asked: Asked) -> BenchmarkGold:
+    letter = letter_of(text_of(asked.cell), asked.options, asked.definition.golds)
+    return BenchmarkGold(answer=letter, data={"choices": list(asked.options)})
+
+
+def _yes_no(asked: Asked) -> BenchmarkGold:
+    answer = text_of(asked.cell).strip().rstrip(".").lower()
+    if answer not in ("yes", "no"):
+        raise BadRow(f"answer {answer[:40]!r} is neither yes nor no")
+    return BenchmarkGold(answer=answer.capitalize(), data={"answers": [answer]})
+
+
+def _one_box(asked: Asked) -> BenchmarkGold:
+    place = _box(asked.cell, asked)
+    return BenchmarkGold(answer=write_label(Label((_shown(place),))), data={"boxes": [place]})
+
+
+def _detection(asked: Asked) -> BenchmarkGold:
+    objects = asked.cell
+    if not isinstance(objects, Mapping) or not {"bbox", "category"} <= objects.keys():
+        raise BadRow("its objects are no columns bbox and category")
+    if len(objects["bbox"]) != len(objects["category"]):
+        raise BadRow(f"it has {len(objects['bbox'])} boxes and {len(objects['category'])} categories")
+    places: dict[str, list[list[float]]] = {}
+    for cell, name in zip(objects["bbox"], objects["category"], strict=True):
+        if not isinstance(name, str):
+            raise BadRow(f"category {name!r:.40} is not a name")
+        places.setdefault(name, []).append(_box(cell, asked))
+    if not places:
+        raise BadRow("it has no object")
+    labels = (Label(tuple(map(_shown, boxes)), name) for name, boxes in places.items())
+    return BenchmarkGold(answer="".join(map(write_label, labels)), data={"objects": places})
+
+
+def _in_mask(asked: Asked) -> BenchmarkGold:
+    runs = mask_runs(asked.open_mask(asked.cell))
+    count = first_of(asked.row, asked.definition.columns.fields.get("count"))
+    data: dict[str, Any] = {"mask": runs} | ({} if count is None else {"count": _whole(count)})
+    points = points_inside(runs, data.get("count", 1))
+    if not points:
+        raise BadRow("its mask has fewer places than it wants points")
+    return BenchmarkGold(answer=write_label(Label(tuple(Shape("point", (at,)) for at in points))), data=data)
+
+
+def _count(asked: Asked) -> BenchmarkGold:
+    return BenchmarkGold(answer=str(_whole(asked.cell)), data={"answers": [str(_whole(asked.cell))]})
+
+
+def _depths(asked: Asked) -> BenchmarkGold:
+    points, depths = list_of(asked.of("points")), list_of(asked.cell)
+    if not points or len(points) != len(depths):
+        raise BadRow(f"it has {len(points)} points and {len(depths)} depths")
+    if not all(isinstance(depth, (int, float)) and math.isfinite(depth) and depth > 0 for depth in depths):
+        raise BadRow("a depth is not a positive number of metres")
+    corners = [(_whole(point[0]), _whole(point[1])) for point in points]
+    said = (f"{write_label(Label((Shape('point', (at,)),)))} {depth:g} m" for at, depth in zip(corners, depths))
+    return BenchmarkGold(answer=", ".join(said), data={"points": corners, "depths": depths})
+
+
+_GOLDS: dict[str, Callable[[Asked], BenchmarkGold]] = {
+    "boxed": _boxed,
+    "choice": _choice,
+    "yes_no": _yes_no,
+    "box_iou": _one_box,
+    "detection_map": _detection,
+    "points_in_mask": _in_mask,
+    "count_by_pointing": _count,
+    "depth": _depths,
+}
+"""All other metrics compare with texts, any of which is right."""
+
+
+def _box(cell: Any, asked: Asked) -> list[float]:
+    """x1, y1, x2, y2 in thousandths of either side, out of pixels."""
+    numbers = list_of(cell)
+    if len(numbers) != 4 or not all(isinstance(one, (int, float)) and math.isfinite(one) for one in numbers):
+        raise BadRow(f"box {cell!r:.60} is not four numbers")
+    x1, y1, x2, y2 = numbers
+    if asked.definition.boxes == "xywh":
+        x2, y2 = x1 + x2, y1 + y2
+    width, height = asked.size()
+    if not (0 <= x1 < x2 <= width + 1 and 0 <= y1 < y2 <= height + 1):
+        raise BadRow(f"box {numbers} ({asked.definition.boxes}) has no area in a picture of {width} x {height}")
+    return [min(LARGEST, 1000 * value / side) for value, side in zip((x1, y1, x2, y2), (width, height) * 2)]
+
+
+def _shown(place: Sequence[float]) -> Shape:
+    """The box as a label writes it, at least a thousandth wide and high."""
+    x1, y1 = (min(LARGEST - 1, int(value)) for value in place[:2])
+    x2, y2 = (int(value) for value in place[2:])
+    return box((x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)))
+
+
+def _whole(cell: Any) -> int:
+    try:
+        number = float(cell)
+    except (TypeError, ValueError):
+        raise BadRow(f"{cell!r:.40} is not a whole number") from None
+    if not number.is_integer():
+        raise BadRow(f"{cell!r:.40} is not a whole number")
+    return int(number)

@@ -1,0 +1,121 @@
+"""What an evaluation on benchmarks reads, checked before anything is started: definitions, files, pictures, golds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pangu_rl.config.benchmark import BenchmarkConfig
+from pangu_rl.config.evaluation import BenchmarkFileConfig, EvalConfig
+from pangu_rl.config.load import load_config
+from pangu_rl.config.paths import resolve_path
+from pangu_rl.data.benchmarks.load import BenchmarkRows, load_benchmark
+from pangu_rl.data.encoding import Encoder
+from pangu_rl.data.pictures import PictureFolder
+from pangu_rl.errors import RunError
+from pangu_rl.loops.evaluation.eval_inputs import EvalInputs
+from pangu_rl.loops.inputs import check_length, open_model, prompt_problem
+from pangu_rl.loops.pictures import RowLoader
+from pangu_rl.records import Prompt
+from pretrain.processing.resize import PixelLimits
+from rewards.metrics.gold_check import benchmark_problem
+
+NAMED = 3
+"""Rows that a message names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchmarkSet:
+    """One benchmark, ready to be asked."""
+
+    name: str
+    definition: BenchmarkConfig
+    limits: PixelLimits | None
+    """Of its pictures; None of one without."""
+    rows: BenchmarkRows
+
+
+def read_benchmarks(config: EvalConfig) -> tuple[list[BenchmarkSet], EvalInputs]:
+    """The benchmarks in the configuration's order, and the same as an evaluation's inputs.
+
+    Raises:
+        UserError: a definition, a file or a model folder that cannot be used.
+        RunError: too many rows of a benchmark cannot be asked; names them.
+    """
+    check_length(resolve_path(config.model.path), config.rollout.max_model_tokens, "rollout.max_model_tokens")
+    encoder, folder = open_model(config.model, config.data)
+    sets = [_read(name, file, config, encoder, folder) for name, file in config.data.benchmarks.items()]
+    for one in sets:
+        _require_enough(one, config.data.max_bad_share)
+    audit = folder.audit(path for one in sets for prompt in one.rows.prompts for path in prompt.images)
+    for one in sets:
+        _leave_out(one, audit.problems)
+        _require_enough(one, config.data.max_bad_share)
+    limits = _largest(one.limits for one in sets)
+    inputs = EvalInputs(
+        loader=RowLoader(encoder, folder, audit.digests),
+        sets={one.name: one.rows.prompts for one in sets},
+        skipped=[line for one in sets for line in one.rows.left_out],
+        limits=limits,
+    )
+    return sets, inputs
+
+
+def _read(
+    name: str, file: BenchmarkFileConfig, config: EvalConfig, encoder: Encoder, folder: PictureFolder
+) -> BenchmarkSet:
+    definition = load_config(BenchmarkConfig, resolve_path(file.definition))
+    limits = _limits(file, definition)
+    if limits is not None:
+        folder.limits = limits
+
+    def problem(prompt: Prompt) -> str | None:
+        too_long = prompt_problem(prompt, encoder, folder, config.data.max_prompt_tokens)
+        return too_long or benchmark_problem(prompt)
+
+    rows = load_benchmark(
+        resolve_path(file.file),
+        definition,
+        media_root=folder.root,
+        limit=config.data.limit,
+        problem=problem,
+        opened=encoder.template.opened,
+    )
+    return BenchmarkSet(name=name, definition=definition, limits=limits, rows=rows)
+
+
+def _limits(file: BenchmarkFileConfig, definition: BenchmarkConfig) -> PixelLimits | None:
+    if definition.min_pixels is None or definition.max_pixels is None:
+        return None
+    return PixelLimits(file.min_pixels or definition.min_pixels, file.max_pixels or definition.max_pixels)
+
+
+def _leave_out(one: BenchmarkSet, problems: dict[str, str]) -> None:
+    """Rows with a picture that does not decode."""
+    sound: list[Prompt] = []
+    for prompt in one.rows.prompts:
+        reason = next((problems[path] for path in prompt.images if path in problems), None)
+        if reason is None:
+            sound.append(prompt)
+        else:
+            one.rows.left_out.append(f"{one.name}, row {prompt.uid}: {reason}")
+    one.rows.prompts[:] = sound
+
+
+def _require_enough(one: BenchmarkSet, max_share: float) -> None:
+    bad, rows = len(one.rows.left_out), len(one.rows.left_out) + len(one.rows.prompts)
+    if rows and one.rows.prompts and bad <= max_share * rows:
+        return
+    named = "; ".join(one.rows.left_out[:NAMED])
+    raise RunError(
+        f"benchmark {one.name}: {bad} of {rows} rows cannot be asked, above data.max_bad_share {max_share:g}: {named}"
+        if rows
+        else f"benchmark {one.name}: its file has no row"
+    )
+
+
+def _largest(limits: Iterable[PixelLimits | None]) -> PixelLimits | None:
+    known = [one for one in limits if one is not None]
+    if not known:
+        return None
+    return PixelLimits(max(one.min_pixels for one in known), max(one.max_pixels for one in known))

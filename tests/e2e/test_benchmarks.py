@@ -1,0 +1,118 @@
+"""`pangu-rl eval` on benchmarks as the hub has them, through the real command and a real engine: two kinds of
+files, their own picture sizes, one engine, one table."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from tests.e2e.runs import REPO, run
+from tests.unit.data.vl_folder import draw
+
+SMALL = {"min_pixels": 4 * 784, "max_pixels": 16 * 784}
+
+
+def write_files(folder: Path) -> None:
+    """ChartQA in Parquet with picture bytes; MMBench as TSV, four rows that are two questions, the last two of which
+    name the pictures of the first."""
+    for seed, size in enumerate([(56, 84), (112, 56)]):
+        draw(folder / f"{seed}.png", *size, seed=seed)
+    pictures = [(folder / f"{seed}.png").read_bytes() for seed in range(2)]
+    rows = [
+        {"question": f"What is {i}?", "answer": str(i), "type": "human_test", "image": {"bytes": pictures[i % 2]}}
+        for i in range(4)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "chartqa.parquet")
+    with (folder / "mmbench.tsv").open("w", newline="", encoding="utf-8") as file:
+        lines = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_ALL)
+        lines.writerow(["index", "hint", "question", "A", "B", "C", "D", "answer", "category", "image"])
+        shown = [base64.b64encode(picture).decode() for picture in pictures]
+        lines.writerow(["7", "", "Which one?", "red", "blue", "", "", "A", "colour", shown[0]])
+        lines.writerow(["8", "Look.", "Which, then?", "one", "two", "six", "", "B", "number", shown[1]])
+        lines.writerow(["1000007", "", "Which one?", "blue", "red", "", "", "B", "colour", "7"])
+        lines.writerow(["1000008", "Look.", "Which, then?", "six", "one", "two", "", "C", "number", "8"])
+
+
+def write_eval(folder: Path, model: Path, **sections: dict[str, Any]) -> Path:
+    tree: dict[str, Any] = {
+        "model": {"path": str(model)},
+        "data": {
+            "benchmarks": {
+                "chartqa": {
+                    "definition": f"{REPO}/configs/eval/benchmarks/chartqa.yaml",
+                    "file": str(folder / "chartqa.parquet"),
+                    **SMALL,
+                },
+                "mmbench": {
+                    "definition": f"{REPO}/configs/eval/benchmarks/mmbench.yaml",
+                    "file": str(folder / "mmbench.tsv"),
+                    "min_pixels": 4 * 784,
+                    "max_pixels": 4 * 784,
+                },
+            },
+            "max_prompt_tokens": 256,
+        },
+        "rollout": {"max_new_tokens": 8, "max_model_tokens": 320, "kv_cache_gib": 0.1, "max_concurrent": 16},
+        "trainer": {"run_dir": str(folder / "run")},
+        "monitoring": {"tensorboard": False},
+        "cluster": {"object_store_gib": 0.1},
+    }
+    for name, section in sections.items():
+        tree[name] = tree.get(name, {}) | section
+    path = folder / "eval.yaml"
+    path.write_text(yaml.safe_dump(tree, sort_keys=False))
+    return path
+
+
+def test_two_benchmarks_one_engine_one_table(tiny_vl_model: Path, tmp_path: Path) -> None:
+    write_files(tmp_path)
+    done = run("eval", write_eval(tmp_path, tiny_vl_model), "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    saved = json.loads((tmp_path / "run" / "benchmarks.json").read_text())
+    assert found == saved and list(found) == ["chartqa", "mmbench"]
+    assert found["chartqa"]["figure"] | {"high": 0, "unread": 0} == {
+        "value": 0.0, "low": 0.0, "high": 0, "unit": "%", "items": 4, "unread": 0, "no_verdict": 0,
+    }  # fmt: skip
+    assert found["mmbench"]["figure"]["items"] == 4 and set(found["mmbench"]["categories"]) == {"colour", "number"}
+    assert found["chartqa"]["left_out"] == found["mmbench"]["left_out"] == 0
+    assert "MMBench_V1.1" in done.stderr and "ChartQA" in done.stderr
+    said = [json.loads(line) for line in (tmp_path / "run" / "answers.jsonl").read_text().splitlines()]
+    assert [(row["set"], row["id"]) for row in said] == [
+        *(("chartqa", str(number)) for number in range(1, 5)),
+        *(("mmbench", name) for name in ("7", "8", "1000007", "1000008")),
+    ]
+    assert all(row["score"] is not None for row in said)
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "message"),
+    [
+        ({"answer": "E"}, 1, "benchmark mmbench: 2 of 4 rows cannot be asked, above data.max_bad_share 0.05: "),
+        ({"image": "gone.png"}, 2, "data.media_root is not set"),
+    ],
+)
+def test_rows_that_cannot_be_asked_end_the_run(
+    tiny_vl_model: Path, tmp_path: Path, change: dict[str, str], code: int, message: str
+) -> None:
+    """They are named, and nothing is started for them."""
+    write_files(tmp_path)
+    path = tmp_path / "mmbench.tsv"
+    rows = list(csv.DictReader(path.open(newline=""), delimiter="\t"))
+    for row in rows[:2]:
+        row.update(change)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0], delimiter="\t", quoting=csv.QUOTE_ALL)
+        writer.writeheader()
+        writer.writerows(rows)
+    done = run("eval", write_eval(tmp_path, tiny_vl_model))
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
+    assert message in done.stderr

@@ -1,0 +1,141 @@
+"""What is read of benchmarks before an engine starts: picture sizes of each, and rows that cannot be asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pangu_rl.config.evaluation import EvalConfig
+from pangu_rl.config.load import checked
+from pangu_rl.config.sections.rewards import RewardFunctionConfig, RewardsConfig
+from pangu_rl.errors import ConfigError, RunError
+from pangu_rl.loops.evaluate import answers, greedy
+from pangu_rl.loops.evaluation.benchmark_inputs import read_benchmarks
+from pangu_rl.loops.evaluation.benchmark_scores import figure
+from pangu_rl.loops.pictures import RowLoader
+from pangu_rl.records import Completion, FinishReason, Prompt, RolloutRequest, Score
+from pretrain.processing.resize import PixelLimits
+from rewards.rubric import Rubric
+from tests.contracts.source_tree import ROOT
+from tests.e2e.test_benchmarks import SMALL, write_files
+
+BENCHMARKS = ROOT / "configs" / "eval" / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PANGU_RL_CACHE", str(tmp_path / "cache"))
+
+
+def config(folder: Path, model: Path, **data: Any) -> EvalConfig:
+    files = {"chartqa": "chartqa.parquet", "mmbench": "mmbench.tsv"}
+    benchmarks = {
+        name: {"definition": str(BENCHMARKS / f"{name}.yaml"), "file": str(folder / file), **SMALL}
+        for name, file in files.items()
+    }
+    benchmarks["mmbench"]["max_pixels"] = benchmarks["mmbench"]["min_pixels"]
+    tree = {
+        "model": {"path": str(model)},
+        "data": {"benchmarks": benchmarks, "max_prompt_tokens": 256} | data,
+        "rollout": {"max_new_tokens": 8, "max_model_tokens": 320},
+        "trainer": {"run_dir": str(folder / "run")},
+    }
+    return checked(EvalConfig, tree, "test")
+
+
+def test_each_benchmark_has_its_sizes_and_the_engine_the_largest(tiny_vl_model: Path, tmp_path: Path) -> None:
+    write_files(tmp_path)
+    sets, inputs = read_benchmarks(config(tmp_path, tiny_vl_model))
+    assert [(one.name, one.limits, len(one.rows.prompts)) for one in sets] == [
+        ("chartqa", PixelLimits(**SMALL), 4),
+        ("mmbench", PixelLimits(SMALL["min_pixels"], SMALL["min_pixels"]), 4),
+    ]
+    assert inputs.limits == PixelLimits(**SMALL) and not inputs.skipped
+    assert {name: len(prompts) for name, prompts in inputs.sets.items()} == {"chartqa": 4, "mmbench": 4}
+
+
+def test_bad_rows_are_named_and_end_the_run_above_the_limit(tiny_vl_model: Path, tmp_path: Path) -> None:
+    write_files(tmp_path)
+    path = tmp_path / "mmbench.tsv"
+    path.write_text(path.read_text().replace('"A"\t"colour"', '"E"\t"colour"'))
+    sets, inputs = read_benchmarks(config(tmp_path, tiny_vl_model, max_bad_share=0.25))
+    assert len(sets[1].rows.prompts) == 3 and len(inputs.skipped) == 1
+    with pytest.raises(RunError, match=r"mmbench: 1 of 4 rows cannot be asked, above .* 0\.05: .*row 1: answer"):
+        read_benchmarks(config(tmp_path, tiny_vl_model))
+
+
+def test_pictures_that_do_not_decode_are_bad_rows(tiny_vl_model: Path, tmp_path: Path) -> None:
+    write_files(tmp_path)
+    (tmp_path / "media").mkdir()
+    (tmp_path / "media" / "cut.png").write_bytes((tmp_path / "0.png").read_bytes()[:200])
+    path = tmp_path / "mmbench.tsv"
+    lines = path.read_text().splitlines(keepends=True)
+    for name in ("cut.png", "gone.png"):
+        fields = lines[1].rstrip("\n").split("\t")
+        lines[1] = "\t".join([*fields[:-1], f'"{name}"']) + "\n"
+        path.write_text("".join(lines))
+        with pytest.raises(ConfigError, match=r"data\.media_root is not set"):
+            read_benchmarks(config(tmp_path, tiny_vl_model))
+        with pytest.raises(RunError, match=f"mmbench: 2 of 4 rows cannot be asked.*{name}"):
+            read_benchmarks(config(tmp_path, tiny_vl_model, media_root=str(tmp_path / "media")))
+
+
+class SaysTheGold:
+    """A pool of engines that knows every answer, and how large the pictures are that it is shown."""
+
+    def __init__(self, golds: dict[str, str]) -> None:
+        self._golds = golds
+        self.tokens: list[int] = []
+
+    def generate(self, requests: list[RolloutRequest]) -> Iterator[Completion]:
+        for request in requests:
+            self.tokens.append(max(picture.tokens for picture in request.pictures))
+            yield Completion(
+                uid=request.uid,
+                group=request.group,
+                prompt_uid=request.prompt_uid,
+                token_ids=(),
+                logprobs=(),
+                text=self._golds[request.prompt_uid],
+                finish_reason=FinishReason.STOP,
+                weight_versions=(),
+            )
+
+
+class ScoresAtOnce:
+    """The reward service without its actors."""
+
+    def __init__(self) -> None:
+        self._rubric = Rubric.from_config(RewardsConfig(functions=(RewardFunctionConfig(name="benchmark"),)))
+        self._scores: dict[str, Score] = {}
+
+    def submit(self, prompt: Prompt, completion: Completion) -> None:
+        self._scores[completion.uid] = asyncio.run(self._rubric.score(prompt, completion))
+
+    def finished(self) -> dict[str, Score]:
+        return {}
+
+    def collect(self, earlier: dict[str, Score]) -> dict[str, Score]:
+        return self._scores
+
+
+def test_who_says_the_golds_has_all_points(tiny_vl_model: Path, tmp_path: Path) -> None:
+    """Pictures of 56 x 84 and 112 x 56 pixels have 6 and 8 tokens; the second benchmark shows at most 4."""
+    write_files(tmp_path)
+    sets, inputs = read_benchmarks(config(tmp_path, tiny_vl_model))
+    loader = RowLoader(inputs.loader.encoder, inputs.loader.folder, inputs.loader.digests, put=lambda patches: patches)
+    shown = []
+    for one in sets:
+        pool = SaysTheGold({prompt.uid: prompt.answer for prompt in one.rows.prompts})
+        loader.folder.limits = one.limits
+        answered = answers(
+            one.rows.prompts, loader=loader, pool=pool, rewards=ScoresAtOnce(), sampling=greedy(8)
+        )  # fmt: skip
+        found = figure(one.definition, answered)
+        assert (found.value, found.unread, found.no_verdict) == (100.0, 0, 0)
+        shown.append(sorted(set(pool.tokens)))
+    assert shown[0] == [6, 8] and max(shown[1]) <= 4
