@@ -35,15 +35,16 @@ GUARDS = tuple(map(chr, range(0xE000, 0xE010)))
 class ChatTemplate:
     """Messages -> ids under one tokenizer and one template."""
 
-    def __init__(self, model_path: Path, template: str | None = None) -> None:
-        """`template` is the path of a Jinja file to use instead of the tokenizer's own.
+    def __init__(self, model_path: Path, template: str | None = None, *, trust_remote_code: bool = False) -> None:
+        """`template` is the path of a Jinja file to use instead of the tokenizer's own; `trust_remote_code` lets the
+        folder bring code for its tokenizer.
 
         Raises:
             ConfigError: no tokenizer in `model_path`, one without character offsets, no template, or no such file.
         """
         self.model_path = model_path
         self._name = f"the chat template of {model_path}"
-        self.tokenizer = _load_tokenizer(model_path)
+        self.tokenizer = _load_tokenizer(model_path, trust_remote_code)
         self.template = _read_template(template) if template else self.tokenizer.chat_template
         if not self.template:
             raise ConfigError(
@@ -240,7 +241,7 @@ def _any_of(spellings: Iterable[str]) -> re.Pattern[str]:
     return re.compile(f"({'|'.join(map(re.escape, sorted(spellings, key=len, reverse=True))) or '(?!)'})")
 
 
-def _load_tokenizer(model_path: Path) -> Any:
+def _load_tokenizer(model_path: Path, trust_remote_code: bool) -> Any:
     from transformers import AutoTokenizer
 
     from pretrain.auto import register_auto_classes
@@ -249,7 +250,9 @@ def _load_tokenizer(model_path: Path) -> Any:
         raise ConfigError(f"model.path {model_path} is no folder: `make setup` prepares cache:// models")
     register_auto_classes()  # else transformers warns of a multimodal folder as of an unknown model
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model_path, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            model_path, local_files_only=True, trust_remote_code=trust_remote_code
+        )
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(
             f"model.path {model_path} holds no usable tokenizer: {' '.join(str(error).split())}"

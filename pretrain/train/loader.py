@@ -78,7 +78,7 @@ class PackLoader:
         """
         path = resolve_path(config.model.path)
         self.files = files
-        self.encoder = Encoder(path, config.model.chat_template)
+        self.encoder = Encoder(path, config.model.chat_template, trust_remote_code=config.model.trust_remote_code)
         self.folder = PictureFolder(config.data.media_root, path, self.encoder.family)
         if config.data.min_pixels is not None and config.data.max_pixels is not None:
             self.folder.limits = PixelLimits(config.data.min_pixels, config.data.max_pixels)
