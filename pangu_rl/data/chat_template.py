@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pangu_rl.data.chat.bounded import BoundedTemplate
 from pangu_rl.data.chat.dropped import dropped_turns, shape, trimmed
 from pangu_rl.data.chat.turns import Message, for_template, is_trained, with_spelled_arguments
 from pangu_rl.data.chat.written import TemplateWriter, opened_block
@@ -52,6 +53,8 @@ class ChatTemplate:
             )
         self.notes: Counter[str] = Counter()
         """What the template did to rows that were encoded, and to how many: white space that it trims."""
+        self._bounded: dict[str, BoundedTemplate] = {}
+        """By source: a tokenizer may have a template of its own for tools."""
         self._dropped: dict[tuple, tuple[str, ...]] = {}
         added = self.tokenizer.added_tokens_decoder
         self._special = {token.content: index for index, token in added.items() if token.special}
@@ -169,11 +172,15 @@ class ChatTemplate:
             raise DataError(f"{self._name} refuses the messages: {error}") from error
 
     def _applied(self, messages: Sequence[Message], tools: Sequence[Message], prompt: bool) -> str:
-        return self.tokenizer.apply_chat_template(
-            list(messages),
+        """As `tokenizer.apply_chat_template`, bounded."""
+        source = self.tokenizer.get_chat_template(self.template, list(tools) or None)
+        if source not in self._bounded:
+            self._bounded[source] = BoundedTemplate(source)
+        return self._bounded[source].render(
+            **self.tokenizer.special_tokens_map,
+            messages=list(messages),
             tools=list(tools) or None,
-            chat_template=self.template,
-            tokenize=False,
+            documents=None,
             add_generation_prompt=prompt,
         )
 
