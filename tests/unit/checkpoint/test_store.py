@@ -188,10 +188,33 @@ def test_a_full_disk_names_the_path_and_leaves_the_one_before(tmp_path, monkeypa
 
     partial = store.begin(2)
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(CheckpointError, match=r"step_000002: no space .* bytes free"):
+    with pytest.raises(CheckpointError, match=r"step_000002: No space left on device \([\d,]+ bytes free\); make room"):
         store.commit(2, {}, {})
     assert partial.exists()
     assert store.latest().step == 1
+
+
+def test_room_for_one_as_large_as_the_newest_is_asked_for_before(tmp_path, monkeypatch):
+    """The newest has the weights' 1,000 bytes, some more of moments, state and manifest."""
+    store = CheckpointStore(tmp_path, keep=2)
+    save(store, 1, b"w" * 1000)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=2000))
+    with pytest.raises(CheckpointError, match=r"step 2 needs some 2,\d\d\d bytes and 2,000 are free; make room"):
+        store.begin(2)
+    assert [path.name for path in store.directory.iterdir()] == ["step_000001"]
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=3000))
+    store.begin(2)
+
+
+def test_a_start_removes_what_was_never_finished(tmp_path, caplog):
+    store = CheckpointStore(tmp_path, keep=2)
+    save(store, 1)
+    (store.begin(2) / "weights.safetensors").write_bytes(b"half")
+    (store.begin(3) / "weights.safetensors").write_bytes(b"half")
+    store.discard_unfinished()
+    assert [path.name for path in store.directory.iterdir()] == ["step_000001"]
+    assert ".partial-step_000002 was never finished and is removed" in caplog.text
 
 
 def test_beginning_a_step_that_exists_is_refused(tmp_path):
