@@ -123,7 +123,7 @@ class CheckpointStore:
             return None
         path = self._path(steps[-1])
         try:
-            manifest.verify(path, check)
+            manifest.verify(path, steps[-1], check)
         except CheckpointError as error:
             before = f"go on from step {steps[-2]}" if len(steps) > 1 else "start anew"
             raise CheckpointError(f"corrupt checkpoint: {error}; delete {path} to {before}") from None

@@ -13,6 +13,7 @@ from rich.console import Console, RenderableType
 
 from pangu_rl.accelerators import Accelerator, get_accelerator
 from pangu_rl.checkpoint.disk import full_disk, run_directory
+from pangu_rl.checkpoint.manifest import check_quickly
 from pangu_rl.checkpoint.run_lock import run_lock
 from pangu_rl.checkpoint.settings import begin, claim
 from pangu_rl.checkpoint.store import Checkpoint, CheckpointStore
@@ -196,6 +197,7 @@ def open_run(
                 started = not (isinstance(trainer, TrainerConfig) and checkpoints.is_empty())
                 (claim if started else begin)(directory, settings)
             checkpoints.discard_unfinished()
+            checkpoints.latest(check_quickly)  # one that is broken is refused before anything starts
             (directory / "config.yaml").write_text(dump_config(config), encoding="utf-8")
             stack.enter_context(run_log(directory, console))
         stack.enter_context(full_disk(directory))

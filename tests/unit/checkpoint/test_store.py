@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from pangu_rl.checkpoint import CheckpointStore, run_lock
-from pangu_rl.checkpoint.manifest import Entry, check_files, entries_of
+from pangu_rl.checkpoint import CheckpointStore, manifest, run_lock
+from pangu_rl.checkpoint.manifest import Entry, check_files, check_quickly, entries_of
 from pangu_rl.checkpoint.store import check_model
 from pangu_rl.errors import CheckpointError, ConfigError
 
@@ -135,6 +135,28 @@ def test_a_damaged_file_is_named_and_nothing_is_loaded(tmp_path, damage, name):
     assert f"delete {newest} to go on from step 1" in str(caught.value)
     shutil.rmtree(newest)
     assert store.latest().step == 1
+
+
+def test_a_step_that_was_renamed_is_refused(tmp_path):
+    store = CheckpointStore(tmp_path, keep=2)
+    save(store, 3).rename(store.directory / "step_000007")
+    with pytest.raises(CheckpointError, match="was made as the checkpoint of step 3 and is named as that of 7"):
+        store.latest()
+
+
+@pytest.mark.parametrize("damage", [flip, truncate, Path.unlink])
+def test_what_small_files_and_sizes_tell_is_seen_without_reading_the_large(tmp_path, damage, monkeypatch):
+    """Before anything is started. A changed byte of a large file is found by the ranks, which hash them together."""
+    monkeypatch.setattr(manifest, "SMALL_BYTES", 1000)
+    store = CheckpointStore(tmp_path, keep=2)
+    newest = save(store, 1, b"w" * 5000)
+    assert store.latest(check_quickly).step == 1
+    damage(newest / "weights.safetensors")
+    if damage is flip:
+        assert store.latest(check_quickly).step == 1
+        damage(newest / "state.json")
+    with pytest.raises(CheckpointError, match="corrupt checkpoint"):
+        store.latest(check_quickly)
 
 
 def test_the_only_checkpoint_corrupt_means_start_anew(tmp_path):
