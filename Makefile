@@ -23,7 +23,8 @@ setup: .venv/.packages .venv/.project .venv/.kernels .venv/.cache
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) setuptools==78.1.1 wheel==0.48.0 uv==0.13.9
 	$(PIP) $(TORCH_INDEX) $$(grep '^torch==' $(LOCK))
-	grep -vE '^(#|torch==|multilingual)' $(LOCK) | $(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python --no-deps -r - || true
+	grep -vE '^(#|torch==|multilingual)' $(LOCK) | $(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python --no-deps -r - \
+	  || echo "uv did not install all of it: pip goes on alone" >&2
 	$(PIP) --ignore-requires-python -r $(LOCK)
 	touch $@
 
