@@ -23,7 +23,8 @@ setup: .venv/.packages .venv/.project .venv/.kernels .venv/.cache
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) setuptools==78.1.1 wheel==0.48.0 uv==0.13.9
 	$(PIP) $(TORCH_INDEX) $$(grep '^torch==' $(LOCK))
-	grep -vE '^(#|torch==|multilingual)' $(LOCK) | $(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python --no-deps -r - || true
+	grep -vE '^(#|torch==|multilingual)' $(LOCK) | $(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python --no-deps -r - \
+	  || echo "uv did not install all of it: pip goes on alone" >&2
 	$(PIP) --ignore-requires-python -r $(LOCK)
 	touch $@
 
@@ -65,7 +66,7 @@ dry-run: setup
 
 # Tests of whole runs and of numbers have the machine to themselves; the others go side by side.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile tests/unit tests/contracts tests/ascend
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile tests/unit tests/contracts tests/security tests/ascend
 	$(BIN)/python -m pytest -q -m "not slow" tests/e2e tests/numerics
 
 test-slow: setup

@@ -60,13 +60,22 @@ class Rubric:
         return Score(completion_uid=completion.uid, reward=self.weighted_sum(parts), parts=parts)
 
     def weighted_sum(self, parts: dict[str, Part]) -> float | None:
-        """The reward of `parts`; None when any of them has no verdict."""
+        """The reward of `parts`; None when any of them has no verdict.
+
+        Raises:
+            RewardError: it is not finite, though every part is.
+        """
         total = 0.0
         for function in self.functions:
             value = parts[function.name].value
             if value is None:
                 return None
             total += function.weight * value
+            if not math.isfinite(total):
+                raise RewardError(
+                    f"reward function {function.name}: weight {function.weight:g} times value {value:g}, with those "
+                    "before it, is not finite: lower rewards.functions.weight"
+                )
         return total
 
     async def _part(self, function: WeightedFunction, prompt: Prompt, completion: Completion, deadline: float) -> Part:

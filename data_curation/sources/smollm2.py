@@ -25,8 +25,9 @@ def prepare(directory: Path) -> Path:
 
     gguf = _packaged_gguf()
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-    tokenizer = AutoTokenizer.from_pretrained(**source)
-    model = AutoModelForCausalLM.from_pretrained(**source, quantization_config=GgufConfig(dequantize=True))
+    tokenizer = AutoTokenizer.from_pretrained(**source, trust_remote_code=False)
+    weights = GgufConfig(dequantize=True)
+    model = AutoModelForCausalLM.from_pretrained(**source, quantization_config=weights, trust_remote_code=False)
     with whole_folder(directory) as folder:
         model.to(torch.bfloat16).save_pretrained(folder)
         tokenizer.save_pretrained(folder)

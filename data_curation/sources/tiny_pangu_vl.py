@@ -89,7 +89,7 @@ def assemble(source: Path, tokenizer: PreTrainedTokenizerBase) -> PanguVLForCond
     from pretrain.models.configuration import PanguVLConfig
     from pretrain.models.pangu_vl import PanguVLForConditionalGeneration
 
-    text = AutoModel.from_pretrained(source, dtype=torch.float32, num_hidden_layers=LAYERS)
+    text = AutoModel.from_pretrained(source, dtype=torch.float32, num_hidden_layers=LAYERS, trust_remote_code=False)
     text.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     rows = text.embed_tokens.weight.data
     # The rows of the new tokens start at the mean of the others: what no token has been taught yet.
@@ -117,7 +117,7 @@ def vision_tokenizer(source: Path) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(source)
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     tokenizer.add_special_tokens({"additional_special_tokens": list(VISION_TOKENS.values())})
     tokenizer.add_tokens(list(GROUNDING_TAGS))
     tokenizer.chat_template = CHAT_TEMPLATE

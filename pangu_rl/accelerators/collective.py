@@ -1,7 +1,7 @@
-"""A process group of its own for weights: learner rank 0 sends, every rollout actor receives.
+"""Where processes meet, and a group of its own for weights: learner rank 0 sends, every rollout actor receives.
 
-Built from a store at host:port and from the backend's class directly, so that it stands beside whatever default group
-the process has (DeepSpeed's, vLLM's) and touches none of torch.distributed's global state.
+The group is built from a store at host:port and from the backend's class directly, so that it stands beside whatever
+default group the process has (DeepSpeed's, vLLM's) and touches none of torch.distributed's global state.
 """
 
 from __future__ import annotations
@@ -37,11 +37,35 @@ def build_group(
         torch.distributed.DistError: the store is not there, or a rank left at once.
     """
     timeout, join = timedelta(seconds=timeout_s), timedelta(seconds=join_s)
-    server = dist.TCPStore(host, port, world_size, is_master=rank == SENDER, timeout=join, wait_for_workers=False)
+    if rank == SENDER:
+        server = serve_store(host, port, join_s)
+    else:
+        server = dist.TCPStore(host, port, world_size, timeout=join, wait_for_workers=False)
     store = dist.PrefixStore("pangu_rl", server)
     _meet(store, rank, world_size, join_s)
     server.set_timeout(timeout)
     return _create(backend, f"pangu_rl {port}", store, rank, world_size, timeout)
+
+
+def serve_store(host: str, port: int = 0, timeout_s: float = TIMEOUT_S) -> dist.TCPStore:
+    """A store at `host` and no other address, at a free port where none is named; it lives as long as it is held.
+
+    Left to itself torch listens on every interface, and a store asks nobody who they are.
+    """
+    listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    return dist.TCPStore(
+        host,
+        listener.getsockname()[1],
+        is_master=True,
+        timeout=timedelta(seconds=timeout_s),
+        wait_for_workers=False,
+        master_listen_fd=listener.detach(),
+    )
+
+
+def meeting_at(host: str, port: int) -> dict[str, str]:
+    """The environment in which torch's `env://` joins the store that is served there, on rank 0 too."""
+    return {"MASTER_ADDR": host, "MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
 
 
 def broadcast_buffer(group: dist.ProcessGroup, buffer: Tensor) -> None:

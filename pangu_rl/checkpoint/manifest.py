@@ -18,6 +18,8 @@ from pangu_rl.errors import CheckpointError
 
 MANIFEST = "manifest.json"
 MARKER = "COMPLETE"
+SMALL_BYTES = 16 * 2**20
+"""Of files that are hashed before the ranks start, which hash the others together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +61,16 @@ def entries_of(directory: Path, known: Mapping[str, Entry]) -> dict[str, Entry]:
     return {name: known[name] if name in known else _flushed_entry(directory / name) for name in _names(directory)}
 
 
-def verify(directory: Path, check: Check) -> None:
-    """Compare the manifest with the marker, the folder with the manifest, and the content of every file by `check`.
+def verify(directory: Path, step: int, check: Check) -> None:
+    """Compare the manifest with the marker and with the `step` that the folder is named by, the folder with the
+    manifest, and the content of every file by `check`.
 
     Raises:
-        CheckpointError: names the first file that is missing, changed, or not vouched for.
+        CheckpointError: names the first file that is missing, changed, or not vouched for; or another step's folder.
     """
-    entries = _read_manifest(directory)
+    made, entries = _read_manifest(directory)
+    if made != step:
+        raise CheckpointError(f"{directory} was made as the checkpoint of step {made} and is named as that of {step}")
     for name in entries:
         if not _stays_inside(name):
             raise CheckpointError(f"{directory / MANIFEST} names {name!r}, which leaves the folder")
@@ -84,6 +89,14 @@ def check_files(directory: Path, entries: Mapping[str, Entry]) -> None:
         for problem in threads.map(lambda name: _problem(directory / name, entries[name]), names):
             if problem is not None:
                 raise CheckpointError(problem)
+
+
+def check_quickly(directory: Path, entries: Mapping[str, Entry]) -> None:
+    """A `Check` of every size, and of the content of small files: what can be seen before anything is started."""
+    for name in sorted(entries):
+        problem = _problem(directory / name, entries[name], most=SMALL_BYTES)
+        if problem is not None:
+            raise CheckpointError(problem)
 
 
 def write(path: Path, text: str) -> None:
@@ -122,10 +135,12 @@ def _require_written(directory: Path, written: Mapping[str, Entry]) -> None:
             raise CheckpointError(f"{path} has {size:,} bytes, rank {entry.rank} wrote {entry.size:,}")
 
 
-def _problem(path: Path, entry: Entry) -> str | None:
+def _problem(path: Path, entry: Entry, most: int | None = None) -> str | None:
+    """What is wrong with a file; one of more than `most` bytes is not read."""
     try:
         size = path.stat().st_size
-        now = {"size": size, "sha256": _sha256(path) if size == entry.size else entry.sha256}
+        read = size == entry.size and (most is None or size <= most)
+        now = {"size": size, "sha256": _sha256(path) if read else entry.sha256}
     except OSError as error:
         return f"{path} cannot be read: {error.strerror}"
     for key, value in now.items():
@@ -149,15 +164,16 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_manifest(directory: Path) -> dict[str, Entry]:
+def _read_manifest(directory: Path) -> tuple[int, dict[str, Entry]]:
+    """The step, and the files."""
     for name in (MARKER, MANIFEST):
         if not (directory / name).is_file():
             raise CheckpointError(f"{directory / name} is missing")
     marker, actual = (directory / MARKER).read_text(encoding="utf-8").strip(), _sha256(directory / MANIFEST)
     if marker != actual:
         raise CheckpointError(f"{directory / MANIFEST} has sha256 {actual}, its marker {marker}")
-    files = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))["files"]
-    return {name: Entry(**entry) for name, entry in files.items()}
+    listing = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+    return listing["step"], {name: Entry(**entry) for name, entry in listing["files"].items()}
 
 
 def _stays_inside(name: str) -> bool:

@@ -6,20 +6,17 @@ Training goes on while the thread writes: what it writes is a copy, so no later 
 from __future__ import annotations
 
 import copy
-import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
+from pangu_rl.checkpoint.disk import told
 from pangu_rl.checkpoint.hashed_file import HashedFile
 from pangu_rl.checkpoint.manifest import Entry, entries_of
-from pangu_rl.errors import CheckpointError
 
 _THREAD = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
 """One for the process: hashing and writing must not take more than one core from the training."""
@@ -69,7 +66,7 @@ def _write(directory: Path, states: dict[str, Any]) -> dict[str, Entry]:
     entries = {}
     for name in list(states):
         state = states.pop(name)
-        with _one_line(directory / name), HashedFile(directory / name) as file:
+        with told(directory / name), HashedFile(directory / name) as file:
             if isinstance(state, bytes):
                 file.write(state)
             else:
@@ -79,18 +76,5 @@ def _write(directory: Path, states: dict[str, Any]) -> dict[str, Entry]:
 
 
 def _fill(directory: Path, write: Callable[[], Mapping[str, Entry] | None]) -> dict[str, Entry]:
-    with _one_line(directory):
+    with told(directory):
         return entries_of(directory, known=write() or {})
-
-
-@contextmanager
-def _one_line(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        free = shutil.disk_usage(next(parent for parent in path.parents if parent.exists())).free
-        raise CheckpointError(
-            f"{path}: {reason} ({free:,} bytes free); make room or set trainer.keep_checkpoints lower; earlier "
-            "checkpoints are whole"
-        ) from None

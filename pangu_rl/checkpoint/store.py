@@ -4,12 +4,12 @@
     commit(12)   + state.json, manifest.json, COMPLETE, then one atomic rename
     latest()     checkpoints/step_000012/              every byte verified before anything is loaded
 
-A run killed at any point leaves the previous checkpoint as it was, and at most a `.partial-` folder that is ignored.
+A run killed at any point leaves the previous checkpoint as it was, and at most a `.partial-` folder that is ignored and
+removed by the next start.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pangu_rl.checkpoint import manifest
+from pangu_rl.checkpoint.disk import folder_bytes, require_room, told
 from pangu_rl.checkpoint.manifest import Entry
 from pangu_rl.errors import CheckpointError
 
@@ -31,7 +32,6 @@ RANKS, MODEL, ADAPTER = "learner", "hf", "adapter"
 beside one."""
 _PREFIX = "step_"
 _PARTIAL = ".partial-"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,14 +59,30 @@ class CheckpointStore:
         self.keep, self.keep_steps = keep, frozenset(keep_steps)
 
     def begin(self, step: int) -> Path:
-        """An empty folder for the files of this step; what an earlier, killed attempt left there is removed."""
+        """An empty folder for the files of this step; what an earlier, killed attempt left there is removed.
+
+        Raises:
+            CheckpointError: there is one of that step, or no room for another as large as the newest.
+        """
         if self._path(step).exists():
             raise CheckpointError(f"{self._path(step)} exists already: delete it, or start in another run_dir")
+        self.discard(step)
+        newest = self.newest_step()
+        needed = 0 if newest is None else folder_bytes(self._path(newest))
+        require_room(self.directory, needed, f"the checkpoint of step {step}")
         partial = self._partial(step)
-        if partial.exists():
-            shutil.rmtree(partial)
         partial.mkdir(parents=True)
         return partial
+
+    def discard(self, step: int) -> None:
+        """Remove what was written since `begin(step)`, as far as the disk lets us."""
+        shutil.rmtree(self._partial(step), ignore_errors=True)
+
+    def discard_unfinished(self) -> None:
+        """At the start of a run, which holds the directory: what earlier ones left would fill the disk."""
+        for partial in self._unfinished():
+            log.warning("%s was never finished and is removed", partial)
+            shutil.rmtree(partial, ignore_errors=True)
 
     def commit(self, step: int, state: dict[str, Any], written: Mapping[str, Entry]) -> Checkpoint:
         """Seal the folder of `begin(step)` together with `state` (JSON values), name it, and drop the oldest.
@@ -74,22 +90,14 @@ class CheckpointStore:
         `written` are the files that the ranks say they have written into it.
 
         Raises:
-            CheckpointError: the disk is full, or a rank's file is not there; earlier checkpoints are untouched.
+            CheckpointError: the disk refuses it, or a rank's file is not there; earlier checkpoints are untouched.
         """
         partial, final = self._partial(step), self._path(step)
-        try:
+        with told(partial):
             manifest.write(partial / STATE, json.dumps(state))
             size = manifest.seal(partial, step, written)
             os.replace(partial, final)
             manifest.flush(self.directory)
-        except OSError as error:
-            if error.errno not in _FULL:
-                raise
-            free = shutil.disk_usage(self.directory).free
-            raise CheckpointError(
-                f"{partial}: no space for the checkpoint of step {step} ({free:,} bytes free): make room or set "
-                "trainer.keep_checkpoints lower; earlier checkpoints are whole"
-            ) from None
         log.info("checkpoint %s (%.1f MB)", final, size / 1e6)
         self._prune()
         return Checkpoint(path=final, step=step, state=state)
@@ -108,14 +116,14 @@ class CheckpointStore:
         Raises:
             CheckpointError: it is corrupt. Going on from the one before is a person's decision, not ours.
         """
-        for partial in sorted(self.directory.glob(f"{_PARTIAL}*")):
+        for partial in self._unfinished():
             log.warning("%s was never finished and is ignored", partial)
         steps = self._steps()
         if not steps:
             return None
         path = self._path(steps[-1])
         try:
-            manifest.verify(path, check)
+            manifest.verify(path, steps[-1], check)
         except CheckpointError as error:
             before = f"go on from step {steps[-2]}" if len(steps) > 1 else "start anew"
             raise CheckpointError(f"corrupt checkpoint: {error}; delete {path} to {before}") from None
@@ -128,8 +136,11 @@ class CheckpointStore:
             if step not in kept:
                 # Unnamed first: a removal that is cut short must not leave half a checkpoint under a good name.
                 os.replace(self._path(step), self._partial(step))
-        for leftover in self.directory.glob(f"{_PARTIAL}*"):
+        for leftover in self._unfinished():
             shutil.rmtree(leftover)
+
+    def _unfinished(self) -> list[Path]:
+        return sorted(self.directory.glob(f"{_PARTIAL}*"))
 
     def _steps(self) -> list[int]:
         numbers = (path.name.removeprefix(_PREFIX) for path in self.directory.glob(f"{_PREFIX}*") if path.is_dir())

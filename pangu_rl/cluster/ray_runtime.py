@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import socket
 import tempfile
@@ -15,7 +16,7 @@ from types import FrameType
 from pangu_rl.cluster import auth
 from pangu_rl.cluster.import_order import workers_config
 from pangu_rl.config.sections.trainer import ClusterConfig
-from pangu_rl.errors import ConfigError, Preempted, RunError
+from pangu_rl.errors import ConfigError, Preempted, RunError, UserError
 from pangu_rl.storage.space import BOUND
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 NAMESPACE = "pangu_rl"
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _SOCKET_LIMIT = 107
-_SOCKET_BELOW_ROOT = len("/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store")
+_SOCKET_BELOW_ROOT = len("/ray-abcdefgh/r/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store")
 
 
 class Preemption:
@@ -65,30 +66,36 @@ def session(cluster: ClusterConfig) -> Iterator[Preemption]:
 
     before = {number: signal.getsignal(number) for number in SIGNALS}
     outermost = not ray.is_initialized()
-    if outermost:
-        start(cluster)
+    files = start(cluster) if outermost else None
     preemption = Preemption()
     # ray.init installs a handler that exits at once: ours has to come after it.
     for number in SIGNALS:
         signal.signal(number, preemption.request)
+    failed = True
     try:
         yield preemption
+        failed = False
+    except (UserError, Preempted):
+        failed = False
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
         around = before[preemption.signal]
         if outermost:
             stop()
+            if files is not None and not failed:  # else its logs may say why
+                shutil.rmtree(files, ignore_errors=True)
         elif preemption.requested and callable(around):
             around(preemption.signal, None)  # the session around this one has more to run and must hear of it
 
 
-def start(cluster: ClusterConfig) -> None:
-    """Start a private Ray (`address: local`) or join a running one."""
+def start(cluster: ClusterConfig) -> Path | None:
+    """Start a private Ray (`address: local`) or join a running one; the folder of a private one's files."""
     if cluster.address == "local":
-        _start_local(cluster)
-    else:
-        _join(cluster.address)
+        return _start_local(cluster)
+    _join(cluster.address)
+    return None
 
 
 def stop() -> None:
@@ -98,27 +105,55 @@ def stop() -> None:
     ray.shutdown()
 
 
-def _start_local(cluster: ClusterConfig) -> None:
+def _start_local(cluster: ClusterConfig) -> Path:
     # Ray turns token authentication on for a cluster of its own, and makes a token where there is none.
     import ray
 
+    _keep_gloo_inside()
+    # Ray opens its own folder to everybody; nobody else gets into this one.
+    files = Path(tempfile.mkdtemp(prefix="ray-", dir=socket_root()))
     # Ray's workers are at 15 otherwise: whatever else runs on the machine would starve the training itself.
     os.environ.setdefault("RAY_worker_niceness", "0")
     try:
-        ray.init(
-            address="local",
-            namespace=NAMESPACE,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-            object_store_memory=int(cluster.object_store_gib * 2**30),
-            _temp_dir=str(socket_root()),
-            job_config=workers_config(),
-        )
+        with _node_on_loopback():
+            ray.init(
+                address="local",
+                namespace=NAMESPACE,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+                object_store_memory=int(cluster.object_store_gib * 2**30),
+                _temp_dir=str(files / "r"),
+                job_config=workers_config(),
+            )
     except Exception as error:  # Ray raises that very class for a node that takes too long
-        raise RunError(f"a local Ray did not start: {_one_line(error)}; its logs lie in {socket_root()}") from error
+        raise RunError(f"a local Ray did not start: {_one_line(error)}; its logs lie in {files}") from error
     finally:
         auth.tighten_token()
+    return files
+
+
+@contextmanager
+def _node_on_loopback() -> Iterator[None]:
+    """Within it a node that Ray starts has the address 127.0.0.1, and all its services listen there alone.
+
+    `ray.init` would put the machine's own address in the place of one that is named. The switch is what keeps Ray on
+    loopback by default on other systems; its variable is read when Ray is imported, which has happened.
+    """
+    from ray._private import ray_constants
+
+    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def _keep_gloo_inside() -> None:
+    """Gloo listens where the machine's name leads to, and asks nobody who they are."""
+    loopback = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)
+    if loopback is not None:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
 
 
 def _join(address: str) -> None:
@@ -156,13 +191,13 @@ def _environment() -> dict[str, dict[str, str]] | None:
 
 
 def socket_root() -> Path:
-    """Folder of a private Ray's sessions, short enough for the 107 bytes that a socket's path may have."""
-    root = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray"
-    if len(os.fsencode(root)) + _SOCKET_BELOW_ROOT <= _SOCKET_LIMIT:
-        return root
-    short = Path(f"/tmp/ray-{os.getuid()}")
-    log.info("%s is too long for Ray's sockets; using %s", root, short)
-    return short
+    """Where each private Ray gets a folder, short enough for the 107 bytes that a socket's path may have."""
+    root = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())
+    if len(os.fsencode(root)) + _SOCKET_BELOW_ROOT > _SOCKET_LIMIT:
+        log.info("%s is too long for Ray's sockets; using /tmp", root)
+        root = Path("/tmp")
+    root.mkdir(parents=True, exist_ok=True)
+    return root
 
 
 def _one_line(error: BaseException) -> str:

@@ -6,14 +6,19 @@ import re
 from typing import Any
 
 _NAME = re.compile(
-    r"(?:^|[_\W])(?:api_?key|access_?key|secret_?key|key|token|secret|secrets|pass|passwd|password|credentials?|auth)(?:$|\W)"
+    r"(?:^|[_\W])(?:(?:api|access|secret|private|account|encryption|signing)_?key|key|(?:auth|bearer|session)?token|secrets?|"
+    r"pass|passwd|pwd|(?:[a-z]+)?password|passphrase|credentials?|auth|authorization|cookie|dsn|connection_?string)(?:$|\W)"
     r"|(?:^|_)(?:key|token|secret|passw(?:or)?d|credentials?)_",
     re.IGNORECASE,
 )
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+"""Where `apiToken` is `api_token`."""
 _VALUE = re.compile(
     r"://[^/\s:@]*:[^/\s@]+@"  # a user and a password in an address
     r"|\b(?:sk|pk|rk)-[A-Za-z0-9_-]{16,}|\bhf_[A-Za-z0-9]{16,}|\bgh[pousr]_[A-Za-z0-9]{16,}|\bglpat-[A-Za-z0-9_-]{16,}"
     r"|\bAKIA[0-9A-Z]{16}\b|\bxox[abpr]-[A-Za-z0-9-]{10,}|\bBearer\s+[A-Za-z0-9._~+/-]{8,}"
+    r"|\bASIA[0-9A-Z]{16}\b|\bAIza[A-Za-z0-9_-]{30,}|\bya29\.[A-Za-z0-9_-]{16,}|\bgithub_pat_[A-Za-z0-9_]{16,}"
+    r"|\b(?:gsk|npm|dckr_pat|xai|nvapi|r8|pypi)[_-][A-Za-z0-9_-]{16,}|-----BEGIN [A-Z ]*PRIVATE KEY-----"
     r"|\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\."
 )
 
@@ -26,7 +31,7 @@ def is_secret(name: str, value: Any) -> bool:
     if isinstance(value, str) and _VALUE.search(value):
         return True
     places = name.lower().endswith(("_env", "_file", "_path", "_name"))
-    return isinstance(value, str) and bool(value) and not places and bool(_NAME.search(name))
+    return isinstance(value, str) and bool(value) and not places and bool(_NAME.search(_HUMP.sub("_", name)))
 
 
 MASK = "***"

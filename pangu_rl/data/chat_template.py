@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pangu_rl.data.chat.bounded import BoundedTemplate
 from pangu_rl.data.chat.dropped import dropped_turns, shape, trimmed
 from pangu_rl.data.chat.turns import Message, for_template, is_trained, with_spelled_arguments
 from pangu_rl.data.chat.written import TemplateWriter, opened_block
@@ -35,15 +36,16 @@ GUARDS = tuple(map(chr, range(0xE000, 0xE010)))
 class ChatTemplate:
     """Messages -> ids under one tokenizer and one template."""
 
-    def __init__(self, model_path: Path, template: str | None = None) -> None:
-        """`template` is the path of a Jinja file to use instead of the tokenizer's own.
+    def __init__(self, model_path: Path, template: str | None = None, *, trust_remote_code: bool = False) -> None:
+        """`template` is the path of a Jinja file to use instead of the tokenizer's own; `trust_remote_code` lets the
+        folder bring code for its tokenizer.
 
         Raises:
             ConfigError: no tokenizer in `model_path`, one without character offsets, no template, or no such file.
         """
         self.model_path = model_path
         self._name = f"the chat template of {model_path}"
-        self.tokenizer = _load_tokenizer(model_path)
+        self.tokenizer = _load_tokenizer(model_path, trust_remote_code)
         self.template = _read_template(template) if template else self.tokenizer.chat_template
         if not self.template:
             raise ConfigError(
@@ -51,6 +53,8 @@ class ChatTemplate:
             )
         self.notes: Counter[str] = Counter()
         """What the template did to rows that were encoded, and to how many: white space that it trims."""
+        self._bounded: dict[str, BoundedTemplate] = {}
+        """By source: a tokenizer may have a template of its own for tools."""
         self._dropped: dict[tuple, tuple[str, ...]] = {}
         added = self.tokenizer.added_tokens_decoder
         self._special = {token.content: index for index, token in added.items() if token.special}
@@ -168,11 +172,15 @@ class ChatTemplate:
             raise DataError(f"{self._name} refuses the messages: {error}") from error
 
     def _applied(self, messages: Sequence[Message], tools: Sequence[Message], prompt: bool) -> str:
-        return self.tokenizer.apply_chat_template(
-            list(messages),
+        """As `tokenizer.apply_chat_template`, bounded."""
+        source = self.tokenizer.get_chat_template(self.template, list(tools) or None)
+        if source not in self._bounded:
+            self._bounded[source] = BoundedTemplate(source)
+        return self._bounded[source].render(
+            **self.tokenizer.special_tokens_map,
+            messages=list(messages),
             tools=list(tools) or None,
-            chat_template=self.template,
-            tokenize=False,
+            documents=None,
             add_generation_prompt=prompt,
         )
 
@@ -240,7 +248,7 @@ def _any_of(spellings: Iterable[str]) -> re.Pattern[str]:
     return re.compile(f"({'|'.join(map(re.escape, sorted(spellings, key=len, reverse=True))) or '(?!)'})")
 
 
-def _load_tokenizer(model_path: Path) -> Any:
+def _load_tokenizer(model_path: Path, trust_remote_code: bool) -> Any:
     from transformers import AutoTokenizer
 
     from pretrain.auto import register_auto_classes
@@ -249,7 +257,9 @@ def _load_tokenizer(model_path: Path) -> Any:
         raise ConfigError(f"model.path {model_path} is no folder: `make setup` prepares cache:// models")
     register_auto_classes()  # else transformers warns of a multimodal folder as of an unknown model
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model_path, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            model_path, local_files_only=True, trust_remote_code=trust_remote_code
+        )
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(
             f"model.path {model_path} holds no usable tokenizer: {' '.join(str(error).split())}"

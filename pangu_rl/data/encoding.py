@@ -28,8 +28,8 @@ from pretrain.families import family_of
 class Encoder:
     """Rows -> ids under one model's tokenizer, template and vision tokens."""
 
-    def __init__(self, model_path: Path, template: str | None = None) -> None:
-        """`template` is the path of a Jinja file to use instead of the tokenizer's own.
+    def __init__(self, model_path: Path, template: str | None = None, *, trust_remote_code: bool = False) -> None:
+        """See `ChatTemplate`.
 
         Raises:
             UserError: a model folder, tokenizer or template that cannot be used.
@@ -39,7 +39,7 @@ class Encoder:
         self.family = family_of(config, model_path)
         """None for a text model."""
         self._vocabulary: int | None = (config.get("text_config") or config).get("vocab_size")
-        self.template = ChatTemplate(model_path, template)
+        self.template = ChatTemplate(model_path, template, trust_remote_code=trust_remote_code)
 
     @property
     def placeholders(self) -> frozenset[int]:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
+from pangu_rl.data.arrow.parquet import parquet_rows
+from pangu_rl.data.arrow.saved_dataset import saved_dataset_rows
 from pangu_rl.data.fields.bad_row import BadRow, Row, text_field
 from pangu_rl.data.fields.columns import Kind
 from pangu_rl.data.formats.reading import AS_OURS, Reading, RowReader
@@ -177,13 +179,13 @@ def numbered_rows(path: Path) -> Iterator[tuple[int, Row | bytes]]:
     if found := shards(path):
         rows: Iterator[Row | bytes] = (row for shard in found for row in shard_rows(shard))
     elif parquet := sorted(path.glob("*.parquet")):
-        rows = itertools.chain.from_iterable(map(_parquet_rows, parquet))
+        rows = itertools.chain.from_iterable(map(parquet_rows, parquet))
     elif lines := sorted(path.glob("*.jsonl")):
         rows = (row for file in lines for _, row in _json_rows(file))
     elif path.is_dir():
-        rows = _saved_dataset_rows(path)
+        rows = saved_dataset_rows(path)
     elif path.suffix == ".parquet":
-        rows = _parquet_rows(path)
+        rows = parquet_rows(path)
     elif path.suffix in (".jsonl", ".json"):
         return _json_rows(path)
     else:
@@ -215,38 +217,3 @@ def _jsonl_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 yield number, line
-
-
-def _parquet_rows(path: Path) -> Iterator[Row]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches():
-                yield from map(without_merged_nulls, batch.to_pylist())
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path}: not a readable Parquet file: {error}") from None
-
-
-def _saved_dataset_rows(path: Path) -> Iterator[Row]:
-    import datasets
-
-    try:
-        dataset = datasets.load_from_disk(str(path))
-    except (FileNotFoundError, ValueError) as error:
-        raise DataError(f"{path}: not a folder saved by `datasets`: {error}") from None
-    if isinstance(dataset, datasets.DatasetDict):
-        raise DataError(f"{path}: holds the splits {', '.join(dataset)}; name one, e.g. {path / next(iter(dataset))}")
-    # As arrow has them, an `Image` is its bytes and its path, and not decoded.
-    for batch in dataset.with_format("arrow").iter(batch_size=1000):
-        yield from map(without_merged_nulls, batch.to_pylist())
-
-
-def without_merged_nulls(value: Any) -> Any:
-    """Arrow gives each struct every key of any other in its column: a key that is null was not written."""
-    if isinstance(value, dict):
-        return {key: without_merged_nulls(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [without_merged_nulls(item) for item in value]
-    return value

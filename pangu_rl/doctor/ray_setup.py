@@ -21,7 +21,9 @@ def check_ray(config: BaseModel | None) -> Iterator[Finding]:
     except metadata.PackageNotFoundError:
         yield Finding(check="ray", status="fail", detail="not installed", mend="make setup")
         return
-    yield Finding(check="ray", status="ok", detail=f"{version}; a private one keeps its files in {socket_root()}")
+    yield Finding(
+        check="ray", status="ok", detail=f"{version}; a private one keeps its files in a folder of {socket_root()}"
+    )
     yield from _token()
     cluster = getattr(config, "cluster", None)
     address = cluster.address if cluster is not None else "local"

@@ -14,8 +14,9 @@ import numpy as np
 import ray
 
 from pangu_rl.accelerators import Accelerator, get_accelerator
-from pangu_rl.accelerators.collective import free_port
+from pangu_rl.accelerators.collective import meeting_at, serve_store
 from pangu_rl.accelerators.threads import threads_each
+from pangu_rl.checkpoint.disk import told
 from pangu_rl.checkpoint.manifest import Entry, check_files
 from pangu_rl.checkpoint.shared_folder import Answer, answer
 from pangu_rl.checkpoint.store import ADAPTER, MODEL, RANKS
@@ -52,13 +53,16 @@ class RankActor:
         self._writing: dict[str, Future[dict[str, Entry]]] = {}
 
     def address(self) -> tuple[str, int]:
-        """(host, free port) of this actor's node, where rank 0 serves the rendezvous."""
-        return ray.util.get_node_ip_address(), free_port()
+        """(host, port) of this actor's node, where rank 0 serves the store that all meet at from now on."""
+        host = ray.util.get_node_ip_address()
+        self._store = serve_store(host)
+        return host, self._store.port
 
     def save(self, checkpoint: Path) -> None:
         """Begin to write this rank's part of a checkpoint and of the model; `written` says when it is there."""
         parts = {RANKS: self._learner.save} | self._exports()
-        self._writing = {folder: part(checkpoint / folder) for folder, part in parts.items()}
+        with told(checkpoint):
+            self._writing = {folder: part(checkpoint / folder) for folder, part in parts.items()}
 
     def _exports(self) -> dict[str, Callable[[Path], Future[dict[str, Entry]]]]:
         """What is written of the model for everybody else: folder of a checkpoint -> what fills it."""
@@ -110,9 +114,8 @@ class LearnerActor(RankActor):
 
         spec = self._spec
         index = take_device(get_accelerator(spec.accelerator))
-        rendezvous = {"MASTER_ADDR": host, "MASTER_PORT": port, "LOCAL_RANK": index}
-        ranks = {"RANK": spec.rank, "WORLD_SIZE": spec.world_size}
-        os.environ.update({name: str(value) for name, value in (rendezvous | ranks).items()})
+        ranks = {"LOCAL_RANK": index, "RANK": spec.rank, "WORLD_SIZE": spec.world_size}
+        os.environ.update(meeting_at(host, port) | {name: str(value) for name, value in ranks.items()})
         self._learner = Learner(spec)
 
     def _exports(self) -> dict[str, Callable[[Path], Future[dict[str, Entry]]]]:

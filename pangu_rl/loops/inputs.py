@@ -271,7 +271,7 @@ def open_model(
     model: ModelConfig, data: DataConfig | SftDataConfig | DpoDataConfig | QueryDataConfig, seed: int
 ) -> tuple[Encoder, PictureFolder]:
     path = resolve_path(model.path)
-    encoder = Encoder(path, model.chat_template)
+    encoder = Encoder(path, model.chat_template, trust_remote_code=model.trust_remote_code)
     named = [getattr(data, key, None) for key in ("train", "queries")]
     rows = [resolve_path(file) for file in named if file is not None]
     return encoder, PictureFolder(data.media_root, path, encoder.family, seed=seed, rows=rows, decode=decode_bounded)

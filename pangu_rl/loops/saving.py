@@ -8,12 +8,14 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from pangu_rl.checkpoint.disk import told
 from pangu_rl.checkpoint.manifest import Entry
 from pangu_rl.checkpoint.store import CheckpointStore
 
@@ -67,8 +69,9 @@ class Saving:
             CheckpointError, RunError: the one before could not be written, or this one not be begun.
         """
         self.wait()
-        folder = self._store.begin(step)
-        ranks.save(folder)
+        with self._whole(step):
+            folder = self._store.begin(step)
+            ranks.save(folder)
         self.resumed(step)
         self._pending = self._thread.submit(self._finish, step, ranks, copy.deepcopy(state), partial(write, folder))
 
@@ -94,8 +97,19 @@ class Saving:
         seconds, self._seconds = self._seconds, None
         return {} if seconds is None else {"time/checkpoint_write": seconds}
 
+    @contextmanager
+    def _whole(self, step: int) -> Iterator[None]:
+        """What fails in it leaves nothing that fills the disk, and speaks one line if it was the disk."""
+        try:
+            with told(self._store.directory):
+                yield
+        except BaseException:
+            self._store.discard(step)
+            raise
+
     def _finish(self, step: int, ranks: Ranks, state: dict[str, Any], write: Callable[[], None]) -> None:
         started = time.monotonic()
-        write()
-        self._store.commit(step, state, ranks.written())
+        with self._whole(step):
+            write()
+            self._store.commit(step, state, ranks.written())
         self._seconds = time.monotonic() - started

@@ -12,6 +12,8 @@ from typing import Any
 from rich.console import Console, RenderableType
 
 from pangu_rl.accelerators import Accelerator, get_accelerator
+from pangu_rl.checkpoint.disk import full_disk, run_directory
+from pangu_rl.checkpoint.manifest import check_quickly
 from pangu_rl.checkpoint.run_lock import run_lock
 from pangu_rl.checkpoint.settings import begin, claim
 from pangu_rl.checkpoint.store import Checkpoint, CheckpointStore
@@ -193,12 +195,16 @@ def open_run(
             raise ConfigError(
                 f"{directory} holds checkpoints and trainer.resume is never: set resume to auto, or another run_dir"
             )
-        if settings is not None:
-            started = not (isinstance(trainer, TrainerConfig) and checkpoints.is_empty())
-            (claim if started else begin)(directory, settings)
-        (directory / "config.yaml").write_text(dump_config(config), encoding="utf-8")
         console = Console(stderr=True)
-        stack.enter_context(run_log(directory, console))
+        with run_directory(directory):
+            if settings is not None:
+                started = not (isinstance(trainer, TrainerConfig) and checkpoints.is_empty())
+                (claim if started else begin)(directory, settings)
+            checkpoints.discard_unfinished()
+            checkpoints.latest(check_quickly)  # one that is broken is refused before anything starts
+            (directory / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+            stack.enter_context(run_log(directory, console))
+        stack.enter_context(full_disk(directory))
         sinks = stack.enter_context(MetricSinks(directory, config.monitoring))
         preemption = stack.enter_context(ray_runtime.session(config.cluster))
         require_room(config, accelerator)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -15,11 +16,28 @@ from pangu_rl.errors import Preempted, RunError, UserError
 _QUIET = ("httpx", "filelock", "matplotlib", "urllib3")
 
 
+class _LogFile(logging.FileHandler):
+    """Where the disk takes no more it says so once, instead of a traceback for every line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self.lost:
+            self.lost = True
+            print(f"{self.baseFilename}: {error.strerror}: what is not logged any more is lost", file=sys.stderr)
+
+    def close(self) -> None:
+        with suppress(OSError):  # of the same lines once more
+            super().close()
+
+    lost = False
+
+
 @contextmanager
 def run_log(run_dir: Path, console: Console) -> Iterator[None]:
     """Log to `run_dir/run.log` (appended) and warnings to `console`, which prints them above the live view."""
-    Path(run_dir).mkdir(parents=True, exist_ok=True)
-    file = logging.FileHandler(Path(run_dir) / "run.log", encoding="utf-8")
+    file = _LogFile(Path(run_dir) / "run.log", encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     terminal = RichHandler(console=console, level=logging.WARNING, show_path=False, show_time=False)
     root = logging.getLogger()
@@ -31,9 +49,11 @@ def run_log(run_dir: Path, console: Console) -> Iterator[None]:
         root.addHandler(handler)
     try:
         yield
-    except (UserError, RunError, Preempted) as error:  # the terminal is told last, by the command line
-        kind = type(error).__name__
-        file.handle(root.makeRecord(__name__, logging.ERROR, __file__, 0, "ended by %s: %s", (kind, error), None))
+    except BaseException as error:  # whatever it is; the terminal is told last, by the command line
+        told = isinstance(error, UserError | RunError | Preempted)
+        trace = None if told else (type(error), error, error.__traceback__)
+        said = (type(error).__name__, error)
+        file.handle(root.makeRecord(__name__, logging.ERROR, __file__, 0, "ended by %s: %s", said, trace))
         raise
     finally:
         for handler in (file, terminal):

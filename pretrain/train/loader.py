@@ -99,7 +99,7 @@ class PackLoader:
         """
         path = resolve_path(config.model.path)
         self.files = files
-        self.encoder = Encoder(path, config.model.chat_template)
+        self.encoder = Encoder(path, config.model.chat_template, trust_remote_code=config.model.trust_remote_code)
         self.folder = PictureFolder(
             config.data.media_root, path, self.encoder.family, seed=config.trainer.seed, decode=decode_bounded
         )

@@ -68,7 +68,7 @@ def _settings(config: AssembleConfig) -> PanguVLConfig:
     register_auto_classes()
     folder = model_of(resolve_path(config.shape), "shape")
     try:
-        found = AutoConfig.from_pretrained(folder)
+        found = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise DataError(f"shape {folder}: no config.json that can be read: {first_line(error)}") from None
     if not isinstance(found, PanguVLConfig):
@@ -79,7 +79,7 @@ def _settings(config: AssembleConfig) -> PanguVLConfig:
 def _tokenizer(config: AssembleConfig, settings: PanguVLConfig) -> PreTrainedTokenizerBase:
     folder = model_of(resolve_path(config.tokenizer), "tokenizer")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise DataError(f"tokenizer {folder}: none that can be read: {first_line(error)}") from None
     vocabulary = settings.text_config.vocab_size

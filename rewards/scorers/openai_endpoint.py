@@ -14,6 +14,7 @@ from openai.types.chat import ChatCompletion
 from pangu_rl.config.sections.scorers import ScorerConfig
 from pangu_rl.errors import ConfigError
 from rewards.scorers.records import BackendError, Reply, Request
+from rewards.scorers.redaction import Redaction
 from rewards.scorers.untrusted import one_line
 
 CONNECT_S = 5.0
@@ -33,10 +34,11 @@ class OpenAIEndpoint:
         self.identity = f"{config.base_url} {config.model}"
         self._model = config.model
         self._timeout_s = config.limits.timeout_s
-        self._key = _key(config)
+        key = _key(config)
+        self._without_key = Redaction(key)
         self._client = openai.AsyncOpenAI(
             base_url=config.base_url,
-            api_key=self._key or "none",
+            api_key=key or "none",
             max_retries=0,
             timeout=openai.Timeout(self._timeout_s, connect=min(CONNECT_S, self._timeout_s)),
             default_headers={"Accept-Encoding": "identity"},
@@ -74,7 +76,7 @@ class OpenAIEndpoint:
             reply = _reply(completion, request)
         except Exception:  # the client checks no types of what it was sent, so anything may be anywhere
             raise BackendError("an answer that is no chat completion", transient=True) from None
-        return replace(reply, text=self._without_key(reply.text))
+        return replace(reply, text=self._without_key(reply.text), problem=self._safe(reply.problem))
 
     async def close(self) -> None:
         await self._client.close()
@@ -88,11 +90,8 @@ class OpenAIEndpoint:
         )
 
     def _safe(self, text: str) -> str:
-        return one_line(self._without_key(text), 200)
-
-    def _without_key(self, text: str) -> str:
         """Some servers repeat the key in their complaints."""
-        return text.replace(self._key, "***") if self._key else text
+        return one_line(self._without_key(text), 200)
 
 
 def _key(config: ScorerConfig) -> str:
@@ -153,7 +152,7 @@ def _count(tokens: object) -> int:
 
 def _problem(finish_reason: str | None, refusal: str | None) -> str:
     if refusal:
-        return f"refused: {one_line(str(refusal), 80)}"
+        return f"refused: {refusal}"
     return {"length": "cut at max_reply_tokens", "content_filter": "stopped by a content filter"}.get(finish_reason, "")
 
 

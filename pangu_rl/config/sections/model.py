@@ -12,4 +12,4 @@ class ModelConfig(Strict):
     chat_template: str | None = None
     """A Jinja file to use instead of the tokenizer's own template."""
     trust_remote_code: bool = False
-    """Leave off: a model folder then runs no code of its own."""
+    """Leave off: a model folder then runs no code of its own, its tokenizer neither, and nobody is asked."""

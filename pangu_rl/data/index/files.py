@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import xxhash
 
+from pangu_rl.data.arrow.parquet import parquet_file
 from pangu_rl.data.rows import is_json_array
 from pangu_rl.data.webdataset import samples, shard_rows
 from pangu_rl.errors import DataError
@@ -136,17 +135,6 @@ def edges_digest(path: Path) -> str:
         file.seek(max(0, path.stat().st_size - EDGE))
         digest.update(file.read(EDGE))
     return digest.hexdigest()
-
-
-def parquet_file(path: Path) -> pq.ParquetFile:
-    """
-    Raises:
-        DataError: it is none.
-    """
-    try:
-        return pq.ParquetFile(path, memory_map=True)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: not a readable Parquet file: {error}") from None
 
 
 def _files_of(source: Path) -> list[Path]:

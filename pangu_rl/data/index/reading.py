@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pangu_rl.data.arrow.parquet import parquet_file, row_group
+from pangu_rl.data.arrow.values import row_at
 from pangu_rl.data.fields.bad_row import Row
-from pangu_rl.data.index.files import PARQUET, TAR, parquet_file
-from pangu_rl.data.rows import without_merged_nulls
+from pangu_rl.data.index.files import PARQUET, TAR
 from pangu_rl.data.webdataset import shard_row
 from pangu_rl.storage.copies import local_copy
 
@@ -40,7 +41,7 @@ class PlaceReader:
 
     def __init__(self) -> None:
         self._opened = lru_cache(FILES)(_opened)
-        self._group = lru_cache(GROUPS)(lambda path, group: self._opened(path)[0].read_row_group(group))
+        self._group = lru_cache(GROUPS)(lambda path, group: row_group(self._opened(path)[0], path, group))
 
     def raw(self, place: Place) -> Row | bytes:
         """The row, or the bytes that it is to be parsed from; of a remote file it is fetched where it is not here."""
@@ -51,7 +52,7 @@ class PlaceReader:
             starts = self._opened(place.path)[1]
             group = int(np.searchsorted(starts, place.number - 1, side="right")) - 1
             rows: pa.Table = self._group(place.path, group)
-            return without_merged_nulls(rows.slice(place.number - 1 - int(starts[group]), 1).to_pylist()[0])
+            return row_at(rows, place.number - 1 - int(starts[group]))
         with place.path.open("rb") as file:
             file.seek(place.start)
             return file.readline()

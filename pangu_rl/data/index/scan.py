@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
+from pangu_rl.data.arrow.parquet import parquet_file, row_group
 from pangu_rl.data.fields.bad_row import BadRow, Row, text_field
-from pangu_rl.data.index.files import PARQUET, TAR, Range, parquet_file
+from pangu_rl.data.index.files import PARQUET, TAR, Range
 from pangu_rl.data.index.media import MEDIA, missing_media
 from pangu_rl.data.index.shards import COLUMN_TYPES, NAMED, Found, hash_of, write_shard
 from pangu_rl.data.index.sizes import COLUMNS, sizes_of_row, sizes_of_table
@@ -107,10 +108,7 @@ def _parquet(some: Range, identity: Identity, media_root: Path | None, found: Fo
     with parquet_file(some.path) as file:
         there = [name for name in ("id", "source", "videos", *COLUMNS) if name in file.schema_arrow.names]
         for group in range(some.begin, some.end):
-            try:
-                table = file.read_row_group(group, columns=there)
-            except (pa.ArrowException, OSError) as error:
-                raise DataError(f"{some.path}: not a readable Parquet file: {error}") from None
+            table = row_group(file, some.path, group, there)
             if not there:
                 table = pa.table({"none": pa.nulls(file.metadata.row_group(group).num_rows)})
             try:

@@ -43,7 +43,7 @@ def read_benchmarks(config: EvalConfig) -> tuple[list[BenchmarkSet], EvalInputs]
         RunError: too many rows of a benchmark cannot be asked; names them.
     """
     check_length(resolve_path(config.model.path), config.rollout.max_model_tokens, "rollout.max_model_tokens")
-    encoder, folder = open_model(config.model, config.data)
+    encoder, folder = open_model(config.model, config.data, config.trainer.seed)
     sets = [_read(name, file, config, encoder, folder) for name, file in config.data.benchmarks.items()]
     for one in sets:
         _require_enough(one, config.data.max_bad_share)

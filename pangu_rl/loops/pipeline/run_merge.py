@@ -127,7 +127,7 @@ def _config_meant(path: Path) -> Any:
 
     register_auto_classes()
     try:
-        return AutoConfig.from_pretrained(path.parent).to_dict()
+        return AutoConfig.from_pretrained(path.parent, trust_remote_code=False).to_dict()
     except Exception:  # transformers raises its validators' own errors, of no common class
         return json.loads(path.read_text(encoding="utf-8"))
 

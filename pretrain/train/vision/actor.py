@@ -11,6 +11,7 @@ from typing import Any
 import ray
 
 from pangu_rl.accelerators import Accelerator, get_accelerator
+from pangu_rl.accelerators.collective import meeting_at
 from pangu_rl.accelerators.threads import threads_each
 from pangu_rl.cluster.placement import Placement
 from pangu_rl.config.vision import VisionStageConfig
@@ -43,7 +44,7 @@ class VisionActor(RankActor):
     def start(self, host: str, port: int) -> None:
         """Join the other ranks. Not in the constructor, whose errors arrive without a cause."""
         index = take_device(get_accelerator(self._accelerator))
-        os.environ.update({"MASTER_ADDR": host, "MASTER_PORT": str(port)})
+        os.environ.update(meeting_at(host, port))
         reader = BatchReader(self._config, self._stage.files, PictureFile(self._stage.path))
         self._learner = VisionLearner(self._config, self._accelerator, self._rank, reader, index)
 

@@ -67,7 +67,9 @@ class BatchReader:
         self._root = resolve_path(config.data.media_root)
         self._tokenizer = None
         if config.regions is not None:
-            self._tokenizer = AutoTokenizer.from_pretrained(resolve_path(config.model.path))
+            self._tokenizer = AutoTokenizer.from_pretrained(
+                resolve_path(config.model.path), trust_remote_code=config.model.trust_remote_code
+            )
 
     def load(self, batch: PictureBatch, step: int) -> list[MicroBatch]:
         """

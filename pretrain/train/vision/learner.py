@@ -71,8 +71,10 @@ class VisionLearner:
         self.centres = self._centres(config.classes, seed=config.trainer.seed)
         self.token_centres = None
         if config.regions is not None:
-            tokens = len(AutoTokenizer.from_pretrained(resolve_path(config.model.path)))
-            self.token_centres = self._centres(tokens, seed=config.trainer.seed + 1)
+            tokenizer = AutoTokenizer.from_pretrained(
+                resolve_path(config.model.path), trust_remote_code=config.model.trust_remote_code
+            )
+            self.token_centres = self._centres(len(tokenizer), seed=config.trainer.seed + 1)
         self.trained = dict(_encoder_parameters(lm)) | {f"head.{n}": p for n, p in self.head.named_parameters()}
         self.optimizer = torch.optim.AdamW(self.trained.values(), lr=config.lr, weight_decay=config.weight_decay)
         tables = [table.weight for table in (self.centres, self.token_centres) if table is not None]

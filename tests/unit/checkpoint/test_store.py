@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from pangu_rl.checkpoint import CheckpointStore, run_lock
-from pangu_rl.checkpoint.manifest import Entry, check_files, entries_of
+from pangu_rl.checkpoint import CheckpointStore, manifest, run_lock
+from pangu_rl.checkpoint.manifest import Entry, check_files, check_quickly, entries_of
 from pangu_rl.checkpoint.store import check_model
 from pangu_rl.errors import CheckpointError, ConfigError
 
@@ -137,6 +137,28 @@ def test_a_damaged_file_is_named_and_nothing_is_loaded(tmp_path, damage, name):
     assert store.latest().step == 1
 
 
+def test_a_step_that_was_renamed_is_refused(tmp_path):
+    store = CheckpointStore(tmp_path, keep=2)
+    save(store, 3).rename(store.directory / "step_000007")
+    with pytest.raises(CheckpointError, match="was made as the checkpoint of step 3 and is named as that of 7"):
+        store.latest()
+
+
+@pytest.mark.parametrize("damage", [flip, truncate, Path.unlink])
+def test_what_small_files_and_sizes_tell_is_seen_without_reading_the_large(tmp_path, damage, monkeypatch):
+    """Before anything is started. A changed byte of a large file is found by the ranks, which hash them together."""
+    monkeypatch.setattr(manifest, "SMALL_BYTES", 1000)
+    store = CheckpointStore(tmp_path, keep=2)
+    newest = save(store, 1, b"w" * 5000)
+    assert store.latest(check_quickly).step == 1
+    damage(newest / "weights.safetensors")
+    if damage is flip:
+        assert store.latest(check_quickly).step == 1
+        damage(newest / "state.json")
+    with pytest.raises(CheckpointError, match="corrupt checkpoint"):
+        store.latest(check_quickly)
+
+
 def test_the_only_checkpoint_corrupt_means_start_anew(tmp_path):
     store = CheckpointStore(tmp_path, keep=2)
     flip(save(store, 5) / "weights.safetensors")
@@ -188,10 +210,33 @@ def test_a_full_disk_names_the_path_and_leaves_the_one_before(tmp_path, monkeypa
 
     partial = store.begin(2)
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(CheckpointError, match=r"step_000002: no space .* bytes free"):
+    with pytest.raises(CheckpointError, match=r"step_000002: No space left on device \([\d,]+ bytes free\); make room"):
         store.commit(2, {}, {})
     assert partial.exists()
     assert store.latest().step == 1
+
+
+def test_room_for_one_as_large_as_the_newest_is_asked_for_before(tmp_path, monkeypatch):
+    """The newest has the weights' 1,000 bytes, some more of moments, state and manifest."""
+    store = CheckpointStore(tmp_path, keep=2)
+    save(store, 1, b"w" * 1000)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=2000))
+    with pytest.raises(CheckpointError, match=r"step 2 needs some 2,\d\d\d bytes and 2,000 are free; make room"):
+        store.begin(2)
+    assert [path.name for path in store.directory.iterdir()] == ["step_000001"]
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=3000))
+    store.begin(2)
+
+
+def test_a_start_removes_what_was_never_finished(tmp_path, caplog):
+    store = CheckpointStore(tmp_path, keep=2)
+    save(store, 1)
+    (store.begin(2) / "weights.safetensors").write_bytes(b"half")
+    (store.begin(3) / "weights.safetensors").write_bytes(b"half")
+    store.discard_unfinished()
+    assert [path.name for path in store.directory.iterdir()] == ["step_000001"]
+    assert ".partial-step_000002 was never finished and is removed" in caplog.text
 
 
 def test_beginning_a_step_that_exists_is_refused(tmp_path):

@@ -59,12 +59,14 @@ def test_a_token_on_disk_is_used_and_tightened(tmp_path):
 
 
 def test_socket_paths_stay_under_the_limit(monkeypatch, tmp_path):
-    monkeypatch.setenv("RAY_TMPDIR", "/tmp/r")
-    assert str(ray_runtime.socket_root()) == "/tmp/r/ray"
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp")
+    assert str(ray_runtime.socket_root()) == "/tmp"
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("x" * 60)))
     root = ray_runtime.socket_root()
     assert root.is_relative_to("/tmp")
-    assert len(str(root)) + len("/session_2026-11-22_03-12-01_123456_1234567/sockets/plasma_store") <= 107
+    assert (
+        len(str(root)) + len("/ray-abcdefgh/r/session_2026-11-22_03-12-01_123456_1234567/sockets/plasma_store") <= 107
+    )
 
 
 @pytest.mark.parametrize(("first", "second"), [("SIGTERM", "SIGTERM"), ("SIGINT", "SIGINT"), ("SIGINT", "SIGTERM")])

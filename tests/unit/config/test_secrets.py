@@ -22,6 +22,12 @@ VALUES = [
     "ghp_abcdefghijklmnopqrst",
     "Bearer abcdefghijkl",
     "AKIAABCDEFGHIJKLMNOP",
+    "ASIAABCDEFGHIJKLMNOP",
+    "AIzaSyabcdefghijklmnopqrstuvwxyz012345",
+    "github_pat_abcdefghijklmnopqrst",
+    "gsk_abcdefghijklmnopqrst",
+    "nvapi-abcdefghijklmnopqrst",
+    "-----BEGIN RSA PRIVATE KEY-----",
 ]
 
 
@@ -36,7 +42,30 @@ def test_keys_by_what_they_hold(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["WANDB_API_KEY", "api_key", "apikey", "HF_TOKEN", "hf-token", "password", "AWS_SECRET_ACCESS_KEY", "auth"]
+    "name",
+    [
+        "WANDB_API_KEY",
+        "api_key",
+        "apikey",
+        "HF_TOKEN",
+        "hf-token",
+        "password",
+        "AWS_SECRET_ACCESS_KEY",
+        "auth",
+        "apiToken",
+        "secretKey",
+        "DB_PWD",
+        "PGPASSWORD",
+        "passphrase",
+        "SSH_PRIVATE_KEY",
+        "SESSION_TOKEN",
+        "authToken",
+        "Authorization",
+        "cookie",
+        "SENTRY_DSN",
+        "clientSecret",
+        "AZURE_ACCOUNT_KEY",
+    ],
 )
 def test_keys_by_name(name: str) -> None:
     assert is_secret(name, "x")
@@ -51,6 +80,8 @@ def test_keys_by_name(name: str) -> None:
         ("api_key_env", "MY_KEY"),
         ("keyword", "x"),
         ("monkey", "x"),
+        ("bypass", "x"),
+        ("author", "x"),
         ("HTTPS_PROXY", "http://proxy:3128"),
         ("HF_HOME", "/data/hf"),
         ("key", 3),

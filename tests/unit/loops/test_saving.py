@@ -156,3 +156,64 @@ def test_one_is_due_by_steps_or_by_the_clock_whichever_is_first(tmp_path: Path) 
     assert saving.is_due(7)
     saving.wait()
     assert not Saving(CheckpointStore(tmp_path, keep=9), clock=lambda: now[0]).is_due(8)
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+import torch
+from pangu_rl.checkpoint.rank_files import write_files
+from pangu_rl.checkpoint.store import CheckpointStore
+from pangu_rl.errors import CheckpointError
+from pangu_rl.loops.saving import Saving
+
+class Ranks:
+    def save(self, checkpoint):
+        self.writing = write_files(checkpoint, {"rank_0.pt": {"w": torch.zeros(elements)}})
+
+    def written(self):
+        return self.writing.result()
+
+def write(folder):
+    (folder / "rows").write_bytes(bytes(rows))
+
+store = CheckpointStore(Path(sys.argv[1]), keep=9)
+saving = Saving(store)
+elements, rows = 10, 10
+saving.begin(1, Ranks(), {}, write)
+saving.wait()
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+for elements, rows in ((300_000, 10), (10, 300_000)):
+    try:
+        saving.begin(2, Ranks(), {}, write)
+        saving.wait()
+    except CheckpointError as error:
+        print(error)
+print([path.name for path in store.directory.iterdir()], store.latest().step)
+"""
+
+
+def test_a_disk_that_is_full_is_one_line_and_nothing_stays(tmp_path: Path) -> None:
+    """No file may grow beyond 100,000 bytes: a rank meets it first, then what the loop writes itself."""
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, check=False, timeout=60
+    )
+    of_rank, of_loop, left = done.stdout.splitlines()
+    assert "step_000002/rank_0.pt: File too large" in of_rank
+    assert "checkpoints: File too large" in of_loop
+    assert all("bytes free); make room" in line for line in (of_rank, of_loop))
+    assert left == "['step_000001'] 1"
+
+
+class FailingRanks(SlowRanks):
+    def save(self, checkpoint: Path) -> None:
+        super().save(checkpoint)
+        raise OSError(28, "No space left on device")
+
+
+def test_ranks_that_cannot_begin_leave_nothing(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, keep=9)
+    with pytest.raises(CheckpointError, match=r"No space left on device .* make room"):
+        Saving(store).begin(1, FailingRanks(), {})
+    assert list(store.directory.iterdir()) == []

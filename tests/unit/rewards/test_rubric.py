@@ -62,6 +62,19 @@ def test_negative_weights_and_plain_numbers() -> None:
     assert [part.outcome for part in found.parts.values()] == ["correct", "incorrect", "correct"]
 
 
+def test_a_sum_that_is_not_finite_is_refused() -> None:
+    """1e200 times 1e200 is infinite; so are 1.5e308 and 1.5e308 together, and the one less the other would be none."""
+    for weights, values in (((1e200,), (1e200,)), ((1.0, 1.0), (1.5e308, 1.5e308)), ((1e200, -1e200), (1e200, 1e200))):
+        functions = [
+            WeightedFunction(f"f{i}", weight, lambda p, c, value=value: value)
+            for i, (weight, value) in enumerate(zip(weights, values, strict=True))
+        ]
+        with pytest.raises(
+            RewardError, match=rf"reward function f{len(weights) - 1 if weights[0] == 1 else 0}: .* not"
+        ):
+            asyncio.run(Rubric(functions).score(prompt(), completion("")))
+
+
 def test_async_functions_and_callables() -> None:
     async def plugin(prompt: Any, completion: Any) -> float:
         await asyncio.sleep(0)

@@ -182,6 +182,19 @@ def test_the_key_is_sent_and_found_nowhere_else(
         assert SECRET.encode() not in path.read_bytes(), path
 
 
+def test_a_key_that_hides_in_a_verdict_is_no_vote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A character that is taken out of reasons made the key whole again, behind the search for it."""
+    monkeypatch.setenv("SCORER_KEY", SECRET)
+    hidden = SECRET[:9] + "\u200b" + SECRET[9:]
+    with serving(lambda body: verdict(4, f"it is {hidden}")) as endpoint:
+        config = panel_config(tmp_path / "c", scorer(endpoint.url, api_key_env="SCORER_KEY"))
+        (result,) = score(config, ITEM)
+    assert result.value is None and not result.votes
+    kept = b"".join(path.read_bytes() for path in tmp_path.iterdir()).decode(errors="ignore")
+    for text in (str(result), kept):
+        assert SECRET not in text.replace("\u200b", "").replace("\\u200b", "")
+
+
 def test_what_the_environment_holds_for_openai_goes_to_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_WEBHOOK_SECRET"):
         monkeypatch.setenv(name, SECRET)

@@ -1,0 +1,1 @@
+"""Files of Arrow's -> **raw rows**: Parquet, and folders saved by `datasets`."""
