@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 from pangu_rl.cluster.placement import Placement
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.config.stages import DpoConfig, SftConfig
+from pangu_rl.errors import CheckpointError
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.loops.learners import Learners, RankActors, closing_ranks
 from pangu_rl.loops.session import Run
@@ -78,7 +79,13 @@ def _restore(run: Run, stage: SupervisedStage) -> int:
     if checkpoint is None:
         run.sinks.truncate_after(0)  # of a start that was killed before its first checkpoint
         return 0
-    stage.load_state_dict(checkpoint.state)
+    try:
+        stage.load_state_dict(checkpoint.state)
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{checkpoint.path}: written by another version of pangu_rl, whose state of the data is another "
+            f"({type(error).__name__}: {error}): go on with that version, or start in a new trainer.run_dir"
+        ) from None
     stage.learners.load(checkpoint.path)
     run.resume_from(checkpoint)
     return checkpoint.step

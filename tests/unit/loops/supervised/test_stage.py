@@ -110,6 +110,16 @@ def test_it_goes_on_behind_the_newest_checkpoint_with_what_was_consumed(tmp_path
     assert train_stage(opened(tmp_path), Counting(), 5) == {}
 
 
+def test_a_state_of_another_version_is_refused_in_one_line(tmp_path: Path) -> None:
+    class Older(Counting):
+        def state_dict(self) -> dict[str, Any]:
+            return {"rows": 30}
+
+    train_stage(opened(tmp_path), Older(), 3)
+    with pytest.raises(CheckpointError, match=r"step_000003: written by another version.*'consumed'.*new trainer.run"):
+        train_stage(opened(tmp_path), Counting(), 5)
+
+
 def test_a_step_that_fails_is_not_saved_and_is_taken_again(tmp_path: Path) -> None:
     run = opened(tmp_path, every=2)
     with pytest.raises(RunError):
