@@ -23,7 +23,9 @@ def gold_problem(prompt: Prompt, function: RewardFunction) -> str | None:
     """
     try:
         result = _gold_result(prompt, function)
-    except (TimeoutError, BadGold) as error:  # its ways to say that it has no verdict, and why
+    except BadGold as error:
+        return f"the gold {prompt.answer[:60]!r} cannot be graded: {error}"
+    except TimeoutError as error:  # its way to say that it has no verdict
         return f"the gold {prompt.answer[:60]!r} cannot be graded: {type(error).__name__}: {error}"
     except (UserError, RunError):
         raise

@@ -11,7 +11,7 @@ from pangu_rl.config.load import load_config
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.data.benchmarks.load import BenchmarkRows, load_benchmark
 from pangu_rl.data.encoding import Encoder
-from pangu_rl.data.pictures import PictureFolder
+from pangu_rl.data.pictures import Audit, PictureFolder
 from pangu_rl.errors import RunError
 from pangu_rl.loops.evaluation.eval_inputs import EvalInputs
 from pangu_rl.loops.inputs import check_length, open_model, prompt_problem
@@ -47,9 +47,9 @@ def read_benchmarks(config: EvalConfig) -> tuple[list[BenchmarkSet], EvalInputs]
     sets = [_read(name, file, config, encoder, folder) for name, file in config.data.benchmarks.items()]
     for one in sets:
         _require_enough(one, config.data.max_bad_share)
-    audit = folder.audit(path for one in sets for prompt in one.rows.prompts for path in prompt.images)
+    audit = folder.audit(prompt for one in sets for prompt in one.rows.prompts)
     for one in sets:
-        _leave_out(one, audit.problems)
+        _leave_out(one, audit)
         _require_enough(one, config.data.max_bad_share)
     limits = _largest(one.limits for one in sets)
     inputs = EvalInputs(
@@ -90,12 +90,11 @@ def _limits(file: BenchmarkFileConfig, definition: BenchmarkConfig) -> PixelLimi
     return PixelLimits(file.min_pixels or definition.min_pixels, file.max_pixels or definition.max_pixels)
 
 
-def _leave_out(one: BenchmarkSet, problems: dict[str, str]) -> None:
+def _leave_out(one: BenchmarkSet, audit: Audit) -> None:
     """Rows with a picture that does not decode."""
     sound: list[Prompt] = []
     for prompt in one.rows.prompts:
-        reason = next((problems[path] for path in prompt.images if path in problems), None)
-        if reason is None:
+        if (reason := audit.problem(prompt)) is None:
             sound.append(prompt)
         else:
             one.rows.left_out.append(f"{one.name}, row {prompt.uid}: {reason}")
