@@ -41,7 +41,8 @@ with ray_runtime.session(ClusterConfig(object_store_gib=0.1)):
     ranks = [kind.options(num_cpus=0).remote(rank) for rank in range(2)]
     host, port = ray.get(ranks[0].address.remote())
     assert ray.get([rank.start.remote(host, port) for rank in ranks]) == [2.0, 2.0]
-    ray.get([rank.weights.remote(host, free_port(host)) for rank in ranks])
+    port = free_port(host)
+    ray.get([rank.weights.remote(host, port) for rank in ranks])
     files = [path.stat().st_mode & 0o777 for path in Path(os.environ["RAY_TMPDIR"]).glob("ray-*")]
     print(json.dumps([listening(), files]))
 """
