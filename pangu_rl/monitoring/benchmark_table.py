@@ -5,29 +5,39 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-HEADERS = ("benchmark", "split", "items", "figure", "unread", "no verdict", "left out")
+COUNTS = ("unread", "no_verdict", "left_out")
+"""Shown where a benchmark has some: eighty columns hold the names and figures of all."""
 
 
 def benchmark_table(results: Sequence[dict[str, Any]]) -> Table:
     """Of `title`, `split`, `figure` (value, low, high, unit, items, unread, no_verdict), `left_out`, `categories`."""
+    counts = [name for name in COUNTS if any(_counts(result).get(name) for result in results)]
     table = Table(
         title="Benchmarks",
         caption="95 % intervals: Wilson for shares of right answers, else bootstrap over questions or their pictures",
+        box=SIMPLE_HEAD,
     )
-    for header in HEADERS:
-        table.add_column(header, justify="left" if header in HEADERS[:2] else "right", no_wrap=True)
+    table.add_column("benchmark", no_wrap=True)
+    for header in ("items", "figure", *(name.replace("_", " ") for name in counts)):
+        table.add_column(header, justify="right", no_wrap=True)
     for result in results:
         table.add_section()
-        table.add_row(*_cells(result["title"], result["split"], result["figure"], result["left_out"]), style="bold")
+        title = f"{result['title']} {result['split']}"
+        table.add_row(title, *_cells(result["figure"], counts, _counts(result)), style="bold")
         categories = result["categories"] if len(result["categories"]) > 1 else {}
         for name, figure in categories.items():
-            table.add_row(*_cells(f"  {name}", "", figure, None), style="dim")
+            table.add_row(f"  {name}", *_cells(figure, counts, figure), style="dim")
     return table
 
 
-def _cells(title: str, split: str, figure: dict[str, Any], left_out: int | None) -> list[str]:
+def _counts(result: dict[str, Any]) -> dict[str, Any]:
+    return result["figure"] | {"left_out": result["left_out"]}
+
+
+def _cells(figure: dict[str, Any], counts: Sequence[str], values: dict[str, Any]) -> list[str]:
     value, low, high = (f"{figure[key]:.1f}" for key in ("value", "low", "high"))
-    counts = [str(figure["unread"]), str(figure["no_verdict"]), "" if left_out is None else str(left_out)]
-    return [title, split, str(figure["items"]), f"{value} ({low} - {high}) {figure['unit']}", *counts]
+    shown = (str(values.get(name, "")) for name in counts)
+    return [str(figure["items"]), f"{value} ({low} - {high}) {figure['unit']}", *shown]

@@ -109,7 +109,7 @@ def test_a_bootstrap_covers_what_it_should() -> None:
 def test_the_table() -> None:
     one = asdict(figure(definition("mmbench"), [answered(1.0, group="7"), answered(0.0, group="8")]))
     result = {"title": "MMBench", "split": "dev", "figure": one, "left_out": 3, "categories": {"a": one, "b": one}}
-    console = Console(width=140, record=True)
+    console = Console(width=80, record=True)
     console.print(benchmark_table([result]))
     text = console.export_text()
     assert "MMBench" in text and "50.0 (9.5 - 90.5) %" in text and text.count("50.0") == 3
