@@ -10,8 +10,8 @@ from pangu_rl.errors import RewardError, RunError, UserError
 from pangu_rl.records import THINK_CLOSE, Completion, FinishReason, Outcome, Part, Prompt
 from rewards.base import RewardFunction
 from rewards.grounding.right_answers import right_answer
+from rewards.recipe.accuracy import gold_of
 from rewards.rubric import checked_part
-from rewards.rules.accuracy import gold_of
 from rewards.rules.gold import BadGold
 
 

@@ -19,15 +19,15 @@ from typing import Any
 from pangu_rl.config.sections.rewards import RewardFunctionConfig
 from pangu_rl.errors import ConfigError
 from rewards.metrics.benchmark import benchmark
+from rewards.recipe.accuracy import boxed_accuracy
 from rewards.recipe.counting import counting
+from rewards.recipe.format import boxed_format
+from rewards.recipe.graded import graded
 from rewards.recipe.grounding import grounding
 from rewards.recipe.multiple_choice import multiple_choice
 from rewards.recipe.ocr import ocr_edit_distance
 from rewards.recipe.overlong import soft_overlong
 from rewards.recipe.temporal import ordering, temporal_iou
-from rewards.rules.accuracy import boxed_accuracy
-from rewards.rules.format import boxed_format
-from rewards.rules.graded import graded
 from rewards.scorers.llm_score import llm_score
 
 ENTRY_POINT_GROUP = "pangu_rl.rewards"

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from pangu_rl.records import Prompt
-from rewards.rules.accuracy import gold_of
+from rewards.recipe.accuracy import gold_of
 from rewards.rules.gold import PLACE_TYPES, Gold
 
 

@@ -14,10 +14,10 @@ from PIL import Image, ImageDraw
 
 from pangu_rl.errors import DataError
 from pretrain.processing.pictures import open_picture
+from rewards.mathematics.guard import Refused
 from rewards.rules.boxed_answer import extract_boxed
 from rewards.rules.boxes import COORDINATES, Box, read_boxes
 from rewards.rules.gold import Gold
-from rewards.rules.guard import Refused
 from rewards.rules.point import read_point
 
 DRAWN = ("bbox", "bboxes", "point")

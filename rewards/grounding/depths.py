@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pangu_rl.records import Part
 from rewards.grounding.reading import of_gold, require_no_metric
+from rewards.mathematics.guard import Refused
 from rewards.metrics.depths import abs_rel, delta
 from rewards.metrics.said_places import Point, said_depths
 from rewards.rules.boxes import check_space
 from rewards.rules.gold import Gold
-from rewards.rules.guard import Refused
 from rewards.rules.verdict import bad_gold, unparsable, verdict
 
 WORTHLESS = 0.25

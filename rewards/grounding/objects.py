@@ -7,9 +7,9 @@ from functools import partial
 from pangu_rl.records import Part
 from rewards.grounding.matching import EXTRA_COST, matched_overlap
 from rewards.grounding.reading import boxes_of, labels_in, of_gold, require_no_metric
+from rewards.mathematics.guard import Refused
 from rewards.rules.boxes import IOU_THRESHOLD, Box, check_space, iou
 from rewards.rules.gold import Gold
-from rewards.rules.guard import Refused
 from rewards.rules.matching import largest_matching
 from rewards.rules.verdict import bad_gold, unparsable, verdict
 

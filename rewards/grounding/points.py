@@ -6,10 +6,10 @@ from pangu_rl.records import Part
 from rewards.grounding.matching import matched_share
 from rewards.grounding.reading import TAG, require_no_metric
 from rewards.grounding.reading import read_shapes as _read_shapes
+from rewards.mathematics.guard import Refused
 from rewards.metrics.said_places import said_count
 from rewards.rules.boxes import Box, gold_boxes
 from rewards.rules.gold import Gold
-from rewards.rules.guard import Refused
 from rewards.rules.matching import largest_matching
 from rewards.rules.verdict import unparsable, verdict
 

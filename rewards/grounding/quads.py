@@ -7,10 +7,10 @@ from functools import partial
 from pangu_rl.records import Part
 from rewards.grounding.matching import matched_overlap
 from rewards.grounding.reading import Corners, of_gold, read_shapes, require_no_metric
+from rewards.mathematics.guard import Refused
 from rewards.metrics.polygons import polygon_iou
 from rewards.rules.boxes import IOU_THRESHOLD
 from rewards.rules.gold import Gold
-from rewards.rules.guard import Refused
 from rewards.rules.matching import largest_matching
 from rewards.rules.verdict import bad_gold, unparsable, verdict
 

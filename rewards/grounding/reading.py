@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pangu_rl.grounding_labels import BadLabel, Label, read_labels, shapes_of
+from rewards.mathematics.guard import Refused
 from rewards.rules.boxes import COORDINATES, MAX_BOXES, MAX_CHARS, Box, check_space, numbers_of, read_literal
 from rewards.rules.gold import Gold
-from rewards.rules.guard import Refused
 from rewards.rules.verdict import bad_gold
 
 T = TypeVar("T")

@@ -14,6 +14,7 @@ from functools import partial
 
 from pangu_rl.records import Completion, Outcome, Part, Prompt
 from rewards.base import whole_answer
+from rewards.mathematics.guard import Refused
 from rewards.metrics.depths import delta
 from rewards.metrics.masks import points_in_mask
 from rewards.metrics.option_letter import chosen_letter
@@ -27,10 +28,9 @@ from rewards.metrics.texts import (
     vqa_accuracy,
     yes_or_no,
 )
-from rewards.rules.accuracy import boxed_accuracy
+from rewards.recipe.accuracy import boxed_accuracy
 from rewards.rules.boxed_answer import answer_part, extract_boxed
 from rewards.rules.boxes import IOU_THRESHOLD, iou
-from rewards.rules.guard import Refused
 from rewards.rules.matching import largest_matching
 from rewards.rules.verdict import short, unparsable
 

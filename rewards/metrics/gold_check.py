@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pangu_rl.records import Prompt
 from rewards.audit import gold_problem
+from rewards.mathematics.guard import Refused
 from rewards.metrics.benchmark import METRICS
-from rewards.rules.accuracy import boxed_accuracy
-from rewards.rules.guard import Refused
+from rewards.recipe.accuracy import boxed_accuracy
 from rewards.rules.verdict import short
 
 

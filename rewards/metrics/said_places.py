@@ -9,10 +9,10 @@ import re
 from fractions import Fraction
 
 from pangu_rl.grounding_labels import BadLabel, Label, placed_labels, read_labels, shapes_of
+from rewards.mathematics.guard import Refused
+from rewards.mathematics.number_words import spelled_number
 from rewards.rules.boxes import Box, numbers_of, read_boxes, read_literal
 from rewards.rules.gold import Gold
-from rewards.rules.guard import Refused
-from rewards.rules.number_words import spelled_number
 
 Point = tuple[float, float]
 _IN_THOUSANDTHS = Gold("null", "bboxes", coordinates="0-999")

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from pangu_rl.records import Completion, Outcome, Part, Prompt
 from rewards.base import whole_answer
-from rewards.rules.accuracy import gold_of
+from rewards.recipe.accuracy import gold_of
 from rewards.rules.boxed_answer import extract_boxed
 from rewards.rules.gold import BadGold, Gold
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pangu_rl.records import Completion, Outcome, Part, Prompt
+from rewards.mathematics.read_value import read_answer
 from rewards.recipe.boxed import judge_box
 from rewards.rules.dispatch import grade_directly
 from rewards.rules.gold import Gold
 from rewards.rules.integer import scalar_of
 from rewards.rules.math import gold_value
-from rewards.rules.read_value import read_answer
 
 
 def counting(prompt: Prompt, completion: Completion, *, partial: float = 0.0) -> Part:

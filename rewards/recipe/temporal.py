@@ -9,9 +9,9 @@ from itertools import combinations, pairwise
 from typing import Any
 
 from pangu_rl.records import Completion, Outcome, Part, Prompt
+from rewards.mathematics.guard import Refused
 from rewards.recipe.boxed import judge_box
 from rewards.rules.gold import Gold
-from rewards.rules.guard import Refused
 from rewards.rules.sequence import list_key, read_list
 from rewards.rules.verdict import bad_gold, unparsable, verdict
 

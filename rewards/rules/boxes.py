@@ -8,10 +8,10 @@ import re
 from typing import Any
 
 from pangu_rl.records import Part
+from rewards.mathematics.guard import Refused, check_text
+from rewards.mathematics.normalise import clean
 from rewards.rules.gold import Gold
-from rewards.rules.guard import Refused, check_text
 from rewards.rules.matching import largest_matching
-from rewards.rules.normalise import clean
 from rewards.rules.verdict import bad_gold, unparsable, verdict
 
 Box = tuple[float, float, float, float]

@@ -6,13 +6,13 @@ import re
 from string import ascii_uppercase
 
 from pangu_rl.records import Part
-from rewards.rules.compare import WithoutAlgebra, same
+from rewards.mathematics.compare import WithoutAlgebra, same
+from rewards.mathematics.guard import Refused
+from rewards.mathematics.normalise import MAX_ANSWER_CHARS, plain
+from rewards.mathematics.read_value import read_answer
+from rewards.mathematics.values import Text
 from rewards.rules.gold import Gold
-from rewards.rules.guard import Refused
-from rewards.rules.normalise import MAX_ANSWER_CHARS, plain
-from rewards.rules.read_value import read_answer
 from rewards.rules.text import gold_text, text_key
-from rewards.rules.values import Text
 from rewards.rules.verdict import bad_gold, unparsable, verdict
 
 _PREFIX = re.compile(

@@ -6,10 +6,10 @@ import datetime
 import re
 
 from pangu_rl.records import Part
+from rewards.mathematics.normalise import plain
+from rewards.mathematics.values import Day
 from rewards.rules.gold import Gold
-from rewards.rules.normalise import plain
 from rewards.rules.text import gold_text
-from rewards.rules.values import Day
 from rewards.rules.verdict import bad_gold, unparsable, verdict
 
 _MONTHS = {

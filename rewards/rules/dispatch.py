@@ -16,6 +16,8 @@ from rewards.grounding.depths import grade_depths
 from rewards.grounding.objects import grade_objects
 from rewards.grounding.points import grade_point_count, grade_points
 from rewards.grounding.quads import grade_quads
+from rewards.mathematics.normalise import MAX_ANSWER_CHARS, plain
+from rewards.mathematics.unevaluated import is_unevaluated
 from rewards.rules.boxes import grade_box, grade_boxes
 from rewards.rules.choice import grade_choice
 from rewards.rules.date import grade_date
@@ -23,11 +25,9 @@ from rewards.rules.floats import grade_float
 from rewards.rules.gold import ANSWER_TYPES, PLACE_TYPES, BadGold, Gold
 from rewards.rules.integer import grade_integer, scalar_of
 from rewards.rules.math import gold_value, grade_math
-from rewards.rules.normalise import MAX_ANSWER_CHARS, plain
 from rewards.rules.point import grade_point
 from rewards.rules.sequence import grade_list
 from rewards.rules.text import grade_text
-from rewards.rules.unevaluated import is_unevaluated
 from rewards.rules.verdict import bad_gold, unparsable
 
 _GRADERS: dict[str, Callable[..., Part | None]] = {
@@ -86,7 +86,7 @@ def grade_by_algebra(answer: str, gold: Gold) -> Part:
     part = grade_directly(answer, gold)
     if part is not None:
         return part
-    from rewards.rules.algebra import SympyLeaves
+    from rewards.mathematics.algebra import SympyLeaves
 
     part = _GRADERS[infer_type(gold)](answer, gold, leaves=SympyLeaves())
     assert part is not None, "SympyLeaves decides every leaf"

@@ -5,15 +5,15 @@ from __future__ import annotations
 from fractions import Fraction
 
 from pangu_rl.records import Part
-from rewards.rules.compare import Leaves
-from rewards.rules.expressions import has_variables
+from rewards.mathematics.compare import Leaves
+from rewards.mathematics.expressions import has_variables
+from rewards.mathematics.guard import Refused
+from rewards.mathematics.numbers import round_half_up
+from rewards.mathematics.read_value import read_answer
+from rewards.mathematics.values import Equation, Expr, Number, Value
 from rewards.rules.gold import Gold
-from rewards.rules.guard import Refused
 from rewards.rules.integer import scalar_of
 from rewards.rules.math import gold_value
-from rewards.rules.numbers import round_half_up
-from rewards.rules.read_value import read_answer
-from rewards.rules.values import Equation, Expr, Number, Value
 from rewards.rules.verdict import bad_gold, unparsable, verdict
 
 

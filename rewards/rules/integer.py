@@ -6,15 +6,15 @@ import re
 from fractions import Fraction
 
 from pangu_rl.records import Part
-from rewards.rules.compare import same_exact
+from rewards.mathematics.compare import same_exact
+from rewards.mathematics.guard import Refused
+from rewards.mathematics.normalise import plain
+from rewards.mathematics.number_words import WORDS, spelled_number
+from rewards.mathematics.read_value import read_answer
+from rewards.mathematics.units import CHANGING_WORDS
+from rewards.mathematics.values import Equation, Number, Text, Value
 from rewards.rules.gold import Gold
-from rewards.rules.guard import Refused
 from rewards.rules.math import gold_value
-from rewards.rules.normalise import plain
-from rewards.rules.number_words import WORDS, spelled_number
-from rewards.rules.read_value import read_answer
-from rewards.rules.units import CHANGING_WORDS
-from rewards.rules.values import Equation, Number, Text, Value
 from rewards.rules.verdict import bad_gold, unparsable, verdict
 
 _SIGN = r"(?:(?:minus|negative) )?"

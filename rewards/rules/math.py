@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pangu_rl.records import Part
-from rewards.rules.compare import Leaves, WithoutAlgebra, same
+from rewards.mathematics.compare import Leaves, WithoutAlgebra, same
+from rewards.mathematics.guard import Refused
+from rewards.mathematics.normalise import MAX_ANSWER_CHARS, plain
+from rewards.mathematics.read_notation import read_ratio
+from rewards.mathematics.read_value import read_answer, read_gold_value
+from rewards.mathematics.values import Clock, Expr, Number, Ratio, Value
 from rewards.rules.gold import Gold
-from rewards.rules.guard import Refused
-from rewards.rules.normalise import MAX_ANSWER_CHARS, plain
-from rewards.rules.read_notation import read_ratio
-from rewards.rules.read_value import read_answer, read_gold_value
 from rewards.rules.text import gold_text
-from rewards.rules.values import Clock, Expr, Number, Ratio, Value
 from rewards.rules.verdict import bad_gold, unparsable, verdict
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pangu_rl.records import Part
+from rewards.mathematics.guard import Refused
 from rewards.rules.boxes import check_space, gold_boxes, numbers_of, read_literal
 from rewards.rules.gold import Gold
-from rewards.rules.guard import Refused
 from rewards.rules.verdict import bad_gold, unparsable, verdict
 
 

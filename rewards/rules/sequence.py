@@ -8,11 +8,11 @@ from fractions import Fraction
 from typing import Any
 
 from pangu_rl.records import Part
+from rewards.mathematics.guard import Refused, check_text
+from rewards.mathematics.normalise import MAX_ANSWER_CHARS, clean, plain
+from rewards.mathematics.numbers import read_number
+from rewards.mathematics.splitting import split_top
 from rewards.rules.gold import Gold
-from rewards.rules.guard import Refused, check_text
-from rewards.rules.normalise import MAX_ANSWER_CHARS, clean, plain
-from rewards.rules.numbers import read_number
-from rewards.rules.splitting import split_top
 from rewards.rules.text import gold_text, text_key
 from rewards.rules.verdict import bad_gold, unparsable, verdict
 

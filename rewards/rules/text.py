@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from pangu_rl.records import Part
+from rewards.mathematics.normalise import plain
 from rewards.rules.gold import Gold
-from rewards.rules.normalise import plain
 from rewards.rules.verdict import bad_gold, unparsable, verdict
 
 _SYMBOLS = """

@@ -42,7 +42,12 @@ def test_schemas_records_and_command_line_need_no_torch_either():
 
 def test_the_light_rooms_import_without_the_heavy_libraries():
     modules = modules_of(
-        "pangu_rl.algorithms", "pangu_rl.checkpoint", "pangu_rl.monitoring", "pangu_rl.accelerators", "rewards.rules"
+        "pangu_rl.algorithms",
+        "pangu_rl.checkpoint",
+        "pangu_rl.monitoring",
+        "pangu_rl.accelerators",
+        "rewards.rules",
+        "rewards.mathematics",
     )
     assert "pangu_rl.algorithms.grpo" in modules
     done = import_without(HEAVY, modules)

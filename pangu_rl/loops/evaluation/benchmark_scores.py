@@ -17,11 +17,11 @@ from pangu_rl.loops.evaluate import Answered
 from pangu_rl.monitoring.intervals import bootstrap, wilson
 from pangu_rl.records import Outcome
 from rewards.base import whole_answer
+from rewards.mathematics.guard import Refused
 from rewards.metrics.benchmark import depths_of, said_answer
 from rewards.metrics.depths import abs_rel
 from rewards.metrics.detections import matched, mean_average_precision
 from rewards.metrics.said_places import said_objects
-from rewards.rules.guard import Refused
 
 UNREAD = (Outcome.UNPARSABLE, Outcome.NO_BOX)
 OCRBENCH_ITEMS = 1000

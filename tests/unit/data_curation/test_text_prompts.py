@@ -13,7 +13,7 @@ from data_curation.sources.items import pair_key
 from pangu_rl.data import load_conversations, load_prompts
 from pangu_rl.errors import ConfigError
 from rewards.audit import gold_problem
-from rewards.rules.accuracy import boxed_accuracy
+from rewards.recipe.accuracy import boxed_accuracy
 from rewards.rules.boxed_answer import extract_boxed
 
 

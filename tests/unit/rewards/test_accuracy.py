@@ -12,8 +12,8 @@ from pangu_rl.config.sections.rewards import RewardFunctionConfig
 from pangu_rl.records import Completion, Outcome, Part, Prompt
 from rewards import registry
 from rewards.audit import gold_problem
-from rewards.rules.accuracy import boxed_accuracy, gold_of
-from rewards.rules.format import boxed_format
+from rewards.recipe.accuracy import boxed_accuracy, gold_of
+from rewards.recipe.format import boxed_format
 from rewards.rules.gold import Gold
 from tests.unit.rewards.builders import completion, prompt
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pangu_rl.records import Outcome
+from rewards.recipe.graded import graded, graded_score
 from rewards.rules.dispatch import grade_directly
 from rewards.rules.gold import BadGold, Gold
-from rewards.rules.graded import graded, graded_score
 from tests.unit.rewards.builders import completion, prompt
 
 SQUARE = "[0, 0, 10, 10]"

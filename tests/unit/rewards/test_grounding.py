@@ -10,8 +10,8 @@ import pytest
 from pangu_rl.records import Outcome
 from rewards import grade
 from rewards.audit import gold_problem
+from rewards.recipe.accuracy import boxed_accuracy
 from rewards.recipe.grounding import grounding
-from rewards.rules.accuracy import boxed_accuracy
 from tests.unit.rewards.builders import completion, prompt
 
 SQUARE = "<|quad_start|>(000,000),(100,000),(100,100),(000,100)<|quad_end|>"

@@ -10,7 +10,7 @@ import pytest
 from pangu_rl.config.sections.rewards import RewardFunctionConfig
 from pangu_rl.errors import ConfigError
 from rewards import registry
-from rewards.rules.accuracy import boxed_accuracy
+from rewards.recipe.accuracy import boxed_accuracy
 from tests.unit.rewards.builders import completion, prompt
 
 
@@ -27,7 +27,7 @@ def test_file_with_bound_arguments(tmp_path: Path) -> None:
 
 def test_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = [
-        EntryPoint("installed", "rewards.rules.accuracy:boxed_accuracy", registry.ENTRY_POINT_GROUP),
+        EntryPoint("installed", "rewards.recipe.accuracy:boxed_accuracy", registry.ENTRY_POINT_GROUP),
         EntryPoint("broken", "rewards.absent:x", registry.ENTRY_POINT_GROUP),
     ]
     monkeypatch.setattr(registry.importlib.metadata, "entry_points", lambda group: entries)

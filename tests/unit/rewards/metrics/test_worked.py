@@ -9,6 +9,7 @@ import pytest
 
 from pangu_rl.config.benchmark import Metric
 from pangu_rl.records import Completion, FinishReason, Outcome, Part, Prompt
+from rewards.mathematics.guard import Refused
 from rewards.metrics.benchmark import METRICS, benchmark
 from rewards.metrics.depths import abs_rel, delta
 from rewards.metrics.detections import matched, mean_average_precision
@@ -17,7 +18,6 @@ from rewards.metrics.option_letter import chosen_letter
 from rewards.metrics.polygons import polygon_iou
 from rewards.metrics.said_places import said_boxes, said_count, said_depths, said_points
 from rewards.metrics.texts import anls, charxiv_match, contains_answer, relaxed_accuracy, vqa_accuracy
-from rewards.rules.guard import Refused
 
 
 def test_anls() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from rewards.rules.units import Unit
+from rewards.mathematics.units import Unit
 
 
 @dataclass(frozen=True, slots=True)

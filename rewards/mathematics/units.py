@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from rewards.rules.number_words import WORDS
+from rewards.mathematics.number_words import WORDS
 
 Dimensions = tuple[tuple[str, int], ...]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rewards.rules.read_value import compact_name
+from rewards.mathematics.read_value import compact_name
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Protocol
 
-from rewards.rules.expressions import compact, has_variables
-from rewards.rules.families import as_family
-from rewards.rules.matching import largest_matching
-from rewards.rules.values import (
+from rewards.mathematics.expressions import compact, has_variables
+from rewards.mathematics.families import as_family
+from rewards.mathematics.values import (
     Based,
     Clock,
     Equation,
@@ -30,6 +29,7 @@ from rewards.rules.values import (
     Union,
     Value,
 )
+from rewards.rules.matching import largest_matching
 
 Scalar = Number | Expr
 

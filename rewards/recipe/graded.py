@@ -14,20 +14,20 @@ from rapidfuzz.distance import Levenshtein
 from pangu_rl.records import Completion, Outcome, Part, Prompt
 from rewards.base import whole_answer
 from rewards.grader import default_grader
-from rewards.rules.accuracy import gold_of
+from rewards.mathematics.compare import WithoutAlgebra, same
+from rewards.mathematics.guard import Refused
+from rewards.mathematics.normalise import plain
+from rewards.mathematics.read_value import read_answer
+from rewards.mathematics.values import Matrix, Number, Row, Text, Value
+from rewards.recipe.accuracy import gold_of
 from rewards.rules.boxed_answer import extract_boxed
 from rewards.rules.boxes import IOU_THRESHOLD, Box, gold_boxes, iou, read_boxes
-from rewards.rules.compare import WithoutAlgebra, same
 from rewards.rules.dispatch import infer_type
 from rewards.rules.gold import BadGold, Gold
-from rewards.rules.guard import Refused
 from rewards.rules.matching import largest_matching
 from rewards.rules.math import gold_value
-from rewards.rules.normalise import plain
-from rewards.rules.read_value import read_answer
 from rewards.rules.sequence import read_list
 from rewards.rules.text import text_key
-from rewards.rules.values import Matrix, Number, Row, Text, Value
 
 CORRECT, WORST = 5, 1
 BANDS: dict[str, tuple[tuple[float, int], ...]] = {

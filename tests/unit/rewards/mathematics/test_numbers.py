@@ -7,11 +7,11 @@ from fractions import Fraction
 
 import pytest
 
-from rewards.rules.arithmetic import exact_value
-from rewards.rules.normalise import plain
-from rewards.rules.number_words import spelled_number
-from rewards.rules.numbers import read_number, round_half_up
-from rewards.rules.units import read_unit
+from rewards.mathematics.arithmetic import exact_value
+from rewards.mathematics.normalise import plain
+from rewards.mathematics.number_words import spelled_number
+from rewards.mathematics.numbers import read_number, round_half_up
+from rewards.mathematics.units import read_unit
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 
-from rewards.rules.arithmetic import MAX_DIGITS, MAX_EXPONENT, exact_value
+from rewards.mathematics.arithmetic import MAX_DIGITS, MAX_EXPONENT, exact_value
 
 MAX_NESTING = 32
 MAX_NESTED_EXPONENTS = 10_000

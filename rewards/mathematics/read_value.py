@@ -5,15 +5,14 @@ from __future__ import annotations
 import functools
 import re
 
-from rewards.rules.date import read_date
-from rewards.rules.expressions import is_expression
-from rewards.rules.families import read_family
-from rewards.rules.guard import Refused, check_text
-from rewards.rules.measures import read_sum_of_units
-from rewards.rules.normalise import MAX_ANSWER_CHARS, plain, tidy
-from rewards.rules.numbers import read_number
-from rewards.rules.read_intervals import read_interval
-from rewards.rules.read_notation import (
+from rewards.mathematics.expressions import is_expression
+from rewards.mathematics.families import read_family
+from rewards.mathematics.guard import Refused, check_text
+from rewards.mathematics.measures import read_sum_of_units
+from rewards.mathematics.normalise import MAX_ANSWER_CHARS, plain, tidy
+from rewards.mathematics.numbers import read_number
+from rewards.mathematics.read_intervals import read_interval
+from rewards.mathematics.read_notation import (
     checked_form,
     read_based,
     read_clock,
@@ -24,10 +23,11 @@ from rewards.rules.read_notation import (
     read_ratio,
     with_unit,
 )
-from rewards.rules.splitting import outer_brackets, split_top
+from rewards.mathematics.splitting import outer_brackets, split_top
+from rewards.mathematics.units import CURRENCY_SIGNS, DENYING_WORDS, KNOWN_CHINESE, read_unit
+from rewards.mathematics.values import Equation, Expr, Matrix, Nothing, Row, Text, Value
+from rewards.rules.date import read_date
 from rewards.rules.text import chemical_key, text_key
-from rewards.rules.units import CURRENCY_SIGNS, DENYING_WORDS, KNOWN_CHINESE, read_unit
-from rewards.rules.values import Equation, Expr, Matrix, Nothing, Row, Text, Value
 
 _PREFIX = re.compile(
     r"(?:(?:so|thus|therefore|hence)[,:]? )?(?:the )?(?:final |correct |exact )?(?:answer|result|solution|value)s?"

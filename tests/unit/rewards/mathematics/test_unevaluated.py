@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pangu_rl.records import Outcome
+from rewards.mathematics.unevaluated import is_unevaluated
 from rewards.rules.dispatch import grade_directly
 from rewards.rules.gold import Gold
-from rewards.rules.unevaluated import is_unevaluated
 
 
 @pytest.mark.parametrize(

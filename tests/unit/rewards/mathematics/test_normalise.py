@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from pangu_rl.records import Outcome
+from rewards.mathematics.normalise import plain
 from rewards.rules.boxed_answer import extract_boxed
 from rewards.rules.dispatch import grade_directly
 from rewards.rules.gold import Gold
-from rewards.rules.normalise import plain
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from rewards.rules.number_words import spelled_number
-from rewards.rules.units import Unit, read_unit
-from rewards.rules.values import Number
+from rewards.mathematics.number_words import spelled_number
+from rewards.mathematics.units import Unit, read_unit
+from rewards.mathematics.values import Number
 
 _AMOUNT = r"\d+(?:\.\d+)?|\\frac\{\d+\}\{\d+\}|[A-Za-z]+(?:-[a-z]+)?"
 _PART = re.compile(rf"({_AMOUNT}) ?([A-Za-z]+|[\u4e00-\u9fff]{{1,3}})(?:,? and |,? ?|$)(?=\d|\\|[a-z]|$)")

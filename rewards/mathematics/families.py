@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from rewards.rules.values import Equation, Expr, Family, Number, Row, Value
+from rewards.mathematics.values import Equation, Expr, Family, Number, Row, Value
 
 LETTER = "\\kappa"
 """What the parameter of every family is called once it is read."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from rewards.rules.expressions import is_expression, one_form
-from rewards.rules.guard import check_algebra
-from rewards.rules.numbers import read_number
-from rewards.rules.units import Unit, read_unit
-from rewards.rules.values import Based, Clock, Expr, Infinite, Nothing, Number, Range, Ratio, Value
+from rewards.mathematics.expressions import is_expression, one_form
+from rewards.mathematics.guard import check_algebra
+from rewards.mathematics.numbers import read_number
+from rewards.mathematics.units import Unit, read_unit
+from rewards.mathematics.values import Based, Clock, Expr, Infinite, Nothing, Number, Range, Ratio, Value
 
 _NO_SOLUTION = re.compile(
     r"(?:(?:there (?:is|are|exists?) |has |have )?(?:no|not any|zero) (?:such |valid |possible |common )?"

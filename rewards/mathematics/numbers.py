@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from rewards.rules.arithmetic import MAX_DIGITS, exact_value
-from rewards.rules.number_words import spelled_number
+from rewards.mathematics.arithmetic import MAX_DIGITS, exact_value
+from rewards.mathematics.number_words import spelled_number
 
 _DECIMAL = re.compile(r"[+-]? ?(?:\d+(?:\.\d*)?|\.\d+)", re.ASCII)
 _GROUPED = re.compile(r"[+-]?\d{1,3}(?:(?:,\d{3})+|(?: \d{3})+|(?:'\d{3})+|(?:_\d{3})+)(?:\.\d+)?", re.ASCII)

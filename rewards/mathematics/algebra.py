@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
-from rewards.rules.compare import Scalar
-from rewards.rules.expressions import words
-from rewards.rules.families import LETTER
+from rewards.mathematics.compare import Scalar
+from rewards.mathematics.expressions import words
+from rewards.mathematics.families import LETTER
+from rewards.mathematics.guard import Refused
+from rewards.mathematics.progressions import MemberAt, same_members
+from rewards.mathematics.units import Unit
+from rewards.mathematics.values import Expr, Family, Number
 from rewards.rules.gold import BadGold
-from rewards.rules.guard import Refused
-from rewards.rules.progressions import MemberAt, same_members
-from rewards.rules.units import Unit
-from rewards.rules.values import Expr, Family, Number
 
 DIGITS = 100
 AGREEMENT = 80

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from rewards.rules.expressions import has_variables
-from rewards.rules.normalise import tidy
-from rewards.rules.splitting import split_top
-from rewards.rules.values import Equation, Expr, Inequality, Infinite, Row, Text, Union, Value
+from rewards.mathematics.expressions import has_variables
+from rewards.mathematics.normalise import tidy
+from rewards.mathematics.splitting import split_top
+from rewards.mathematics.values import Equation, Expr, Inequality, Infinite, Row, Text, Union, Value
 
 Reader = Callable[[str], Value]
 
