@@ -21,11 +21,11 @@ from pangu_rl.records import Completion, Outcome, Part, Prompt, Score
 from rewards.audit import gold_problem
 from rewards.children import ChildPool
 from rewards.grader import Grader
+from rewards.recipe import accuracy
 from rewards.recipe.accuracy import boxed_accuracy
 from rewards.recipe.format import boxed_format
 from rewards.recipe.graded import graded
 from rewards.rubric import Rubric, WeightedFunction, checked_part, no_verdict_problem
-from rewards.recipe import accuracy
 from tests.unit.rewards import hostile_functions as hostile
 from tests.unit.rewards.builders import completion, prompt
 
