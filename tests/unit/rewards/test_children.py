@@ -26,7 +26,7 @@ from tests.unit.rewards import hostile_functions as hostile
 from tests.unit.rewards.builders import eventually
 
 DEADLINE_S = 1.0
-SLACK_S = 0.5
+SLACK_S = 2.0
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ from tests.unit.rewards.builders import eventually
 from tests.unit.rewards.cases import hostile_cases
 
 DEADLINE_S = 2.0
-SLACK_S = 0.5
+SLACK_S = 2.0
 ENDLESS_S = 1.0
 FACTORED, EXPANDED = "(x-1)(x+1)", "x^2 - 1"
 
