@@ -83,6 +83,11 @@ def metrics(run_dir: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
 
 
+def timeless(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of metrics without what the clock says: the same of two runs that do the same."""
+    return {k: v for k, v in row.items() if not k.startswith(("time/", "speed/")) and k != "data/wait_share"}
+
+
 def rollouts(run_dir: Path) -> list[dict[str, Any]]:
     """Stored rows of all steps: who was asked, what was drawn, what it earned."""
     rows = []

@@ -13,7 +13,6 @@ import yaml
 
 from pangu_rl.checkpoint.store import CheckpointStore
 from tests.e2e import runs
-from tests.e2e.test_resume import timeless
 
 pytestmark = pytest.mark.slow
 
@@ -82,7 +81,7 @@ def test_killed_while_it_is_written_and_resumed_equals_uninterrupted(
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert any(not torch.equal(first[name], ours[name]) for name in first)
     for mine, other in zip(runs.metrics(run_dir), runs.metrics(whole / "run"), strict=True):
-        assert timeless(mine) == timeless(other)
+        assert runs.timeless(mine) == runs.timeless(other)
 
 
 def flip(path: Path) -> None:

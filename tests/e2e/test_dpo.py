@@ -75,10 +75,6 @@ def logged(folder: Path) -> int:
     return path.read_text().count("\n") if path.exists() else 0
 
 
-def timeless(row: dict) -> dict:
-    return {k: v for k, v in row.items() if not k.startswith(("time/", "speed/")) and k != "data/wait_share"}
-
-
 @pytest.mark.slow
 def test_killed_twice_and_resumed_equals_uninterrupted(whole: Path, tiny_vl_model: Path, tmp_path: Path) -> None:
     """kill -9 of the whole tree while the reference is computed, and after step 3, which no checkpoint has."""
@@ -94,7 +90,7 @@ def test_killed_twice_and_resumed_equals_uninterrupted(whole: Path, tiny_vl_mode
     ours, theirs = runs.weights(tmp_path / "run", STEPS), runs.weights(whole / "run", STEPS)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     rows, expected = runs.metrics(tmp_path / "run"), runs.metrics(whole / "run")
-    assert list(map(timeless, rows)) == list(map(timeless, expected))
+    assert list(map(runs.timeless, rows)) == list(map(runs.timeless, expected))
     assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
 
 
@@ -199,6 +195,6 @@ def test_two_ranks_take_the_steps_of_one(tiny_vl_model: Path, tmp_path: Path) ->
         shared = [f"learner.ranks={ranks}", f"learner.sequence_parallel={degree}"]
         done = runs.run("dpo", config, *shared, "model.dtype=float32", "trainer.steps=2")
         assert done.returncode == 0, done.stderr
-        rows.append(list(map(timeless, runs.metrics(folder / "run"))))
+        rows.append(list(map(runs.timeless, runs.metrics(folder / "run"))))
     for one, *others in zip(*rows, strict=True):
         assert others == [pytest.approx(one, abs=2e-3, rel=2e-3)] * 2

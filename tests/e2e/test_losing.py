@@ -15,7 +15,6 @@ import torch
 
 from benchmarks import kills
 from tests.e2e import runs
-from tests.e2e.test_resume import timeless
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +45,7 @@ def test_a_run_that_loses_something_ends_like_one_that_does_not(
     if name.startswith("learner rank"):
         assert "; restart 1 of 3, from the " in (tmp_path / "run" / "run.log").read_text()
         pairs = zip(runs.metrics(tmp_path / "run"), runs.metrics(whole(mode)), strict=True)
-        assert mode.staleness or all(timeless(mine) == timeless(other) for mine, other in pairs)
+        assert mode.staleness or all(runs.timeless(mine) == runs.timeless(other) for mine, other in pairs)
 
 
 def test_a_rank_that_dies_before_the_first_checkpoint_begins_anew_and_then_ends_the_run(

@@ -13,7 +13,7 @@ import yaml
 from benchmarks import kills
 from tests.builders import build_tiny_model, build_tiny_vl_model
 from tests.e2e import runs, test_checkpoints, test_dpo, test_pretrain
-from tests.e2e.test_resume import logged, timeless
+from tests.e2e.test_resume import logged
 from tests.unit.pretrain.train import test_vision
 from tests.unit.pretrain.train.builders import write_rows
 
@@ -66,8 +66,8 @@ def test_a_rank_that_is_killed_in_mid_update_changes_nothing(tmp_path: Path, sta
     assert driver.returncode == 0, errors
     assert "; restart 1 of 3, from the checkpoint of step" in (lost / "run.log").read_text()
 
-    rows = list(map(timeless, runs.metrics(lost)))
-    assert rows == list(map(timeless, runs.metrics(whole)))
+    rows = list(map(runs.timeless, runs.metrics(lost)))
+    assert rows == list(map(runs.timeless, runs.metrics(whole)))
     ours, theirs = runs.weights(lost, len(rows)), runs.weights(whole, len(rows))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert any(not torch.equal(tensor, theirs[name]) for name, tensor in runs.weights(whole, 2).items())

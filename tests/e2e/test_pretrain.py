@@ -61,10 +61,6 @@ def uninterrupted(rows: Path, model: Path) -> Path:
     return rows / "whole"
 
 
-def timeless(row: dict) -> dict:
-    return {k: v for k, v in row.items() if not k.startswith(("time/", "speed/")) and k != "data/wait_share"}
-
-
 def test_a_killed_stage_goes_on_to_the_bit(uninterrupted: Path, rows: Path, model: Path) -> None:
     """kill -9 after step 3, with a checkpoint of step 2 and a step prepared ahead."""
     config, run_dir = planned(rows, model, "killed"), rows / "killed"
@@ -73,7 +69,7 @@ def test_a_killed_stage_goes_on_to_the_bit(uninterrupted: Path, rows: Path, mode
     done = runs.run("pretrain", config)
     assert done.returncode == 0, done.stderr
     found, expected = runs.metrics(run_dir), runs.metrics(uninterrupted)
-    assert [timeless(row) for row in found] == [timeless(row) for row in expected]
+    assert [runs.timeless(row) for row in found] == [runs.timeless(row) for row in expected]
     assert [row["step"] for row in found] == list(range(1, STEPS + 1))
     ours, theirs = runs.weights(run_dir, STEPS), runs.weights(uninterrupted, STEPS)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
@@ -98,7 +94,7 @@ def test_a_killed_stage_that_packs_online_goes_on_to_the_bit(rows: Path, model: 
     done = runs.run("pretrain", killed)
     assert done.returncode == 0, done.stderr
     found, expected = runs.metrics(rows / "online_killed"), runs.metrics(rows / "online")
-    assert [timeless(row) for row in found] == [timeless(row) for row in expected]
+    assert [runs.timeless(row) for row in found] == [runs.timeless(row) for row in expected]
     assert found[-1]["data/skipped"] > 0
     assert all(0 <= row["data/wait_share"] < 1 for row in found)
     ours, theirs = runs.weights(rows / "online_killed", STEPS), runs.weights(rows / "online", STEPS)

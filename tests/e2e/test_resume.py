@@ -42,7 +42,7 @@ def test_killed_twice_and_resumed_equals_uninterrupted(uninterrupted: Path, tiny
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     for mine, other in zip(runs.metrics(run_dir), runs.metrics(uninterrupted), strict=True):
-        assert timeless(mine) == timeless(other)
+        assert runs.timeless(mine) == runs.timeless(other)
 
 
 def test_training_moved_the_weights(uninterrupted: Path) -> None:
@@ -56,7 +56,3 @@ def test_training_moved_the_weights(uninterrupted: Path) -> None:
 def logged(run_dir: Path) -> int:
     file = run_dir / "metrics.jsonl"
     return file.read_text().count("\n") if file.exists() else 0
-
-
-def timeless(row: dict) -> dict:
-    return {k: v for k, v in row.items() if not k.startswith(("time/", "speed/")) and k != "data/wait_share"}

@@ -154,7 +154,7 @@ def test_a_killed_run_with_videos_goes_on_to_the_bit(stage: str, folder: Path) -
     assert _logged(killed) < STEPS
     done = runs.run(stage, broken, timeout=800)
     assert done.returncode == 0, done.stderr
-    assert [_timeless(row) for row in runs.metrics(killed)] == [_timeless(row) for row in runs.metrics(whole)]
+    assert [runs.timeless(row) for row in runs.metrics(killed)] == [runs.timeless(row) for row in runs.metrics(whole)]
     ours, theirs, before = runs.weights(killed, STEPS), runs.weights(whole, STEPS), runs.weights(whole, STEPS - 1)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert any(not torch.equal(before[name], theirs[name]) for name in theirs if name.startswith("visual"))
@@ -165,7 +165,3 @@ def test_a_killed_run_with_videos_goes_on_to_the_bit(stage: str, folder: Path) -
 def _logged(run_dir: Path) -> int:
     file = run_dir / "metrics.jsonl"
     return file.read_text().count("\n") if file.exists() else 0
-
-
-def _timeless(row: dict) -> dict:
-    return {name: value for name, value in row.items() if not name.startswith(("time/", "speed/"))}
