@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,23 +61,24 @@ def run(stage: str, config: Path, *overrides: str, timeout: float = 240) -> subp
     )
 
 
-def run_until_killed(stage: str, config: Path, when: Callable[[], bool], timeout: float = 240) -> None:
+def run_until_killed(stage: str, config: Path, when: Callable[[], bool], timeout: float = 600) -> None:
     """Start the command and, once `when()` holds, kill its whole process tree with SIGKILL."""
     process = subprocess.Popen(
         command(stage, config), cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     deadline = time.monotonic() + timeout
-    while not when():
-        assert process.poll() is None, f"ended with {process.returncode} before the kill"
-        assert time.monotonic() < deadline, "the moment to kill never came"
-        time.sleep(0.002)
-    driver = psutil.Process(process.pid)
-    for victim in [driver, *driver.children(recursive=True)]:
-        try:
-            victim.kill()
-        except psutil.NoSuchProcess:
-            continue
-    process.wait()
+    try:
+        while not when():
+            assert process.poll() is None, f"ended with {process.returncode} before the kill"
+            assert time.monotonic() < deadline, "the moment to kill never came"
+            time.sleep(0.002)
+    finally:
+        with suppress(psutil.NoSuchProcess):  # it ended by itself
+            driver = psutil.Process(process.pid)
+            for victim in [driver, *driver.children(recursive=True)]:
+                with suppress(psutil.NoSuchProcess):
+                    victim.kill()
+        process.wait()
 
 
 def metrics(run_dir: Path) -> list[dict[str, Any]]:
