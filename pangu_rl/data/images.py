@@ -33,17 +33,26 @@ def image_paths(row: Row) -> tuple[str, ...]:
     return tuple(_image(image, index) for index, image in enumerate(images))
 
 
+def named_or_kept(entry: Any) -> str | None:
+    """The path that an entry of a column of media names, or the name under which its bytes are kept; None of neither.
+
+    Raises:
+        DataError: no bytes.
+    """
+    if isinstance(entry, dict) and not set(entry) - {"bytes", "path"}:
+        path = entry.get("path") or ""
+        if isinstance(entry.get("bytes"), bytes) and isinstance(path, str):
+            return keep(entry["bytes"], path)
+        if entry.get("bytes") is None:
+            entry = path
+    return entry if isinstance(entry, str) and entry else None
+
+
 def _image(image: Any, index: int) -> str:
     try:
-        if isinstance(image, dict) and not set(image) - {"bytes", "path"}:
-            path = image.get("path") or ""
-            if isinstance(image.get("bytes"), bytes) and isinstance(path, str):
-                return keep(image["bytes"], path)
-            if image.get("bytes") is None:
-                image = path
-        if isinstance(image, str) and image:
-            content = from_text(image)
-            return image if content is None else keep(content)
+        if (name := named_or_kept(image)) is not None:
+            content = from_text(name)
+            return name if content is None else keep(content)
     except DataError as error:
         raise BadRow(str(error)) from None
     shown = (

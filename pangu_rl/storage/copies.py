@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pangu_rl.config.paths import remote_address, remote_root
-from pangu_rl.errors import DataError, UserError
+from pangu_rl.errors import DataError, RunError, UserError
 from pangu_rl.storage.drivers import file_system
 from pangu_rl.storage.space import make_room, require_room, used_now
 
@@ -39,7 +39,7 @@ def local_copy(path: Path) -> Path:
     """`path`, which is there afterwards if it is the place of a copy; any other is none of our business.
 
     Raises:
-        FileNotFoundError: no such file in its storage. DataError: it cannot be fetched. ConfigError: as `file_system`
+        FileNotFoundError: no such file in its storage. RunError: it cannot be fetched. ConfigError: as `file_system`
             and `make_room`.
     """
     if not is_remote(path):
@@ -57,7 +57,7 @@ def bring(paths: Sequence[Path]) -> None:
     from its storage goes here too.
 
     Raises:
-        DataError: nothing is there, or it cannot be fetched. ConfigError: more than the cache holds; as `local_copy`.
+        DataError: nothing is there. ConfigError: more than the cache holds; RunError and others as `local_copy`.
     """
     there = [_listed(path) for path in paths]
     names = ", ".join(map(remote_address, paths))
@@ -105,7 +105,7 @@ def _fetch(path: Path) -> None:
             system.get_file(name, str(partial))
             changed = _changed(system, name, info)
         if (size := partial.stat().st_size) != info["size"]:
-            raise DataError(f"{address}: {size} bytes came of {info['size']}: try again")
+            raise RunError(f"{address}: {size} bytes came of {info['size']}; the same command goes on")
         os.utime(partial, ns=(time.time_ns(), changed))
         os.replace(partial, path)
     finally:
@@ -146,7 +146,7 @@ def _reaching(address: str) -> Iterator[None]:
         raise
     except FileNotFoundError:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), address) from None
-    # Drivers raise errors of the libraries below them: botocore, aiohttp, Arrow.
+    # Drivers raise errors of the libraries below them: botocore, aiohttp, Arrow. None is the fault of a row.
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DataError(f"{address}: cannot be fetched: {reason}") from None
+        raise RunError(f"{address}: cannot be fetched: {reason}; the same command goes on") from None

@@ -13,10 +13,9 @@ from typing import Any
 
 from pangu_rl.data.fields.bad_row import BadRow, Row
 from pangu_rl.data.fields.markers import IMAGE_PART, MARKER, VIDEO_MARKER, VIDEO_PART, markers, with_parts
-from pangu_rl.data.images import check_image_parts, image_paths
+from pangu_rl.data.images import check_image_parts, image_paths, named_or_kept
 from pangu_rl.data.rows import checked_row, numbered_rows
 from pangu_rl.errors import DataError
-from pretrain.processing.embedded import keep
 
 Message = dict[str, Any]
 Messages = tuple[Message, ...]
@@ -86,17 +85,11 @@ def named_media(path: Path) -> list[str]:
 
 
 def _video(video: Any, index: int) -> str:
-    if isinstance(video, dict) and not set(video) - {"bytes", "path"}:
-        path = video.get("path") or ""
-        if isinstance(video.get("bytes"), bytes) and isinstance(path, str):
-            try:
-                return keep(video["bytes"], path)
-            except DataError as error:
-                raise BadRow(str(error).replace("picture", "video", 1)) from None
-        if video.get("bytes") is None:
-            video = path
-    if isinstance(video, str) and video:
-        return video
+    try:
+        if (name := named_or_kept(video)) is not None:
+            return name
+    except DataError as error:
+        raise BadRow(str(error).replace("picture", "video", 1)) from None
     if isinstance(video, (list, tuple)):
         raise BadRow(
             f"videos[{index}] is a list of frames: put them into a folder, in the order of their names, and name it"

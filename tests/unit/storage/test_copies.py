@@ -13,7 +13,7 @@ import pytest
 
 from pangu_rl.config.paths import remote_address, remote_root, resolve_path
 from pangu_rl.data.row_files import open_rows
-from pangu_rl.errors import ConfigError, DataError
+from pangu_rl.errors import ConfigError, DataError, RunError
 from pangu_rl.storage.copies import bring, has_folder, is_remote, local_copy
 from pangu_rl.storage.space import BOOK, BOUND
 from pretrain.processing.media_root import open_inside
@@ -89,6 +89,23 @@ def age(copy: Path, seconds: int) -> None:
     """As if it had been used so long ago."""
     status = copy.stat()
     os.utime(copy, ns=(status.st_atime_ns - seconds * 10**9, status.st_mtime_ns))
+
+
+@pytest.mark.parametrize("failure", [OSError("connection reset"), PermissionError("no such key"), KeyError("Body")])
+def test_a_storage_that_fails_is_no_fault_of_the_row(
+    memory: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, failure: Exception
+) -> None:
+    """A row with a bad picture may be left out; one whose picture did not come must end the run."""
+    root = put("memory://bucket/a.png", draw(tmp_path / "a.png", 60, 40).read_bytes()).parent
+
+    def fails(*_: object, **__: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(type(memory), "get_file", fails)
+    with pytest.raises(RunError, match=r"memory://bucket/a\.png: cannot be fetched: .*the same command goes on"):
+        open_picture("a.png", root)
+    with pytest.raises(DataError):
+        open_picture("b.png", root)
 
 
 def test_the_least_recently_used_leave_when_the_bound_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
