@@ -226,6 +226,18 @@ class Vote:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Extraction:
+    """What a judge read as the final answer of a completion."""
+
+    judge: str
+    answer: str | None
+    """None: it found none."""
+    agrees: bool | None = None
+    """Whether that comes to the same verdict as what rules read; None where they could read nothing, and the judge's
+    answer is what was scored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """What one reward function said of one completion."""
 
@@ -236,6 +248,8 @@ class Part:
     """One line for people: what was compared, or why there is no verdict."""
     votes: tuple[Vote, ...] = ()
     """Of LLM scorers, also those of a part that ended without a verdict."""
+    extraction: Extraction | None = None
+    """Of an evaluation with a judge, where that one was asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,7 @@ from rewards.recipe.multiple_choice import multiple_choice
 from rewards.recipe.ocr import ocr_edit_distance
 from rewards.recipe.overlong import soft_overlong
 from rewards.recipe.temporal import ordering, temporal_iou
+from rewards.scorers.judged_benchmark import judged_benchmark
 from rewards.scorers.llm_score import llm_score
 
 ENTRY_POINT_GROUP = "pangu_rl.rewards"
@@ -39,6 +40,7 @@ BUILT_IN: dict[str, Callable[..., Any]] = {
     "counting": counting,
     "graded": graded,
     "grounding": grounding,
+    "judged_benchmark": judged_benchmark,
     "llm_score": llm_score,
     "multiple_choice": multiple_choice,
     "ocr_edit_distance": ocr_edit_distance,

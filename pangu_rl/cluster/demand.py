@@ -18,9 +18,10 @@ from pangu_rl.config.pipeline import PipelineConfig
 from pangu_rl.config.pipeline_graph import read_graph
 from pangu_rl.config.pipeline_node import WITHOUT_ACTORS
 from pangu_rl.config.sampling import IterativeConfig
+from pangu_rl.config.scorer_files import scorer_files
 from pangu_rl.config.sections.learner import LearnerConfig
 from pangu_rl.config.sections.rollout import RolloutConfig
-from pangu_rl.config.sections.scorers import ScorerConfig, ScorersConfig
+from pangu_rl.config.sections.scorers import ScorerConfig
 from pangu_rl.config.stages import SftConfig
 
 GIB = 2**30
@@ -106,9 +107,8 @@ def blocks_of(config: Any, weight_gib: float | None = None, learner_memory: Lear
 
 def scorer_configs(config: Any) -> list[ScorerConfig]:
     rewards = getattr(config, "rewards", None)
-    named = [f for f in rewards.functions if f.name == "llm_score"] if rewards is not None else []
-    files = [str(function.args["config"]) for function in named if "config" in function.args]
-    return [scorer for file in files for scorer in load_config(ScorersConfig, file).scorers]
+    files = scorer_files(rewards.functions) if rewards is not None else []
+    return [scorer for file in files for scorer in file.scorers]
 
 
 def learner_gib(weight_gib: float, ranks: int, zero_stage: int) -> float:

@@ -35,6 +35,8 @@ Metric = Literal[
     "count_by_pointing",
     "depth",
 ]
+JUDGED: tuple[Metric, ...] = ("boxed", "choice", "yes_no")
+"""Metrics of one short answer."""
 
 
 class BenchmarkColumnsConfig(Strict):
@@ -79,6 +81,9 @@ class BenchmarkConfig(Strict):
     field is asked without."""
     golds: Literal["letter_or_text", "letter_or_index"] = "letter_or_text"
     """What the gold of a multiple choice is, beside a letter: an option's text, or its index from 0."""
+    judged: bool = False
+    """Its authors have a model read the answers that rules cannot; ours does where the reward function is
+    `judged_benchmark`, docs/evaluation.md."""
     shuffled: bool = False
     """Show the options in an order that the row's id and their texts decide, for files with the right one first."""
     boxes: Literal["xyxy", "xywh"] = "xyxy"
@@ -105,6 +110,12 @@ class BenchmarkConfig(Strict):
         for name, piece in self.left_out.items():
             if name not in self.columns.fields or not any(piece in asked.prompt for asked in self.kinds.values()):
                 raise ValueError(f"left_out.{name} must be a field and {piece!r} a piece of a prompt")
+        return self
+
+    @model_validator(mode="after")
+    def a_judge_reads_short_answers(self) -> BenchmarkConfig:
+        if self.judged and self.metric not in JUDGED:
+            raise ValueError(f"judged is for the metrics {', '.join(JUDGED)}, and this one's is {self.metric}")
         return self
 
     @model_validator(mode="after")

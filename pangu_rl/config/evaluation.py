@@ -15,6 +15,8 @@ from pangu_rl.config.sections.trainer import ClusterConfig, MonitoringConfig
 
 TOKEN_AREA = 28**2
 """Pixels of a token of a picture."""
+BY_METRIC = ("benchmark", "judged_benchmark")
+"""Reward functions that score an answer by its benchmark's metric."""
 Areas = Annotated[tuple[Annotated[int, Field(ge=TOKEN_AREA)], ...], Field(min_length=1)]
 """In pixels."""
 
@@ -122,7 +124,8 @@ class EvalConfig(Strict):
     """Strings that end an answer, beside the tokens that the chat template and the model folder end it with, such as
     `["\\n\\nQuestion:"]` for a model that was never taught to end. What is graded ends before them."""
     rewards: RewardsConfig = RewardsConfig(functions=(RewardFunctionConfig(name="boxed_accuracy"),))
-    """The first function decides what is correct."""
+    """The first function decides what is correct. Benchmarks have their own metrics, and leave this out or name
+    `judged_benchmark`."""
     trainer: EvalTrainerConfig
     monitoring: MonitoringConfig = MonitoringConfig()
     cluster: ClusterConfig = ClusterConfig()
@@ -137,8 +140,12 @@ class EvalConfig(Strict):
     def benchmarks_have_their_metrics(self) -> EvalConfig:
         if not self.data.benchmarks:
             return self
-        if self.rewards.functions != type(self).model_fields["rewards"].default.functions:
-            raise ValueError("rewards.functions and data.benchmarks are both set: a benchmark has its own metric")
+        by_metric = len(self.rewards.functions) == 1 and self.rewards.functions[0].name in BY_METRIC
+        if not by_metric and self.rewards.functions != type(self).model_fields["rewards"].default.functions:
+            raise ValueError(
+                "rewards.functions and data.benchmarks are both set: a benchmark has its own metric; the one function "
+                "beside it is judged_benchmark, whose judge reads what rules cannot"
+            )
         if self.resolutions is not None:
             raise ValueError("resolutions and data.benchmarks are both set: a benchmark has its own picture sizes")
         return self

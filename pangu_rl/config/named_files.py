@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pangu_rl.config.paths import CACHE_SCHEME, is_address, resolve_path
+from pangu_rl.config.sections.scorers import FILES
 
 _ROWS = ("train", "heldout", "queries", "sft", "plan", "labels", "prompts", "media_root", "sets")
 _PARTS = ("shape", "encoder", "connector", "language", "tokenizer", "processor")
@@ -105,7 +106,7 @@ def _of_rewards(tree: Mapping[str, Any]) -> Iterator[_Place]:
         name, args = str(function.get("name", "")), function.get("args")
         if _file_of(name) != name:
             yield _Place(f"rewards.functions.{index}.name", function, "name")
-        if name == "llm_score" and isinstance(args, Mapping) and "config" in args:
+        if name in FILES and isinstance(args, Mapping) and "config" in args:
             yield _Place(f"rewards.functions.{index}.args.config", args, "config")
 
 

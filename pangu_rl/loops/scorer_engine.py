@@ -14,12 +14,12 @@ import xxhash
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from pangu_rl.accelerators import Accelerator
-from pangu_rl.config.load import load_config
 from pangu_rl.config.paths import resolve_path
+from pangu_rl.config.scorer_files import scorer_files
 from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.config.sections.rewards import RewardsConfig
 from pangu_rl.config.sections.rollout import RolloutConfig
-from pangu_rl.config.sections.scorers import ScorerConfig, ScorersConfig
+from pangu_rl.config.sections.scorers import ScorerConfig
 from pangu_rl.errors import ConfigError
 from rewards.scorers.actor import engine_name
 from rollout.actor import QUIET, see_own_devices
@@ -95,14 +95,14 @@ class ScorerEngine:
 def scorer_engines(
     rewards: RewardsConfig, accelerator: Accelerator, options: Callable[[int], Mapping[str, Any]] | None = None
 ) -> Iterator[list[Any]]:
-    """Start the engines that the configured `llm_score` functions need, before the reward workers; end them after.
+    """Start the engines that the configured reward functions ask, before the reward workers; end them after.
     `options` are Ray's for each of them, in their order; without them Ray chooses where they go.
 
     Raises:
         ConfigError: a scorers file that cannot be used, or an engine that does not start.
     """
-    files = [str(function.args.get("config", "")) for function in rewards.functions if function.name == "llm_score"]
-    scorers = [scorer for file in files for scorer in load_config(ScorersConfig, file).scorers if scorer.engine]
+    files = scorer_files(rewards.functions)
+    scorers = [scorer for file in files for scorer in file.scorers if scorer.engine]
     actors: dict[str, Any] = {}
     try:
         for scorer in scorers:

@@ -8,16 +8,20 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-COUNTS = ("unread", "no_verdict", "left_out")
+COUNTS = ("unread", "judged", "no_verdict", "left_out")
 """Shown where a benchmark has some: eighty columns hold the names and figures of all."""
 
 
 def benchmark_table(results: Sequence[dict[str, Any]]) -> Table:
     """Of `title`, `split`, `figure` (value, low, high, unit, items, unread, no_verdict), `left_out`, `categories`."""
     counts = [name for name in COUNTS if any(_counts(result).get(name) for result in results)]
+    caption = "95 % intervals: Wilson for shares of right answers, else bootstrap over questions or their pictures"
+    if audited := sum(result["figure"]["audited"] for result in results):
+        agreed = sum(result["figure"]["agreed"] for result in results)
+        caption += f"; the judge comes to the rules' verdict on {agreed} of {audited} answers that both read"
     table = Table(
         title="Benchmarks",
-        caption="95 % intervals: Wilson for shares of right answers, else bootstrap over questions or their pictures",
+        caption=caption,
         box=SIMPLE_HEAD,
     )
     table.add_column("benchmark", no_wrap=True)

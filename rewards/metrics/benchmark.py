@@ -36,6 +36,8 @@ from rewards.rules.verdict import short, unparsable
 
 FORMULAS = "Handwritten Mathematical Expression Recognition"
 """Category of OCRBench that is compared without white space."""
+UNREAD = (Outcome.UNPARSABLE, Outcome.NO_BOX)
+"""An answer that nothing can be read of: it scores 0."""
 Metric = Callable[[str, Prompt], Part]
 
 

@@ -50,9 +50,9 @@ class Criterion:
             if part == PICTURES:
                 content += [{"type": "image_url", "image_url": {"url": url}} for url in picture_urls]
             elif text := clean(getattr(item, part), max_chars):
-                content.append(_text(_block(part, text, delimiter)))
+                content.append(_text(block(part, text, delimiter)))
             elif part == "response":
-                content.append(_text(_block(part, "", delimiter)))
+                content.append(_text(block(part, "", delimiter)))
         content.append(_text(CLOSING))
         if not picture_urls:  # a plain string is what text-only models and servers take
             content = "\n\n".join(piece["text"] for piece in content)
@@ -92,7 +92,7 @@ def _parts(line: str, name: str) -> tuple[tuple[str, ...], frozenset[str]]:
     return parts, frozenset(part.removesuffix("?") for part in written if part.endswith("?"))
 
 
-def _block(part: str, text: str, delimiter: str) -> str:
+def block(part: str, text: str, delimiter: str) -> str:
     return f"BEGIN {part} {delimiter}\n{text}\nEND {part} {delimiter}"
 
 

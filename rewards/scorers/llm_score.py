@@ -1,29 +1,18 @@
-"""The panel as a reward function: `llm_score` in a rubric. A value from 1 to 5, so give it a small weight.
-
-Panels live in one thread of the process, whatever event loop asks: their connections, limits and counts are shared.
-"""
+"""The panel as a reward function: `llm_score` in a rubric. A value from 1 to 5, so give it a small weight."""
 
 from __future__ import annotations
 
-import asyncio
-import functools
-import os
-import threading
 from typing import TYPE_CHECKING
 
 from pangu_rl.errors import ConfigError
 from pangu_rl.records import Completion, Part, Prompt
 from rewards.base import whole_answer
 from rewards.rules.boxed_answer import answer_part
-from rewards.scorers.records import Backend, ScoredItem
+from rewards.scorers.own_thread import in_scorers_thread, running_engines
+from rewards.scorers.records import ScoredItem
 
 if TYPE_CHECKING:
-    from pangu_rl.config.sections.scorers import ScorerConfig
     from rewards.scorers.panel import ScorerPanel
-
-_panels: dict[str, asyncio.Task[ScorerPanel]] = {}
-"""By configuration file; touched by the panels' thread alone."""
-_starting = threading.Lock()
 
 
 async def llm_score(prompt: Prompt, completion: Completion, *, config: str) -> Part:
@@ -35,27 +24,19 @@ async def llm_score(prompt: Prompt, completion: Completion, *, config: str) -> P
     """
     if prompt.videos:
         raise ConfigError(f"{prompt.uid} shows videos, and scorers see none: grade such rows by rules")
-    scored = asyncio.run_coroutine_threadsafe(_score(item_of(prompt, completion), config), _panel_loop())
-    return await asyncio.wrap_future(scored)
+    item = item_of(prompt, completion)
+    return (await in_scorers_thread(config, _make_panel, lambda panel: panel.score(item))).part()
 
 
 def item_of(prompt: Prompt, completion: Completion) -> ScoredItem:
     """What scorers see of a completion: no thinking (all of it, while it is still open), and nothing of its reward."""
     return ScoredItem(
         uid=completion.uid,
-        question=_conversation(prompt),
+        question=conversation(prompt),
         response=answer_part(whole_answer(prompt, completion)) or "",
         reference=prompt.answer,
         pictures=prompt.images,
     )
-
-
-async def _score(item: ScoredItem, config: str) -> Part:
-    if config not in _panels:
-        _panels[config] = asyncio.create_task(_make_panel(config))
-    # Whoever gives up waiting must not take the panel from the others.
-    panel = await asyncio.shield(_panels[config])
-    return (await panel.score(item)).part()
 
 
 async def _make_panel(config: str) -> ScorerPanel:
@@ -65,44 +46,10 @@ async def _make_panel(config: str) -> ScorerPanel:
     from rewards.scorers.panel import ScorerPanel
 
     scorers = load_config(ScorersConfig, config)
-    return ScorerPanel(scorers, await _engines([scorer for scorer in scorers.scorers if scorer.engine is not None]))
+    return ScorerPanel(scorers, await running_engines(scorers.scorers))
 
 
-async def _engines(scorers: list[ScorerConfig]) -> dict[str, Backend]:
-    if not scorers:
-        return {}
-    # Ray is there whenever there are engines; endpoints do without it.
-    from rewards.scorers.actor import find_engine
-
-    return {scorer.name: await find_engine(scorer) for scorer in scorers}
-
-
-def _panel_loop() -> asyncio.AbstractEventLoop:
-    with _starting:
-        return _started_loop()
-
-
-@functools.cache
-def _started_loop() -> asyncio.AbstractEventLoop:
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, daemon=True, name="scorers").start()
-    return loop
-
-
-def _forget_panels() -> None:
-    """A forked process has none of the parent's threads: it makes panels of its own."""
-    global _panels, _starting
-    _left_behind.append(_panels)
-    _panels, _starting = {}, threading.Lock()
-    _started_loop.cache_clear()
-
-
-_left_behind: list[object] = []
-"""The parent's panels: SQLite forbids that a forked process closes their connections."""
-os.register_at_fork(after_in_child=_forget_panels)
-
-
-def _conversation(prompt: Prompt) -> str:
+def conversation(prompt: Prompt) -> str:
     """The messages as text, with their roles where there is more than one."""
     texts = [(str(message.get("role", "")), _message_text(message.get("content"))) for message in prompt.messages]
     if len(texts) == 1:

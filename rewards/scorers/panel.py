@@ -15,8 +15,10 @@ from rewards.scorers.canaries import Canaries
 from rewards.scorers.criteria import PICTURES, Criterion, load_criterion
 from rewards.scorers.openai_endpoint import OpenAIEndpoint
 from rewards.scorers.pictures import BadPicture, picture_url
-from rewards.scorers.records import Backend, NoVote, PanelResult, ScoredItem
+from rewards.scorers.records import Backend, NoVote, PanelResult, Question, ScoredItem
 from rewards.scorers.scorer import Scorer
+from rewards.scorers.untrusted import one_line
+from rewards.scorers.verdict import REASON_CHARS, Verdict, parse_verdict, reply_schema
 
 
 class ScorerPanel:
@@ -35,7 +37,7 @@ class ScorerPanel:
         self._endpoints: list[OpenAIEndpoint] = []
         backends = {scorer.name: self._backend(scorer, engines or {}) for scorer in config.scorers}
         self._cache = ReplyCache(resolve_path(config.cache))
-        self._scorers = [Scorer(s, backends[s.name], self._cache, config.max_chars) for s in config.scorers]
+        self._scorers = [Scorer(s, backends[s.name], self._cache) for s in config.scorers]
         self.canaries = Canaries(config.canaries)
 
     async def score(self, item: ScoredItem) -> PanelResult:
@@ -77,11 +79,28 @@ class ScorerPanel:
 
     async def _vote(self, scorer: Scorer, criterion: Criterion, item: ScoredItem) -> Vote | str:
         try:
-            return await scorer.vote(criterion, item, await self._pictures(scorer, criterion, item))
+            urls = await self._pictures(scorer, criterion, item)
+            verdict = await scorer.ask(self._question(scorer.config, criterion, item, urls))
         except NoVote as reason:
             return str(reason)
         except BadPicture as reason:
             return f"scorer {scorer.config.name}, criterion {criterion.name}, sample {item.uid}: {reason}"
+        reason = one_line(verdict.reason, REASON_CHARS)
+        return Vote(scorer=scorer.config.name, criterion=criterion.name, score=verdict.score, reason=reason)
+
+    def _question(
+        self, scorer: ScorerConfig, criterion: Criterion, item: ScoredItem, urls: Sequence[str]
+    ) -> Question[Verdict]:
+        return Question(
+            about=f"criterion {criterion.name}",
+            uid=item.uid,
+            whole=(item.question, item.reference, item.response),
+            messages=lambda delimiter: criterion.messages(
+                item, urls, delimiter=delimiter, max_chars=self._config.max_chars
+            ),
+            schema=reply_schema(scorer.max_reason_chars),
+            parse=parse_verdict,
+        )
 
     async def _pictures(self, scorer: Scorer, criterion: Criterion, item: ScoredItem) -> Sequence[str]:
         if PICTURES not in criterion.parts or not scorer.config.sees_pictures:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from pangu_rl.records import Outcome, Part, Vote
 
+Parsed = TypeVar("Parsed")
 TOP_SCORE = 5
 """The value that counts as correct (iterative fine-tuning of openPangu-VL)."""
 
@@ -45,6 +46,27 @@ class Reply:
     tokens: int
     problem: str = ""
     """Why it is no verdict whatever the text says: a refusal, a cut."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question(Generic[Parsed]):
+    """What a scorer is asked about one item."""
+
+    about: str
+    """For messages: `criterion similarity`."""
+    uid: str
+    whole: tuple[str, ...]
+    """The item's texts uncut; with the request they decide the reply."""
+    messages: Callable[[str], Sequence[dict[str, Any]]]
+    """Of the delimiter that is drawn for one request."""
+    schema: dict[str, Any]
+    """JSON schema of the reply."""
+    parse: Callable[[str], Parsed]
+    """Raises `BadReply` for a text that is no reply."""
+
+
+class BadReply(Exception):
+    """A reply that says nothing of what was asked; the message says in one line what it is instead."""
 
 
 class BackendError(Exception):

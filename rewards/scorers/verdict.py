@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from rewards.scorers.records import BadReply
 from rewards.scorers.untrusted import one_line
 
+Model = TypeVar("Model", bound=BaseModel)
 REASON_CHARS = 300
 """Characters of a reason that a vote keeps."""
 
@@ -19,10 +21,6 @@ class Verdict(BaseModel):
 
     reason: str
     score: Annotated[int, Field(ge=1, le=5)]
-
-
-class BadReply(Exception):
-    """A reply that is no verdict; the message says in one line what it is instead."""
 
 
 def reply_schema(max_reason_chars: int | None) -> dict[str, Any]:
@@ -44,10 +42,19 @@ def parse_verdict(text: str) -> Verdict:
     Raises:
         BadReply: empty, prose in whatever language, half of the JSON, a score out of range, or anything else.
     """
+    return strict_json(Verdict, text)
+
+
+def strict_json(model: type[Model], text: str) -> Model:
+    """`text` as `model`.
+
+    Raises:
+        BadReply: it is something else.
+    """
     if not text.strip():
         raise BadReply("an empty reply")
     try:
-        return Verdict.model_validate_json(text)
+        return model.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(key) for key in first["loc"]) or "reply"

@@ -16,7 +16,7 @@ from pangu_rl.config.pipeline_graph import read_graph
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.config.sampling import DifficultyConfig, IterativeConfig, PairsConfig
 from pangu_rl.config.sections.question_prompts import QuestionPromptsConfig
-from pangu_rl.config.sections.scorers import ScorersConfig
+from pangu_rl.config.sections.scorers import JudgeConfig, ScorersConfig
 from pangu_rl.config.stages import DpoConfig, GrpoConfig, SftConfig
 from pangu_rl.config.vision import VisionStageConfig
 from tests.contracts.source_tree import ROOT
@@ -35,6 +35,7 @@ SCHEMAS = {
     "prompts": QuestionPromptsConfig,
     "pipeline": PipelineConfig,
     "scorers": ScorersConfig,
+    "judges": JudgeConfig,
     "devices": DevicesConfig,
     "assemble": AssembleConfig,
     "overrides": OverrideSet,

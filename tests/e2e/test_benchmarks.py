@@ -16,6 +16,7 @@ import yaml
 
 from tests.e2e.runs import REPO, run
 from tests.unit.data.vl_folder import draw
+from tests.unit.rewards.scorers.endpoint import Answer, serving
 
 SMALL = {"min_pixels": 4 * 784, "max_pixels": 16 * 784}
 
@@ -73,14 +74,20 @@ def write_eval(folder: Path, model: Path, **sections: dict[str, Any]) -> Path:
 
 
 def test_two_benchmarks_one_engine_one_table(tiny_vl_model: Path, tmp_path: Path) -> None:
+    """What rules cannot read of MMBench a judge reads, here one that always reads A; ChartQA is not judged."""
     write_files(tmp_path)
-    done = run("eval", write_eval(tmp_path, tiny_vl_model), "--json")
+    with serving(lambda body: Answer('{"answer": "A"}')) as endpoint:
+        judge = {"scorer": {"name": "a", "model": "m", "base_url": endpoint.url}, "cache": str(tmp_path / "cache")}
+        (tmp_path / "judge.yaml").write_text(yaml.safe_dump(judge | {"audit_share": 0.0}))
+        judged = {"name": "judged_benchmark", "args": {"config": str(tmp_path / "judge.yaml")}}
+        done = run("eval", write_eval(tmp_path, tiny_vl_model, rewards={"functions": [judged]}), "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     saved = json.loads((tmp_path / "run" / "benchmarks.json").read_text())
     assert found == saved and list(found) == ["chartqa", "mmbench"]
     assert found["chartqa"]["figure"] | {"high": 0, "unread": 0} == {
         "value": 0.0, "low": 0.0, "high": 0, "unit": "%", "items": 4, "unread": 0, "no_verdict": 0,
+        "judged": 0, "audited": 0, "agreed": 0,
     }  # fmt: skip
     assert found["mmbench"]["figure"]["items"] == 4 and set(found["mmbench"]["categories"]) == {"colour", "number"}
     assert found["chartqa"]["left_out"] == found["mmbench"]["left_out"] == 0
@@ -91,6 +98,11 @@ def test_two_benchmarks_one_engine_one_table(tiny_vl_model: Path, tmp_path: Path
         *(("mmbench", name) for name in ("7", "8", "1000007", "1000008")),
     ]
     assert all(row["score"] is not None for row in said)
+    read = [row for row in said if row.get("judge")]
+    assert all(row["judge"] == {"judge": "a", "answer": "A", "agrees": None} for row in read)
+    assert all(row["score"] == float(row["answer"] == "A") for row in read)
+    assert found["mmbench"]["figure"]["judged"] == len(read) and found["mmbench"]["figure"]["unread"] == 0
+    assert len(endpoint.bodies) == len(read) > 0
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""LLM scorers: which models give 1-5 votes, by which criteria, and how votes become one value."""
+"""LLM scorers: which models give 1-5 votes, by which criteria, and how votes become one value; or read answers."""
 
 import re
 from pathlib import Path
@@ -180,3 +180,31 @@ class ScorersConfig(Strict):
                 "add it, or set canaries.share to 0"
             )
         return self
+
+
+class JudgeConfig(Strict):
+    """A model that reads the final answer out of what rules cannot read, for benchmarks; it never sees a gold."""
+
+    scorer: ScorerConfig
+    cache: str
+    """SQLite file of replies and tokens spent; a run that was killed goes on from it without paying twice."""
+    max_chars: PositiveInt = 6000
+    """Characters of question and response each that the judge sees; a cut is marked, and the end is kept."""
+    audit_share: Share = 0.05
+    """Share of the answers that rules did read which the judge reads too: how often do both come to one verdict?"""
+
+    @property
+    def scorers(self) -> tuple[ScorerConfig, ...]:
+        return (self.scorer,)
+
+    @property
+    def media_root(self) -> None:
+        """A judge reads, and sees no picture."""
+        return None
+
+
+FILES: dict[str, type[ScorersConfig] | type[JudgeConfig]] = {
+    "llm_score": ScorersConfig,
+    "judged_benchmark": JudgeConfig,
+}
+"""Reward functions that ask models -> what the file holds that their argument `config` names."""

@@ -112,7 +112,12 @@ class _Reader:
             answer_type=kind.answer_type,
             images=placed,
             source=self._category(row),
-            extra={"scored_by": definition.metric, "group": self._group(row, uid), **gold.data},
+            extra={
+                "scored_by": definition.metric,
+                "judged": definition.judged,
+                "group": self._group(row, uid),
+                **gold.data,
+            },
             opened=self.opened,
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pangu_rl.config.benchmark import BenchmarkConfig
@@ -12,7 +12,7 @@ from pangu_rl.config.paths import resolve_path
 from pangu_rl.data.benchmarks.load import BenchmarkRows, load_benchmark
 from pangu_rl.data.encoding import Encoder
 from pangu_rl.data.pictures import Audit, PictureFolder
-from pangu_rl.errors import RunError
+from pangu_rl.errors import ConfigError, RunError
 from pangu_rl.loops.evaluation.eval_inputs import EvalInputs
 from pangu_rl.loops.inputs import check_length, open_model, prompt_problem
 from pangu_rl.loops.pictures import RowLoader
@@ -45,6 +45,7 @@ def read_benchmarks(config: EvalConfig) -> tuple[list[BenchmarkSet], EvalInputs]
     check_length(resolve_path(config.model.path), config.rollout.max_model_tokens, "rollout.max_model_tokens")
     encoder, folder = open_model(config.model, config.data, config.trainer.seed)
     sets = [_read(name, file, config, encoder, folder) for name, file in config.data.benchmarks.items()]
+    _require_use_of_a_judge(config, sets)
     for one in sets:
         _require_enough(one, config.data.max_bad_share)
     audit = folder.audit(prompt for one in sets for prompt in one.rows.prompts)
@@ -82,6 +83,14 @@ def _read(
         opened=encoder.template.opened,
     )
     return BenchmarkSet(name=name, definition=definition, limits=limits, rows=rows)
+
+
+def _require_use_of_a_judge(config: EvalConfig, sets: Sequence[BenchmarkSet]) -> None:
+    if config.rewards.functions[0].name == "judged_benchmark" and not any(one.definition.judged for one in sets):
+        raise ConfigError(
+            f"rewards.functions names judged_benchmark, and of the benchmarks {', '.join(one.name for one in sets)} "
+            "none is judged: set judged: true in a definition, or leave the function out"
+        )
 
 
 def _limits(file: BenchmarkFileConfig, definition: BenchmarkConfig) -> PixelLimits | None:

@@ -15,15 +15,13 @@ import numpy as np
 from pangu_rl.config.benchmark import BenchmarkConfig
 from pangu_rl.loops.evaluate import Answered
 from pangu_rl.monitoring.intervals import bootstrap, wilson
-from pangu_rl.records import Outcome
 from rewards.base import whole_answer
 from rewards.mathematics.guard import Refused
-from rewards.metrics.benchmark import depths_of, said_answer
+from rewards.metrics.benchmark import UNREAD, depths_of, said_answer
 from rewards.metrics.depths import abs_rel
 from rewards.metrics.detections import matched, mean_average_precision
 from rewards.metrics.said_places import said_objects
 
-UNREAD = (Outcome.UNPARSABLE, Outcome.NO_BOX)
 OCRBENCH_ITEMS = 1000
 
 
@@ -41,11 +39,18 @@ class Figure:
     """Answers that nothing could be read of; they count as wrong, and have no AbsRel."""
     no_verdict: int
     """Answers that the machinery failed to score; they count nowhere."""
+    judged: int
+    """Answers that rules could not read and a judge could."""
+    audited: int
+    """Answers that rules could read and the judge was asked about too."""
+    agreed: int
+    """Of these, in how many the judge's reading comes to the same verdict."""
 
 
 def figure(definition: BenchmarkConfig, answered: Sequence[Answered]) -> Figure:
     """Of the answers that have a verdict; nan where none has."""
     judged = [one for one in answered if one.part.outcome.is_verdict]
+    readings = [one.part.extraction for one in judged if one.part.extraction is not None]
     unit, value, low, high = _measured(definition, judged)
     return Figure(
         value=value,
@@ -55,6 +60,9 @@ def figure(definition: BenchmarkConfig, answered: Sequence[Answered]) -> Figure:
         items=len(judged),
         unread=sum(one.part.outcome in UNREAD for one in judged),
         no_verdict=len(answered) - len(judged),
+        judged=sum(one.agrees is None and one.answer is not None for one in readings),
+        audited=sum(one.agrees is not None for one in readings),
+        agreed=sum(one.agrees is True for one in readings),
     )
 
 

@@ -15,7 +15,7 @@ import math
 from typing import Any
 
 from pangu_rl.checkpoint.settings import write_whole
-from pangu_rl.config.evaluation import EvalConfig
+from pangu_rl.config.evaluation import BY_METRIC, EvalConfig
 from pangu_rl.config.sections.rewards import RewardFunctionConfig
 from pangu_rl.loops.engines import Engines
 from pangu_rl.loops.evaluate import Answered, answers, greedy, verdicts
@@ -40,8 +40,7 @@ def run_benchmarks(config: EvalConfig) -> dict[str, Any]:
     sets, inputs = read_benchmarks(config)
     for line in inputs.skipped:
         log.warning("left out: %s", line)
-    by_metric = config.rewards.model_copy(update={"functions": (RewardFunctionConfig(name="benchmark"),)})
-    scored = config.model_copy(update={"rewards": by_metric})
+    scored = _by_metric(config)
     answered: dict[str, list[Answered]] = {}
     with open_evaluation(scored, inputs, "benchmarks", len(sets)) as (run, engines):
         run.watchdog.pids = engines.pids
@@ -55,6 +54,13 @@ def run_benchmarks(config: EvalConfig) -> dict[str, Any]:
         _write(run, answered, results)
         run.say(benchmark_table(list(results.values())))
     return _without_nan(results)
+
+
+def _by_metric(config: EvalConfig) -> EvalConfig:
+    if config.rewards.functions[0].name in BY_METRIC:
+        return config
+    by_metric = config.rewards.model_copy(update={"functions": (RewardFunctionConfig(name="benchmark"),)})
+    return config.model_copy(update={"rewards": by_metric})
 
 
 def _answers(config: EvalConfig, one: BenchmarkSet, inputs: EvalInputs, run: Run, engines: Engines) -> list[Answered]:
@@ -83,11 +89,17 @@ def _result(one: BenchmarkSet, answered: list[Answered]) -> dict[str, Any]:
 
 
 def _write(run: Run, answered: dict[str, list[Answered]], results: dict[str, Any]) -> None:
-    said = [one.as_row(name) | {"score": one.part.value} for name, some in answered.items() for one in some]
+    said = [_said(name, one) for name, some in answered.items() for one in some]
     write_whole(run.dir / "answers.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in said))
     evaluations = [verdicts(name, step, some) for step, (name, some) in enumerate(answered.items(), start=1)]
     write_whole(run.dir / "evaluations.json", json.dumps([dataclasses.asdict(one) for one in evaluations]))
     write_whole(run.dir / RESULT, json.dumps(_without_nan(results), indent=1) + "\n")
+
+
+def _said(name: str, one: Answered) -> dict[str, Any]:
+    """A row of `answers.jsonl`."""
+    judged = {} if one.part.extraction is None else {"judge": dataclasses.asdict(one.part.extraction)}
+    return one.as_row(name) | {"score": one.part.value} | judged
 
 
 def _without_nan(value: Any) -> Any:

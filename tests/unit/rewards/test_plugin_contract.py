@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -166,6 +167,16 @@ def test_a_new_package_keeps_the_contract(tmp_path: Path) -> None:
     written = CliRunner().invoke(app, ["new-reward", "short_answer", "--output", str(folder)])
     assert written.exit_code == 0, written.output
     assert set(statuses(plugin_names(str(folder))[0]).values()) == {"ok"}
+
+
+def test_the_tests_of_a_new_package_know_the_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its test of values, run here: what it makes is a completion as it is today."""
+    folder = tmp_path / "package"
+    new_package("short_answer", folder)
+    monkeypatch.syspath_prepend(folder / "src")
+    made = runpy.run_path(str(folder / "tests" / "test_short_answer.py"))
+    for text, value in (("", 1.0), ("one two", 1.0), ("one two three four", 0.5)):
+        made["test_values"](text, value)
 
 
 @pytest.mark.slow

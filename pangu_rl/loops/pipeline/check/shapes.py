@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pangu_rl.config.load import load_config
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.pipeline import ExternalEntry, PipelineConfig, listed
 from pangu_rl.config.pipeline_node import MODEL_PATH, Node
-from pangu_rl.config.sections.scorers import ScorerConfig, ScorersConfig
+from pangu_rl.config.scorer_files import scorer_files
+from pangu_rl.config.sections.scorers import JudgeConfig, ScorerConfig, ScorersConfig
 from pangu_rl.learner.measure.model_shape import ModelShape, read_shape
 
 
@@ -41,11 +41,14 @@ def external_shape(path: str, config: PipelineConfig) -> ModelShape | None:
     return read_shape(resolve_path(path)) or (read_shape(resolve_path(described)) if described else None)
 
 
-def scorers_files(config: object) -> list[str]:
-    """Files of the LLM panels that a stage asks."""
+def scorers_of(config: object) -> list[ScorersConfig | JudgeConfig]:
+    """The files of scorers that a stage asks.
+
+    Raises:
+        ConfigError: one that cannot be used.
+    """
     rewards = getattr(config, "rewards", None)
-    functions = rewards.functions if rewards is not None else ()
-    return [str(one.args["config"]) for one in functions if one.name == "llm_score" and "config" in one.args]
+    return scorer_files(rewards.functions) if rewards is not None else []
 
 
 def panel_engines(config: object) -> list[ScorerConfig]:
@@ -54,5 +57,5 @@ def panel_engines(config: object) -> list[ScorerConfig]:
     Raises:
         ConfigError: a scorers file that cannot be used.
     """
-    scorers = [scorer for file in scorers_files(config) for scorer in load_config(ScorersConfig, file).scorers]
+    scorers = [scorer for file in scorers_of(config) for scorer in file.scorers]
     return [scorer for scorer in scorers if scorer.engine is not None]

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from pangu_rl.config.inputs import Input, format_of, inputs_of
-from pangu_rl.config.load import load_config
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.pipeline import PipelineConfig, listed
 from pangu_rl.config.pipeline_graph import EVALUATE, read_graph
 from pangu_rl.config.pipeline_node import Node
-from pangu_rl.config.sections.scorers import ScorersConfig
 from pangu_rl.errors import ConfigError
-from pangu_rl.loops.pipeline.check.shapes import external_of, panel_engines, scorers_files
+from pangu_rl.loops.pipeline.check.shapes import external_of, panel_engines, scorers_of
 
 PACKED_FOR = (
     "learner.pack_tokens",
@@ -88,7 +86,7 @@ def _judges(draft: Any) -> list[Input]:
     """Models, pictures of the panels that a stage asks; a file that cannot be read is told apart."""
     try:
         judges = [Input(key=f"scorer {one.name}", path=one.model, formats=("model",)) for one in panel_engines(draft)]
-        panels = [load_config(ScorersConfig, file) for file in scorers_files(draft)]
+        panels = scorers_of(draft)
     except ConfigError:
         return []
     roots = [panel.media_root for panel in panels if panel.media_root is not None]
@@ -109,11 +107,10 @@ def _missing_files(node: Node, draft: Any) -> Iterator[str]:
     for key, path in named.items():
         if path is not None and not resolve_path(path).is_file():
             yield f"{key} {path}: no such file: it lies in the working directory, or under an absolute path"
-    for file in scorers_files(draft):
-        try:
-            load_config(ScorersConfig, file)
-        except ConfigError as error:
-            yield str(error)
+    try:
+        scorers_of(draft)
+    except ConfigError as error:
+        yield str(error)
 
 
 def _other_plan(node: Node, draft: Any, by_name: Mapping[str, Node]) -> Iterator[str]:

@@ -84,6 +84,20 @@ def test_pictures_that_do_not_decode_are_bad_rows(tiny_vl_model: Path, tmp_path:
             read_benchmarks(config(tmp_path, tiny_vl_model, media_root=str(tmp_path / "media")))
 
 
+def test_a_judge_without_a_benchmark_that_is_judged_is_refused(tiny_vl_model: Path, tmp_path: Path) -> None:
+    write_files(tmp_path)
+    judged = RewardFunctionConfig(name="judged_benchmark", args={"config": "judge.yaml"})
+    plain = config(tmp_path, tiny_vl_model)
+    only = plain.model_copy(
+        update={
+            "data": plain.data.model_copy(update={"benchmarks": {"chartqa": plain.data.benchmarks["chartqa"]}}),
+            "rewards": RewardsConfig(functions=(judged,)),
+        }
+    )
+    with pytest.raises(ConfigError, match="names judged_benchmark, and of the benchmarks chartqa none is judged"):
+        read_benchmarks(only)
+
+
 class SaysTheGold:
     """A pool of engines that knows every answer, and how large the pictures are that it is shown."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from pangu_rl.loops.evaluate import Answered
 from pangu_rl.loops.evaluation.benchmark_scores import figure, figures_by_category
 from pangu_rl.monitoring.benchmark_table import benchmark_table
 from pangu_rl.monitoring.intervals import bootstrap, wilson
-from pangu_rl.records import Outcome, Part, Prompt
+from pangu_rl.records import Extraction, Outcome, Part, Prompt
 from tests.contracts.source_tree import ROOT
 from tests.unit.rewards.builders import completion
 
@@ -48,6 +48,23 @@ def test_shares_have_wilsons_interval_and_means_a_bootstrap() -> None:
 def test_answers_that_cannot_be_read_are_counted_and_wrong() -> None:
     found = figure(definition("mmstar"), [answered(1.0), answered(0.0, outcome=Outcome.UNPARSABLE)])
     assert (found.value, found.items, found.unread) == (50.0, 2, 1)
+
+
+def test_what_a_judge_read_is_counted_apart() -> None:
+    """Two answers that it alone read, one that it could not read either, and an audit of two that agrees on one."""
+    readings = [("A", None), ("B", None), (None, None), ("A", True), ("A", False)]
+    rows = [answered(1.0), answered(0.0), answered(0.0, outcome=Outcome.UNPARSABLE), answered(1.0), answered(1.0)]
+    rows = [
+        replace(row, part=replace(row.part, extraction=Extraction(judge="j", answer=answer, agrees=agrees)))
+        for row, (answer, agrees) in zip(rows, readings, strict=True)
+    ]
+    found = figure(definition("mmstar"), rows)
+    assert (found.value, found.items, found.unread) == (pytest.approx(60.0), 5, 1)
+    assert (found.judged, found.audited, found.agreed) == (2, 2, 1)
+    console = Console(width=80, record=True)
+    shown = {"title": "MMStar", "split": "val", "figure": asdict(found), "left_out": 0, "categories": {}}
+    console.print(benchmark_table([shown]))
+    assert "judge comes to the rules' verdict on 1 of 2" in " ".join(console.export_text().split())
 
 
 def test_a_question_in_rotations_is_right_where_all_are() -> None:

@@ -21,6 +21,11 @@ from tests.unit.rewards.scorers.endpoint import FAST, Answer, Endpoint, panel_co
 QUICK = LimitsConfig(timeout_s=0.4)
 
 
+def limits(fault: str) -> LimitsConfig:
+    """Only a body that drips meets its deadline: on a loaded machine the others must not."""
+    return QUICK if fault == "slow body" else LimitsConfig(timeout_s=5.0)
+
+
 def item(response: str = "7", uid: str = "0:p/0") -> ScoredItem:
     return ScoredItem(uid=uid, question="6 + 1?", reference="7", response=response)
 
@@ -90,7 +95,7 @@ TRANSIENT = {
 def test_a_passing_fault_costs_a_retry_and_no_verdict(tmp_path: Path, name: str) -> None:
     with serving() as endpoint:
         endpoint.script(TRANSIENT[name], verdict(5))
-        (found,) = score(tmp_path / "c.sqlite", scorer(endpoint.url, limits=QUICK))
+        (found,) = score(tmp_path / "c.sqlite", scorer(endpoint.url, limits=limits(name)))
         assert (found.value, found.missing) == (5.0, ())
         assert len(endpoint.bodies) == 2
 
@@ -99,7 +104,7 @@ def test_a_passing_fault_costs_a_retry_and_no_verdict(tmp_path: Path, name: str)
 def test_a_lasting_fault_is_no_verdict_with_its_reason(tmp_path: Path, name: str) -> None:
     with serving() as endpoint:
         endpoint.script(TRANSIENT[name])
-        (found,) = score(tmp_path / "c.sqlite", scorer(endpoint.url, limits=QUICK))
+        (found,) = score(tmp_path / "c.sqlite", scorer(endpoint.url, limits=limits(name)))
         assert len(endpoint.bodies) == FAST.attempts
     part = found.part()
     assert (part.value, part.outcome, part.votes) == (None, Outcome.ERROR, ())
