@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("overrides", nargs="*", help="key=value, for all runs")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     settings = {name: own for name, own in SETTINGS[args.compared].items() if name in (args.only or [name])}
     folders = {
         name: [args.output / f"{name.replace(' ', '_')}_seed_{seed}" for seed in range(args.seeds)] for name in settings
