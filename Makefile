@@ -56,7 +56,7 @@ mini-pretrain: setup
 	$(BIN)/pangu-rl curate mini-corpus
 	$(BIN)/pangu-rl curate mini-pangu-vl
 	$(BIN)/pangu-rl pipeline --config configs/pipeline/mini_pretrain.yaml
-	$(BIN)/python benchmarks/mini_pretrain.py runs/mini_pretrain
+	$(BIN)/python -m benchmarks.learning.mini_pretrain runs/mini_pretrain
 
 dry-run: setup
 	$(BIN)/pangu-rl curate few-rows
@@ -85,4 +85,4 @@ format: .venv/.packages
 	$(BIN)/ruff format .
 
 bench: setup
-	$(BIN)/python benchmarks/grpo_step.py
+	$(BIN)/python -m benchmarks.online.grpo_step

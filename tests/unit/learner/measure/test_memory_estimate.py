@@ -1,4 +1,4 @@
-"""Terms of the estimate worked by hand; `benchmarks/memory_estimate.py` holds it against measured peaks."""
+"""Terms of the estimate worked by hand; `benchmarks/learner/memory_estimate.py` holds it against measured peaks."""
 
 from __future__ import annotations
 

@@ -15,10 +15,10 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from grpo_step import matmul_peak
-from machine import machine
 from torch import Tensor
 
+from benchmarks.machine import machine
+from benchmarks.online.grpo_step import matmul_peak
 from pangu_rl.accelerators import get_accelerator, ops
 from pangu_rl.accelerators.collective import free_port
 from pangu_rl.accelerators.ops.table import Operation

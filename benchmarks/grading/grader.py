@@ -18,9 +18,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
-from grader_peers import VERL_PROCESSES, VERL_TIMEOUT_S, Verdict, trl_verdicts, verl_verdict
-from grader_rows import Row, case_rows, drawn_rows, hostile_rows
-
+from benchmarks.grading.grader_peers import VERL_PROCESSES, VERL_TIMEOUT_S, Verdict, trl_verdicts, verl_verdict
+from benchmarks.grading.grader_rows import Row, case_rows, drawn_rows, hostile_rows
 from pangu_rl.records import Part
 from rewards.children import ChildPool
 from rewards.grader import Grader

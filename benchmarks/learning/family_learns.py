@@ -1,6 +1,6 @@
 """Does a transformers family learn to see? A miniature of it through `quickstart-vl`: SFT, GRPO, held-out accuracy.
 
-`python -m benchmarks.family_learns qwen2_5_vl --out runs/family_learns`: the first layers of SmolLM2 behind an
+`python -m benchmarks.learning.family_learns qwen2_5_vl --out runs/family_learns`: the first layers of SmolLM2 behind an
 untrained tower of the family, taught colours by SFT and then by GRPO on easy-vqa, then asked about held-out pictures
 and about blank ones, whose accuracy is guessing.
 """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from grader_rows import Row
+from benchmarks.grading.grader_rows import Row
 
 VERL_PROCESSES = 4
 VERL_TIMEOUT_S = 30.0

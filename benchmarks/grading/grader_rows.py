@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-CASES = Path(__file__).parents[1] / "tests" / "data" / "verifier_cases.jsonl"
+CASES = Path(__file__).parents[2] / "tests" / "data" / "verifier_cases.jsonl"
 GROUP = 8
 
 

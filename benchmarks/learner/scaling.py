@@ -33,7 +33,7 @@ from pangu_rl.learner.measure.flops import ModelFlops, loaded_config
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.records import Completion, FinishReason, Group, MiniBatch, Outcome, Outline, Pack, Part, Prompt, Score
 
-REPO = Path(__file__).parents[1]
+REPO = Path(__file__).parents[2]
 FACTORS = (1, 2, 4, 8)
 COMPLETIONS, PROMPT, LONGEST = 8, 200, 24_576
 

@@ -29,7 +29,8 @@ from pangu_rl.loops.online.parts import GrpoParts, open_parts
 from pangu_rl.loops.online.run_grpo import grpo_step
 from pangu_rl.loops.session import open_run
 
-REPO = Path(__file__).parents[1]
+REPO = Path(__file__).parents[2]
+DRAWN = f"{Path(__file__).parent}/drawn.py:drawn"
 PROMPTS, COMPLETIONS = 8, 8
 
 
@@ -68,7 +69,7 @@ def measure_ours(folder: Path, steps: int, new_tokens: int, peak: float) -> tupl
             # Four groups a pack, its targets in one chunk: gradients are summed, and the head is read, twice a step.
             f"learner.pack_tokens={4 * COMPLETIONS * new_tokens + 512}",
             f"learner.logprob_chunk={4 * COMPLETIONS * new_tokens}",
-            f"rewards.functions=[{{name: boxed_accuracy, weight: 0}}, {{name: '{REPO}/benchmarks/drawn.py:drawn'}}]",
+            f"rewards.functions=[{{name: boxed_accuracy, weight: 0}}, {{name: '{DRAWN}'}}]",
         ],
     )
     rows = []
@@ -115,7 +116,7 @@ def measure_trl(folder: Path, steps: int, new_tokens: int, prompts: list[Any]) -
     command = [
         *(
             sys.executable,
-            str(REPO / "benchmarks/trl_step.py"),
+            str(REPO / "benchmarks/online/trl_step.py"),
             "--prompts",
             str(file),
             "--output",

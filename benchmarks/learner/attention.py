@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from machine import machine
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.machine import machine
 from pangu_rl.accelerators.attention.kernel import Scores
 from pangu_rl.learner.model import PackedCausalLM, PackTensors
 from pangu_rl.learner.packed_attention import PACKED, attend_by, build_layout, tree_attention
@@ -87,7 +87,7 @@ def against_sdpa(count: int, length: int, heads: tuple[int, int, int], repeats: 
 def by_length(trees: list[list[int]], heads: tuple[int, int, int]) -> dict[str, object]:
     rows = []
     for lengths in trees:
-        command = [sys.executable, __file__, "--one", ",".join(map(str, lengths))]
+        command = [sys.executable, "-m", "benchmarks.learner.attention", "--one", ",".join(map(str, lengths))]
         done = subprocess.run([*command, "--heads", *map(str, heads)], capture_output=True, text=True, check=True)
         rows.append(json.loads(done.stdout.strip().splitlines()[-1]))
         print(rows[-1], file=sys.stderr, flush=True)

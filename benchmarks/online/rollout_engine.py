@@ -18,8 +18,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import xxhash
-from machine import machine
 
+from benchmarks.machine import machine
 from pangu_rl.accelerators.cpu import CPU, MEMORY
 from pangu_rl.accelerators.threads import threads_each
 from pangu_rl.config.paths import resolve_path
@@ -61,7 +61,14 @@ def turn(side: str, args: argparse.Namespace) -> dict[str, Any]:
         environment["VLLM_PLUGINS"] = ""
     if args.no_amx:
         environment["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE_BF16"
-    command = [sys.executable, __file__, "--child", f"--repeats={args.repeats}", f"--new-tokens={args.new_tokens}"]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.online.rollout_engine",
+        "--child",
+        f"--repeats={args.repeats}",
+        f"--new-tokens={args.new_tokens}",
+    ]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.strip().splitlines()[-1])
 

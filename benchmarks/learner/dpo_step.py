@@ -32,7 +32,7 @@ from pangu_rl.loops.session import open_run
 from pangu_rl.loops.supervised.reference import open_store
 from pangu_rl.loops.supervised.run_preference import open_parts
 
-REPO = Path(__file__).parents[1]
+REPO = Path(__file__).parents[2]
 PAIRS = 16
 WORDS = ("red", "blue", "large", "small", "house", "tree", "river", "number", "answer", "because", "then", "first")
 
@@ -149,7 +149,7 @@ class Peer:
         file = folder / "ids.json"
         file.write_text(json.dumps(self.rows), encoding="utf-8")
         self.command = [
-            *(sys.executable, str(REPO / "benchmarks/trl_dpo_step.py"), "--pairs", str(file)),
+            *(sys.executable, str(REPO / "benchmarks/learner/trl_dpo_step.py"), "--pairs", str(file)),
             *("--model", str(resolve_path(config.model.path)), "--output", str(folder / "trl")),
             *("--media-root", str(folder), "--steps", str(steps), "--pairs-per-step", str(PAIRS)),
         ]

@@ -1,6 +1,6 @@
 """Planning at size: made-up metadata of several sizes -> seconds, bytes on disk and memory of every process, exponents.
 
-    python -m benchmarks.plan_pieces --rows 1000000 4000000 16000000
+    python -m benchmarks.data.plan_pieces --rows 1000000 4000000 16000000
 
 Each size is planned by `pangu-rl pack` in a process of its own, whose peak is told apart from its workers'.
 """
@@ -46,7 +46,7 @@ def main() -> None:
             command = [
                 sys.executable,
                 "-m",
-                "benchmarks.plan_pieces",
+                "benchmarks.data.plan_pieces",
                 "--child",
                 folder,
                 "--context",

@@ -28,8 +28,8 @@ from pathlib import Path
 
 import numpy as np
 import ray
-from machine import machine
 
+from benchmarks.machine import machine
 from pangu_rl.accelerators.cpu import CPU
 from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.config.sections.rollout import RolloutConfig

@@ -24,11 +24,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from packing_rows import plan_rows
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.data.packing_rows import plan_rows
 from pangu_rl.config.sections.packing import PackingConfig
 from pretrain.packing.balance import imbalance
 from pretrain.packing.metadata import Metadata, read_metadata

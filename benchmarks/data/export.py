@@ -75,7 +75,12 @@ def timed(run: Path, options: list[str], output: Path) -> dict[str, object]:
     target = [] if "--stats" in options else ["--output", str(output), "--json"]
     command = [sys.executable, "-m", "pangu_rl", "export", str(run), *options, *target]
     started = time.perf_counter()
-    done = subprocess.run([sys.executable, __file__, "--child", *command], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.data.export", "--child", *command],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     seconds = time.perf_counter() - started
     *_, line, used = done.stdout.splitlines()
     size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())

@@ -5,7 +5,7 @@ is hit while it does what it is there for; the run, or the same command again wh
 run that nothing was done to. In synchronous mode that means the same rollouts and weights, to the bit. With stale
 rollouts, which depend on timing, it means the same prompts, each in one group of as many answers, and no token too old.
 
-`python -m benchmarks.kills` prints the table; `--staleness 2` and `--transport broadcast` those of other modes.
+`python -m benchmarks.online.kills` prints the table; `--staleness 2` and `--transport broadcast` those of other modes.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from pangu_rl.simulation.measured import MeasuredRun, MeasuredStep, read_run, ro
 from pangu_rl.simulation.placements import Case
 from pangu_rl.simulation.rates import GIGA
 
-REPO = Path(__file__).parents[1]
+REPO = Path(__file__).parents[2]
 CALIBRATION = ("one engine, 32 x 64", "one engine, 64 x 128")
 CASES: dict[str, list[str]] = {
     "one engine, 32 x 256": ["rollout.max_new_tokens=256"],
@@ -56,7 +56,7 @@ SHARED = [
     "monitoring.live=false",
     "monitoring.tensorboard=false",
     # Weight 0 and yet there: rows are checked for how boxed_accuracy grades their own gold.
-    f"rewards.functions=[{{name: boxed_accuracy, weight: 0}}, {{name: '{REPO}/benchmarks/drawn.py:drawn'}}]",
+    f"rewards.functions=[{{name: boxed_accuracy, weight: 0}}, {{name: '{REPO}/benchmarks/online/drawn.py:drawn'}}]",
 ]
 
 

@@ -1,6 +1,6 @@
 """What a pipeline's models see: its evaluations -> **sees.md, categories by stages, and sees.png, the curves**.
 
-    python benchmarks/mini_pretrain.py runs/mini_pretrain
+    python -m benchmarks.learning.mini_pretrain runs/mini_pretrain
 
 Each held-out row is asked with its picture and with a blank one. Seeing is the difference, paired by item. The first
 grade (`plain_*`: plain shapes on a plain ground) also stands apart from the other questions of its category.

@@ -1,7 +1,7 @@
 """The memory estimate of a learner rank against measured peaks, and what it says of a large model.
 
-    python benchmarks/memory_estimate.py                 # the cases below, run for real
-    python benchmarks/memory_estimate.py --model configs/models/openpangu_vl_7b
+    python -m benchmarks.learner.memory_estimate                 # the cases below, run for real
+    python -m benchmarks.learner.memory_estimate --model configs/models/openpangu_vl_7b
 
 Each case is a model of 14 to 33 million random weights on one or two ranks (gloo), which takes two updates: the first
 makes the optimizer's states, the second adds the gradients of one pack to those of another. Measured is the most that
@@ -191,7 +191,16 @@ def run(cases: Sequence[Case], ranks: int, only: str) -> None:
         for number, case in enumerate(cases):
             save_model(case, Path(folder) / str(number))
         orders = json.dumps({"ranks": ranks, "folder": folder, "port": free_port()})
-        command = [sys.executable, __file__, "--only", only, "--orders", orders, "--rank"]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.learner.memory_estimate",
+            "--only",
+            only,
+            "--orders",
+            orders,
+            "--rank",
+        ]
         environment = os.environ | {"DS_ACCELERATOR": "cpu"}
         processes = [
             subprocess.Popen([*command, str(rank)], env=environment, stdout=output, text=True)

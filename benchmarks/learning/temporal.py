@@ -1,9 +1,9 @@
 """Does the order of a video's frames reach the answers? SFT, then GRPO, on drawn clips, with two controls held out.
 
-`python -m benchmarks.temporal --out runs/temporal`: a miniature openPangu-VL whose tower is untrained is asked which
-colour comes first, in which order colours come, and how many frames are coloured. Held-out clips are shown as they are,
-with their frames out of order (the count stays right, the rest is guessing) and as their first frame alone, which is
-grey. The tables that `pangu-rl eval` prints have 95 % intervals, and changes between sets paired by item.
+`python -m benchmarks.learning.temporal --out runs/temporal`: a miniature openPangu-VL whose tower is untrained is asked
+which colour comes first, in which order colours come, and how many frames are coloured. Held-out clips are shown as
+they are, with their frames out of order (the count stays right, the rest is guessing) and as their first frame alone,
+which is grey. The tables that `pangu-rl eval` prints have 95 % intervals, and changes between sets paired by item.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from benchmarks.family_learns import run
+from benchmarks.learning.family_learns import run
 from pangu_rl.config.paths import resolve_path
 
 MODEL = "cache://models/tiny-pangu-vl"

@@ -192,7 +192,7 @@ class Peak:
 
 def apart(what: str, **given: Any) -> dict[str, Any]:
     """One work in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.row_index", "--work", what, json.dumps(given)]
+    command = [sys.executable, "-m", "benchmarks.data.row_index", "--work", what, json.dumps(given)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.strip().splitlines()[-1])
 

@@ -1,7 +1,7 @@
 """The learner on one GPU, against the mathematics and against transformers: parity, MFU, speed, memory.
 
-    python benchmarks/gpu_learner.py                            # an H200: at most eight minutes
-    python benchmarks/gpu_learner.py --device cpu --miniature   # the same on small shapes, within a minute
+    python -m benchmarks.learner.gpu_learner                            # an H200: at most eight minutes
+    python -m benchmarks.learner.gpu_learner --device cpu --miniature   # the same on small shapes, within a minute
 
 Needs torch, transformers and this package, no cluster and no weights: the model is a Llama of 1.6 billion random ones.
 
