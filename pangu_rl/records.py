@@ -125,8 +125,13 @@ class SamplingParams:
     max_new_tokens: int = 1024
     stop: tuple[str, ...] = ()
     """Strings that end an answer; its text ends before them, its tokens hold what was drawn."""
+    allowed_token_ids: tuple[int, ...] = ()
+    """Nothing else is drawn; empty for all tokens. Greedy sampling only."""
     ignore_eos: bool = False
     """For benchmarks of exact length only."""
+
+    def __post_init__(self) -> None:
+        assert self.temperature == 0 or not self.allowed_token_ids, "log-probs would be of another distribution"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,6 +81,9 @@ class BenchmarkConfig(Strict):
     field is asked without."""
     golds: Literal["letter_or_text", "letter_or_index"] = "letter_or_text"
     """What the gold of a multiple choice is, beside a letter: an option's text, or its index from 0."""
+    likeliest_letter: bool = False
+    """The answer is the options' letter that is the likeliest first token, and nothing is written: for models that were
+    not taught to answer in words. The metric is `choice`."""
     judged: bool = False
     """Its authors have a model read the answers that rules cannot; ours does where the reward function is
     `judged_benchmark`, docs/evaluation.md."""
@@ -116,6 +119,14 @@ class BenchmarkConfig(Strict):
     def a_judge_reads_short_answers(self) -> BenchmarkConfig:
         if self.judged and self.metric not in JUDGED:
             raise ValueError(f"judged is for the metrics {', '.join(JUDGED)}, and this one's is {self.metric}")
+        return self
+
+    @model_validator(mode="after")
+    def letters_are_of_options(self) -> BenchmarkConfig:
+        if self.likeliest_letter and (self.metric != "choice" or self.judged):
+            raise ValueError(
+                f"likeliest_letter is for the metric choice without a judge, not {self.metric}, judged {self.judged}"
+            )
         return self
 
     @model_validator(mode="after")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,12 +46,13 @@ def answers(
     loader: RowLoader,
     pool: RolloutPool,
     rewards: RewardPool,
-    sampling: SamplingParams,
+    sampling: SamplingParams | Callable[[Prompt], SamplingParams],
 ) -> list[Answered]:
-    """One completion per prompt, drawn by `greedy` sampling, in the order of `prompts`."""
+    """One completion per prompt, drawn by `greedy` sampling (one for all, or of each), in the order of `prompts`."""
+    of = sampling if callable(sampling) else lambda _: sampling
     requests: list[RolloutRequest] = []
     for prompt, row in zip(prompts, loader.prompts(prompts), strict=True):
-        requests += requests_of(prompt, f"eval:{prompt.uid}", row, sampling, [0])
+        requests += requests_of(prompt, f"eval:{prompt.uid}", row, of(prompt), [0])
     by_group = {request.group: prompt for request, prompt in zip(requests, prompts, strict=True)}
     completions, scores = score_stream(requests, by_group, pool, rewards)
     return [

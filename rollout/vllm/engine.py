@@ -342,6 +342,7 @@ def _sampling(params: SamplingParams, seed: int, end_tokens: Sequence[int]) -> V
         top_k=params.top_k,
         max_tokens=params.max_new_tokens,
         ignore_eos=params.ignore_eos,
+        allowed_token_ids=list(params.allowed_token_ids) or None,
         # A template may close turns with another token than the model folder's end of sequence.
         stop_token_ids=[] if params.ignore_eos else list(end_tokens),
         stop=list(params.stop),

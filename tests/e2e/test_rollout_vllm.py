@@ -96,6 +96,19 @@ def requests(groups: int, sampling: SamplingParams, size: int = 4, length: int =
     ]
 
 
+def test_the_likeliest_of_the_allowed_tokens(pool: RolloutPool, reference) -> None:
+    """Each by the plain forward in bfloat16; two whose logits are closer than its rounding may change places."""
+    allowed = (300, 4000, 32, 17)
+    greedy = SamplingParams(temperature=0.0, max_new_tokens=1, allowed_token_ids=allowed)
+    (request,) = requests(1, greedy, size=1)
+    (drawn,) = pool.generate([request])
+    with torch.no_grad():
+        logits = reference(torch.tensor([request.prompt_token_ids])).logits[0, -1].float()
+    assert drawn.token_ids[0] in allowed
+    assert logits[list(allowed)].max() - logits[drawn.token_ids[0]] < BF16_NATS
+    assert logits.argmax() not in allowed, "else every token would have been the same"
+
+
 def test_two_engines_sample_the_same_to_the_last_bit(pool):
     wanted = requests(2, SamplingParams(temperature=0.8, top_p=0.95, max_new_tokens=24))
     drawn = {completion.uid: completion for completion in pool.generate(wanted)}

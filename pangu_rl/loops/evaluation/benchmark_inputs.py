@@ -14,6 +14,7 @@ from pangu_rl.data.encoding import Encoder
 from pangu_rl.data.pictures import Audit, PictureFolder
 from pangu_rl.errors import ConfigError, RunError
 from pangu_rl.loops.evaluation.eval_inputs import EvalInputs
+from pangu_rl.loops.evaluation.option_letters import OptionLetters
 from pangu_rl.loops.inputs import check_length, open_model, prompt_problem
 from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.records import Prompt
@@ -33,6 +34,8 @@ class BenchmarkSet:
     limits: PixelLimits | None
     """Of its pictures; None of one without."""
     rows: BenchmarkRows
+    letters: OptionLetters | None
+    """Of a benchmark that is answered by the likeliest letter."""
 
 
 def read_benchmarks(config: EvalConfig) -> tuple[list[BenchmarkSet], EvalInputs]:
@@ -82,7 +85,8 @@ def _read(
         problem=problem,
         opened=encoder.template.opened,
     )
-    return BenchmarkSet(name=name, definition=definition, limits=limits, rows=rows)
+    letters = OptionLetters(encoder.template, name) if definition.likeliest_letter else None
+    return BenchmarkSet(name=name, definition=definition, limits=limits, rows=rows, letters=letters)
 
 
 def _require_use_of_a_judge(config: EvalConfig, sets: Sequence[BenchmarkSet]) -> None:

@@ -66,13 +66,14 @@ def _by_metric(config: EvalConfig) -> EvalConfig:
 def _answers(config: EvalConfig, one: BenchmarkSet, inputs: EvalInputs, run: Run, engines: Engines) -> list[Answered]:
     if one.limits is not None:
         inputs.loader.folder.limits = one.limits
+    written = greedy(config.rollout.max_new_tokens, config.stop)
     with run.phase("evaluate", waiting=engines.waiting):
         return answers(
             one.rows.prompts,
             loader=inputs.loader,
             pool=engines.pool,
             rewards=engines.rewards,
-            sampling=greedy(config.rollout.max_new_tokens, config.stop),
+            sampling=written if one.letters is None else one.letters.sampling,
         )
 
 

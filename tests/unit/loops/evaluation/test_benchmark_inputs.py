@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
+from pangu_rl.config.benchmark import BenchmarkConfig
 from pangu_rl.config.evaluation import EvalConfig
-from pangu_rl.config.load import checked
+from pangu_rl.config.load import checked, dump_config, load_config
 from pangu_rl.config.sections.rewards import RewardFunctionConfig, RewardsConfig
 from pangu_rl.errors import ConfigError, RunError
 from pangu_rl.loops.evaluate import answers, greedy
 from pangu_rl.loops.evaluation.benchmark_inputs import read_benchmarks
 from pangu_rl.loops.evaluation.benchmark_scores import figure
+from pangu_rl.loops.evaluation.option_letters import OptionLetters
 from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.records import Completion, FinishReason, Prompt, RolloutRequest, Score
 from pretrain.processing.resize import PixelLimits
@@ -96,6 +98,31 @@ def test_a_judge_without_a_benchmark_that_is_judged_is_refused(tiny_vl_model: Pa
     )
     with pytest.raises(ConfigError, match="names judged_benchmark, and of the benchmarks chartqa none is judged"):
         read_benchmarks(only)
+
+
+def test_the_likeliest_letter_is_of_the_rows_own_options(tiny_vl_model: Path, tmp_path: Path) -> None:
+    """MMBench's questions here have two and three options; their letters are tokens of the tokenizer."""
+    write_files(tmp_path)
+    definition = load_config(BenchmarkConfig, BENCHMARKS / "mmbench.yaml", ["likeliest_letter=true", "judged=false"])
+    (tmp_path / "letters.yaml").write_text(dump_config(definition))
+    benchmarks = {
+        "letters": {"definition": str(tmp_path / "letters.yaml"), "file": str(tmp_path / "mmbench.tsv"), **SMALL}
+    }
+    (one,), inputs = read_benchmarks(config(tmp_path, tiny_vl_model, benchmarks=benchmarks))
+    tokenizer = inputs.loader.encoder.template.tokenizer
+    drawn = [one.letters.sampling(prompt) for prompt in one.rows.prompts]
+    assert [[tokenizer.decode([token]) for token in each.allowed_token_ids] for each in drawn] == [
+        ["A", "B"], ["A", "B", "C"], ["A", "B"], ["A", "B", "C"],
+    ]  # fmt: skip
+    assert {(each.temperature, each.max_new_tokens) for each in drawn} == {(0.0, 1)}
+
+
+def test_a_letter_after_an_opened_thinking_block_is_refused() -> None:
+    class Thinks:
+        opened = "<think>\n"
+
+    with pytest.raises(ConfigError, match="opens every answer with '<think>"):
+        OptionLetters(Thinks(), "mmbench")
 
 
 class SaysTheGold:
