@@ -34,6 +34,7 @@ Metric = Literal[
     "points_in_mask",
     "count_by_pointing",
     "depth",
+    "instructions",
 ]
 JUDGED: tuple[Metric, ...] = ("boxed", "choice", "yes_no")
 """Metrics of one short answer."""

@@ -16,6 +16,7 @@ from pangu_rl.records import Completion, Outcome, Part, Prompt
 from rewards.base import whole_answer
 from rewards.mathematics.guard import Refused
 from rewards.metrics.depths import delta
+from rewards.metrics.instructions import unfollowed
 from rewards.metrics.masks import points_in_mask
 from rewards.metrics.option_letter import chosen_letter
 from rewards.metrics.said_places import said_boxes, said_count, said_depths, said_objects, said_points
@@ -46,6 +47,8 @@ async def benchmark(prompt: Prompt, completion: Completion) -> Part:
     name = prompt.extra.get("scored_by")
     if name == "boxed":
         return await _boxed(prompt, completion)
+    if name == "instructions":
+        return _instructions(prompt, completion)
     if name not in METRICS:
         return Part(value=None, outcome=Outcome.ERROR, detail=f"the row's metric scored_by is {name!r}: none is known")
     said = said_answer(whole_answer(prompt, completion))
@@ -73,6 +76,17 @@ async def _boxed(prompt: Prompt, completion: Completion) -> Part:
     parts = [await boxed_accuracy(replace(prompt, answer=gold), completion) for gold in golds]
     lost = (part for part in parts if not part.outcome.is_verdict)
     return next((part for part in parts if part.outcome is Outcome.CORRECT), next(lost, parts[0]))
+
+
+def _instructions(prompt: Prompt, completion: Completion) -> Part:
+    """Of the whole answer: a box in it is part of what was asked for."""
+    said = answer_part(whole_answer(prompt, completion))
+    if said is None or not said.strip():
+        return Part(value=0.0, outcome=Outcome.NO_BOX, detail="nothing stands after the thinking block")
+    ids = prompt.extra["instructions"]
+    missed = unfollowed(said, ids, prompt.extra["arguments"])
+    but = f", not {', '.join(missed)}" if missed else ""
+    return _scored(float(not missed), f"{len(ids) - len(missed)} of {len(ids)} followed{but}")
 
 
 def _of_texts(said: str, prompt: Prompt, score: Callable[[str, list[str]], float]) -> Part:
@@ -176,4 +190,5 @@ METRICS: dict[str, Metric] = {
     "count_by_pointing": _count,
     "depth": _depth,
 }
-"""As `pangu_rl.config.benchmark.Metric` names them; `boxed` is `boxed_accuracy`."""
+"""As `pangu_rl.config.benchmark.Metric` names them; `boxed` is `boxed_accuracy`, `instructions`
+is `unfollowed`."""

@@ -6,6 +6,7 @@ from pangu_rl.records import Prompt
 from rewards.audit import gold_problem
 from rewards.mathematics.guard import Refused
 from rewards.metrics.benchmark import METRICS
+from rewards.metrics.instructions import instructions_problem
 from rewards.recipe.accuracy import boxed_accuracy
 from rewards.rules.verdict import short
 
@@ -13,6 +14,8 @@ from rewards.rules.verdict import short
 def benchmark_problem(prompt: Prompt) -> str | None:
     """Why a row cannot be scored, or None."""
     name = prompt.extra["scored_by"]
+    if name == "instructions":
+        return instructions_problem(prompt.extra["instructions"], prompt.extra["arguments"])
     if name == "boxed":
         return gold_problem(prompt, boxed_accuracy)
     try:

@@ -5,6 +5,7 @@ Golds that a metric cannot score against are bad rows here, before anything is a
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -136,6 +137,23 @@ def _depths(asked: Asked) -> BenchmarkGold:
     return BenchmarkGold(answer=", ".join(said), data={"points": corners, "depths": depths})
 
 
+def _instructions(asked: Asked) -> BenchmarkGold:
+    """Without a gold: what an answer must keep to. Arguments are a list of objects, or of their JSON."""
+    ids, arguments = list_of(asked.cell), [_object(cell) for cell in list_of(asked.of("arguments"))]
+    return BenchmarkGold(answer="", data={"instructions": [str(one) for one in ids], "arguments": arguments})
+
+
+def _object(cell: Any) -> dict[str, Any]:
+    if isinstance(cell, str):
+        try:
+            cell = json.loads(cell)
+        except ValueError:
+            raise BadRow(f"{cell[:60]!r} is no JSON object") from None
+    if not isinstance(cell, Mapping):
+        raise BadRow(f"{cell!r:.60} is no JSON object")
+    return dict(cell)
+
+
 _GOLDS: dict[str, Callable[[Asked], BenchmarkGold]] = {
     "boxed": _boxed,
     "choice": _choice,
@@ -145,6 +163,7 @@ _GOLDS: dict[str, Callable[[Asked], BenchmarkGold]] = {
     "points_in_mask": _in_mask,
     "count_by_pointing": _count,
     "depth": _depths,
+    "instructions": _instructions,
 }
 """All other metrics compare with texts, any of which is right."""
 

@@ -204,6 +204,21 @@ def test_text_benchmarks(tmp_path: Path) -> None:
     assert all(prompt.extra["choices"]["ABCD".index(prompt.answer)] == "w" for prompt in found)
 
 
+def test_if_eval_has_instructions_and_no_gold(tmp_path: Path) -> None:
+    """A null of Parquet is an argument that is not given; a row that nobody can check is left out."""
+    arguments = [{"num_words": 30, "relation": "at least"}, {"num_words": None, "relation": None}]
+    ids = ["length_constraints:number_words", "punctuation:no_comma"]
+    rows = [
+        {"key": 1001, "prompt": "Write, long.", "instruction_id_list": ids, "kwargs": arguments},
+        {"key": 1005, "prompt": "Write.", "instruction_id_list": ["punctuation:none"], "kwargs": arguments[1:]},
+    ]
+    found = read("ifeval", rows, tmp_path)
+    (prompt,) = found.prompts
+    assert (prompt.uid, asked(prompt), prompt.answer) == ("1001", "Write, long.", "")
+    assert prompt.extra["instructions"] == ids and prompt.extra["arguments"] == [arguments[0], {}]
+    assert len(found.left_out) == 1 and "'punctuation:none' is none of IF-Eval's" in found.left_out[0]
+
+
 def test_other_columns_are_named(tmp_path: Path) -> None:
     found = read("chartqa", [{"query": "Q?", "label": ["1"], "image": picture()}, {"text": "Q?"}], tmp_path)
     assert len(found.prompts) == 1 and found.prompts[0].extra["answers"] == ["1"]

@@ -171,5 +171,5 @@ def test_a_gold_that_earns_nothing_is_found() -> None:
 
 
 def test_every_metric_that_a_benchmark_may_name_is_there() -> None:
-    assert set(get_args(Metric)) == {"boxed", *METRICS}
+    assert set(get_args(Metric)) == {"boxed", "instructions", *METRICS}
     assert scored("bleu", "x").outcome is Outcome.ERROR
