@@ -266,16 +266,16 @@ class Rank:
 
 
 @pytest.mark.parametrize(
-    ("call", "says"),
+    ("call", "health_s", "says"),
     [
-        (lambda rank: rank.die.remote(), "weights version 1: a learner rank died"),
-        (lambda rank: rank.send.remote(3600), r"learner ranks \[0\] have not finished to send weights version 1"),
+        (lambda rank: rank.die.remote(), 60.0, "weights version 1: a learner rank died"),
+        (lambda rank: rank.send.remote(3600), 1.0, r"learner ranks \[0\] have not finished to send weights version 1"),
     ],
     ids=["dead", "stuck"],
 )
-def test_a_sender_that_is_lost_breaks_the_broadcast_and_not_the_run(make_pool, tmp_path, monkeypatch, call, says):
+def test_a_sender_that_is_lost_breaks_the_broadcast_and_not_the_run(make_pool, tmp_path, monkeypatch, call, health_s, says):
     """The next publication asks the ranks for something, and finds the one that is lost by name."""
-    monkeypatch.setattr("rollout.senders.HEALTH_S", 1.0)
+    monkeypatch.setattr("rollout.senders.HEALTH_S", health_s)
     pool = make_pool(functools.partial(Broadcast, folder=tmp_path))
     rank = ray.remote(num_cpus=0)(Rank).remote()
     with pytest.raises(BrokenBroadcast, match=says):
