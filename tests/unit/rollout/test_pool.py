@@ -273,7 +273,9 @@ class Rank:
     ],
     ids=["dead", "stuck"],
 )
-def test_a_sender_that_is_lost_breaks_the_broadcast_and_not_the_run(make_pool, tmp_path, monkeypatch, call, health_s, says):
+def test_a_sender_that_is_lost_breaks_the_broadcast_and_not_the_run(
+    make_pool, tmp_path, monkeypatch, call, health_s, says
+):
     """The next publication asks the ranks for something, and finds the one that is lost by name."""
     monkeypatch.setattr("rollout.senders.HEALTH_S", health_s)
     pool = make_pool(functools.partial(Broadcast, folder=tmp_path))
