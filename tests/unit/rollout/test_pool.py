@@ -268,8 +268,8 @@ class Rank:
 @pytest.mark.parametrize(
     ("call", "health_s", "says"),
     [
-        (lambda rank: rank.die.remote(), 60.0, "weights version 1: a learner rank died"),
-        (lambda rank: rank.send.remote(3600), 1.0, r"learner ranks \[0\] have not finished to send weights version 1"),
+        (lambda rank: rank.die.remote(), 60, "weights version 1: a learner rank died"),
+        (lambda rank: rank.send.remote(3600), 1, r"learner ranks \[0\] have not finished to send weights version 1"),
     ],
     ids=["dead", "stuck"],
 )
