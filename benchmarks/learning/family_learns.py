@@ -2,7 +2,7 @@
 
 `python -m benchmarks.learning.family_learns qwen2_5_vl --out runs/family_learns`: the first layers of SmolLM2 behind an
 untrained tower of the family, taught colours by SFT and then by GRPO on easy-vqa, then asked about held-out pictures
-and about blank ones, whose accuracy is guessing.
+and about blank ones, whose accuracy is guessing. What is done is not done again.
 """
 
 from __future__ import annotations
@@ -83,10 +83,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     out = args.out.resolve() / args.kind
-    model = build(args.kind, out / "model")
+    model = out / "model"
+    if not (model / "config.json").exists():
+        build(args.kind, model)
     run("sft", "configs/quickstart/sft_vl.yaml", f"model.path={model}", f"trainer.run_dir={out / 'sft'}")
     start = sorted((out / "sft" / "checkpoints").glob("step_*/hf"))[-1]
-    grpo = [f"model.path={start}", f"trainer.run_dir={out / 'grpo'}", "start.sft_config=null"]
+    grpo = [f"model.path={start}", f"trainer.run_dir={out / 'grpo'}", "start=null"]
     run("grpo", "configs/quickstart/grpo_vl.yaml", *grpo)
     end = sorted((out / "grpo" / "checkpoints").glob("step_*/hf"))[-1]
     for name, folder in (("sft", start), ("grpo", end)):
