@@ -1,8 +1,8 @@
-"""Writes into each lock the hashes of the files that it may install: **`name==version --hash=sha256:...`, a line each**.
+"""Hashes of all files that each lock may install: **`name==version --hash=sha256:...`, a line each**.
 
-`python requirements/hashes.py`, with uv on the path: it asks the index for each Python and processor that a lock is for,
-and takes the source archive of a package too. What stands before `# Installed.` belongs to an image and gets none.
-torch's line is left as it is: the builds for a CPU are in an index of their own.
+`python requirements/hashes.py`, with uv on the path, writes them anew: uv asks the index for each Python and processor
+that a lock is for, source archives too. What stands before `# Installed.` belongs to an image and gets none. torch's
+line is left as it is: the builds for a CPU are in an index of their own.
 """
 
 from __future__ import annotations

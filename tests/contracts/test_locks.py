@@ -56,8 +56,9 @@ def test_a_file_of_another_hash_is_refused_by_name(tmp_path: Path):
     shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
     shutil.copy(ROOT / "Makefile", tmp_path)
     lock = tmp_path / "requirements/build.lock"
-    flipped = re.sub(r"(?m)^wheel==.*", lambda line: re.sub("sha256:.", "sha256:x", line[0]), lock.read_text(encoding="utf-8"))
-    lock.write_text(flipped.replace("sha256:x", "sha256:e"), encoding="utf-8")
+    sound = lock.read_text(encoding="utf-8")
+    lock.write_text(re.sub(r"(?m)^wheel==.*", lambda line: re.sub("sha256:.", "sha256:e", line[0]), sound))
+    assert lock.read_text(encoding="utf-8") != sound
     done = subprocess.run(["make", ".venv/.packages"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     said = done.stdout + done.stderr
