@@ -35,7 +35,7 @@ from pangu_rl.loops.evaluation.run_eval import run_eval
 from pangu_rl.loops.online.run_grpo import run_grpo
 from pangu_rl.loops.pipeline import results, stage_outputs
 from pangu_rl.loops.pipeline.run_merge import merge
-from pangu_rl.loops.pipeline.stage_identity import identity, settings_hash
+from pangu_rl.loops.pipeline.stage_identity import DIGESTS, identity, settings_hash
 from pangu_rl.loops.sampling.run_difficulty import run_difficulty
 from pangu_rl.loops.sampling.run_iterative import run_iterative
 from pangu_rl.loops.sampling.run_pairs import run_pairs
@@ -160,10 +160,11 @@ class Pipeline:
         self.entries[node.name] = entry | {"seconds": seconds}
 
 
-def run_pipeline(config: PipelineConfig, restart_from: str | None = None) -> dict[str, Any]:
+def run_pipeline(config: PipelineConfig, restart_from: str | None = None, verify: bool = False) -> dict[str, Any]:
     """Run what is not over yet; returns the manifest, which is also written to the run directory.
 
-    `restart_from` sets a stage (or all evaluations: `evaluate`) aside first, and every stage that depends on it.
+    `restart_from` sets a stage (or all evaluations: `evaluate`) aside first, and every stage that depends on it. With
+    `verify` files of rows and weights are read anew that look as they did when an earlier start read them.
 
     Raises:
         UserError, RunError: see `pangu_rl.errors`; the message begins with the stage. Preempted: SIGTERM came.
@@ -171,6 +172,7 @@ def run_pipeline(config: PipelineConfig, restart_from: str | None = None) -> dic
     nodes = read_graph(config)
     pipeline = Pipeline(run_dir=Path(config.trainer.run_dir), nodes=nodes)
     with run_lock(pipeline.run_dir), ExitStack() as stack:
+        stack.enter_context(DIGESTS.in_folder(pipeline.run_dir, verify))
         if restart_from is not None:
             _set_aside(pipeline, dependents(nodes, restart_from))
         identities = {node.name: _settings(node) for node in nodes}
