@@ -9,8 +9,8 @@ import resource
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
 import psutil
 
@@ -60,30 +60,36 @@ def clock_forward(victim: psutil.Process, hung: Hung) -> None:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     victim: str
-    """Who stands at the door; with `title` another, whom the one at the door does not wait for."""
+    """Who stands at the door; with a `title` another one, while the one at the door waits."""
     moment: str
     act: Act
     door: Door
+    stage: Literal["grpo", "sft"] = "sft"
+    """`sft` where nothing but ranks and driver is needed."""
     title: str = ""
-    """How the title of the process begins that is hit instead, while the one at the door waits."""
+    """How the title, or the program, of the process begins that is killed instead."""
     ends: str | None = None
     """What the one line of the run's end says (a regular expression), after which the same command goes on; None, where
     the run itself goes on."""
-    sections: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.victim}, {self.moment}: {self.act.__name__}"
 
 
 ENGINE = "rollout.vllm.engine:VllmEngine"
-DRAWING = "VllmEngine.generate"
-STEP = "Learner._step"
+BACKWARD = Door(function="deepspeed.runtime.engine:DeepSpeedEngine.backward", call=4, rank=1)
+OPTIMIZER = Door(function="deepspeed.runtime.engine:DeepSpeedEngine.step", call=4, rank=1)
+REDUCTION = Door(function="torch.distributed.distributed_c10d:all_reduce", call=8, within="Learner._step", rank=1)
+RANK_SAVES = Door(function="pangu_rl.checkpoint.rank_files:_write", call=2, rank=1)
+UPDATE = Door(function="pangu_rl.learner.learner:Learner._step", call=5, rank=0)
+FULL = r"(File too large|No space left)"
+
 ENGINES = [
-    Case(victim="engine", moment=moment, act=act, door=door, title=title)
+    Case(victim="engine", moment=moment, act=act, door=door, title=title, stage="grpo")
     for moment, title, door, acts in (
-        ("idle", "ray::RolloutActor", Door(function="pangu_rl.learner.learner:Learner._step", call=5, rank=0), (kill,)),
+        ("idle", "ray::RolloutActor", UPDATE, (kill,)),
         ("prefill", "", Door(function=f"{ENGINE}._begin", call=18), (kill,)),
-        ("decode", "", Door(function=f"{ENGINE}._step", call=75, within=DRAWING), (kill, stop)),
+        ("decode", "", Door(function=f"{ENGINE}._step", call=75, within="VllmEngine.generate"), (kill, stop)),
         ("sync", "", Door(function=f"{ENGINE}.load_weights", call=3), (kill, stop)),
     )
     for act in acts
@@ -91,80 +97,51 @@ ENGINES = [
 RANKS = [
     Case(victim="learner rank", moment=moment, act=act, door=door)
     for moment, door in (
-        ("before backward", Door(function="deepspeed.runtime.engine:DeepSpeedEngine.backward", call=5, rank=1)),
-        ("in the reduction", Door(function="torch.distributed:all_reduce", call=12, within=STEP, rank=1)),
-        ("in the step", Door(function="deepspeed.runtime.engine:DeepSpeedEngine.step", call=5, rank=1)),
-        ("in save", Door(function="pangu_rl.checkpoint.rank_files:_write", call=2, rank=1)),
+        ("before backward", BACKWARD),
+        ("in the reduction", REDUCTION),
+        ("in the step", OPTIMIZER),
+        ("in save", RANK_SAVES),
     )
     for act in (kill, stop)
 ]
-REWARDS = [
+SERVICES = [
     Case(
         victim="reward worker",
         moment="in a score",
         act=kill,
         door=Door(function="rewards.rubric:Rubric.score", call=9),
-    )
-]
-CLUSTER = [
-    Case(
-        victim="Ray's head",
-        moment="in an update",
-        act=kill,
-        door=Door(function="pangu_rl.learner.learner:Learner._step", call=5, rank=0),
-        title="gcs_server",
-        ends="Ray",
+        stage="grpo",
     ),
+    Case(victim="Ray's head", moment="in an update", act=kill, door=UPDATE, title="gcs_server", ends="Ray"),
 ]
 STARVED = [
-    Case(
-        victim="learner rank",
-        moment="in save",
-        act=fill_disk,
-        door=Door(function="pangu_rl.checkpoint.rank_files:_write", call=2, rank=1),
-        ends=r"checkpoints.*(File too large|No space)",
-    ),
+    Case(victim="learner rank", moment="in save", act=fill_disk, door=RANK_SAVES, ends=rf"checkpoints.*{FULL}"),
     Case(
         victim="driver",
-        moment="storing rollouts",
+        moment="logging",
         act=fill_disk,
-        door=Door(function="rollout.store:RolloutStore.append", call=3),
-        ends=r"rollouts.*(File too large|No space)",
+        door=Door(function="pangu_rl.loops.session:Run.log", call=3),
+        ends=rf"/run/.*{FULL}",
     ),
-    Case(
-        victim="learner rank",
-        moment="in save",
-        act=slow,
-        door=Door(function="pangu_rl.checkpoint.rank_files:_write", call=2, rank=1),
-    ),
-    Case(
-        victim="learner rank",
-        moment="before backward",
-        act=fill_memory,
-        door=Door(function="deepspeed.runtime.engine:DeepSpeedEngine.backward", call=5, rank=1),
-        ends="learner rank 1",
-    ),
+    Case(victim="learner rank", moment="in save", act=slow, door=RANK_SAVES),
+    Case(victim="learner rank", moment="before backward", act=fill_memory, door=BACKWARD, ends="learner rank 1"),
     Case(
         victim="driver",
         moment="between steps",
         act=clock_back,
         door=Door(function="pangu_rl.loops.session:Run.log", call=2),
     ),
-    Case(
-        victim="learner rank",
-        moment="in the step",
-        act=clock_forward,
-        door=Door(function="deepspeed.runtime.engine:DeepSpeedEngine.step", call=5, rank=1),
-    ),
+    Case(victim="learner rank", moment="in the step", act=clock_forward, door=OPTIMIZER),
 ]
-CASES = [*ENGINES, *RANKS, *REWARDS, *CLUSTER, *STARVED]
+CASES = [*ENGINES, *RANKS, *SERVICES, *STARVED]
 
 WRITES = (
-    Door(function="rollout.store:RolloutStore.append"),
+    Door(function="pangu_rl.checkpoint.settings:begin"),
     Door(function="pangu_rl.loops.session:Run.log"),
     Door(function="pangu_rl.checkpoint.store:CheckpointStore.begin"),
-    Door(function="pangu_rl.checkpoint.store:CheckpointStore.commit"),
     Door(function="pangu_rl.checkpoint.manifest:seal"),
+    Door(function="pangu_rl.checkpoint.manifest:flush", call=3),
+    Door(function="pangu_rl.checkpoint.store:CheckpointStore.commit", call=2),
     Door(function="pangu_rl.checkpoint.store:CheckpointStore._prune"),
 )
 """What the driver writes, each in one start of it."""
