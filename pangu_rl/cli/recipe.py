@@ -70,9 +70,6 @@ def pipeline(
         str | None,
         typer.Option(help="With --check: a name in configs/clusters/, or a file, for cluster.profile."),
     ] = None,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Read all rows and weights anew; else those whose file has changed.")
-    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a graph of stages and evaluate every model that they make; configs/pipeline/ has the shipped ones.
@@ -91,7 +88,7 @@ def pipeline(
         raise ConfigError("--profile belongs to --check here; a run plans on the nodes that it finds")
     from pangu_rl.loops.pipeline.run_pipeline import run_pipeline
 
-    manifest = run_pipeline(stage, restart_from, verify)
+    manifest = run_pipeline(stage, restart_from)
     done = f"{len(manifest['stages'])} stages; manifest.json and table.md, .json, .png in {stage.trainer.run_dir}"
     typer.echo(json.dumps(manifest) if as_json else done)
 

@@ -160,11 +160,10 @@ class Pipeline:
         self.entries[node.name] = entry | {"seconds": seconds}
 
 
-def run_pipeline(config: PipelineConfig, restart_from: str | None = None, verify: bool = False) -> dict[str, Any]:
+def run_pipeline(config: PipelineConfig, restart_from: str | None = None) -> dict[str, Any]:
     """Run what is not over yet; returns the manifest, which is also written to the run directory.
 
-    `restart_from` sets a stage (or all evaluations: `evaluate`) aside first, and every stage that depends on it. With
-    `verify` files of rows and weights are read anew that look as they did when an earlier start read them.
+    `restart_from` sets a stage (or all evaluations: `evaluate`) aside first, and every stage that depends on it.
 
     Raises:
         UserError, RunError: see `pangu_rl.errors`; the message begins with the stage. Preempted: SIGTERM came.
@@ -172,7 +171,7 @@ def run_pipeline(config: PipelineConfig, restart_from: str | None = None, verify
     nodes = read_graph(config)
     pipeline = Pipeline(run_dir=Path(config.trainer.run_dir), nodes=nodes)
     with run_lock(pipeline.run_dir), ExitStack() as stack:
-        stack.enter_context(DIGESTS.in_folder(pipeline.run_dir, verify))
+        stack.enter_context(DIGESTS.in_folder(pipeline.run_dir, config.verify))
         if restart_from is not None:
             _set_aside(pipeline, dependents(nodes, restart_from))
         identities = {node.name: _settings(node) for node in nodes}
