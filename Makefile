@@ -70,7 +70,7 @@ dry-run: setup
 
 # Tests of whole runs and of numbers have the machine to themselves; the others go side by side.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile tests/unit tests/contracts tests/security tests/ascend
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile tests/unit tests/contracts tests/security tests/faults tests/ascend
 	$(BIN)/python -m pytest -q -m "not slow" tests/e2e tests/numerics
 
 test-slow: setup
