@@ -12,9 +12,9 @@ COPY requirements/ascend.lock requirements/
 RUN sed -n '/^# Installed/,$p' requirements/ascend.lock > /tmp/installed.txt \
  && grep -v '^deepspeed==' /tmp/installed.txt > /tmp/wheels.txt \
  && grep '^deepspeed==' /tmp/installed.txt > /tmp/source.txt \
- && python3 -m pip install --no-cache-dir --no-deps --only-binary :all: -r /tmp/wheels.txt \
+ && python3 -m pip install --no-cache-dir --no-deps --require-hashes --only-binary :all: -r /tmp/wheels.txt \
  && TORCH_DEVICE_BACKEND_AUTOLOAD=0 DS_ACCELERATOR=cpu DS_BUILD_OPS=0 \
-    python3 -m pip install --no-cache-dir --no-deps --no-build-isolation -r /tmp/source.txt \
+    python3 -m pip install --no-cache-dir --no-deps --require-hashes --no-build-isolation -r /tmp/source.txt \
  && rm /tmp/installed.txt /tmp/wheels.txt /tmp/source.txt
 
 COPY . .

@@ -80,7 +80,7 @@ def measure(setting: Setting, folder: Path, args: argparse.Namespace) -> dict[st
         parts = stack.enter_context(open_parts(config, run, inputs, open_store(config, inputs)))
         for _ in range(args.steps + 1):
             begun = time.perf_counter()
-            [batch], _ = parts.next_batch()
+            [batch], *_ = parts.next_batch()
             parts.learners.update([[batch]])
             ours.append(time.perf_counter() - begun)
             tokens.append(sum(pack.num_tokens for pack in batch.packs))

@@ -135,6 +135,8 @@ class PipelineConfig(Strict):
     """Where all stages run; it stands in place of what their files say."""
     monitoring: MonitoringConfig | None = None
     """In place of what the stages' files say; null leaves them that."""
+    verify: bool = False
+    """Read all rows and weights anew at this start; else only those whose file is not as it was when it was read."""
 
     @field_validator("stages")
     @classmethod

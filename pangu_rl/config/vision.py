@@ -82,6 +82,8 @@ class VisionLearnerConfig(Strict):
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     grad_clip: PositiveFloat = 1.0
     gradient_checkpointing: bool = False
+    nonfinite_limit: PositiveInt = 3
+    """Steps in a row whose gradient may be not finite; each leaves the weights as they were, one more ends the run."""
     cpu_threads: PositiveInt | None = None
     """Threads of a cpu rank; null shares the cores among the ranks."""
 

@@ -83,8 +83,8 @@ def check_stray_builds() -> Iterator[Finding]:
 
 
 def locked(text: str) -> dict[str, SpecifierSet]:
-    """Name -> the exact version, of a lock's lines `name==version`; a local label such as +cpu does not count."""
-    lines = (line.split("#")[0].split(";")[0].strip() for line in text.splitlines())
+    """Name -> the exact version, of a lock's lines `name==version --hash=...`; a label such as +cpu does not count."""
+    lines = (re.split(r"#|;| --hash", line)[0].strip() for line in text.splitlines())
     pairs = (line.partition("==") for line in lines if "==" in line)
     return {canonical(name): SpecifierSet(f"=={version.strip()}") for name, _, version in pairs}
 

@@ -27,7 +27,7 @@ from pangu_rl.accelerators import get_accelerator
 from pangu_rl.accelerators.ops import take_fallbacks
 from pangu_rl.checkpoint.manifest import Entry
 from pangu_rl.checkpoint.rank_files import host_copy, write_files
-from pangu_rl.errors import CheckpointError, RunError
+from pangu_rl.errors import CheckpointError
 from pangu_rl.learner.engine import (
     gathered,
     held_tensors,
@@ -44,6 +44,7 @@ from pangu_rl.learner.measure.flops import ModelFlops
 from pangu_rl.learner.measure.peak import matmul_peak
 from pangu_rl.learner.measure.profiling import profiled
 from pangu_rl.learner.model import PackTensors, load_causal_lm
+from pangu_rl.learner.nonfinite import SkippedSteps
 from pangu_rl.learner.objectives import add_totals, build_objective, reduce_totals
 from pangu_rl.learner.packed_attention import attend_by
 from pangu_rl.learner.packing_check import PackingCheck, check_packing
@@ -104,7 +105,9 @@ class Learner:
         has_kl = spec.objective == "grpo" and spec.algorithm.kl_weight > 0
         self.reference = self._reference() if has_kl else None
         self.flops = ModelFlops.of(lm.config)
-        self.nonfinite_in_a_row = 0
+        self.skipped = SkippedSteps(
+            spec.learner.nonfinite_limit, "lower learner.optimizer.lr, or look at the run's last rows"
+        )
         self._profile: Path | None = None
         self._parking = Parking(self.accelerator, self.device)
         self.outlet = Outlet(spec, ModelWeights(lm, gathered, adapters_of(lm)), self.device, self._parking)
@@ -176,7 +179,7 @@ class Learner:
         states = take_states(self.engine, directory)
         states[_rng_file(self.spec.rank)] = host_copy(self.accelerator.rng_state())
         if self.spec.rank == 0:
-            state = {"nonfinite_in_a_row": self.nonfinite_in_a_row, "objective": self.objective.state_dict()}
+            state = {"nonfinite_in_a_row": self.skipped.in_a_row, "objective": self.objective.state_dict()}
             states[LEARNER] = json.dumps(self._identity() | state, indent=1).encode()
         return write_files(directory, states)
 
@@ -201,7 +204,7 @@ class Learner:
         if not rng.is_file():
             raise CheckpointError(f"{rng} is missing")
         self.accelerator.set_rng_state(torch.load(rng, weights_only=True))
-        self.nonfinite_in_a_row = saved["nonfinite_in_a_row"]
+        self.skipped.in_a_row = saved["nonfinite_in_a_row"]
         self.objective.load_state_dict(saved.get("objective", {}))
 
     def close(self) -> None:
@@ -287,15 +290,8 @@ class Learner:
         return reduce_totals(totals, self.spec.world_size, copies=self.spec.learner.sequence_parallel)
 
     def _outcome(self) -> dict[str, float]:
-        skipped = not self.engine.was_step_applied()
-        self.nonfinite_in_a_row = self.nonfinite_in_a_row + 1 if skipped else 0
-        if self.nonfinite_in_a_row > self.spec.learner.nonfinite_limit:
-            raise RunError(
-                f"the gradient was not finite in {self.nonfinite_in_a_row} steps in a row "
-                f"(learner.nonfinite_limit {self.spec.learner.nonfinite_limit}): lower learner.optimizer.lr, or look "
-                "at the run's last rollouts"
-            )
-        return {"grad_norm": float(self.engine.get_global_grad_norm()), "skipped": float(skipped)}
+        norm = float(self.engine.get_global_grad_norm())
+        return {"grad_norm": norm} | self.skipped.took(not self.engine.was_step_applied())
 
     def _freeze_old(self, batches: Sequence[MiniBatch]) -> list[MiniBatch]:
         # The first mini-batch's own forward gives its old log-probs: nothing has been updated yet.

@@ -65,6 +65,8 @@ class Counts:
     """Sum over the sequences of the root of their targets."""
     skipped: list[str] = field(default_factory=list)
     """A line (file, row, reason) for each row left out."""
+    rows: list[str] = field(default_factory=list)
+    """Where each of the others stands: file and row."""
     seen: Seen = field(default_factory=Seen)
     """By source, or by what the shares name."""
 
@@ -75,6 +77,7 @@ class Counts:
             sequences=self.sequences + other.sequences,
             roots=self.roots + other.roots,
             skipped=self.skipped + other.skipped,
+            rows=self.rows + other.rows,
             seen=self.seen + other.seen,
         )
 
@@ -203,6 +206,7 @@ class PackLoader:
                 continue
             rows.append(row)
             used += len(row.token_ids)
+            counts.rows.append(str(self.files.index.place(index)))
             counts.seen.count(self._sources.of(index), len(row.token_ids))
         packs = pack_conversations(rows, self.context, self.encoder.placeholders)
         if not packs:

@@ -27,6 +27,7 @@ from pangu_rl.loops.begun_with import begun_with
 from pangu_rl.loops.learners import Learners
 from pangu_rl.loops.restarts import with_restarts
 from pangu_rl.loops.session import Run, open_run
+from pangu_rl.loops.skipped import log_skipped
 from pangu_rl.loops.supervised.stage import open_learners, train_stage
 from pangu_rl.records import MiniBatch
 from pretrain.packing.plan_file import PlanReader
@@ -98,6 +99,7 @@ class PretrainParts:
             self.prepare()
         with run.phase("train"):
             [update] = self.learners.update_from(batches)
+        log_skipped(step, update["skipped"], counts.rows)
         metrics = {f"train/{name}": value for name, value in update.items()} | self.metrics(counts)
         return metrics | _judged(run, self.watch, step, update["nll"])
 

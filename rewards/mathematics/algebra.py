@@ -1,18 +1,20 @@
 """Equality by computer algebra: math-verify's LaTeX parser, then exact sympy numbers at many digits. In a child only.
 
 Two expressions are equal if they agree, relatively and at 80 digits, at every one of several rational points: small
-values stay apart, and nothing is simplified, so nothing hangs in a simplifier. Names of several letters must be the
-same ones on both sides, since the parser reads them as products and products commute.
+values stay apart, nothing is simplified, so nothing hangs in a simplifier, and nothing grows without bound (`capped`).
+Names of several letters must be the same ones on both sides, since the parser reads them as products and products
+commute.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
+from rewards.mathematics.capped import TooLarge, capped
 from rewards.mathematics.compare import Scalar
 from rewards.mathematics.expressions import words
 from rewards.mathematics.families import LETTER
@@ -58,7 +60,8 @@ class SympyLeaves:
             found = found * _pi() / 180
         if isinstance(gold, Number) != isinstance(answer, Number) and _rounds_to(gold, answer, wanted, found):
             return True
-        return _agree(wanted, found)
+        symbols = sorted(wanted.free_symbols | found.free_symbols, key=str)
+        return _agree(_both_at(_points(symbols), wanted, found, [gold]), bool(symbols))
 
     def decimal(self, value: Scalar) -> Fraction | None:
         """The real number that an expression without variables is, to `DIGITS` digits; None if it is none."""
@@ -76,7 +79,8 @@ class SympyLeaves:
         found = _difference([_sympy_of(side) for side in answer], directed)
         if wanted.free_symbols != found.free_symbols or not wanted.free_symbols:
             return False
-        return _proportional(wanted, found, directed)
+        points = _points(sorted(wanted.free_symbols, key=str))
+        return _proportional(_both_at(points, wanted, found, gold), directed)
 
 
 def _member_at(member: Expr) -> MemberAt:
@@ -118,7 +122,11 @@ def _gold_of(value: Scalar) -> Any:
     try:
         return _sympy_of(value)
     except Refused as refused:
-        raise BadGold(f"gold {value.text!r} {refused}: only its own spelling can match") from None  # type: ignore[union-attr]
+        raise _bad_gold(value.text, refused) from None  # type: ignore[union-attr]
+
+
+def _bad_gold(text: str, refused: Refused) -> BadGold:
+    return BadGold(f"gold {text!r} {refused}: only its own spelling can match")
 
 
 def _sympy_of(value: Scalar) -> Any:
@@ -144,9 +152,10 @@ def _parsed(text: str) -> Any:
     latex = _DECIMAL.sub(lambda m: f"\\frac{{{int(m[1] + m[2])}}}{{{10 ** len(m[2])}}}", text)
     latex = _DEGREES.sub(r"(\1 \\cdot \\frac{\\pi}{180})", latex).replace("\\lg", "\\log_{10}")
     try:
-        parsed = latex2sympy(
-            latex, normalization_config=None, conversion_config=ConversionConfig(lowercase_symbols=False)
-        )
+        with capped():
+            parsed = latex2sympy(
+                latex, normalization_config=None, conversion_config=ConversionConfig(lowercase_symbols=False)
+            )
     except MemoryError:  # the child is over its limit, which is no verdict on the answer
         raise
     except Exception as error:  # the parser raises bare Exceptions, and sympy what it likes, on input it does not read
@@ -156,17 +165,25 @@ def _parsed(text: str) -> Any:
     return parsed.subs(sympy.Symbol("i"), sympy.I)
 
 
-def _agree(wanted: Any, found: Any) -> bool:
+def _both_at(points: Sequence[Any], wanted: Any, found: Any, gold: Sequence[Scalar]) -> Iterator[tuple[Any, Any]]:
+    """Values of both at each point; raises BadGold where that of `gold` is too large, Refused where the answer's is."""
+    for point in points:
+        try:
+            one = _at(wanted, point)
+        except Refused as refused:
+            raise _bad_gold(" ".join(side.text for side in gold if isinstance(side, Expr)), refused) from None
+        yield one, _at(found, point)
+
+
+def _agree(values: Iterator[tuple[Any, Any]], has_symbols: bool) -> bool:
     """Equal at every point where both have a value, and at one at least."""
-    symbols = sorted(wanted.free_symbols | found.free_symbols, key=str)
     met = 0
-    for point in _points(symbols):
-        one, other = _at(wanted, point), _at(found, point)
+    for one, other in values:
         if one is None or other is None:
-            if (one is None) != (other is None) and not symbols:
+            if (one is None) != (other is None) and not has_symbols:
                 return False
             continue
-        if _is_real(one) != _is_real(other) and symbols:
+        if _is_real(one) != _is_real(other) and has_symbols:
             continue  # ln(x^2) and 2 ln x, where x < 0
         if not _close(one, other):
             return False
@@ -174,13 +191,11 @@ def _agree(wanted: Any, found: Any) -> bool:
     return met > 0
 
 
-def _proportional(wanted: Any, found: Any, positive: bool) -> bool:
+def _proportional(values: Iterator[tuple[Any, Any]], positive: bool) -> bool:
     import mpmath
 
-    symbols = sorted(wanted.free_symbols, key=str)
     ratios = []
-    for point in _points(symbols):
-        one, other = _at(wanted, point), _at(found, point)
+    for one, other in values:
         if one is None or other is None or one == 0 or other == 0:
             continue
         with mpmath.workdps(2 * DIGITS):
@@ -200,15 +215,22 @@ def _points(symbols: list[Any]) -> list[dict[Any, Any]]:
 
 
 def _at(expression: Any, point: dict[Any, Any]) -> Any:
-    """The value at a point as an mpmath number of 100 digits, or None where there is none."""
+    """The value at a point as an mpmath number of 100 digits, or None where there is none.
+
+    Raises:
+        Refused: it needs more digits than are computed.
+    """
     import mpmath
     import sympy
 
     try:
-        value = sympy.N(expression.subs(point).doit(), DIGITS, maxn=4 * DIGITS)
+        with capped():
+            value = sympy.N(expression.subs(point).doit(), DIGITS, maxn=4 * DIGITS)
         if value.is_finite is False or value.has(sympy.nan, sympy.zoo):
             return None
         real, imaginary = (_mpmath_of(part) for part in value.as_real_imag())
+    except TooLarge:
+        raise Refused("has values that are too large") from None
     except (AttributeError, TypeError, ValueError, ArithmeticError, NotImplementedError):
         return None
     with mpmath.workdps(2 * DIGITS):

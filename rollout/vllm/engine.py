@@ -37,6 +37,7 @@ from pretrain.families import family_of, known_kinds
 from rollout.engine import UNKNOWN_VERSION, Drawn, EngineSpec, Interrupted, Link, before_stop, seed_of
 from rollout.intake import Intake
 from rollout.pulse import Pulse
+from rollout.vllm.engine_args import common_args
 from rollout.vllm.running import Running, gone_on
 from rollout.vllm.worker import BROKEN
 from rollout.weights import check_digests, check_names, required_names
@@ -287,34 +288,22 @@ def _start(spec: EngineSpec) -> LLMEngine:
 
 def _engine_args(spec: EngineSpec) -> dict[str, Any]:
     rollout = spec.rollout
-    memory: dict[str, Any] = {"gpu_memory_utilization": rollout.memory_share}
+    arguments = common_args(spec, spec.kv_cache_gib)
     if rollout.prefix_caching:
-        memory["block_size"] = spec.accelerator.cache_block
-    if spec.kv_cache_gib is not None:
-        memory["kv_cache_memory_bytes"] = int(spec.kv_cache_gib * 2**30)
+        arguments["block_size"] = spec.accelerator.cache_block
     if rollout.placement == "shared":
-        memory |= spec.accelerator.sleep_args or {}
+        arguments |= spec.accelerator.sleep_args or {}
     if spec.limits is not None:
-        memory["mm_processor_kwargs"] = asdict(spec.limits)
-    return memory | {
-        "model": str(spec.model_path),
-        "dtype": spec.model.dtype,
-        "trust_remote_code": spec.model.trust_remote_code,
-        "seed": spec.seed,
-        "max_model_len": rollout.max_model_tokens,
-        "max_num_seqs": rollout.max_concurrent,
+        arguments["mm_processor_kwargs"] = asdict(spec.limits)
+    return arguments | {
         "max_num_batched_tokens": max(rollout.max_model_tokens, MIN_PREFILL_TOKENS),
         # The token drawn after a part of a prompt is taken back, and a seeded generator of the CPU cannot go back.
         "enable_chunked_prefill": spec.accelerator.name != "cpu",
-        "tensor_parallel_size": rollout.devices_per_actor,
-        "enforce_eager": spec.eager,
         "enable_prefix_caching": rollout.prefix_caching,
         "mm_processor_cache_gb": PICTURE_CACHE_GIB,
         # The default takes log-probs before the temperature, and those are not the sampler's.
         "logprobs_mode": "processed_logprobs",
         "worker_extension_cls": "rollout.vllm.worker.WeightSyncExtension",
-        "disable_log_stats": True,
-        "use_tqdm_on_load": False,
     }
 
 

@@ -11,6 +11,7 @@ from vllm import SamplingParams as VllmSamplingParams
 from vllm.sampling_params import StructuredOutputsParams
 
 from rollout.engine import EngineSpec
+from rollout.vllm.engine_args import common_args
 
 Chat = dict[str, Any]
 """`messages` in the OpenAI form (pictures as data URLs), `schema`, `temperature`, `seed`, `max_tokens`."""
@@ -47,23 +48,9 @@ class VllmScorer:
 
 
 def _engine_args(spec: EngineSpec) -> dict[str, Any]:
-    rollout = spec.rollout
-    memory: dict[str, Any] = {"gpu_memory_utilization": rollout.memory_share}
-    if rollout.kv_cache_gib is not None:
-        memory["kv_cache_memory_bytes"] = int(rollout.kv_cache_gib * 2**30)
-    return memory | {
-        "model": str(spec.model_path),
-        "dtype": spec.model.dtype,
-        "trust_remote_code": spec.model.trust_remote_code,
-        "seed": spec.seed,
-        "max_model_len": rollout.max_model_tokens,
-        "max_num_seqs": rollout.max_concurrent,
-        "tensor_parallel_size": rollout.devices_per_actor,
-        "enforce_eager": rollout.eager,
+    return common_args(spec, spec.rollout.kv_cache_gib) | {
         # Between the tokens of JSON, a small model fills its whole reply with whitespace if it may.
         "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
-        "disable_log_stats": True,
-        "use_tqdm_on_load": False,
     }
 
 

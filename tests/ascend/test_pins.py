@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 
 import pytest
@@ -39,7 +40,7 @@ def pinned() -> dict[str, list[str]]:
     """The extra of the project, and the lock file of an image where there is one."""
     found = {"pyproject.toml": project()["optional-dependencies"]["ascend"]}
     if LOCK.exists():
-        lines = [line.partition("#")[0].strip() for line in LOCK.read_text(encoding="utf-8").splitlines()]
+        lines = [re.split("#| --hash", line)[0].strip() for line in LOCK.read_text(encoding="utf-8").splitlines()]
         found[LOCK.name] = [line for line in lines if line and not line.startswith("-")]
     return found
 

@@ -93,13 +93,16 @@ def test_the_docker_file_installs_the_second_part_of_the_lock():
     assert set(kept) == SOURCE_ONLY
 
 
+def versions_of(lines: list[str]) -> dict[str, str]:
+    pins = [line.partition(" --hash")[0].partition("==") for line in lines if "==" in line]
+    return {canonical(name): version for name, _, version in pins}
+
+
 def test_the_lock_has_what_the_extra_asks_for():
     pins = locked(LOCK.read_text(encoding="utf-8"))
     lacking = set(declared("ascend")) - set(pins)
     assert lacking == set()
-    versions = {
-        canonical(line.split("==")[0]): line.split("==")[1] for line in OF_THE_IMAGE + INSTALLED if "==" in line
-    }
+    versions = versions_of(OF_THE_IMAGE + INSTALLED)
     wrong = {name: versions[name] for name, fits in declared("ascend").items() if not fits.contains(versions[name])}
     assert wrong == {}
 
@@ -109,7 +112,7 @@ def test_the_pins_of_the_image_are_vllm_ascends_own():
     own = ["torch==2.10.0", "torch-npu==2.10.0.post4", "torchvision==0.25.0", "torchaudio==2.10.0"]
     own += ["triton-ascend==3.2.2", "vllm==0.23.0", "vllm-ascend==0.23.0"]
     assert sorted(line for line in OF_THE_IMAGE if "==" in line) == sorted(own)
-    versions = {canonical(line.split("==")[0]): line.split("==")[1] for line in INSTALLED if "==" in line}
+    versions = versions_of(INSTALLED)
     for line in ("transformers==5.5.4", "fastapi<0.124.0", "xgrammar>=0.1.30", "compressed_tensors>=0.11.0"):
         wanted = Requirement(line)
         assert Version(versions[canonical(wanted.name)]) in wanted.specifier

@@ -113,13 +113,15 @@ def test_the_engine_calls_every_method_of_the_extension_and_no_other():
 
 
 @pytest.mark.parametrize("release", VLLM)
-@pytest.mark.parametrize("file", ["engine.py", "scorer.py"])
+@pytest.mark.parametrize("file", ["engine_args.py", "engine.py", "scorer.py"])
 def test_engine_arguments_are_fields(release, file):
     tree = ast.parse((ROOT / "rollout/vllm" / file).read_text(encoding="utf-8"))
-    function = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "_engine_args")
+    function = next(
+        n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name in ("common_args", "_engine_args")
+    )
     given = {n.slice.value for n in ast.walk(function) if isinstance(n, ast.Subscript) and _is_text(n.slice)}
     returned = next(node.value for node in ast.walk(function) if isinstance(node, ast.Return))
-    given |= {key.value for key in returned.right.keys} | {"gpu_memory_utilization"}
+    given |= {key.value for key in returned.right.keys} | {"kv_cache_memory_bytes"}
     given |= {key for accelerator in ACCELERATORS.values() for key in accelerator.sleep_args or {}}
     # `LLM` takes this one as its own argument too.
     assert given - set(table()[release][f"{ARGUMENTS} fields"]) == set()

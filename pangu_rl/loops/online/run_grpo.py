@@ -32,6 +32,7 @@ from pangu_rl.loops.online.train_step import train_on
 from pangu_rl.loops.online.warnings import step_warnings
 from pangu_rl.loops.restarts import with_restarts
 from pangu_rl.loops.session import Run, open_run
+from pangu_rl.loops.skipped import log_skipped
 
 
 def run_grpo(config: GrpoConfig) -> dict[str, float]:
@@ -81,6 +82,7 @@ def grpo_step(run: Run, parts: GrpoParts, step: int) -> dict[str, float]:
     with run.phase("train", whole=True):
         placeholders, beside = parts.loader.encoder.placeholders, partial(parts.beside_training, step)
         metrics = train_on(batch.trained, parts.learners, parts.config, placeholders, beside)
+    log_skipped(step, metrics.get("train/skipped", 0.0), (group.prompt.uid for group in batch.trained))
     parts.trained = step
     check_sampler(run, parts.config, step, metrics)
     with run.phase("sync", whole=True):

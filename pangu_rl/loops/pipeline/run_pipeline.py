@@ -35,7 +35,7 @@ from pangu_rl.loops.evaluation.run_eval import run_eval
 from pangu_rl.loops.online.run_grpo import run_grpo
 from pangu_rl.loops.pipeline import results, stage_outputs
 from pangu_rl.loops.pipeline.run_merge import merge
-from pangu_rl.loops.pipeline.stage_identity import identity, settings_hash
+from pangu_rl.loops.pipeline.stage_identity import DIGESTS, identity, settings_hash
 from pangu_rl.loops.sampling.run_difficulty import run_difficulty
 from pangu_rl.loops.sampling.run_iterative import run_iterative
 from pangu_rl.loops.sampling.run_pairs import run_pairs
@@ -171,6 +171,7 @@ def run_pipeline(config: PipelineConfig, restart_from: str | None = None) -> dic
     nodes = read_graph(config)
     pipeline = Pipeline(run_dir=Path(config.trainer.run_dir), nodes=nodes)
     with run_lock(pipeline.run_dir), ExitStack() as stack:
+        stack.enter_context(DIGESTS.in_folder(pipeline.run_dir, config.verify))
         if restart_from is not None:
             _set_aside(pipeline, dependents(nodes, restart_from))
         identities = {node.name: _settings(node) for node in nodes}

@@ -12,17 +12,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pangu_rl.checkpoint.model_folder import model_checksum, model_config
+from pangu_rl.checkpoint.model_folder import model_checksum, model_config, weight_files
 from pangu_rl.config.paths import is_address, resolve_path
 from pangu_rl.config.pipeline_node import MODEL_PATH, Node
 from pangu_rl.errors import DataError
 from pangu_rl.loops.free_keys import FREE
 from pangu_rl.loops.pictures import picture_lines
+from pangu_rl.loops.pipeline.kept_digests import KeptDigests
 
 ROWS = ("train", "also", "heldout", "queries", "sft", "plan")
 """Keys of `data` that name files of rows."""
 ELSEWHERE = ("data.media_root", "data.reference")
 """Of the first only what rows name is read; the second is made by the stage itself."""
+DIGESTS = KeptDigests()
+"""Of files of rows and weights; pictures are read at every start."""
 
 
 def identity(node: Node, config: Any) -> dict[str, Any]:
@@ -56,15 +59,14 @@ def settings_hash(tree: Any) -> str:
 @cache
 def folder_checksum(path: Path) -> str:
     """`model_checksum`, once a process: a folder that is whole does not change while a pipeline runs."""
-    return model_checksum(path)
+    return model_checksum(path, DIGESTS.entries(weight_files(path)))
 
 
 @cache
 def file_sha256(path: Path) -> str:
     """Of a file, or of a folder's files with their names; once a process."""
     if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return DIGESTS.sha256(path)
     names = sorted(file for file in path.rglob("*") if file.is_file())
     lines = "".join(f"{file.relative_to(path).as_posix()}\t{file_sha256(file)}\n" for file in names)
     return hashlib.sha256(lines.encode()).hexdigest()

@@ -25,6 +25,7 @@ from pangu_rl.loops.learners import Learners
 from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.loops.restarts import with_restarts
 from pangu_rl.loops.session import Run, open_run
+from pangu_rl.loops.skipped import log_skipped
 from pangu_rl.loops.stage_report import write_rows_read
 from pangu_rl.loops.supervised.reference import open_store, reference_log_probs
 from pangu_rl.loops.supervised.stage import open_learners, train_stage
@@ -45,14 +46,15 @@ class PreferenceParts:
     learners: Learners
     seen: Seen = field(default_factory=Seen)
     """Pairs trained on, by source."""
-    _ahead: Ahead[tuple[list[Any], Seen, dict[str, int]]] = field(init=False)
-    """A step: a handle to each rank's mini-batches, its pairs, and the SFT rows left out by then."""
+    _ahead: Ahead[tuple[list[Any], Seen, list[str], dict[str, int]]] = field(init=False)
+    """A step: a handle to each rank's mini-batches, its pairs, all ids, and the SFT rows left out by then."""
 
     def __post_init__(self) -> None:
         self._ahead = Ahead(self._prepared, self._consumed)
 
-    def next_batch(self) -> tuple[list[MiniBatch], Seen]:
-        """The next pairs and SFT rows, packed together, one mini-batch per group of ranks, and what the pairs are."""
+    def next_batch(self) -> tuple[list[MiniBatch], Seen, list[str]]:
+        """The next pairs and SFT rows, packed together, one mini-batch per group of ranks, what the pairs are, and the
+        ids of all."""
         drawn = [pair for _, pair in self.pairs.next(self.config.trainer.pairs_per_step)]
         pairs = [self.reference[pair.uid].on(row) for pair, row in zip(drawn, self.loader.pairs(drawn), strict=True)]
         mixed_in = self.sft.next(self.config.sft_per_step) if self.sft else []
@@ -62,26 +64,28 @@ class PreferenceParts:
         row_tokens = tokens - sum(len(pair.chosen) + len(pair.rejected) for pair in pairs)
         batches = split_ranks(packs, self.config.learner.groups, tokens, sequences, self.learners.dealing)
         seen = Seen.of((pair.source, row.num_tokens) for pair, row in zip(drawn, pairs, strict=True))
-        return [replace(batch, loss_pairs=len(pairs), row_tokens=row_tokens) for batch in batches], seen
+        ids = [row.uid for row in [*drawn, *(conversation for _, conversation in mixed_in)]]
+        return [replace(batch, loss_pairs=len(pairs), row_tokens=row_tokens) for batch in batches], seen, ids
 
     def train_step(self, run: Run, step: int) -> dict[str, float]:
         """One update, while the next step's rows are read."""
         with run.phase("data"):
-            handles, seen, left_out = self._ahead.take()
+            handles, seen, ids, left_out = self._ahead.take()
         self.seen += seen
         if step < self.config.trainer.steps:
             self._ahead.start()
         with run.phase("train"):
             [update] = self.learners.update_from(handles)
+        log_skipped(step, update["skipped"], ids)
         counts = {f"data/sft/{name}": float(count) for name, count in left_out.items()}
         return {f"train/{name}": value for name, value in update.items()} | counts | self.seen.metrics()
 
     def close(self) -> None:
         self._ahead.close()
 
-    def _prepared(self) -> tuple[list[Any], Seen, dict[str, int]]:
-        batches, seen = self.next_batch()
-        return self.learners.hand_out([batches]), seen, dict(self.sft.left_out) if self.sft else {}
+    def _prepared(self) -> tuple[list[Any], Seen, list[str], dict[str, int]]:
+        batches, seen, ids = self.next_batch()
+        return self.learners.hand_out([batches]), seen, ids, dict(self.sft.left_out) if self.sft else {}
 
     def state_dict(self) -> dict[str, Any]:
         return self._ahead.state_dict() | {"seen": self.seen.state_dict()}

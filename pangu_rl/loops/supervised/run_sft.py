@@ -21,6 +21,7 @@ from pangu_rl.loops.learners import Learners
 from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.loops.restarts import with_restarts
 from pangu_rl.loops.session import Run, open_run
+from pangu_rl.loops.skipped import log_skipped
 from pangu_rl.loops.stage_report import write_rows_read
 from pangu_rl.loops.supervised.stage import open_learners, train_stage
 from pangu_rl.records import MiniBatch
@@ -38,39 +39,41 @@ class SftParts:
     learners: Learners
     seen: Seen = field(default_factory=Seen)
     """What was trained on, by source."""
-    _ahead: Ahead[tuple[list[Any], Seen, dict[str, int]]] = field(init=False)
-    """A step: a handle to each rank's mini-batches, what is in them, and the rows left out by then."""
+    _ahead: Ahead[tuple[list[Any], Seen, list[str], dict[str, int]]] = field(init=False)
+    """A step: a handle to each rank's mini-batches, what is in them, its ids, and the rows left out by then."""
 
     def __post_init__(self) -> None:
         self._ahead = Ahead(self._prepared, self.stream.state_dict)
 
-    def next_batch(self) -> tuple[list[MiniBatch], Seen]:
-        """The next rows, packed, one mini-batch per group of ranks, and what they are."""
+    def next_batch(self) -> tuple[list[MiniBatch], Seen, list[str]]:
+        """The next rows, packed, one mini-batch per group of ranks, what they are, and their ids."""
         drawn = self.stream.next(self.config.trainer.sequences_per_step)
         rows = self.loader.conversations([conversation for _, conversation in drawn])
         packs = outline_conversations(rows, self.config.learner.pack_tokens, self.loader.encoder.placeholders)
         batches = split_ranks(packs, self.config.learner.groups, *pack_counts(packs), self.learners.dealing)
         seen = Seen.of((conversation.source, len(row.token_ids)) for (_, conversation), row in zip(drawn, rows))
-        return [replace(batch, loss_roots=root_count(packs)) for batch in batches], seen
+        ids = [conversation.uid for _, conversation in drawn]
+        return [replace(batch, loss_roots=root_count(packs)) for batch in batches], seen, ids
 
     def train_step(self, run: Run, step: int) -> dict[str, float]:
         """One update, while the next step's rows are read."""
         with run.phase("data"):
-            handles, seen, left_out = self._ahead.take()
+            handles, seen, ids, left_out = self._ahead.take()
         self.seen += seen
         if step < self.config.trainer.steps:
             self._ahead.start()
         with run.phase("train"):
             [update] = self.learners.update_from(handles)
+        log_skipped(step, update["skipped"], ids)
         counts = {f"data/{name}": float(count) for name, count in left_out.items()}
         return {f"train/{name}": value for name, value in update.items()} | counts | self.seen.metrics()
 
     def close(self) -> None:
         self._ahead.close()
 
-    def _prepared(self) -> tuple[list[Any], Seen, dict[str, int]]:
-        batches, seen = self.next_batch()
-        return self.learners.hand_out([batches]), seen, dict(self.stream.left_out)
+    def _prepared(self) -> tuple[list[Any], Seen, list[str], dict[str, int]]:
+        batches, seen, ids = self.next_batch()
+        return self.learners.hand_out([batches]), seen, ids, dict(self.stream.left_out)
 
     def state_dict(self) -> dict[str, Any]:
         return {"stream": self._ahead.state_dict(), "seen": self.seen.state_dict()}

@@ -26,6 +26,7 @@ from pangu_rl.errors import CheckpointError, DataError
 from pangu_rl.learner.measure.flops import WHOLE, ModelFlops
 from pangu_rl.learner.measure.peak import matmul_peak
 from pangu_rl.learner.model import DTYPES, load_causal_lm
+from pangu_rl.learner.nonfinite import SkippedSteps
 from pangu_rl.learner.weights.export import plan_export, planned_names, write_model
 from pangu_rl.learner.weights.tensors import released
 from pretrain.contrastive.cached_gradients import backward_in_parts
@@ -79,6 +80,7 @@ class VisionLearner:
         self.optimizer = torch.optim.AdamW(self.trained.values(), lr=config.lr, weight_decay=config.weight_decay)
         tables = [table.weight for table in (self.centres, self.token_centres) if table is not None]
         self.centre_optimizer = RowAdamW(tables, lr=config.lr)
+        self.skipped = SkippedSteps(config.learner.nonfinite_limit, "lower lr, or look at the pictures of these steps")
         self.reader = reader
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="reader")
         self._ahead: deque[tuple[PictureBatch, int, Future[list[MicroBatch]]]] = deque()
@@ -93,10 +95,11 @@ class VisionLearner:
 
     def update(self) -> dict[str, float]:
         """One optimiser step, the oldest that was prepared; metrics of the global batch: `loss`, `grad_norm`, `lr`,
-        `tflop` of the tower (its head and the classes are small beside it) and those of the loss.
+        `tflop` of the tower (its head and the classes are small beside it), `skipped` (1 when a gradient that was not
+        finite on one rank left the weights of all as they were) and those of the loss.
 
         Raises:
-            DataError: a picture that cannot be used.
+            DataError: a picture that cannot be used. RunError: more than `nonfinite_limit` steps in a row were skipped.
         """
         batch, step, loading = self._ahead.popleft()
         parts = loading.result()
@@ -108,13 +111,16 @@ class VisionLearner:
                     parameter.grad = torch.zeros_like(parameter)
                 dist.all_reduce(parameter.grad)
         norm = nn.utils.clip_grad_norm_(self.trained.values(), self.config.learner.grad_clip)
+        # A rank's own centres, whose gradients are summed over nobody, may be the only ones.
+        skipped = self._summed(0.0 if torch.isfinite(norm) and self._centres_are_finite() else 1.0) > 0
         for optimizer in (self.optimizer, self.centre_optimizer):
             for group in optimizer.param_groups:
                 group["lr"] = batch.lr
-            optimizer.step()
+            if not skipped:
+                optimizer.step()
             optimizer.zero_grad()
         found = {"loss": loss.item(), "grad_norm": float(norm), "lr": batch.lr, "tflop": self._summed(flops) / 1e12}
-        return found | {name: value.item() for name, value in metrics.items()}
+        return found | self.skipped.took(skipped) | {name: value.item() for name, value in metrics.items()}
 
     def peak_flops(self) -> float:
         """FLOP/s that this rank's device reaches at most, measured now."""
@@ -146,6 +152,10 @@ class VisionLearner:
         ]
         return text_aware_loss(*kinds, self.centres, self.token_centres, step, self.config.loss)
 
+    def _centres_are_finite(self) -> bool:
+        gradients = [table.weight.grad for _, table in self._tables() if table.weight.grad is not None]
+        return all(bool(gradient.coalesce().values().isfinite().all()) for gradient in gradients)
+
     def _summed(self, value: float) -> float:
         """Over all ranks."""
         total = torch.tensor(value, device=self.device)
@@ -170,7 +180,11 @@ class VisionLearner:
         states = {f"centres_{self.rank}.pt": part | {"optimizer": self.centre_optimizer.state_dict()}}
         if self.rank == 0:
             tower = {name: parameter.detach() for name, parameter in self.trained.items()}
-            states["tower.pt"] = {"model": tower, "optimizer": self.optimizer.state_dict()}
+            states["tower.pt"] = {
+                "model": tower,
+                "optimizer": self.optimizer.state_dict(),
+                "nonfinite_in_a_row": self.skipped.in_a_row,
+            }
         return write_files(directory, host_copy(states))
 
     def load(self, directory: Path) -> None:
@@ -189,6 +203,7 @@ class VisionLearner:
             for name, table in self._tables():
                 table.load_state_dict(part[name])
             self.centre_optimizer.load_state_dict(part["optimizer"])
+            self.skipped.in_a_row = tower["nonfinite_in_a_row"]
         except (OSError, KeyError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{directory}: not a checkpoint of this tower and these ranks: {error}") from None
 

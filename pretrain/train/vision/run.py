@@ -25,6 +25,7 @@ from pangu_rl.loops.begun_with import begun_with
 from pangu_rl.loops.learners import closing_ranks
 from pangu_rl.loops.restarts import with_restarts
 from pangu_rl.loops.session import Run, open_run
+from pangu_rl.loops.skipped import log_skipped
 from pangu_rl.loops.supervised.stage import train_stage
 from pretrain.train.vision.actor import StagePictures, VisionLearners
 from pretrain.train.vision.batches import PictureBatch
@@ -98,6 +99,7 @@ class VisionParts:
             self.learners.wait()
         with run.phase("train"):
             update = self.learners.update()
+        log_skipped(step, update["skipped"], (f"picture {number}" for number in self.cascade.batch(step)))
         metrics = {f"train/{name}": value for name, value in update.items()}
         edge = float(self.cascade.resolution(step).edge)
         return metrics | {"data/pictures": float(self.cascade.pictures), "data/edge": edge}

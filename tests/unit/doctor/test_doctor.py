@@ -24,7 +24,8 @@ def failed(findings) -> list[Finding]:
 
 
 def test_versions_against_a_lock():
-    lock = "# a comment\ntorch==2.13.0\nRay==2.60.0 ; python_version > '3'\nNumPy==2.3.5\nxx==1.0\nantlr4_python3==4\n"
+    lock = "# a comment\ntorch==2.13.0 --hash=sha256:0a --hash=sha256:1b\nRay==2.60.0 ; python_version > '3'\n"
+    lock += "NumPy==2.3.5\nxx==1.0\nantlr4_python3==4\n"
     wanted = versions.locked(lock)
     assert set(wanted) == {"torch", "ray", "numpy", "xx", "antlr4-python3"}
     found = {"torch": "2.13.0+cpu", "ray": "2.59.0", "numpy": "2.3.5", "antlr4-python3": "4"}

@@ -22,7 +22,7 @@ from pangu_rl.cluster import ray_runtime
 from pangu_rl.config.load import load_config
 from pangu_rl.config.pipeline import PipelineConfig
 from pangu_rl.errors import ConfigError, DataError, Preempted, RunError
-from pangu_rl.loops.pipeline import results, stage_identity
+from pangu_rl.loops.pipeline import kept_digests, results, stage_identity
 from pangu_rl.loops.pipeline import run_pipeline as pipeline
 from pangu_rl.loops.pipeline.run_pipeline import run_pipeline
 
@@ -292,6 +292,18 @@ def test_changed_rows_are_another_stage(path: Path, stages: Stages) -> None:
     rows.write_text(rows.read_text().replace("0?", "zero?"))
     with pytest.raises(ConfigError, match=r"sft was begun with data.train.sha256 "):
         run(path)
+
+
+def test_rows_that_look_unchanged_are_read_again_when_asked(path: Path, stages: Stages, monkeypatch) -> None:
+    """A digest that is not the rows' own is believed, as their file has not changed; `verify` finds it out."""
+    monkeypatch.setattr(kept_digests, "SETTLED_S", -1.0)
+    run(path)
+    kept = path.parent / "run" / kept_digests.DIGESTS
+    other = {key: "0" * 64 if "rows.jsonl" in key else digest for key, digest in json.loads(kept.read_text()).items()}
+    kept.write_text(json.dumps(other))
+    with pytest.raises(ConfigError, match=r"data.*sha256"):
+        run(path)
+    run(path, "verify=true")
 
 
 def test_another_start_is_another_pipeline(path: Path, stages: Stages) -> None:

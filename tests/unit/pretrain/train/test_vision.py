@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from pangu_rl.config.load import checked
 from pangu_rl.config.vision import VisionStageConfig
-from pangu_rl.errors import ConfigError, DataError
+from pangu_rl.errors import ConfigError, DataError, RunError
 from pretrain.families.pangu import Pangu
 from pretrain.train.vision.batches import BatchReader, PictureBatch
 from pretrain.train.vision.labels import drawn, open_labels, take_labels
@@ -350,3 +350,46 @@ def test_two_ranks_train_as_one_does(folder: Path, whole: Path) -> None:
     assert losses(two) == pytest.approx(losses(whole), rel=1e-4)
     assert logged(two, "train/tflop") == pytest.approx(logged(whole, "train/tflop"), rel=1e-6)
     assert all(0 < share < 1 for share in logged(two, "speed/mfu"))
+
+
+def poison(learner: VisionLearner, step: int) -> None:
+    """Have the embedding of the last picture of `step` be no number."""
+    of = learner._loss
+
+    def poisoned(found: tuple[torch.Tensor, ...], parts: Any, at: int) -> Any:
+        good = torch.ones_like(found[0])
+        good[-1] = torch.nan if at == step else 1.0
+        return of((found[0] * good,), parts, at)
+
+    learner._loss = poisoned
+
+
+def weights_and_centres(learner: VisionLearner) -> list[torch.Tensor]:
+    return [one.detach().clone() for one in (*learner.trained.values(), learner.centres.weight)]
+
+
+def test_a_gradient_that_is_not_finite_leaves_tower_and_centres_and_the_next_step_as_they_were(
+    folder: Path, tmp_path: Path
+) -> None:
+    labels = labelled(stage(folder), tmp_path / "labels.arrow")
+    config = stage(folder, learner={"embedding": 8, "cpu_threads": 1, "micro_batch": 2, "nonfinite_limit": 1})
+    untouched, learner = (learner_of(config, labels) for _ in range(2))
+    for one in (untouched, learner):
+        assert updated(one, [0, 1, 2, 3], 56, 1)["skipped"] == 0.0
+    before = weights_and_centres(learner)
+    poison(learner, 2)
+    assert updated(learner, [4, 5, 6, 7], 56, 2)["skipped"] == 1.0
+    assert all(map(torch.equal, weights_and_centres(learner), before))
+    assert [updated(one, [4, 5, 6, 7], 56, 3)["skipped"] for one in (learner, untouched)] == [0.0, 0.0]
+    assert all(map(torch.equal, weights_and_centres(learner), weights_and_centres(untouched)))
+    assert not all(map(torch.equal, weights_and_centres(learner), before))
+
+
+def test_more_steps_that_are_not_finite_than_are_borne_end_the_run(folder: Path, tmp_path: Path) -> None:
+    config = stage(folder, learner={"embedding": 8, "cpu_threads": 1, "nonfinite_limit": 1})
+    learner = learner_of(config, labelled(config, tmp_path / "labels.arrow"))
+    for step in (1, 2):
+        poison(learner, step)
+    assert updated(learner, [0, 1, 2, 3], 56, 1)["skipped"] == 1.0
+    with pytest.raises(RunError, match=r"not finite in 2 steps in a row \(learner.nonfinite_limit 1\)"):
+        updated(learner, [0, 1, 2, 3], 56, 2)

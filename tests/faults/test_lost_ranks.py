@@ -10,10 +10,11 @@ import pytest
 import torch
 import yaml
 
-from benchmarks import kills
 from tests.builders import build_tiny_model, build_tiny_vl_model
 from tests.e2e import runs, test_checkpoints, test_dpo, test_pretrain
 from tests.e2e.test_resume import logged
+from tests.faults import losses
+from tests.faults.alike import PATIENCE_S
 from tests.unit.pretrain.train import test_vision
 from tests.unit.pretrain.train.builders import write_rows
 
@@ -61,8 +62,8 @@ def test_a_rank_that_is_killed_in_mid_update_changes_nothing(tmp_path: Path, sta
 
     command = runs.command(stage, config, f"run_dir={lost}", *two_ranks)
     driver = subprocess.Popen(command, cwd=runs.REPO, stderr=subprocess.PIPE, text=True)
-    kills.hit(driver, kills.Loss(f"ray::{actor}.update"), when=lambda: logged(lost) >= 3)
-    _, errors = driver.communicate(timeout=kills.PATIENCE_S)
+    losses.hit(driver, losses.Loss(f"ray::{actor}.update"), when=lambda: logged(lost) >= 3)
+    _, errors = driver.communicate(timeout=PATIENCE_S)
     assert driver.returncode == 0, errors
     assert "; restart 1 of 3, from the checkpoint of step" in (lost / "run.log").read_text()
 
