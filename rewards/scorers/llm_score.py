@@ -35,8 +35,12 @@ async def llm_score(prompt: Prompt, completion: Completion, *, config: str) -> P
     """
     if prompt.videos:
         raise ConfigError(f"{prompt.uid} shows videos, and scorers see none: grade such rows by rules")
-    scored = asyncio.run_coroutine_threadsafe(_score(item_of(prompt, completion), config), _panel_loop())
-    return await asyncio.wrap_future(scored)
+    return await score_item(item_of(prompt, completion), config)
+
+
+async def score_item(item: ScoredItem, config: str) -> Part:
+    """The panel's value of any item, in whatever event loop; raises as `llm_score`."""
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_score(item, config), _panel_loop()))
 
 
 def item_of(prompt: Prompt, completion: Completion) -> ScoredItem:

@@ -1,0 +1,32 @@
+"""The contract's check finds what breaks it, and an operator that keeps it passes."""
+
+from __future__ import annotations
+
+import pytest
+
+from data_curation.pipeline.contract import check_operator
+from pangu_rl.monitoring.findings import passed
+from tests.unit.data_curation.pipeline.builders import OWN, own, write_jsonl
+
+
+@pytest.fixture
+def rows(tmp_path):
+    return write_jsonl(tmp_path / "rows.jsonl", [{"id": f"r{n}", "n": n} for n in range(1, 4)])
+
+
+def test_an_operator_that_keeps_the_contract_passes(rows) -> None:
+    found = check_operator(f"{OWN}:no_odd", {"least": 2}, rows)
+    assert passed(found) and [finding.check for finding in found] == ["usable", "verdicts", "deterministic", "row"]
+    assert passed(check_operator("text_length", {}))
+
+
+def test_each_breach_is_found(rows) -> None:
+    def failing(name: str, **args):
+        return [finding for finding in check_operator(own(name)["name"], args, rows) if finding.status == "fail"]
+
+    assert "changes the row r2" in failing("meddler")[0].detail
+    assert "changes its mind" in failing("every_other")[0].detail
+    assert failing("killed_once", at=2, marker="")[0].check == "verdicts"
+    assert "is not declared one" in failing("no_operator")[0].detail
+    assert "unknown key leest: did you mean least?" in failing("no_odd", leest=1)[0].detail
+    assert "no function 'no_od' in the file: did you mean no_odd?" in failing("no_od")[0].detail
