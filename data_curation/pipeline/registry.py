@@ -53,13 +53,20 @@ def resolve(config: OperatorConfig, name: str) -> Operator:
     return bound(name, function, declaration, config.args)
 
 
+def named_function(name: str) -> Any:
+    """`path/to/file.py:function`; raises `ConfigError`."""
+    file, separator, function = name.rpartition(":")
+    if not (separator and file.endswith(".py")):
+        raise ConfigError(f"{name}: write it as path/to/file.py:function")
+    return _attribute(_import_file(Path(file).expanduser(), name), function, name)
+
+
 def _find(name: str) -> Any:
     modules = built_in()
     if name in modules:
         return getattr(_imported(modules[name], name), name)
-    file, separator, function = name.rpartition(":")
-    if separator and file.endswith(".py"):
-        return _attribute(_import_file(Path(file).expanduser(), name), function, name)
+    if ".py:" in name:
+        return named_function(name)
     installed = {entry.name: entry for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)}
     if name in installed:
         try:

@@ -17,9 +17,9 @@ def dropped_as_alike(rows: Features, reason: str) -> Iterator[tuple[int, Verdict
         "CREATE TABLE named AS SELECT row_number() OVER (ORDER BY position) - 1 AS number, position, uid FROM features"
     )
     found = rows.connection.cursor().sql("""
-        SELECT a.position, first(n.uid ORDER BY a.likeness DESC, a.first), max(a.likeness)
+        SELECT a.position, first(n.uid ORDER BY a.likeness DESC, a.first) AS uid, max(a.likeness) AS likeness
         FROM alike a JOIN named n ON a.first = n.number GROUP BY a.position ORDER BY a.position
     """)
-    while batch := found.fetchmany(4096):
-        for position, uid, likeness in batch:
-            yield position, Drop(reason, f"like {uid}", {"likeness": likeness})
+    for batch in found.to_arrow_reader(4096):
+        for row in batch.to_pylist():
+            yield row["position"], Drop(reason, f"like {row['uid']}", {"likeness": row["likeness"]})

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from data_curation.operators.duplicates._alike import dropped_as_alike
 from data_curation.pipeline.operator import Features, set_operator
@@ -35,11 +34,10 @@ def near_duplicate_texts(rows: Features, *, likeness: Share = 0.8, part: Part = 
     create_bands(rows)
     width, number = band_width(likeness), 0
     with TemporaryFile(dir=rows.scratch) as signed:
-        for table in rows.tables("position, hashes, hash(pictures) % 4294967296 AS scope"):
+        for table in rows.tables("position, hashes, hash(pictures) AS scope"):
             hashes = np.frombuffer(b"".join(table["hashes"].to_pylist()), np.uint32).reshape(-1, PERMUTATIONS)
             signed.write(hashes.tobytes())
-            scope = pc.cast(table["scope"], pa.int64())
-            add_bands(rows, number, pa.table({"position": table["position"], "scope": scope}), hashes, width)
+            add_bands(rows, number, table, hashes, width)
             number += len(hashes)
         signed.flush()
         if number:
