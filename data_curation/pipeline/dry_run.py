@@ -18,7 +18,6 @@ from data_curation.pipeline.run import Plan, planned
 from data_curation.pipeline.steps import Failed
 from data_curation.pipeline.work import StageTask, work_block
 from pangu_rl.config.curate import CurateConfig
-from pangu_rl.config.paths import resolve_path
 
 CHARS = 160
 
@@ -50,7 +49,7 @@ def dry_run(config: CurateConfig, rows: int) -> tuple[Summary, list[Step]]:
             operators=tuple(config.operators),
             stage=0,
             output=folder.root,
-            media_root=resolve_path(config.media_root) if config.media_root else None,
+            media_root=plan.media_root,
             blocks=tuple(enumerate(_first_blocks(plan, rows))),
             concurrency=config.workers.concurrency,
         )

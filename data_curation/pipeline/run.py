@@ -29,6 +29,7 @@ from data_curation.pipeline.operator import Operator
 from data_curation.pipeline.registry import resolve_all
 from data_curation.pipeline.stages import Stage, digests, stages_of
 from data_curation.pipeline.work import StageTask, make_work
+from data_curation.report.page import write_report
 from pangu_rl.cluster.ranges import tables_of
 from pangu_rl.config.curate import CurateConfig
 from pangu_rl.config.paths import is_address, resolve_path
@@ -51,6 +52,10 @@ class Plan:
     @property
     def blocks(self) -> list[tuple[int, Block]]:
         return list(enumerate(block for file in self.files for block in file.blocks))
+
+    @property
+    def media_root(self) -> Path | None:
+        return resolve_path(self.config.media_root) if self.config.media_root else None
 
     @property
     def rows(self) -> int:
@@ -90,11 +95,22 @@ def planned(config: CurateConfig) -> Plan:
 
 def _run(plan: Plan, tell: Tell) -> Summary:
     _keep_what_holds(plan, tell)
-    for stage in plan.stages:
-        _run_stage(plan, stage, tell)
+    try:
+        for stage in plan.stages:
+            _run_stage(plan, stage, tell)
+    except RunError as error:
+        _report(plan, summed(plan.folder, plan.stages, len(plan.blocks)), str(error))
+        raise
     summary = summed(plan.folder, plan.stages, len(plan.blocks))
     write_json(plan.folder.root / MANIFEST, _manifest(plan, summary))
+    _report(plan, summary)
     return summary
+
+
+def _report(plan: Plan, summary: Summary, problem: str = "") -> None:
+    write_report(
+        summary, f"Curation of {', '.join(Path(file.path).name for file in plan.files[:3])}", plan.media_root, problem
+    )
 
 
 def _keep_what_holds(plan: Plan, tell: Tell) -> None:
@@ -124,7 +140,7 @@ def _run_stage(plan: Plan, stage: Stage, tell: Tell) -> None:
         operators=tuple(plan.config.operators),
         stage=stage.number,
         output=folder.root.absolute(),
-        media_root=resolve_path(plan.config.media_root) if plan.config.media_root else None,
+        media_root=plan.media_root,
         blocks=tuple(waiting),
         concurrency=plan.config.workers.concurrency,
     )
