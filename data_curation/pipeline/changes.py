@@ -40,6 +40,8 @@ def _operators(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> str:
             return f"operator {one['name']}: {key} was {args.get(key)!r} and is {others.get(key)!r}"
         if one["code"] != other["code"]:
             return f"operator {one['name']}: its code was changed"
+        if one.get("files") != other.get("files"):
+            return f"operator {one['name']}: a file that it names was changed"
     if len(old) != len(new):
         longer = max(old, new, key=len)[min(len(old), len(new))]["name"]
         return f"operator {longer} {'was taken out' if len(old) > len(new) else 'is new'}"

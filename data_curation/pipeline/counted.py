@@ -58,7 +58,7 @@ def summed(folder: Folder, stages: Sequence[Stage], blocks: int) -> Summary:
             if (counted := read_json(folder.done(stage.number, number))) is None:
                 continue
             for tree in counted["operators"]:
-                _add(found.setdefault(tree["name"], Tally(tree["name"])), tree)
+                found.setdefault(tree["name"], Tally(tree["name"])).add(tree, KEPT_VALUES)
             if stage.last:
                 summary.rows += counted["rows"]
     summary.tallies = list(found.values())
@@ -75,13 +75,3 @@ def counts_table(tallies: Iterable[Tally]) -> Table:
         numbers = (tally.rows_in, tally.rows_out, tally.dropped.total(), tally.errors.total())
         table.add_row(tally.name, *map(str, numbers), f"{tally.seconds:.1f}", ", ".join(whys))
     return table
-
-
-def _add(tally: Tally, tree: dict[str, Any]) -> None:
-    for name in ("rows_in", "rows_out", "annotated", "repeated", "seconds"):
-        setattr(tally, name, getattr(tally, name) + tree[name])
-    for name in ("dropped", "errors", "edited"):
-        getattr(tally, name).update(tree[name])
-    for name, values in tree["values"].items():
-        kept = tally.values.setdefault(name, [])
-        kept += values[: KEPT_VALUES - len(kept)]

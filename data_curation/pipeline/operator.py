@@ -33,6 +33,7 @@ from pydantic import ConfigDict, create_model
 from data_curation.pipeline.record import Record
 from pangu_rl.config.base import Strict
 from pangu_rl.config.load import checked
+from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import ConfigError
 
 Cost = Literal["cpu", "model", "endpoint"]
@@ -92,10 +93,11 @@ class Operator:
         return self.declared.features(record, **{key: self.settings[key] for key in names})
 
     def identity(self) -> dict[str, Any]:
-        """What decides its results, for the manifest: name, settings, and the text of its file."""
+        """What decides its results: name, settings, the content of its own file and of those that it names."""
         file = inspect.getsourcefile(inspect.unwrap(self.function))
-        code = Path(file).read_bytes() if file else b""
-        return {"name": self.name, "args": dict(self.settings), "code": hashlib.sha256(code).hexdigest()[:16]}
+        named = {text: _digest(path) for text in _texts(self.settings) if (path := _file(text)) is not None}
+        found = {"name": self.name, "args": dict(self.settings), "code": _digest(Path(file)) if file else ""}
+        return found | ({"files": named} if named else {})
 
 
 def row_operator(*, cost: Cost, batch: int | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -143,6 +145,29 @@ def _settings_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
         raise ConfigError(f"operator {function.__name__}: takes any setting (**): name each, so that it can be checked")
     return {key: value for key, value in parameters.items() if value.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from (text for item in value.values() for text in _texts(item))
+    elif isinstance(value, list | tuple):
+        yield from (text for item in value for text in _texts(item))
+
+
+def _file(text: str) -> Path | None:
+    """The file that a setting names, `model.py:function` among them; None of text that names none."""
+    try:
+        path = Path(text.rpartition(":")[0]) if ".py:" in text else resolve_path(text)
+        return path if path.is_file() else None
+    except (ConfigError, OSError, RuntimeError, ValueError):  # an address, too long a name, `~nobody`, a NUL
+        return None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _marked(declaration: Declared) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

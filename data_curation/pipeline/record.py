@@ -94,7 +94,8 @@ class Record:
         if row.get("document") is not None:
             return [("answered", _document_text(row["document"]))]
         found: list[tuple[Part, str]] = []
-        if isinstance(messages := row.get("messages", row.get("prompt")), str):
+        messages = row["prompt"] if row.get("messages") is None and "prompt" in row else row.get("messages")
+        if isinstance(messages, str):
             found.append(("asked", messages))
         elif messages is not None:
             found += map(_turn, _listed(messages))
@@ -137,6 +138,10 @@ class Record:
         if (key := ("pixels", path)) not in self._read:
             self._read[key] = decode(self.content(path), path)
         return self._read[key]
+
+    def forget(self) -> None:
+        """Let go of what was read of its pictures."""
+        self._read.clear()
 
     def with_row(self, row: Row) -> Record:
         """The same place with another row."""

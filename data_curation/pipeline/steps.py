@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,8 +18,10 @@ from data_curation.pipeline.record import NOTES, Annotate, Drop, Edit, Record, R
 from data_curation.pipeline.verdicts import checked_verdict
 from pangu_rl.errors import DataError, RunError, UserError, first_line
 
+INPUT = "input"
+"""The operator that rows are put aside by which are none."""
 MEASURED = 256
-"""Values of one name that a block keeps for the report's histograms: the first ones."""
+"""Values of one name that are kept for the report's histograms: the first ones of each block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +62,18 @@ class Tally:
         # Not `asdict`, which makes a counter of pairs of a counter.
         return {name: getattr(self, name) for name in self.__slots__}
 
-    def measure(self, values: Iterable[tuple[str, Any]]) -> None:
+    def add(self, other: Mapping[str, Any], most: int = MEASURED) -> None:
+        """The tally of further rows, as `as_dict` gives it; `most` values of a name are kept."""
+        for name in ("rows_in", "rows_out", "annotated", "repeated", "seconds"):
+            setattr(self, name, getattr(self, name) + other[name])
+        for name in ("dropped", "errors", "edited"):
+            getattr(self, name).update(other[name])
+        for name, values in other["values"].items():
+            self.measure(((name, value) for value in values), most)
+
+    def measure(self, values: Iterable[tuple[str, Any]], most: int = MEASURED) -> None:
         for name, value in values:
-            if isinstance(value, Real) and len(kept := self.values.setdefault(name, [])) < MEASURED:
+            if isinstance(value, Real) and len(kept := self.values.setdefault(name, [])) < most:
                 kept.append(float(value))
 
 
@@ -78,6 +89,16 @@ class Passage:
     tallies: list[Tally] = field(default_factory=list)
     asides: list[Aside] = field(default_factory=list)
     trace: Trace | None = None
+
+    def received(self, none: Sequence[Aside]) -> None:
+        """Count what was read, and put aside what is no row."""
+        tally = Tally(INPUT, rows_in=len(self.records) + len(none), rows_out=len(self.records))
+        for aside in none:
+            tally.errors[aside.reason] += 1
+            if self.trace:
+                self.trace(INPUT, aside.record, Failed(aside.reason, aside.detail))
+        self.asides += none
+        self.tallies.append(tally)
 
     def through(self, operator: Operator, concurrency: int) -> None:
         """A row operator; raises what is no row's fault, as `verdicts_of`."""

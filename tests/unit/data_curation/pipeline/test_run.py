@@ -12,7 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from PIL import Image
 
+from data_curation.operators.text.held_out import _index
+from data_curation.pipeline.operator import _file
+from data_curation.pipeline.record import Record
 from data_curation.pipeline.run import run_pipeline
 from pangu_rl.errors import DataError, RunError
 from tests.contracts.source_tree import ROOT
@@ -151,3 +155,42 @@ def test_the_manifest_counts_every_row(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "out/curation.json").read_text())
     assert manifest["rows"] == 7 and manifest["counts"][1]["dropped"] == {"odd": 3}
     assert manifest["operators"][0]["args"] == {"least": 4}
+
+
+def test_a_file_that_a_setting_names_is_part_of_it(tmp_path: Path) -> None:
+    source, prompts = tmp_path / "in.jsonl", tmp_path / "held.jsonl"
+    write_jsonl(source, [{"id": name, "prompt": f"What is {name}?", "answer": name} for name in ("left", "right")])
+    for name, others in (("left", ["right"]), ("right", ["left"])):
+        write_jsonl(prompts, [{"prompt": f"what is {name}", "answer": name}])
+        held_out = {"name": "held_out", "args": {"prompts": [str(prompts)]}}
+        said: list[str] = []
+        _index.cache_clear()  # a process reads it once
+        run_pipeline(pipeline(source, tmp_path / "out", [held_out]), said.append)
+        assert [row["id"] for row in lines_of(tmp_path / "out/rows")] == others
+    assert said[0] == "stage 0 and later are computed again: operator held_out: a file that it names was changed"
+    assert [name for name in ("http://x/y", "~nobody/x", "a\0b", "x" * 5000, "no file") if _file(name)] == []
+
+
+def test_pictures_are_let_go_of_behind_a_few_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 100 rows at most two batches of 32 hold what they read."""
+    alive: set[int] = set()
+    most = 0
+    picture, forget = Record.picture, Record.forget
+
+    def counted(self: Record, path: str):
+        nonlocal most
+        alive.add(id(self))
+        most = max(most, len(alive))
+        return picture(self, path)
+
+    def let_go(self: Record) -> None:
+        alive.discard(id(self))
+        forget(self)
+
+    monkeypatch.setattr(Record, "picture", counted)
+    monkeypatch.setattr(Record, "forget", let_go)
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    source = write_jsonl(tmp_path / "in.jsonl", [{"id": f"r{n}", "images": ["a.png"]} for n in range(100)])
+    config = pipeline(source, tmp_path / "out", ["decodable_pictures"], media_root=str(tmp_path), shard_mib=1)
+    assert run_pipeline(config).rows == 100
+    assert most == 32
