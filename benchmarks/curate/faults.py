@@ -11,6 +11,7 @@ import inspect
 import json
 import random
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -85,14 +86,7 @@ MODULES = (
     "numpy",
     "numpy.linalg",
     "numpy.random",
-    "matplotlib.axes",
-    "matplotlib.figure",
-    "pandas",
     "PIL.Image",
-    "torch",
-    "torch.nn",
-    "torch.optim",
-    "torch.nn.functional",
 )
 FOREIGN = ("deu", "spa", "fra", "ita", "rus", "jpn", "tur", "pol")
 PAGE = ("Skip to main content", "Sign up for our newsletter", "© 2021 All rights reserved", "See our cookie policy")
@@ -111,12 +105,10 @@ def prose(count: int) -> list[str]:
 
 
 def _docs(module: Any) -> Iterator[str]:
-    yield module.__doc__ or ""
-    for value in vars(module).values():
-        if callable(value):
-            yield getattr(value, "__doc__", None) or ""
-            if inspect.isclass(value):
-                yield from (str(one.__doc__ or "") for one in vars(value).values() if callable(one))
+    members = [one for one in vars(module).values() if callable(one)]
+    methods = [method for one in members if inspect.isclass(one) for method in vars(one).values() if callable(method)]
+    documented = (getattr(one, "__doc__", None) for one in (module, *members, *methods))
+    return (text for text in documented if isinstance(text, str))
 
 
 class Faulty:
@@ -127,13 +119,12 @@ class Faulty:
         self.draw = random.Random(seed)
         self.folder = folder
         (folder / "made").mkdir(parents=True, exist_ok=True)
-        if not (folder / "media").exists():
-            (folder / "media").symlink_to(corpus / "media")
+        self.corpus = corpus
         rows = [json.loads(line) for line in (corpus / "sft.jsonl").read_text(encoding="utf-8").splitlines()]
         self.documents = [{"id": f"doc{n}", "document": text} for n, text in enumerate(prose(count))]
         shown = [row for row in rows if len(row["images"]) == 1]
         self.draw.shuffle(shown)
-        self.dialogues = shown[:count]
+        self.dialogues = [self._brought(row) for row in shown[:count]]
         self.held_out = [
             json.loads(line) for line in (corpus / "heldout.jsonl").read_text(encoding="utf-8").splitlines()
         ]
@@ -146,6 +137,13 @@ class Faulty:
 
     def write(self, path: Path) -> None:
         path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows), encoding="utf-8")
+
+    def _brought(self, row: Row) -> Row:
+        """The row, its picture beside the made ones."""
+        for name in row["images"]:
+            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.corpus / name, self.folder / name)
+        return row
 
     def _add(self, operator: str, row: Row, fault: str) -> None:
         uid = f"{fault.strip('_')}-{len(self.rows)}"
@@ -210,7 +208,7 @@ class Faulty:
         return {"document": f"{self.draw.choice(self.documents)['document']}\n{_question(row)}\nAs you see."}
 
     def _asked(self, row: Row) -> Row:
-        return row | {
+        return self._brought(row) | {
             "messages": [*row["messages"], {"role": "assistant", "content": row["response"]}],
             "response": None,
         }
