@@ -34,7 +34,7 @@ TEXT = [
 ]
 
 
-def operators(held_out: Path) -> list:
+def operators(folder: Path) -> list:
     """Those that have faults of their own, in the order of a pipeline."""
     on_documents = {"part": "answered"}
     return [
@@ -43,7 +43,7 @@ def operators(held_out: Path) -> list:
         {"name": "text_quality", "args": {"least_words": 0, "mean_word_length": [0, 1000], **on_documents}},
         "boilerplate",
         "repetition",
-        {"name": "held_out", "args": {"prompts": [str(held_out)], "media_root": str(CORPUS)}},
+        {"name": "held_out", "args": {"prompts": [str(folder / "held_out.jsonl")], "media_root": str(folder)}},
         "decodable_pictures",
         "picture_size",
         "blank_pictures",
@@ -62,12 +62,12 @@ def config(source: Path, output: Path, names: list, **more: object) -> CurateCon
     return checked(CurateConfig, tree | more, "benchmark")
 
 
-def faults(count: int) -> None:
+def faults(count: int, keep: Path | None) -> None:
     with TemporaryDirectory() as scratch:
-        folder = Path(scratch)
+        folder = keep or Path(scratch)
         faulty = Faulty(CORPUS, folder, count)
-        faulty.write(folder / "rows.jsonl")
-        names = operators(CORPUS / "heldout.jsonl")
+        faulty.write()
+        names = operators(folder)
         run_pipeline(config(folder / "rows.jsonl", folder / "out", names, media_root=str(folder)))
         lines = [json.loads(line) for file in (folder / "out/dropped").iterdir() for line in file.open()]
     found = {line["id"]: line["operator"] for line in lines}
@@ -145,11 +145,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("faults", "speed", "one"))
     parser.add_argument("--rows", type=int, nargs="+")
+    parser.add_argument("--keep", type=Path, help="Folder for rows, pictures and report of `faults`, to look at.")
     given = parser.parse_args()
     if given.what == "speed":
         speed(given.rows or [10_000, 30_000, 100_000])
+    elif given.what == "faults":
+        faults((given.rows or [400])[0], given.keep)
     else:
-        (faults if given.what == "faults" else one)((given.rows or [400])[0])
+        one((given.rows or [400])[0])
 
 
 if __name__ == "__main__":

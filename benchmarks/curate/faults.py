@@ -125,9 +125,8 @@ class Faulty:
         shown = [row for row in rows if len(row["images"]) == 1]
         self.draw.shuffle(shown)
         self.dialogues = [self._brought(row) for row in shown[:count]]
-        self.held_out = [
-            json.loads(line) for line in (corpus / "heldout.jsonl").read_text(encoding="utf-8").splitlines()
-        ]
+        lines = (corpus / "heldout.jsonl").read_text(encoding="utf-8").splitlines()[: 4 * count]
+        self.held_out = [self._brought(json.loads(line)) for line in lines]
         self.rows: list[Row] = [*self.documents, *self.dialogues]
         self.labels: dict[str, str] = {}
         each = max(5, count // 20)
@@ -135,8 +134,11 @@ class Faulty:
             for row in self.draw.sample(source, min(each, len(source))):
                 self._add(operator, spoil(row), spoil.__name__)
 
-    def write(self, path: Path) -> None:
-        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows), encoding="utf-8")
+    def write(self) -> None:
+        """`rows.jsonl` and `held_out.jsonl`, in the folder that their pictures lie in."""
+        for name, rows in (("rows", self.rows), ("held_out", self.held_out)):
+            lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            (self.folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
 
     def _brought(self, row: Row) -> Row:
         """The row, its picture beside the made ones."""
@@ -208,7 +210,7 @@ class Faulty:
         return {"document": f"{self.draw.choice(self.documents)['document']}\n{_question(row)}\nAs you see."}
 
     def _asked(self, row: Row) -> Row:
-        return self._brought(row) | {
+        return row | {
             "messages": [*row["messages"], {"role": "assistant", "content": row["response"]}],
             "response": None,
         }

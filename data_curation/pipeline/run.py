@@ -35,6 +35,7 @@ from pangu_rl.config.curate import CurateConfig
 from pangu_rl.config.paths import is_address, resolve_path
 from pangu_rl.data.index.files import row_files
 from pangu_rl.errors import DataError, RunError
+from pangu_rl.storage.copies import bring
 
 Tell = Callable[[str], None]
 
@@ -55,7 +56,7 @@ class Plan:
 
     @property
     def media_root(self) -> Path | None:
-        return resolve_path(self.config.media_root) if self.config.media_root else None
+        return resolve_path(self.config.media_root).absolute() if self.config.media_root else None
 
     @property
     def rows(self) -> int:
@@ -81,10 +82,8 @@ def planned(config: CurateConfig) -> Plan:
     """Operators resolved and input examined; nothing is written."""
     operators = resolve_all(config.operators)
     sources = [resolve_path(source) for source in config.input]
-    if remote := [source for source in config.input if is_address(source)]:
-        from pangu_rl.storage.copies import bring
-
-        bring([resolve_path(source) for source in remote])
+    if remote := [source for source, name in zip(sources, config.input, strict=True) if is_address(name)]:
+        bring(remote)
     paths = row_files(sources)
     if len(set(paths)) < len(paths):
         raise DataError(f"{paths[0].parent}: a file of the input is named twice: its rows would be there twice")
@@ -108,9 +107,8 @@ def _run(plan: Plan, tell: Tell) -> Summary:
 
 
 def _report(plan: Plan, summary: Summary, problem: str = "") -> None:
-    write_report(
-        summary, f"Curation of {', '.join(Path(file.path).name for file in plan.files[:3])}", plan.media_root, problem
-    )
+    names = ", ".join(Path(file.path).name for file in plan.files[:3])
+    write_report(summary, f"Curation of {names}", plan.media_root, problem)
 
 
 def _keep_what_holds(plan: Plan, tell: Tell) -> None:

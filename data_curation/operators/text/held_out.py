@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,7 @@ from pangu_rl.records import Prompt
 DOCUMENT_NGRAM = 13
 """Words in a row that a document shares with a held-out prompt (GPT-3, Brown et al. 2020, appendix C)."""
 _ANY = 1e-9
+"""As a share: one n-gram is enough."""
 
 
 class _ByContent(dict):
@@ -42,24 +44,33 @@ def held_out(
 ) -> Verdict:
     """What is asked, against the prompts of the files `prompts`: the same words, or `share` of its n-grams; of rows
     with pictures only against prompts that show one. A document may share no 13 words in a row with a prompt."""
-    document = record.row.get("document") is not None
-    settings = (DOCUMENT_NGRAM, _ANY) if document else (ngram, share)
-    text = record.text("answered" if document else "asked")
-    digests = tuple(hashlib.sha256(record.content(path)).hexdigest() for path in record.images)
-    asked = Prompt(
-        uid=record.uid, messages=({"role": "user", "content": text},), answer="", images=() if document else digests
-    )
-    problem = _index(tuple(prompts), media_root, *settings).problem(asked)
+    if record.row.get("document") is not None:
+        index, images = _for_documents(tuple(prompts)), ()
+        turns = [{"role": "user", "content": record.text("answered")}]
+    else:
+        index = _for_questions(tuple(prompts), media_root, ngram, share)
+        turns = record.row.get("messages") or [{"role": "user", "content": record.text("asked")}]
+        images = tuple(hashlib.sha256(record.content(path)).hexdigest() for path in record.images)
+    asked = Prompt(uid=record.uid, messages=tuple(turns), answer="", images=images)
+    problem = index.problem(asked)
     return Drop("held out", problem.replace("_", " ")) if problem else None
 
 
 @cache
-def _index(prompts: tuple[str, ...], media_root: str | None, ngram: int | None, share: float) -> HeldOut:
-    root = resolve_path(media_root) if media_root else None
-    records = [record for file in prompts for record in load_prompts(resolve_path(file)).records]
-    shown = [_by_content(record, root) for record in records]
+def _for_questions(prompts: tuple[str, ...], media_root: str | None, ngram: int | None, share: float) -> HeldOut:
+    root = resolve_path(media_root) if media_root else Path()
+    shown = [
+        replace(prompt, images=tuple(file_digest(path, root) or path for path in prompt.images), videos=())
+        for prompt in _prompts(prompts)
+    ]
     return HeldOut(shown, DecontaminationConfig(ngram=ngram, share=share), _ByContent())
 
 
-def _by_content(prompt: Prompt, root: Path | None) -> Prompt:
-    return replace(prompt, images=tuple(file_digest(path, root or Path()) or path for path in prompt.images), videos=())
+@cache
+def _for_documents(prompts: tuple[str, ...]) -> HeldOut:
+    texts = [replace(prompt, images=(), videos=()) for prompt in _prompts(prompts)]
+    return HeldOut(texts, DecontaminationConfig(ngram=DOCUMENT_NGRAM, share=_ANY))
+
+
+def _prompts(files: tuple[str, ...]) -> Iterator[Prompt]:
+    return (prompt for file in files for prompt in load_prompts(resolve_path(file)).records)

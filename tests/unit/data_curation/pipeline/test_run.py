@@ -14,7 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from data_curation.operators.text.held_out import _index
+from data_curation.operators.text.held_out import _for_questions
 from data_curation.pipeline.operator import _file
 from data_curation.pipeline.record import Record
 from data_curation.pipeline.run import run_pipeline
@@ -164,7 +164,7 @@ def test_a_file_that_a_setting_names_is_part_of_it(tmp_path: Path) -> None:
         write_jsonl(prompts, [{"prompt": f"what is {name}", "answer": name}])
         held_out = {"name": "held_out", "args": {"prompts": [str(prompts)]}}
         said: list[str] = []
-        _index.cache_clear()  # a process reads it once
+        _for_questions.cache_clear()  # a process reads it once
         run_pipeline(pipeline(source, tmp_path / "out", [held_out]), said.append)
         assert [row["id"] for row in lines_of(tmp_path / "out/rows")] == others
     assert said[0] == "stage 0 and later are computed again: operator held_out: a file that it names was changed"
