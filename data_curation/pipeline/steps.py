@@ -203,7 +203,7 @@ def failed(error: Exception) -> Failed:
 def _changed(name: str, record: Record, verdict: Verdict, tally: Tally) -> list[Record]:
     if isinstance(verdict, Edit):
         tally.edited[verdict.what] += 1
-        return [record.with_row(verdict.row)]
+        return [record.with_row({**verdict.row, "id": record.uid})]
     if isinstance(verdict, Annotate):
         tally.annotated += 1
         tally.measure(verdict.notes.items())

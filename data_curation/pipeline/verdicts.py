@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from typing import Any
 
@@ -23,7 +24,7 @@ def from_json(tree: dict[str, Any]) -> Verdict:
 def checked_verdict(verdict: Any, operator: str) -> Verdict:
     """
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is none. TypeError, ValueError: it holds what JSON cannot.
     """
     if verdict is not None and not isinstance(verdict, tuple(KINDS.values())):
         raise ConfigError(
@@ -32,4 +33,6 @@ def checked_verdict(verdict: Any, operator: str) -> Verdict:
         )
     if isinstance(verdict, Repeat) and verdict.times < 1:
         raise ConfigError(f"operator {operator}: repeats a row {verdict.times} times: drop it by Drop, with a reason")
+    if isinstance(verdict, Edit | Annotate):
+        json.dumps(verdict.row if isinstance(verdict, Edit) else dict(verdict.notes))
     return verdict

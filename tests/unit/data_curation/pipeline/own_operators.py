@@ -65,6 +65,12 @@ def killed_once(record: Record, *, at: int, marker: str) -> Verdict:
 
 
 @row_operator(cost="cpu")
+def careless(record: Record) -> Verdict:
+    """Forgets the id, or notes what JSON cannot hold."""
+    return Edit({"m": record.row["n"]}, "renamed") if record.row["n"] else Annotate({"seen": {1, 2}})
+
+
+@row_operator(cost="cpu")
 def meddler(record: Record) -> Verdict:
     record.row["n"] = 1
     return None

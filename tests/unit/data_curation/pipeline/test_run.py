@@ -194,3 +194,11 @@ def test_pictures_are_let_go_of_behind_a_few_rows(tmp_path: Path, monkeypatch: p
     config = pipeline(source, tmp_path / "out", ["decodable_pictures"], media_root=str(tmp_path), shard_mib=1)
     assert run_pipeline(config).rows == 100
     assert most == 32
+
+
+def test_an_operator_that_is_careless_loses_no_row_and_no_id(tmp_path: Path) -> None:
+    config = pipeline(numbered(tmp_path / "in.jsonl", 2), tmp_path / "out", [own("careless")], max_error_rate=1.0)
+    run_pipeline(config)
+    assert lines_of(tmp_path / "out/rows") == [{"m": 1, "id": "r1"}]
+    (aside,) = lines_of(tmp_path / "out/dropped")
+    assert (aside["id"], aside["reason"]) == ("r0", "TypeError")
