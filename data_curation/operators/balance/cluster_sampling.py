@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 
 from data_curation.operators.balance._drawn import drawn
 from data_curation.pipeline.operator import Features, set_operator
@@ -36,7 +36,6 @@ def cluster_sampling(
     clusters: PositiveInt,
     again: PositiveInt = 4,
     broad: PositiveFloat = 1.5,
-    passes: Annotated[int, Field(ge=1, le=50)] = 10,
     noted_by: str = "picture_embeddings",
     seed: int = 0,
 ) -> Iterator[tuple[int, Verdict]]:
@@ -45,11 +44,11 @@ def cluster_sampling(
     positions, order, points = _read(rows)
     if not len(positions):
         return
-    labels = _clustered(points, min(clusters, len(points)), passes, seed)
+    labels = _clustered(points, min(clusters, len(points)), seed)
     variance, sizes = variances(points, labels)
     for label in np.flatnonzero((variance > broad * variance.mean()) & (sizes > again)):
         own = np.flatnonzero(labels == label)
-        parts = _clustered(_Some(points, own), again, passes, seed)
+        parts = _clustered(_Some(points, own), again, seed)
         labels[own] = np.where(parts == 0, label, labels.max() + parts)
     variance, sizes = variances(points, labels)
     wanted = shares(variance, sizes, keep)
@@ -120,8 +119,8 @@ def _read(rows: Features) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.concatenate(positions), np.concatenate(order), points
 
 
-def _clustered(points: Any, clusters: int, passes: int, seed: int) -> np.ndarray:
+def _clustered(points: Any, clusters: int, seed: int) -> np.ndarray:
     """The cluster of each point, int64 [N]."""
     shards = HereShards(clusters, points.shape[1])
-    fit(shards, points, clusters, passes=passes, seed=seed)
+    fit(shards, points, clusters, seed=seed)
     return np.concatenate([found[:, 0].numpy() for found in labels_of(shards, points, 1)])
