@@ -14,6 +14,7 @@ from data_curation.operators.pictures.compressed_pictures import blockiness, com
 from data_curation.operators.pictures.decodable_pictures import decodable_pictures
 from data_curation.operators.pictures.picture_scores import picture_scores
 from data_curation.operators.pictures.picture_size import picture_size
+from data_curation.operators.text.held_out import held_out
 from data_curation.pipeline.record import Annotate, Drop, Keep
 from data_curation.pipeline.run import run_pipeline
 from pangu_rl.errors import DataError
@@ -152,3 +153,14 @@ def test_near_duplicates_of_texts(tmp_path: Path) -> None:
     run_pipeline(pipeline(source, tmp_path / "out", ["near_duplicate_texts"]))
     assert [row["id"] for row in lines_of(tmp_path / "out/rows")] == ["a", "c", "e"]
     assert json.dumps([line["detail"] for line in lines_of(tmp_path / "out/dropped")]) == '["like a", "like a"]'
+
+
+def test_a_held_out_question_is_one_on_the_same_picture_whatever_its_name(tmp_path: Path) -> None:
+    asked = "How many red shapes are to the left of the large blue one?"
+    for name, seed in (("a.png", 1), ("copy.png", 1), ("other.png", 2)):
+        saved(tmp_path, name, scene(seed))
+    (tmp_path / "held.jsonl").write_text(json.dumps({"prompt": asked, "images": ["a.png"], "answer": "2"}))
+    against = {"prompts": [str(tmp_path / "held.jsonl")], "media_root": str(tmp_path)}
+    assert reason(held_out(shown(tmp_path, "copy.png", text=asked), **against)) == "held out"
+    assert held_out(shown(tmp_path, "other.png", text=asked), **against) is None
+    assert held_out(shown(tmp_path, "copy.png", text="What is it?"), **against) is None
