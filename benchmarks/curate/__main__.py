@@ -36,11 +36,10 @@ TEXT = [
 
 def operators(folder: Path) -> list:
     """Those that have faults of their own, in the order of a pipeline."""
-    on_documents = {"part": "answered"}
     return [
         "valid_rows",
-        {"name": "language", "args": {"keep": ["en", "zh"], **on_documents}},
-        {"name": "text_quality", "args": {"least_words": 0, "mean_word_length": [0, 1000], **on_documents}},
+        {"name": "language", "args": {"keep": ["en", "zh"], "part": "answered"}},
+        {"name": "text_quality", "args": {"least_words": 10}},
         "boilerplate",
         "repetition",
         {"name": "held_out", "args": {"prompts": [str(folder / "held_out.jsonl")], "media_root": str(folder)}},

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from data_curation.pipeline.operator import row_operator
-from data_curation.pipeline.record import Drop, Keep, Part, Record, Verdict
+from data_curation.pipeline.record import Drop, Keep, Record, Verdict
 from pangu_rl.config.curate import Share
 
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\s\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
@@ -30,11 +30,14 @@ def text_quality(
     mean_word_length: tuple[NonNegativeFloat, NonNegativeFloat] = (3.0, 10.0),
     most_symbols: Share = 0.1,
     most_bullets: Share = 0.9,
-    part: Part = "all",
+    dialogues: bool = False,
 ) -> Verdict:
     """`most_symbols` are hashes and ellipses a word, `most_bullets` lines that begin with one. Three lines in ten may
-    end in an ellipsis and eight words in ten need a letter, whatever the settings, as Gopher has it."""
-    text = record.text(part)
+    end in an ellipsis and eight words in ten need a letter, whatever the settings, as Gopher has it. Dialogues and
+    prompts pass, since a number is a good answer, unless `dialogues` has what they answer judged too."""
+    if ("messages" in record.row or "prompt" in record.row) and not dialogues:
+        return None
+    text = record.text("answered")
     words = _WORD.findall(text)
     limits = (least_words, most_words, *mean_word_length, most_symbols, most_bullets)
     values: dict[str, float] = {"words": len(words)}

@@ -71,6 +71,8 @@ def test_prose_passes_and_fragments_do_not() -> None:
     assert isinstance(text_quality(document(PROSE)), Keep)
     assert isinstance(text_quality(document(CHINESE), least_words=30), Keep)
     assert reason(text_quality(document("too few words"))) == "words"
+    assert text_quality(dialogue("How many?", "12")) is None
+    assert reason(text_quality(dialogue("How many?", "12"), dialogues=True)) == "words"
     assert reason(text_quality(document("a b c d e " * 20))) == "mean word length"
     assert reason(text_quality(document("#tag " * 30 + PROSE), most_symbols=0.1)) == "symbols"
     assert reason(text_quality(document("12.50 1999 334 " * 40))) == "words with a letter"
