@@ -1,4 +1,4 @@
-"""Data before a run: build it, grade it, index it, pack it."""
+"""Data before a run: grade it, index it, pack it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,6 @@ from pangu_rl.config.load import apply_override, checked
 from pangu_rl.config.paths import is_address, resolve_path
 from pangu_rl.config.sections.packing import PackingConfig
 from pangu_rl.config.sections.trainer import ClusterConfig
-
-
-@app.command()
-def curate(
-    target: Annotated[
-        str,
-        typer.Argument(help="text-prompts, smollm2, easy-vqa, tiny-pangu-vl, mini-corpus, few-rows or mini-pangu-vl."),
-    ],
-    output: Annotated[str | None, typer.Option(help="Folder; by default its place in the cache.")] = None,
-) -> None:
-    """Build a prompt set or a model folder from installed packages; kept if it is there already."""
-    from data_curation.curate import curate as build
-
-    typer.echo(build(target, resolve_path(output) if output else None))
 
 
 @app.command()

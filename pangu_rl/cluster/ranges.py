@@ -21,7 +21,8 @@ from pangu_rl.errors import ConfigError, RunError, UserError
 Work = Callable[[range], pa.Table]
 """Row numbers -> a table, with the same columns for every range."""
 ROWS = 512
-"""Of a range, where there are not so many that the ranges themselves would be a burden."""
+"""Of a range, where there are not so many that the ranges themselves would be a burden; where each row is much work,
+such as a shard, a range has one."""
 RANGES = 8192
 RESTARTS = 2
 """Of a worker that died; Ray Data's own number has no end."""
@@ -33,8 +34,10 @@ RESULT = pa.schema([("table", pa.large_binary()), ("kind", pa.string()), ("messa
 """What an actor says of a range: its table as an Arrow stream, or the class and the text of the user's error."""
 
 
-def tables_of(make: Callable[[], Work], count: int, cluster: ClusterConfig, workers: int = 1) -> Iterator[pa.Table]:
-    """The tables of the ranges of `count` rows, in order.
+def tables_of(
+    make: Callable[[], Work], count: int, cluster: ClusterConfig, workers: int = 1, rows: int = ROWS
+) -> Iterator[pa.Table]:
+    """The tables of the ranges of `count` rows, in order; a range has `rows`, or more where there would be too many.
 
     One worker is this process; more are actors of `cluster`, each of which calls `make` once.
 
@@ -42,7 +45,7 @@ def tables_of(make: Callable[[], Work], count: int, cluster: ClusterConfig, work
         UserError: what the work raised. ConfigError: fewer CPUs than workers. RunError: a worker failed. Preempted:
             SIGTERM came.
     """
-    ranges = ranges_of(count)
+    ranges = ranges_of(count, rows)
     if workers == 1:
         work = make()
         yield from (work(some) for some in ranges)
@@ -56,9 +59,9 @@ def tables_of(make: Callable[[], Work], count: int, cluster: ClusterConfig, work
                 raise preemption.preempted("what was worked so far is not kept; the same command begins anew")
 
 
-def ranges_of(count: int) -> list[range]:
+def ranges_of(count: int, rows: int = ROWS) -> list[range]:
     """Consecutive ranges over `range(count)`."""
-    rows = max(ROWS, -(-count // RANGES))
+    rows = max(rows, -(-count // RANGES))
     return [range(start, min(start + rows, count)) for start in range(0, count, rows)]
 
 

@@ -29,7 +29,7 @@ class HeldOut:
     ) -> None:
         """`digests`: path -> sha256 of the pictures and videos of these prompts and of those asked about."""
         self._config = config
-        self._digests = digests or {}
+        self._digests = {} if digests is None else digests
         self._texts: dict[str, set[tuple[str, ...]]] = defaultdict(set)
         self._ngrams: dict[str, set[tuple[str, ...]]] = defaultdict(set)
         for prompt in prompts:

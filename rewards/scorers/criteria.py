@@ -16,7 +16,7 @@ from rewards.scorers.records import ScoredItem
 from rewards.scorers.untrusted import clean
 
 PROMPTS = Path(__file__).parent / "prompts"
-BUILT_IN = ("hallucination", "similarity", "linguistic_quality", "consistency")
+BUILT_IN = ("hallucination", "similarity", "linguistic_quality", "consistency", "text_quality", "no_loops")
 TEXT_PARTS = ("question", "reference", "response")
 PICTURES = "pictures"
 CLOSING = "Grade the response by the criterion. Reply with the JSON object only."

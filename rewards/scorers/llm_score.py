@@ -24,7 +24,11 @@ async def llm_score(prompt: Prompt, completion: Completion, *, config: str) -> P
     """
     if prompt.videos:
         raise ConfigError(f"{prompt.uid} shows videos, and scorers see none: grade such rows by rules")
-    item = item_of(prompt, completion)
+    return await score_item(item_of(prompt, completion), config)
+
+
+async def score_item(item: ScoredItem, config: str) -> Part:
+    """The panel's value of any item, in whatever event loop; raises as `llm_score`."""
     return (await in_scorers_thread(config, _make_panel, lambda panel: panel.score(item))).part()
 
 

@@ -8,8 +8,9 @@ first.
 
 from __future__ import annotations
 
+from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Literal
+from typing import IO, Literal, Protocol
 
 import duckdb
 import numpy as np
@@ -33,10 +34,20 @@ Column = Literal["text", "messages"]
 """What is compared."""
 
 
+class Workspace(Protocol):
+    """Where bands and pairs lie: a catalogue of rollouts, or the features of a pipeline of curation."""
+
+    @property
+    def connection(self) -> duckdb.DuckDBPyConnection: ...
+
+    @property
+    def scratch(self) -> Path: ...
+
+
 def drop_near_duplicates(catalogue: Catalogue, table: str, column: Column, likeness: float) -> None:
     """Delete from `table` (`position`, `scope`, ...) each row that is at least so like an earlier one of its scope."""
     connection = catalogue.connection
-    connection.execute("CREATE TABLE bands (number UINTEGER, position BIGINT, band UBIGINT)")
+    create_bands(catalogue)
     alone = f"SELECT scope FROM {table} GROUP BY scope HAVING count(*) > 1"
     query = f"SELECT position, scope FROM {table} WHERE scope IN ({alone}) ORDER BY position"
     width = band_width(likeness)
@@ -49,7 +60,7 @@ def drop_near_duplicates(catalogue: Catalogue, table: str, column: Column, liken
             add_bands(catalogue, number, selected, hashes, width)
             number += len(hashes)
         signed.flush()
-        _compare(catalogue, signed, number, likeness)
+        compare(catalogue, signed, number, likeness)
     connection.execute(f"DELETE FROM {table} WHERE position IN (SELECT position FROM alike)")
     for made in ("bands", "alike"):
         connection.execute(f"DROP TABLE {made}")
@@ -68,16 +79,21 @@ def band_width(likeness: float) -> int:
     return max((w for w in widths if 1 - (1 - likeness**w) ** (PERMUTATIONS // w) >= RECALL), default=1)
 
 
-def candidates(catalogue: Catalogue) -> duckdb.DuckDBPyRelation:
+def create_bands(workspace: Workspace) -> None:
+    """The table that `add_bands` fills."""
+    workspace.connection.execute("CREATE TABLE bands (number UINTEGER, position BIGINT, band UBIGINT)")
+
+
+def candidates(workspace: Workspace) -> duckdb.DuckDBPyRelation:
     """Pairs to compare (`position` and `number` of a row, `first`): a row has at most as many as it has bands."""
-    return catalogue.connection.cursor().sql("""
+    return workspace.connection.cursor().sql("""
         WITH firsts AS (SELECT band, min(number) AS first FROM bands GROUP BY band HAVING count(*) > 1)
         SELECT DISTINCT position, number, first FROM bands JOIN firsts USING (band) WHERE number > first
         ORDER BY number, first
     """)
 
 
-def add_bands(catalogue: Catalogue, number: int, selected: pa.Table, hashes: np.ndarray, width: int) -> None:
+def add_bands(workspace: Workspace, number: int, selected: pa.Table, hashes: np.ndarray, width: int) -> None:
     """Of rows from `number` on, whose `position` and `scope` are `selected`; `hashes` is uint32 [N, PERMUTATIONS].
 
     A band is known by one word, in which scope, place and hashes are mixed.
@@ -93,20 +109,25 @@ def add_bands(catalogue: Catalogue, number: int, selected: pa.Table, hashes: np.
         "position": np.repeat(selected["position"].to_numpy(), bands),
         "band": values.reshape(-1),
     }
-    _insert(catalogue, "bands", columns)
+    _insert(workspace, "bands", columns)
 
 
-def _compare(catalogue: Catalogue, signed: IO[bytes], count: int, likeness: float) -> None:
-    """Fill `alike` with the positions that are near the first of a band."""
-    catalogue.connection.execute("CREATE TABLE alike (position BIGINT)")
-    for batch in candidates(catalogue).to_arrow_reader(_COMPARED):
+def compare(workspace: Workspace, signed: IO[bytes], count: int, likeness: float) -> None:
+    """Fill `alike` with the positions that are near the first of a band, and the number of that row.
+
+    `signed` holds the signatures of `count` rows, by number.
+    """
+    workspace.connection.execute("CREATE TABLE alike (position BIGINT, first UINTEGER, likeness FLOAT)")
+    for batch in candidates(workspace).to_arrow_reader(_COMPARED):
         # Mapped anew for each batch: pages of the last one are not kept.
         stored = np.memmap(signed, np.uint32, "r", shape=(count, PERMUTATIONS))
-        near = (stored[batch["number"].to_numpy()] == stored[batch["first"].to_numpy()]).mean(axis=1) >= likeness
-        _insert(catalogue, "alike", {"position": batch["position"].to_numpy()[near]})
+        share = (stored[batch["number"].to_numpy()] == stored[batch["first"].to_numpy()]).mean(axis=1)
+        near = share >= likeness
+        found = {name: batch[name].to_numpy()[near] for name in ("position", "first")}
+        _insert(workspace, "alike", found | {"likeness": share[near].astype(np.float32)})
 
 
-def _insert(catalogue: Catalogue, table: str, columns: dict[str, np.ndarray]) -> None:
-    catalogue.connection.register("added", pa.table(columns))
-    catalogue.connection.execute(f"INSERT INTO {table} FROM added")
-    catalogue.connection.unregister("added")
+def _insert(workspace: Workspace, table: str, columns: dict[str, np.ndarray]) -> None:
+    workspace.connection.register("added", pa.table(columns))
+    workspace.connection.execute(f"INSERT INTO {table} FROM added")
+    workspace.connection.unregister("added")

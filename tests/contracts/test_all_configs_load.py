@@ -7,6 +7,7 @@ import pytest
 from pangu_rl.config.assemble import AssembleConfig
 from pangu_rl.config.benchmark import BenchmarkConfig
 from pangu_rl.config.cluster_profile import ClusterProfile
+from pangu_rl.config.curate import CurateConfig
 from pangu_rl.config.devices import DevicesConfig
 from pangu_rl.config.evaluation import EvalConfig
 from pangu_rl.config.load import dump_config, load_config
@@ -31,6 +32,7 @@ SCHEMAS = {
     "pairs": PairsConfig,
     "iterative": IterativeConfig,
     "eval": EvalConfig,
+    "curate": CurateConfig,
     "benchmarks": BenchmarkConfig,
     "prompts": QuestionPromptsConfig,
     "pipeline": PipelineConfig,

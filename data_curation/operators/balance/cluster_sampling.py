@@ -1,0 +1,126 @@
+"""More of what is diverse, less of what repeats itself (MindVL, section 3.1.1): k-means over embeddings, broad clusters
+once more, then a share of the rows for each cluster in proportion to its variance.
+
+Clusters are found by `pretrain/contrastive/kmeans.py`; embeddings lie in a mapped file, and 16 bytes a row in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pydantic import PositiveFloat, PositiveInt
+
+from data_curation.operators.balance._drawn import drawn
+from data_curation.pipeline.operator import Features, set_operator
+from data_curation.pipeline.record import Annotate, Drop, Record, Verdict
+from pretrain.contrastive.kmeans import HereShards, fit, labels_of
+
+
+def embedding(record: Record, *, noted_by: str, seed: int) -> dict[str, Any] | None:
+    """None of a row without one: it is kept."""
+    vector = (record.notes.get(noted_by) or {}).get("embedding")
+    if vector is None:
+        return None
+    return {"vector": np.asarray(vector, np.float32).tobytes(), "drawn": drawn(record.uid, seed)}
+
+
+@set_operator(features=embedding, schema=pa.schema([("vector", pa.binary()), ("drawn", pa.int64())]))
+def cluster_sampling(
+    rows: Features,
+    *,
+    keep: PositiveInt,
+    clusters: PositiveInt,
+    again: PositiveInt = 4,
+    broad: PositiveFloat = 1.5,
+    noted_by: str = "picture_embeddings",
+    seed: int = 0,
+) -> Iterator[tuple[int, Verdict]]:
+    """`keep` rows stay. Clusters whose variance is above `broad` times the mean one are split into `again`. A cluster
+    with fewer rows than its share gives what is left to the others; within one, rows are drawn by their ids."""
+    positions, order, points = _read(rows)
+    if not len(positions):
+        return
+    labels = _clustered(points, min(clusters, len(points)), seed)
+    variance, sizes = variances(points, labels)
+    for label in np.flatnonzero((variance > broad * variance.mean()) & (sizes > again)):
+        own = np.flatnonzero(labels == label)
+        parts = _clustered(_Some(points, own), again, seed)
+        labels[own] = np.where(parts == 0, label, labels.max() + parts)
+    variance, sizes = variances(points, labels)
+    wanted = shares(variance, sizes, keep)
+    ranked = np.lexsort((order, labels))
+    place = np.empty(len(labels), np.int64)
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    place[ranked] = np.arange(len(labels)) - starts[labels[ranked]]
+    for position, label, rank in zip(positions.tolist(), labels.tolist(), place.tolist(), strict=True):
+        if rank >= wanted[label]:
+            yield position, Drop("its cluster has enough", f"cluster {label}")
+        else:
+            yield position, Annotate({"cluster": label, "variance": round(float(variance[label]), 5)})
+
+
+def variances(points: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each cluster: mean squared distance of unit vectors from their mean, which is 1 - |mean|^2, and its size."""
+    count = int(labels.max()) + 1
+    sums = np.zeros((count, points.shape[1]))
+    for start in range(0, len(labels), 8192):
+        some = np.asarray(points[start : start + 8192], np.float64)
+        np.add.at(sums, labels[start : start + 8192], some / np.linalg.norm(some, axis=1, keepdims=True))
+    sizes = np.bincount(labels, minlength=count)
+    return 1 - ((sums / np.maximum(sizes, 1)[:, None]) ** 2).sum(axis=1), sizes
+
+
+def shares(variance: np.ndarray, sizes: np.ndarray, keep: int) -> np.ndarray:
+    """Rows of each cluster, int64 [K]: in proportion to variance, none more than its size, together `keep` or all."""
+    weights = np.maximum(variance, 1e-6) * (sizes > 0)
+    wanted = np.zeros(len(sizes), np.int64)
+    while (left := min(keep, int(sizes.sum())) - int(wanted.sum())) > 0:
+        open_ones = wanted < sizes
+        exact = left * weights * open_ones / (weights * open_ones).sum()
+        given = np.minimum(np.floor(exact).astype(np.int64), sizes - wanted)
+        if not given.any():  # fewer are left than clusters: one for each of the largest remainders
+            given[np.argsort(-exact, kind="stable")[:left]] = 1
+        wanted += given
+    return wanted
+
+
+class _Some:
+    """Some rows of mapped points, read when they are wanted."""
+
+    def __init__(self, points: np.ndarray, numbers: np.ndarray) -> None:
+        self._points, self._numbers = points, numbers
+        self.shape = (len(numbers), points.shape[1])
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, places: np.ndarray) -> np.ndarray:
+        return self._points[self._numbers[places]]
+
+
+def _read(rows: Features) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Positions and draws, int64 [N], and the mapped vectors, float32 [N, D]."""
+    positions, order, width = [], [], 0
+    file = Path(rows.scratch) / "vectors.f32"
+    with file.open("wb") as written:
+        for table in rows.tables():
+            vectors = table["vector"].to_pylist()
+            width = width or len(vectors[0]) // 4
+            written.write(b"".join(vectors))
+            positions.append(table["position"].to_numpy())
+            order.append(table["drawn"].to_numpy())
+    if not positions:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 1), np.float32)
+    points = np.memmap(file, np.float32, "r").reshape(-1, width)
+    return np.concatenate(positions), np.concatenate(order), points
+
+
+def _clustered(points: Any, clusters: int, seed: int) -> np.ndarray:
+    """The cluster of each point, int64 [N]."""
+    shards = HereShards(clusters, points.shape[1])
+    fit(shards, points, clusters, seed=seed)
+    return np.concatenate([found[:, 0].numpy() for found in labels_of(shards, points, 1)])

@@ -1,0 +1,71 @@
+"""Texts that loop, of which a few thousand are enough to spoil a model (InternVL 2.5; openPangu-VL, section 3.2).
+
+Three measures: lines that were there before, word n-grams that were there before (both Gopher's), and the longest
+substring that stands twice, overlaps included, so that a loop of any period is found. That one is read off a suffix
+array with its longest common prefixes (pydivsufsort), whose work grows with the text and not with its square.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+from pydantic import NonNegativeInt, PositiveInt
+from pydivsufsort import divsufsort, kasai
+
+from data_curation.pipeline.operator import row_operator
+from data_curation.pipeline.record import Drop, Keep, Part, Record, Verdict
+from pangu_rl.config.curate import Share
+
+_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")
+_SPACES = re.compile(r"\s+")
+
+
+@row_operator(cost="cpu")
+def repetition(
+    record: Record,
+    *,
+    lines: Share = 0.3,
+    ngram: PositiveInt = 5,
+    ngrams: Share = 0.3,
+    substring: Share = 0.3,
+    least_chars: NonNegativeInt = 100,
+    part: Part = "answered",
+) -> Verdict:
+    """Each is the greatest share that is allowed: of lines, of n-grams of `ngram` words, and of the length that the
+    longest repeated substring has. Texts of fewer than `least_chars` characters are kept: short answers repeat."""
+    text = record.text(part)
+    if len(text) < least_chars:
+        return None
+    values: dict[str, float] = {}
+    for name, measure, most in (
+        ("repeated lines", repeated_lines, lines),
+        ("repeated n-grams", lambda some: repeated_ngrams(some, ngram), ngrams),
+        ("repeated substring", repeated_substring, substring),
+    ):
+        values[name] = share = measure(text)
+        if share > most:
+            return Drop(name, f"{share:.2f}, the most is {most:g}", values)
+    return Keep(values=values)
+
+
+def repeated_lines(text: str) -> float:
+    """Share of lines that an earlier one equals."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return 1 - len(set(lines)) / len(lines) if lines else 0.0
+
+
+def repeated_ngrams(text: str, size: int) -> float:
+    """Share of n-grams of words that stood before; a character of a script without spaces is a word."""
+    words = _WORD.findall(text.casefold())
+    grams = list(zip(*(words[start:] for start in range(size)), strict=False))
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def repeated_substring(text: str) -> float:
+    """Length of the longest substring that stands twice, over that of the text: (n - p) / n where it has period p."""
+    plain = _SPACES.sub(" ", text).encode()
+    if len(plain) < 2:
+        return 0.0
+    suffixes = divsufsort(plain)
+    return int(np.max(kasai(plain, suffixes))) / len(plain)

@@ -1,0 +1,101 @@
+"""What lies where in a folder of output; each file appears whole, and `done` names the last of its block.
+
+rows/00000.jsonl            what is left, a shard per block of input
+dropped/00-00000.jsonl      what stage 0 put aside of block 0: operator, reason, the row
+stages/00/rows, features, decisions, done
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+PLAN = "stages/plan.json"
+MANIFEST = "curation.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    root: Path
+
+    def rows(self, stage: int, block: int, *, last: bool) -> Path:
+        return (self.root / "rows" if last else self.stage(stage) / "rows") / f"{block:05d}.jsonl"
+
+    def dropped(self, stage: int, block: int) -> Path:
+        return self.root / "dropped" / f"{stage:02d}-{block:05d}.jsonl"
+
+    def features(self, stage: int, block: int) -> Path:
+        return self.stage(stage) / "features" / f"{block:05d}.parquet"
+
+    def decisions(self, stage: int, block: int) -> Path:
+        return self.stage(stage) / "decisions" / f"{block:05d}.jsonl"
+
+    def decided(self, stage: int) -> Path:
+        return self.stage(stage) / "decided.json"
+
+    def done(self, stage: int, block: int) -> Path:
+        return self.stage(stage) / "done" / f"{block:05d}.json"
+
+    def stage(self, stage: int) -> Path:
+        return self.root / "stages" / f"{stage:02d}"
+
+    def prepare(self, stage: int) -> None:
+        for name in ("rows", "features", "decisions", "done"):
+            (self.stage(stage) / name).mkdir(parents=True, exist_ok=True)
+        for name in ("rows", "dropped"):
+            (self.root / name).mkdir(exist_ok=True)
+
+    def forget_from(self, stage: int) -> None:
+        """Take away all that this stage and later ones made."""
+        for folder in (self.root / "stages").glob("[0-9]*"):
+            if int(folder.name) >= stage:
+                shutil.rmtree(folder)
+        for file in (self.root / "dropped").glob("*.jsonl"):
+            if int(file.name.partition("-")[0]) >= stage:
+                file.unlink()
+        shutil.rmtree(self.root / "rows", ignore_errors=True)
+        (self.root / MANIFEST).unlink(missing_ok=True)
+
+
+def write_json(path: Path, tree: Any) -> None:
+    _replaced(path, json.dumps(tree, ensure_ascii=False, indent=1, sort_keys=True).encode() + b"\n")
+
+
+def read_json(path: Path) -> Any:
+    """None where there is none."""
+    return json.loads(path.read_bytes()) if path.is_file() else None
+
+
+def write_lines(path: Path, trees: Iterable[Any]) -> None:
+    lines = (json.dumps(tree, ensure_ascii=False) for tree in trees)
+    # Half a surrogate pair, which JSON can spell, is no UTF-8: such a row is refused as it is read.
+    _replaced(path, "".join(f"{line}\n" for line in lines).encode())
+
+
+def read_lines(path: Path) -> Iterator[Any]:
+    with path.open("rb") as file:
+        yield from map(json.loads, file)
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    partial = _partial(path)
+    pq.write_table(table, partial, compression="zstd")
+    os.replace(partial, path)
+
+
+def _replaced(path: Path, content: bytes) -> None:
+    partial = _partial(path)
+    partial.write_bytes(content)
+    os.replace(partial, path)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")

@@ -1,0 +1,178 @@
+"""What an operator is, and the two kinds of them.
+
+A **row operator** is a pure function on a record (or, with `batch`, on a list of records), which keeps, drops, edits or
+annotates it:
+
+    @row_operator(cost="cpu")
+    def short(record: Record, *, least_chars: int = 20) -> Verdict:
+        ...
+
+A **set operator** needs all rows at once: `features` reads a few numbers from each, wherever it lies, and the function
+decides over these, in memory that does not grow with the rows:
+
+    @set_operator(features=length, schema=pa.schema([("chars", pa.int64())]))
+    def longest(rows: Features, *, keep: int) -> Iterator[tuple[int, Verdict]]:
+        ...
+
+What stands behind the `*` are its settings; their types are checked before anything runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+import duckdb
+import pyarrow as pa
+from pydantic import ConfigDict, create_model
+
+from data_curation.pipeline.record import Record
+from pangu_rl.config.base import Strict
+from pangu_rl.config.load import checked
+from pangu_rl.config.paths import resolve_path
+from pangu_rl.errors import ConfigError
+
+Cost = Literal["cpu", "model", "endpoint"]
+_MARK = "__curation_operator__"
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What a set operator read from all rows: a DuckDB view `features` with the columns of its schema, and `position`
+    (BIGINT), which grows in the order of the rows."""
+
+    connection: duckdb.DuckDBPyConnection
+    scratch: Path
+    """A folder for what memory does not hold."""
+
+    def tables(self, columns: str = "*", rows: int = 4096) -> Iterator[pa.Table]:
+        """In the order of the rows."""
+        reader = self.connection.cursor().sql(f"SELECT {columns} FROM features ORDER BY position").to_arrow_reader(rows)
+        for batch in reader:
+            yield pa.Table.from_batches([batch])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """What the decorator says of a function."""
+
+    cost: Cost
+    batch: int | None = None
+    features: Callable[..., Mapping[str, Any] | None] | None = None
+    schema: pa.Schema | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operator:
+    """An operator of a pipeline, with its settings."""
+
+    name: str
+    """Unique in its pipeline; the second `language` is `language~2`."""
+    function: Callable[..., Any]
+    declared: Declared
+    settings: Mapping[str, Any]
+    """All of them, defaults included."""
+
+    @property
+    def over_all(self) -> bool:
+        """Whether it is a set operator."""
+        return self.declared.features is not None
+
+    @property
+    def cost(self) -> Cost:
+        return self.declared.cost
+
+    def feature(self, record: Record) -> Mapping[str, Any] | None:
+        """Of a set operator; None of a row that it passes over."""
+        assert self.declared.features is not None
+        names = _settings_of(self.declared.features)
+        return self.declared.features(record, **{key: self.settings[key] for key in names})
+
+    def identity(self) -> dict[str, Any]:
+        """What decides its results: name, settings, the content of its own file and of those that it names."""
+        file = inspect.getsourcefile(inspect.unwrap(self.function))
+        named = {text: _digest(path) for text in _texts(self.settings) if (path := _file(text)) is not None}
+        found = {"name": self.name, "args": dict(self.settings), "code": _digest(Path(file)) if file else ""}
+        return found | ({"files": named} if named else {})
+
+
+def row_operator(*, cost: Cost, batch: int | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Declare a function of a record, or of up to `batch` records, which then returns a list of as many verdicts."""
+    return _marked(Declared(cost=cost, batch=batch))
+
+
+def set_operator(
+    *, features: Callable[..., Mapping[str, Any] | None], schema: pa.Schema, cost: Cost = "cpu"
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Declare a function of `Features` that yields (position, verdict) of the rows it does not simply keep.
+
+    `features` is a function of a record, with those of the settings that it names; `cost` is its cost.
+    """
+    return _marked(Declared(cost=cost, features=features, schema=schema))
+
+
+def declared(function: Any) -> Declared | None:
+    """What was said of `function`, or None of one that is no operator."""
+    return getattr(function, _MARK, None)
+
+
+def bound(name: str, function: Callable[..., Any], declaration: Declared, args: Mapping[str, Any]) -> Operator:
+    """`function` with its settings.
+
+    Raises:
+        ConfigError: settings that are missing, unknown, or of a wrong type.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    fields = {
+        parameter.name: (
+            hints.get(parameter.name, Any),
+            ... if parameter.default is inspect.Parameter.empty else parameter.default,
+        )
+        for parameter in _settings_of(function).values()
+    }
+    model = create_model("Settings", __base__=Strict, **fields)
+    model.model_config = ConfigDict(**Strict.model_config)
+    settings = checked(model, dict(args), f"operator {name}").model_dump(mode="python")
+    return Operator(name=name, function=function, declared=declaration, settings=settings)
+
+
+def _settings_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    parameters = inspect.signature(function).parameters
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        raise ConfigError(f"operator {function.__name__}: takes any setting (**): name each, so that it can be checked")
+    return {key: value for key, value in parameters.items() if value.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from (text for item in value.values() for text in _texts(item))
+    elif isinstance(value, list | tuple):
+        yield from (text for item in value for text in _texts(item))
+
+
+def _file(text: str) -> Path | None:
+    """The file that a setting names, `model.py:function` among them; None of text that names none."""
+    try:
+        path = Path(text.rpartition(":")[0]) if ".py:" in text else resolve_path(text)
+        return path if path.is_file() else None
+    except (ConfigError, OSError, RuntimeError, ValueError):  # an address, too long a name, `~nobody`, a NUL
+        return None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def _marked(declaration: Declared) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def mark(function: Callable[..., Any]) -> Callable[..., Any]:
+        setattr(function, _MARK, declaration)
+        return function
+
+    return mark

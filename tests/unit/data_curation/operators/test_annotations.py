@@ -1,0 +1,152 @@
+"""Annotations: each refusal names field and value; pixel shapes become the labels that are worked out by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_curation.operators.annotations.grounding_labels import grounding_labels
+from data_curation.operators.annotations.objects_to_labels import least_quad, mask_points, objects_to_labels
+from data_curation.operators.annotations.structured_answers import structured_answers
+from data_curation.operators.annotations.valid_rows import valid_rows
+from data_curation.pipeline.record import Drop, Record
+from pangu_rl.data.benchmarks.masks import mask_runs
+from pangu_rl.data.fields.bad_row import BadRow
+from pangu_rl.grounding_labels import label_problem
+
+CAT = "<|object_ref_start|>cat<|object_ref_end|>"
+BOX = "<|box_start|>(012,034),(250,999)<|box_end|>"
+
+
+def answer(text: str, **more: Any) -> Record:
+    messages = [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": text}]
+    return Record({"id": "a", "messages": messages, **more}, "a", "file, row 1")
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    Image.new("RGB", (200, 100)).save(tmp_path / "p.png")
+    return tmp_path
+
+
+def on_picture(folder: Path, **row: Any) -> Record:
+    return Record({"id": "o", "images": ["p.png"], **row}, "o", "file, row 1", folder)
+
+
+def test_rows_that_no_stage_reads() -> None:
+    assert valid_rows(answer("Here.")) is None
+    assert valid_rows(Record({"document": "text"}, "d", "")) is None
+    assert valid_rows(Record({"prompt": "1 + 1?", "answer": "2", "curation": {"x": 1}}, "p", "")) is None
+    for row, said in (
+        ({"messages": [{"role": "robot", "content": "x"}]}, "messages[0] needs a role"),
+        ({"document": 7}, "key document is int"),
+        ({"prompt": "1 + 1?"}, "answer"),
+        ({"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": " "}]}, "is empty"),
+    ):
+        verdict = valid_rows(Record(row, "b", ""))
+        assert isinstance(verdict, Drop) and verdict.reason == "schema" and said in verdict.detail
+
+
+@pytest.mark.parametrize("text", ["no place", f"A {CAT}{BOX} and {CAT}", BOX, f"{CAT}{BOX}{BOX}"])
+def test_labels_of_the_grammar_pass(text: str) -> None:
+    assert grounding_labels(answer(text)) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "detail"),
+    [
+        ("<|box_start|>(012,034),(250,999)", "unbalanced tags", "<|box_start|> at sign 0 is not closed"),
+        (f"{CAT}(1,2)<|point_end|>", "unbalanced tags", "<|point_end|> at sign 46 closes nothing"),
+        (f"<|object_ref_start|>cat{BOX}", "unbalanced tags", "<|object_ref_start|> at sign 0 is not closed before"),
+        ("<|point_start|>(100,1000)<|point_end|>", "coordinates out of range", "1000 of <|point_start|>"),
+        ("<|point_start|>(-1,10)<|point_end|>", "coordinates out of range", "-1 of <|point_start|>"),
+        (f"{CAT} {BOX}", "not in the grammar", "a space stands between"),
+        ("<|box_start|>(012, 034),(250,999)<|box_end|>", "not in the grammar", "is no name, point, box or quad"),
+        ("<|box_start|>(12,34),(250,999)<|box_end|>", "not in the grammar", "is not written as"),
+        ("<|box_start|>(250,034),(012,999)<|box_end|>", "not in the grammar", "has no area"),
+    ],
+)
+def test_labels_that_are_not(text: str, reason: str, detail: str) -> None:
+    verdict = grounding_labels(answer(f"{text}"))
+    assert isinstance(verdict, Drop) and verdict.reason == reason
+    assert verdict.detail.startswith("messages[1].content: ") and detail in verdict.detail
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('```json\n[{"bbox_2d": [1, 2, 30, 40], "label": "cat"}]\n```', ""),
+        ('{"point_2d": [10, 999]}', ""),
+        ("plain words [1] with brackets", ""),
+        ('```json\n[{"bbox_2d": [1, 2, 30, 40]\n```', "JSON that does not parse"),
+        ('{"point_2d": [10, 1000]}', "coordinates out of range"),
+        ('[{"bbox_2d": [30, 2, 1, 40]}]', "place that is none"),
+        ('[{"bbox_2d": [30, 2, 1]}]', "place that is none"),
+    ],
+)
+def test_structured_answers(text: str, reason: str) -> None:
+    verdict = structured_answers(answer(text))
+    assert (verdict.reason if isinstance(verdict, Drop) else "") == reason
+    assert not reason or verdict.detail.startswith("messages[1].content: ")
+
+
+def test_places_are_within_their_picture(picture: Path) -> None:
+    """The picture is 200 x 100."""
+
+    def said(**row: Any) -> str:
+        verdict = structured_answers(on_picture(picture, **row))
+        return f"{verdict.reason}: {verdict.detail}" if isinstance(verdict, Drop) else ""
+
+    box = {"answer_type": "bbox", "coordinates": "pixel"}
+    assert said(answer="[10, 20, 200, 100]", **box) == ""
+    assert "has 101, which is outside the pixel coordinates" in said(answer="[10, 20, 200, 101]", **box)
+    assert said(answer="[10, 20, 999, 999]", answer_type="bbox") == ""
+    assert said(answer="cat", answer_type="text") == ""
+    turns = [{"role": "assistant", "content": '{"point": [201, 5]}'}]
+    assert "201 is not within 0 to 200" in said(messages=turns, coordinates="pixel")
+
+
+def test_objects_become_labels(picture: Path) -> None:
+    """In a picture of 200 x 100: x 50 of 200 is 250 thousandths, y 50 of 100 is 500; the edge itself is 999."""
+    objects = [{"name": "cat", "box": [50, 0, 200, 50]}, {"name": "dog"}, {"point": [1, 1]}]
+    edited = objects_to_labels(on_picture(picture, objects=objects)).row
+    asked, said = edited["messages"]
+    assert asked["content"] == "Locate cat, dog in the picture." and "objects" not in edited
+    assert said["content"] == (
+        "<|object_ref_start|>cat<|object_ref_end|><|box_start|>(250,000),(999,500)<|box_end|>"
+        "<|object_ref_start|>dog<|object_ref_end|><|point_start|>(005,010)<|point_end|>"
+    )
+    assert label_problem(said["content"]) is None
+    switched = objects_to_labels(on_picture(picture, objects=objects[:1]), normalised=False, padded=False)
+    assert "(50,0),(200,50)" in switched.row["messages"][1]["content"]
+    for wrong, said in (
+        ({"name": "cat", "box": [50, 0, 201, 50]}, r"objects\[0\].box .* leaves the picture of 200 x 100"),
+        ({"name": "cat", "box": [50, 60, 90, 50]}, "has no area"),
+        ({"name": "cat", "box": [1, 2, 3, 4], "point": [1, 2]}, "has box, point"),
+    ):
+        with pytest.raises(BadRow, match=said):
+            objects_to_labels(on_picture(picture, objects=[wrong]))
+
+
+def test_the_least_quadrilateral_of_a_polygon_and_of_its_mask() -> None:
+    """A square on its tip around (50, 50) with half diagonal 20: area 800, its upright box 1600, twice as large. Drawn
+    as a mask, corners of pixels stand out by at most one: 2 * 21 * 21 = 882."""
+    tip = np.array([[50, 30], [70, 50], [50, 70], [30, 50]], float)
+    kind, corners = least_quad(tip, 0.1)
+    assert kind == "quad"
+    assert corners == pytest.approx(np.array([[50, 30], [70, 50], [50, 70], [30, 50]]), abs=1e-3) or corners == (
+        pytest.approx(np.array([[30, 50], [50, 30], [70, 50], [50, 70]]), abs=1e-3)
+    )
+    y, x = np.mgrid[:100, :120]
+    mask = abs(x + 0.5 - 50) + abs(y + 0.5 - 50) <= 20
+    of_mask = least_quad(mask_points(mask_runs(mask)), 0.1)
+    assert of_mask[0] == "quad" and {*map(tuple, corners.round())} == {(50, 30), (70, 50), (50, 70), (30, 50)}
+    area = abs(np.cross(of_mask[1][1] - of_mask[1][0], of_mask[1][3] - of_mask[1][0]))
+    assert 800 <= area <= 882.01
+    assert least_quad(np.array([[1, 2], [9, 2.1], [9, 5], [1, 5]]), 0.1)[0] == "box"
+    with pytest.raises(BadRow, match="empty"):
+        mask_points({"size": [2, 2], "counts": [4]})

@@ -1,0 +1,89 @@
+"""Balance: quotas, factors and clusters give the counts that are worked out by hand, the same whatever the order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data_curation.operators.balance.cluster_sampling import shares, variances
+from data_curation.operators.balance.label_shares import label_shares
+from data_curation.operators.balance.taxonomy import taxonomy
+from data_curation.pipeline.record import Drop, Record, Repeat
+from data_curation.pipeline.run import run_pipeline
+from tests.unit.data_curation.pipeline.builders import lines_of, pipeline, write_jsonl
+
+
+def kept(folder: Path, rows: list[dict[str, Any]], *operators: dict[str, Any]) -> list[dict[str, Any]]:
+    source = write_jsonl(folder / "in.jsonl", rows)
+    output = folder / f"out{len(list(folder.iterdir()))}"
+    run_pipeline(pipeline(source, output, list(operators)))
+    return lines_of(output / "rows")
+
+
+def test_quotas_by_domain(tmp_path: Path) -> None:
+    rows = [{"id": f"r{n}", "source": "abc"[n % 3]} for n in range(60)]
+    quota = {"name": "quotas", "args": {"most": {"a": 5, "b": 100}, "others": 7}}
+    some = kept(tmp_path, rows, quota)
+    assert Counter(row["source"] for row in some) == {"a": 5, "b": 20, "c": 7}
+    again = kept(tmp_path, rows[::-1], quota)
+    assert {row["id"] for row in again} == {row["id"] for row in some}
+    other = kept(tmp_path, rows, quota | {"args": quota["args"] | {"seed": 1}})
+    assert {row["id"] for row in other} != {row["id"] for row in some}
+
+
+def test_factors_of_labels() -> None:
+    """Of 4,000 rows a factor of 0.25 keeps 1,000 give or take 110 (four standard deviations of 27)."""
+    records = [Record({"id": str(n), "source": "x"}, str(n), "") for n in range(4000)]
+    verdicts = [label_shares(record, by="source", factors={"x": 0.25}) for record in records]
+    assert abs(sum(verdict is None for verdict in verdicts) - 1000) < 110
+    assert isinstance(verdicts[0], Drop | None)
+    times = [label_shares(record, by="source", factors={"x": 2.5}).times for record in records]
+    assert set(times) == {2, 3} and abs(times.count(3) - 2000) < 130
+    assert label_shares(records[0], by="source", factors={"x": 3}) == Repeat(3)
+    assert label_shares(records[0], by="none.such", factors={"": 1.0}) is None
+
+
+def test_categories_by_their_words() -> None:
+    categories = {"science": ["physic*", "atom", "电路"], "travel": ["beach", "hotel"]}
+
+    def label(text: str) -> str:
+        return taxonomy(Record({"document": text}, "d", ""), categories=categories).notes["label"]
+
+    assert label("The atom in physics") == "science"
+    assert label("A hotel at the beach, and an atom") == "travel"
+    assert label("anatomy of a beach") == "other"
+    assert label("电路和电路") == "science"
+
+
+def test_variances_and_shares_by_hand() -> None:
+    """Unit vectors (1,0) and (0,1) have the mean (1/2,1/2): variance 1 - 1/2. Equal ones have none. Of 8 rows shares
+    of 3 : 1 are 6 and 2, and a cluster of 4 rows gives 2 of its 6 on."""
+    points = np.array([[2, 0], [0, 5], [3, 3], [1, 1]], np.float32)
+    variance, sizes = variances(points, np.array([0, 0, 1, 1]))
+    assert variance == pytest.approx([0.5, 0]) and sizes.tolist() == [2, 2]
+    assert shares(np.array([0.3, 0.1]), np.array([50, 50]), 10).sum() == 10
+    assert shares(np.array([0.3, 0.1]), np.array([50, 50]), 8).tolist() == [6, 2]
+    assert shares(np.array([0.3, 0.1]), np.array([4, 50]), 8).tolist() == [4, 4]
+    assert shares(np.array([0.3, 0.1]), np.array([4, 2]), 100).tolist() == [4, 2]
+
+
+def test_clusters_of_more_variance_keep_more_rows(tmp_path: Path) -> None:
+    """Two tight bundles of 40 and one that is spread, 40 too: of 30 rows nearly all are of the spread one."""
+    draw = np.random.default_rng(0)
+    centres = np.eye(3)[np.repeat(np.arange(3), 40)]
+    noise = draw.normal(0, np.repeat([0.01, 0.01, 0.4], 40)[:, None], (120, 3))
+    rows = [
+        {"id": f"r{n}", "curation": {"picture_embeddings": {"embedding": vector.round(4).tolist()}}}
+        for n, vector in enumerate(centres + noise)
+    ]
+    rows.append({"id": "none"})
+    sampling = {"name": "cluster_sampling", "args": {"keep": 30, "clusters": 3, "again": 2}}
+    some = kept(tmp_path, rows, sampling)
+    assert len(some) == 31 and some[-1]["id"] == "none"
+    spread = sum(row["id"] != "none" and int(row["id"][1:]) >= 80 for row in some)
+    assert spread >= 20  # by size alone it were ten
+    assert kept(tmp_path, rows, sampling) == some

@@ -1,0 +1,166 @@
+"""Picture operators, on drawn pictures whose fault is known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from data_curation.operators.pictures.blank_pictures import blank_pictures, ink, spread
+from data_curation.operators.pictures.compressed_pictures import blockiness, compressed_pictures, jpeg_quality
+from data_curation.operators.pictures.decodable_pictures import decodable_pictures
+from data_curation.operators.pictures.picture_scores import picture_scores
+from data_curation.operators.pictures.picture_size import picture_size
+from data_curation.operators.text.held_out import held_out
+from data_curation.pipeline.record import Annotate, Drop, Keep
+from data_curation.pipeline.run import run_pipeline
+from pangu_rl.errors import DataError
+from tests.unit.data_curation.operators.pictures import saved, scene, shown
+from tests.unit.data_curation.pipeline.builders import lines_of, pipeline, write_jsonl
+
+
+def reason(verdict) -> str:
+    return verdict.reason if isinstance(verdict, Drop) else ""
+
+
+def test_sound_broken_and_missing_pictures(tmp_path: Path) -> None:
+    good = saved(tmp_path, "good.png", scene(1))
+    whole = (tmp_path / good).read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.png").write_text("no picture")
+    assert decodable_pictures(shown(tmp_path, good)) is None
+    assert decodable_pictures(shown(tmp_path)) is None
+    assert reason(decodable_pictures(shown(tmp_path, good, "cut.png"))) == "broken picture"
+    assert reason(decodable_pictures(shown(tmp_path, "text.png"))) == "broken picture"
+    assert reason(decodable_pictures(shown(tmp_path, "none.png"))) == "missing picture"
+    assert reason(decodable_pictures(shown(tmp_path, "../outside.png"))) == "missing picture"
+
+
+def test_sizes_by_the_header(tmp_path: Path) -> None:
+    names = {
+        size: saved(tmp_path, f"{size[0]}.png", Image.new("RGB", size)) for size in ((27, 300), (28, 28), (570, 28))
+    }
+    assert reason(picture_size(shown(tmp_path, names[27, 300]))) == "too small"
+    assert picture_size(shown(tmp_path, names[28, 28])) == Keep(values={"side": 28, "aspect": 1})
+    assert reason(picture_size(shown(tmp_path, names[570, 28]))) == "extreme aspect ratio"
+    assert isinstance(picture_size(shown(tmp_path, names[570, 28]), most_aspect=21), Keep)
+    assert reason(picture_size(shown(tmp_path, names[28, 28]), least_pixels=785)) == "too small"
+
+
+def test_blank_and_nearly_blank_pictures(tmp_path: Path) -> None:
+    """A dot of 5 x 5 on 200 x 200 is 0.0006 of it; a word of a page is more than 0.002."""
+    page = Image.new("RGB", (200, 200), "white")
+    dot = page.copy()
+    dot.paste((0, 0, 0), (90, 90, 95, 95))
+    word = page.copy()
+    ImageDraw.Draw(word).text((60, 90), "Page one")
+    ImageDraw.Draw(word).text((60, 110), "of seven", fill="black")
+    ImageDraw.Draw(word).rectangle((60, 130, 140, 140), fill="navy")
+    noise = Image.fromarray(np.random.default_rng(0).integers(120, 124, (200, 200, 3), dtype=np.uint8))
+    assert ink(dot) == pytest.approx(25 / 40_000) and ink(page) == 0 and spread(page) == 0
+    for name, picture in {"page": page, "dot": dot, "noise": noise}.items():
+        assert reason(blank_pictures(shown(tmp_path, saved(tmp_path, f"{name}.png", picture)))) == "blank picture"
+    for name, picture in {"word": word, "scene": scene(2)}.items():
+        assert isinstance(blank_pictures(shown(tmp_path, saved(tmp_path, f"{name}.png", picture))), Keep)
+
+
+@pytest.mark.parametrize("quality", [5, 10, 25, 50, 75, 95])
+def test_the_quality_of_a_jpeg_is_read_off_its_tables(tmp_path: Path, quality: int) -> None:
+    saved(tmp_path, "x.jpg", scene(3), quality=quality)
+    assert jpeg_quality(Image.open(tmp_path / "x.jpg")) == quality
+    assert jpeg_quality(scene(3)) is None
+
+
+def test_heavy_compression_is_found_in_the_file_and_in_one_saved_anew(tmp_path: Path) -> None:
+    for seed in range(4):
+        heavy = saved(tmp_path, "heavy.jpg", scene(seed), quality=8)
+        anew = saved(tmp_path, "anew.png", Image.open(tmp_path / heavy))
+        fine = saved(tmp_path, "fine.jpg", scene(seed), quality=85)
+        plain = saved(tmp_path, "plain.png", scene(seed))
+        assert "JPEG quality 8" in compressed_pictures(shown(tmp_path, heavy)).detail
+        assert "blockiness" in compressed_pictures(shown(tmp_path, anew)).detail
+        assert isinstance(compressed_pictures(shown(tmp_path, fine, plain)), Keep)
+        assert 0.8 < blockiness(scene(seed)) < 1.2
+
+
+MODEL = """
+calls = []
+
+def bright():
+    calls.append(1)
+    assert len(calls) == 1
+    return lambda pictures, texts: [sum(picture.resize((1, 1)).getpixel((0, 0))) / 765 for picture in pictures]
+"""
+
+
+def test_scores_of_a_configured_model(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(MODEL)
+    white, black = (saved(tmp_path, f"{name}.png", Image.new("RGB", (40, 40), name)) for name in ("white", "black"))
+    records = [shown(tmp_path, white), shown(tmp_path), shown(tmp_path, black, white)]
+    kept, none, dropped = picture_scores(records, model=f"{tmp_path}/model.py:bright", least=0.5, reason="dark")
+    assert (kept, none, dropped) == (
+        Annotate({"score": 1.0}),
+        None,
+        Drop("dark", "0, the least is 0.5", {"score": 0.0}),
+    )
+    assert reason(picture_scores(records, model=f"{tmp_path}/model.py:bright", most=0.9)[0]) == "score"
+
+
+def test_a_picture_that_another_operator_cannot_read_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="media_root is not set"):
+        picture_size(shown(None, "x.png"))  # type: ignore[arg-type]
+    source = write_jsonl(tmp_path / "in.jsonl", [dict(shown(tmp_path, "none.png").row)])
+    run_pipeline(pipeline(source, tmp_path / "out", ["picture_size"], media_root=str(tmp_path), max_error_rate=1.0))
+    (line,) = lines_of(tmp_path / "out/dropped")
+    assert (line["kind"], line["reason"]) == ("error", "DataError") and "none.png" in line["detail"]
+
+
+def test_near_duplicates_of_pictures_and_texts_name_the_row_that_is_kept(tmp_path: Path) -> None:
+    """Scaled, compressed and brightened copies are near; another scene is not; another question on the same picture is
+    another row, unless the picture alone counts."""
+    first, other = scene(7), scene(8)
+    saved(tmp_path, "a.png", first)
+    saved(tmp_path, "b.jpg", first.resize((200, 150)), quality=40)
+    saved(tmp_path, "c.png", first.point(lambda value: min(255, value + 20)))
+    saved(tmp_path, "d.png", other)
+    rows = [shown(tmp_path, name, uid=name[0]).row for name in ("a.png", "b.jpg", "c.png", "d.png")]
+    rows.append(shown(tmp_path, "a.png", uid="e", text="Where is it?").row)
+    source = write_jsonl(tmp_path / "in.jsonl", rows)
+    near = {"name": "near_duplicate_pictures"}
+    run_pipeline(pipeline(source, tmp_path / "one", [near], media_root=str(tmp_path)))
+    assert [row["id"] for row in lines_of(tmp_path / "one/rows")] == ["a", "d", "e"]
+    assert [line["detail"] for line in lines_of(tmp_path / "one/dropped")] == ["like a", "like a"]
+    anyhow = near | {"args": {"per_question": False}}
+    run_pipeline(pipeline(source, tmp_path / "other", [anyhow], media_root=str(tmp_path)))
+    assert [row["id"] for row in lines_of(tmp_path / "other/rows")] == ["a", "d"]
+
+
+def test_near_duplicates_of_texts(tmp_path: Path) -> None:
+    """One word of forty changed leaves 5-character shingles 95 % alike; half of the words changed does not."""
+    words = [f"word{number}" for number in range(200)]
+    texts = {
+        "a": words,
+        "b": [*words[:100], "changed", *words[101:]],
+        "c": [*words[:100], *(f"other{number}" for number in range(100))],
+        "d": ["  ".join(words)],
+    }
+    rows = [{"id": uid, "document": " ".join(text)} for uid, text in texts.items()]
+    rows.append({"id": "e", "messages": [{"role": "user", "content": ""}]})
+    source = write_jsonl(tmp_path / "in.jsonl", rows)
+    run_pipeline(pipeline(source, tmp_path / "out", ["near_duplicate_texts"]))
+    assert [row["id"] for row in lines_of(tmp_path / "out/rows")] == ["a", "c", "e"]
+    assert json.dumps([line["detail"] for line in lines_of(tmp_path / "out/dropped")]) == '["like a", "like a"]'
+
+
+def test_a_held_out_question_is_one_on_the_same_picture_whatever_its_name(tmp_path: Path) -> None:
+    asked = "How many red shapes are to the left of the large blue one?"
+    for name, seed in (("a.png", 1), ("copy.png", 1), ("other.png", 2)):
+        saved(tmp_path, name, scene(seed))
+    (tmp_path / "held.jsonl").write_text(json.dumps({"prompt": asked, "images": ["a.png"], "answer": "2"}))
+    against = {"prompts": [str(tmp_path / "held.jsonl")], "media_root": str(tmp_path)}
+    assert reason(held_out(shown(tmp_path, "copy.png", text=asked), **against)) == "held out"
+    assert held_out(shown(tmp_path, "other.png", text=asked), **against) is None
+    assert held_out(shown(tmp_path, "copy.png", text="What is it?"), **against) is None

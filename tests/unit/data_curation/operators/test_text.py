@@ -1,0 +1,129 @@
+"""Text operators, on texts whose verdict is plain."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_curation.operators.text.boilerplate import boilerplate
+from data_curation.operators.text.held_out import held_out
+from data_curation.operators.text.language import language
+from data_curation.operators.text.repetition import repeated_lines, repeated_ngrams, repeated_substring, repetition
+from data_curation.operators.text.text_length import text_length
+from data_curation.operators.text.text_quality import text_quality
+from data_curation.pipeline.record import Annotate, Drop, Edit, Keep, Record, Verdict
+from pangu_rl.data.fields.bad_row import BadRow
+
+PROSE = (
+    "The harbour was quiet when the first boats came back. Nets lay in heaps along the wall, and two boys counted the "
+    "boxes of herring that their father lifted ashore. Nobody spoke of the storm, although everyone had seen how the "
+    "lamp on the far rock went out, and how long it took until somebody lit it again with a hand that was steady."
+)
+CHINESE = "港口很安静，第一批渔船刚刚回来。渔网堆在墙边，两个男孩数着父亲搬上岸的鲱鱼箱子。没有人谈起昨夜的风暴。"
+
+
+def document(text: Any, **more: Any) -> Record:
+    return Record({"id": "d", "document": text, **more}, "d", "file, row 1")
+
+
+def dialogue(*turns: str) -> Record:
+    roles = ("user", "assistant")
+    messages = [{"role": roles[number % 2], "content": text} for number, text in enumerate(turns)]
+    return Record({"id": "c", "messages": messages}, "c", "file, row 1")
+
+
+def reason(verdict: Verdict) -> str:
+    return verdict.reason if isinstance(verdict, Drop) else ""
+
+
+def test_the_sides_of_a_dialogue_are_told_apart() -> None:
+    record = dialogue("ask", "say", "again", "more")
+    assert (record.text(), record.text("asked"), record.text("answered")) == (
+        "ask\nsay\nagain\nmore",
+        "ask\nagain",
+        "say\nmore",
+    )
+    shown = Record({"document": ["one", {"type": "image"}, "two"]}, "d", "")
+    assert shown.text("answered") == "one\n\ntwo" and shown.text("asked") == ""
+    with pytest.raises(BadRow, match="is no list of messages"):
+        Record({"messages": "hello", "prompt": 3} | {"messages": 7}, "d", "").text()
+
+
+def test_lengths() -> None:
+    assert reason(text_length(document("  four "), least=5)) == "too short"
+    assert text_length(document("  four "), least=4, most=4) == Keep(values={"chars": 4})
+    assert reason(text_length(dialogue("a long question", "yes"), most=5)) == "too long"
+    assert isinstance(text_length(dialogue("a long question", "yes"), most=5, part="answered"), Keep)
+
+
+def test_languages_by_script_and_by_words() -> None:
+    assert language(document(PROSE), keep=["en"]).notes["language"] == "en"
+    assert language(document(CHINESE), keep=["en", "zh"]).notes["language"] == "zh"
+    german = "Der Hafen war ruhig, als die ersten Boote zurückkamen, und niemand sprach vom Sturm der letzten Nacht."
+    assert reason(language(document(german), keep=["en", "zh"])) == "language"
+    assert language(document("17 + 25 = 42"), keep=["en"]) == Annotate({"language": None})
+
+
+def test_prose_passes_and_fragments_do_not() -> None:
+    assert isinstance(text_quality(document(PROSE)), Keep)
+    assert isinstance(text_quality(document(CHINESE), least_words=30), Keep)
+    assert reason(text_quality(document("too few words"))) == "words"
+    assert text_quality(dialogue("How many?", "12")) is None
+    assert reason(text_quality(dialogue("How many?", "12"), dialogues=True)) == "words"
+    assert reason(text_quality(document("a b c d e " * 20))) == "mean word length"
+    assert reason(text_quality(document("#tag " * 30 + PROSE), most_symbols=0.1)) == "symbols"
+    assert reason(text_quality(document("12.50 1999 334 " * 40))) == "words with a letter"
+    assert reason(text_quality(document("- one thing and another\n" * 20))) == "bullets"
+    assert reason(text_quality(document("it went on and on...\nand stopped there\n" * 20), most_symbols=1.0)) == (
+        "lines that break off"
+    )
+
+
+def test_boilerplate_is_cut_from_documents_and_dropped_where_it_is_most() -> None:
+    page = f"Skip to content\n{PROSE}\nAll rights reserved.\n"
+    assert boilerplate(document(page)) == Edit({"id": "d", "document": PROSE + "\n"}, "lines of boilerplate taken out")
+    assert isinstance(boilerplate(document(page), remove_lines=False), Keep)
+    assert isinstance(boilerplate(dialogue("What is this?", page)), Keep)
+    only = "Click here to log in\nSubscribe to our newsletter\nThe end.\n"
+    assert reason(boilerplate(document(only))) == "boilerplate"
+    assert isinstance(boilerplate(document(PROSE + " Nobody accepts cookies, says the privacy policy. " + PROSE)), Keep)
+
+
+def test_the_measures_of_repetition_by_hand() -> None:
+    """Lines a b a a: 2 of 4 were there before. Words w x y w x y: bigrams wx xy yw wx xy, 2 of 5. A text of n bytes
+    with period p repeats its first n - p: "abcabcabc" 6 of 9; "abcdefgh" nothing; "banana" has "ana", 3 of 6."""
+    assert repeated_lines("a\nb\na\n\na\n") == 0.5
+    assert repeated_ngrams("W x, y w x y", 2) == pytest.approx(0.4)
+    assert repeated_ngrams("中文中文", 2) == pytest.approx(1 / 3)
+    assert repeated_substring("abcabcabc") == pytest.approx(6 / 9)
+    assert repeated_substring("abcdefgh") == 0
+    assert repeated_substring("banana") == 0.5
+    assert repeated_substring("x") == 0
+
+
+def test_loops_of_any_period_are_found_and_prose_is_not() -> None:
+    assert isinstance(repetition(document(PROSE)), Keep)
+    assert repetition(document("so " * 20)) is None
+    assert reason(repetition(document("the same line\n" * 20))) == "repeated lines"
+    assert reason(repetition(document("I will now think about it again. " * 20))) == "repeated n-grams"
+    assert reason(repetition(document(PROSE + "abcdefghij" * 40))) == "repeated substring"
+    looping = dialogue("Repeat: " + "la " * 100, PROSE)
+    assert isinstance(repetition(looping), Keep)
+    assert reason(repetition(looping, part="all")) == "repeated n-grams"
+
+
+def test_rows_that_ask_what_a_held_out_prompt_asks(tmp_path: Path) -> None:
+    question = "A train leaves Leeds at noon and goes 60 miles an hour. How far has it gone at 3 o'clock?"
+    row = {"id": "h", "prompt": question, "answer": "180"}
+    file = tmp_path / "held.jsonl"
+    file.write_text(json.dumps(row) + "\n")
+    against = {"prompts": [str(file)]}
+    assert held_out(dialogue(question.upper().replace(",", ""), "180"), **against).detail == "same prompt"
+    longer = "Hello! " + question + " Think."
+    assert held_out(dialogue(longer, "180"), **against).detail == "ngram overlap"
+    assert held_out(dialogue("A train leaves York at noon.", "So?"), **against) is None
+    assert reason(held_out(document(f"{PROSE} {question} {PROSE}"), **against)) == "held out"
+    assert held_out(document(PROSE), **against) is None
