@@ -1,0 +1,161 @@
+// Panels of curves: a colour for each curve, or for each run where several stand side by side.
+
+import { address, ask } from "./api.js";
+import { h, number, s } from "./dom.js";
+
+const WIDTH = 420, HEIGHT = 220, LEFT = 46, RIGHT = 10, TOP = 10, BOTTOM = 24;
+const SMOOTH = 5;
+const COLOURS = 8;
+const DASHES = ["", "5 3", "2 2", "8 3 2 3"];
+
+export async function curvesRoom(opened, asked) {
+  const names = opened.runs.map((run) => run.name);
+  const chosen = asked.runs ? asked.runs.split(",").filter((name) => names.includes(name)) : names.slice(0, 6);
+  const place = h("div", {});
+  let before = "";
+  const refresh = async () => {
+    const sections = await ask("curves", { runs: chosen.join(",") });
+    const text = JSON.stringify(sections);
+    if (text === before) return;
+    before = text;
+    place.replaceChildren(...drawn(sections, chosen));
+  };
+  await refresh();
+  return { nodes: [names.length > 1 ? chooser(names, chosen) : null, place].filter(Boolean), refresh };
+}
+
+function chooser(names, chosen) {
+  const toggle = (name) => () => {
+    const next = names.filter((other) => (other === name ? !chosen.includes(other) : chosen.includes(other)));
+    location.hash = address("curves", { runs: (next.length ? next : [name]).join(",") });
+  };
+  const boxes = names.map((name) => {
+    const at = chosen.indexOf(name);
+    const key = at < 0 ? null : h("span", { class: `key c${at % COLOURS}` });
+    return h("label", {}, h("input", { type: "checkbox", checked: at >= 0, onchange: toggle(name) }), key, name);
+  });
+  return h("fieldset", { class: "chooser" }, h("legend", {}, "Runs"), boxes);
+}
+
+function drawn(sections, chosen) {
+  if (!sections.length) return [h("p", { class: "dim" }, "No step is logged yet.")];
+  return sections.flatMap((section) => [
+    h("h2", {}, section.section),
+    h("div", { class: "panels" }, section.panels.flatMap((panel) => figures(panel, chosen))),
+  ]);
+}
+
+function figures(panel, chosen) {
+  if (!panel.stacked) return [figure(panel, panel.curves, chosen, panel.title)];
+  const runs = chosen.filter((run) => panel.curves.some((curve) => curve.run === run));
+  return runs.map((run) => figure(panel, panel.curves.filter((curve) => curve.run === run), chosen,
+    chosen.length > 1 ? `${panel.title}, ${run}` : panel.title));
+}
+
+function figure(panel, curves, chosen, title) {
+  const several = chosen.length > 1 && !panel.stacked;
+  const labels = [...new Set(curves.map((curve) => curve.label))];
+  const colour = (curve) => (several ? chosen.indexOf(curve.run) : labels.indexOf(curve.label)) % COLOURS;
+  const dash = (curve) => (several ? DASHES[labels.indexOf(curve.label) % DASHES.length] : "");
+  const scale = panel.stacked ? stackScale(curves) : scaled(curves, panel.zero);
+  const marks = panel.stacked ? bars(curves, scale) : curves.map((curve) => line(curve, scale, panel.smooth, colour(curve), dash(curve)));
+  const svg = s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${title} by step` }, axes(scale), marks);
+  const legend = several
+    ? labels.length > 1 ? labels.map((label, i) => h("span", {}, s("svg", { class: "dash", viewBox: "0 0 22 6" }, s("line", { x1: 0, y1: 3, x2: 22, y2: 3, "stroke-dasharray": DASHES[i % DASHES.length] })), label)) : []
+    : curves.map((curve) => h("span", {}, h("span", { class: `key c${colour(curve)}` }), curve.label, " ", h("b", {}, number(curve.points.at(-1)[1]))));
+  const last = several ? curves.map((curve) => h("span", {}, h("span", { class: `key c${colour(curve)}` }), labels.length > 1 ? `${curve.label} ` : "", h("b", {}, number(curve.points.at(-1)[1])))) : [];
+  const without = panel.without.filter((run) => chosen.includes(run));
+  return h("figure", { class: "panel" },
+    h("figcaption", {}, h("b", {}, title), " ", h("span", { class: "dim" }, panel.unit)),
+    readable(svg, curves, scale, several),
+    h("div", { class: "legend" }, legend, last),
+    without.length && !panel.stacked ? h("p", { class: "without" }, `not in ${without.join(", ")}`) : null);
+}
+
+// The values under the pointer, as text below the picture.
+function readable(svg, curves, scale, several) {
+  const reading = h("p", { class: "reading" });
+  const rule = s("line", { class: "rule", y1: TOP, y2: HEIGHT - BOTTOM, visibility: "hidden" });
+  svg.append(rule);
+  svg.addEventListener("pointermove", (event) => {
+    const box = svg.getBoundingClientRect();
+    const step = scale.step(((event.clientX - box.left) / box.width) * WIDTH);
+    const near = curves.map((curve) => [curve, curve.points.reduce((best, point) => Math.abs(point[0] - step) < Math.abs(best[0] - step) ? point : best)]);
+    const at = near[0][1][0];
+    rule.setAttribute("x1", scale.x(at));
+    rule.setAttribute("x2", scale.x(at));
+    rule.setAttribute("visibility", "visible");
+    reading.textContent = `step ${at}: ` + near.map(([curve, point]) => `${several ? `${curve.run} ` : ""}${curve.label} ${number(point[1])}`).join(", ");
+  });
+  svg.addEventListener("pointerleave", () => { rule.setAttribute("visibility", "hidden"); reading.textContent = ""; });
+  return [svg, reading];
+}
+
+function scaled(curves, zero) {
+  const values = curves.flatMap((curve) => curve.points.map((point) => point[1]));
+  return scaleOf(curves, zero ? Math.min(0, ...values) : Math.min(...values), Math.max(...values));
+}
+
+function stackScale(curves) {
+  const totals = new Map();
+  for (const curve of curves) for (const [step, value] of curve.points) totals.set(step, (totals.get(step) ?? 0) + value);
+  return scaleOf(curves, 0, Math.max(...totals.values()));
+}
+
+function scaleOf(curves, low, high) {
+  if (low === high) [low, high] = [low - (Math.abs(low) || 1) * 0.1, high + (Math.abs(high) || 1) * 0.1];
+  const room = (high - low) * 0.06;
+  const bottom = low === 0 ? 0 : low - room, top = high + room;
+  const last = Math.max(1, ...curves.map((curve) => curve.points.at(-1)[0]));
+  const wide = WIDTH - LEFT - RIGHT, tall = HEIGHT - TOP - BOTTOM;
+  return {
+    bottom, top, last,
+    x: (step) => LEFT + (step / last) * wide,
+    y: (value) => TOP + (1 - (value - bottom) / (top - bottom)) * tall,
+    step: (x) => ((x - LEFT) / wide) * last,
+  };
+}
+
+function axes(scale) {
+  const rows = ticks(scale.bottom, scale.top, 4).map((value) => [
+    s("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: scale.y(value), y2: scale.y(value) }),
+    s("text", { x: LEFT - 6, y: scale.y(value) + 4, "text-anchor": "end" }, number(value)),
+  ]);
+  const steps = ticks(0, scale.last, 5).filter(Number.isInteger).map((step) =>
+    s("text", { x: scale.x(step), y: HEIGHT - 6, "text-anchor": "middle" }, number(step)));
+  return [rows, steps];
+}
+
+function ticks(low, high, about) {
+  const raw = (high - low) / about;
+  const size = 10 ** Math.floor(Math.log10(raw));
+  const width = [1, 2, 2.5, 5, 10].map((factor) => factor * size).find((step) => step >= raw);
+  const found = [];
+  for (let value = Math.ceil(low / width) * width; value <= high + width * 1e-9; value += width) found.push(Number(value.toPrecision(12)));
+  return found;
+}
+
+function line(curve, scale, smooth, colour, dash) {
+  const place = ([step, value]) => `${scale.x(step).toFixed(1)},${scale.y(value).toFixed(1)}`;
+  const path = (points, extra) => s("polyline", { class: `curve c${colour} ${extra}`, points: points.map(place).join(" "), "stroke-dasharray": dash });
+  const dots = curve.points.length < 15 ? curve.points.map(([step, value]) => s("circle", { class: `dot c${colour}`, cx: scale.x(step), cy: scale.y(value), r: 2.2 })) : [];
+  if (!smooth || curve.points.length <= 2 * SMOOTH) return [path(curve.points, ""), dots];
+  const means = curve.points.map(([step], i) => {
+    const near = curve.points.slice(Math.max(0, i - SMOOTH + 1), i + 1);
+    return [step, near.reduce((sum, point) => sum + point[1], 0) / near.length];
+  });
+  return [path(curve.points, "pale"), path(means, "")];
+}
+
+function bars(curves, scale) {
+  const below = new Map();
+  const steps = [...new Set(curves.flatMap((curve) => curve.points.map((point) => point[0])))].sort((a, b) => a - b);
+  const gap = steps.length > 1 ? steps[1] - steps[0] : 1;
+  const width = Math.max(1, (scale.x(gap) - scale.x(0)) * 0.9);
+  return curves.map((curve, index) => curve.points.map(([step, value]) => {
+    const low = below.get(step) ?? 0;
+    below.set(step, low + value);
+    const left = Math.max(LEFT, Math.min(scale.x(step) - width / 2, WIDTH - RIGHT - width));
+    return s("rect", { class: `bar c${index % COLOURS}`, x: left, width, y: scale.y(low + value), height: Math.max(0, scale.y(low) - scale.y(low + value)) });
+  }));
+}
