@@ -17,7 +17,7 @@ import duckdb
 
 from pangu_rl.errors import ConfigError
 from pangu_rl.records import Outcome
-from pangu_rl.report.shown_text import conversation, one_line
+from pangu_rl.report.shown_text import conversation, one_line, shown
 from rollout.export.catalogue import EXTRA_COLUMNS, Catalogue, literal, scratch_catalogue
 from rollout.export.stream import in_order
 from rollout.export.where import checked_where, first_line
@@ -123,11 +123,16 @@ def _row(row: Mapping[str, Any]) -> dict[str, Any]:
         "tokens": len(row["token_ids"]),
         "version": row["weight_version"],
         "parts": {one_line(part["name"], 60): part["value"] for part in row["parts"]},
-        "prompt": one_line(last[0][1] if last else "", 160),
-        "gold": one_line(row["gold"], 60),
-        "text": one_line(row["text"], 240),
+        "prompt": _excerpt(last[0][1] if last else "", 200),
+        "gold": _excerpt(row["gold"], 60),
+        "text": _excerpt(row["text"], 300),
         "media": len(row["images"]) + len(row["videos"] or ()),
     }
+
+
+def _excerpt(text: str, limit: int) -> str:
+    line = " ".join(text[: 4 * limit].split())
+    return shown(line[:limit], limit, 0) + ("…" if len(text) > 4 * limit or len(line) > limit else "")
 
 
 @contextmanager

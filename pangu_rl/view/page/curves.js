@@ -1,7 +1,7 @@
 // Panels of curves: a colour for each curve, or for each run where several stand side by side.
 
 import { address, ask } from "./api.js";
-import { h, number, s } from "./dom.js";
+import { h, number, s, short } from "./dom.js";
 
 const WIDTH = 420, HEIGHT = 220, LEFT = 46, RIGHT = 10, TOP = 10, BOTTOM = 24;
 const SMOOTH = 5;
@@ -9,8 +9,9 @@ const COLOURS = 8;
 const DASHES = ["", "5 3", "2 2", "8 3 2 3"];
 
 export async function curvesRoom(opened, asked) {
-  const names = opened.runs.map((run) => run.name);
+  const names = opened.runs.filter((run) => run.step > 0).map((run) => run.name);
   const chosen = asked.runs ? asked.runs.split(",").filter((name) => names.includes(name)) : names.slice(0, 6);
+  if (!names.length) return { nodes: [h("p", { class: "dim" }, "No step is logged yet.")], refresh: restart };
   const place = h("div", {});
   let before = "";
   const refresh = async () => {
@@ -23,6 +24,11 @@ export async function curvesRoom(opened, asked) {
   await refresh();
   return { nodes: [names.length > 1 ? chooser(names, chosen) : null, place].filter(Boolean), refresh };
 }
+
+// What there is to draw comes with the first step.
+const restart = async (opened) => {
+  if (opened.runs.some((run) => run.step > 0)) dispatchEvent(new Event("hashchange"));
+};
 
 function chooser(names, chosen) {
   const toggle = (name) => () => {
@@ -38,7 +44,6 @@ function chooser(names, chosen) {
 }
 
 function drawn(sections, chosen) {
-  if (!sections.length) return [h("p", { class: "dim" }, "No step is logged yet.")];
   return sections.flatMap((section) => [
     h("h2", {}, section.section),
     h("div", { class: "panels" }, section.panels.flatMap((panel) => figures(panel, chosen))),
@@ -60,17 +65,21 @@ function figure(panel, curves, chosen, title) {
   const scale = panel.stacked ? stackScale(curves) : scaled(curves, panel.zero);
   const marks = panel.stacked ? bars(curves, scale) : curves.map((curve) => line(curve, scale, panel.smooth, colour(curve), dash(curve)));
   const svg = s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${title} by step` }, axes(scale), marks);
+  const named = (curve) => [h("span", { class: `key c${colour(curve)}` }), h("b", {}, number(curve.points.at(-1)[1]))];
   const legend = several
-    ? labels.length > 1 ? labels.map((label, i) => h("span", {}, s("svg", { class: "dash", viewBox: "0 0 22 6" }, s("line", { x1: 0, y1: 3, x2: 22, y2: 3, "stroke-dasharray": DASHES[i % DASHES.length] })), label)) : []
-    : curves.map((curve) => h("span", {}, h("span", { class: `key c${colour(curve)}` }), curve.label, " ", h("b", {}, number(curve.points.at(-1)[1]))));
-  const last = several ? curves.map((curve) => h("span", {}, h("span", { class: `key c${colour(curve)}` }), labels.length > 1 ? `${curve.label} ` : "", h("b", {}, number(curve.points.at(-1)[1])))) : [];
+    ? labels.map((label) => h("span", {}, labels.length > 1 ? [sample(dash({ label })), h("span", { title: label }, short(label)), " "] : null,
+      curves.filter((curve) => curve.label === label).map((curve) => h("span", { class: "of" }, named(curve)))))
+    : curves.map((curve) => h("span", { title: curve.label }, named(curve), " ", short(curve.label)));
+  const smooth = panel.smooth && curves.some((curve) => curve.points.length > 2 * SMOOTH) ? `, bold: mean of ${SMOOTH} steps` : "";
   const without = panel.without.filter((run) => chosen.includes(run));
   return h("figure", { class: "panel" },
-    h("figcaption", {}, h("b", {}, title), " ", h("span", { class: "dim" }, panel.unit)),
+    h("figcaption", {}, h("b", {}, title), " ", h("span", { class: "dim" }, panel.unit + smooth)),
     readable(svg, curves, scale, several),
-    h("div", { class: "legend" }, legend, last),
+    h("div", { class: "legend" }, legend),
     without.length && !panel.stacked ? h("p", { class: "without" }, `not in ${without.join(", ")}`) : null);
 }
+
+const sample = (dash) => s("svg", { class: "dash", viewBox: "0 0 22 6" }, s("line", { x1: 0, y1: 3, x2: 22, y2: 3, "stroke-dasharray": dash }));
 
 // The values under the pointer, as text below the picture.
 function readable(svg, curves, scale, several) {
@@ -85,7 +94,7 @@ function readable(svg, curves, scale, several) {
     rule.setAttribute("x1", scale.x(at));
     rule.setAttribute("x2", scale.x(at));
     rule.setAttribute("visibility", "visible");
-    reading.textContent = `step ${at}: ` + near.map(([curve, point]) => `${several ? `${curve.run} ` : ""}${curve.label} ${number(point[1])}`).join(", ");
+    reading.textContent = `step ${at}: ` + near.map(([curve, point]) => `${several ? `${curve.run} ` : ""}${short(curve.label)} ${number(point[1])}`).join(", ");
   });
   svg.addEventListener("pointerleave", () => { rule.setAttribute("visibility", "hidden"); reading.textContent = ""; });
   return [svg, reading];

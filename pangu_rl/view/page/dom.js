@@ -37,4 +37,7 @@ export function duration(seconds) {
   return `${Math.floor(whole / 86400)} days`;
 }
 
+// A reward function is named by its file and its own name, of which the latter tells it apart.
+export const short = (name) => name.split(/[/:]/).at(-1);
+
 export const badge = (outcome) => h("span", { class: `outcome ${/^[a-z_]+$/.test(outcome) ? outcome : ""}` }, outcome.replaceAll("_", " "));

@@ -1,7 +1,7 @@
 // One group: the prompt with its pictures and the places named in them, and its completions side by side.
 
 import { address, ask } from "./api.js";
-import { badge, h, number, s } from "./dom.js";
+import { badge, h, number, s, short } from "./dom.js";
 import { tokenView } from "./tokens.js";
 
 const ENDS = { length: "cut at the limit", stop: "ended by the model" };
@@ -42,7 +42,7 @@ function pictures(group, one) {
     const image = h("img", { src: `/media/${picture.sha256}`, alt: "picture of the prompt", loading: "lazy" });
     const frame = h("div", { class: "frame" }, image);
     const overlay = () => {
-      if (image.naturalWidth < 200) frame.classList.add("small"); // of a thumbnail the picks are seen, not smeared
+      if (image.naturalWidth < 200) frame.classList.add("small"); // enlarged, its pixels are seen and not smeared
       frame.append(...(alone ? [places(group.gold_places, "gold", image), places(one.places, "found", image)] : []));
     };
     image.addEventListener("load", overlay, { once: true });
@@ -88,7 +88,7 @@ function card(run, group, one, index, chosen, mark) {
       h("span", {}, `advantage ${number(one.advantage)}`), h("span", {}, `${number(one.tokens)} tokens, ${ENDS[one.finish_reason] ?? one.finish_reason}`),
       h("span", {}, `weights ${one.version}`), one.trained ? null : h("span", {}, "set aside, not trained")),
     h("div", { class: "body" }, h("div", { class: "texts" }, text, tokens,
-      h("table", { class: "parts" }, one.parts.map((part) => h("tr", {}, h("td", { class: "left name" }, part.name), h("td", {}, number(part.value)),
+      h("table", { class: "parts" }, one.parts.map((part) => h("tr", {}, h("td", { class: "left name", title: part.name }, short(part.name)), h("td", {}, number(part.value)),
         h("td", {}, badge(part.outcome)), h("td", { class: "left detail" }, part.detail)))),
       one.votes.length ? h("details", { open: one.votes.length <= 3 }, h("summary", {}, `${one.votes.length} scorer votes`),
         h("table", { class: "parts" }, one.votes.map((vote) => h("tr", {}, h("td", { class: "left name" }, `${vote.scorer}, ${vote.criterion}`), h("td", {}, vote.score), h("td", { class: "left detail" }, vote.reason))))) : null)));

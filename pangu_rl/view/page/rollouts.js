@@ -1,7 +1,7 @@
 // The table of rollouts: filters are part of the address, so that a view can be kept and gone back to.
 
 import { address, ask } from "./api.js";
-import { badge, h, number } from "./dom.js";
+import { badge, h, number, short } from "./dom.js";
 
 const OUTCOMES = ["correct", "incorrect", "no_box", "unparsable", "timeout", "killed", "error"];
 
@@ -60,16 +60,14 @@ function line(row, several, parts) {
   const to = address("group", { run: row.run, step: row.step, group: row.group, uid: row.uid });
   const cell = (name, label, ...content) => h("td", { class: name, "data-label": label }, ...content);
   return h("tr", { onclick: (event) => { if (event.target.tagName !== "A" && !String(getSelection())) location.hash = to; } },
-    several ? cell("left", "run", row.run) : null,
+    several ? cell("left name", "run", row.run) : null,
     cell("", "step", h("a", { href: to }, String(row.step))),
     cell("left", "outcome", badge(row.outcome)),
     cell("", "reward", number(row.reward)),
     parts.map((part) => cell("", short(part), number(row.parts[part]))),
     cell("", "advantage", number(row.advantage)),
     cell("", "tokens", number(row.tokens), row.finish_reason === "length" ? h("span", { class: "dim", title: "cut at the limit" }, " cut") : null),
-    cell("left text prompt", "prompt", row.prompt, row.media ? h("span", { class: "dim" }, ` (${row.media} ${row.media > 1 ? "pictures" : "picture"})`) : null),
-    cell("left text", "completion", row.text),
-    cell("left text gold", "gold", row.gold));
+    cell("left text prompt", "prompt", h("div", { class: "lines" }, row.prompt), row.media ? h("span", { class: "dim" }, row.media > 1 ? `with ${row.media} pictures` : "with a picture") : null),
+    cell("left text", "completion", h("div", { class: "lines" }, row.text)),
+    cell("left text gold", "gold", h("div", { class: "lines" }, row.gold)));
 }
-
-const short = (part) => part.split(/[/:]/).at(-1);
