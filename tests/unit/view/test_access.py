@@ -84,9 +84,18 @@ def test_pictures_are_served_by_their_hash_alone(run: Path) -> None:
     answer = client.get(f"/media/{kept.stem}")
     assert answer.content == kept.read_bytes() and answer.headers["content-type"] == "image/png"
     ways = [
-        kept.name, f"{kept.stem}.png", kept.stem.upper(), f"{kept.stem} ", f"{kept.stem}%00",
-        "%2e%2e%2fstep_000001.parquet",        "..%2F..%2Fconfig.yaml", "../step_000001.parquet", "/etc/passwd", "%2Fetc%2Fpasswd", "0" * 64,
-    ]  # fmt: skip
+        kept.name,
+        f"{kept.stem}.png",
+        kept.stem.upper(),
+        f"{kept.stem} ",
+        f"{kept.stem}%00",
+        "%2e%2e%2fstep_000001.parquet",
+        "..%2F..%2Fconfig.yaml",
+        "../step_000001.parquet",
+        "/etc/passwd",
+        "%2Fetc%2Fpasswd",
+        "0" * 64,
+    ]
     for way in ways:
         assert client.get(f"/media/{way}").status_code == 404, way
     for way in ("../app.py", "%2e%2e%2fapp.py", "main.js/..", "__init__.py", "nope.js"):
