@@ -160,6 +160,7 @@ def test_tokens_are_numbers_without_a_vocabulary(client: TestClient) -> None:
     told = asked(client, "tokens", run="a run", step=1, uid="1:s/1")
     assert told["pieces"][:3] == ["0 ", "1 ", "2 "] and "numbers, since tokenizer.json" in told["note"]
     assert told["logprobs"] == [-0.5] * 16 and told["versions"] is None
+    assert asked(client, "tokens", run="a run", step=3, uid="3:s/0")["versions"] == [2] * 4 + [3] * 17
     assert "no completion '1:s/9'" in refused(client, "tokens", run="a run", step=1, uid="1:s/9")
 
 
