@@ -50,6 +50,7 @@ def listening(port: int) -> socket.socket:
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind((LOOPBACK, port))
+        made.listen()  # who comes before the server is up waits
     except OSError as error:
         made.close()
         raise ConfigError(

@@ -232,7 +232,6 @@ def test_what_is_no_run_or_newer_or_named_twice(run: Path, tmp_path: Path) -> No
 
 def test_a_port_that_is_taken_is_one_line() -> None:
     with listening(0) as first:
-        first.listen()
         port = first.getsockname()[1]
         with pytest.raises(UserError, match=f"--port {port}: 127.0.0.1:{port} is not to be had"):
             listening(port)
