@@ -19,31 +19,35 @@ _SMOOTH = 5
 
 def plot_curves(run_dir: Path) -> Path | None:
     """Draw `run_dir/curves.png` from its metrics; a panel without data is left out, None without any."""
-    draws = panels(read_metrics(Path(run_dir) / METRICS))
+    sections = panels(read_metrics(Path(run_dir) / METRICS))
+    draws = [draw for section in sections.values() for draw in section.values()]
     if not draws:
         return None
     columns = min(3, len(draws))
     lines = -(-len(draws) // columns)
     figure = Figure(figsize=(4.6 * columns, 3.1 * lines), layout="constrained")
     figure.suptitle(Path(run_dir).name)
-    for index, draw in enumerate(draws.values()):
+    for index, draw in enumerate(draws):
         draw(figure.add_subplot(lines, columns, index + 1))
     path = Path(run_dir) / "curves.png"
     figure.savefig(path, dpi=120)
     return path
 
 
-def panels(rows: Rows) -> dict[str, Callable[[Axes], None]]:
-    """Title of each panel that `rows` have data for -> what draws it."""
+def panels(rows: Rows) -> dict[str, dict[str, Callable[[Axes], None]]]:
+    """Section -> title of each panel that `rows` have data for -> what draws it."""
     present = {name for row in rows for name, value in row.items() if value is not None}
-    shown = (panel for found in panels_of(present).values() for panel in found)
-    return {panel.title: (_stack if panel.stacked else _curves)(panel, rows) for panel in shown}
+    return {
+        section: {panel.title: (_stack if panel.stacked else _curves)(panel, rows) for panel in found}
+        for section, found in panels_of(present).items()
+    }
 
 
 def _dress(axes: Axes, title: str, unit: str, rows: Rows) -> None:
     axes.set_title(title, fontsize=11)
     axes.set_ylabel(unit, fontsize=9)
     axes.set_xlabel("step")
+    axes.ticklabel_format(axis="y", scilimits=(-3, 5))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlim(0, rows[-1]["step"] + 1)

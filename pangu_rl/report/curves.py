@@ -17,9 +17,10 @@ _SVG = {"svg.hashsalt": "pangu_rl", "svg.fonttype": "path"}
 """The same rows give the same bytes, and no font of the reader's machine is asked for."""
 
 
-def curves(rows: Rows) -> dict[str, str]:
-    """Title of a panel -> its picture."""
-    return {title: drawn(draw) for title, draw in panels(thinned(rows)).items()}
+def curves(rows: Rows) -> dict[str, dict[str, str]]:
+    """Section -> title of a panel -> its picture."""
+    sections = panels(thinned(rows))
+    return {section: {title: drawn(draw) for title, draw in draws.items()} for section, draws in sections.items()}
 
 
 def histogram(title: str, unit: str, counts: Sequence[int]) -> str:
