@@ -8,9 +8,9 @@ that is not this machine's own in `Host` is somebody else's site that resolves t
 from __future__ import annotations
 
 import hmac
-from http.cookies import CookieError, SimpleCookie
 
-from starlette.datastructures import Headers, MutableHeaders, QueryParams
+from starlette.datastructures import MutableHeaders
+from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -42,8 +42,8 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return  # nothing here speaks anything else
-        headers = Headers(scope=scope)
-        enters = self._is_token(QueryParams(scope["query_string"]).get("token", ""))
+        asked = HTTPConnection(scope)
+        enters = self._is_token(asked.query_params.get("token", ""))
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -53,26 +53,18 @@ class Guard:
                     answered["set-cookie"] = f"{self.cookie}={self._token}; HttpOnly; SameSite=Strict; Path=/"
             await send(message)
 
-        app = self._app if (refusal := self._refusal(scope, headers, enters)) is None else refusal
+        app = self._app if (refusal := self._refusal(asked, enters)) is None else refusal
         await app(scope, receive, guarded)
 
-    def _refusal(self, scope: Scope, headers: Headers, enters: bool) -> PlainTextResponse | None:
-        host = headers.get("host", "")
+    def _refusal(self, asked: HTTPConnection, enters: bool) -> PlainTextResponse | None:
+        host = asked.headers.get("host", "")
         if host.rpartition(":")[0] not in NAMES and host not in NAMES:
             return PlainTextResponse("this machine has no such name: open http://localhost with the port\n", 421)
-        if scope["method"] not in ("GET", "HEAD"):
+        if asked.scope["method"] not in ("GET", "HEAD"):
             return PlainTextResponse("there is nothing to change here\n", 405)
-        if not enters and not self._is_token(_cookie(headers, self.cookie)):
+        if not enters and not self._is_token(asked.cookies.get(self.cookie, "")):
             return PlainTextResponse("no token: open the address that `pangu-rl view` printed\n", 401)
         return None
 
     def _is_token(self, given: str) -> bool:
         return hmac.compare_digest(given.encode("utf-8", "replace"), self._token.encode())
-
-
-def _cookie(headers: Headers, name: str) -> str:
-    try:
-        found = SimpleCookie(headers.get("cookie", "")).get(name)
-    except CookieError:
-        return ""
-    return found.value if found else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Any
@@ -118,9 +119,9 @@ ANSWERS: Mapping[str, Answer] = {
 
 
 def _named(opened: Opened, asked: Mapping[str, str]) -> list[Run]:
-    """The runs that `asked` names, parted by commas; without, all."""
+    """The runs that `asked` names, a line each; without, all."""
     names = asked.get("runs")
-    return [opened.run(name) for name in names.split(",")] if names else list(opened.runs().values())
+    return [opened.run(name) for name in names.split("\n")] if names else list(opened.runs().values())
 
 
 def _number(asked: Mapping[str, str], name: str) -> int:
@@ -131,7 +132,16 @@ def _number(asked: Mapping[str, str], name: str) -> int:
 
 
 def _json(content: Any, status: int = 200) -> Response:
-    return Response(json.dumps(content, allow_nan=False), status, media_type="application/json")
+    return Response(json.dumps(_finite(content), allow_nan=False), status, media_type="application/json")
+
+
+def _finite(content: Any) -> Any:
+    """JSON has no other numbers; what a store or a file of someone else holds of them is null."""
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, dict):
+        return {name: _finite(value) for name, value in content.items()}
+    return [_finite(value) for value in content] if isinstance(content, (list, tuple)) else content
 
 
 def _absent() -> Response:

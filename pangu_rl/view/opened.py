@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import DataError
 from pangu_rl.monitoring.sinks import METRICS
 from pangu_rl.report.facts import CONFIG, read_facts
@@ -48,7 +49,7 @@ class Run:
             return self.folder / PAIRS
         config = self.config
         trained = "beta" in (config.get("algorithm") or {}) and (config.get("data") or {}).get("train")
-        return Path(trained) if trained and not str(trained).startswith("s3://") else None
+        return resolve_path(trained) if isinstance(trained, str) else None
 
     @property
     def age(self) -> float | None:

@@ -7,7 +7,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.sections.rows import RowsConfig
 from pangu_rl.data.fields.bad_row import BadRow
 from pangu_rl.data.formats.reading import Reading, RowReader
@@ -26,9 +25,9 @@ def read_pairs(run: Run, page: int) -> dict[str, Any]:
     Raises:
         DataError: the run has no pairs, or their file cannot be read.
     """
-    if run.pairs is None:
+    path = run.pairs
+    if path is None:
         raise DataError(f"{run.name}: makes no pairs and trains on none")
-    path = resolve_path(str(run.pairs))
     reader = RowReader(Reading.of(_settings(run)), "pair", path)
     start = max(page, 0) * PAGE
     raw = list(islice(numbered_rows(reader.file), start, start + PAGE + 1))

@@ -33,6 +33,7 @@ def serve(folders: Sequence[Path], port: int, say: Callable[[str], None]) -> Non
             access_log=False,
             lifespan="off",
             server_header=False,
+            ws="none",
             timeout_graceful_shutdown=1,
         )
         say(f"http://{LOOPBACK}:{port}/?token={token}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -45,7 +44,7 @@ def read_tokens(run: Run, step: int, uid: str) -> dict[str, Any]:
         notes.append(f"the first {MOST:,} of {len(row['token_ids']):,} tokens")
     return {
         "pieces": pieces(path, ids) if path else [f"{token} " for token in ids],
-        "logprobs": [value if math.isfinite(value) else None for value in row["logprobs"][:MOST]],
+        "logprobs": row["logprobs"][:MOST],
         "versions": row["weight_versions"] and row["weight_versions"][:MOST],
         "note": "; ".join(notes),
     }

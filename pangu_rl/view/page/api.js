@@ -14,6 +14,9 @@ export async function ask(name, asked = {}) {
   return content;
 }
 
+// Of several runs, as the server and the addresses name them.
+export const joined = (names) => names.join("\n");
+
 export function here() {
   const [room, query] = location.hash.slice(1).split("?");
   return { room, asked: Object.fromEntries(new URLSearchParams(query)) };

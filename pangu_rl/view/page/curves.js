@@ -1,6 +1,6 @@
 // Panels of curves: a colour for each curve, or for each run where several stand side by side.
 
-import { address, ask } from "./api.js";
+import { address, ask, joined } from "./api.js";
 import { h, number, s, short } from "./dom.js";
 
 const WIDTH = 420, HEIGHT = 220, LEFT = 46, RIGHT = 10, TOP = 10, BOTTOM = 24;
@@ -10,12 +10,12 @@ const DASHES = ["", "5 3", "2 2", "8 3 2 3"];
 
 export async function curvesRoom(opened, asked) {
   const names = opened.runs.filter((run) => run.step > 0).map((run) => run.name);
-  const chosen = asked.runs ? asked.runs.split(",").filter((name) => names.includes(name)) : names.slice(0, 6);
+  const chosen = asked.runs ? asked.runs.split("\n").filter((name) => names.includes(name)) : names.slice(0, 6);
   if (!names.length) return { nodes: [h("p", { class: "dim" }, "No step is logged yet.")], refresh: restart };
   const place = h("div", {});
   let before = "";
   const refresh = async () => {
-    const sections = await ask("curves", { runs: chosen.join(",") });
+    const sections = await ask("curves", { runs: joined(chosen) });
     const text = JSON.stringify(sections);
     if (text === before) return;
     before = text;
@@ -33,7 +33,7 @@ const restart = async (opened) => {
 function chooser(names, chosen) {
   const toggle = (name) => () => {
     const next = names.filter((other) => (other === name ? !chosen.includes(other) : chosen.includes(other)));
-    location.hash = address("curves", { runs: (next.length ? next : [name]).join(",") });
+    location.hash = address("curves", { runs: joined(next.length ? next : [name]) });
   };
   const boxes = names.map((name) => {
     const at = chosen.indexOf(name);

@@ -1,6 +1,6 @@
 // The table of rollouts: filters are part of the address, so that a view can be kept and gone back to.
 
-import { address, ask } from "./api.js";
+import { address, ask, joined } from "./api.js";
 import { badge, h, number, short } from "./dom.js";
 
 const OUTCOMES = ["correct", "incorrect", "no_box", "unparsable", "timeout", "killed", "error"];
@@ -11,7 +11,7 @@ export async function rolloutsRoom(opened, asked) {
   const chosen = { ...asked, runs: asked.runs && names.includes(asked.runs) ? asked.runs : names.length === 1 ? names[0] : "" };
   const form = filters(opened, names, chosen);
   try {
-    const found = await ask("rollouts", chosen.runs ? chosen : { ...chosen, runs: names.join(",") });
+    const found = await ask("rollouts", chosen.runs ? chosen : { ...chosen, runs: joined(names) });
     return { nodes: [form, ...table(found, chosen, names.length > 1)] };
   } catch (error) {
     return { nodes: [form, h("p", { class: "bad", role: "alert" }, error.message)] };

@@ -39,7 +39,8 @@ def test_the_token_sets_a_cookie_that_scripts_and_other_sites_cannot_use(run: Pa
     answer = client.get("/", params={"token": TOKEN})
     assert answer.headers["set-cookie"] == f"pangu_rl_view_{PORT}={TOKEN}; HttpOnly; SameSite=Strict; Path=/"
     assert TOKEN not in answer.text
-    again = client.get("/api/runs")
+    others = {"cookie": f'username-127-0-0-1-8888="2|1:0|10:x"; {{"a": 1}}; pangu_rl_view_{PORT}={TOKEN}'}
+    again = strange_client(run).get("/api/runs", headers=others)
     assert again.status_code == 200 and "set-cookie" not in again.headers
 
 
