@@ -90,6 +90,6 @@ function card(run, group, one, index, chosen, mark) {
     h("div", { class: "body" }, h("div", { class: "texts" }, text, tokens,
       h("table", { class: "parts" }, one.parts.map((part) => h("tr", {}, h("td", { class: "left name", title: part.name }, short(part.name)), h("td", {}, number(part.value)),
         h("td", {}, badge(part.outcome)), h("td", { class: "left detail" }, part.detail)))),
-      one.votes.length ? h("details", { open: one.votes.length <= 3 }, h("summary", {}, `${one.votes.length} scorer votes`),
+      one.votes.length ? h("details", { open: one.votes.length <= 3 }, h("summary", {}, one.votes.length === 1 ? "1 scorer vote" : `${one.votes.length} scorer votes`),
         h("table", { class: "parts" }, one.votes.map((vote) => h("tr", {}, h("td", { class: "left name" }, `${vote.scorer}, ${vote.criterion}`), h("td", {}, vote.score), h("td", { class: "left detail" }, vote.reason))))) : null)));
 }
