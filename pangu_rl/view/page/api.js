@@ -23,6 +23,8 @@ export function here() {
 }
 
 export function address(room, asked = {}) {
-  const query = new URLSearchParams(Object.entries(asked).filter(([, value]) => value !== "" && value !== undefined && value !== null));
+  const query = new URLSearchParams(
+    Object.entries(asked).filter(([, value]) => value !== "" && value !== undefined && value !== null),
+  );
   return `#${room}${query.size ? `?${query}` : ""}`;
 }

@@ -40,4 +40,14 @@ export function duration(seconds) {
 // A reward function is named by its file and its own name, of which the latter tells it apart.
 export const short = (name) => name.split(/[/:]/).at(-1);
 
-export const badge = (outcome) => h("span", { class: `outcome ${/^[a-z_]+$/.test(outcome) ? outcome : ""}` }, outcome.replaceAll("_", " "));
+export const badge = (outcome) =>
+  h("span", { class: `outcome ${/^[a-z_]+$/.test(outcome) ? outcome : ""}` }, outcome.replaceAll("_", " "));
+
+export const note = (text) => h("p", { class: "dim" }, text);
+export const problem = (text) => h("p", { class: "bad", role: "alert" }, text);
+
+// `told`, and links to the pages before and after page `at`; `to` makes their addresses.
+export function pager(told, at, more, to) {
+  const link = (page, label) => h("a", { class: "go", href: to(page) }, label);
+  return h("div", { class: "pager" }, h("span", {}, told), at > 0 ? link(at - 1, "before") : null, more ? link(at + 1, "next") : null);
+}

@@ -1,95 +1,114 @@
 // One group: the prompt with its pictures and the places named in them, and its completions side by side.
 
-import { address, ask } from "./api.js";
-import { badge, h, number, s, short } from "./dom.js";
+import { ask } from "./api.js";
+import { badge, h, number, short } from "./dom.js";
+import { mediaView, numberOf } from "./pictures.js";
 import { tokenView } from "./tokens.js";
 
 const ENDS = { length: "cut at the limit", stop: "ended by the model" };
 const SHOWN = 16;
 
 export async function groupRoom(opened, asked) {
-  const group = await ask("group", { run: asked.run, step: asked.step, group: asked.group });
-  const marked = new Map(group.completions.map((one) => [one.uid, one]));
-  let marks = marked.get(asked.uid) ?? group.completions[0];
-  const media = h("div", { class: "pictures" });
-  const draw = () => media.replaceChildren(...pictures(group, marks), ...videos(group));
-  draw();
-  const cards = group.completions.map((one, index) => card(asked.run, group, one, index, one.uid === asked.uid, () => { marks = one; draw(); }));
-  const more = cards.length > SHOWN ? h("button", { onclick: (event) => { event.target.remove(); grid.append(...cards.slice(SHOWN)); } }, `${cards.length - SHOWN} more completions`) : null;
-  const first = cards.findIndex((_, index) => group.completions[index].uid === asked.uid);
-  const ordered = first > 0 ? [cards[first], ...cards.filter((_, index) => index !== first)] : cards;
-  const grid = h("div", { class: "completions" }, ordered.slice(0, SHOWN));
-  return { nodes: [
+  const { run, step, uid } = asked;
+  const group = await ask("group", { run, step, group: asked.group });
+  const chosen = group.completions.find((one) => one.uid === uid);
+  const ordered = chosen ? [chosen, ...group.completions.filter((one) => one !== chosen)] : group.completions;
+  const media = mediaView(group);
+  media.mark(ordered[0]);
+  const cards = ordered.map((one) => card({ run, step }, one, one === chosen, () => media.mark(one)));
+  const grid = h("div", { class: "completions" }, cards.slice(0, SHOWN));
+  const facts = [
+    run,
+    group.source,
+    `${group.completions.length} completions`,
+    `${group.prompt_tokens} prompt tokens`,
+    group.sampling ? `temperature ${group.sampling.temperature}` : "",
+  ];
+  const nodes = [
     h("h1", {}, `Step ${group.step}, group ${group.group}`),
-    h("p", { class: "dim" }, [asked.run, group.source, `${group.completions.length} completions`, `${group.prompt_tokens} prompt tokens`,
-      group.sampling ? `temperature ${group.sampling.temperature}` : ""].filter(Boolean).join(", ")),
+    h("p", { class: "dim" }, facts.filter(Boolean).join(", ")),
     group.left_out ? h("p", { class: "bad" }, `${group.left_out} more completions are not shown`) : null,
-    h("section", { class: "card prompt" }, h("div", { class: "body" },
-      group.pictures.length || group.videos.length ? media : null,
-      h("div", { class: "texts" }, group.messages.map(([role, text]) => [h("div", { class: "label" }, role), h("pre", {}, text)]),
-        h("div", { class: "label" }, `gold (${group.answer_type})`), h("pre", { class: "gold" }, group.gold),
-        group.extra && group.extra !== "{}" ? h("details", {}, h("summary", {}, "other columns"), h("pre", {}, group.extra)) : null))),
-    grid, more,
-  ].filter(Boolean) };
+    prompt(group, media),
+    grid,
+    cards.length > SHOWN ? rest(grid, cards.slice(SHOWN)) : null,
+  ];
+  return { nodes: nodes.filter(Boolean) };
 }
 
-function pictures(group, one) {
-  const alone = group.pictures.length === 1;
-  const key = alone && (group.gold_places.shapes.length || group.completions.some((other) => other.places.shapes.length))
-    ? [h("p", { class: "keys" }, h("span", { class: "key gold" }), "gold", h("span", { class: "key found" }), `completion ${number_of(one.uid)}`)] : [];
-  return [...group.pictures.map((picture) => {
-    if (!picture.sha256) return h("figure", {}, h("div", { class: "placeholder" }, "no picture is kept"), h("figcaption", {}, picture.name));
-    const image = h("img", { src: `/media/${picture.sha256}`, alt: "picture of the prompt", loading: "lazy" });
-    const frame = h("div", { class: "frame" }, image);
-    const overlay = () => {
-      if (image.naturalWidth < 200) frame.classList.add("small"); // enlarged, its pixels are seen and not smeared
-      frame.append(...(alone ? [places(group.gold_places, "gold", image), places(one.places, "found", image)] : []));
-    };
-    image.addEventListener("load", overlay, { once: true });
-    image.addEventListener("error", () => frame.replaceChildren(h("div", { class: "placeholder" }, "the picture cannot be shown")), { once: true });
-    return h("figure", {}, frame, h("figcaption", {}, picture.name));
-  }), ...key];
-}
-
-function places(found, kind, image) {
-  const [wide, tall] = { "0-999": [999, 999], "0-1": [1, 1] }[found.space] ?? [image.naturalWidth, image.naturalHeight];
-  const shapes = found.shapes.map((shape) => {
-    const points = shape.corners.length === 2 ? rectangle(shape.corners) : shape.corners;
-    const title = shape.name ? [s("title", {}, shape.name)] : [];
-    // A stroke of no length with round ends is a dot of the stroke's width, whatever the axes are scaled by.
-    if (points.length === 1) return s("path", { class: "point", d: `M${points[0].join(" ")}h0` }, title);
-    return s("polygon", { points: points.map((point) => point.join(",")).join(" ") }, title);
+function rest(grid, cards) {
+  const button = h("button", {}, `${cards.length} more completions`);
+  button.addEventListener("click", () => {
+    button.remove();
+    grid.append(...cards);
   });
-  return s("svg", { class: `places ${kind}`, viewBox: `0 0 ${wide} ${tall}`, preserveAspectRatio: "none", "data-shapes": shapes.length }, shapes);
+  return button;
 }
 
-const rectangle = ([[left, top], [right, low]]) => [[left, top], [right, top], [right, low], [left, low]];
-const number_of = (uid) => uid.split("/").at(-1);
-
-function videos(group) {
-  return group.videos.map((video) => h("figure", {},
-    video.sha256 ? h("video", { src: `/media/${video.sha256}`, controls: true, preload: "metadata" }) : h("div", { class: "placeholder" }, "a folder of frames, or nothing is kept"),
-    h("figcaption", {}, `${video.name}, frames at ${video.seconds.slice(0, 40).join(", ")} s`)));
+function prompt(group, media) {
+  const said = group.messages.map(([role, text]) => [label(role), h("pre", {}, text)]);
+  const gold = [label(`gold (${group.answer_type})`), h("pre", { class: "gold" }, group.gold)];
+  const has = group.extra && group.extra !== "{}";
+  const extra = has ? h("details", {}, h("summary", {}, "other columns"), h("pre", {}, group.extra)) : null;
+  const texts = h("div", { class: "texts" }, said, gold, extra);
+  const shown = group.pictures.length || group.videos.length ? media.node : null;
+  return h("section", { class: "card prompt" }, h("div", { class: "body" }, shown, texts));
 }
 
-function card(run, group, one, index, chosen, mark) {
+// `place` is where the completion is stored; `mark` draws its places.
+function card(place, one, chosen, mark) {
+  const facts = [
+    `completion ${numberOf(one.uid)}`,
+    `advantage ${number(one.advantage)}`,
+    `${number(one.tokens)} tokens, ${ENDS[one.finish_reason] ?? one.finish_reason}`,
+    `weights ${one.version}`,
+    one.trained ? "" : "set aside, not trained",
+  ];
+  const spans = facts.filter(Boolean).map((fact) => h("span", {}, fact));
+  const header = h("header", {}, h("b", {}, `reward ${number(one.reward)}`), badge(one.outcome), spans);
+  const texts = h("div", { class: "texts" }, answer(place, one), parts(one), votes(one));
+  const watched = { onpointerenter: mark, onfocusin: mark };
+  return h("article", { class: chosen ? "card chosen" : "card", ...watched }, header, h("div", { class: "body" }, texts));
+}
+
+// The text, and token by token when it is asked for.
+function answer(place, one) {
   const text = h("div", {}, h("pre", { class: "answer" }, one.text));
-  const tokens = h("button", { class: "quiet", onclick: async () => {
-    tokens.disabled = true;
+  const button = h("button", { class: "quiet" }, "colour by token");
+  const problem = h("p", { class: "bad", hidden: true });
+  button.addEventListener("click", async () => {
+    button.disabled = true;
     try {
-      text.replaceChildren(tokenView(await ask("tokens", { run, step: group.step, uid: one.uid })));
-      tokens.remove();
+      text.replaceChildren(tokenView(await ask("tokens", { ...place, uid: one.uid })));
+      button.remove();
     } catch (error) {
-      text.append(h("p", { class: "bad" }, error.message));
+      problem.textContent = error.message;
+      problem.hidden = false;
+      button.disabled = false;
     }
-  } }, "colour by token");
-  return h("article", { class: `card ${chosen ? "chosen" : ""}`, onpointerenter: mark, onfocusin: mark },
-    h("header", {}, h("b", {}, `reward ${number(one.reward)}`), badge(one.outcome), h("span", {}, `completion ${number_of(one.uid)}`),
-      h("span", {}, `advantage ${number(one.advantage)}`), h("span", {}, `${number(one.tokens)} tokens, ${ENDS[one.finish_reason] ?? one.finish_reason}`),
-      h("span", {}, `weights ${one.version}`), one.trained ? null : h("span", {}, "set aside, not trained")),
-    h("div", { class: "body" }, h("div", { class: "texts" }, text, tokens,
-      h("table", { class: "parts" }, one.parts.map((part) => h("tr", {}, h("td", { class: "left name", title: part.name }, short(part.name)), h("td", {}, number(part.value)),
-        h("td", {}, badge(part.outcome)), h("td", { class: "left detail" }, part.detail)))),
-      one.votes.length ? h("details", { open: one.votes.length <= 3 }, h("summary", {}, one.votes.length === 1 ? "1 scorer vote" : `${one.votes.length} scorer votes`),
-        h("table", { class: "parts" }, one.votes.map((vote) => h("tr", {}, h("td", { class: "left name" }, `${vote.scorer}, ${vote.criterion}`), h("td", {}, vote.score), h("td", { class: "left detail" }, vote.reason))))) : null)));
+  });
+  return [text, button, problem];
 }
+
+function parts(one) {
+  const rows = one.parts.map((part) => [
+    h("td", { class: "left name", title: part.name }, short(part.name)),
+    h("td", {}, number(part.value)),
+    h("td", {}, badge(part.outcome)),
+    h("td", { class: "left detail" }, part.detail),
+  ]);
+  return table(rows);
+}
+
+function votes(one) {
+  if (!one.votes.length) return null;
+  const rows = one.votes.map((vote) => [
+    h("td", { class: "left name" }, `${vote.scorer}, ${vote.criterion}`),
+    h("td", {}, vote.score),
+    h("td", { class: "left detail" }, vote.reason),
+  ]);
+  const count = one.votes.length === 1 ? "1 scorer vote" : `${one.votes.length} scorer votes`;
+  return h("details", { open: one.votes.length <= 3 }, h("summary", {}, count), table(rows));
+}
+
+const table = (rows) => h("table", { class: "parts" }, rows.map((cells) => h("tr", {}, cells)));
+const label = (text) => h("div", { class: "label" }, text);

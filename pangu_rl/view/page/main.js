@@ -9,7 +9,13 @@ import { pipelineRoom } from "./pipeline.js";
 import { rolloutsRoom } from "./rollouts.js";
 
 const EVERY_MS = 5000;
-const ROOMS = { curves: curvesRoom, rollouts: rolloutsRoom, group: groupRoom, pairs: pairsRoom, pipeline: pipelineRoom };
+const ROOMS = {
+  curves: curvesRoom,
+  rollouts: rolloutsRoom,
+  group: groupRoom,
+  pairs: pairsRoom,
+  pipeline: pipelineRoom,
+};
 const LABELS = { curves: "Curves", rollouts: "Rollouts", pairs: "Pairs", pipeline: "Pipeline" };
 const element = (id) => document.getElementById(id);
 
@@ -40,10 +46,18 @@ function drawTop() {
   const current = room === "group" ? "rollouts" : room || first();
   const links = Object.keys(LABELS).filter((name) => has[name] || name === current);
   const most = 4;
-  const runs = opened.runs.slice(0, most).map((run) => h("span", { class: "run" }, h("b", {}, run.name), " ", state(run)));
+  const runs = opened.runs
+    .slice(0, most)
+    .map((run) => h("span", { class: "run" }, h("b", {}, run.name), " ", state(run)));
   if (opened.runs.length > most) runs.push(h("span", { class: "run" }, `and ${opened.runs.length - most} more runs`));
   element("top").replaceChildren(
-    h("nav", {}, links.map((name) => h("a", { href: address(name), "aria-current": name === current ? "page" : null }, LABELS[name]))),
+    h(
+      "nav",
+      {},
+      links.map((name) =>
+        h("a", { href: address(name), "aria-current": name === current ? "page" : null }, LABELS[name]),
+      ),
+    ),
     h("div", { class: "runs" }, runs),
   );
   document.title = `${opened.runs[0]?.name ?? opened.pipelines[0]} - pangu_rl`;
@@ -52,7 +66,11 @@ function drawTop() {
 function first() {
   if (opened.pipelines.length) return "pipeline";
   if (opened.runs.some((run) => run.step > 0)) return "curves";
-  return opened.runs.some((run) => run.rollouts) ? "rollouts" : opened.runs.some((run) => run.pairs) ? "pairs" : "curves";
+  return opened.runs.some((run) => run.rollouts)
+    ? "rollouts"
+    : opened.runs.some((run) => run.pairs)
+      ? "pairs"
+      : "curves";
 }
 
 async function enter() {

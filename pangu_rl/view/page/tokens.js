@@ -1,31 +1,48 @@
 // A completion token by token, coloured by how likely the sampler found each, or by the weights that drew it.
 
-import { h, number } from "./dom.js";
+import { h, note, number } from "./dom.js";
 
-const STEPS = 6; // shades, from sure to surprised
+const SHADES = 6; // from sure to surprised
 const SURPRISE = 6; // nats that are the darkest
 
-const shade = (logprob) => (logprob === null ? "none" : `p${Math.min(STEPS - 1, Math.floor((-logprob / SURPRISE) * STEPS))}`);
-
 export function tokenView(found) {
-  const versions = found.versions ? [...new Set(found.versions)].sort((a, b) => a - b) : [];
-  const modes = { "log-prob": (i) => shade(found.logprobs[i]), plain: () => "none" };
-  if (versions.length > 1) modes["weight version"] = (i) => `v${versions.indexOf(found.versions[i]) % 8}`;
-  const spans = found.pieces.map((piece, i) => h("span", {
-    class: "token",
-    title: `${found.logprobs[i] === null ? "no log-prob" : `log-prob ${number(found.logprobs[i])}, probability ${number(Math.exp(found.logprobs[i]))}`}${found.versions ? `, weights ${found.versions[i]}` : ""}`,
-  }, piece));
+  const versions = [...new Set(found.versions ?? [])].sort((a, b) => a - b);
+  const modes = {
+    "log-prob": { of: (i) => shade(found.logprobs[i]), key: shadeKey },
+    plain: { of: () => "none", key: () => [] },
+  };
+  if (versions.length > 1) {
+    const kind = (version) => `v${versions.indexOf(version) % 8}`;
+    const key = () => versions.map((version) => sample(kind(version), `weights ${version}`));
+    modes["weight version"] = { of: (i) => kind(found.versions[i]), key };
+  }
+  const tokens = found.pieces.map((piece, i) => h("span", { class: "token", title: told(found, i) }, piece));
   const key = h("span", { class: "legend" });
   const colour = (mode) => {
-    spans.forEach((span, i) => { span.className = `token ${modes[mode](i)}`; });
-    const shades = mode === "log-prob"
-      ? Array.from({ length: STEPS }, (_, i) => h("span", { class: `token p${i}` }, i === 0 ? "sure" : i === STEPS - 1 ? `below e^-${SURPRISE - 1}` : "\u00a0\u00a0"))
-      : mode === "plain" ? [] : versions.map((version, i) => h("span", { class: `token v${i % 8}` }, `weights ${version}`));
-    key.replaceChildren(...shades);
+    tokens.forEach((token, i) => token.setAttribute("class", `token ${modes[mode].of(i)}`));
+    key.replaceChildren(...modes[mode].key());
   };
-  const select = h("select", { "aria-label": "colour tokens by", onchange: (event) => colour(event.target.value) },
-    Object.keys(modes).map((mode) => h("option", { value: mode }, mode)));
+  const options = Object.keys(modes).map((mode) => h("option", { value: mode }, mode));
+  const change = (event) => colour(event.target.value);
+  const select = h("select", { "aria-label": "colour tokens by", onchange: change }, options);
   colour("log-prob");
-  return h("div", { class: "tokens" }, h("div", { class: "tokenbar" }, select, key),
-    found.note ? h("p", { class: "dim" }, found.note) : null, h("pre", { class: "answer" }, spans));
+  const bar = h("div", { class: "tokenbar" }, select, key);
+  return h("div", { class: "tokens" }, bar, found.note ? note(found.note) : null, h("pre", { class: "answer" }, tokens));
+}
+
+function shade(logprob) {
+  return logprob === null ? "none" : `p${Math.min(SHADES - 1, Math.floor((-logprob / SURPRISE) * SHADES))}`;
+}
+
+function shadeKey() {
+  const names = { 0: "sure", [SHADES - 1]: `below e^-${SURPRISE - 1}` };
+  return Array.from({ length: SHADES }, (_, i) => sample(`p${i}`, names[i] ?? "\u00a0\u00a0"));
+}
+
+const sample = (kind, name) => h("span", { class: `token ${kind}` }, name);
+
+function told(found, i) {
+  const logprob = found.logprobs[i];
+  const likely = logprob === null ? "no log-prob" : `log-prob ${number(logprob)}, probability ${number(Math.exp(logprob))}`;
+  return found.versions ? `${likely}, weights ${found.versions[i]}` : likely;
 }
