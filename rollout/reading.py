@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from pangu_rl.errors import DataError
+from rollout.footers import identity
 from rollout.schema import SCHEMA
 from rollout.shards import ROW_GROUP, Shard
 
@@ -59,28 +60,22 @@ def reading(directory: Path, *, alone: bool = False) -> Iterator[None]:
 @contextmanager
 def unchanged(shards: Sequence[Shard]) -> Iterator[None]:
     """Raises `DataError` if one of `shards` is replaced or removed meanwhile, as a resume does with its last steps."""
-    before = [_identity(shard.path) for shard in shards]
+    before = [identity(shard.path) for shard in shards]
     try:
         yield
     finally:
-        for shard, identity in zip(shards, before, strict=True):
-            if _identity(shard.path) != identity:
+        for shard, found in zip(shards, before, strict=True):
+            if identity(shard.path) != found:
                 raise DataError(f"{shard.path}: the run was resumed while it was read: do it again")
 
 
 def batches(
-    paths: Sequence[Path], columns: list[str] | None = None, rows: pc.Expression | None = None
+    paths: Sequence[Path],
+    columns: list[str] | dict[str, pc.Expression] | None = None,
+    rows: pc.Expression | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """All rows of the shards `paths`, in order, in the newest schema, a bounded number at a time."""
     dataset = ds.dataset([str(path) for path in paths], schema=SCHEMA, format="parquet")
     return dataset.to_batches(
         columns=columns, filter=rows, batch_size=ROW_GROUP, batch_readahead=2, fragment_readahead=1
     )
-
-
-def _identity(path: Path) -> tuple[int, ...]:
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return ()
-    return status.st_ino, status.st_size, status.st_mtime_ns

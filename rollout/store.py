@@ -22,10 +22,11 @@ from pangu_rl.checkpoint.manifest import flush
 from pangu_rl.errors import DataError
 from pangu_rl.records import Completion, Group, Prompt, SamplingParams, Score
 from rollout.code_version import code_version
+from rollout.footers import footer
 from rollout.kept_pictures import FOLDER, KeptPictures
 from rollout.kept_videos import VIDEO_FOLDER, KeptVideos, drop_unfinished
 from rollout.reading import batches
-from rollout.schema import SCHEMA, checked_metadata
+from rollout.schema import SCHEMA
 from rollout.shards import Shard, live_shards, shard_path, superseded, write_shard, writing_shard
 
 
@@ -94,7 +95,7 @@ class RolloutStore:
                 f"{self.directory}: no rollouts; run a stage that draws some with run_dir={self.directory.parent}"
             )
         for shard in found:
-            checked_metadata(shard.path)
+            footer(shard.path)
         return found
 
     def read(self) -> ds.Dataset:

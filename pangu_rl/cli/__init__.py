@@ -13,8 +13,8 @@ import typer
 
 # In the order in which `--help` shows their commands.
 # isort: off
-from pangu_rl.cli import stages, recipe, curation, data  # noqa: F401
-from pangu_rl.cli import inspect, jobs, plan, precision, export, report, plugins, doctor, configs  # noqa: F401
+from pangu_rl.cli import stages, recipe, curation, data, inspect, jobs, plan, precision, export, report  # noqa: F401
+from pangu_rl.cli import view, plugins, doctor, configs  # noqa: F401
 
 # isort: on
 from pangu_rl.cli.app import app

@@ -16,7 +16,11 @@ from pangu_rl.config.pipeline_graph import read_graph, start_models
 from pangu_rl.config.pipeline_node import WITHOUT_ACTORS
 from pangu_rl.errors import ConfigError
 
-KEYS = {"monitoring.wandb_project": "WANDB_API_KEY", "monitoring.swanlab_project": "SWANLAB_API_KEY"}
+KEYS = {
+    "monitoring.wandb_project": "WANDB_API_KEY",
+    "monitoring.swanlab_project": "SWANLAB_API_KEY",
+    "monitoring.mlflow_experiment": "MLFLOW_TRACKING_URI",
+}
 """Setting -> the secret that it needs."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,8 +87,8 @@ class Run:
             self.view.console.print(line, markup=False)
             log.warning("%s", line)
 
-    def log(self, step: int, metrics: Mapping[str, float], sample: Sample | None = None) -> None:
-        """One row of metrics.jsonl, one update of the view.
+    def log(self, step: int, metrics: Mapping[str, float], samples: Sequence[Sample] = ()) -> None:
+        """One row of metrics.jsonl, one update of the view; `samples` are completions of the step to look at.
 
         Raises:
             CheckpointError, RunError: the checkpoint that was under way could not be written.
@@ -96,7 +96,8 @@ class Run:
         self.saving.raise_if_failed()
         row = with_speeds({**metrics, **self.phases.take(), **self.saving.take()}, self.peak_flops)
         self.sinks.log(step, row)
-        self.view.update(step, row, sample)
+        self.sinks.show(step, samples)
+        self.view.update(step, row, next(iter(samples), None))
 
     def save(
         self, step: int, learners: Ranks, state: dict[str, Any], write: Callable[[Path], None] = lambda folder: None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -45,8 +46,38 @@ _BRIEF = {
 }
 """Label -> metric of the one-line form."""
 
+_LINES: Mapping[str, Mapping[str, str]] = {
+    "reward": {"mean": "reward/mean", "": "reward/"},
+    "answers": {"": "outcome/"},
+    "held out": {"": "heldout/"},
+    "response": {"length": "response/length_mean", "longest": "response/length_max", "cut": "response/truncated"},
+    "training": {
+        "loss": "train/loss",
+        "nll": "train/nll",
+        "preferred": "train/accuracy",
+        "margin": "train/reward_margin",
+        "norm": "train/grad_norm",
+        "rate": "train/lr",
+        "entropy": "train/entropy",
+        "mismatch": "train/logprob_diff",
+        "clip low": "train/clip_fraction_low",
+        "high": "train/clip_fraction_high",
+    },
+    "speed": {
+        "rollout tok/s": "speed/rollout_tokens_per_s",
+        "train tok/s": "speed/train_tokens_per_s",
+        "MFU": "speed/mfu",
+        "waiting for data": "data/wait_share",
+    },
+    "seconds": {"": "time/"},
+}
+"""Name of a line -> label -> metric, of a terminal that has no room for all; without a label the rest of a prefix, the
+greatest first."""
+
 _BARS = "▁▂▃▄▅▆▇█"
 _EXCERPT = 600
+_PROMPT_LINES = 3
+"""Of a sample where room is short."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +166,16 @@ class LiveView:
         return duration(median(self._durations) * (self.steps - self.step))
 
     def _render(self) -> RenderableType:
+        """All boxes where the terminal has room for them, else one line for each; a line is left for the cursor."""
+        whole, room = self._framed(self._boxes()), self.console.size.height - 1
+        if len(self.console.render_lines(whole, pad=False)) <= room:
+            return whole
+        return self._framed(self._lines(room - 2))
+
+    def _framed(self, parts: list[RenderableType]) -> RenderableType:
+        return Panel(Group(*parts), title=Text(self.title, style="bold"), border_style="cyan")
+
+    def _boxes(self) -> list[RenderableType]:
         boxes = []
         for name, prefix in _FIELDS.items():
             rows = {key.removeprefix(prefix): value for key, value in self.metrics.items() if key.startswith(prefix)}
@@ -143,9 +184,24 @@ class LiveView:
         parts: list[RenderableType] = [self._head(), Columns(boxes, padding=(0, 1))]
         if self.sample is not None:
             parts.append(_sample_panel(self.sample))
-        return Panel(Group(*parts), title=Text(self.title, style="bold"), border_style="cyan")
+        return parts
 
-    def _head(self) -> RenderableType:
+    def _lines(self, room: int) -> list[RenderableType]:
+        """At most `room` lines: the figures that matter, then as much of the sample as there is room for."""
+        table = Table.grid(padding=(0, 2), expand=True)
+        table.add_column(style="dim", no_wrap=True)
+        table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+        for name, wanted in _LINES.items():
+            if figures := _figures(wanted, self.metrics):
+                table.add_row(name, Text("  ".join(figures)))
+        head = self._head()
+        used = head.row_count + table.row_count
+        parts: list[RenderableType] = [head, table]
+        if self.sample is not None and room - used > 3:
+            parts.append(_short_sample(self.sample, room - used - 2, self.console))
+        return parts
+
+    def _head(self) -> Table:
         phase = self.phases.current
         doing = f"{phase.name} for {duration(self.phases.clock() - phase.started)}" if phase else ""
         head = Table.grid(expand=True, padding=(0, 2))
@@ -174,12 +230,34 @@ def _box(name: str, rows: Mapping[str, float]) -> RenderableType:
     return Panel(table, title=Text(name), title_align="left", border_style="dim")
 
 
+def _figures(wanted: Mapping[str, str], metrics: Mapping[str, float]) -> list[str]:
+    """Label and value of what there is of `wanted`."""
+    found = [(label, metrics[name]) for label, name in wanted.items() if label and name in metrics]
+    named = set(wanted.values())
+    for prefix in (name for label, name in wanted.items() if not label):
+        rest = {name: value for name, value in metrics.items() if name.startswith(prefix) and name not in named}
+        greatest_first = sorted(rest, key=lambda name: -rest[name] if rest[name] == rest[name] else 0.0)
+        # A reward function is named by its file and its own name, of which the latter tells it apart.
+        found += [(re.split("[/:]", name)[-1], rest[name]) for name in greatest_first]
+    return [f"{label} {number(value)}" for label, value in found]
+
+
 def _sample_panel(sample: Sample) -> RenderableType:
+    prompt, response = Text(_printable(sample.prompt), style="dim"), Text(_printable(sample.response))
+    return _sample_frame(sample, [prompt, response])
+
+
+def _short_sample(sample: Sample, lines: int, console: Console) -> RenderableType:
+    """In `lines` lines, of which the prompt gets few."""
+    width = console.size.width - 8  # two frames, and a space within each
+    prompt = Text(_printable(sample.prompt), style="dim").wrap(console, width)[: min(_PROMPT_LINES, lines - 1)]
+    response = Text(_printable(sample.response)).wrap(console, width)[: lines - len(prompt)]
+    return _sample_frame(sample, [*prompt, *response])
+
+
+def _sample_frame(sample: Sample, texts: Sequence[Text]) -> RenderableType:
     reward = "no verdict" if sample.reward is None else f"reward {sample.reward:.2f}"
-    text = Text()
-    text.append(_printable(sample.prompt) + "\n", style="dim")
-    text.append(_printable(sample.response))
-    return Panel(text, title=Text(f"last sample, {reward}"), title_align="left", border_style="dim")
+    return Panel(Group(*texts), title=Text(f"last sample, {reward}"), title_align="left", border_style="dim")
 
 
 def _printable(text: str) -> str:

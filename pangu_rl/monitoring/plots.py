@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pangu_rl.monitoring.panels import Panel, panels_of
 from pangu_rl.monitoring.sinks import METRICS, read_metrics
 
 Rows = Sequence[Mapping[str, Any]]
@@ -17,100 +17,45 @@ Rows = Sequence[Mapping[str, Any]]
 _SMOOTH = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """One pair of axes: its title, its unit, the metrics drawn (label -> name), and what to do with them."""
-
-    title: str
-    unit: str
-    curves: Mapping[str, str]
-    smooth: bool = False
-    """Draw the raw curve pale and a running mean over it."""
-    zero: bool = False
-    """Start the axis at 0."""
-    legend: bool = False
-    """Name also a single curve."""
-
-
-_PANELS = (
-    Panel("Reward", "mean per completion", {"reward": "reward/mean"}, smooth=True),
-    Panel("Held-out accuracy", "share of prompts", {"accuracy": "heldout/accuracy"}),
-    Panel("Loss", "nats per token", {"loss": "train/nll"}, smooth=True),
-    Panel("Response length", "tokens", {"mean": "response/length_mean", "longest": "response/length_max"}, zero=True),
-    Panel(
-        "Shares",
-        "share",
-        {"truncated": "response/truncated", "groups without variance": "groups/zero_variance"},
-        zero=True,
-    ),
-    Panel(
-        "Clip fractions",
-        "share of tokens",
-        {"low": "train/clip_fraction_low", "high": "train/clip_fraction_high"},
-        zero=True,
-    ),
-    Panel("Entropy", "nats per token", {"entropy": "train/entropy"}, zero=True),
-    Panel("Sampler against learner", "mean |log-prob difference|, nats", {"mismatch": "train/logprob_diff"}, zero=True),
-    Panel(
-        "Throughput",
-        "tokens/s",
-        {"rollout": "speed/rollout_tokens_per_s", "training": "speed/train_tokens_per_s"},
-        zero=True,
-    ),
-)
-
-_FAMILIES = (
-    ("Reward parts", "mean per completion", "reward/"),
-    ("Answers", "share of completions", "outcome/"),
-)
-"""Title, unit, prefix of panels that draw every metric under the prefix."""
-
-
 def plot_curves(run_dir: Path) -> Path | None:
     """Draw `run_dir/curves.png` from its metrics; a panel without data is left out, None without any."""
-    draws = panels(read_metrics(Path(run_dir) / METRICS))
+    sections = panels(read_metrics(Path(run_dir) / METRICS))
+    draws = [draw for section in sections.values() for draw in section.values()]
     if not draws:
         return None
     columns = min(3, len(draws))
     lines = -(-len(draws) // columns)
     figure = Figure(figsize=(4.6 * columns, 3.1 * lines), layout="constrained")
     figure.suptitle(Path(run_dir).name)
-    for index, draw in enumerate(draws.values()):
+    for index, draw in enumerate(draws):
         draw(figure.add_subplot(lines, columns, index + 1))
     path = Path(run_dir) / "curves.png"
     figure.savefig(path, dpi=120)
     return path
 
 
-def panels(rows: Rows) -> dict[str, Callable[[Axes], None]]:
-    """Title of each panel that `rows` have data for -> what draws it."""
+def panels(rows: Rows) -> dict[str, dict[str, Callable[[Axes], None]]]:
+    """Section -> title of each panel that `rows` have data for -> what draws it."""
     present = {name for row in rows for name, value in row.items() if value is not None}
-    draws = {panel.title: _curves(panel, rows, present) for panel in _PANELS if present & set(panel.curves.values())}
-    for title, unit, prefix in _FAMILIES:
-        names = sorted(name for name in present if name.startswith(prefix) and name != "reward/mean")
-        if names:
-            curves = {name.removeprefix(prefix): name for name in names}
-            draws[title] = _curves(Panel(title, unit, curves, zero=True, legend=True), rows, present)
-    phases = [name for name in present if name.startswith("time/")]
-    if phases:
-        title = "Time per phase"
-        draws[title] = _stack(title, rows, sorted(phases, key=lambda name: _total(rows, name), reverse=True))
-    return draws
+    return {
+        section: {panel.title: (_stack if panel.stacked else _curves)(panel, rows) for panel in found}
+        for section, found in panels_of(present).items()
+    }
 
 
 def _dress(axes: Axes, title: str, unit: str, rows: Rows) -> None:
     axes.set_title(title, fontsize=11)
     axes.set_ylabel(unit, fontsize=9)
     axes.set_xlabel("step")
+    axes.ticklabel_format(axis="y", scilimits=(-3, 5))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlim(0, rows[-1]["step"] + 1)
 
 
-def _curves(panel: Panel, rows: Rows, present: set[str]) -> Callable[[Axes], None]:
+def _curves(panel: Panel, rows: Rows) -> Callable[[Axes], None]:
     def draw(axes: Axes) -> None:
-        shown = {label: name for label, name in panel.curves.items() if name in present}
-        for label, name in shown.items():
+        for label, name in panel.curves.items():
             steps, values = _series(rows, name)
             smooth = panel.smooth and len(values) > 2 * _SMOOTH
             marker = "o" if len(values) < 15 else None
@@ -119,9 +64,9 @@ def _curves(panel: Panel, rows: Rows, present: set[str]) -> Callable[[Axes], Non
             )
             if smooth:
                 line.set_label("_step")
-                mean = f"mean of {_SMOOTH} steps" if len(shown) == 1 else label
+                mean = f"mean of {_SMOOTH} steps" if len(panel.curves) == 1 else label
                 axes.plot(steps, running_mean(values), color=line.get_color(), linewidth=2, label=mean)
-        if len(shown) > 1 or panel.smooth or panel.legend:
+        if len(panel.curves) > 1 or panel.smooth or panel.legend:
             axes.legend(frameon=False, fontsize=8)
         if panel.zero:
             axes.set_ylim(0, axes.get_ylim()[1] * 1.15)
@@ -130,17 +75,19 @@ def _curves(panel: Panel, rows: Rows, present: set[str]) -> Callable[[Axes], Non
     return draw
 
 
-def _stack(title: str, rows: Rows, phases: Sequence[str]) -> Callable[[Axes], None]:
+def _stack(panel: Panel, rows: Rows) -> Callable[[Axes], None]:
+    longest_first = sorted(panel.curves.items(), key=lambda curve: _total(rows, curve[1]), reverse=True)
+
     def draw(axes: Axes) -> None:
         steps = [row["step"] for row in rows]
         below = [0.0] * len(rows)
-        for phase in phases:
-            seconds = [row.get(phase) or 0.0 for row in rows]
-            axes.bar(steps, seconds, bottom=below, width=1.0, alpha=0.85, label=phase.removeprefix("time/"))
+        for label, name in longest_first:
+            seconds = [row.get(name) or 0.0 for row in rows]
+            axes.bar(steps, seconds, bottom=below, width=1.0, alpha=0.85, label=label)
             below = [low + height for low, height in zip(below, seconds, strict=True)]
         axes.legend(frameon=False, fontsize=8, ncols=3, loc="upper center")
         axes.set_ylim(0, max(below) * 1.3 or 1.0)
-        _dress(axes, title, "seconds per step", rows)
+        _dress(axes, panel.title, panel.unit, rows)
 
     return draw
 

@@ -1,19 +1,17 @@
-"""metrics of a step -> **metrics.jsonl, TensorBoard, Weights & Biases, SwanLab**."""
+"""metrics of a step -> **metrics.jsonl, TensorBoard, and the trackers that are configured**."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib
 import json
 import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Protocol
 
 from pangu_rl.config.sections.trainer import MonitoringConfig
-from pangu_rl.errors import ConfigError
+from pangu_rl.monitoring.live import Sample
+from pangu_rl.monitoring.trackers import TRACKERS, Tracker
 
 METRICS = "metrics.jsonl"
 
@@ -43,16 +41,21 @@ class MetricSinks:
         run_dir = Path(run_dir)
         run_dir.mkdir(parents=True, exist_ok=True)
         self._sinks: list[Sink] = [JsonLines(run_dir / METRICS)]
-        if config.wandb_project:
-            self._sinks.append(WeightsAndBiases(run_dir, config.wandb_project))
-        if config.swanlab_project:
-            self._sinks.append(SwanLab(run_dir, config.swanlab_project))
+        self._trackers: list[Tracker] = [
+            tracker(run_dir, name) for option, tracker in TRACKERS.items() if (name := getattr(config, option))
+        ]
+        self._sinks += self._trackers
         if config.tensorboard:
             self._sinks.append(TensorBoard(run_dir))
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         for sink in self._sinks:
             sink.log(step, metrics)
+
+    def show(self, step: int, samples: Sequence[Sample]) -> None:
+        """Completions of a step to look at, where trackers have tables."""
+        for tracker in self._trackers if samples else ():
+            tracker.show(step, samples)
 
     def amend(self, step: int, metrics: Mapping[str, float]) -> None:
         for sink in self._sinks:
@@ -126,52 +129,6 @@ class TensorBoard:
             self._writer.close()
 
 
-class WeightsAndBiases:
-    """A run with an identity of its run directory, so that a resumed run goes on in the same charts."""
-
-    def __init__(self, run_dir: Path, project: str) -> None:
-        wandb = _service("wandb", "monitoring.wandb_project", key="WANDB_API_KEY", offline="WANDB_MODE")
-        self._run = wandb.init(
-            project=project, name=run_dir.name, id=_identity(run_dir), dir=str(run_dir), resume="allow"
-        )
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        self._run.log(dict(metrics), step=step)
-
-    amend = log
-
-    def truncate_after(self, step: int) -> None:
-        """The service keeps the first value of a step; the repeated steps are the same ones."""
-
-    def close(self) -> None:
-        self._run.finish()
-
-
-class SwanLab:
-    """As Weights & Biases."""
-
-    def __init__(self, run_dir: Path, project: str) -> None:
-        swanlab = _service("swanlab", "monitoring.swanlab_project", key="SWANLAB_API_KEY", offline="SWANLAB_MODE")
-        self._run = swanlab.init(
-            project=project,
-            experiment_name=run_dir.name,
-            id=_identity(run_dir),
-            logdir=str(run_dir / "swanlog"),
-            resume="allow",
-        )
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        self._run.log(dict(metrics), step=step)
-
-    amend = log
-
-    def truncate_after(self, step: int) -> None:
-        """The service keeps the first value of a step; the repeated steps are the same ones."""
-
-    def close(self) -> None:
-        self._run.finish()
-
-
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Rows of a metrics.jsonl; a last line that a kill cut short is left out."""
     rows = []
@@ -183,22 +140,3 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
     return {name: float(value) if math.isfinite(value) else None for name, value in metrics.items()}
-
-
-def _service(name: str, option: str, *, key: str, offline: str) -> ModuleType:
-    try:
-        module = importlib.import_module(name)
-    except ImportError:
-        raise ConfigError(
-            f"{option} is set but {name} is not installed: pip install {name}, or set it to null"
-        ) from None
-    # Without a key both services would ask for one on a terminal that nobody watches.
-    if not os.environ.get(key) and os.environ.get(offline) not in ("offline", "disabled", "local"):
-        raise ConfigError(
-            f"{option} is set but {key} is not: export it, or {offline}=offline, or set the option to null"
-        )
-    return module
-
-
-def _identity(run_dir: Path) -> str:
-    return hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:21]

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Mapping, Sequence
-from statistics import fmean
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pangu_rl.monitoring.plots import panels
+from pangu_rl.report.thinned import Rows, thinned
 
-MAX_POINTS = 300
 _SVG = {"svg.hashsalt": "pangu_rl", "svg.fonttype": "path"}
 """The same rows give the same bytes, and no font of the reader's machine is asked for."""
 
-Rows = Sequence[Mapping[str, Any]]
 
-
-def curves(rows: Rows) -> dict[str, str]:
-    """Title of a panel -> its picture."""
-    return {title: drawn(draw) for title, draw in panels(thinned(rows)).items()}
+def curves(rows: Rows) -> dict[str, dict[str, str]]:
+    """Section -> title of a panel -> its picture."""
+    sections = panels(thinned(rows))
+    return {section: {title: drawn(draw) for title, draw in draws.items()} for section, draws in sections.items()}
 
 
 def histogram(title: str, unit: str, counts: Sequence[int]) -> str:
@@ -49,16 +46,3 @@ def drawn(draw: Callable[[Axes], None]) -> str:
     with matplotlib.rc_context(_SVG):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def thinned(rows: Rows, limit: int = MAX_POINTS) -> list[dict[str, Any]]:
-    """At most `limit` rows: the means of as many steps in a row as that takes, under the last one's number."""
-    width = -(-len(rows) // limit) or 1
-    return [_mean(rows[start : start + width]) for start in range(0, len(rows), width)]
-
-
-def _mean(rows: Rows) -> dict[str, Any]:
-    names = {name for row in rows for name in row if name != "step"}
-    found = {name: [row[name] for row in rows if row.get(name) is not None] for name in sorted(names)}
-    means = {name: fmean(values) if values else None for name, values in found.items()}
-    return {"step": rows[-1]["step"], **means}

@@ -1,10 +1,9 @@
-"""Pictures of a stored rollout -> **thumbnails as data URIs**, the gold's boxes green and the completion's orange."""
+"""Pictures of a stored rollout -> **thumbnails as data URIs**, the gold's places green and the completion's orange."""
 
 from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +12,9 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from pangu_rl.errors import DataError
+from pangu_rl.report.places import LARGEST, Places, found_places, gold_places
 from pretrain.processing.pictures import open_picture
-from rewards.mathematics.guard import Refused
-from rewards.rules.boxed_answer import extract_boxed
-from rewards.rules.boxes import COORDINATES, Box, read_boxes
-from rewards.rules.gold import Gold
-from rewards.rules.point import read_point
 
-DRAWN = ("bbox", "bboxes", "point")
-"""Answer types whose places are drawn."""
 SIDE = 336
 """Pixels of a thumbnail's longer side; small pictures are enlarged to it, at most six times."""
 GOLD, FOUND = "#1a9850", "#f46d43"
@@ -39,46 +32,14 @@ class Thumbnail:
     height: int = SIDE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shapes:
-    """What a text says about places in a picture, in the coordinates of `space`."""
-
-    boxes: tuple[Box, ...] = ()
-    point: tuple[float, float] | None = None
-    space: str = "pixel"
-
-
 def thumbnails(row: Mapping[str, Any], rollouts: Path) -> list[Thumbnail]:
-    """One per picture of the row. With several of them no box is drawn: it is not known whose it is."""
+    """One per picture of the row. With several of them nothing is drawn: it is not known whose a place is."""
     images = row["images"]
-    gold, found = (gold_shapes(row), found_shapes(row)) if len(images) == 1 else (Shapes(), Shapes())
+    gold, found = (gold_places(row), found_places(row)) if len(images) == 1 else (Places(), Places())
     return [_thumbnail(image, rollouts, gold, found) for image in images]
 
 
-def gold_shapes(row: Mapping[str, Any]) -> Shapes:
-    return _shapes(row["gold"], row) if row["answer_type"] in DRAWN else Shapes()
-
-
-def found_shapes(row: Mapping[str, Any]) -> Shapes:
-    """Of the boxed answer; none where it is no box or point."""
-    answer = extract_boxed(row["text"]) if row["answer_type"] in DRAWN else None
-    return _shapes(answer, row, point=row["answer_type"] == "point") if answer else Shapes()
-
-
-def _shapes(text: str, row: Mapping[str, Any], *, point: bool = False) -> Shapes:
-    space = json.loads(row["extra"] or "{}").get("coordinates", "pixel")
-    if space not in COORDINATES:
-        return Shapes()
-    gold = Gold(text=text, answer_type=row["answer_type"], coordinates=space)
-    try:
-        if point:
-            return Shapes(point=read_point(text, gold), space=gold.coordinates)
-        return Shapes(boxes=tuple(read_boxes(text, gold)), space=gold.coordinates)
-    except Refused:
-        return Shapes()
-
-
-def _thumbnail(image: Mapping[str, Any], rollouts: Path, gold: Shapes, found: Shapes) -> Thumbnail:
+def _thumbnail(image: Mapping[str, Any], rollouts: Path, gold: Places, found: Places) -> Thumbnail:
     name = str(image.get("original") or image["path"])
     try:
         picture = open_picture(image["path"], rollouts).image
@@ -87,8 +48,8 @@ def _thumbnail(image: Mapping[str, Any], rollouts: Path, gold: Shapes, found: Sh
     caption = f"{name}, {picture.width} x {picture.height}"
     small = _resized(picture)
     pen = ImageDraw.Draw(small)
-    for shapes, colour in ((gold, GOLD), (found, FOUND)):
-        _draw(pen, shapes, colour, picture.size, small.size)
+    for places, colour in ((gold, GOLD), (found, FOUND)):
+        _draw(pen, places, colour, picture.size, small.size)
     return Thumbnail(uri=_data_uri(small), caption=caption, width=small.width, height=small.height)
 
 
@@ -98,16 +59,19 @@ def _resized(picture: Image.Image) -> Image.Image:
     return picture.resize(size, Image.Resampling.NEAREST if scale > 2 else Image.Resampling.LANCZOS)
 
 
-def _draw(pen: ImageDraw.ImageDraw, shapes: Shapes, colour: str, true: tuple[int, int], size: tuple[int, int]) -> None:
-    full = {"pixel": true, "0-999": (999, 999), "0-1": (1, 1)}[shapes.space]
-    x, y = size[0] / full[0], size[1] / full[1]
-    for left, top, right, bottom in shapes.boxes:
+def _draw(pen: ImageDraw.ImageDraw, places: Places, colour: str, true: tuple[int, int], size: tuple[int, int]) -> None:
+    full = LARGEST.get(places.space, true)
+    scale = size[0] / full[0], size[1] / full[1]
+    for place in places.shapes:
         # Far outside of the picture Pillow would count pixels that nobody sees.
-        corners = [min(left * x, size[0]), min(top * y, size[1]), min(right * x, size[0]), min(bottom * y, size[1])]
-        pen.rectangle(corners, outline=colour, width=3)
-    if shapes.point is not None:
-        across, down = min(shapes.point[0] * x, size[0]), min(shapes.point[1] * y, size[1])
-        pen.ellipse([across - _POINT, down - _POINT, across + _POINT, down + _POINT], fill=colour, outline="white")
+        corners = [(min(x * scale[0], size[0]), min(y * scale[1], size[1])) for x, y in place.corners]
+        if len(corners) == 1:
+            ((x, y),) = corners
+            pen.ellipse([x - _POINT, y - _POINT, x + _POINT, y + _POINT], fill=colour, outline="white")
+        elif len(corners) == 2:
+            pen.rectangle(corners, outline=colour, width=3)
+        else:
+            pen.line([*corners, corners[0]], fill=colour, width=3)
 
 
 def _data_uri(picture: Image.Image) -> str:

@@ -11,6 +11,7 @@ import unicodedata
 from typing import Any
 
 HEAD, TAIL = 3000, 1000
+_MEDIA = {"video": "video"}
 _KEPT = "\n\t"
 _INVISIBLE = ("Cc", "Cf", "Cs", "Co", "Cn")
 
@@ -28,7 +29,7 @@ def one_line(text: str, limit: int = 300) -> str:
 
 
 def conversation(messages: str) -> list[tuple[str, str]]:
-    """(role, text) of each message of a stored row's JSON; a picture stands as `[picture]`."""
+    """(role, text) of each message of a stored row's JSON; a picture stands as `[picture]`, a video as `[video]`."""
     return [(one_line(str(message.get("role", "")), 30), shown(_content(message))) for message in json.loads(messages)]
 
 
@@ -36,7 +37,10 @@ def _content(message: dict[str, Any]) -> str:
     content = message.get("content") or ""
     if isinstance(content, str):
         return content
-    return "\n".join(part["text"] if part.get("type") == "text" else "[picture]" for part in content)
+    return "\n".join(
+        part["text"] if part.get("type") == "text" else f"[{_MEDIA.get(part.get('type'), 'picture')}]"
+        for part in content
+    )
 
 
 def _visible(text: str) -> str:

@@ -15,10 +15,12 @@ It is made before the connection is locked: after that no SQL reaches a file, th
 from __future__ import annotations
 
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,9 @@ import duckdb
 import pyarrow as pa
 
 from pangu_rl.errors import DataError
+from rollout.footers import footer
 from rollout.reading import reading, require_run, unchanged
-from rollout.schema import SCHEMA, checked_metadata
+from rollout.schema import SCHEMA
 from rollout.shards import Shard
 from rollout.store import RolloutStore
 
@@ -50,16 +53,21 @@ class StoredShard:
     rows: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Catalogue:
     """The rollouts of the named runs."""
 
     shards: tuple[StoredShard, ...]
     connection: duckdb.DuckDBPyConnection
-    parts: tuple[str, ...]
-    """Names of the reward parts that rows have."""
     scratch: Path
     """A folder for what memory does not hold."""
+
+    @cached_property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the reward parts that rows have, of which all are read for it."""
+        return tuple(
+            name for (name,) in self.all("SELECT DISTINCT unnest(parts).name AS name FROM rollouts ORDER BY name")
+        )
 
     @property
     def rows(self) -> int:
@@ -93,13 +101,19 @@ def open_catalogue(runs: Sequence[Path], scratch: Path) -> Iterator[Catalogue]:
         connection = stack.enter_context(duckdb.connect())
         try:
             _prepare(connection, shards, scratch)
-            parts = connection.execute("SELECT DISTINCT unnest(parts).name AS name FROM rollouts ORDER BY name")
-            yield Catalogue(shards, connection, tuple(name for (name,) in parts.fetchall()), scratch)
+            yield Catalogue(shards, connection, scratch)
         except (duckdb.Error, pa.ArrowException) as error:
             line = " ".join(str(error).split())[:300]
             if isinstance(error, duckdb.OutOfMemoryException) or "No space left" in line:
                 raise DataError(f"{scratch}: {line}; it holds what memory does not: make room there") from None
             raise DataError(f"the rollouts cannot be read: {line}") from None
+
+
+@contextmanager
+def scratch_catalogue(runs: Sequence[Path]) -> Iterator[Catalogue]:
+    """`open_catalogue` with a scratch folder of its own, for what writes nothing."""
+    with tempfile.TemporaryDirectory(prefix="pangu_rl_") as scratch, open_catalogue(runs, Path(scratch)) as made:
+        yield made
 
 
 def _stored_shards(runs: Sequence[Path], stack: ExitStack) -> tuple[StoredShard, ...]:
@@ -110,7 +124,7 @@ def _stored_shards(runs: Sequence[Path], stack: ExitStack) -> tuple[StoredShard,
         store = RolloutStore(run)
         stack.enter_context(reading(store.directory))
         for shard in store.shards():
-            rows = checked_metadata(shard.path).num_rows
+            rows = footer(shard.path).rows
             stored.append(StoredShard(label, store.directory, shard, start, rows))
             start += rows
     return tuple(stored)
@@ -134,7 +148,7 @@ def _prepare(connection: duckdb.DuckDBPyConnection, shards: Sequence[StoredShard
     connection.execute(f"SET threads = {min(THREADS, os.cpu_count() or 1)}")
     connection.execute("SET preserve_insertion_order = false; SET enable_progress_bar = false")
     connection.execute("SET autoinstall_known_extensions = false; SET autoload_known_extensions = false")
-    schemas = {checked_metadata(stored.shard.path).schema.to_arrow_schema().remove_metadata() for stored in shards}
+    schemas = {footer(stored.shard.path).schema for stored in shards}
     paths = ", ".join(literal(str(stored.shard.path.resolve())) for stored in shards)
     labels = ", ".join(literal(stored.run) for stored in shards)
     starts = ", ".join(str(stored.start) for stored in shards)

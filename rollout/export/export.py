@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pangu_rl.config.export import ExportConfig, Target
 from pangu_rl.errors import DataError
 from rollout.export.card import Facts, manifest, write_card, write_manifest
-from rollout.export.catalogue import Catalogue, open_catalogue
+from rollout.export.catalogue import Catalogue, open_catalogue, scratch_catalogue
 from rollout.export.filters import Kept, apply_filters
 from rollout.export.folder import new_folder
 from rollout.export.formats import open_files
@@ -54,7 +53,7 @@ def preview(runs: Sequence[Path], config: ExportConfig) -> dict[str, Any]:
     Raises:
         ConfigError, DataError: as `export`.
     """
-    with _scratch_catalogue(runs) as catalogue:
+    with scratch_catalogue(runs) as catalogue:
         _, selected = _selected(catalogue, config)
         return {"rows": selected.rows, "counts": selected.counts, "runs": _runs(catalogue)}
 
@@ -65,7 +64,7 @@ def stats(runs: Sequence[Path], config: ExportConfig) -> dict[str, Any]:
     Raises:
         ConfigError, DataError: as `export`.
     """
-    with _scratch_catalogue(runs) as catalogue:
+    with scratch_catalogue(runs) as catalogue:
         kept = apply_filters(catalogue, config)
         return {"counts": kept.counts, **read_stats(catalogue)}
 
@@ -112,12 +111,6 @@ def _runs(catalogue: Catalogue) -> list[dict[str, Any]]:
         "SELECT run, count(*), min(step), max(step) FROM rollouts GROUP BY run ORDER BY min(position)"
     )
     return [{"run": run, "rows": rows, "steps": [first, last]} for run, rows, first, last in found]
-
-
-@contextmanager
-def _scratch_catalogue(runs: Sequence[Path]) -> Iterator[Catalogue]:
-    with tempfile.TemporaryDirectory(prefix="pangu_rl_") as scratch, open_catalogue(runs, Path(scratch)) as made:
-        yield made
 
 
 @contextmanager

@@ -19,6 +19,7 @@ LEVELS = {
     "pangu_rl.loops.evaluation": 5,
     "pangu_rl.loops.supervised": 4.5,
     "pangu_rl.loops": 4,
+    "pangu_rl.view": 4.5,
     "pangu_rl.report": 4,
     "pangu_rl.doctor": 4,
     "pangu_rl.simulation": 4,

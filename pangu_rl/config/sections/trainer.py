@@ -67,6 +67,10 @@ class MonitoringConfig(Strict):
     """Weights & Biases project; the key comes from WANDB_API_KEY."""
     swanlab_project: str | None = None
     """SwanLab project; the key comes from SWANLAB_API_KEY."""
+    mlflow_experiment: str | None = None
+    """MLflow experiment; where it is kept comes from MLFLOW_TRACKING_URI."""
+    trackio_project: str | None = None
+    """trackio project, on this machine unless trackio's own variables name a server or a space."""
 
 
 class ClusterConfig(Strict):

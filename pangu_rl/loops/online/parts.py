@@ -19,7 +19,6 @@ from pangu_rl.accelerators import Accelerator
 from pangu_rl.checkpoint.model_folder import model_config
 from pangu_rl.cluster.placement import Placement
 from pangu_rl.config.stages import GrpoConfig
-from pangu_rl.data.prompts import readable
 from pangu_rl.data.stream import PromptStream
 from pangu_rl.errors import ConfigError
 from pangu_rl.learner.spec import LearnerSpec
@@ -34,6 +33,7 @@ from pangu_rl.loops.online.turns import SharedTurns, Turns
 from pangu_rl.loops.online.warnings import start_warnings
 from pangu_rl.loops.online.weight_sync import Probe, sync_weights
 from pangu_rl.loops.pictures import RowLoader
+from pangu_rl.loops.samples import samples_of
 from pangu_rl.loops.session import Run
 from pangu_rl.loops.stage_report import write_rows_read
 from pangu_rl.monitoring.accuracy_table import accuracy_table
@@ -206,14 +206,9 @@ class GrpoParts:
             self.save(self.trained)
         self.run.raise_if_preempted(self.trained)
 
-    def sample(self) -> Sample:
-        """The step's first completion, to look at."""
-        group = self.batch.groups[0]
-        return Sample(
-            prompt=readable(group.prompt),
-            response=group.completions[0].text,
-            reward=group.scores[0].reward,
-        )
+    def samples(self) -> list[Sample]:
+        """The first completion of each of the step's first groups, to look at."""
+        return samples_of(self.batch.groups)
 
     def finish(self) -> dict[str, float]:
         """The table of held-out accuracies, `evaluations.json` and `curves.png`."""

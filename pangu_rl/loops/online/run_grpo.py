@@ -61,7 +61,7 @@ def train(run: Run, parts: GrpoParts) -> None:
                 try:
                     metrics |= parts.evaluate(f"step {step}", step) if parts.is_measured(step) else {}
                 finally:  # the step was taken, also where SIGTERM ends what measures it
-                    run.log(step, metrics, sample=parts.sample())
+                    run.log(step, metrics, parts.samples())
                 if last or run.preempted or run.saving.is_due(step):
                     parts.save(step)
                 if not last:

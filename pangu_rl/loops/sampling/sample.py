@@ -16,7 +16,6 @@ from typing import Any
 
 from pangu_rl.algorithms.rejection_sampling import Candidate
 from pangu_rl.config.sampling import SampledStage, SampleTrainerConfig, ScoredStage
-from pangu_rl.data.prompts import readable
 from pangu_rl.data.stream import fingerprint
 from pangu_rl.errors import DataError, RewardError
 from pangu_rl.loops.engines import Engines, EnginesConfig, open_engines
@@ -24,9 +23,9 @@ from pangu_rl.loops.evaluate import evaluate, greedy
 from pangu_rl.loops.free_keys import OPERATIONAL
 from pangu_rl.loops.metrics import rollout_metrics
 from pangu_rl.loops.pictures import RowLoader
+from pangu_rl.loops.samples import samples_of
 from pangu_rl.loops.scored_completions import requests_of, sampling_seed, score_stream
 from pangu_rl.loops.session import Run, open_run
-from pangu_rl.monitoring.live import Sample
 from pangu_rl.records import Evaluation, FinishReason, Group, Outcome, Prompt, RolloutRequest, SamplingParams, Score
 from rewards.service import RewardPool
 from rollout.store import RolloutStore
@@ -75,7 +74,7 @@ class Sampler:
             with self.run.phase("rollout", waiting=waiting):
                 groups = self._draw(step, batches[step - 1], epoch)
             self.store.append(step, groups, self.sampling)
-            self.run.log(step, _metrics(groups), sample=_shown(groups[0]))
+            self.run.log(step, _metrics(groups), samples_of(groups))
             if step < len(batches):
                 self.run.raise_if_preempted(step)
 
@@ -252,7 +251,3 @@ def _candidate(row: dict[str, Any]) -> Candidate:
 def _metrics(groups: Sequence[Group]) -> dict[str, float]:
     # Nothing is trained here: shares of trained groups would say nothing.
     return {name: value for name, value in rollout_metrics(groups).items() if not name.startswith("groups/")}
-
-
-def _shown(group: Group) -> Sample:
-    return Sample(prompt=readable(group.prompt), response=group.completions[0].text, reward=group.scores[0].reward)

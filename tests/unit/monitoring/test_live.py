@@ -30,9 +30,9 @@ class Clock:
         return self.now
 
 
-def view_on(stream, *, terminal, clock=None):
+def view_on(stream, *, terminal, clock=None, width=110, height=60):
     clock = clock or Clock()
-    console = Console(file=stream, force_terminal=terminal, width=110, color_system=None)
+    console = Console(file=stream, force_terminal=terminal, width=width, height=height, color_system=None)
     return LiveView("grpo runs/x", 60, PhaseTimer(clock), console=console, clock=clock)
 
 
@@ -59,6 +59,59 @@ def test_the_panel_shows_metrics_phase_time_left_and_sample():
             text = rendered(view)
     for part in ("step 1/60", "0.412", "boxed_accuracy", "train for 1m15s", "left 7m52s", "reward 1.10", "\\boxed{5}"):
         assert part in text, part
+
+
+WHOLE = METRICS | {
+    "reward//home/me/rewards.py:drawn": 0.9,
+    "outcome/no_box": 0.625,
+    "heldout/accuracy": 0.71,
+    "response/length_max": 64.0,
+    "response/tokens": 992.0,
+    "groups/zero_variance": 0.25,
+    **{
+        f"train/{name}": 0.5
+        for name in ("loss", "grad_norm", "lr", "entropy", "logprob_diff", "ratio", "kl_old", "tokens")
+    },
+    "speed/train_tokens_per_s": 550.0,
+    "speed/mfu": 0.4,
+    "time/sync": 0.75,
+}
+
+
+def test_what_matters_fits_a_terminal_of_80_by_24():
+    long = Sample(prompt="Question " * 60, response="word " * 400, reward=0.25)
+    with view_on(io.StringIO(), terminal=True, width=80, height=24) as view:
+        view.update(1, WHOLE, long)
+        view.update(2, WHOLE, long)
+        lines = rendered(view, width=80).splitlines()
+    assert len(lines) == 23 and max(map(len, lines)) <= 80
+    text = "\n".join(lines)
+    for part in (
+        "step 2/60",
+        "reward    mean 0.412  drawn 0.900  boxed_accuracy 0.375",
+        "no_box 0.625  correct 0.375",
+        "accuracy 0.710",
+        "length 31.4  longest 64.0",
+        "loss 0.500",
+        "mismatch 0.500",
+        "rollout tok/s 1,234  train tok/s 550  MFU 0.400",
+        "train 5.500  rollout 2.000  sync 0.750",
+        "last sample, reward 0.25",
+        "Question Question",
+        "word word",
+    ):
+        assert part in text, part
+    assert "kl_old" not in text
+    with view_on(io.StringIO(), terminal=True, width=200, height=50) as view:
+        view.update(1, WHOLE, long)
+        assert "kl_old" in rendered(view, width=200)
+
+
+def test_a_terminal_of_few_lines_leaves_the_sample_out():
+    with view_on(io.StringIO(), terminal=True, width=80, height=14) as view:
+        view.update(1, WHOLE, Sample(prompt="p", response="r", reward=1.0))
+        lines = rendered(view, width=80).splitlines()
+    assert len(lines) <= 13 and "last sample" not in "".join(lines)
 
 
 def test_markup_and_escapes_of_a_model_stay_text():
@@ -90,7 +143,7 @@ def test_small_helpers():
     assert sparkline([1, 1]) == "▁▁"
 
 
-def rendered(view):
+def rendered(view, width=110):
     stream = io.StringIO()
-    Console(file=stream, force_terminal=True, width=110, color_system=None).print(view._render())
+    Console(file=stream, force_terminal=True, width=width, color_system=None).print(view._render())
     return stream.getvalue()

@@ -123,6 +123,11 @@ def hostile(step: int) -> Group:
     return group(step, prompt, texts, parts)
 
 
+def versions(step: int, tokens: int, went_on: bool) -> tuple[int, ...]:
+    """Of each token; of an answer that `went_on` the weights were replaced after its fourth."""
+    return (step - 1,) * 4 + (step,) * (tokens - 4) if went_on else (step,) * tokens
+
+
 def group(step: int, prompt: Prompt, texts: list[str], parts: list[Part], pictures: tuple[Picture, ...] = ()) -> Group:
     name = f"{step}:{prompt.uid}"
     completions = [
@@ -134,7 +139,7 @@ def group(step: int, prompt: Prompt, texts: list[str], parts: list[Part], pictur
             logprobs=(-0.5,) * min(len(text), 64),
             text=text,
             finish_reason=FinishReason.LENGTH if len(text) > 64 else FinishReason.STOP,
-            weight_versions=(step,) * min(len(text), 64),
+            weight_versions=versions(step, min(len(text), 64), went_on=f"{prompt.uid}/{index}" == "s/0"),
         )
         for index, text in enumerate(texts)
     ]

@@ -61,6 +61,17 @@ def test_every_section_with_its_figures(page: str) -> None:
     assert [tag for tag, _ in Read(page).tags].count("article") == 3 + 3 + 3 + 1
 
 
+def test_curves_of_a_stage_stand_in_sections(tmp_path: Path) -> None:
+    rows = [{"step": s, "train/loss": 1.0, "train/nll": 2.0, "train/lr": 1e-5, "train/grad_norm": 0.5} for s in (1, 2)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = Read(render(tmp_path, 1))
+    drawn = [attributes["alt"] for tag, attributes in page.tags if tag == "img"]
+    assert drawn == [
+        f"{title} by step" for title in ("Loss", "Negative log-likelihood", "Learning rate", "Gradient norm")
+    ]
+    assert "Training" in page.text and "Results" not in page.text
+
+
 def test_nothing_can_run_or_be_fetched(page: str) -> None:
     read = Read(page)
     names = {tag for tag, _ in read.tags}

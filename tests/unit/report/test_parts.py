@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from pangu_rl.report.curves import thinned
-from pangu_rl.report.drawn_boxes import Shapes, found_shapes, gold_shapes
 from pangu_rl.report.facts import phases, ranges
+from pangu_rl.report.places import Place, Places, found_places, gold_places
 from pangu_rl.report.rollouts import read_rollouts
 from pangu_rl.report.shown_text import one_line, shown
+from pangu_rl.report.thinned import thinned
 from tests.unit.report.drawn_run import build_run
 
 
@@ -20,35 +20,49 @@ def test_shown():
     assert one_line("a\n\n b  c") == "a b c"
 
 
+def box(*corners: float) -> Place:
+    return Place(corners=(corners[:2], corners[2:]))
+
+
 @pytest.mark.parametrize(
-    ("row", "gold", "found"),
+    ("kind", "gold", "text", "in_gold", "in_text"),
     [
+        ("bbox", "[1, 2, 3, 4]", "\\boxed{(1,2),(5,6)}", [box(1, 2, 3, 4)], [box(1, 2, 5, 6)]),
+        ("point", "[1, 2, 3, 4]", "\\boxed{(2,3)}", [box(1, 2, 3, 4)], [Place(corners=((2, 3),))]),
+        ("bbox", "null", "\\boxed{there is none}", [], []),
+        ("math", "[1, 2, 3, 4]", "\\boxed{[1, 2, 3, 4]}", [], []),
+        ("bbox", "[1, 2, 3, 4]", "none", [box(1, 2, 3, 4)], []),
         (
-            {"gold": "[1, 2, 3, 4]", "answer_type": "bbox", "text": "\\boxed{(1,2),(5,6)}"},
-            Shapes(boxes=((1, 2, 3, 4),)),
-            Shapes(boxes=((1, 2, 5, 6),)),
+            "points",
+            "[[1, 2], [3, 4]]",
+            "\\boxed{[[5, 6]]}",
+            [Place(corners=((1, 2),)), Place(corners=((3, 4),))],
+            [Place(corners=((5, 6),))],
         ),
-        (
-            {"gold": "[1, 2, 3, 4]", "answer_type": "point", "text": "\\boxed{(2,3)}"},
-            Shapes(boxes=((1, 2, 3, 4),)),
-            Shapes(point=(2, 3)),
-        ),
-        ({"gold": "null", "answer_type": "bbox", "text": "\\boxed{there is none}"}, Shapes(), Shapes()),
-        ({"gold": "[1, 2, 3, 4]", "answer_type": "math", "text": "\\boxed{[1, 2, 3, 4]}"}, Shapes(), Shapes()),
-        ({"gold": "[1, 2, 3, 4]", "answer_type": "bbox", "text": "none"}, Shapes(boxes=((1, 2, 3, 4),)), Shapes()),
+        ("quads", "[[1, 1, 9, 1, 9, 5, 1, 5]]", "\\boxed{no}", [Place(corners=((1, 1), (9, 1), (9, 5), (1, 5)))], []),
     ],
 )
-def test_shapes(row, gold, found):
-    assert gold_shapes(row | {"extra": None}) == gold
-    assert found_shapes(row | {"extra": None}) == found
+def test_places(kind, gold, text, in_gold, in_text):
+    row = {"gold": gold, "answer_type": kind, "text": text, "extra": None}
+    assert (list(gold_places(row).shapes), list(found_places(row).shapes)) == (in_gold, in_text)
 
 
-def test_shapes_in_the_declared_space():
+def test_labels_are_places_whatever_the_answer_is():
+    """The grammar's space is 0 to 999; a name goes with each of its shapes."""
+    cat = "<|object_ref_start|>cat<|object_ref_end|><|box_start|>(010,020),(300,400)<|box_end|>"
+    row = {"gold": cat, "answer_type": "objects", "extra": '{"coordinates": "0-999"}', "text": f"see {cat}"}
+    cats = Places(shapes=(Place(corners=((10, 20), (300, 400)), name="cat"),), space="0-999")
+    assert gold_places(row) == found_places(row) == cats
+    assert found_places(row | {"answer_type": "text", "extra": None}) == cats
+    assert found_places(row | {"text": "<|box_start|>(1,2)<|box_end|>"}) == Places()
+
+
+def test_places_in_the_declared_space():
     row = {"gold": "[100, 200, 300, 999]", "answer_type": "bbox", "text": "\\boxed{[1, 2, 3, 1000]}"}
     row["extra"] = '{"coordinates": "0-999"}'
-    assert gold_shapes(row) == Shapes(boxes=((100, 200, 300, 999),), space="0-999")
-    assert found_shapes(row) == Shapes(), "1000 lies outside of it"
-    assert gold_shapes(row | {"extra": '{"coordinates": "furlongs"}'}) == Shapes()
+    assert gold_places(row) == Places(shapes=(box(100, 200, 300, 999),), space="0-999")
+    assert found_places(row) == Places(), "1000 lies outside of it"
+    assert gold_places(row | {"extra": '{"coordinates": "furlongs"}'}) == Places()
 
 
 def test_thinned_means_over_neighbours():

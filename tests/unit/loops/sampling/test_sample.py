@@ -92,7 +92,7 @@ class QuietRun:
 
         return nullcontext()
 
-    def log(self, step: int, metrics: dict[str, float], sample: Any = None) -> None:
+    def log(self, step: int, metrics: dict[str, float], samples: Any = ()) -> None:
         self.logged.append((step, metrics))
 
     def raise_if_preempted(self, step: int) -> None:
