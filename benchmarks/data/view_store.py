@@ -19,7 +19,6 @@ import urllib.request
 from pathlib import Path
 
 import psutil
-
 from benchmarks.export import make_store
 
 QUESTIONS = {
