@@ -9,11 +9,15 @@ from typing import Annotated
 import typer
 
 from pangu_rl.cli.app import AsJson, ConfigFile, Overrides, app, load_run, load_stage
+from pangu_rl.cli.program import LOOK, TRAIN, WHOLE
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def grpo(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Train by GRPO: vLLM rollouts, verifiable rewards, a DeepSpeed learner. Resumes by itself."""
+    """Train on rewards, by GRPO.
+
+    Resumes by itself. Answers are drawn by vLLM, scored by reward functions, and learned from by DeepSpeed.
+    """
     from pangu_rl.loops.online.run_grpo import run_grpo
 
     summary = run_grpo(load_run("grpo", config, overrides))
@@ -21,9 +25,12 @@ def grpo(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = Fals
         typer.echo(json.dumps(summary))
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def sft(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Fine-tune on conversations: packed, the loss on the assistant's turns only. Resumes by itself."""
+    """Fine-tune on conversations.
+
+    Resumes by itself. They are packed, and the loss is on the assistant's turns only.
+    """
     from pangu_rl.loops.supervised.run_sft import run_sft
 
     summary = run_sft(load_run("sft", config, overrides))
@@ -31,9 +38,12 @@ def sft(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False
         typer.echo(json.dumps(summary))
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def dpo(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Optimise preferences on pairs of responses: MPO, plain DPO among it, SFT rows mixed in. Resumes by itself."""
+    """Learn from pairs of a better and a worse answer.
+
+    Resumes by itself. The loss is MPO, plain DPO among it; SFT rows can be mixed in.
+    """
     from pangu_rl.loops.supervised.run_preference import run_preference
 
     summary = run_preference(load_run("dpo", config, overrides))
@@ -41,10 +51,11 @@ def dpo(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False
         typer.echo(json.dumps(summary))
 
 
-@app.command("eval")
+@app.command("eval", rich_help_panel=LOOK)
 def evaluate(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Measure a model on sets of prompts: greedy answers, accuracy per set and source, 95 % intervals.
+    """Measure a model on sets of prompts, or on benchmarks.
 
+    Greedy answers, accuracy per set and source, 95 % intervals.
     Items that two sets share are compared one by one. Writes evaluations.json and answers.jsonl into the run directory.
     With a section `resolutions`, at every pair of picture sizes of a grid: resolutions.json, a table, resolutions.png.
     With `data.benchmarks`, on benchmarks as the hub has them, each with its metric: benchmarks.json and a table.
@@ -56,9 +67,12 @@ def evaluate(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = 
         typer.echo(json.dumps(summary))
 
 
-@app.command("assemble")
+@app.command("assemble", rich_help_panel=WHOLE)
 def assemble(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Join a vision tower, a connector and a language model into one model folder; null parts start at random."""
+    """Join a vision tower and a language model into one.
+
+    Encoder, connector and language model become one model folder; parts that are null start at random.
+    """
     from pretrain.train.run_assemble import run_assemble
 
     summary = run_assemble(load_stage("assemble", config, overrides))
@@ -66,9 +80,12 @@ def assemble(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = 
         typer.echo(json.dumps(summary))
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def vit(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Train a vision tower alone: pictures, labels by the clusters of a real encoder, MLCD. Resumes by itself."""
+    """Train a vision tower alone, by MLCD.
+
+    Resumes by itself. Its labels are the clusters of what a real encoder makes of the pictures.
+    """
     from pretrain.train.vision.run import run_vit
 
     summary = run_vit(load_run("vit", config, overrides))
@@ -76,7 +93,7 @@ def vit(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False
         typer.echo(json.dumps(summary))
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def pretrain(
     config: ConfigFile,
     overrides: Overrides = None,
@@ -88,7 +105,10 @@ def pretrain(
     ] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Run a stage of pre-training: packs from a plan or made on the way, parts trained or frozen. Resumes by itself."""
+    """Train on packs of any rows, parts frozen.
+
+    Resumes by itself. A stage of pre-training: packs come from a plan or are made on the way.
+    """
     from pretrain.train.measure import write_sizes
     from pretrain.train.run import run_pretrain
 

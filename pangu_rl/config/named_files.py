@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pangu_rl.config.paths import CACHE_SCHEME, is_address, resolve_path
+from pangu_rl.config.shipped import beside
 
 _ROWS = ("train", "heldout", "queries", "sft", "plan", "labels", "prompts", "media_root", "sets")
 _PARTS = ("shape", "encoder", "connector", "language", "tokenizer", "processor")
@@ -47,11 +48,13 @@ def missing_files(config: Any) -> list[str]:
 
 def take_beside(tree: dict[str, Any], folder: Path) -> None:
     """Let relative paths of a configuration's `tree`, in place, that are not in the working directory and lie in the
-    `folder` of the configuration be those there."""
+    `folder` of the configuration, or among the shipped ones, be those there."""
     for place in _places(tree):
         path = _file_of(place.value)
-        if _is_relative(path) and not on_disk(path).exists() and on_disk(str(folder / path)).exists():
-            place.holder[place.index] = str(folder / place.value)
+        if not _is_relative(path) or on_disk(path).exists():
+            continue
+        found = (candidate for candidate in beside(place.value, folder) if on_disk(_file_of(str(candidate))).exists())
+        place.holder[place.index] = str(next(found, place.value))
 
 
 def on_disk(path: str) -> Path:
