@@ -15,7 +15,7 @@ import typer
 
 # In the order in which `--help` shows their commands.
 # isort: off
-from pangu_rl.cli import init, configs, doctor, stages, recipe, export, report, precision, data, inspect  # noqa: F401
+from pangu_rl.cli import init, configs, doctor, stages, chat, recipe, export, report, precision, data, inspect  # noqa: F401
 from pangu_rl.cli import plugins, plan, jobs  # noqa: F401
 
 # isort: on

@@ -31,7 +31,7 @@ def inspect(
     """
     from rich.console import Console
 
-    from pangu_rl.checkpoint.run_model import model_of
+    from pangu_rl.checkpoint.run_model import named_model
     from pangu_rl.config.load import apply_override, checked
     from pangu_rl.config.paths import is_address, resolve_path
     from pangu_rl.config.sections.rows import InspectedRowsConfig
@@ -46,7 +46,7 @@ def inspect(
     rows_file = resolve_path(file)
     if is_address(file):
         bring([rows_file])
-    folder = model_of(resolve_path(model), "--model")
+    folder = named_model(model, "--model")
     encoder = Encoder(folder, template)
     data = checked(InspectedRowsConfig, tree, "--data")
     pictures = PictureFolder(data.media_root, folder, encoder.family, rows=[rows_file])

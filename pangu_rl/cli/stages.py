@@ -3,52 +3,50 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from pangu_rl.cli.app import AsJson, ConfigFile, Overrides, app, load_run, load_stage
+from pangu_rl.cli.app import AsJson, ConfigFile, DryRun, Overrides, app, load_run, load_stage
 from pangu_rl.cli.program import LOOK, TRAIN, WHOLE
+
+RUNS = {
+    "grpo": ("pangu_rl.loops.online.run_grpo", "run_grpo"),
+    "sft": ("pangu_rl.loops.supervised.run_sft", "run_sft"),
+    "dpo": ("pangu_rl.loops.supervised.run_preference", "run_preference"),
+    "vit": ("pretrain.train.vision.run", "run_vit"),
+    "pretrain": ("pretrain.train.run", "run_pretrain"),
+}
+"""Stage that trains -> where its loop is, which takes seconds to import."""
 
 
 @app.command(rich_help_panel=TRAIN)
-def grpo(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+def grpo(config: ConfigFile, overrides: Overrides = None, dry: DryRun = False, as_json: AsJson = False) -> None:
     """Train on rewards, by GRPO.
 
     Resumes by itself. Answers are drawn by vLLM, scored by reward functions, and learned from by DeepSpeed.
     """
-    from pangu_rl.loops.online.run_grpo import run_grpo
-
-    summary = run_grpo(load_run("grpo", config, overrides))
-    if as_json:
-        typer.echo(json.dumps(summary))
+    _train("grpo", load_run("grpo", config, overrides), dry, as_json)
 
 
 @app.command(rich_help_panel=TRAIN)
-def sft(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+def sft(config: ConfigFile, overrides: Overrides = None, dry: DryRun = False, as_json: AsJson = False) -> None:
     """Fine-tune on conversations.
 
     Resumes by itself. They are packed, and the loss is on the assistant's turns only.
     """
-    from pangu_rl.loops.supervised.run_sft import run_sft
-
-    summary = run_sft(load_run("sft", config, overrides))
-    if as_json:
-        typer.echo(json.dumps(summary))
+    _train("sft", load_run("sft", config, overrides), dry, as_json)
 
 
 @app.command(rich_help_panel=TRAIN)
-def dpo(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+def dpo(config: ConfigFile, overrides: Overrides = None, dry: DryRun = False, as_json: AsJson = False) -> None:
     """Learn from pairs of a better and a worse answer.
 
     Resumes by itself. The loss is MPO, plain DPO among it; SFT rows can be mixed in.
     """
-    from pangu_rl.loops.supervised.run_preference import run_preference
-
-    summary = run_preference(load_run("dpo", config, overrides))
-    if as_json:
-        typer.echo(json.dumps(summary))
+    _train("dpo", load_run("dpo", config, overrides), dry, as_json)
 
 
 @app.command("eval", rich_help_panel=LOOK)
@@ -81,16 +79,12 @@ def assemble(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = 
 
 
 @app.command(rich_help_panel=TRAIN)
-def vit(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+def vit(config: ConfigFile, overrides: Overrides = None, dry: DryRun = False, as_json: AsJson = False) -> None:
     """Train a vision tower alone, by MLCD.
 
     Resumes by itself. Its labels are the clusters of what a real encoder makes of the pictures.
     """
-    from pretrain.train.vision.run import run_vit
-
-    summary = run_vit(load_run("vit", config, overrides))
-    if as_json:
-        typer.echo(json.dumps(summary))
+    _train("vit", load_run("vit", config, overrides), dry, as_json)
 
 
 @app.command(rich_help_panel=TRAIN)
@@ -103,20 +97,36 @@ def pretrain(
     workers: Annotated[
         int, typer.Option(min=1, help="CPUs that measure: above 1, Ray Data on those of `cluster`.")
     ] = 1,
+    dry: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Train on packs of any rows, parts frozen.
 
     Resumes by itself. A stage of pre-training: packs come from a plan or are made on the way.
     """
-    from pretrain.train.measure import write_sizes
-    from pretrain.train.run import run_pretrain
-
     stage = load_run("pretrain", config, overrides)
     if measure is None:
-        summary = run_pretrain(stage)
-    else:
-        summary = {"rows": write_sizes(stage, measure, workers)}
-        typer.echo(f"{measure}: sizes of {summary['rows']} rows", err=True)
+        _train("pretrain", stage, dry, as_json)
+        return
+    from pretrain.train.measure import write_sizes
+
+    rows = write_sizes(stage, measure, workers)
+    typer.echo(f"{measure}: sizes of {rows} rows", err=True)
     if as_json:
-        typer.echo(json.dumps(summary))
+        typer.echo(json.dumps({"rows": rows}))
+
+
+def _train(stage: str, config: Any, dry: bool, as_json: bool) -> None:
+    if dry:
+        from pangu_rl.cli.dry_run import dry_run, shown
+
+        found = dry_run(stage, config)
+        typer.echo(json.dumps(found) if as_json else "\n".join(shown(found)))
+        return
+    from pangu_rl.cli.ending import run_stage
+
+    def run(config: Any) -> dict[str, float]:
+        module, function = RUNS[stage]
+        return getattr(import_module(module), function)(config)
+
+    run_stage(stage, config, run, as_json)

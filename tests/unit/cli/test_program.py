@@ -25,7 +25,7 @@ def test_every_command_has_one_whole_line_under_a_title(shown):
     begin = shown.index(f"{TITLES[0]}:")
     lines = [line for line in shown[begin:] if line.startswith(" ")]
     names = {line.split()[0] for line in lines}
-    assert names >= {"init", "grpo", "dpo", "report", "score", "submit", "config"}
+    assert names >= {"init", "grpo", "dpo", "chat", "report", "score", "submit", "config"}
     assert all(len(line) <= COLUMNS and line[2] != " " and line.endswith(".") for line in lines), "\n".join(lines)
     assert [line.rstrip(":") for line in shown[begin:] if line and not line.startswith(" ")] == list(TITLES)
 
