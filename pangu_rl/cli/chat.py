@@ -27,7 +27,6 @@ def chat(
     picture: Annotated[list[Path] | None, typer.Option(help="Show it with the first message; may be repeated.")] = None,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token each time.")] = 0.0,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Length of an answer at most.")] = 512,
-    accelerator: Annotated[str, typer.Option(help="cpu, cuda, npu, or the first of them that is here.")] = "auto",
 ) -> None:
     """Talk with a model, also about pictures.
 
@@ -46,7 +45,7 @@ def chat(
 
     sampling = SamplingParams(temperature=temperature, max_new_tokens=max_new_tokens)
     typer.echo(f"{folder}: starting the engine", err=True)
-    talk = open_chat(folder, get_accelerator(accelerator), sampling)
+    talk = open_chat(folder, get_accelerator(), sampling)
     if not sys.stdin.isatty():
         typer.echo(printable(talk.ask(sys.stdin.read().strip(), given).text))
     else:

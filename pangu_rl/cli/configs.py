@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from pangu_rl.cli.app import ConfigFile, Overrides, StageName, app, load_stage
 from pangu_rl.cli.program import SET_UP
 from pangu_rl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pangu_rl.records import Prompt
 
 config_app = typer.Typer(no_args_is_help=True, help="Show a configuration whole, or check it.")
 app.add_typer(config_app, name="config", rich_help_panel=SET_UP)
@@ -47,7 +52,7 @@ def config_check(stage: StageName, config: ConfigFile, overrides: Overrides = No
     typer.echo(f"{config}: a sound {stage} configuration")
 
 
-def _grader(config: object):
+def _grader(config: Any) -> Callable[[Prompt], str | None] | None:
     """Says of a prompt why its gold is not right by the first reward; None of a stage without rewards."""
     rewards = getattr(config, "rewards", None)
     if rewards is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from itertools import groupby
+from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
@@ -18,12 +19,12 @@ TITLES = (SET_UP, TRAIN, LOOK, SAMPLE, WHOLE, DATA, REWARDS, CLUSTER)
 class Program(TyperGroup):
     """Commands stand under their titles, each with one whole line, and `--debug` may stand anywhere."""
 
-    def parse_args(self, ctx, args: list[str]) -> list[str]:  # typer's context is a class of its own, not public
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # typer's class of contexts is not public
         own, separator, passed = _split(args)
         ctx.obj = DEBUG in own
         return super().parse_args(ctx, [arg for arg in own if arg != DEBUG] + separator + passed)
 
-    def format_commands(self, ctx, formatter) -> None:
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
         shown = [command for name in self.list_commands(ctx) if (command := self.get_command(ctx, name))]
         by_title = sorted(shown, key=lambda command: TITLES.index(command.rich_help_panel))
         widest = max(len(command.name) for command in shown)
