@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pangu_rl.checkpoint.store import ADAPTER, MODEL, CheckpointStore, check_model
-from pangu_rl.config.hub import fetched, is_hub_id
+from pangu_rl.config.hub import cached, fetched, is_hub_id
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import DataError
 
@@ -55,6 +55,12 @@ def named_model(path: str, key: str = "model.path") -> Path:
         UserError: as `model_of`; a name on the hub that is not in the cache and cannot be fetched.
     """
     return fetched(path, key) if is_hub_id(path) else model_of(resolve_path(path), key)
+
+
+def known_model(path: str, key: str = "model.path") -> Path:
+    """As `named_model`, for those who only look: nothing is fetched, and a name on the hub that is not in the cache is
+    a folder that is not there."""
+    return cached(path) or Path(path) if is_hub_id(path) else model_of(resolve_path(path), key)
 
 
 def with_start(config: Stage) -> Stage:

@@ -34,13 +34,12 @@ def submit(
     """
     from rich.console import Console
 
-    from pangu_rl.checkpoint.run_model import model_of
+    from pangu_rl.checkpoint.run_model import known_model
     from pangu_rl.cluster import jobs
     from pangu_rl.cluster.plan import plan
     from pangu_rl.cluster.plan_table import plan_json, plan_table
     from pangu_rl.cluster.profile_checks import model_paths
     from pangu_rl.config.named_files import travelling
-    from pangu_rl.config.paths import resolve_path
     from pangu_rl.learner.measure.stage_memory import described_gib, memory_of
 
     profile = profile or jobs.named_profile(config, overrides or ())
@@ -49,7 +48,7 @@ def submit(
     cluster = jobs.load_profile(profile) if profile else None
     resolved = load_stage(stage, config, jobs.job_overrides(config, overrides or (), cluster))
     if cluster is not None:
-        paths = [str(model_of(resolve_path(path))) for path in model_paths(resolved)]
+        paths = [str(known_model(path)) for path in model_paths(resolved)]
         weights = [gib for path in paths if (gib := jobs.weight_gib(path) or described_gib(path)) is not None]
         on_devices = any(group.devices for group in cluster.nodes)
         planned = plan(stage, resolved, cluster, max(weights, default=None), memory_of(paths, on_devices))
