@@ -5,6 +5,8 @@ Links are checked by `make docs`.
 
 from __future__ import annotations
 
+import ast
+import importlib
 import json
 import re
 import shlex
@@ -23,7 +25,7 @@ from pangu_rl.data.conversations import parse_conversation
 from pangu_rl.data.pairs import parse_pair
 from pangu_rl.data.prompts import parse_prompt
 from rewards.registry import BUILT_IN
-from tests.contracts.source_tree import ROOT
+from tests.contracts.source_tree import PACKAGES, ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 GENERATED = ROOT / "docs/settings.md"
@@ -131,3 +133,18 @@ def test_every_page_stands_in_the_menu_once() -> None:
                 yield from pages(value) if isinstance(value, list) else [value]
 
     assert sorted(pages(menu)) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
+
+
+def test_python_of_the_pages_compiles_and_its_imports_exist() -> None:
+    blocks = [
+        (page.name, block)
+        for page in PAGES
+        for block in re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    ]
+    for page, block in blocks:
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] in PACKAGES:
+                module = importlib.import_module(node.module)
+                missing = [alias.name for alias in node.names if not hasattr(module, alias.name)]
+                assert not missing, f"{page}: {node.module} has no {', '.join(missing)}"
+    assert len(blocks) > 8
