@@ -6,6 +6,7 @@ The engine runs in this process, without Ray and without a learner.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,6 +100,9 @@ def open_chat(
     Raises:
         UserError: a model folder that cannot be used, or that the engine does not take.
     """
+    if make is None:  # before the engine's library is imported, and torch with it
+        os.environ.update(QUIET | accelerator.rollout_env(threads_each(1)))
+        warnings.filterwarnings("ignore", category=FutureWarning)
     config = model_config(model)
     positions = (config.get("text_config") or config).get("max_position_embeddings") or CONTEXT
     encoder = Encoder(model, template)
@@ -110,13 +114,10 @@ def open_chat(
         threads=threads_each(1),
         end_tokens=encoder.end_tokens,
     )
-    if make is None:
-        os.environ.update(QUIET | accelerator.rollout_env(spec.threads))  # before the engine's library is imported
-        make = engine_factory("vllm")
     return Chat(
         encoder=encoder,
         pictures=PictureFolder(EVERYWHERE, model, encoder.family),
-        engine=make(spec),
+        engine=(make or engine_factory("vllm"))(spec),
         context=spec.rollout.max_model_tokens,
         sampling=sampling,
     )
