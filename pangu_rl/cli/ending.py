@@ -11,6 +11,12 @@ import typer
 
 from pangu_rl.monitoring.milestones import milestone
 
+NEXT_OF_SAMPLED = {
+    "difficulty": "pangu-rl grpo --config FILE data.train={run_dir}/prompts.jsonl",
+    "pairs": "pangu-rl dpo --config FILE data.train={run_dir}/pairs.jsonl",
+    "iterative": "pangu-rl chat {run_dir}",
+}
+"""Stage that samples -> what goes on with what it made."""
 SHOWN = {
     "train/loss": "loss",
     "train/nll": "nll",
@@ -45,6 +51,12 @@ def last_lines(stage: str, run_dir: Path, figures: dict[str, float]) -> Iterator
     if model := model_folder(run_dir):
         yield f"model:  {model}"
     yield "next:   " + "\n        ".join(_next(stage, run_dir))
+
+
+def sampled(stage: str, run_dir: str, done: str, manifest: Any, as_json: bool) -> None:
+    """Of a stage that samples: what it made, and which stage takes it."""
+    typer.echo(json.dumps(manifest) if as_json else done)
+    typer.echo(f"next: {NEXT_OF_SAMPLED[stage].format(run_dir=run_dir)}", err=True)
 
 
 def model_folder(run_dir: Path) -> Path | None:

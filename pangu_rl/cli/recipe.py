@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from pangu_rl.cli.app import AsJson, ConfigFile, Overrides, app, expanded, load_run
+from pangu_rl.cli.ending import sampled
 from pangu_rl.cli.program import SAMPLE, WHOLE
 from pangu_rl.errors import ConfigError
 
@@ -30,9 +31,10 @@ def difficulty(config: ConfigFile, overrides: Overrides = None, as_json: AsJson 
     """
     from pangu_rl.loops.sampling.run_difficulty import run_difficulty
 
-    manifest = run_difficulty(load_run("difficulty", config, overrides))
+    stage = load_run("difficulty", config, overrides)
+    manifest = run_difficulty(stage)
     done = f"{manifest['queries']['selected']} of {sum(manifest['queries'].values())} prompts kept"
-    typer.echo(json.dumps(manifest) if as_json else done)
+    sampled("difficulty", stage.trainer.run_dir, done, manifest, as_json)
 
 
 @app.command(rich_help_panel=SAMPLE)
@@ -46,9 +48,10 @@ def pairs(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = Fal
     """
     from pangu_rl.loops.sampling.run_pairs import run_pairs
 
-    manifest = run_pairs(load_run("pairs", config, overrides))
+    stage = load_run("pairs", config, overrides)
+    manifest = run_pairs(stage)
     done = f"{manifest['queries']['selected']} pairs of {sum(manifest['queries'].values())} queries"
-    typer.echo(json.dumps(manifest) if as_json else done)
+    sampled("pairs", stage.trainer.run_dir, done, manifest, as_json)
 
 
 @app.command(rich_help_panel=SAMPLE)
@@ -59,9 +62,11 @@ def iterative(config: ConfigFile, overrides: Overrides = None, as_json: AsJson =
     """
     from pangu_rl.loops.sampling.run_iterative import run_iterative
 
-    manifest = run_iterative(load_run("iterative", config, overrides))
+    stage = load_run("iterative", config, overrides)
+    manifest = run_iterative(stage)
     rounds = ", ".join(str(turn["selected"]["rows"]) for turn in manifest["rounds"])
-    typer.echo(json.dumps(manifest) if as_json else f"rows selected by round: {rounds}; model: {manifest['model']}")
+    done = f"rows selected by round: {rounds}; model: {manifest['model']}"
+    sampled("iterative", stage.trainer.run_dir, done, manifest, as_json)
 
 
 @app.command(rich_help_panel=WHOLE)

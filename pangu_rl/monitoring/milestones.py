@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import TYPE_CHECKING
 
-from rich.console import Console
+if TYPE_CHECKING:
+    from rich.console import Console
 
 log = logging.getLogger(__name__)
 
@@ -16,5 +18,9 @@ _BEGUN = time.monotonic()
 def milestone(text: str, console: Console | None = None) -> None:
     """Tell the terminal, by way of a live view's `console` where there is one, and the log."""
     line = f"{time.monotonic() - _BEGUN:6.1f} s  {text}"
-    (console or Console(stderr=True)).print(line, markup=False, highlight=False, soft_wrap=True)
+    if console is None:
+        from rich.console import Console
+
+        console = Console(stderr=True)
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
     log.info("%s", text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pangu_rl.cli.ending import last_lines, run_stage
+from pangu_rl.cli.ending import last_lines, run_stage, sampled
 from pangu_rl.config.stages import SftConfig
 from pangu_rl.loops.online.warnings import end_warnings
 
@@ -25,6 +25,13 @@ def test_figures_of_a_supervised_stage(tmp_path: Path) -> None:
     assert next(last_lines("dpo", tmp_path, {"train/loss": 0.69312, "train/accuracy": 0.5})) == (
         "result: loss 0.6931, preferred 0.5"
     )
+
+
+def test_a_stage_that_samples_names_the_stage_that_goes_on(capsys) -> None:
+    sampled("pairs", "runs/p", "3 pairs of 9 queries", {"queries": {}}, as_json=False)
+    said = capsys.readouterr()
+    assert said.out == "3 pairs of 9 queries\n"
+    assert said.err == "next: pangu-rl dpo --config FILE data.train=runs/p/pairs.jsonl\n"
 
 
 def test_what_looks_like_success_is_warned_of() -> None:
