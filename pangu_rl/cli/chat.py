@@ -50,10 +50,21 @@ def chat(
         typer.echo(printable(talk.ask(sys.stdin.read().strip(), given).text))
     else:
         typer.echo(HELP, err=True)
-        for answer in answers(talk, sys.stdin, given):
+        for answer in answers(talk, _typed(), given):
             typer.echo(answer)
     sys.stdout.flush()
     os._exit(0)  # the engine's threads would keep the process for seconds
+
+
+def _typed() -> Iterator[str]:
+    """Lines of a person, with the keys of a shell's line, until Ctrl-D."""
+    import readline  # noqa: F401  # gives `input` these keys
+
+    while True:
+        try:
+            yield input("> ")
+        except EOFError:
+            return
 
 
 def answers(talk: Chat, lines: Iterator[str], pictures: tuple[Path, ...] = ()) -> Iterator[str]:

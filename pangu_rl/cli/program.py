@@ -13,7 +13,8 @@ SET_UP, TRAIN, LOOK = "Set up", "Train", "Measure and look"
 SAMPLE, WHOLE = "Sample and select", "Whole recipes"
 DATA, REWARDS, CLUSTER = "Data", "Rewards of your own", "Clusters"
 TITLES = (SET_UP, TRAIN, LOOK, SAMPLE, WHOLE, DATA, REWARDS, CLUSTER)
-"""Under which `--help` shows the commands, in this order."""
+"""Under which `--help` shows the commands, in this order; those without one come last."""
+UNTITLED = "More"
 
 
 class Program(TyperGroup):
@@ -26,9 +27,9 @@ class Program(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         shown = [command for name in self.list_commands(ctx) if (command := self.get_command(ctx, name))]
-        by_title = sorted(shown, key=lambda command: TITLES.index(command.rich_help_panel))
+        by_title = sorted(shown, key=lambda command: (*TITLES, UNTITLED).index(_title(command)))
         widest = max(len(command.name) for command in shown)
-        for title, commands in groupby(by_title, key=lambda command: command.rich_help_panel):
+        for title, commands in groupby(by_title, key=_title):
             with formatter.section(title):
                 formatter.write_dl([(command.name.ljust(widest), summary(command)) for command in commands])
 
@@ -36,6 +37,10 @@ class Program(TyperGroup):
 def summary(command: TyperCommand) -> str:
     """The first paragraph of its documentation."""
     return " ".join((command.help or "").partition("\n\n")[0].split())
+
+
+def _title(command: Any) -> str:
+    return command.rich_help_panel if command.rich_help_panel in TITLES else UNTITLED
 
 
 def debugging() -> bool:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -79,22 +78,3 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """The way out of a name that is not among the `known` ones."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f": did you mean {near[0]}?" if near else f": there are {', '.join(known)}"
-
-
-def type_text(annotation: Any) -> str:
-    """What a setting takes, in words of YAML: `whole number`, `text`, `a | b`, `list of text`, `text or null`."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return type_text(arguments[0])
-    if origin is Literal:
-        return " \\| ".join(f"`{str(choice).lower() if isinstance(choice, bool) else choice}`" for choice in arguments)
-    if origin in (Union, UnionType):
-        texts = [type_text(argument) for argument in arguments if argument is not type(None)]
-        return " or ".join(dict.fromkeys(texts)) + (" or `null`" if type(None) in arguments else "")
-    if origin in (tuple, list):
-        return f"list of {type_text(arguments[0])}" if arguments else "list"
-    if origin is dict:
-        return f"mapping to {type_text(arguments[1])}"
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return "section"
-    return {bool: "`true` \\| `false`", int: "whole number", float: "number", str: "text"}.get(annotation, "any")

@@ -6,11 +6,13 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from pangu_rl.config.keys import Key, keys_of, type_text
+from pangu_rl.config.keys import Key, keys_of
 from pangu_rl.config.pipeline import PipelineConfig
 from pangu_rl.config.pipeline_node import SCHEMAS
 from pangu_rl.config.sections.scorers import ScorersConfig
@@ -62,7 +64,7 @@ def _table(stage: str, name: str, keys: list[Key]) -> Iterator[str]:
     yield "| setting | takes | default | |"
     yield "|---|---|---|---|"
     for key in keys if name == "top level" else keys[1:] or keys:
-        yield f"| `{key.name}` | {type_text(key.field.annotation)} | {_default(key)} | {_text(key.says)} |"
+        yield f"| `{key.name}` | {_takes(key.field.annotation)} | {_default(key)} | {_text(key.says)} |"
     yield ""
 
 
@@ -74,6 +76,25 @@ def _default(key: Key) -> str:
         return "null" if default is None else ""
     shown = json.dumps(default, ensure_ascii=False, default=str)
     return f"`{shown}`"
+
+
+def _takes(annotation: Any) -> str:
+    """What a setting takes, in words: `whole number`, `a` | `b`, `list of text`, `text or null`."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _takes(arguments[0])
+    if origin is Literal:
+        return " \\| ".join(f"`{str(choice).lower() if isinstance(choice, bool) else choice}`" for choice in arguments)
+    if origin in (Union, UnionType):
+        texts = [_takes(argument) for argument in arguments if argument is not type(None)]
+        return " or ".join(dict.fromkeys(texts)) + (" or `null`" if type(None) in arguments else "")
+    if origin in (tuple, list):
+        return f"list of {_takes(arguments[0])}" if arguments else "list"
+    if origin is dict:
+        return f"mapping to {_takes(arguments[1])}"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "section"
+    return {bool: "`true` \\| `false`", int: "whole number", float: "number", str: "text"}.get(annotation, "any")
 
 
 def _text(says: str) -> str:
