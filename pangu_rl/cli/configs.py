@@ -53,7 +53,7 @@ def config_check(stage: StageName, config: ConfigFile, overrides: Overrides = No
 
 
 def _grader(config: Any) -> Callable[[Prompt], str | None] | None:
-    """Says of a prompt why its gold is not right by the first reward; None of a stage without rewards."""
+    """Says of a prompt why its gold is not right by the first reward; None of a stage without rewards of its own."""
     rewards = getattr(config, "rewards", None)
     if rewards is None:
         return None
@@ -62,4 +62,6 @@ def _grader(config: Any) -> Callable[[Prompt], str | None] | None:
 
     functions = Rubric.from_config(rewards).functions
     typer.echo(f"rewards: {', '.join(function.name for function in functions)}")
+    if functions[0].name == "llm_score":
+        return None  # its models would be asked, and those of a configuration's own are not started yet
     return lambda prompt: gold_problem(prompt, functions[0].call)
