@@ -1,4 +1,4 @@
-# make setup | quickstart | quickstart-vl | mini-pretrain | dry-run | test | test-slow | check-ascend | lint | bench
+# make setup | quickstart | quickstart-vl | mini-pretrain | dry-run | test | test-slow | check-ascend | lint | docs | bench
 #
 # The environment of a CPU machine. Where pip's index serves CUDA builds of torch, name one that serves CPU builds:
 #   make setup TORCH_INDEX="--index-url https://download.pytorch.org/whl/cpu"
@@ -15,7 +15,7 @@ FOR_PIP := /^\# By pip alone/,$$
 # A lock may want a file that its index takes long to send.
 export UV_HTTP_TIMEOUT ?= 180
 
-.PHONY: setup quickstart quickstart-vl mini-pretrain dry-run test test-slow check-ascend lint format bench
+.PHONY: setup quickstart quickstart-vl mini-pretrain dry-run test test-slow check-ascend lint format docs reference bench
 .DELETE_ON_ERROR:
 
 setup: .venv/.packages .venv/.project .venv/.kernels .venv/.cache
@@ -80,9 +80,23 @@ test-slow: setup
 check-ascend: setup
 	$(BIN)/python -m tests.ascend
 
-lint: .venv/.packages
+lint: .venv/.packages docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# The site, in site/; a link that leads nowhere or a page that is in no menu ends it.
+docs: .venv/docs/.packages
+	NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --strict --quiet
+
+.venv/docs/.packages: requirements/docs.txt .venv/.packages
+	$(PYTHON) -m venv --without-pip .venv/docs
+	$(BIN)/uv pip install -q --python .venv/docs/bin/python -r $< \
+	  || $(BIN)/python -m pip --python .venv/docs/bin/python install -q -r $<
+	touch $@
+
+# docs/settings.md, from the docstrings of the schemas.
+reference: setup
+	$(BIN)/python -m pangu_rl.config.reference docs/settings.md
 
 format: .venv/.packages
 	$(BIN)/ruff check --fix .

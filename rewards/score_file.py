@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -30,6 +30,8 @@ from rewards.rules.gold import BadGold, Gold
 from rewards.score_rows import BadRow, encode_row, parse_row, text_of, typed_gold
 
 OnBadRow = Literal["report", "fail"]
+STANDARD = Path("-")
+"""Standard input, or standard output."""
 WINDOW_ROWS = 256
 WINDOW_BYTES = 8 * 2**20
 """Whichever comes first bounds what is read ahead of the oldest row still being checked."""
@@ -95,7 +97,7 @@ def score_file(
     deadline_s: float = 2.0,
     advance: Callable[[int], object] = lambda size: None,
 ) -> Summary:
-    """Grade every line of `source` into `target`; `advance` hears the bytes of each row done.
+    """Grade every line of `source` into `target`, files or `STANDARD`; `advance` hears the bytes of each row done.
 
     `workers` and `deadline_s` are those of `ChildPool`.
 
@@ -103,7 +105,6 @@ def score_file(
         DataError: a file that cannot be read or written, or a bad row under `fail`, with file, row and reason.
     """
     refuse_paths(source, target)
-    target = target.resolve()
     summary = Summary()
     started = time.perf_counter()
 
@@ -116,7 +117,7 @@ def score_file(
             advance(size)
 
     try:
-        with ChildPool(workers, deadline_s) as pool, source.open("rb") as lines, _whole_or_not_at_all(target) as output:
+        with ChildPool(workers, deadline_s) as pool, _lines_of(source) as lines, _output_of(target) as output:
             asyncio.run(grade_all(lines, output, Grader(pool)))
     except OSError as error:
         raise DataError(f"{error.filename or target}: {error.strerror or error}") from None
@@ -135,16 +136,26 @@ def score_file_with_progress(source: Path, target: Path, **options: Any) -> Summ
 
 def refuse_paths(source: Path, target: Path) -> None:
     """Raises `DataError`: no such input, or an output that would destroy something."""
-    if not source.exists():
+    if source != STANDARD and not source.exists():
         raise DataError(f"{source}: no such file")
     if source.is_dir():
         raise DataError(f"{source}: is a directory; --input is a JSONL file")
+    if target == STANDARD:
+        return
     if target.exists() and not target.is_file():
         raise DataError(f"{target}: is no regular file; --output is a JSONL file to write")
-    if target.exists() and target.samefile(source):
+    if target.exists() and source != STANDARD and target.samefile(source):
         raise DataError(f"{target}: is the input too; give --output another name")
     if not target.parent.is_dir():
         raise DataError(f"{target}: the folder {target.parent.absolute()} does not exist")
+
+
+def _lines_of(source: Path) -> AbstractContextManager[BinaryIO]:
+    return nullcontext(sys.stdin.buffer) if source == STANDARD else source.open("rb")
+
+
+def _output_of(target: Path) -> AbstractContextManager[BinaryIO]:
+    return nullcontext(sys.stdout.buffer) if target == STANDARD else _whole_or_not_at_all(target.resolve())
 
 
 @contextmanager

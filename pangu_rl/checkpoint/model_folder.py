@@ -39,7 +39,10 @@ def model_config(path: Path) -> dict[str, Any]:
         DataError: no such folder, no configuration that can be read, or no weights in it.
     """
     if not path.is_dir():
-        raise DataError(f"model.path {path}: no such folder; `make setup` prepares the cache:// models")
+        raise DataError(
+            f"model.path {path}: no such folder; `pangu-rl curate smollm2` prepares a cache:// model, and a name on "
+            "the hub is fetched"
+        )
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:

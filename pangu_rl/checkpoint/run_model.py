@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pangu_rl.checkpoint.store import ADAPTER, MODEL, CheckpointStore, check_model
+from pangu_rl.config.hub import cached, fetched, is_hub_id
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import DataError
 
@@ -47,10 +48,25 @@ def model_of(path: Path, key: str = "model.path") -> Path:
     return whole_model(newest.path)
 
 
+def named_model(path: str, key: str = "model.path") -> Path:
+    """The folder of what a configuration or a command names: a model folder, a run or a name on the hub.
+
+    Raises:
+        UserError: as `model_of`; a name on the hub that is not in the cache and cannot be fetched.
+    """
+    return fetched(path, key) if is_hub_id(path) else model_of(resolve_path(path), key)
+
+
+def known_model(path: str, key: str = "model.path") -> Path:
+    """As `named_model`, for those who only look: nothing is fetched, and a name on the hub that is not in the cache is
+    a folder that is not there."""
+    return cached(path) or Path(path) if is_hub_id(path) else model_of(resolve_path(path), key)
+
+
 def with_start(config: Stage) -> Stage:
-    """The configuration of a stage with `model_of` its `model.path`; raises as that."""
-    path = resolve_path(config.model.path)
-    if (found := model_of(path)) == path:
+    """The configuration of a stage with `named_model` of its `model.path`; raises as that."""
+    found = named_model(config.model.path)
+    if found == resolve_path(config.model.path):
         return config
     return config.model_copy(update={"model": config.model.model_copy(update={"path": str(found)})})
 

@@ -15,6 +15,7 @@ import logging
 import os
 import shutil
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ STATE = "state.json"
 RANKS, MODEL, ADAPTER = "learner", "hf", "adapter"
 """Folders of a checkpoint: what the ranks go on from, and for everybody else the model, or the adapter that was trained
 beside one."""
+LATEST = "latest"
+"""Link in the run directory to the newest checkpoint."""
 _PREFIX = "step_"
 _PARTIAL = ".partial-"
 
@@ -99,6 +102,7 @@ class CheckpointStore:
             os.replace(partial, final)
             manifest.flush(self.directory)
         log.info("checkpoint %s (%.1f MB)", final, size / 1e6)
+        self._point_latest(final)
         self._prune()
         return Checkpoint(path=final, step=step, state=state)
 
@@ -129,6 +133,15 @@ class CheckpointStore:
             raise CheckpointError(f"corrupt checkpoint: {error}; delete {path} to {before}") from None
         state = json.loads((path / STATE).read_text(encoding="utf-8"))
         return Checkpoint(path=path, step=steps[-1], state=state)
+
+    def _point_latest(self, final: Path) -> None:
+        """For people alone: where a folder can hold no links, there is none."""
+        link = self.directory.parent / LATEST
+        partial = link.with_name(f".{LATEST}.partial")
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+            partial.symlink_to(final.relative_to(link.parent))
+            os.replace(partial, link)
 
     def _prune(self) -> None:
         kept = {*self._steps()[-self.keep :], *self.keep_steps}

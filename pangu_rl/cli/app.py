@@ -3,46 +3,63 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pangu_rl.config.evaluation import EvalConfig
-from pangu_rl.config.load import load_config
-from pangu_rl.config.pipeline import PipelineConfig
-from pangu_rl.config.pipeline_graph import read_graph
-from pangu_rl.config.pipeline_node import SCHEMAS
-from pangu_rl.config.pretrain import PretrainConfig
-from pangu_rl.config.sampling import SampledStage
-from pangu_rl.config.stages import DpoConfig, GrpoConfig, SftConfig
-from pangu_rl.config.vision import VisionStageConfig
+from pangu_rl.cli.program import Program
 from pangu_rl.errors import ConfigError
 
-STAGES = {**SCHEMAS, "pipeline": PipelineConfig}
-"""Name of a stage, which is its command -> its schema."""
+if TYPE_CHECKING:
+    from pangu_rl.config.base import Strict
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+STAGES = (
+    *("grpo", "sft", "dpo", "vit", "pretrain"),
+    *("difficulty", "pairs", "iterative", "eval", "assemble", "pipeline"),
+)
+"""What has a configuration; a stage's name is its command."""
 
-ConfigFile = Annotated[Path, typer.Option("--config", help="YAML of the stage; configs/ has the shipped ones.")]
+app = typer.Typer(
+    cls=Program,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ConfigFile = Annotated[
+    Path, typer.Option("--config", help="YAML of the stage, or the name of a shipped one: quickstart/grpo_text.")
+]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Overrides, e.g. trainer.steps=10 run_dir=runs/x.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for a machine to read.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show rows, steps, memory and files; start nothing.")]
 StageName = Annotated[str, typer.Argument(help=f"{', '.join(STAGES)}.")]
 
 
-def load_stage(
-    stage: str, path: Path, overrides: list[str] | None
-) -> (
-    GrpoConfig | SftConfig | DpoConfig | PretrainConfig | VisionStageConfig | SampledStage | EvalConfig | PipelineConfig
-):
+def schema_of(stage: str) -> type[Strict]:
+    """
+    Raises:
+        ConfigError: no such stage.
+    """
+    from pangu_rl.config.pipeline import PipelineConfig
+    from pangu_rl.config.pipeline_node import SCHEMAS
+
+    if stage not in STAGES:
+        raise ConfigError(f"unknown stage {stage!r}: one of {', '.join(STAGES)}")
+    return PipelineConfig if stage == "pipeline" else SCHEMAS[stage]
+
+
+def load_stage(stage: str, path: Path, overrides: list[str] | None) -> Any:
     """The checked configuration of `stage`: the file, then the overrides; of a pipeline also its stages'.
 
     Raises:
         ConfigError: an unknown stage, file, key or value.
     """
-    if stage not in STAGES:
-        raise ConfigError(f"unknown stage {stage!r}: one of {', '.join(STAGES)}")
-    config = load_config(STAGES[stage], path, [expanded(override) for override in overrides or ()])
-    if isinstance(config, PipelineConfig):
+    from pangu_rl.config.load import load_config
+
+    config = load_config(schema_of(stage), path, [expanded(override) for override in overrides or ()])
+    if stage == "pipeline":
+        from pangu_rl.config.pipeline_graph import read_graph
+
         read_graph(config)
     return config
 

@@ -12,13 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from pangu_rl.cli.app import AsJson, app
+from pangu_rl.cli.program import DATA
 from pangu_rl.config.curate import CurateConfig
 from pangu_rl.config.load import apply_override, load_config
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import ConfigError
 
 
-@app.command()
+@app.command(rich_help_panel=DATA)
 def curate(
     words: Annotated[
         list[str] | None,
@@ -34,7 +35,7 @@ def curate(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Prepare a data set or a model from installed packages, or run a pipeline of operators over rows.
+    """Build data or a model from packages, or put rows through operators.
 
     A pipeline that was interrupted goes on. Exit code 1 when more rows end in an error than `max_error_rate`.
     """
@@ -45,7 +46,7 @@ def curate(
     _run(load_config(CurateConfig, config, overrides), dry_run, as_json)
 
 
-@app.command("check-operator")
+@app.command("check-operator", rich_help_panel=DATA)
 def check_operator(
     operator: Annotated[str, typer.Argument(help="Its name, or path/to/file.py:function.")],
     args: Annotated[list[str] | None, typer.Argument(help="Its settings, e.g. least_chars=20.")] = None,
@@ -53,9 +54,9 @@ def check_operator(
     media_root: Annotated[Path | None, typer.Option(help="Folder that their pictures lie in.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Test an operator of data curation against its contract; exit code 1 when it fails.
+    """Test an operator of curation against its contract.
 
-    It must say one verdict of plain, empty, hostile and very long rows, the same each time and in a fresh process, and
+    Exit code 1 when it fails. It must say one verdict of plain, empty, hostile and very long rows, the same each time and in a fresh process, and
     leave the row alone.
     """
     from data_curation.pipeline.contract import check_operator as check

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import BaseModel
-from rich.console import Console
 
 from pangu_rl.cli.app import STAGES, AsJson, Overrides, app, load_stage
+from pangu_rl.cli.program import SET_UP
 from pangu_rl.errors import ConfigError
 
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
-@app.command()
+
+@app.command(rich_help_panel=SET_UP)
 def doctor(
     overrides: Overrides = None,
     config: Annotated[Path | None, typer.Option(help="YAML of a stage: look at its paths and sizes too.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look at packages, devices, Ray and its token, shared memory, ports, disk and paths; exit code 1 on a failure."""
+    """Say what is wrong with this machine, and the mend.
+
+    Packages, devices, Ray and its token, shared memory, ports, disk and paths; exit code 1 on a failure.
+    """
+    from rich.console import Console
+
     from pangu_rl.doctor.examine import examine
     from pangu_rl.monitoring.findings import findings_json, findings_table, passed
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from pangu_rl.cli.app import AsJson, app
+from pangu_rl.cli.program import DATA
 from pangu_rl.config.export import ExportConfig, ExportFilters, Format, Target
 from pangu_rl.config.load import checked
 from pangu_rl.errors import ConfigError
@@ -60,9 +61,10 @@ def export(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Turn stored rollouts into training data: SFT rows, preference pairs, RL prompts, iterative sets, or raw rows.
+    """Turn stored rollouts into training data.
 
-    The same runs and options give the same bytes. manifest.json has counts per filter and hashes.
+    SFT rows, preference pairs, RL prompts, sets for iterative fine-tuning, or raw rows. The same runs and options give
+    the same bytes. manifest.json has counts per filter and hashes.
     """
     from rollout.export import export as exporting
 
@@ -94,14 +96,17 @@ def _show(found: dict[str, Any]) -> None:
         print_stats(found, Console())
 
 
-app.command("export")(_with_options(export))
+app.command("export", rich_help_panel=DATA)(_with_options(export))
 
 
-@app.command()
+@app.command(rich_help_panel=DATA)
 def compact(
     run: Annotated[Path, typer.Argument(help="Run directory; no run may be going on in it.")], as_json: AsJson = False
 ) -> None:
-    """Merge the rollout shards of a finished run into few large ones, and bring old ones to the newest schema."""
+    """Merge the rollout shards of a finished run.
+
+    Few large ones are left, and old ones are brought to the newest schema.
+    """
     from rollout.compact import compact as merge
 
     summary = merge(run)

@@ -7,22 +7,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from pangu_rl.checkpoint.run_model import model_of
 from pangu_rl.cli.app import AsJson, app
-from pangu_rl.config.load import apply_override, checked
-from pangu_rl.config.paths import is_address, resolve_path
-from pangu_rl.config.sections.rows import RowsConfig
+from pangu_rl.cli.program import DATA
 
 
-class InspectedData(RowsConfig):
-    """What decides how rows are read, of the sections `data` of all stages."""
-
-    media_root: str | None = None
-    turns: Literal["all", "last"] = "all"
-    reasoning: Literal["keep", "strip"] = "keep"
-
-
-@app.command()
+@app.command(rich_help_panel=DATA)
 def inspect(
     file: Annotated[str, typer.Argument(help="JSONL, JSON array, Parquet, tar, a saved `datasets` folder.")],
     model: Annotated[str, typer.Option(help="Folder of the model whose tokenizer and template read it, or a run's.")],
@@ -35,10 +24,17 @@ def inspect(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what would be trained: the first rows with their trained tokens coloured and pictures at their places,
-    lengths, what is refused and why, counted by reason."""
+    """Show what a stage would train of a file, token by token.
+
+    The first rows with their trained tokens coloured and pictures at their places, lengths, what is refused and why,
+    counted by reason.
+    """
     from rich.console import Console
 
+    from pangu_rl.checkpoint.run_model import named_model
+    from pangu_rl.config.load import apply_override, checked
+    from pangu_rl.config.paths import is_address, resolve_path
+    from pangu_rl.config.sections.rows import InspectedRowsConfig
     from pangu_rl.data.encoding import Encoder
     from pangu_rl.data.pictures import PictureFolder
     from pangu_rl.loops.inspect_rows import inspect_rows
@@ -50,9 +46,9 @@ def inspect(
     rows_file = resolve_path(file)
     if is_address(file):
         bring([rows_file])
-    folder = model_of(resolve_path(model), "--model")
+    folder = named_model(model, "--model")
     encoder = Encoder(folder, template)
-    data = checked(InspectedData, tree, "--data")
+    data = checked(InspectedRowsConfig, tree, "--data")
     pictures = PictureFolder(data.media_root, folder, encoder.family, rows=[rows_file])
     found = inspect_rows(rows_file, stage, encoder, pictures, data=data, rows=rows)
     if as_json:

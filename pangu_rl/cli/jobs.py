@@ -6,17 +6,16 @@ import json
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from pangu_rl.cli.app import AsJson, ConfigFile, Overrides, StageName, app, load_stage
-from pangu_rl.config.named_files import travelling
+from pangu_rl.cli.program import CLUSTER
 from pangu_rl.errors import ConfigError
 
 Address = Annotated[str | None, typer.Option(help="Ray dashboard address, e.g. http://127.0.0.1:8265.")]
 JobId = Annotated[str, typer.Argument(help="Identifier that `submit` printed.")]
 
 
-@app.command()
+@app.command(rich_help_panel=CLUSTER)
 def submit(
     stage: StageName,
     config: ConfigFile,
@@ -28,16 +27,19 @@ def submit(
     show_plan: Annotated[bool, typer.Option("--plan", help="Show where actors would go; send nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Send a stage to a Ray cluster as a job and print the job's identifier; the same run_dir resumes.
+    """Send a stage to a Ray cluster as a job.
 
+    Prints the job's identifier; the same run_dir resumes.
     With a profile it is planned first: what would not fit is named, and nothing is sent (exit code 2).
     """
-    from pangu_rl.checkpoint.run_model import model_of
+    from rich.console import Console
+
+    from pangu_rl.checkpoint.run_model import known_model
     from pangu_rl.cluster import jobs
     from pangu_rl.cluster.plan import plan
     from pangu_rl.cluster.plan_table import plan_json, plan_table
     from pangu_rl.cluster.profile_checks import model_paths
-    from pangu_rl.config.paths import resolve_path
+    from pangu_rl.config.named_files import travelling
     from pangu_rl.learner.measure.stage_memory import described_gib, memory_of
 
     profile = profile or jobs.named_profile(config, overrides or ())
@@ -46,7 +48,7 @@ def submit(
     cluster = jobs.load_profile(profile) if profile else None
     resolved = load_stage(stage, config, jobs.job_overrides(config, overrides or (), cluster))
     if cluster is not None:
-        paths = [str(model_of(resolve_path(path))) for path in model_paths(resolved)]
+        paths = [str(known_model(path)) for path in model_paths(resolved)]
         weights = [gib for path in paths if (gib := jobs.weight_gib(path) or described_gib(path)) is not None]
         on_devices = any(group.devices for group in cluster.nodes)
         planned = plan(stage, resolved, cluster, max(weights, default=None), memory_of(paths, on_devices))
@@ -65,35 +67,35 @@ def submit(
         typer.echo(json.dumps({"job": job}) if as_json else job)
 
 
-@app.command()
+@app.command(rich_help_panel=CLUSTER)
 def status(job: JobId, address: Address = None, as_json: AsJson = False) -> None:
-    """State of a submitted job."""
+    """Tell the state of a submitted job."""
     from pangu_rl.cluster import jobs
 
     state = jobs.status(job, address=address)
     typer.echo(json.dumps({"job": job, "status": state}) if as_json else state)
 
 
-@app.command()
+@app.command(rich_help_panel=CLUSTER)
 def logs(job: JobId, address: Address = None, follow: Annotated[bool, typer.Option("--follow", "-f")] = False) -> None:
-    """Output of a submitted job."""
+    """Print the output of a submitted job."""
     from pangu_rl.cluster import jobs
 
     for line in jobs.logs(job, address=address, follow=follow):
         typer.echo(line, nl=False)
 
 
-@app.command()
+@app.command(rich_help_panel=CLUSTER)
 def stop(job: JobId, address: Address = None) -> None:
-    """Ask a job to stop; one that has begun checkpoints first."""
+    """Ask a job to stop, after a checkpoint."""
     from pangu_rl.cluster import jobs
 
     typer.echo(jobs.stop(job, address=address))
 
 
-@app.command("list")
+@app.command("list", rich_help_panel=CLUSTER)
 def list_jobs(address: Address = None, as_json: AsJson = False) -> None:
-    """Jobs of the cluster, newest first."""
+    """List the jobs of the cluster, newest first."""
     from pangu_rl.cluster import jobs
 
     rows = jobs.list_jobs(address=address)

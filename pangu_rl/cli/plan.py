@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from pangu_rl.cli.app import AsJson, ConfigFile, Overrides, app, expanded
+from pangu_rl.cli.program import CLUSTER
 
 
-@app.command()
+@app.command(rich_help_panel=CLUSTER)
 def plan(
     config: ConfigFile,
     overrides: Overrides = None,
@@ -26,10 +26,13 @@ def plan(
     picture: Annotated[Path | None, typer.Option(help="Draw who does what when, as PNG.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Predict a GRPO step: seconds by phase, idle shares and memory of split, stale and shared placements.
+    """Predict how long a step of GRPO takes on a cluster.
 
+    Seconds by phase, idle shares and memory of split, stale and shared placements.
     Without measured runs the figures follow from data sheets and usual shares of them: compare placements by them.
     """
+    from rich.console import Console
+
     from pangu_rl.checkpoint.run_model import with_start
     from pangu_rl.cluster.jobs import load_profile
     from pangu_rl.config.load import load_config

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from pangu_rl.cli.app import AsJson, app
+from pangu_rl.cli.program import LOOK
 from pangu_rl.errors import RunError
 
 
-@app.command("align-precision")
+@app.command("align-precision", rich_help_panel=LOOK)
 def align_precision(
     one: Annotated[str, typer.Argument(help="Model folder, transformers:FOLDER, a trace, or a run directory.")],
     other: Annotated[str | None, typer.Argument(help="The other side, alike.")] = None,
@@ -23,11 +23,14 @@ def align_precision(
     save: Annotated[Path | None, typer.Option(help="Only write the trace of ONE, for another machine.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare two forward and backward passes layer by layer, or the losses of two runs; exit code 1 if they differ.
+    """Compare two implementations layer by layer, or two runs.
 
+    Forward and backward passes, or the losses of two runs; exit code 1 if they differ.
     A model folder runs as the learner runs it, transformers:FOLDER by the model's own code. The first layer beyond the
     limit is named; the losses of two run directories may be 1 % apart.
     """
+    from rich.console import Console
+
     from pangu_rl.loops.align_precision import METRICS, align_traces, keep_trace, precision_table
 
     if (save is None) == (other is None):

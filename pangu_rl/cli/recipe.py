@@ -4,58 +4,72 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from pangu_rl.cli.app import AsJson, ConfigFile, Overrides, app, expanded, load_run
-from pangu_rl.config.paths import resolve_path
-from pangu_rl.config.pipeline import PipelineConfig
+from pangu_rl.cli.ending import sampled
+from pangu_rl.cli.program import SAMPLE, WHOLE
 from pangu_rl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pangu_rl.config.pipeline import PipelineConfig
 
 Number = TypeVar("Number", int, float)
 WIDE = 200
 """Columns of a table that goes into a file."""
 
 
-@app.command()
+@app.command(rich_help_panel=SAMPLE)
 def difficulty(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Sample prompts with a model and keep those that it does not answer too well, with their pass rates.
+    """Keep the prompts that a model does not find too easy.
+
+    Samples answers to each, and keeps those that it does not answer too well, with their pass rates.
 
     Writes prompts.jsonl, left_out.jsonl and manifest.json into the run directory. Resumes by itself.
     """
     from pangu_rl.loops.sampling.run_difficulty import run_difficulty
 
-    manifest = run_difficulty(load_run("difficulty", config, overrides))
+    stage = load_run("difficulty", config, overrides)
+    manifest = run_difficulty(stage)
     done = f"{manifest['queries']['selected']} of {sum(manifest['queries'].values())} prompts kept"
-    typer.echo(json.dumps(manifest) if as_json else done)
+    sampled("difficulty", stage.trainer.run_dir, done, manifest, as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=SAMPLE)
 def pairs(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Sample SFT queries, score the answers from 1 to 5, and pair good ones with bad ones for `dpo`.
+    """Make preference pairs of a model's own answers, for `dpo`.
+
+    Samples answers to SFT queries, scores them from 1 to 5, and pairs good ones with bad ones.
 
     Writes pairs.jsonl and manifest.json into the run directory; rollouts/ has all candidates and votes. Resumes by
     itself.
     """
     from pangu_rl.loops.sampling.run_pairs import run_pairs
 
-    manifest = run_pairs(load_run("pairs", config, overrides))
+    stage = load_run("pairs", config, overrides)
+    manifest = run_pairs(stage)
     done = f"{manifest['queries']['selected']} pairs of {sum(manifest['queries'].values())} queries"
-    typer.echo(json.dumps(manifest) if as_json else done)
+    sampled("pairs", stage.trainer.run_dir, done, manifest, as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=SAMPLE)
 def iterative(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Fine-tune on the model's own right answers to queries that it often gets wrong, in rounds. Resumes by itself."""
+    """Fine-tune on a model's own right answers, in rounds.
+
+    To queries that it often gets wrong. Resumes by itself.
+    """
     from pangu_rl.loops.sampling.run_iterative import run_iterative
 
-    manifest = run_iterative(load_run("iterative", config, overrides))
+    stage = load_run("iterative", config, overrides)
+    manifest = run_iterative(stage)
     rounds = ", ".join(str(turn["selected"]["rows"]) for turn in manifest["rounds"])
-    typer.echo(json.dumps(manifest) if as_json else f"rows selected by round: {rounds}; model: {manifest['model']}")
+    done = f"rows selected by round: {rounds}; model: {manifest['model']}"
+    sampled("iterative", stage.trainer.run_dir, done, manifest, as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=WHOLE)
 def pipeline(
     config: ConfigFile,
     overrides: Overrides = None,
@@ -72,7 +86,9 @@ def pipeline(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a graph of stages and evaluate every model that they make; configs/pipeline/ has the shipped ones.
+    """Run a graph of stages and evaluate every model of it.
+
+    configs/pipeline/ has the shipped ones.
 
     A folder for each stage, manifest.json and one table of all evaluations (.md, .json, .png) in the run directory. The
     same command again skips what is over and goes on. With --check every input is made by a stage or listed under
@@ -113,7 +129,7 @@ def _check(config: PipelineConfig, profile: str | None, as_json: bool) -> None:
         raise typer.Exit(2)
 
 
-@app.command()
+@app.command(rich_help_panel=WHOLE)
 def merge(
     models: Annotated[
         list[Path],
@@ -124,10 +140,12 @@ def merge(
     steps: Annotated[str | None, typer.Option(help="Steps of the run directories, e.g. 20,40; default: all.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Average the weights of models of one architecture, tensor by tensor; merge.json in the folder says of what.
+    """Average models of one architecture, or fold an adapter in.
 
+    Tensor by tensor; merge.json in the folder says of what.
     An adapter (LoRA, as peft writes it) counts as its base model with the adapter folded in; one alone is folded.
     """
+    from pangu_rl.config.paths import resolve_path
     from pangu_rl.loops.pipeline.run_merge import merge as run_merge
     from pangu_rl.loops.pipeline.run_merge import model_folders, provenance
 

@@ -8,15 +8,19 @@ from typing import Annotated
 import typer
 
 from pangu_rl.cli.app import app
+from pangu_rl.cli.program import LOOK
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def view(
     runs: Annotated[list[Path], typer.Argument(help="Run directories, also of pipelines; runs may be going on.")],
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of this machine alone; by default a free one.")] = 0,
 ) -> None:
-    """Open a page about runs: curves side by side, rollouts with filters, groups with pictures and coloured tokens,
-    pairs, pipelines. It prints its address once; Ctrl-C ends it."""
+    """Serve a page about runs that go on or are done.
+
+    Curves side by side, rollouts with filters, groups with pictures and coloured tokens, pairs, pipelines. It prints its
+    address once; Ctrl-C ends it.
+    """
     from pangu_rl.view.serve import serve
 
     serve(runs, port, typer.echo)

@@ -6,7 +6,7 @@ import asyncio
 import glob
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ from pangu_rl.cluster.left_behind import left_behind
 from pangu_rl.config.cluster_profile import ClusterProfile
 from pangu_rl.config.load import apply_override, load_config, read_yaml
 from pangu_rl.config.paths import resolve_path
+from pangu_rl.config.secrets import SECRETS
+from pangu_rl.config.shipped import shipped, shipped_names
 from pangu_rl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,11 +33,9 @@ GRACE_S = ClusterProfile.model_fields["grace_s"].default
 
 AGENT_TRIES = 6
 DEFAULT_PYTHON = ClusterProfile.model_fields["python"].default
-SECRETS = "PANGU_RL_SECRETS"
-"""In the job's environment: names of the variables that must be there, never their values."""
 
 PROFILES = Path("configs/clusters")
-"""Relative to the working directory, which travels with the job."""
+"""Of the working directory, which travels with the job, or else of the shipped ones."""
 
 
 def submit(
@@ -121,21 +121,6 @@ def job_variables(profile: ClusterProfile) -> dict[str, str]:
     return profile.env | {f"{role}{name}": value for role, own in roles for name, value in own.items()}
 
 
-def require_secrets(environment: Mapping[str, str]) -> None:
-    """In the job: the variables that its profile names must be there.
-
-    Raises:
-        ConfigError: one is not.
-    """
-    names = [name for name in environment.get(SECRETS, "").split(",") if name]
-    missing = [name for name in names if not environment.get(name)]
-    if missing:
-        raise ConfigError(
-            f"the cluster's environment lacks {', '.join(missing)}, which the job's profile names as secrets: set "
-            "them where `ray start` runs (on Kubernetes, from a Secret), or take them out of the profile"
-        )
-
-
 def load_profile(name: str) -> ClusterProfile:
     """A file, or the name of one in `configs/clusters/`.
 
@@ -144,9 +129,9 @@ def load_profile(name: str) -> ClusterProfile:
     """
     path = Path(name)
     if path.suffix != ".yaml":
-        path = PROFILES / f"{name}.yaml"
+        path = shipped(PROFILES / f"{name}.yaml")
         if not path.is_file():
-            known = ", ".join(sorted(one.stem for one in PROFILES.glob("*.yaml"))) or "no files in it"
+            known = ", ".join(sorted({one.stem for one in PROFILES.glob("*.yaml")} | set(shipped_names("clusters"))))
             raise ConfigError(f"no cluster profile {name!r}: {PROFILES}/ has {known}; or name a .yaml file")
     return load_config(ClusterProfile, path)
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar, get_origin
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from pangu_rl.config import yaml_text
+from pangu_rl.config.keys import likely_key
 from pangu_rl.config.named_files import take_beside
 from pangu_rl.config.secrets import masked, masked_text
+from pangu_rl.config.shipped import shipped
 from pangu_rl.errors import ConfigError
 
 T = TypeVar("T", bound=BaseModel)
@@ -21,15 +21,17 @@ T = TypeVar("T", bound=BaseModel)
 def load_config(schema: type[T], path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> T:
     """Read `path`, apply `a.b=c` overrides (values are YAML scalars), check against `schema`.
 
-    Relative paths are those of the working directory, or, where nothing lies there, of the file's own folder.
+    Relative paths are those of the working directory, or, where nothing lies there, of the file's own folder; `path`
+    may be the name of a shipped configuration.
 
     Raises:
         ConfigError: missing file, bad YAML, unknown key (with the nearest right name), bad value, broken rule.
     """
+    path = shipped(path)
     tree = read_yaml(path)
     for override in overrides:
         apply_override(tree, override)
-    take_beside(tree, Path(path).parent)
+    take_beside(tree, path.parent)
     return checked(schema, tree, str(path))
 
 
@@ -47,9 +49,12 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         ConfigError: no such file, not YAML, a key that stands twice in a section, or no sections at all.
     """
     try:
-        tree = yaml_text.parse(Path(path).read_text(encoding="utf-8"))
+        tree = yaml_text.parse(shipped(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such configuration file; the shipped ones lie in configs/") from None
+        raise ConfigError(
+            f"{path}: no such configuration file; shipped ones go by names such as quickstart/grpo_text, and "
+            "`pangu-rl init STAGE` writes one"
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
@@ -87,12 +92,6 @@ def set_key(tree: dict[str, Any], key: str, value: Any) -> None:
     node[leaf] = value
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The way out of a name that is not among the `known` ones."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f": did you mean {near[0]}?" if near else f": there are {', '.join(known)}"
-
-
 def dump_config(config: BaseModel) -> str:
     """The resolved configuration as YAML; loading it back gives an equal configuration, but for keys in it (`***`)."""
     return yaml.safe_dump(masked(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
@@ -101,10 +100,7 @@ def dump_config(config: BaseModel) -> str:
 def _explain(schema: type[BaseModel], error: dict[str, Any]) -> str:
     where = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        names = _known_keys(schema, error["loc"][:-1])
-        near = difflib.get_close_matches(str(error["loc"][-1]), names, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(sorted(names))}"
-        return f"unknown key {where}: {hint}"
+        return f"unknown key {where}: {likely_key(schema, error['loc'][:-1], str(error['loc'][-1]))}"
     if error["type"] == "missing":
         return f"missing key {where}: add it to the file or as an override {where}=VALUE"
     message = error["msg"].removeprefix("Value error, ")
@@ -112,30 +108,3 @@ def _explain(schema: type[BaseModel], error: dict[str, Any]) -> str:
         return f"{where}: {message}" if where else message
     name = next((part for part in reversed(error["loc"]) if isinstance(part, str)), "")
     return f"{where} is {masked(error['input'], name)!r}: {message}"
-
-
-def _known_keys(schema: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
-    node: Any = schema
-    is_name = False
-    for part in loc:
-        if isinstance(part, int) or is_name:
-            is_name = False
-            continue
-        field = node.model_fields.get(part)
-        if field is None:
-            return []
-        node = _model_of(field.annotation)
-        if node is None:
-            return []
-        is_name = get_origin(field.annotation) is dict
-    return list(node.model_fields)
-
-
-def _model_of(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        found = _model_of(argument)
-        if found is not None:
-            return found
-    return None

@@ -8,14 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pangu_rl.config.hub import cached, is_hub_id
 from pangu_rl.config.paths import CACHE_SCHEME, is_address, resolve_path
 from pangu_rl.config.sections.scorers import FILES
+from pangu_rl.config.shipped import beside
 
 _ROWS = ("train", "heldout", "queries", "sft", "plan", "labels", "prompts", "media_root", "sets")
 _PARTS = ("shape", "encoder", "connector", "language", "tokenizer", "processor")
 _KEYS = frozenset(
     {"model.path", "model.chat_template", "start.sft_config", *(f"data.{name}" for name in _ROWS), *_PARTS}
 )
+MODEL = "model.path"
+"""What may be a name on the hub."""
 _NODE_CONFIG = re.compile(r"stages\..+\.config|evaluate\.config")
 """Of a pipeline."""
 
@@ -43,16 +47,18 @@ def named_files(config: Any) -> dict[str, str]:
 def missing_files(config: Any) -> list[str]:
     """`key path` of each that is not on this machine."""
     named = named_files(config).items()
-    return [f"{key} {path}" for key, path in named if not is_address(path) and not on_disk(path).exists()]
+    return [f"{key} {path}" for key, path in named if not is_address(path) and not _is_here(key, path)]
 
 
 def take_beside(tree: dict[str, Any], folder: Path) -> None:
     """Let relative paths of a configuration's `tree`, in place, that are not in the working directory and lie in the
-    `folder` of the configuration be those there."""
+    `folder` of the configuration, or among the shipped ones, be those there."""
     for place in _places(tree):
         path = _file_of(place.value)
-        if _is_relative(path) and not on_disk(path).exists() and on_disk(str(folder / path)).exists():
-            place.holder[place.index] = str(folder / place.value)
+        if not _is_relative(path) or on_disk(path).exists():
+            continue
+        found = (candidate for candidate in beside(place.value, folder) if on_disk(_file_of(str(candidate))).exists())
+        place.holder[place.index] = str(next(found, place.value))
 
 
 def on_disk(path: str) -> Path:
@@ -63,8 +69,12 @@ def on_disk(path: str) -> Path:
 
 def travelling(config: Any) -> list[str]:
     """Paths that are relative to the working directory, which a job gets a copy of."""
-    paths = named_files(config).values()
-    return [path for path in paths if _is_relative(path)]
+    named = named_files(config).items()
+    return [path for key, path in named if _is_relative(path) and not (key == MODEL and is_hub_id(path))]
+
+
+def _is_here(key: str, path: str) -> bool:
+    return on_disk(path).exists() or (key == MODEL and is_hub_id(path) and cached(path) is not None)
 
 
 def _is_relative(path: str) -> bool:

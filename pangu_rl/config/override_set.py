@@ -13,8 +13,11 @@ from typing import Any
 from pydantic import Field
 
 from pangu_rl.config.base import Strict
-from pangu_rl.config.load import apply_override, checked, load_config, nearest, read_yaml
+from pangu_rl.config.keys import nearest
+from pangu_rl.config.load import apply_override, checked, load_config, read_yaml
+from pangu_rl.config.named_files import take_beside
 from pangu_rl.config.pipeline import Kind, PipelineConfig, dotted
+from pangu_rl.config.shipped import shipped
 from pangu_rl.errors import ConfigError
 
 FREE_MAPS = ("set", "takes")
@@ -38,11 +41,13 @@ def load_pipeline(
     Raises:
         ConfigError: as `load_config` and `with_overrides`.
     """
+    path = shipped(path)
     tree = read_yaml(path)
     if override_set is not None:
         tree = with_overrides(tree, load_config(OverrideSet, override_set))
     for override in overrides:
         apply_override(tree, override)
+    take_beside(tree, path.parent)
     return checked(PipelineConfig, tree, str(path))
 
 

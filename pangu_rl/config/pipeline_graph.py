@@ -6,14 +6,15 @@ import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
-from pathlib import Path
 from typing import Any
 
 from pangu_rl.config.inputs import OUTPUTS, READS, format_of
-from pangu_rl.config.load import nearest, read_yaml, set_key
+from pangu_rl.config.keys import nearest
+from pangu_rl.config.load import read_yaml, set_key
 from pangu_rl.config.named_files import take_beside
 from pangu_rl.config.pipeline import EvaluateEntry, ExternalEntry, PipelineConfig, StageEntry, listed
 from pangu_rl.config.pipeline_node import EVALUATIONS, MODEL_PATH, NODE_SCHEMAS, STEP, Node, Source
+from pangu_rl.config.shipped import shipped
 from pangu_rl.errors import ConfigError
 
 EVALUATE = "evaluate"
@@ -74,8 +75,9 @@ def _stage_node(name: str, entry: StageEntry, config: PipelineConfig) -> Node:
 
 def _tree(stage: str, entry: StageEntry | EvaluateEntry, config: PipelineConfig) -> dict[str, Any]:
     """The stage's file, with what the pipeline says instead of it."""
-    tree = read_yaml(entry.config)
-    take_beside(tree, Path(entry.config).parent)
+    file = shipped(entry.config)
+    tree = read_yaml(file)
+    take_beside(tree, file.parent)
     if config.trainer.seed is not None:
         set_key(tree, "trainer.seed", config.trainer.seed)
     for section in (config.cluster, config.monitoring):

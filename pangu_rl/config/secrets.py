@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
+
+from pangu_rl.errors import ConfigError
+
+SECRETS = "PANGU_RL_SECRETS"
+"""In the job's environment: names of the variables that must be there, never their values."""
 
 _NAME = re.compile(
     r"(?:^|[_\W])(?:(?:api|access|secret|private|account|encryption|signing)_?key|key|(?:auth|bearer|session)?token|secrets?|"
@@ -68,3 +74,18 @@ def first_secret(tree: Any, name: str = "") -> str | None:
         if (found := first_secret(value, where)) is not None:
             return found
     return None
+
+
+def require_secrets(environment: Mapping[str, str]) -> None:
+    """In the job: the variables that its profile names must be there.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    names = [name for name in environment.get(SECRETS, "").split(",") if name]
+    missing = [name for name in names if not environment.get(name)]
+    if missing:
+        raise ConfigError(
+            f"the cluster's environment lacks {', '.join(missing)}, which the job's profile names as secrets: set "
+            "them where `ray start` runs (on Kubernetes, from a Secret), or take them out of the profile"
+        )

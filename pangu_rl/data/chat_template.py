@@ -254,7 +254,7 @@ def _load_tokenizer(model_path: Path, trust_remote_code: bool) -> Any:
     from pretrain.auto import register_auto_classes
 
     if not model_path.is_dir():
-        raise ConfigError(f"model.path {model_path} is no folder: `make setup` prepares cache:// models")
+        raise ConfigError(f"model.path {model_path} is no folder: `pangu-rl curate smollm2` prepares a cache:// model")
     register_auto_classes()  # else transformers warns of a multimodal folder as of an unknown model
     try:
         tokenizer = AutoTokenizer.from_pretrained(

@@ -238,6 +238,7 @@ def closing_ranks(learners: Ranks, run: Run) -> Iterator[Ranks]:
     try:
         run.peak_flops = learners.peak_flops()
         require_shared(run.dir, learners.answer)
+        run.milestone("learner ready")
         yield learners
     finally:
         run.saving.settle()

@@ -30,6 +30,7 @@ from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.errors import ConfigError
 from pangu_rl.loops.saving import Ranks, Saving
 from pangu_rl.monitoring.live import LiveView, Sample
+from pangu_rl.monitoring.milestones import milestone
 from pangu_rl.monitoring.phases import PhaseTimer, Waiting
 from pangu_rl.monitoring.run_log import run_log
 from pangu_rl.monitoring.sinks import MetricSinks
@@ -61,9 +62,11 @@ class Run:
         """Where the profile of `step` goes; None of a step that is not profiled."""
         return self.dir / "profile" / f"step_{step}" if step in self.profile_steps else None
 
-    def phase(self, name: str, waiting: Waiting = tuple, whole: bool = False) -> AbstractContextManager[None]:
+    def phase(
+        self, name: str, waiting: Waiting = tuple, whole: bool = False, outstanding: Callable[[], int] = lambda: 0
+    ) -> AbstractContextManager[None]:
         """A phase that is timed and watched; one that is not `whole` may be left in its midst, see `stop`."""
-        return self.phases.phase(name, waiting, whole)
+        return self.phases.phase(name, waiting, whole, outstanding)
 
     def stop(self) -> None:
         """What engines and reward workers are waited for with: leaves the phase at once when SIGTERM has come.
@@ -80,6 +83,10 @@ class Run:
         self.view.console.print(text)
         if isinstance(text, str):
             log.info(text)
+
+    def milestone(self, text: str) -> None:
+        """Say what the run is at before its first step, with the seconds since the program began."""
+        milestone(text, self.view.console)
 
     def say_each(self, lines: Iterable[str]) -> None:
         """As `say`, line by line; what stands in them is text and no markup."""
@@ -113,7 +120,7 @@ class Run:
 
     def resume_from(self, checkpoint: Checkpoint) -> None:
         """Forget what was logged after `checkpoint`; those steps are about to be repeated."""
-        log.info("resuming after step %d from %s", checkpoint.step, checkpoint.path)
+        self.milestone(f"resuming at step {checkpoint.step + 1}, from {checkpoint.path}")
         self.saving.resumed(checkpoint.step)
         self.sinks.truncate_after(checkpoint.step)
         self.view.start_at(checkpoint.step)
@@ -207,6 +214,9 @@ def open_run(
             stack.enter_context(run_log(directory, console))
         stack.enter_context(full_disk(directory))
         sinks = stack.enter_context(MetricSinks(directory, config.monitoring))
+        milestone(
+            f"run directory {directory}; {'starting' if config.cluster.address == 'local' else 'joining'} Ray", console
+        )
         preemption = stack.enter_context(ray_runtime.session(config.cluster))
         require_room(config, accelerator)
         view = LiveView(title, steps or trainer.steps, phases, live=config.monitoring.live, console=console)

@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from pangu_rl.monitoring.phases import PhaseTimer
+from pangu_rl.monitoring.phases import PhaseTimer, Progress
 
 _FIELDS = {
     "Reward": "reward/",
@@ -117,6 +117,7 @@ class LiveView:
         self._trend: deque[float] = deque(maxlen=60)
         self._durations: deque[float] = deque(maxlen=20)
         self._last_update = clock()
+        self._progress = Progress()
         self._live = (
             Live(console=self.console, get_renderable=self._render, refresh_per_second=2, transient=True)
             if live and self.console.is_terminal
@@ -204,6 +205,8 @@ class LiveView:
     def _head(self) -> Table:
         phase = self.phases.current
         doing = f"{phase.name} for {duration(self.phases.clock() - phase.started)}" if phase else ""
+        if phase and (done := self._progress.of(phase)):
+            doing = f"{doing}, {done}"
         head = Table.grid(expand=True, padding=(0, 2))
         head.add_column(no_wrap=True)
         head.add_column(ratio=1)

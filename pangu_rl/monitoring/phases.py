@@ -22,6 +22,24 @@ class Phase:
     waiting: Waiting
     whole: bool
     """It is not left in its midst, whoever asks for the run's end."""
+    outstanding: Callable[[], int] = lambda: 0
+    """How many answers are waited for; callable from another thread."""
+
+
+class Progress:
+    """How much of what a phase waits for is done: of the most that was ever outstanding in it, what no longer is."""
+
+    def __init__(self) -> None:
+        self._phase: Phase | None = None
+        self._most = 0
+
+    def of(self, phase: Phase) -> str:
+        """`24 of 96` of a phase that draws answers, else nothing."""
+        if phase is not self._phase:
+            self._phase, self._most = phase, 0
+        left = phase.outstanding()
+        self._most = max(self._most, left)
+        return f"{self._most - left} of {self._most}" if self._most else ""
 
 
 class PhaseTimer:
@@ -33,10 +51,14 @@ class PhaseTimer:
         self._seconds: Counter[str] = Counter()
 
     @contextmanager
-    def phase(self, name: str, waiting: Waiting = tuple, whole: bool = False) -> Iterator[None]:
+    def phase(
+        self, name: str, waiting: Waiting = tuple, whole: bool = False, outstanding: Callable[[], int] = lambda: 0
+    ) -> Iterator[None]:
         """Time a block; inside another phase it is timed on its own and counts for the outer one too."""
         outer = self.current
-        self.current = phase = Phase(name=name, started=self.clock(), waiting=waiting, whole=whole)
+        self.current = phase = Phase(
+            name=name, started=self.clock(), waiting=waiting, whole=whole, outstanding=outstanding
+        )
         try:
             yield
         finally:

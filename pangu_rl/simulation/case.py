@@ -19,8 +19,8 @@ from pangu_rl.simulation.measured import fit, read_run
 from pangu_rl.simulation.placements import Case
 from pangu_rl.simulation.rates import Constants, ModelSize
 
-DEVICES = Path("configs/devices.yaml")
-"""Relative to the working directory, as the cluster profiles are."""
+DEVICES = "configs/devices.yaml"
+"""Of the working directory, or else the shipped one."""
 
 
 def read_case(config: GrpoConfig, profile: ClusterProfile, lengths: Path | None, measured: Sequence[Path]) -> Case:

@@ -21,6 +21,14 @@ class RowsConfig(Strict):
     functions see the columns."""
 
 
+class InspectedRowsConfig(RowsConfig):
+    """What `pangu-rl inspect` is told of the section `data` of a stage."""
+
+    media_root: str | None = None
+    turns: Literal["all", "last"] = "all"
+    reasoning: Literal["keep", "strip"] = "keep"
+
+
 class FileConfig(Strict):
     path: str
     weight: PositiveFloat = 1.0

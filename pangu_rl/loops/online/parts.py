@@ -86,10 +86,13 @@ class GrpoParts:
         """Start the engines if they do not run yet, then the learner's ranks, which end with the context."""
         pool, shared = self.engines.pool, self.config.rollout.placement == "shared"
         if not self.drawing:
+            self.run.milestone(f"engines starting: {self.config.rollout.actors} x {self.config.rollout.engine}")
             pool.start()
             self.drawing = True
+            self.run.milestone("engines ready")
         if shared:
             pool.sleep()
+        self.run.milestone(f"learner starting: {self.spec.world_size} x {self.spec.accelerator}")
         learners = Learners(self.spec, self.config.trainer.silence_s, self.engines.placement)
         with closing_ranks(learners, self.run) as self.learners:
             self.turns = SharedTurns(pool, learners, partial(self.run.phase, "switch")) if shared else Turns()
@@ -132,6 +135,10 @@ class GrpoParts:
     def waiting(self) -> list[str]:
         return self.engines.waiting()
 
+    def outstanding(self) -> int:
+        """Answers that are asked for and not there yet."""
+        return len(self.engines.pool.outstanding())
+
     def pids(self) -> dict[str, int]:
         """Processes whose stacks a stalled step needs."""
         return self.engines.pids() | self.learners.pids()
@@ -165,7 +172,7 @@ class GrpoParts:
         if self.ahead is not None:
             self.ahead.settle()
         self.turns.draw()
-        with self.run.phase("evaluate", waiting=self.waiting):
+        with self.run.phase("evaluate", waiting=self.waiting, outstanding=self.outstanding):
             evaluation = evaluate(
                 name,
                 step,

@@ -33,6 +33,7 @@ from pangu_rl.loops.online.warnings import step_warnings
 from pangu_rl.loops.restarts import with_restarts
 from pangu_rl.loops.session import Run, open_run
 from pangu_rl.loops.skipped import log_skipped
+from pangu_rl.monitoring.milestones import milestone
 
 
 def run_grpo(config: GrpoConfig) -> dict[str, float]:
@@ -44,6 +45,9 @@ def run_grpo(config: GrpoConfig) -> dict[str, float]:
         UserError, RunError: see `pangu_rl.errors`. Preempted: SIGTERM came, a checkpoint was written.
     """
     inputs = read_grpo_inputs(config)
+    milestone(
+        f"rows read: {len(inputs.train)} to train on, {len(inputs.heldout)} held out, {len(inputs.skipped)} left out"
+    )
     start = start_model(config)
     begun = begun_with("grpo", config, start, {"rows": fingerprint(inputs.train, inputs.loader.digests)})
     with open_run(config, "GRPO", settings=begun) as run, open_parts(config, run, inputs, start) as parts:
@@ -74,7 +78,7 @@ def train(run: Run, parts: GrpoParts) -> None:
 def grpo_step(run: Run, parts: GrpoParts, step: int) -> dict[str, float]:
     """One step: groups in, weights version step + 1 in learner and engines out."""
     parts.turns.draw()
-    with run.phase("rollout", waiting=parts.waiting):
+    with run.phase("rollout", waiting=parts.waiting, outstanding=parts.outstanding):
         batch = parts.take_batch(step)
     if folder := run.profile_folder(step):
         parts.learners.profile_next(folder)

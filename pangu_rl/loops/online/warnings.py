@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from pangu_rl.config.stages import GrpoConfig
 
 HIGH_RATE = 1e-2
 """Of AdamW: no recipe of a language model trains above a hundredth of it."""
+CUT, LAST = 0.95, 5
+"""Share of answers that are cut, and over how many steps at the end, that no one can mean."""
 
 
 def start_warnings(config: GrpoConfig, rows: int) -> Iterator[str]:
@@ -37,3 +39,25 @@ def step_warnings(step: int, metrics: Mapping[str, float]) -> Iterator[str]:
         f"step {step}: nothing to learn, all answers to each prompt have one reward ({outcomes[most]:.0%} {most}): "
         "look at rollouts/ and the rewards; dynamic sampling, a short start (start.sft_config) or easier prompts help"
     )
+
+
+def end_warnings(rows: Sequence[Mapping[str, float | None]]) -> Iterator[str]:
+    """What looks like a run that went well and was none, of the steps of its metrics.jsonl."""
+    steps = [row for row in rows if row.get("groups/zero_variance") is not None]
+    if not steps:
+        return
+    if all(row["groups/zero_variance"] == 1.0 for row in steps):
+        yield (
+            f"in none of the {len(steps)} steps was anything learned: all answers to each prompt had one reward; look "
+            "at rollouts/, and try easier prompts, another reward, more completions, or a start by SFT"
+        )
+    if all(row.get("reward/mean") == 0.0 for row in steps):
+        yield (
+            f"the reward was 0 in all {len(steps)} steps: `pangu-rl check-plugin` tries the reward function, and "
+            "rollouts/ has what it was given"
+        )
+    if all((row.get("response/truncated") or 0.0) >= CUT for row in steps[-LAST:]):
+        yield (
+            f"nearly all answers of the last steps were cut at rollout.max_new_tokens (in step {steps[-1]['step']} "
+            f"{steps[-1]['response/truncated']:.0%}): raise it, or add the reward soft_overlong"
+        )

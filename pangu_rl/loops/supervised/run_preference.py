@@ -29,6 +29,7 @@ from pangu_rl.loops.skipped import log_skipped
 from pangu_rl.loops.stage_report import write_rows_read
 from pangu_rl.loops.supervised.reference import open_store, reference_log_probs
 from pangu_rl.loops.supervised.stage import open_learners, train_stage
+from pangu_rl.monitoring.milestones import milestone
 from pangu_rl.records import MiniBatch
 
 log = logging.getLogger(__name__)
@@ -112,6 +113,7 @@ def run_preference(config: DpoConfig) -> dict[str, float]:
         UserError, RunError: see `pangu_rl.errors`. Preempted: SIGTERM came, a checkpoint was written.
     """
     inputs = read_dpo_inputs(config)
+    milestone(f"rows read: {len(inputs.train)} pairs, {inputs.left_out} rows left out")
     store = open_store(config, inputs)
 
     def train() -> dict[str, float]:

@@ -24,6 +24,7 @@ from pangu_rl.loops.session import Run, open_run
 from pangu_rl.loops.skipped import log_skipped
 from pangu_rl.loops.stage_report import write_rows_read
 from pangu_rl.loops.supervised.stage import open_learners, train_stage
+from pangu_rl.monitoring.milestones import milestone
 from pangu_rl.records import MiniBatch
 
 log = logging.getLogger(__name__)
@@ -90,6 +91,7 @@ def run_sft(config: SftConfig) -> dict[str, float]:
         UserError, RunError: see `pangu_rl.errors`. Preempted: SIGTERM came, a checkpoint was written.
     """
     inputs = read_sft_inputs(config)
+    milestone(f"rows read: {len(inputs.train)} to train on, {inputs.train.left_out} left out")
 
     def train() -> dict[str, float]:
         with open_parts(config, run, inputs) as parts:

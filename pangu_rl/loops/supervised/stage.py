@@ -70,6 +70,7 @@ def open_learners(
         accelerator=run.accelerator.name,
         world_size=config.learner.ranks,
     )
+    run.milestone(f"learner starting: {config.learner.ranks} x {run.accelerator.name}")
     return closing_ranks(Learners(spec, config.trainer.silence_s, placement), run)
 
 

@@ -13,6 +13,7 @@ from ray.job_submission import JobStatus
 from pangu_rl.cluster import jobs
 from pangu_rl.config.cluster_profile import ClusterProfile
 from pangu_rl.config.load import checked
+from pangu_rl.config.secrets import require_secrets
 from pangu_rl.errors import ConfigError
 from tests.contracts.source_tree import ROOT
 from tests.ray_head import head, wait_for
@@ -207,8 +208,8 @@ def test_stop_says_what_becomes_of_the_job(monkeypatch, status, sentence):
 
 
 def test_a_job_without_its_secrets_ends_at_once(monkeypatch):
-    jobs.require_secrets({"PANGU_RL_SECRETS": "A_KEY", "A_KEY": "x"})
-    jobs.require_secrets({})
+    require_secrets({"PANGU_RL_SECRETS": "A_KEY", "A_KEY": "x"})
+    require_secrets({})
     environment = {**os.environ, "PANGU_RL_SECRETS": "A_KEY,B_KEY", "A_KEY": "x"}
     done = subprocess.run(
         [sys.executable, "-m", "pangu_rl", "config", "check", "sft", "--config", "x"],

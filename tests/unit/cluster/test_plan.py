@@ -14,7 +14,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from pangu_rl.cli import app
-from pangu_rl.cli.app import STAGES
+from pangu_rl.cli.app import STAGES, schema_of
 from pangu_rl.cluster.demand import REWARD, learner_gib, phases_of
 from pangu_rl.cluster.jobs import load_profile
 from pangu_rl.cluster.plan import asked, plan
@@ -354,7 +354,7 @@ def test_shipped_stages_are_planned_on_every_shipped_profile(file, monkeypatch):
     monkeypatch.chdir(ROOT)
     folder, name = Path(file).parent.name, Path(file).stem
     stage = folder if folder in STAGES else name.split("_")[0]
-    config = load_config(STAGES[stage], file)
+    config = load_config(schema_of(stage), file)
     wanted = [sum(len(block.actors) for block in blocks) for _, blocks in phases_of(stage, config)]
     for shipped in sorted(Path("configs/clusters").glob("*.yaml")):
         for phase, count in zip(plan(stage, config, load_profile(shipped.stem)).phases, wanted, strict=True):
@@ -364,7 +364,7 @@ def test_shipped_stages_are_planned_on_every_shipped_profile(file, monkeypatch):
 def test_a_pipeline_needs_what_its_stages_need(monkeypatch):
     """Each stage's actors live in a phase of its own; a merge has none. Weights of 2 GiB make a learner of 2 x 9."""
     monkeypatch.chdir(ROOT)
-    config = load_config(STAGES["pipeline"], "configs/pipeline/text.yaml", ["trainer.run_dir=/shared/runs"])
+    config = load_config(schema_of("pipeline"), "configs/pipeline/text.yaml", ["trainer.run_dir=/shared/runs"])
     found = plan("pipeline", config, profile(count=1, devices=2, memory=15), weight_gib=2)
     actors = {phase.name: [placed.actor.name for placed in phase.placed] for phase in found.phases}
     assert list(actors)[:4] == ["evaluations/start", "sft", "evaluations/sft", "pairs"]
@@ -380,7 +380,7 @@ def test_a_pipeline_needs_what_its_stages_need(monkeypatch):
 def test_a_pipeline_must_see_its_starts_and_name_its_secrets(monkeypatch):
     monkeypatch.chdir(ROOT)
     overrides = ["trainer.run_dir=/shared/runs", "monitoring={wandb_project: x}"]
-    config = load_config(STAGES["pipeline"], "configs/pipeline/text.yaml", overrides)
+    config = load_config(schema_of("pipeline"), "configs/pipeline/text.yaml", overrides)
     problems = plan("pipeline", config, profile()).all_problems
     assert model_paths(config) == ["cache://models/smollm2-135m-instruct"]
     assert problems[0].startswith("model.path cache://models/smollm2-135m-instruct is under no folder")

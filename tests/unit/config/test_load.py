@@ -287,3 +287,16 @@ def test_truth_is_no_number(path):
         assert "is neither a number nor text" in complaint(path, override)
     assert "learner.optimizer.lr is '1:30'" in complaint(path, "learner.optimizer.lr=1:30")
     assert load_config(GrpoConfig, path, ["data.shuffle=no"]).data.shuffle is False
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("lr=1e-5", "unknown key lr: did you mean learner.optimizer.lr?"),
+        ("rollout.lr=1", "unknown key rollout.lr: did you mean learner.optimizer.lr?"),
+        ("steps=3", "unknown key steps: did you mean trainer.steps?"),
+        ("trainer.stepz=3", "unknown key trainer.stepz: did you mean steps?"),
+    ],
+)
+def test_a_key_without_its_section_is_told_where_it_stands(path, override, hint):
+    assert hint in complaint(path, override)

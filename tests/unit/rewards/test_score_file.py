@@ -213,3 +213,11 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
         )
         peaks.append(int(done.stdout) / 1024)
     assert peaks[1] - peaks[0] < 20, peaks
+
+
+def test_standard_input_and_output_are_files_too(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pangu_rl", "score", "--input", "-", "--output", "-"]
+    row = b'{"prediction": "\\\\boxed{3}", "gold": "3"}\n'
+    done = subprocess.run(command, input=row * 2, capture_output=True, check=True)
+    assert [json.loads(line)["outcome"] for line in done.stdout.splitlines()] == ["correct", "correct"]
+    assert done.stderr.startswith(b"-: 2 rows")

@@ -1,0 +1,60 @@
+"""The program as a whole: **what `--help` shows**, and the options that stand before every command."""
+
+from __future__ import annotations
+
+import sys
+from itertools import groupby
+from typing import Any
+
+from typer.core import TyperCommand, TyperGroup
+
+DEBUG = "--debug"
+SET_UP, TRAIN, LOOK = "Set up", "Train", "Measure and look"
+SAMPLE, WHOLE = "Sample and select", "Whole recipes"
+DATA, REWARDS, CLUSTER = "Data", "Rewards of your own", "Clusters"
+TITLES = (SET_UP, TRAIN, LOOK, SAMPLE, WHOLE, DATA, REWARDS, CLUSTER)
+"""Under which `--help` shows the commands, in this order; those without one come last."""
+UNTITLED = "More"
+
+
+class Program(TyperGroup):
+    """Commands stand under their titles, each with one whole line, and `--debug` may stand anywhere."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # typer's class of contexts is not public
+        own, separator, passed = _split(args)
+        ctx.obj = DEBUG in own
+        return super().parse_args(ctx, [arg for arg in own if arg != DEBUG] + separator + passed)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        shown = [command for name in self.list_commands(ctx) if (command := self.get_command(ctx, name))]
+        by_title = sorted(shown, key=lambda command: (*TITLES, UNTITLED).index(_title(command)))
+        widest = max(len(command.name) for command in shown)
+        for title, commands in groupby(by_title, key=_title):
+            with formatter.section(title):
+                formatter.write_dl([(command.name.ljust(widest), summary(command)) for command in commands])
+
+
+def summary(command: TyperCommand) -> str:
+    """The first paragraph of its documentation."""
+    return " ".join((command.help or "").partition("\n\n")[0].split())
+
+
+def _title(command: Any) -> str:
+    return command.rich_help_panel if command.rich_help_panel in TITLES else UNTITLED
+
+
+def debugging() -> bool:
+    """Whether the command line asks for whole tracebacks."""
+    return DEBUG in _split(sys.argv[1:])[0]
+
+
+def program_version() -> str:
+    from importlib.metadata import version
+
+    return f"pangu-rl {version('pangu-rl')}"
+
+
+def _split(args: list[str]) -> tuple[list[str], list[str], list[str]]:
+    """Before, at and behind `--`."""
+    place = args.index("--") if "--" in args else len(args)
+    return args[:place], args[place : place + 1], args[place + 1 :]

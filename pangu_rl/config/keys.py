@@ -1,0 +1,80 @@
+"""A schema -> **its keys**: what each is called, holds, is by default and means, in the order of the file."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A setting, or a section of them."""
+
+    name: str
+    """Dotted; `[]` stands for each entry of a list, `NAME` for each name of a mapping."""
+    field: FieldInfo
+    section: type[BaseModel] | None
+    """Schema of what lies under it, of a list or mapping of each entry."""
+
+    @property
+    def says(self) -> str:
+        """Its docstring, as one paragraph."""
+        return " ".join((self.field.description or "").split())
+
+
+def keys_of(schema: type[BaseModel], prefix: str = "") -> Iterator[Key]:
+    """All keys of `schema`, each section before what lies under it."""
+    for name, field in schema.model_fields.items():
+        section, path = section_of(field.annotation)
+        yield Key(f"{prefix}{name}", field, section)
+        if section is not None:
+            yield from keys_of(section, f"{prefix}{name}{path}.")
+
+
+def section_of(annotation: Any) -> tuple[type[BaseModel] | None, str]:
+    """The schema in a type and how its entries are named: `[]` of a list, `.NAME` of a mapping, nothing of one."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation, ""
+    step = {dict: ".NAME", tuple: "[]", list: "[]"}.get(get_origin(annotation), "")
+    for argument in get_args(annotation):
+        section, path = section_of(argument)
+        if section is not None:
+            return section, step + path
+    return None, ""
+
+
+def known_keys(schema: type[BaseModel], place: tuple[Any, ...]) -> list[str]:
+    """Names that may stand at `place` of a file, which pydantic gives: keys, numbers of a list, names of a mapping."""
+    node: Any = schema
+    is_name = False
+    for part in place:
+        if isinstance(part, int) or is_name:
+            is_name = False
+            continue
+        field = node.model_fields.get(part)
+        node, path = section_of(field.annotation) if field is not None else (None, "")
+        if node is None:
+            return []
+        is_name = path.startswith(".NAME")
+    return list(node.model_fields)
+
+
+def likely_key(schema: type[BaseModel], place: tuple[Any, ...], name: str) -> str:
+    """The way out of the unknown key `name` at `place`: the key of that name elsewhere, else the nearest one here."""
+    elsewhere = [key.name for key in keys_of(schema) if key.name.rpartition(".")[2] == name]
+    if elsewhere:
+        return f"did you mean {' or '.join(elsewhere[:3])}?"
+    here = known_keys(schema, place)
+    near = difflib.get_close_matches(name, here, n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else f"known keys: {', '.join(sorted(here))}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The way out of a name that is not among the `known` ones."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f": did you mean {near[0]}?" if near else f": there are {', '.join(known)}"
