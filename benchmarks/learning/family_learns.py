@@ -93,7 +93,8 @@ def main() -> None:
     end = sorted((out / "grpo" / "checkpoints").glob("step_*/hf"))[-1]
     for name, folder in (("sft", start), ("grpo", end)):
         run("eval", "configs/eval/easy_vqa.yaml", f"model.path={folder}", f"trainer.run_dir={out / f'eval_{name}'}")
-    steps = [json.loads(line) for line in (out / "grpo" / "metrics.jsonl").read_text().splitlines()]
+    rows = map(json.loads, (out / "grpo" / "metrics.jsonl").read_text().splitlines())
+    steps = [row for row in rows if "reward/mean" in row]
     print("reward, first and last five steps:", *(_mean(part) for part in (steps[:5], steps[-5:])))
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from data_curation.pipeline.operator import Operator, bound, declared
 from pangu_rl.config.curate import OperatorConfig
-from pangu_rl.config.load import nearest
+from pangu_rl.config.keys import nearest
 from pangu_rl.errors import ConfigError, first_line
 
 ENTRY_POINT_GROUP = "pangu_rl.operators"

@@ -56,8 +56,8 @@ def check_operator(
 ) -> None:
     """Test an operator of curation against its contract.
 
-    Exit code 1 when it fails. It must say one verdict of plain, empty, hostile and very long rows, the same each time and in a fresh process, and
-    leave the row alone.
+    Exit code 1 when it fails. It must say one verdict of plain, empty, hostile and very long rows, the same each time
+    and in a fresh process, and leave the row alone.
     """
     from data_curation.pipeline.contract import check_operator as check
     from pangu_rl.monitoring.findings import findings_json, findings_table, passed

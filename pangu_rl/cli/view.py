@@ -18,8 +18,8 @@ def view(
 ) -> None:
     """Serve a page about runs that go on or are done.
 
-    Curves side by side, rollouts with filters, groups with pictures and coloured tokens, pairs, pipelines. It prints its
-    address once; Ctrl-C ends it.
+    Curves side by side, rollouts with filters, groups with pictures and coloured tokens, pairs, pipelines. It prints
+    its address once; Ctrl-C ends it.
     """
     from pangu_rl.view.serve import serve
 
