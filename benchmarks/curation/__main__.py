@@ -42,8 +42,8 @@ def operators(folder: Path) -> list:
         {"name": "text_quality", "args": {"least_words": 10}},
         "boilerplate",
         "repetition",
-        {"name": "held_out", "args": {"prompts": [str(folder / "held_out.jsonl")], "media_root": str(folder)}},
         "decodable_pictures",
+        {"name": "held_out", "args": {"prompts": [str(folder / "held_out.jsonl")], "media_root": str(folder)}},
         "picture_size",
         "blank_pictures",
         "compressed_pictures",
@@ -79,10 +79,9 @@ def faults(count: int, keep: Path | None) -> None:
         aside = {uid for uid, name in found.items() if name == operator}
         right = len(wanted & aside)
         clean = sorted(uid for uid in aside if uid not in faulty.labels)
-        others = Counter(faulty.labels[uid] for uid in aside if uid in faulty.labels and uid not in wanted)
         print(
             f"{operator:26s} {len(wanted):6d} {right:6d} {right / max(1, len(wanted)):7.3f} {len(aside):9d} "
-            f"{right / max(1, len(aside)):9.3f}  {len(clean)} {clean[:3]} {dict(others) or ''}"
+            f"{1 - len(clean) / max(1, len(aside)):9.3f}  {len(clean)} {clean[:3] or ''}"
         )
         missed = sorted(wanted - aside)
         if missed:
