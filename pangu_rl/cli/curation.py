@@ -35,7 +35,7 @@ def curate(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Build data or a model from packages, or put rows through operators.
+    """Build data from packages, or put rows through operators.
 
     A pipeline that was interrupted goes on. Exit code 1 when more rows end in an error than `max_error_rate`.
     """

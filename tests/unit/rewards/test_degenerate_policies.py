@@ -19,7 +19,7 @@ QUESTION = (
     "are there? Choose among A, B, C and D, and put the answer into \\boxed{}."
 )
 MEGABYTE = 1_000_000
-NEEDS_SERVICE = {"llm_score", "benchmark"}
+NEEDS_SERVICE = {"llm_score", "benchmark", "judged_benchmark"}
 """Scorers are models: their guards are tested with them. Benchmarks measure, and are rewards of no run."""
 
 

@@ -144,7 +144,7 @@ class Calls:
 
     def update(self) -> dict[str, float]:
         self.made.append("update")
-        return {"loss": 1.0}
+        return {"loss": 1.0, "skipped": 0.0}
 
     def phase(self, name: str) -> AbstractContextManager[None]:
         self.made.append(name)
@@ -159,7 +159,7 @@ def test_the_next_steps_pictures_are_under_way_while_a_step_trains(folder: Path)
     step = ["data", "wait", "train", "update"]
     expected = ["prepare 6 at 56", "prepare 7 at 84", *step, "prepare 8 at 84", *step, "prepare 9 at 84", *step, *step]
     assert calls.made == expected
-    assert trained[0] == {"train/loss": 1.0, "data/pictures": 12.0, "data/edge": 56.0}
+    assert trained[0] == {"train/loss": 1.0, "train/skipped": 0.0, "data/pictures": 12.0, "data/edge": 56.0}
 
 
 def labelled(config: VisionStageConfig, target: Path) -> PictureFile:

@@ -57,7 +57,7 @@ def test_hostile_answers_are_unparsable_at_once(warm: None, answer: str) -> None
     """By the text alone, or by the first value that would be too large."""
     start = time.process_time()
     part = grade_by_algebra(answer, Gold("x+y+1"))
-    assert time.process_time() - start < 0.5
+    assert time.process_time() - start < 2.0, "a child's deadline"
     assert (part.outcome, part.value) == (Outcome.UNPARSABLE, 0.0)
 
 
