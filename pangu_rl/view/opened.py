@@ -66,12 +66,9 @@ class Opened:
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
-        self._folders: dict[str, Path] = {}
         for folder in folders:
             read_facts(folder)
-            if folder.resolve() in self._folders.values():
-                raise DataError(f"{folder}: named twice")
-            self._folders[_free(folder.resolve().name, self._folders)] = folder.resolve()
+        self._folders = _named_apart([folder.resolve() for folder in folders])
         for run in self.runs().values():
             if run.has_rollouts:
                 RolloutStore(run.folder).shards()
@@ -122,9 +119,11 @@ def _runs(name: str, folder: Path) -> Iterator[Run]:
             yield Run(name=f"{label}/{samples.parent.name}", folder=samples)
 
 
-def _free(name: str, taken: dict[str, Path]) -> str:
-    """`name`, numbered where another folder has it too."""
-    number, free = 2, name
-    while free in taken:
-        free, number = f"{name}~{number}", number + 1
-    return free
+def _named_apart(folders: Sequence[Path]) -> dict[str, Path]:
+    """By as many of the last parts of their paths as it takes to tell them apart."""
+    if twice := [folder for folder in folders if folders.count(folder) > 1]:
+        raise DataError(f"{twice[0]}: named twice")
+    parts = 1
+    while len({folder.parts[-parts:] for folder in folders}) < len(folders):
+        parts += 1
+    return {"/".join(folder.parts[-parts:]): folder for folder in folders}

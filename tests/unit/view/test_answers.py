@@ -227,7 +227,8 @@ def test_what_is_no_run_or_newer_or_named_twice(run: Path, tmp_path: Path) -> No
     pq.write_table(pq.read_table(shard).replace_schema_metadata({b"pangu_rl.rollouts": b"99"}), shard)
     with pytest.raises(DataError, match="rollout schema 99, this version reads"):
         Opened([newer])
-    assert list(Opened([run, build_run(tmp_path / "other", steps=1)]).runs()) == ["a run", "a run~2"]
+    other = build_run(tmp_path / "other", steps=1)
+    assert list(Opened([run, other]).runs()) == [f"{run.parent.name}/a run", "other/a run"]
 
 
 def test_a_port_that_is_taken_is_one_line() -> None:
