@@ -158,7 +158,10 @@ def with_speeds(row: dict[str, float], peak_flops: float = 0.0) -> dict[str, flo
     """
     speeds = {}
     if row.get("time/rollout") and "response/tokens" in row:
-        speeds["speed/rollout_tokens_per_s"] = row["response/tokens"] / row["time/rollout"]
+        # Answers that are older than the step's weights were drawn beside its other phases.
+        beside = row.get("rollout/staleness_max", 0.0) > 0
+        drawing = sum(seconds for name, seconds in row.items() if name.startswith("time/") and beside)
+        speeds["speed/rollout_tokens_per_s"] = row["response/tokens"] / (drawing or row["time/rollout"])
     if row.get("time/train"):
         # Tokens and FLOPs are those of the step's mean update.
         waited = row.get("time/data", 0.0)

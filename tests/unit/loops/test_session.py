@@ -28,6 +28,13 @@ def test_rollouts_have_their_own_phase() -> None:
     assert with_speeds(row) == row | {"speed/rollout_tokens_per_s": 250.0}
 
 
+def test_rollouts_that_go_on_beside_training_are_not_as_fast_as_the_wait_for_them_is_short() -> None:
+    """500 tokens in a step of 5 s, of which the learner waited 0.001 s for answers."""
+    row = {"response/tokens": 500.0, "time/rollout": 0.001, "time/train": 4.0, "time/sync": 0.999}
+    assert with_speeds(row | {"rollout/staleness_max": 2.0})["speed/rollout_tokens_per_s"] == pytest.approx(100.0)
+    assert with_speeds(row | {"rollout/staleness_max": 0.0})["speed/rollout_tokens_per_s"] == pytest.approx(5e5)
+
+
 def test_the_wait_for_data_is_a_share_of_data_and_training():
     """1 s of 4 s; a phase of another kind, such as a checkpoint, is no part of it."""
     row = {"time/data": 1.0, "time/train": 3.0, "time/checkpoint": 9.0}
