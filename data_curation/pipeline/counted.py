@@ -69,7 +69,8 @@ def counts_table(tallies: Iterable[Tally]) -> Table:
     """For a terminal."""
     table = Table(box=None, pad_edge=False)
     for name in ("operator", "in", "out", "dropped", "errors", "seconds", "why"):
-        table.add_column(name, justify="left" if name in ("operator", "why") else "right", overflow="fold")
+        justify = "left" if name in ("operator", "why") else "right"
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=name != "why")
     for tally in tallies:
         whys = [f"{reason} {count}" for reason, count in (tally.dropped + tally.errors + tally.edited).most_common()]
         numbers = (tally.rows_in, tally.rows_out, tally.dropped.total(), tally.errors.total())
