@@ -7,9 +7,6 @@ libraries of its own operators alone.
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
-import importlib.util
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +15,8 @@ from typing import Any
 from data_curation.pipeline.operator import Operator, bound, declared
 from pangu_rl.config.curate import OperatorConfig
 from pangu_rl.config.keys import nearest
-from pangu_rl.errors import ConfigError, first_line
+from pangu_rl.errors import ConfigError
+from rewards.plugins.loading import entry_points, from_entry_point, from_file, is_file_function
 
 ENTRY_POINT_GROUP = "pangu_rl.operators"
 HOME = Path(__file__).parents[1] / "operators"
@@ -55,24 +53,20 @@ def resolve(config: OperatorConfig, name: str) -> Operator:
 
 def named_function(name: str) -> Any:
     """`path/to/file.py:function`; raises `ConfigError`."""
-    file, separator, function = name.rpartition(":")
-    if not (separator and file.endswith(".py")):
+    if not is_file_function(name):
         raise ConfigError(f"{name}: write it as path/to/file.py:function")
-    return _attribute(_import_file(Path(file).expanduser(), name), function, name)
+    return from_file(name, f"operator {name}")
 
 
 def _find(name: str) -> Any:
     modules = built_in()
     if name in modules:
         return getattr(_imported(modules[name], name), name)
-    if ".py:" in name:
+    if is_file_function(name):
         return named_function(name)
-    installed = {entry.name: entry for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)}
+    installed = entry_points(ENTRY_POINT_GROUP)
     if name in installed:
-        try:
-            return installed[name].load()
-        except Exception as error:  # an installed plugin may fail to import in any way of its own
-            raise ConfigError(f"operator {name}: entry point {installed[name].value}: {first_line(error)}") from error
+        return from_entry_point(installed[name], "operators")
     raise ConfigError(f"no operator {name!r}{nearest(name, [*modules, *installed])}, or path/to/file.py:function")
 
 
@@ -81,29 +75,3 @@ def _imported(module: str, name: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise ConfigError(f"operator {name} needs the package {error.name}: install it") from None
-
-
-def _import_file(path: Path, name: str) -> Any:
-    if not path.is_file():
-        raise ConfigError(f"operator {name}: no such file {path.absolute()}")
-    module_name = f"curation_plugin_{path.stem}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    assert spec is not None and spec.loader is not None
-    if (beside := str(path.parent.resolve())) not in sys.path:
-        sys.path.append(beside)  # last: what the file imports from there hides nothing
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module  # types in its annotations are looked up there
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # the user's file may fail in any way; its own words go into the message
-        raise ConfigError(
-            f"operator {name}: {path} does not import: {type(error).__name__}: {first_line(error)}"
-        ) from error
-    return module
-
-
-def _attribute(module: Any, function: str, name: str) -> Any:
-    if not hasattr(module, function):
-        there = [key for key, value in vars(module).items() if declared(value) is not None]
-        raise ConfigError(f"operator {name}: no function {function!r} in the file{nearest(function, there)}")
-    return getattr(module, function)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from data_curation.pipeline.counted import Summary
 from data_curation.report.pictures import thumbnails
 from data_curation.report.samples import read_samples, text_of_row
+from pangu_rl.checkpoint.settings import write_whole
+from pangu_rl.pages.rendered import rendered
+from pangu_rl.pages.shown_text import one_line, shown
 
 NAME = "report.html"
 BINS = 24
@@ -35,56 +31,37 @@ def write_report(summary: Summary, title: str, media_root: Path | None, problem:
     """Write the page of the run in `summary.output`; `problem` is why it ended before its end."""
     root = Path(summary.output)
     samples = read_samples(root)
-    style = resources.files(__package__).joinpath("page.css").read_text(encoding="utf-8")
-    environment = Environment(
-        loader=PackageLoader(__package__, ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("page.html.j2").render(
-        title=title,
-        problem=shown(problem),
-        style=Markup(style),
-        # The policy names its hash: a style from anywhere else is not applied.
-        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
-        summary=summary,
-        rows_in=summary.tallies[0].rows_in if summary.tallies else 0,
-        histograms=[
-            (tally.name, name, histogram(values))
+    values = {
+        "title": title,
+        "problem": shown(problem),
+        "summary": summary,
+        "rows_in": summary.tallies[0].rows_in if summary.tallies else 0,
+        "histograms": [
+            (tally.name, name, histogram(measured))
             for tally in summary.tallies
-            for name, values in tally.values.items()
-            if len(set(values)) > 1
+            for name, measured in tally.values.items()
+            if len(set(measured)) > 1
         ],
-        aside={
+        "aside": {
             name: {
                 reason: [card(line["row"], media_root, line["detail"]) for line in lines]
                 for reason, lines in reasons.items()
             }
             for name, reasons in samples.aside.items()
         },
-        pairs=[
+        "pairs": [
             (card(line["row"], media_root, f"{line['operator']}: {line['detail']}"), card(row, media_root))
             for line, row in samples.pairs
         ],
-        kept=[card(row, media_root) for row in samples.kept],
-    )
-    target, beside = root / NAME, root / f".{NAME}.partial"
-    beside.write_bytes(page.encode("utf-8", "replace"))
-    os.replace(beside, target)
-    return target
+        "kept": [card(row, media_root) for row in samples.kept],
+    }
+    write_whole(root / NAME, rendered(__package__, values))
+    return root / NAME
 
 
 def card(row: dict[str, Any], media_root: Path | None, detail: str = "") -> Card:
-    text = shown(text_of_row(row))
-    cut = text if len(text) <= CHARS else f"{text[:CHARS]} ... ({len(text):,} characters)"
-    return Card(shown(str(row.get("id", ""))), shown(detail), cut, thumbnails(row, media_root))
-
-
-def shown(text: str) -> str:
-    """With what nobody sees, or what turns the order of signs around, made visible."""
-    return "".join(sign if sign.isprintable() or sign in "\n\t" else f"\\u{ord(sign):04x}" for sign in text)
+    text = shown(text_of_row(row), CHARS, 0)
+    return Card(one_line(str(row.get("id", ""))), one_line(detail), text, thumbnails(row, media_root))
 
 
 def histogram(values: Sequence[float]) -> dict[str, Any]:

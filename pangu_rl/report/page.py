@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from pangu_rl.errors import RunError
 from pangu_rl.monitoring.accuracy_table import accuracy_rows
 from pangu_rl.monitoring.live import duration, number
+from pangu_rl.pages.rendered import rendered
+from pangu_rl.pages.shown_text import conversation, one_line, shown
 from pangu_rl.report.curves import curves, histogram
 from pangu_rl.report.drawn_boxes import Thumbnail, thumbnails
 from pangu_rl.report.facts import phases, ranges, read_facts, sources
 from pangu_rl.report.rollouts import Rollouts, read_rollouts
-from pangu_rl.report.shown_text import conversation, one_line, shown
 
 NAME = "report.html"
 
@@ -47,7 +42,7 @@ def write_report(run_dir: Path, output: Path | None = None, per_sheet: int = 6) 
     Raises:
         DataError: no run there, or files that no run wrote. RunError: the page cannot be written.
     """
-    page = render(run_dir, per_sheet).encode("utf-8", "replace")
+    page = render(run_dir, per_sheet).encode("utf-8")
     target = output or run_dir / NAME
     beside = target.with_name(f".{target.name}.tmp")
     try:
@@ -64,29 +59,19 @@ def render(run_dir: Path, per_sheet: int) -> str:
     """The page as HTML."""
     facts = read_facts(run_dir)
     rollouts = read_rollouts(run_dir, per_sheet)
-    style = resources.files(__package__).joinpath("page.css").read_text(encoding="utf-8")
-    environment = Environment(
-        loader=PackageLoader(__package__, ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": number, "duration": duration, "shown": shown, "line": one_line}
-    return environment.get_template("page.html.j2").render(
-        facts=facts,
-        # The policy names its hash: a style from anywhere else is not applied.
-        style=Markup(style),
-        style_hash=base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii"),
-        curves=curves(facts.metrics) if facts.metrics else {},
-        evaluations=accuracy_rows(facts.evaluations),
-        phases=phases(facts.metrics),
-        sources=sources(facts.metrics),
-        ranges=ranges(facts.metrics),
-        counts=rollouts.counts if rollouts else None,
-        lengths=histogram("Lengths of all completions", "tokens", rollouts.counts.lengths) if rollouts else None,
-        sheets=_sheets(rollouts, run_dir / "rollouts") if rollouts else {},
-    )
+    values = {
+        "facts": facts,
+        "curves": curves(facts.metrics) if facts.metrics else {},
+        "evaluations": accuracy_rows(facts.evaluations),
+        "phases": phases(facts.metrics),
+        "sources": sources(facts.metrics),
+        "ranges": ranges(facts.metrics),
+        "counts": rollouts.counts if rollouts else None,
+        "lengths": histogram("Lengths of all completions", "tokens", rollouts.counts.lengths) if rollouts else None,
+        "sheets": _sheets(rollouts, run_dir / "rollouts") if rollouts else {},
+    }
+    filters = {"number": number, "duration": duration, "shown": shown, "line": one_line}
+    return rendered(__package__, values, filters)
 
 
 def _sheets(rollouts: Rollouts, folder: Path) -> dict[str, list[Card]]:

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from pangu_rl.errors import DataError
+from pangu_rl.pages.shown_text import conversation, one_line, shown
 from pangu_rl.report.places import Places, found_places, gold_places
-from pangu_rl.report.shown_text import conversation, one_line, shown
 from pangu_rl.view.media import kept_file
 from rollout.reading import batches, reading
 from rollout.schema import SCHEMA

@@ -13,7 +13,7 @@ from pangu_rl.data.formats.reading import Reading, RowReader
 from pangu_rl.data.pairs import Pair, parse_pair
 from pangu_rl.data.rows import checked_row, numbered_rows, row_uid
 from pangu_rl.errors import DataError
-from pangu_rl.report.shown_text import conversation, one_line, shown
+from pangu_rl.pages.shown_text import conversation, one_line, shown
 from pangu_rl.view.opened import Run
 
 PAGE = 20

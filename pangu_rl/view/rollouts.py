@@ -16,8 +16,8 @@ from typing import Any
 import duckdb
 
 from pangu_rl.errors import ConfigError
+from pangu_rl.pages.shown_text import conversation, one_line, shown
 from pangu_rl.records import Outcome
-from pangu_rl.report.shown_text import conversation, one_line, shown
 from rollout.export.catalogue import EXTRA_COLUMNS, Catalogue, literal, scratch_catalogue
 from rollout.export.stream import in_order
 from rollout.export.where import checked_where, first_line

@@ -12,7 +12,7 @@ import pyarrow.dataset as ds
 
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import ConfigError, DataError
-from pangu_rl.report.shown_text import shown
+from pangu_rl.pages.shown_text import shown
 from pangu_rl.view.group import rows_of
 from pangu_rl.view.opened import Run
 from rollout.footers import identity

@@ -1,1 +1,1 @@
-"""For authors of reward plugins: a package to start from, and the contract that a plugin must keep."""
+"""For authors of plugins: how their code is found, a package to start from, and the contract of a reward."""

@@ -38,6 +38,7 @@ LEVELS = {
     "pangu_rl.algorithms": 1,
     "pangu_rl.checkpoint": 1,
     "pangu_rl.monitoring": 1,
+    "pangu_rl.pages": 1,
     "pangu_rl.accelerators": 1,
     "pangu_rl.storage": 1,
     "pangu_rl.records": 0,

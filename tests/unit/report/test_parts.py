@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from pangu_rl.pages.shown_text import one_line, shown
 from pangu_rl.report.facts import phases, ranges
 from pangu_rl.report.places import Place, Places, found_places, gold_places
 from pangu_rl.report.rollouts import read_rollouts
-from pangu_rl.report.shown_text import one_line, shown
 from pangu_rl.report.thinned import thinned
 from tests.unit.report.drawn_run import build_run
 

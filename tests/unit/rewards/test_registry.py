@@ -10,6 +10,7 @@ import pytest
 from pangu_rl.config.sections.rewards import RewardFunctionConfig
 from pangu_rl.errors import ConfigError
 from rewards import registry
+from rewards.plugins import loading
 from rewards.recipe.accuracy import boxed_accuracy
 from tests.unit.rewards.builders import completion, prompt
 
@@ -30,7 +31,7 @@ def test_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
         EntryPoint("installed", "rewards.recipe.accuracy:boxed_accuracy", registry.ENTRY_POINT_GROUP),
         EntryPoint("broken", "rewards.absent:x", registry.ENTRY_POINT_GROUP),
     ]
-    monkeypatch.setattr(registry.importlib.metadata, "entry_points", lambda group: entries)
+    monkeypatch.setattr(loading.importlib.metadata, "entry_points", lambda group: entries)
     assert registry.resolve(RewardFunctionConfig(name="installed")) is boxed_accuracy
     with pytest.raises(
         ConfigError, match=r"entry point broken \(rewards.absent:x\) does not load: ModuleNotFoundError"
