@@ -197,11 +197,6 @@ class JudgeConfig(Strict):
     def scorers(self) -> tuple[ScorerConfig, ...]:
         return (self.scorer,)
 
-    @property
-    def media_root(self) -> None:
-        """A judge reads, and sees no picture."""
-        return None
-
 
 FILES: dict[str, type[ScorersConfig] | type[JudgeConfig]] = {
     "llm_score": ScorersConfig,

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from data_curation.pipeline.run import run_pipeline
-from data_curation.report.page import histogram, shown
+from data_curation.report.page import histogram
 from pangu_rl.errors import RunError
+from pangu_rl.pages.shown_text import shown
 from tests.unit.data_curation.operators.pictures import saved, scene
 from tests.unit.data_curation.pipeline.builders import own, pipeline, write_jsonl
 

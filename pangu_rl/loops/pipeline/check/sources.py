@@ -11,6 +11,7 @@ from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.pipeline import PipelineConfig, listed
 from pangu_rl.config.pipeline_graph import EVALUATE, read_graph
 from pangu_rl.config.pipeline_node import Node
+from pangu_rl.config.sections.scorers import ScorersConfig
 from pangu_rl.errors import ConfigError
 from pangu_rl.loops.pipeline.check.shapes import external_of, panel_engines, scorers_of
 
@@ -89,7 +90,8 @@ def _judges(draft: Any) -> list[Input]:
         panels = scorers_of(draft)
     except ConfigError:
         return []
-    roots = [panel.media_root for panel in panels if panel.media_root is not None]
+    # A judge of benchmarks reads, and sees no picture.
+    roots = [panel.media_root for panel in panels if isinstance(panel, ScorersConfig) and panel.media_root]
     return [*judges, *(Input(key="media_root of the scorers", path=root, formats=("media",)) for root in roots)]
 
 
