@@ -2,7 +2,8 @@
 
 `python requirements/hashes.py`, with uv on the path, writes them anew: uv asks the index for each Python and processor
 that a lock is for, source archives too. What stands before `# Installed.` belongs to an image and gets none. torch's
-line is left as it is: the builds for a CPU are in an index of their own.
+line is left as it is: the builds for a CPU are in an index of their own. It may not have the hashes of PyPI's builds,
+which want CUDA: pip takes a file whose hash it knows before a higher version, 2.13.0 before a folder's 2.13.0+cpu.
 """
 
 from __future__ import annotations

@@ -44,6 +44,15 @@ def test_every_install_from_a_lock_asks_for_them_and_may_fail():
     assert "HASHED := $(PIP) --require-hashes" in (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
+def test_torch_has_a_hash_per_python_and_none_of_a_cuda_build():
+    """With one that the index knows pip takes it, and a machine without CUDA has a torch that does not load."""
+    line = next(line for line in (ROOT / "requirements/cpu.lock").read_text().splitlines() if line[:7] == "torch==")
+    of_pypi = {"60fcdcb2f3876e21146cb4524ef06397d727ca9ad5f020818547e25075fe3cb7",
+               "796633c4cdf0fe2cdced72d8f88f22e73dbcfce83132763162f6d4bff13b820b"}  # fmt: skip
+    hashes = set(re.findall("[0-9a-f]{64}", line))
+    assert len(hashes) == 2 and not hashes & of_pypi
+
+
 def test_the_check_itself():
     assert bare("a==1\n") == ["a==1"] and bare(f"a==1 --hash=sha256:{'0' * 63}\n")
     assert not bare(f"a==1\n# Installed.\nb==2 --hash=sha256:{'0' * 64}\n")
