@@ -95,7 +95,7 @@ docs: .venv/docs/.packages
 
 # docs/settings.md, from the docstrings of the schemas.
 reference: setup
-	$(BIN)/python -m pangu_rl.config.reference docs/settings.md
+	$(BIN)/python -m pangu_rl.config.pages.reference docs/settings.md
 
 format: .venv/.packages
 	$(BIN)/ruff check --fix .

@@ -19,8 +19,8 @@ from pangu_rl.config.load import checked
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.config.sections.packing import PackingConfig
+from pangu_rl.data.files.row_files import open_rows
 from pangu_rl.data.pictures import in_threads
-from pangu_rl.data.row_files import open_rows
 from pretrain.packing.metadata import read_metadata
 from pretrain.packing.plan import make_plan
 from pretrain.train.loader import PackLoader

@@ -29,8 +29,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pangu_rl.config.pretrain import PretrainConfig
+from pangu_rl.data.files.row_files import RowFiles, open_rows
 from pangu_rl.data.index.command import write_index
-from pangu_rl.data.row_files import RowFiles, open_rows
 from pretrain.packing.online import StreamSample
 from pretrain.train.online import OnlineOrder
 from pretrain.train.order import deal_packs

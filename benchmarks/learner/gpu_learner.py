@@ -36,10 +36,10 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 from pangu_rl.accelerators import get_accelerator
 from pangu_rl.accelerators.attention.kernel import Scores
 from pangu_rl.config.sections.model import ModelConfig
+from pangu_rl.learner.checks.packing_check import unpacked
 from pangu_rl.learner.measure.flops import ModelFlops
 from pangu_rl.learner.model import PackedCausalLM, PackTensors, load_causal_lm
 from pangu_rl.learner.packed_attention import attend_by, build_layout, tree_attention
-from pangu_rl.learner.packing_check import unpacked
 from pangu_rl.records import Pack
 
 TEMPERATURE = 1.0

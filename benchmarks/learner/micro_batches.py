@@ -19,9 +19,9 @@ import numpy as np
 from pangu_rl.accelerators.collective import free_port
 from pangu_rl.config.sections.learner import LearnerConfig
 from pangu_rl.config.sections.model import ModelConfig
-from pangu_rl.data.batching import pack_conversations, pack_counts, split_ranks
-from pangu_rl.data.layout import TrainingRow
-from pangu_rl.data.micro_batches import Dealing
+from pangu_rl.data.packs.batching import pack_conversations, pack_counts, split_ranks
+from pangu_rl.data.packs.layout import TrainingRow
+from pangu_rl.data.packs.micro_batches import Dealing
 from pangu_rl.learner.spec import LearnerSpec
 
 RANKS, PACK, STEPS, ROUNDS = 2, 512, 2, 2

@@ -27,8 +27,8 @@ from pangu_rl.accelerators.collective import free_port
 from pangu_rl.config.sections.algorithm import GrpoAlgorithmConfig
 from pangu_rl.config.sections.learner import LearnerConfig
 from pangu_rl.config.sections.model import ModelConfig
-from pangu_rl.data.batching import loss_counts, outline_groups, split_ranks
-from pangu_rl.data.micro_batches import BY_TOKENS, Dealing
+from pangu_rl.data.packs.batching import loss_counts, outline_groups, split_ranks
+from pangu_rl.data.packs.micro_batches import BY_TOKENS, Dealing
 from pangu_rl.learner.measure.flops import ModelFlops, loaded_config
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.records import Completion, FinishReason, Group, MiniBatch, Outcome, Outline, Pack, Part, Prompt, Score

@@ -28,7 +28,7 @@ from pangu_rl.accelerators.collective import free_port
 from pangu_rl.config.sections.algorithm import GrpoAlgorithmConfig
 from pangu_rl.config.sections.learner import LearnerConfig, OptimizerConfig
 from pangu_rl.config.sections.model import ModelConfig
-from pangu_rl.data.batching import outline_groups
+from pangu_rl.data.packs.batching import outline_groups
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.records import Completion, FinishReason, Group, MiniBatch, Outcome, Pack, Part, Picture, Prompt, Score
 from pretrain.models.configuration import PanguVLConfig

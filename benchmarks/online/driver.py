@@ -34,10 +34,10 @@ from pangu_rl.accelerators.cpu import CPU
 from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.config.sections.rollout import RolloutConfig
 from pangu_rl.config.stages import GrpoConfig
-from pangu_rl.data.layout import TrainingRow
-from pangu_rl.data.micro_batches import BY_TOKENS
+from pangu_rl.data.packs.layout import TrainingRow
+from pangu_rl.data.packs.micro_batches import BY_TOKENS
 from pangu_rl.data.stream import PromptStream
-from pangu_rl.loops.learners import Learners
+from pangu_rl.loops.actors.learners import Learners
 from pangu_rl.loops.metrics import rollout_metrics, staleness_metrics
 from pangu_rl.loops.online.collect import Batch, Collector
 from pangu_rl.loops.online.train_step import train_on

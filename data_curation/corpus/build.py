@@ -54,7 +54,7 @@ def prepare(directory: Path) -> Path:
 def generator() -> str:
     """What the samples are a function of beside the packages: a hash of the code that makes them."""
     digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.glob("*.py")):
+    for file in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 

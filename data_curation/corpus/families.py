@@ -10,28 +10,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
 
-from data_curation.corpus import (
+from data_curation.corpus.documents import charts, forms, grids, maps, pages, screens, stem, text_lines
+from data_curation.corpus.materials import Materials
+from data_curation.corpus.pictures import (
     captions,
-    charts,
     clips,
     depth,
     dialogues,
-    forms,
-    grids,
     interleaved,
-    maps,
-    pages,
     plain,
     puzzles,
     questions,
-    screens,
     several,
-    stem,
-    text_lines,
-    texts,
     things,
 )
-from data_curation.corpus.materials import Materials
+from data_curation.corpus.texts import plain_texts as texts
 from data_curation.schema import Sample
 from data_curation.sources.items import Split
 

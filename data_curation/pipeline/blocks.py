@@ -17,8 +17,8 @@ import xxhash
 from pangu_rl.data.arrow.parquet import parquet_file, row_group
 from pangu_rl.data.arrow.values import row_at
 from pangu_rl.data.fields.bad_row import Row
+from pangu_rl.data.files.webdataset import samples, shard_row
 from pangu_rl.data.index.files import PARQUET, TAR, content_digest
-from pangu_rl.data.webdataset import samples, shard_row
 from pangu_rl.errors import DataError
 
 TAR_ROWS = 4096

@@ -21,7 +21,7 @@ from data_curation.pipeline.steps import Failed, verdicts_of
 from data_curation.pipeline.verdicts import to_json
 from pangu_rl.config.curate import OperatorConfig
 from pangu_rl.data.fields.bad_row import Row
-from pangu_rl.data.rows import checked_row
+from pangu_rl.data.files.rows import checked_row
 from pangu_rl.errors import ConfigError
 from pangu_rl.monitoring.findings import Finding
 from rewards.children import ChildError, ChildKilled, ChildPool, ChildTimeout

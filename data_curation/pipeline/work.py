@@ -25,7 +25,7 @@ from data_curation.pipeline.steps import INPUT, Aside, Passage, Tally, Trace, fa
 from data_curation.pipeline.verdicts import from_json
 from pangu_rl.config.curate import OperatorConfig
 from pangu_rl.data.fields.bad_row import BadRow
-from pangu_rl.data.rows import checked_row, row_uid
+from pangu_rl.data.files.rows import checked_row, row_uid
 
 TOGETHER = 32
 """Rows that pass a stage together, so that a picture is decoded once and few are held."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pangu_rl.checkpoint.store import ADAPTER, MODEL, CheckpointStore, check_model
-from pangu_rl.config.hub import cached, fetched, is_hub_id
+from pangu_rl.config.names.hub import cached, fetched, is_hub_id
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import DataError
 

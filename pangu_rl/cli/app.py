@@ -40,8 +40,8 @@ def schema_of(stage: str) -> type[Strict]:
     Raises:
         ConfigError: no such stage.
     """
-    from pangu_rl.config.pipeline import PipelineConfig
-    from pangu_rl.config.pipeline_node import SCHEMAS
+    from pangu_rl.config.pipelines.node import SCHEMAS
+    from pangu_rl.config.pipelines.pipeline import PipelineConfig
 
     if stage not in STAGES:
         raise ConfigError(f"unknown stage {stage!r}: one of {', '.join(STAGES)}")
@@ -58,7 +58,7 @@ def load_stage(stage: str, path: Path, overrides: list[str] | None) -> Any:
 
     config = load_config(schema_of(stage), path, [expanded(override) for override in overrides or ()])
     if stage == "pipeline":
-        from pangu_rl.config.pipeline_graph import read_graph
+        from pangu_rl.config.pipelines.graph import read_graph
 
         read_graph(config)
     return config

@@ -25,7 +25,7 @@ def config_show(stage: StageName, config: ConfigFile, overrides: Overrides = Non
 
     File, overrides and defaults, as YAML that can be used in place of the file.
     """
-    from pangu_rl.config.commented import commented
+    from pangu_rl.config.pages.commented import commented
 
     typer.echo(commented(load_stage(stage, config, overrides)), nl=False)
 
@@ -37,7 +37,7 @@ def config_check(stage: StageName, config: ConfigFile, overrides: Overrides = No
     Nothing is started: files must be there, reward functions must import, and the first rows of each file must be what
     the stage reads, their golds right by the first reward.
     """
-    from pangu_rl.config.named_files import missing_files
+    from pangu_rl.config.names.named_files import missing_files
 
     found = load_stage(stage, config, overrides)
     if missing := missing_files(found):

@@ -73,7 +73,7 @@ def _dpo_rows(config: Any) -> dict[str, int]:
 
 
 def _pretrain_rows(config: Any) -> dict[str, int]:
-    from pangu_rl.data.row_files import open_rows
+    from pangu_rl.data.files.row_files import open_rows
 
     data = config.data
     files = open_rows(

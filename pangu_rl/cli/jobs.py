@@ -39,7 +39,7 @@ def submit(
     from pangu_rl.cluster.plan import plan
     from pangu_rl.cluster.plan_table import plan_json, plan_table
     from pangu_rl.cluster.profile_checks import model_paths
-    from pangu_rl.config.named_files import travelling
+    from pangu_rl.config.names.named_files import travelling
     from pangu_rl.learner.measure.stage_memory import described_gib, memory_of
 
     profile = profile or jobs.named_profile(config, overrides or ())

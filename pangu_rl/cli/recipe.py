@@ -14,7 +14,7 @@ from pangu_rl.cli.program import SAMPLE, WHOLE
 from pangu_rl.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pangu_rl.config.pipeline import PipelineConfig
+    from pangu_rl.config.pipelines.pipeline import PipelineConfig
 
 Number = TypeVar("Number", int, float)
 WIDE = 200
@@ -94,7 +94,7 @@ def pipeline(
     same command again skips what is over and goes on. With --check every input is made by a stage or listed under
     external, and every stage is planned on its cluster, by shapes alone; exit code 2 where something cannot run.
     """
-    from pangu_rl.config.override_set import load_pipeline
+    from pangu_rl.config.pipelines.override_set import load_pipeline
 
     stage = load_pipeline(config, [expanded(override) for override in overrides or ()], override_set)
     if check:

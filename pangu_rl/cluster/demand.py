@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pangu_rl.config.load import load_config
-from pangu_rl.config.pipeline import PipelineConfig
-from pangu_rl.config.pipeline_graph import read_graph
-from pangu_rl.config.pipeline_node import WITHOUT_ACTORS
+from pangu_rl.config.names.scorer_files import scorer_files
+from pangu_rl.config.pipelines.graph import read_graph
+from pangu_rl.config.pipelines.node import WITHOUT_ACTORS
+from pangu_rl.config.pipelines.pipeline import PipelineConfig
 from pangu_rl.config.sampling import IterativeConfig
-from pangu_rl.config.scorer_files import scorer_files
 from pangu_rl.config.sections.learner import LearnerConfig
 from pangu_rl.config.sections.rollout import RolloutConfig
 from pangu_rl.config.sections.scorers import ScorerConfig

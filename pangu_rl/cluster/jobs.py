@@ -17,9 +17,9 @@ from pangu_rl.cluster.import_order import hiding
 from pangu_rl.cluster.left_behind import left_behind
 from pangu_rl.config.cluster_profile import ClusterProfile
 from pangu_rl.config.load import apply_override, load_config, read_yaml
+from pangu_rl.config.names.shipped import shipped, shipped_names
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.secrets import SECRETS
-from pangu_rl.config.shipped import shipped, shipped_names
 from pangu_rl.errors import ConfigError
 
 if TYPE_CHECKING:

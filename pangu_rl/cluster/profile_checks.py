@@ -11,9 +11,9 @@ from pangu_rl.cluster.demand import scorer_configs
 from pangu_rl.cluster.jobs import job_variables
 from pangu_rl.config.cluster_profile import ClusterProfile
 from pangu_rl.config.paths import CACHE_SCHEME
-from pangu_rl.config.pipeline import PipelineConfig
-from pangu_rl.config.pipeline_graph import read_graph, start_models
-from pangu_rl.config.pipeline_node import WITHOUT_ACTORS
+from pangu_rl.config.pipelines.graph import read_graph, start_models
+from pangu_rl.config.pipelines.node import WITHOUT_ACTORS
+from pangu_rl.config.pipelines.pipeline import PipelineConfig
 from pangu_rl.errors import ConfigError
 
 KEYS = {

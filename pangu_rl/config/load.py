@@ -10,9 +10,9 @@ from pydantic import BaseModel, ValidationError
 
 from pangu_rl.config import yaml_text
 from pangu_rl.config.keys import likely_key
-from pangu_rl.config.named_files import take_beside
+from pangu_rl.config.names.named_files import take_beside
+from pangu_rl.config.names.shipped import shipped
 from pangu_rl.config.secrets import masked, masked_text
-from pangu_rl.config.shipped import shipped
 from pangu_rl.errors import ConfigError
 
 T = TypeVar("T", bound=BaseModel)

@@ -10,9 +10,9 @@ from typing import Any
 from pangu_rl.data.chat.turns import is_trained, text_of, trained_last_alone, without_reasoning
 from pangu_rl.data.fields.bad_row import BadRow, Row, text_field
 from pangu_rl.data.fields.messages import message_list, prompt_messages, require_answer, tool_list
+from pangu_rl.data.files.rows import Loaded, OnBadRow, load_records
 from pangu_rl.data.formats.reading import AS_OURS, Reading
 from pangu_rl.data.media.columns import is_time_precise, media_of
-from pangu_rl.data.rows import Loaded, OnBadRow, load_records
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

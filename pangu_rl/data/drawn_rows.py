@@ -14,12 +14,12 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from pangu_rl.data.fields.bad_row import BadRow, Row
 from pangu_rl.data.fields.columns import Kind
+from pangu_rl.data.files.row_files import RowFiles, open_rows
+from pangu_rl.data.files.rows import MAX_CONSECUTIVE_BAD, Loaded, OnBadRow, evenly
 from pangu_rl.data.formats.reading import AS_OURS, Reading, RowReader
 from pangu_rl.data.index.files import row_files, rows_bytes
 from pangu_rl.data.index.manifest import MANIFEST
 from pangu_rl.data.mixing.shares import RepeatedRows, times_by_source
-from pangu_rl.data.row_files import RowFiles, open_rows
-from pangu_rl.data.rows import MAX_CONSECUTIVE_BAD, Loaded, OnBadRow, evenly
 from pangu_rl.data.stream import PromptStream, fingerprint
 from pangu_rl.errors import ConfigError, DataError
 

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from pangu_rl.checkpoint.model_folder import end_of_sequence, model_config
-from pangu_rl.data.batching import PairRow
 from pangu_rl.data.chat.turns import Message
 from pangu_rl.data.chat_template import ChatTemplate
 from pangu_rl.data.documents import Place
 from pangu_rl.data.images import with_image_parts
-from pangu_rl.data.layout import TrainingRow
+from pangu_rl.data.packs.batching import PairRow
+from pangu_rl.data.packs.layout import TrainingRow
 from pangu_rl.data.pairs import Pair
 from pangu_rl.errors import DataError
 from pangu_rl.records import Picture

@@ -12,12 +12,12 @@ from pangu_rl.config.paths import is_address, resolve_path
 from pangu_rl.data.conversations import Conversation, trained_conversation
 from pangu_rl.data.fields.bad_row import BadRow, Row
 from pangu_rl.data.fields.columns import Kind
+from pangu_rl.data.files.rows import checked_row, numbered_rows, row_uid
 from pangu_rl.data.formats.reading import Reading, RowReader
 from pangu_rl.data.index.manifest import MANIFEST
 from pangu_rl.data.pairs import Pair, parse_pair
 from pangu_rl.data.prompts import parse_prompt, readable
 from pangu_rl.data.queries import parse_query
-from pangu_rl.data.rows import checked_row, numbered_rows, row_uid
 from pangu_rl.errors import DataError
 from pangu_rl.records import Prompt
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pangu_rl.data.fields.bad_row import BadRow, Row, is_blank, text_field
 from pangu_rl.data.fields.messages import prompt_messages, tool_list
+from pangu_rl.data.files.rows import Loaded, OnBadRow, load_records
 from pangu_rl.data.formats.reading import AS_OURS, Reading
 from pangu_rl.data.media.columns import is_time_precise, media_of
-from pangu_rl.data.rows import Loaded, OnBadRow, load_records
 from pangu_rl.records import Prompt
 
 _KNOWN_KEYS = {"id", "messages", "prompt", "answer", "answer_type", "images", "videos", "source", "tools"}

@@ -12,9 +12,9 @@ from pangu_rl.data.chat.turns import text_of
 from pangu_rl.data.conversations import parse_conversation
 from pangu_rl.data.drawn_rows import IndexedRows, read_when_drawn
 from pangu_rl.data.fields.bad_row import BadRow, Row
+from pangu_rl.data.files.rows import Loaded, OnBadRow, load_records
 from pangu_rl.data.formats.reading import AS_OURS, Reading
 from pangu_rl.data.prompts import parse_prompt
-from pangu_rl.data.rows import Loaded, OnBadRow, load_records
 from pangu_rl.records import Prompt
 
 ReadAnswer = Callable[[str], str | None]

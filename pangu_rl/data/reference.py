@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pangu_rl.data.batching import PairRow
+from pangu_rl.data.packs.batching import PairRow
 from pangu_rl.errors import DataError
 
 

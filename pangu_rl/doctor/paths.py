@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from pangu_rl.checkpoint.model_folder import model_config
-from pangu_rl.config.hub import cached, is_hub_id
+from pangu_rl.config.names.hub import cached, is_hub_id
 from pangu_rl.config.paths import cache_root, is_address, resolve_path
 from pangu_rl.errors import UserError
 from pangu_rl.monitoring.findings import Finding

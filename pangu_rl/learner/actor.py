@@ -24,7 +24,7 @@ from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.records import MiniBatch, Outline, Pack, Picture, WeightManifest
 
 if TYPE_CHECKING:
-    from pangu_rl.learner.packing_check import PackingCheck
+    from pangu_rl.learner.checks.packing_check import PackingCheck
 
 CONCURRENCY = {"health": 1, "files": 2}
 """Calls of these groups do not wait for a step."""

@@ -31,11 +31,11 @@ from pangu_rl.errors import CheckpointError
 from pangu_rl.learner.lora import frozen_names, has_adapters
 from pangu_rl.learner.model import DTYPES, PackedCausalLM
 from pangu_rl.learner.optimizer import build_optimizer, rate_at
+from pangu_rl.learner.parallel.zero import deepspeed_config
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.learner.weights.offload import check_host_memory, offloaded_bytes
 from pangu_rl.learner.weights.parking import tensors_in
 from pangu_rl.learner.weights.placement import Place
-from pangu_rl.learner.zero import deepspeed_config
 from pretrain.models.vit import VisionModel
 
 CHECKPOINT_CLASSES = [LossScaler, ZeroStageEnum, fragment_address]

@@ -28,6 +28,8 @@ from pangu_rl.accelerators.ops import take_fallbacks
 from pangu_rl.checkpoint.manifest import Entry
 from pangu_rl.checkpoint.rank_files import host_copy, write_files
 from pangu_rl.errors import CheckpointError
+from pangu_rl.learner.checks.packing_check import PackingCheck, check_packing
+from pangu_rl.learner.checks.trial_pack import trial_pack
 from pangu_rl.learner.engine import (
     gathered,
     held_tensors,
@@ -47,18 +49,16 @@ from pangu_rl.learner.model import PackTensors, load_causal_lm
 from pangu_rl.learner.nonfinite import SkippedSteps
 from pangu_rl.learner.objectives import add_totals, build_objective, reduce_totals
 from pangu_rl.learner.packed_attention import attend_by
-from pangu_rl.learner.packing_check import PackingCheck, check_packing
+from pangu_rl.learner.parallel.sequence_parallel import check_heads, open_sequence_group
+from pangu_rl.learner.parallel.zero import check_precision, check_streams
 from pangu_rl.learner.parts import freeze_parts, parameter_groups
 from pangu_rl.learner.pictures import family_of_model
 from pangu_rl.learner.reference import Model, beside, held_reference
-from pangu_rl.learner.sequence_parallel import check_heads, open_sequence_group
 from pangu_rl.learner.spec import LearnerSpec
-from pangu_rl.learner.trial_pack import trial_pack
 from pangu_rl.learner.weights.outlet import Outlet
 from pangu_rl.learner.weights.parking import Parking
 from pangu_rl.learner.weights.repartition import OtherRanks
 from pangu_rl.learner.weights.tensors import ModelWeights
-from pangu_rl.learner.zero import check_precision, check_streams
 from pangu_rl.records import MiniBatch, Outline, Pack
 
 LEARNER = "learner.json"

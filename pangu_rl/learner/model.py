@@ -26,8 +26,8 @@ from pangu_rl.learner.chunked_logprobs import target_logprobs
 from pangu_rl.learner.fused import fuse_operations
 from pangu_rl.learner.logit_scaling import logit_scaling
 from pangu_rl.learner.packed_attention import PACKED, Layout, build_layout
+from pangu_rl.learner.parallel.sequence_parallel import SequenceGroup, TargetShares, padded, share_targets
 from pangu_rl.learner.pictures import PictureTensors, family_of_model, picture_states
-from pangu_rl.learner.sequence_parallel import SequenceGroup, TargetShares, padded, share_targets
 from pangu_rl.learner.weights.placement import Place, check_ties, placed_as_read
 from pangu_rl.records import Pack
 from pretrain.auto import register_auto_classes

@@ -30,7 +30,7 @@ from pangu_rl.accelerators.attention.plain import PLAIN
 from pangu_rl.accelerators.attention.segments import Segments
 from pangu_rl.accelerators.ops import FALLBACKS
 from pangu_rl.errors import ConfigError
-from pangu_rl.learner.sequence_parallel import SequenceGroup
+from pangu_rl.learner.parallel.sequence_parallel import SequenceGroup
 from pangu_rl.records import Pack
 
 PACKED = "pangu_packed"

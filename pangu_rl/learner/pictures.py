@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from pangu_rl.learner.encoder_parallel import SharedPack, encode_dealt
-from pangu_rl.learner.sequence_parallel import SequenceGroup
+from pangu_rl.learner.parallel.encoder_parallel import SharedPack, encode_dealt
+from pangu_rl.learner.parallel.sequence_parallel import SequenceGroup
 from pangu_rl.records import Pack, Picture
 from pretrain.families import family_of
 from pretrain.families.family import Family

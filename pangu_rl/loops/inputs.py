@@ -21,12 +21,12 @@ from pangu_rl.data.conversations import Conversation, load_conversations, traine
 from pangu_rl.data.drawn_rows import IndexedRows, ReadRows, StageRows, read_when_drawn
 from pangu_rl.data.encoding import Encoder
 from pangu_rl.data.fields.bad_row import BadRow, Row
+from pangu_rl.data.files.rows import Loaded
 from pangu_rl.data.formats.mixture import first_copy
 from pangu_rl.data.formats.reading import Reading
 from pangu_rl.data.pairs import Pair, asked_by, load_pairs, without_queries_of
 from pangu_rl.data.pictures import PictureFolder
 from pangu_rl.data.prompts import load_prompts
-from pangu_rl.data.rows import Loaded
 from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.loops.decoding import decode_bounded
 from pangu_rl.loops.mixture import mixture, shared

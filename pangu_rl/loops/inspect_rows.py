@@ -19,12 +19,12 @@ from rich.text import Text
 from pangu_rl.config.sections.rows import RowsConfig
 from pangu_rl.data.conversations import Conversation, load_conversations
 from pangu_rl.data.encoding import Encoder
+from pangu_rl.data.files.rows import Loaded
 from pangu_rl.data.formats.reading import Reading
-from pangu_rl.data.layout import TrainingRow
+from pangu_rl.data.packs.layout import TrainingRow
 from pangu_rl.data.pairs import Pair, load_pairs
 from pangu_rl.data.pictures import PictureFolder
 from pangu_rl.data.prompts import load_prompts
-from pangu_rl.data.rows import Loaded
 from pangu_rl.records import Prompt
 
 Stage = Literal["sft", "dpo", "grpo"]

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from pangu_rl.config.sections.rows import TrainedRowsConfig
+from pangu_rl.data.files.rows import Loaded
 from pangu_rl.data.formats.mixture import by_shares, mixed, named_by_file
-from pangu_rl.data.rows import Loaded
 from pangu_rl.loops.pictures import RowLoader
 
 T = TypeVar("T")

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 import ray
 
-from pangu_rl.data.batching import PairRow
 from pangu_rl.data.conversations import Conversation
 from pangu_rl.data.encoding import Encoder
-from pangu_rl.data.layout import TrainingRow
 from pangu_rl.data.media.columns import named_media
 from pangu_rl.data.media.views import View
+from pangu_rl.data.packs.batching import PairRow
+from pangu_rl.data.packs.layout import TrainingRow
 from pangu_rl.data.pairs import Pair
 from pangu_rl.data.pictures import PictureFolder, file_digest, in_threads
 from pangu_rl.errors import DataError

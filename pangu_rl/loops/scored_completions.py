@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import xxhash
 
-from pangu_rl.data.layout import TrainingRow
+from pangu_rl.data.packs.layout import TrainingRow
 from pangu_rl.records import Completion, Prompt, RolloutRequest, SamplingParams, Score
 from rewards.service import RewardPool
 from rollout.pool import RolloutPool

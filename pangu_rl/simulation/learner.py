@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from pangu_rl.data.bins import first_fit_decreasing
-from pangu_rl.data.micro_batches import Dealing
+from pangu_rl.data.packs.bins import first_fit_decreasing
+from pangu_rl.data.packs.micro_batches import Dealing
 from pangu_rl.learner.measure.flops import FORWARD, WHOLE, ModelFlops, Work
 from pangu_rl.simulation.lengths import DrawnGroup
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from pangu_rl.config.sections.rows import RowsConfig
 from pangu_rl.data.fields.bad_row import BadRow
+from pangu_rl.data.files.rows import checked_row, numbered_rows, row_uid
 from pangu_rl.data.formats.reading import Reading, RowReader
 from pangu_rl.data.pairs import Pair, parse_pair
-from pangu_rl.data.rows import checked_row, numbered_rows, row_uid
 from pangu_rl.errors import DataError
 from pangu_rl.pages.shown_text import conversation, one_line, shown
 from pangu_rl.view.opened import Run

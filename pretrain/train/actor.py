@@ -13,9 +13,9 @@ import ray
 
 from pangu_rl.cluster.placement import Placement
 from pangu_rl.config.pretrain import PretrainConfig
-from pangu_rl.data.micro_batches import Dealing
-from pangu_rl.data.row_files import RowFiles
-from pangu_rl.loops.actor_calls import ActorCalls
+from pangu_rl.data.files.row_files import RowFiles
+from pangu_rl.data.packs.micro_batches import Dealing
+from pangu_rl.loops.actors.actor_calls import ActorCalls
 from pangu_rl.records import MiniBatch, Pack
 from pretrain.packing.online import StreamSample
 from pretrain.train.loader import Counts, FoundRow, PackLoader

@@ -17,16 +17,16 @@ import numpy as np
 
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.pretrain import PretrainConfig
-from pangu_rl.data.batching import empty_pack, pack_conversations, root_count
 from pangu_rl.data.conversations import Conversation
 from pangu_rl.data.documents import Document
 from pangu_rl.data.encoding import Encoder
-from pangu_rl.data.layout import TrainingRow
+from pangu_rl.data.files.row_files import RowFiles
 from pangu_rl.data.media.views import View
-from pangu_rl.data.micro_batches import merge_packs
 from pangu_rl.data.mixing.seen import Seen
+from pangu_rl.data.packs.batching import empty_pack, pack_conversations, root_count
+from pangu_rl.data.packs.layout import TrainingRow
+from pangu_rl.data.packs.micro_batches import merge_packs
 from pangu_rl.data.pictures import PictureFolder, in_threads
-from pangu_rl.data.row_files import RowFiles
 from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.learner.measure.flops import ModelFlops, Work, loaded_config
 from pangu_rl.loops.decoding import decode_bounded

@@ -14,7 +14,7 @@ from rich.progress import track
 
 from pangu_rl.cluster.ranges import ranges_of, tables_of
 from pangu_rl.config.pretrain import PretrainConfig
-from pangu_rl.data.row_files import RowFiles, open_rows
+from pangu_rl.data.files.row_files import RowFiles, open_rows
 from pangu_rl.errors import DataError
 from pretrain.train.loader import PackLoader
 

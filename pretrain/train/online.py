@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pangu_rl.config.pretrain import PretrainConfig
-from pangu_rl.data.row_files import RowFiles
+from pangu_rl.data.files.row_files import RowFiles
 from pangu_rl.data.stream import PromptStream
 from pangu_rl.errors import ConfigError, DataError
 from pretrain.packing.cost import PATCHES_PER_TOKEN

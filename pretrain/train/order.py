@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pangu_rl.config.pretrain import PretrainConfig
-from pangu_rl.data.micro_batches import BY_TOKENS, Dealing
-from pangu_rl.data.row_files import RowFiles
+from pangu_rl.data.files.row_files import RowFiles
+from pangu_rl.data.packs.micro_batches import BY_TOKENS, Dealing
 from pangu_rl.errors import ConfigError, DataError
 from pretrain.packing.cost import OPENPANGU_VIT, PATCHES_PER_TOKEN
 from pretrain.packing.metadata import file_sha256

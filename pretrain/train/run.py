@@ -19,13 +19,13 @@ from typing import Any, TypeVar
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.config.vision import VisionStageConfig
+from pangu_rl.data.files.row_files import open_rows
 from pangu_rl.data.mixing.seen import Seen
-from pangu_rl.data.row_files import open_rows
 from pangu_rl.errors import ConfigError
+from pangu_rl.loops.actors.learners import Learners
+from pangu_rl.loops.actors.restarts import with_restarts
 from pangu_rl.loops.ahead import Ahead
 from pangu_rl.loops.begun_with import begun_with
-from pangu_rl.loops.learners import Learners
-from pangu_rl.loops.restarts import with_restarts
 from pangu_rl.loops.session import Run, open_run
 from pangu_rl.loops.skipped import log_skipped
 from pangu_rl.loops.supervised.stage import open_learners, train_stage

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.pretrain import PretrainDataConfig
-from pangu_rl.data.row_files import RowFiles
+from pangu_rl.data.files.row_files import RowFiles
 from pangu_rl.errors import ConfigError
 
 

@@ -11,9 +11,9 @@ from pangu_rl.config.curate import CurateConfig
 from pangu_rl.config.devices import DevicesConfig
 from pangu_rl.config.evaluation import EvalConfig
 from pangu_rl.config.load import dump_config, load_config
-from pangu_rl.config.override_set import OverrideSet
-from pangu_rl.config.pipeline import PipelineConfig
-from pangu_rl.config.pipeline_graph import read_graph
+from pangu_rl.config.pipelines.graph import read_graph
+from pangu_rl.config.pipelines.override_set import OverrideSet
+from pangu_rl.config.pipelines.pipeline import PipelineConfig
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.config.sampling import DifficultyConfig, IterativeConfig, PairsConfig
 from pangu_rl.config.sections.question_prompts import QuestionPromptsConfig

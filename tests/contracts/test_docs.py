@@ -19,8 +19,8 @@ from typer.main import get_command
 
 from pangu_rl.cli import app
 from pangu_rl.cli.app import STAGES, load_stage
-from pangu_rl.config.reference import reference
-from pangu_rl.config.shipped import shipped
+from pangu_rl.config.names.shipped import shipped
+from pangu_rl.config.pages.reference import reference
 from pangu_rl.data.conversations import parse_conversation
 from pangu_rl.data.pairs import parse_pair
 from pangu_rl.data.prompts import parse_prompt

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from pangu_rl.config.load import load_config
-from pangu_rl.config.override_set import load_pipeline
-from pangu_rl.config.pipeline_graph import read_graph
-from pangu_rl.config.pipeline_node import Node
+from pangu_rl.config.pipelines.graph import read_graph
+from pangu_rl.config.pipelines.node import Node
+from pangu_rl.config.pipelines.override_set import load_pipeline
 from pangu_rl.config.sections.scorers import ScorersConfig
 from tests.contracts.source_tree import ROOT
 

@@ -10,8 +10,8 @@ import pytest
 from safetensors.torch import load_file
 
 from data_curation.curate import curate
-from pangu_rl.config.override_set import load_pipeline
-from pangu_rl.config.pipeline_graph import read_graph
+from pangu_rl.config.pipelines.graph import read_graph
+from pangu_rl.config.pipelines.override_set import load_pipeline
 from pangu_rl.loops.pipeline.run_pipeline import run_pipeline
 from tests.contracts.source_tree import ROOT
 

@@ -32,7 +32,7 @@ from pangu_rl.config.sections.scorers import (
     ScorerEngineConfig,
     ScorersConfig,
 )
-from pangu_rl.loops.scorer_engine import scorer_engines
+from pangu_rl.loops.actors.scorer_engine import scorer_engines
 from rewards.scorers.panel import ScorerPanel
 from rewards.scorers.records import PanelResult, ScoredItem
 from rewards.service import RewardPool

@@ -16,9 +16,9 @@ from pangu_rl.algorithms.sft import square_averaged_loss
 from pangu_rl.config.sections.algorithm import SupervisedConfig
 from pangu_rl.config.sections.learner import LearnerConfig
 from pangu_rl.config.sections.model import ModelConfig
-from pangu_rl.data.batching import pack_conversations, pack_counts, root_count
-from pangu_rl.data.layout import TrainingRow
-from pangu_rl.data.row_files import open_rows
+from pangu_rl.data.files.row_files import open_rows
+from pangu_rl.data.packs.batching import pack_conversations, pack_counts, root_count
+from pangu_rl.data.packs.layout import TrainingRow
 from pangu_rl.learner.model import PackedCausalLM, PackTensors, load_causal_lm
 from pangu_rl.learner.objectives import build_objective
 from pangu_rl.learner.packed_attention import PACKED, attend_by

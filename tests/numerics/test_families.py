@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from pangu_rl.learner.checks.packing_check import unpacked
+from pangu_rl.learner.checks.trial_pack import trial_pack
 from pangu_rl.learner.model import PackedCausalLM, PackTensors
 from pangu_rl.learner.packed_attention import PACKED, attend_by
-from pangu_rl.learner.packing_check import unpacked
-from pangu_rl.learner.trial_pack import trial_pack
 from pangu_rl.records import Pack
 from tests.unit.learner.families import tiny
 

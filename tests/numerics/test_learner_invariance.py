@@ -19,9 +19,9 @@ from pangu_rl.algorithms.grpo import grpo_loss
 from pangu_rl.config.sections.algorithm import GrpoAlgorithmConfig
 from pangu_rl.config.sections.learner import LearnerConfig, OptimizerConfig
 from pangu_rl.config.sections.model import ModelConfig
-from pangu_rl.data.batching import split_ranks
-from pangu_rl.data.micro_batches import Dealing
-from pangu_rl.learner.packing_check import unpacked
+from pangu_rl.data.packs.batching import split_ranks
+from pangu_rl.data.packs.micro_batches import Dealing
+from pangu_rl.learner.checks.packing_check import unpacked
 from pangu_rl.learner.spec import LearnerSpec
 from tests.unit.learner.builders import join, llama, save_llama, tree_pack
 

@@ -18,8 +18,8 @@ from pangu_rl.config.sections.algorithm import GrpoAlgorithmConfig
 from pangu_rl.config.sections.learner import LearnerConfig
 from pangu_rl.config.sections.lora import LoraConfig
 from pangu_rl.config.sections.model import ModelConfig
-from pangu_rl.data.batching import split_ranks
-from pangu_rl.data.micro_batches import Dealing
+from pangu_rl.data.packs.batching import split_ranks
+from pangu_rl.data.packs.micro_batches import Dealing
 from pangu_rl.learner.spec import LearnerSpec
 from tests.numerics.test_learner_invariance import GROUPS, OPTIMIZER, SEQUENCES, TOKENS
 from tests.unit.learner.builders import save_llama

@@ -14,8 +14,8 @@ from pangu_rl.config.sections.algorithm import GrpoAlgorithmConfig, SupervisedCo
 from pangu_rl.config.sections.learner import LearnerConfig
 from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.config.sections.preference import MpoAlgorithmConfig
-from pangu_rl.data.batching import loss_counts, pack_conversations, pack_counts, root_count
-from pangu_rl.data.micro_batches import merge_packs
+from pangu_rl.data.packs.batching import loss_counts, pack_conversations, pack_counts, root_count
+from pangu_rl.data.packs.micro_batches import merge_packs
 from pangu_rl.learner.model import PackedCausalLM, PackTensors
 from pangu_rl.learner.objectives import add_totals, build_objective
 from pangu_rl.learner.packed_attention import PACKED, attend_by

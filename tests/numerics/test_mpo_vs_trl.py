@@ -17,8 +17,8 @@ from torch import Tensor
 from pangu_rl.algorithms.mpo import mpo_loss
 from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.config.sections.preference import DpoLearnerConfig, MpoAlgorithmConfig
-from pangu_rl.data.batching import PairRow
-from pangu_rl.data.layout import TrainingRow
+from pangu_rl.data.packs.batching import PairRow
+from pangu_rl.data.packs.layout import TrainingRow
 from pangu_rl.learner.model import PackedCausalLM, PackTensors
 from pangu_rl.learner.objectives import build_objective
 from pangu_rl.learner.packed_attention import PACKED, attend_by

@@ -13,9 +13,9 @@ from transformers import MistralConfig, MistralForCausalLM, PreTrainedModel
 from pangu_rl.accelerators.attention.flash import FLASH
 from pangu_rl.accelerators.attention.merged import over_trees
 from pangu_rl.errors import ConfigError
+from pangu_rl.learner.checks.packing_check import unpacked
 from pangu_rl.learner.model import PackedCausalLM, PackTensors
 from pangu_rl.learner.packed_attention import PACKED, attend_by, build_layout, packed_attention
-from pangu_rl.learner.packing_check import unpacked
 from pangu_rl.records import Pack
 from tests.unit.learner.builders import VOCABULARY, llama, plain_pack, tree_pack
 

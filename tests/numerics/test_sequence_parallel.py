@@ -20,7 +20,7 @@ from pangu_rl.config.sections.algorithm import GrpoAlgorithmConfig, SupervisedCo
 from pangu_rl.config.sections.learner import LearnerConfig, OptimizerConfig
 from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.config.sections.preference import MpoAlgorithmConfig
-from pangu_rl.data.batching import empty_pack, pack_counts, split_ranks
+from pangu_rl.data.packs.batching import empty_pack, pack_counts, split_ranks
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.records import MiniBatch, Pack
 from tests.gloo_ranks import on_ranks
@@ -200,7 +200,7 @@ def gradients(packs: list[Pack], lm: torch.nn.Module, sequence: Any = None) -> d
 
 def two_ranks(rank: int, ranks: int, home: Path) -> dict[str, Any]:
     """Gradients and steps of every case, a checkpoint, and the step after that of a single rank."""
-    from pangu_rl.learner.sequence_parallel import open_sequence_group
+    from pangu_rl.learner.parallel.sequence_parallel import open_sequence_group
 
     os.environ.update(DS_ACCELERATOR="cpu", RANK=str(rank), WORLD_SIZE=str(ranks), LOCAL_RANK=str(rank))
     sequence = open_sequence_group(ranks)

@@ -27,12 +27,12 @@ from pangu_rl.checkpoint.model_folder import model_config
 from pangu_rl.config.sections.learner import LearnerConfig
 from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.errors import ConfigError, DataError
+from pangu_rl.learner.checks.packing_check import check_packing
+from pangu_rl.learner.checks.trial_pack import trial_pack
 from pangu_rl.learner.model import PackedCausalLM, PackTensors, load_causal_lm
 from pangu_rl.learner.packed_attention import attend_by
-from pangu_rl.learner.packing_check import check_packing
 from pangu_rl.learner.parts import freeze_parts
 from pangu_rl.learner.pictures import family_of_model
-from pangu_rl.learner.trial_pack import trial_pack
 from pangu_rl.records import Group, Pack, Picture
 from pretrain.families import family_of, tower_attention
 from pretrain.families.family import Family

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from pangu_rl.data.batching import pack_conversations
-from pangu_rl.data.layout import TrainingRow
+from pangu_rl.data.packs.batching import pack_conversations
+from pangu_rl.data.packs.layout import TrainingRow
 from pangu_rl.errors import DataError
+from pangu_rl.learner.checks.packing_check import PackingCheck, check_packing
+from pangu_rl.learner.checks.trial_pack import trial_pack
 from pangu_rl.learner.model import PackedCausalLM, PackTensors
 from pangu_rl.learner.packed_attention import PACKED, attend_by
-from pangu_rl.learner.packing_check import PackingCheck, check_packing
 from pangu_rl.learner.pictures import family_of_model
-from pangu_rl.learner.trial_pack import trial_pack
 from pangu_rl.records import Group, Pack
 from pretrain.models.configuration import MindVLConfig
 from pretrain.models.mindvl import MindVLForConditionalGeneration

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pangu_rl.data.fields.bad_row import Row
-from pangu_rl.data.rows import numbered_rows
+from pangu_rl.data.files.rows import numbered_rows
 from pangu_rl.errors import DataError
 
 SEPARATORS = {".tsv": "\t", ".csv": ","}

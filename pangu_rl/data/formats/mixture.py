@@ -7,8 +7,8 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from pangu_rl.data.files.rows import Loaded, evenly
 from pangu_rl.data.mixing.shares import times_by_source
-from pangu_rl.data.rows import Loaded, evenly
 from pangu_rl.errors import DataError
 
 Record = TypeVar("Record")

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from pangu_rl.data.fields.bad_row import BadRow
+from pangu_rl.data.files.rows import checked_row, row_uid
 from pangu_rl.data.index.files import (
     Piece,
     Range,
@@ -39,7 +40,6 @@ from pangu_rl.data.index.row_index import RowIndex
 from pangu_rl.data.index.scan import scan
 from pangu_rl.data.index.shards import NAMED, Found, read_columns, shard_file, write_shard
 from pangu_rl.data.index.sizes import SIZES
-from pangu_rl.data.rows import checked_row, row_uid
 from pangu_rl.errors import DataError, RunError
 
 ALONE = 64 * 2**20

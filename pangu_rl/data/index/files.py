@@ -10,8 +10,8 @@ from pathlib import Path
 import xxhash
 
 from pangu_rl.data.arrow.parquet import parquet_file
-from pangu_rl.data.rows import is_json_array
-from pangu_rl.data.webdataset import samples, shard_rows
+from pangu_rl.data.files.rows import is_json_array
+from pangu_rl.data.files.webdataset import samples, shard_rows
 from pangu_rl.errors import DataError
 from pretrain.processing.shards import members
 

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from pangu_rl.data.arrow.parquet import parquet_file, row_group
 from pangu_rl.data.arrow.values import row_at
 from pangu_rl.data.fields.bad_row import Row
+from pangu_rl.data.files.webdataset import shard_row
 from pangu_rl.data.index.files import PARQUET, TAR
-from pangu_rl.data.webdataset import shard_row
 from pangu_rl.storage.copies import local_copy
 
 GROUPS = 4

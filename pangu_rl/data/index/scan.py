@@ -13,12 +13,12 @@ import xxhash
 
 from pangu_rl.data.arrow.parquet import parquet_file, row_group
 from pangu_rl.data.fields.bad_row import BadRow, Row, text_field
+from pangu_rl.data.files.rows import checked_row, row_uid
+from pangu_rl.data.files.webdataset import shard_row
 from pangu_rl.data.index.files import PARQUET, TAR, Range
 from pangu_rl.data.index.media import MEDIA, missing_media
 from pangu_rl.data.index.shards import COLUMN_TYPES, NAMED, Found, hash_of, write_shard
 from pangu_rl.data.index.sizes import COLUMNS, sizes_of_row, sizes_of_table
-from pangu_rl.data.rows import checked_row, row_uid
-from pangu_rl.data.webdataset import shard_row
 from pangu_rl.errors import DataError
 
 BLOCK_ROWS = 65_536

@@ -13,8 +13,8 @@ from typing import Any
 
 from pangu_rl.data.fields.bad_row import BadRow, Row
 from pangu_rl.data.fields.markers import IMAGE_PART, MARKER, VIDEO_MARKER, VIDEO_PART, markers, with_parts
+from pangu_rl.data.files.rows import checked_row, numbered_rows
 from pangu_rl.data.images import check_image_parts, image_paths, named_or_kept
-from pangu_rl.data.rows import checked_row, numbered_rows
 from pangu_rl.errors import DataError
 
 Message = dict[str, Any]

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pangu_rl.config.evaluation import EvalConfig
-from pangu_rl.loops.engines import Engines, EnginesConfig, open_engines
+from pangu_rl.loops.actors.engines import Engines, EnginesConfig, open_engines
 from pangu_rl.loops.evaluation.eval_inputs import EvalInputs
 from pangu_rl.loops.session import Run, open_run
 from pangu_rl.loops.stage_report import write_rows_read

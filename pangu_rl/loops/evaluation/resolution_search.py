@@ -24,7 +24,7 @@ from pangu_rl.config.evaluation import EvalConfig
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.data.stream import fingerprint
 from pangu_rl.errors import ConfigError
-from pangu_rl.loops.engines import Engines
+from pangu_rl.loops.actors.engines import Engines
 from pangu_rl.loops.evaluate import evaluate, greedy
 from pangu_rl.loops.evaluation.eval_inputs import EvalInputs
 from pangu_rl.loops.evaluation.open_evaluation import open_evaluation

@@ -17,7 +17,7 @@ from typing import Any
 from pangu_rl.checkpoint.settings import write_whole
 from pangu_rl.config.evaluation import BY_METRIC, EvalConfig
 from pangu_rl.config.sections.rewards import RewardFunctionConfig
-from pangu_rl.loops.engines import Engines
+from pangu_rl.loops.actors.engines import Engines
 from pangu_rl.loops.evaluate import Answered, answers, greedy, verdicts
 from pangu_rl.loops.evaluation.benchmark_inputs import BenchmarkSet, read_benchmarks
 from pangu_rl.loops.evaluation.benchmark_scores import figure, figures_by_category

@@ -13,7 +13,7 @@ from typing import Any
 
 from pangu_rl.algorithms.grpo import group_advantages
 from pangu_rl.config.stages import GrpoConfig
-from pangu_rl.data.batching import valid_rows
+from pangu_rl.data.packs.batching import valid_rows
 from pangu_rl.data.stream import PromptStream
 from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.loops.scored_completions import requests_of, sampling_seed, score_stream

@@ -22,10 +22,10 @@ from pangu_rl.config.stages import GrpoConfig
 from pangu_rl.data.stream import PromptStream
 from pangu_rl.errors import ConfigError
 from pangu_rl.learner.spec import LearnerSpec
-from pangu_rl.loops.engines import Engines, EnginesConfig, open_engines
+from pangu_rl.loops.actors.engines import Engines, EnginesConfig, open_engines
+from pangu_rl.loops.actors.learners import Learners, closing_ranks
 from pangu_rl.loops.evaluate import evaluate, greedy
 from pangu_rl.loops.inputs import GrpoInputs
-from pangu_rl.loops.learners import Learners, closing_ranks
 from pangu_rl.loops.online import in_flight
 from pangu_rl.loops.online.collect import Batch, Collector
 from pangu_rl.loops.online.draw_ahead import DrawAhead

@@ -22,6 +22,7 @@ from functools import partial
 from pangu_rl.config.stages import GrpoConfig
 from pangu_rl.data.stream import fingerprint
 from pangu_rl.errors import Preempted
+from pangu_rl.loops.actors.restarts import with_restarts
 from pangu_rl.loops.begun_with import begun_with
 from pangu_rl.loops.inputs import read_grpo_inputs
 from pangu_rl.loops.metrics import rollout_metrics, staleness_metrics
@@ -30,7 +31,6 @@ from pangu_rl.loops.online.sampler_alarm import check_sampler
 from pangu_rl.loops.online.start import start_model
 from pangu_rl.loops.online.train_step import train_on
 from pangu_rl.loops.online.warnings import step_warnings
-from pangu_rl.loops.restarts import with_restarts
 from pangu_rl.loops.session import Run, open_run
 from pangu_rl.loops.skipped import log_skipped
 from pangu_rl.monitoring.milestones import milestone

@@ -11,7 +11,7 @@ from pangu_rl.checkpoint.model_folder import companion_digest, model_checksum
 from pangu_rl.checkpoint.run_model import with_start
 from pangu_rl.checkpoint.whole_model import whole_model
 from pangu_rl.config.load import dump_config, load_config
-from pangu_rl.config.named_files import on_disk
+from pangu_rl.config.names.named_files import on_disk
 from pangu_rl.config.paths import cache_root, resolve_path
 from pangu_rl.config.stages import GrpoConfig, SftConfig
 from pangu_rl.errors import ConfigError

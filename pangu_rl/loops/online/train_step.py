@@ -9,9 +9,16 @@ from functools import partial
 from statistics import fmean
 
 from pangu_rl.config.stages import GrpoConfig
-from pangu_rl.data.batching import loss_counts, outline_groups, split_groups, split_ranks, valid_rows, with_advantage
-from pangu_rl.data.micro_batches import Dealing
-from pangu_rl.loops.learners import Learners
+from pangu_rl.data.packs.batching import (
+    loss_counts,
+    outline_groups,
+    split_groups,
+    split_ranks,
+    valid_rows,
+    with_advantage,
+)
+from pangu_rl.data.packs.micro_batches import Dealing
+from pangu_rl.loops.actors.learners import Learners
 from pangu_rl.records import Group, MiniBatch
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from pangu_rl.loops.learners import Learners
+from pangu_rl.loops.actors.learners import Learners
 from rollout.pool import RolloutPool
 
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from pangu_rl.data.batching import pack_conversations
+from pangu_rl.data.packs.batching import pack_conversations
 from pangu_rl.errors import BrokenBroadcast, WeightSyncError
-from pangu_rl.loops.learners import Learners
+from pangu_rl.loops.actors.learners import Learners
 from pangu_rl.loops.online.turns import Turns
 from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.records import Pack, Prompt, Scorable

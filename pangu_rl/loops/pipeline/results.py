@@ -10,8 +10,8 @@ from typing import Any
 from rich.console import Console
 
 from pangu_rl.checkpoint.settings import write_whole
-from pangu_rl.config.pipeline_graph import start_models
-from pangu_rl.config.pipeline_node import EVALUATIONS, MODEL_PATH, Node
+from pangu_rl.config.pipelines.graph import start_models
+from pangu_rl.config.pipelines.node import EVALUATIONS, MODEL_PATH, Node
 from pangu_rl.loops.pipeline.stage_outputs import evaluations
 from pangu_rl.loops.stage_report import write_manifest
 from pangu_rl.monitoring.stage_plot import plot_stages

@@ -27,9 +27,9 @@ from pangu_rl.checkpoint.run_model import with_start
 from pangu_rl.checkpoint.settings import first_difference, write_whole
 from pangu_rl.cluster import ray_runtime
 from pangu_rl.config.load import dump_config
-from pangu_rl.config.pipeline import PipelineConfig
-from pangu_rl.config.pipeline_graph import EVALUATE, dependents, read_graph
-from pangu_rl.config.pipeline_node import Node
+from pangu_rl.config.pipelines.graph import EVALUATE, dependents, read_graph
+from pangu_rl.config.pipelines.node import Node
+from pangu_rl.config.pipelines.pipeline import PipelineConfig
 from pangu_rl.errors import ConfigError, DataError, RunError, UserError
 from pangu_rl.loops.evaluation.run_eval import run_eval
 from pangu_rl.loops.online.run_grpo import run_grpo

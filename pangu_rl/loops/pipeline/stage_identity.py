@@ -14,7 +14,7 @@ from typing import Any
 
 from pangu_rl.checkpoint.model_folder import model_checksum, model_config, weight_files
 from pangu_rl.config.paths import is_address, resolve_path
-from pangu_rl.config.pipeline_node import MODEL_PATH, Node
+from pangu_rl.config.pipelines.node import MODEL_PATH, Node
 from pangu_rl.errors import DataError
 from pangu_rl.loops.free_keys import FREE
 from pangu_rl.loops.pictures import picture_lines

@@ -10,7 +10,7 @@ from typing import Any
 
 from pangu_rl.checkpoint.whole_model import whole_model
 from pangu_rl.config.paths import resolve_path
-from pangu_rl.config.pipeline_node import STEP, Node
+from pangu_rl.config.pipelines.node import STEP, Node
 from pangu_rl.errors import DataError
 from pangu_rl.loops.pipeline.stage_identity import file_sha256, folder_checksum
 from pangu_rl.loops.stage_report import MANIFEST, ROWS

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.sampling import IterativeConfig, SampledStage, ScoredStage
+from pangu_rl.data.files.rows import evenly
 from pangu_rl.data.formats.reading import Reading
 from pangu_rl.data.prompts import load_prompts
 from pangu_rl.data.queries import load_queries
-from pangu_rl.data.rows import evenly
 from pangu_rl.errors import ConfigError
 from pangu_rl.loops.inputs import check_length, open_model, prompt_problem, with_sound_pictures
 from pangu_rl.loops.pictures import RowLoader

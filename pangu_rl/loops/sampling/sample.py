@@ -18,7 +18,7 @@ from pangu_rl.algorithms.rejection_sampling import Candidate
 from pangu_rl.config.sampling import SampledStage, SampleTrainerConfig, ScoredStage
 from pangu_rl.data.stream import fingerprint
 from pangu_rl.errors import DataError, RewardError
-from pangu_rl.loops.engines import Engines, EnginesConfig, open_engines
+from pangu_rl.loops.actors.engines import Engines, EnginesConfig, open_engines
 from pangu_rl.loops.evaluate import evaluate, greedy
 from pangu_rl.loops.free_keys import OPERATIONAL
 from pangu_rl.loops.metrics import rollout_metrics

@@ -10,10 +10,10 @@ import numpy as np
 from pangu_rl.checkpoint.model_folder import model_checksum
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.stages import DpoConfig
-from pangu_rl.data.batching import PairRow, outline_pairs, pack_counts, split_ranks
+from pangu_rl.data.packs.batching import PairRow, outline_pairs, pack_counts, split_ranks
 from pangu_rl.data.reference import Reference, ReferenceIdentity, ReferenceStore
+from pangu_rl.loops.actors.learners import Learners
 from pangu_rl.loops.inputs import DpoInputs
-from pangu_rl.loops.learners import Learners
 from pangu_rl.loops.session import Run
 
 

@@ -10,16 +10,16 @@ from typing import Any
 
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.stages import SftConfig
-from pangu_rl.data.batching import outline_conversations, pack_counts, root_count, split_ranks
 from pangu_rl.data.conversations import Conversation
 from pangu_rl.data.drawn_rows import RowStream
 from pangu_rl.data.mixing.seen import Seen
+from pangu_rl.data.packs.batching import outline_conversations, pack_counts, root_count, split_ranks
+from pangu_rl.loops.actors.learners import Learners
+from pangu_rl.loops.actors.restarts import with_restarts
 from pangu_rl.loops.ahead import Ahead
 from pangu_rl.loops.begun_with import begun_with
 from pangu_rl.loops.inputs import SftInputs, read_sft_inputs
-from pangu_rl.loops.learners import Learners
 from pangu_rl.loops.pictures import RowLoader
-from pangu_rl.loops.restarts import with_restarts
 from pangu_rl.loops.session import Run, open_run
 from pangu_rl.loops.skipped import log_skipped
 from pangu_rl.loops.stage_report import write_rows_read

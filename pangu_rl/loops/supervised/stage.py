@@ -16,7 +16,7 @@ from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.config.stages import DpoConfig, SftConfig
 from pangu_rl.errors import CheckpointError
 from pangu_rl.learner.spec import LearnerSpec
-from pangu_rl.loops.learners import Learners, RankActors, closing_ranks
+from pangu_rl.loops.actors.learners import Learners, RankActors, closing_ranks
 from pangu_rl.loops.session import Run
 
 

@@ -15,10 +15,10 @@ from pangu_rl.accelerators.collective import meeting_at
 from pangu_rl.accelerators.threads import threads_each
 from pangu_rl.cluster.placement import Placement
 from pangu_rl.config.vision import VisionStageConfig
-from pangu_rl.data.row_files import RowFiles
+from pangu_rl.data.files.row_files import RowFiles
 from pangu_rl.learner.actor import CONCURRENCY, RankActor, take_device
-from pangu_rl.loops.actor_calls import ActorCalls
-from pangu_rl.loops.learners import RankActors
+from pangu_rl.loops.actors.actor_calls import ActorCalls
+from pangu_rl.loops.actors.learners import RankActors
 from pretrain.contrastive.kmeans import CentreShard, parts_of
 from pretrain.train.vision.batches import BatchReader, PictureBatch
 from pretrain.train.vision.learner import VisionLearner

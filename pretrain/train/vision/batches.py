@@ -13,8 +13,8 @@ from transformers import AutoTokenizer
 
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.vision import VisionStageConfig
+from pangu_rl.data.files.row_files import RowFiles
 from pangu_rl.data.pictures import in_threads
-from pangu_rl.data.row_files import RowFiles
 from pangu_rl.records import Picture
 from pretrain.contrastive.regions import Region, RegionPatches, padded_classes, region_patches, sample_regions
 from pretrain.processing.patches import load_picture, load_square

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pangu_rl.config.vision import VisionStageConfig
+from pangu_rl.data.files.row_files import RowFiles
 from pangu_rl.data.index.files import parquet_file, row_files
-from pangu_rl.data.row_files import RowFiles
 from pangu_rl.errors import DataError
 from pretrain.train.vision.picture_file import REGION, place_columns
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.vision import VisionStageConfig
-from pangu_rl.data.row_files import RowFiles
+from pangu_rl.data.files.row_files import RowFiles
 from pangu_rl.errors import ConfigError, DataError
 from pretrain.train.vision.given import given_labels
 from pretrain.train.vision.picture_file import PictureFile, labels_schema, place_columns, write_pictures

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pangu_rl.data.row_files import RowFiles
+from pangu_rl.data.files.row_files import RowFiles
 from pangu_rl.errors import DataError
 
 SUFFIX = ".arrow"

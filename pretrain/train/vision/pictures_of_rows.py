@@ -14,8 +14,8 @@ from pangu_rl.cluster.ranges import tables_of
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.data.fields.bad_row import BadRow
+from pangu_rl.data.files.row_files import RowFiles, open_rows
 from pangu_rl.data.images import image_paths
-from pangu_rl.data.row_files import RowFiles, open_rows
 from pangu_rl.errors import DataError
 from pretrain.processing.pictures import open_picture
 

@@ -23,7 +23,7 @@ from PIL import Image
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.data.conversations import Conversation
-from pangu_rl.data.row_files import RowFiles
+from pangu_rl.data.files.row_files import RowFiles
 from pangu_rl.errors import ConfigError, DataError
 from pretrain.contrastive.regions import Region
 from pretrain.processing.pictures import open_picture

@@ -18,12 +18,12 @@ import numpy as np
 
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.vision import Resolution, VisionStageConfig
+from pangu_rl.data.files.row_files import RowFiles
 from pangu_rl.data.index.files import edges_digest, row_files
 from pangu_rl.data.permutation import Order, order_of
-from pangu_rl.data.row_files import RowFiles
+from pangu_rl.loops.actors.learners import closing_ranks
+from pangu_rl.loops.actors.restarts import with_restarts
 from pangu_rl.loops.begun_with import begun_with
-from pangu_rl.loops.learners import closing_ranks
-from pangu_rl.loops.restarts import with_restarts
 from pangu_rl.loops.session import Run, open_run
 from pangu_rl.loops.skipped import log_skipped
 from pangu_rl.loops.supervised.stage import train_stage

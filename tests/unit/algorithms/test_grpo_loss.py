@@ -15,7 +15,7 @@ from torch import Tensor
 from pangu_rl.algorithms.grpo import grpo_loss
 from pangu_rl.algorithms.importance_weights import Correction
 from pangu_rl.algorithms.policy_metrics import mean_metrics
-from pangu_rl.data.batching import split_ranks
+from pangu_rl.data.packs.batching import split_ranks
 from pangu_rl.records import MiniBatch
 from tests.unit.data.groups import make_group, pack_groups
 

@@ -6,7 +6,7 @@ import pytest
 
 from pangu_rl.config.evaluation import EvalConfig
 from pangu_rl.config.load import checked
-from pangu_rl.config.named_files import named_files
+from pangu_rl.config.names.named_files import named_files
 from pangu_rl.errors import ConfigError
 
 SMALL, LARGE = 4 * 784, 64 * 784

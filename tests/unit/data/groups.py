@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pangu_rl.data.batching import outline_groups, outline_pairs
+from pangu_rl.data.packs.batching import outline_groups, outline_pairs
 from pangu_rl.records import Completion, FinishReason, Group, Outcome, Pack, Part, Prompt, Score
 
 

@@ -12,14 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from data_curation.corpus import maps, puzzles, stamps
-from data_curation.corpus.captions import _quad
-from data_curation.corpus.cutout import trimmed
-from data_curation.corpus.cutouts import cutouts, distinct
+from data_curation.corpus.cutouts import stamps
+from data_curation.corpus.cutouts.cutout import trimmed
+from data_curation.corpus.cutouts.pool import cutouts, distinct
+from data_curation.corpus.cutouts.scenes import Studio
+from data_curation.corpus.documents import maps
+from data_curation.corpus.documents.maps import covering
 from data_curation.corpus.labels import box_tag, labelled, point_tag, region, scaled, thousandths
-from data_curation.corpus.maps import covering
 from data_curation.corpus.materials import Materials, gather
-from data_curation.corpus.scenes import Studio
+from data_curation.corpus.pictures import puzzles
+from data_curation.corpus.pictures.captions import _quad
 from data_curation.corpus.splits import SHARES, in_split
 from data_curation.corpus.writing import grades_itself
 from data_curation.schema import Answer, Picture, Sample, Turn, boxed, row_of

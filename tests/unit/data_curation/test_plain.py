@@ -10,17 +10,17 @@ from random import Random
 import numpy as np
 import pytest
 
-from data_curation.corpus import plain
-from data_curation.corpus.drawn_shapes import COLOURS
+from data_curation.corpus.cutouts.drawn_shapes import COLOURS
+from data_curation.corpus.cutouts.scenes import Studio
 from data_curation.corpus.labels import scaled
 from data_curation.corpus.materials import Materials
-from data_curation.corpus.scenes import Studio
+from data_curation.corpus.pictures import plain
 from data_curation.schema import Sample
 
 
 @pytest.fixture
 def shapes_alone(monkeypatch: pytest.MonkeyPatch) -> Materials:
-    monkeypatch.setattr("data_curation.corpus.scenes.cutouts", lambda materials, split: [])
+    monkeypatch.setattr("data_curation.corpus.cutouts.scenes.cutouts", lambda materials, split: [])
     return Materials(folders={}, missing={})
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from pangu_rl.algorithms.mpo import mpo_loss
-from pangu_rl.data.batching import PairRow, pack_counts, split_ranks
-from pangu_rl.data.layout import TrainingRow
+from pangu_rl.data.packs.batching import PairRow, pack_counts, split_ranks
+from pangu_rl.data.packs.layout import TrainingRow
 from pangu_rl.records import MiniBatch, Picture
 from tests.unit.data.groups import pack_pairs
 from tests.unit.learner.vl_builders import PLACEHOLDERS, group

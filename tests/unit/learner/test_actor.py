@@ -13,11 +13,11 @@ import ray
 from pangu_rl.config.sections.algorithm import GrpoAlgorithmConfig
 from pangu_rl.config.sections.learner import LearnerConfig, OptimizerConfig
 from pangu_rl.config.sections.model import ModelConfig
-from pangu_rl.data.batching import split_ranks
+from pangu_rl.data.packs.batching import split_ranks
 from pangu_rl.errors import DataError
 from pangu_rl.learner.actor import create_learners, with_pixels
 from pangu_rl.learner.spec import LearnerSpec
-from pangu_rl.loops.learners import Learners
+from pangu_rl.loops.actors.learners import Learners
 from pangu_rl.records import Picture
 from tests.unit.learner.builders import save_llama, tree_pack
 

@@ -227,7 +227,7 @@ def test_a_non_finite_gradient_is_skipped_counted_and_in_the_end_refused(model_p
 
 
 def test_empty_pack_changes_nothing(model_path: Path) -> None:
-    from pangu_rl.data.batching import empty_pack
+    from pangu_rl.data.packs.batching import empty_pack
 
     plain, padded = build(model_path), build(model_path)
     full = batch(PACKS[0])
@@ -239,8 +239,8 @@ def test_empty_pack_changes_nothing(model_path: Path) -> None:
 
 def test_outlines_train_as_the_packs_that_they_are(model_path: Path) -> None:
     """Two mini-batches: the second one's old log-probs are worked out first, and stand beside its tokens."""
-    from pangu_rl.data.batching import outline_groups
-    from pangu_rl.data.micro_batches import merge_packs
+    from pangu_rl.data.packs.batching import outline_groups
+    from pangu_rl.data.packs.micro_batches import merge_packs
 
     groups = [make_group(name, 6, [9, 4, 5], [1.0, -0.5, 0.25], first_token=10) for name in "abc"]
     for group in groups:
@@ -263,7 +263,7 @@ def test_bfloat16_needs_zero_1(model_path: Path) -> None:
 def test_gradients_are_reduced_in_buckets_no_larger_than_the_model(
     model_path: Path, parameters: int, bucket: int
 ) -> None:
-    from pangu_rl.learner.zero import deepspeed_config
+    from pangu_rl.learner.parallel.zero import deepspeed_config
 
     assert deepspeed_config(spec(model_path), parameters)["zero_optimization"]["reduce_bucket_size"] == bucket
 
@@ -282,7 +282,7 @@ def test_gradients_are_reduced_in_buckets_no_larger_than_the_model(
     ],
 )  # fmt: skip
 def test_communication_is_what_the_configuration_says(model_path: Path, settings: dict, expected: dict) -> None:
-    from pangu_rl.learner.zero import deepspeed_config
+    from pangu_rl.learner.parallel.zero import deepspeed_config
 
     accelerator = settings.pop("accelerator", "cpu")
     found = deepspeed_config(replace(spec(model_path, **settings), accelerator=accelerator), 9000)["zero_optimization"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pangu_rl.loops.learners import handing_out
+from pangu_rl.loops.actors.learners import handing_out
 
 
 def test_rank_0_alone_or_the_first_of_each_node() -> None:

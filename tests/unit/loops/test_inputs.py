@@ -13,9 +13,9 @@ from pangu_rl.config.load import checked
 from pangu_rl.config.stages import DpoConfig, SftConfig
 from pangu_rl.data import drawn_rows
 from pangu_rl.data.drawn_rows import IndexedRows, ReadRows, RowStream
+from pangu_rl.data.files.row_files import RowFiles
 from pangu_rl.data.index.build import build_index
 from pangu_rl.data.queries import load_queries
-from pangu_rl.data.row_files import RowFiles
 from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.loops.inputs import read_dpo_inputs, read_sft_inputs
 

@@ -12,7 +12,7 @@ import fsspec
 import pytest
 
 from pangu_rl.config.paths import remote_address, remote_root, resolve_path
-from pangu_rl.data.row_files import open_rows
+from pangu_rl.data.files.row_files import open_rows
 from pangu_rl.errors import ConfigError, DataError, RunError
 from pangu_rl.storage.copies import bring, has_folder, is_remote, local_copy
 from pangu_rl.storage.space import BOOK, BOUND

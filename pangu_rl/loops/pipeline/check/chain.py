@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from pangu_rl.cluster.jobs import load_profile
 from pangu_rl.cluster.profile_checks import unnamed_secrets
-from pangu_rl.config.pipeline import PipelineConfig
-from pangu_rl.config.pipeline_graph import read_graph
-from pangu_rl.config.pipeline_node import MODEL_PATH, Node
+from pangu_rl.config.pipelines.graph import read_graph
+from pangu_rl.config.pipelines.node import MODEL_PATH, Node
+from pangu_rl.config.pipelines.pipeline import PipelineConfig
 from pangu_rl.errors import ConfigError
 from pangu_rl.learner.measure.model_shape import ModelShape
 from pangu_rl.loops.pipeline.check.shapes import external_of, shapes_of

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pangu_rl.config.names.scorer_files import scorer_files
 from pangu_rl.config.paths import resolve_path
-from pangu_rl.config.pipeline import ExternalEntry, PipelineConfig, listed
-from pangu_rl.config.pipeline_node import MODEL_PATH, Node
-from pangu_rl.config.scorer_files import scorer_files
+from pangu_rl.config.pipelines.node import MODEL_PATH, Node
+from pangu_rl.config.pipelines.pipeline import ExternalEntry, PipelineConfig, listed
 from pangu_rl.config.sections.scorers import JudgeConfig, ScorerConfig, ScorersConfig
 from pangu_rl.learner.measure.model_shape import ModelShape, read_shape
 

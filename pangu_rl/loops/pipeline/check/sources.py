@@ -8,9 +8,9 @@ from typing import Any
 
 from pangu_rl.config.inputs import Input, format_of, inputs_of
 from pangu_rl.config.paths import resolve_path
-from pangu_rl.config.pipeline import PipelineConfig, listed
-from pangu_rl.config.pipeline_graph import EVALUATE, read_graph
-from pangu_rl.config.pipeline_node import Node
+from pangu_rl.config.pipelines.graph import EVALUATE, read_graph
+from pangu_rl.config.pipelines.node import Node
+from pangu_rl.config.pipelines.pipeline import PipelineConfig, listed
 from pangu_rl.config.sections.scorers import ScorersConfig
 from pangu_rl.errors import ConfigError
 from pangu_rl.loops.pipeline.check.shapes import external_of, panel_engines, scorers_of

@@ -11,9 +11,9 @@ from pangu_rl.cluster.nodes import Node as ClusterNode
 from pangu_rl.cluster.nodes import nodes_of_profile
 from pangu_rl.cluster.plan import place
 from pangu_rl.config.cluster_profile import ClusterProfile
-from pangu_rl.config.pipeline import PipelineConfig
-from pangu_rl.config.pipeline_graph import EVALUATE
-from pangu_rl.config.pipeline_node import Node
+from pangu_rl.config.pipelines.graph import EVALUATE
+from pangu_rl.config.pipelines.node import Node
+from pangu_rl.config.pipelines.pipeline import PipelineConfig
 from pangu_rl.errors import ConfigError
 from pangu_rl.learner.measure.model_shape import ModelShape
 from pangu_rl.learner.measure.stage_memory import stage_memory

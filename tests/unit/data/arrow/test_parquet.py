@@ -11,7 +11,7 @@ import pytest
 
 from pangu_rl.data import load_prompts
 from pangu_rl.data.arrow import parquet
-from pangu_rl.data.row_files import open_rows
+from pangu_rl.data.files.row_files import open_rows
 from pangu_rl.errors import DataError
 
 MIB = 2**20

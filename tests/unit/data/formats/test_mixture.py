@@ -10,8 +10,8 @@ import pytest
 
 from pangu_rl.data import load_conversations
 from pangu_rl.data.conversations import Conversation
+from pangu_rl.data.files.rows import Loaded
 from pangu_rl.data.formats.mixture import mixed
-from pangu_rl.data.rows import Loaded
 from pangu_rl.errors import DataError
 
 

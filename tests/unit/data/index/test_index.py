@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pangu_rl.data.files.row_files import RowFiles, open_rows
 from pangu_rl.data.index import build, files, ids
 from pangu_rl.data.index.build import build_index
 from pangu_rl.data.index.manifest import MANIFEST
 from pangu_rl.data.index.opening import open_index
-from pangu_rl.data.row_files import RowFiles, open_rows
 from pangu_rl.errors import DataError
-from tests.unit.data.test_webdataset import png, shard
+from tests.unit.data.files.test_webdataset import png, shard
 
 ROWS = [
     {"prompt": "é" * (n + 1), "response": "ab", "source": "ab"[n % 2], "images": ["a.png"] * (n % 3), "id": f"r{n}"}

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from pangu_rl.data.conversations import Conversation
+from pangu_rl.data.files.rows import Loaded
 from pangu_rl.data.formats.mixture import by_shares, first_copy, named_by_file
 from pangu_rl.data.mixing.shares import RepeatedRows, times_by_source
-from pangu_rl.data.rows import Loaded
 from pangu_rl.errors import ConfigError
 
 

@@ -16,8 +16,8 @@ from pangu_rl.learner.measure.memory_estimate import REDUCE_BUCKET, estimate, la
 from pangu_rl.learner.measure.memory_inputs import DEVICE, HOST, MicroBatch, Settings
 from pangu_rl.learner.measure.model_shape import ModelShape, shape_of
 from pangu_rl.learner.measure.stage_memory import longest_sequence, stage_memory
+from pangu_rl.learner.parallel.zero import REDUCE_BUCKET as GIVEN_BUCKET
 from pangu_rl.learner.weights.offload import offloaded_bytes
-from pangu_rl.learner.zero import REDUCE_BUCKET as GIVEN_BUCKET
 
 # A layer: q and o 2 x 8 x 8, k and v 2 x 8 x 4, perceptron 3 x 8 x 16, norms 16: 592. Tables 2 x 8 x 10, last norm 8.
 SHAPE = ModelShape(layers=3, width=8, inner=16, heads=4, kv_heads=2, head_size=2, vocabulary=10, tied=False)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pangu_rl.config.stages import GrpoConfig
-from pangu_rl.data.layout import TrainingRow
+from pangu_rl.data.packs.layout import TrainingRow
 from pangu_rl.data.stream import PromptStream
 from pangu_rl.loops.metrics import rollout_metrics
 from pangu_rl.loops.online.collect import Batch, Collector

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from pangu_rl.config.stages import GrpoConfig
-from pangu_rl.data.micro_batches import BY_TOKENS
+from pangu_rl.data.packs.micro_batches import BY_TOKENS
 from pangu_rl.loops.online.train_step import rank_batches, train_on
 from pangu_rl.records import FinishReason, MiniBatch
 from tests.unit.data.groups import make_group

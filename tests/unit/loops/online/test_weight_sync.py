@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pangu_rl.data.batching import empty_pack
+from pangu_rl.data.packs.batching import empty_pack
 from pangu_rl.errors import BrokenBroadcast, WeightSyncError
 from pangu_rl.loops.online.turns import Turns
 from pangu_rl.loops.online.weight_sync import ATTEMPTS, Probe, sync_weights

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from pangu_rl.checkpoint.settings import write_whole
 from pangu_rl.cluster import ray_runtime
 from pangu_rl.config.load import load_config
-from pangu_rl.config.pipeline import PipelineConfig
+from pangu_rl.config.pipelines.pipeline import PipelineConfig
 from pangu_rl.errors import ConfigError, DataError, Preempted, RunError
 from pangu_rl.loops.pipeline import kept_digests, results, stage_identity
 from pangu_rl.loops.pipeline import run_pipeline as pipeline

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from pangu_rl.config.load import load_config
-from pangu_rl.config.pipeline_node import Node, Source
+from pangu_rl.config.pipelines.node import Node, Source
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.config.sampling import PairsConfig
 from pangu_rl.errors import DataError

@@ -12,9 +12,9 @@ import pytest
 
 from pangu_rl.algorithms.rejection_sampling import Candidate
 from pangu_rl.config.sampling import DifficultyConfig, PairsConfig
-from pangu_rl.data.batching import TrainingRow
+from pangu_rl.data.packs.batching import TrainingRow
 from pangu_rl.errors import DataError, Preempted, RewardError
-from pangu_rl.loops.engines import Engines
+from pangu_rl.loops.actors.engines import Engines
 from pangu_rl.loops.sampling.run_pairs import pair_rows
 from pangu_rl.loops.sampling.sample import Sampler, candidates_of, final_score, in_batches, settings
 from pangu_rl.records import Completion, FinishReason, Outcome, Part, Prompt, RolloutRequest, Score, Vote

@@ -14,9 +14,9 @@ import pytest
 from pangu_rl.cluster.ray_runtime import Preemption
 from pangu_rl.config.load import checked
 from pangu_rl.config.stages import DpoConfig
-from pangu_rl.data.batching import PairRow
-from pangu_rl.data.layout import TrainingRow
-from pangu_rl.data.micro_batches import BY_TOKENS
+from pangu_rl.data.packs.batching import PairRow
+from pangu_rl.data.packs.layout import TrainingRow
+from pangu_rl.data.packs.micro_batches import BY_TOKENS
 from pangu_rl.data.pairs import Pair
 from pangu_rl.data.reference import Reference, ReferenceIdentity, ReferenceStore
 from pangu_rl.errors import Preempted

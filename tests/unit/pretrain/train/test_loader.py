@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pangu_rl.data.row_files import open_rows
+from pangu_rl.data.files.row_files import open_rows
 from pangu_rl.errors import DataError
 from pangu_rl.learner.measure.flops import ModelFlops, loaded_config
 from pretrain.packing.plan_file import PlanReader

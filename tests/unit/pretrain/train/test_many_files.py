@@ -9,13 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pangu_rl.data.row_files import open_rows
+from pangu_rl.data.files.row_files import open_rows
 from pangu_rl.errors import DataError
 from pretrain.train.loader import PackLoader
 from pretrain.train.measure import write_sizes
 from pretrain.train.order import PackOrder
 from pretrain.train.run import open_order
-from tests.unit.data.test_webdataset import shard
+from tests.unit.data.files.test_webdataset import shard
 from tests.unit.pretrain.train.builders import plan, stage, write_rows
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pangu_rl.data.row_files import open_rows
+from pangu_rl.data.files.row_files import open_rows
 from pretrain.train.loader import Counts, PackLoader
 from pretrain.train.order import PackOrder, deal_packs
 from pretrain.train.run import PretrainParts, open_order

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pangu_rl.data.row_files import open_rows
+from pangu_rl.data.files.row_files import open_rows
 from pangu_rl.errors import ConfigError
 from pretrain.packing.online import StreamSample
 from pretrain.train.online import OnlineOrder

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pangu_rl.config.paths import resolve_path
-from pangu_rl.data.row_files import open_rows
+from pangu_rl.data.files.row_files import open_rows
 from pangu_rl.errors import DataError
 from pretrain.packing.metadata import read_metadata
 from pretrain.processing.video import draw_fps

@@ -12,7 +12,7 @@ import yaml
 from typer.testing import CliRunner
 
 from pangu_rl.cli import app
-from pangu_rl.config.override_set import load_pipeline
+from pangu_rl.config.pipelines.override_set import load_pipeline
 from pangu_rl.errors import ConfigError
 from pangu_rl.loops.pipeline.check.chain import Chain, check_chain
 from tests.contracts.source_tree import ROOT

@@ -1,0 +1,1 @@
+"""Pictures with text in them: pages, forms, tables, charts, maps, screens."""

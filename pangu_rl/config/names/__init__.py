@@ -1,0 +1,1 @@
+"""What a name in a configuration stands for: files, folders, models of a hub, configurations that are shipped."""

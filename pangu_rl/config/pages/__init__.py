@@ -1,0 +1,1 @@
+"""Configurations and schemas as pages that a person reads."""

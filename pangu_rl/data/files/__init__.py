@@ -1,0 +1,1 @@
+"""Rows as they lie in files: JSONL, Parquet, WebDataset shards, saved folders of datasets."""

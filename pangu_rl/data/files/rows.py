@@ -1,0 +1,219 @@
+"""Rows of JSONL, Parquet, WebDataset shards or a saved `datasets` folder, with their numbers; bad ones with a reason.
+
+One reader for prompts and conversations. A bad row either ends the run or is skipped and listed, by configuration.
+"""
+
+from __future__ import annotations
+
+import codecs
+import itertools
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+from pangu_rl.data.arrow.parquet import parquet_rows
+from pangu_rl.data.arrow.saved_dataset import saved_dataset_rows
+from pangu_rl.data.fields.bad_row import BadRow, Row, text_field
+from pangu_rl.data.fields.columns import Kind
+from pangu_rl.data.files.webdataset import shard_rows, shards
+from pangu_rl.data.formats.reading import AS_OURS, Reading, RowReader
+from pangu_rl.errors import ConfigError, DataError
+
+OnBadRow = Literal["refuse", "skip"]
+Record = TypeVar("Record")
+
+MAX_CONSECUTIVE_BAD = 100
+"""More bad rows than this on end are a wrong file, not bad rows."""
+MAX_FIELD_CHARS = 1_000_000
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded(Generic[Record]):
+    """The usable rows in file order, and a line (file, row, reason) for each that was left out."""
+
+    path: Path
+    on_bad_row: OnBadRow
+    records: list[Record]
+    numbers: list[int]
+    """Row number of each record."""
+    skipped: list[str]
+    notes: list[str] = field(default_factory=list)
+    """Lines on how the file was read: its format, columns that are not used, text that looks like markers."""
+
+    def without(self, problem: Callable[[Record], str | None]) -> Loaded[Record]:
+        """Judge the records once more: one with a `problem` is a bad row like any other.
+
+        Raises:
+            DataError: a bad row under `refuse`, or no row is left.
+        """
+        kept: list[tuple[Record, int]] = []
+        skipped = list(self.skipped)
+        for record, number in zip(self.records, self.numbers, strict=True):
+            reason = problem(record)
+            if reason is None:
+                kept.append((record, number))
+                continue
+            skipped.append(f"{self.path}, row {number}: {reason}")
+            if self.on_bad_row == "refuse":
+                raise _refusal(skipped[-1])
+        if not kept:
+            raise _nothing_usable(self.path, skipped)
+        records, numbers = map(list, zip(*kept, strict=True))
+        return replace(self, records=records, numbers=numbers, skipped=skipped)
+
+
+def load_records(
+    path: Path, kind: Kind, *, on_bad_row: OnBadRow, parse: Callable[[Row, str], Record], reading: Reading = AS_OURS
+) -> Loaded[Record]:
+    """Read `path` and parse each row under its uid: the row's `id`, or `<file stem>:<row number>`, numbers from 1.
+
+    `reading` says what the file's columns mean; `parse` gets rows of our own columns. A row is bad when `parse` raises
+    `BadRow` or `DataError`, or when it has a column that looks meant for training and is not used.
+
+    Raises:
+        DataError: no such file, a bad row under `refuse`, too many bad rows on end, or no usable row.
+        ConfigError: raised by `parse`, for what a row needs and the configuration lacks.
+    """
+    records: list[Record] = []
+    skipped: list[str] = []
+    numbers: dict[str, int] = {}
+    consecutive = 0
+    reader = RowReader(reading, kind, path)
+    for number, raw in numbered_rows(reader.file):
+        try:
+            row = reader.row(checked_row(raw))
+            uid = row_uid(row, f"{path.stem}:{number}")
+            if uid in numbers:
+                raise BadRow(f"id {uid!r} is already that of row {numbers[uid]}: ids must be unique")
+            records.append(parse(row, uid))
+            numbers[uid] = number
+            consecutive = 0
+        except (BadRow, DataError) as reason:
+            skipped.append(f"{path}, row {number}: {reason}")
+            consecutive += 1
+        except ConfigError as error:  # no fault of the row: it must not be skipped
+            raise ConfigError(f"{path}, row {number}: {error}") from None
+        if skipped and on_bad_row == "refuse":
+            raise _refusal(skipped[0])
+        if consecutive > MAX_CONSECUTIVE_BAD:
+            raise DataError(f"{skipped[-1]}; {consecutive} bad rows on end: is this the right file?")
+    if not records:
+        raise _nothing_usable(path, skipped)
+    return Loaded(path, on_bad_row, records, list(numbers.values()), skipped, reader.notes())
+
+
+def evenly(records: Sequence[Record], limit: int | None) -> list[Record]:
+    """`limit` of the records, spread evenly over the file, which may be sorted by what its rows are about; None is all
+    of them."""
+    if limit is None or limit >= len(records):
+        return list(records)
+    return [records[index * len(records) // limit] for index in range(limit)]
+
+
+def _refusal(line: str) -> DataError:
+    return DataError(f"{line} (mend it, or set data.on_bad_row to skip)")
+
+
+def _nothing_usable(path: Path, skipped: Sequence[str]) -> DataError:
+    return DataError(f"{path}: no usable row" + (f"; the first of {len(skipped)}: {skipped[0]}" if skipped else ""))
+
+
+def row_uid(row: Row, default: str) -> str:
+    """The row's `id`, or `default`; raises `BadRow`."""
+    given = row.get("id")
+    if isinstance(given, int) and not isinstance(given, bool):
+        return str(given)
+    return text_field(row, "id", default) or default
+
+
+def checked_row(raw: Row | bytes) -> Row:
+    """A raw row -> an object of clean text; raises `BadRow`."""
+    row = _parsed_line(raw) if isinstance(raw, bytes) else raw
+    if not isinstance(row, dict):
+        raise BadRow(f"is a JSON {type(row).__name__}, not an object")
+    for key, text in _strings(row):
+        if "\x00" in text:
+            raise BadRow(f"key {key} holds a NUL character")
+        if _SURROGATE.search(text):
+            raise BadRow(f"key {key} holds half a surrogate pair")
+        if len(text) > MAX_FIELD_CHARS and not text.startswith("data:image/"):
+            raise BadRow(f"key {key} has {len(text)} characters, more than {MAX_FIELD_CHARS}")
+    return row
+
+
+def _parsed_line(line: bytes) -> Any:
+    try:
+        return json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise BadRow(f"is not UTF-8 at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise BadRow(f"is not JSON: {error.msg} at column {error.colno}") from None
+    except (RecursionError, ValueError) as error:  # nesting, or an integer of thousands of digits
+        raise BadRow(f"is not JSON that can be read: {error}") from None
+
+
+def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every text in a row, under the name of its top-level key."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _strings(item, key or str(name))
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _strings(item, key)
+
+
+def numbered_rows(path: Path) -> Iterator[tuple[int, Row | bytes]]:
+    """Raw rows with their numbers, from 1; a line of JSONL is not parsed yet.
+
+    Raises:
+        DataError: no such file, or one that cannot be read.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no such prompt set; `pangu-rl curate` prepares the shipped ones")
+    if found := shards(path):
+        rows: Iterator[Row | bytes] = (row for shard in found for row in shard_rows(shard))
+    elif parquet := sorted(path.glob("*.parquet")):
+        rows = itertools.chain.from_iterable(map(parquet_rows, parquet))
+    elif lines := sorted(path.glob("*.jsonl")):
+        rows = (row for file in lines for _, row in _json_rows(file))
+    elif path.is_dir():
+        rows = saved_dataset_rows(path)
+    elif path.suffix == ".parquet":
+        rows = parquet_rows(path)
+    elif path.suffix in (".jsonl", ".json"):
+        return _json_rows(path)
+    else:
+        raise DataError(
+            f"{path}: expected .jsonl, .parquet, .tar, a folder of .tar, or one saved by `datasets`, "
+            f"found {path.suffix!r}"
+        )
+    return zip(itertools.count(1), rows)
+
+
+def is_json_array(path: Path) -> bool:
+    """Whether the first sign of the file is `[`."""
+    with path.open("rb") as file:
+        return file.read(4096).removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"["
+
+
+def _json_rows(path: Path) -> Iterator[tuple[int, Row | bytes]]:
+    if not is_json_array(path):
+        return _jsonl_lines(path)
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: begins as a JSON array and is none: {error}") from None
+    return enumerate(rows, start=1)
+
+
+def _jsonl_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield number, line

@@ -1,0 +1,1 @@
+"""Trees of segments -> outlines of packs -> micro-batches of the ranks."""

@@ -1,0 +1,97 @@
+"""Which actor is lost: one that died, one that is stopped, and never one that only waits for it or takes its time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import ray
+
+from pangu_rl.errors import DataError, RankLost
+from pangu_rl.loops.actors.actor_calls import ActorCalls
+from tests.small_ray import small_ray
+
+SILENCE_S = 2.0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_session() -> Iterator[None]:
+    with small_ray():
+        yield
+
+
+class Member:
+    """What a rank does of its life, without what it computes."""
+
+    def stop(self) -> None:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    def die(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def act(self, what: str) -> str:
+        return getattr(self, what)() or what
+
+    def rest(self) -> None:
+        time.sleep(3 * SILENCE_S)
+
+    def fail(self) -> None:
+        raise DataError("row 3 is bad")
+
+    def lose_peer(self) -> None:
+        raise RuntimeError("Connection closed by peer")
+
+    @ray.method(concurrency_group="health")
+    def ping(self) -> str:
+        return f"pid {os.getpid()}"
+
+
+@pytest.fixture
+def calls() -> Iterator[ActorCalls]:
+    remote = ray.remote(concurrency_groups={"health": 1})(Member).options(num_cpus=0)
+    made = ActorCalls("learner rank", [remote.remote() for _ in range(2)], SILENCE_S)
+    made.each("ping")  # before, they may take their time to start
+    yield made
+    made.kill()
+
+
+def test_results_come_in_the_order_of_the_actors_however_long_one_takes(calls: ActorCalls) -> None:
+    assert calls.dealt("act", ["rest", "ping"])[0] == "rest"
+    first, second = calls.each("ping")
+    assert first != second and calls.first("ping") == first
+    assert calls.wait([calls._actors[0].ping.remote()], "ping", step=2) == [first]
+
+
+def test_a_stopped_one_is_named_and_not_the_one_that_computes(calls: ActorCalls) -> None:
+    def write() -> None:
+        with pytest.raises(RankLost):
+            calls.first("rest")
+
+    waits = threading.Thread(target=write)
+    waits.start()  # as the thread that waits for a checkpoint
+    with pytest.raises(RankLost, match=rf"learner rank 1.* gave no sign of life for {SILENCE_S:g} s in act"):
+        calls.dealt("act", ["rest", "stop"])
+    waits.join(2 * SILENCE_S)
+    assert not waits.is_alive()
+    with pytest.raises(RankLost, match="learner rank 1"):
+        calls.each("ping")
+
+
+def test_a_dead_one_is_named_at_once_whoever_speaks_first(calls: ActorCalls) -> None:
+    """The collective of the other rank fails first; a third call would wait for ever."""
+    started = time.monotonic()
+    with pytest.raises(RankLost, match=r"learner rank 1.* died in act: The actor died"):
+        calls.dealt("act", ["lose_peer", "die"])
+    assert time.monotonic() - started < 30
+
+
+def test_what_an_actor_raises_for_the_user_arrives_and_loses_nobody(calls: ActorCalls) -> None:
+    with pytest.raises(DataError, match="row 3 is bad"):
+        calls.dealt("act", ["fail", "ping"])
+    with pytest.raises(RuntimeError, match="Connection closed by peer"):
+        calls.dealt("act", ["lose_peer", "ping"])
+    assert len(calls.each("ping")) == 2
