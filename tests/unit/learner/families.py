@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 COMMON = {
     "vocab_size": 97,
@@ -125,11 +125,20 @@ OPTIONS: dict[str, dict[str, Any]] = {
 """Of each family, beside and above COMMON."""
 
 
+def config_of(family: str, **changes: Any) -> PreTrainedConfig:
+    return CONFIG_MAPPING[family](**COMMON | OPTIONS.get(family, {}) | changes)
+
+
+def parameters_of(family: str) -> int:
+    """How many it would have: one whose keys have other names is as large as its authors made it."""
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config_of(family)).num_parameters()
+
+
 def tiny(family: str, dtype: torch.dtype = torch.float32, attention: str = "eager", **changes: Any) -> PreTrainedModel:
     """The causal LM of the `model_type` `family`, in eval mode; `changes` go before what stands here."""
     torch.manual_seed(0)
-    config = CONFIG_MAPPING[family](**COMMON | OPTIONS.get(family, {}) | changes)
-    lm = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
+    lm = AutoModelForCausalLM.from_config(config_of(family, **changes), attn_implementation=attention)
     with torch.no_grad():
         for name, parameter in lm.named_parameters():
             if parameter.ndim > 1:
