@@ -13,6 +13,7 @@ from typing import Protocol
 import xxhash
 
 from pangu_rl.accelerators import Accelerator
+from pangu_rl.config.sections.lora import LoraConfig
 from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.config.sections.rollout import RolloutConfig
 from pangu_rl.records import Begun, Completion, Progress, RolloutRequest, Scorable, WeightManifest
@@ -41,6 +42,8 @@ class EngineSpec:
     """Threads of one engine on cpu."""
     end_tokens: tuple[int, ...] = ()
     """Tokens that end an answer beside those that the model folder names: what the chat template closes a turn with."""
+    lora: LoraConfig | None = None
+    """Of an engine whose weights stay those of `model_path`: what adapters the syncs bring, to be added to them."""
     factory: Callable[[EngineSpec], Engine] | None = None
     """Makes the engine instead of the one that `rollout.engine` names."""
 

@@ -83,9 +83,11 @@ class HeldWeights:
     def lull(self, slot: Slot) -> None:
         """Begin to put one engine to sleep.
 
-        Before the first sync at level 1 whatever the configuration says: nothing could bring its weights back.
+        At level 1 whatever the configuration says where nothing could bring its weights back: before the first sync,
+        and where syncs bring adapters alone.
         """
-        level = self._spec.accelerator.sleep_level(self._spec.rollout.sleep_level) if self._manifest else 1
+        comes_back = self._manifest is not None and self._manifest.adapter is None
+        level = self._spec.accelerator.sleep_level(self._spec.rollout.sleep_level) if comes_back else 1
         if level > 1:
             slot.version = UNKNOWN_VERSION
         slot.begin(slot.actor.sleep.remote(level), lambda _: None)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pangu_rl.checkpoint.adapter_folder import SIDES, parameter_name
 from pangu_rl.checkpoint.model_folder import model_config, weight_files
 from pangu_rl.errors import DataError, WeightSyncError
 from pangu_rl.records import WeightManifest
@@ -48,6 +49,8 @@ def check_names(manifest: WeightManifest, required: Required) -> None:
     Raises:
         WeightSyncError: names the tensors.
     """
+    if manifest.adapter is not None:
+        return _check_sides(manifest)
     published = {required.one_name(tensor.name) for tensor in manifest.tensors}
     if missing := sorted(required.names - published):
         raise WeightSyncError(
@@ -73,6 +76,17 @@ def check_digests(manifest: WeightManifest, consumed: Mapping[str, str]) -> None
         raise WeightSyncError(
             f"weights version {manifest.version}: tensor {first.name} has digest {first.digest} at the learner and "
             f"{consumed.get(first.name, 'none, it was never consumed')} at the engine{others}"
+        )
+
+
+def _check_sides(manifest: WeightManifest) -> None:
+    """An adapter has both its sides for each layer that its configuration names, and no others."""
+    layers = manifest.adapter["target_modules"]
+    wanted = {parameter_name(layer, side) for layer in layers for side in SIDES}
+    if differing := sorted(wanted ^ {tensor.name for tensor in manifest.tensors}):
+        raise WeightSyncError(
+            f"weights version {manifest.version}: {_list(differing)} published or named by the adapter's configuration "
+            f"of {len(layers)} layers, and not both. Nothing was loaded"
         )
 
 

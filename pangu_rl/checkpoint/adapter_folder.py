@@ -25,6 +25,7 @@ from pangu_rl.errors import DataError
 
 CONFIG, WEIGHTS = ADAPTER_CONFIG, "adapter_model.safetensors"
 BASE = "base_model.json"
+SIDES = ("lora_A", "lora_B")
 PLAIN: dict[str, tuple[Any, ...]] = {
     "peft_type": ("LORA",),
     "bias": ("none", None),
@@ -94,7 +95,7 @@ class FoldedModel(ModelTensors):
         return files_checksum([self.adapter / CONFIG, self.adapter / WEIGHTS])
 
     def read(self, name: str) -> Tensor:
-        weight, sides = super().read(name), [self._side(name, side) for side in ("lora_A", "lora_B")]
+        weight, sides = super().read(name), [self._side(name, side) for side in SIDES]
         if not set(sides) <= self._sides.keys():
             return weight
         with safe_open(self.adapter / WEIGHTS, framework="pt") as file:

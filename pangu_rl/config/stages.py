@@ -9,6 +9,7 @@ from pangu_rl.config.sections.algorithm import GrpoAlgorithmConfig, SupervisedCo
 from pangu_rl.config.sections.data import DataConfig, SftDataConfig
 from pangu_rl.config.sections.grpo import GrpoLearnerConfig, GrpoRolloutConfig
 from pangu_rl.config.sections.learner import SftLearnerConfig
+from pangu_rl.config.sections.lora import MAX_RANK
 from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.config.sections.preference import DpoDataConfig, DpoLearnerConfig, DpoTrainerConfig, MpoAlgorithmConfig
 from pangu_rl.config.sections.rewards import RewardsConfig
@@ -118,6 +119,23 @@ class GrpoConfig(Strict):
             raise ValueError(
                 f"rollout.placement is shared and trainer.max_staleness is {self.trainer.max_staleness}: engines that "
                 "sleep while the learner trains draw nothing ahead; set max_staleness to 0, or placement to split"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def engines_take_the_adapter(self) -> GrpoConfig:
+        lora = self.learner.lora
+        if lora is None or lora.in_engines == "folded":
+            return self
+        if lora.rank > MAX_RANK:
+            raise ValueError(
+                f"learner.lora.rank is {lora.rank} and in_engines is apart: vLLM takes ranks up to {MAX_RANK}; lower "
+                "it, or set in_engines to folded"
+            )
+        if self.rollout.sleep_level == 2:
+            raise ValueError(
+                "rollout.sleep_level is 2 and learner.lora.in_engines is apart: engines would lose weights that no "
+                "sync sends; set sleep_level to 1, or in_engines to folded"
             )
         return self
 

@@ -19,7 +19,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from pangu_rl.config.sections.learner import LearnerConfig
-from pangu_rl.config.sections.lora import ALL_LINEAR, LoraConfig
+from pangu_rl.config.sections.lora import ALL_LINEAR, GrpoLoraConfig, LoraConfig
 from pangu_rl.errors import ConfigError
 from pangu_rl.learner.pictures import family_of_model
 
@@ -66,6 +66,11 @@ def adapters_of(lm: PreTrainedModel) -> dict[str, Adapter]:
         )
         for name, layer in _layers(lm)
     }
+
+
+def is_apart(config: LoraConfig | None) -> bool:
+    """Whether engines get the adapters alone."""
+    return isinstance(config, GrpoLoraConfig) and config.in_engines == "apart"
 
 
 def has_adapters(model: nn.Module) -> bool:
@@ -115,6 +120,7 @@ def target_layers(lm: nn.Module, config: LearnerConfig) -> list[str]:
     del linear[head_name]
     parts = {name: family.part(f"{name}.") if family is not None else None for name in linear}
     trained = {name: layer for name, layer in linear.items() if parts[name] in (None, *config.trainable)}
+    _check_apart(config, parts, trained)
     targets = config.lora.targets
     for target in () if targets == ALL_LINEAR else targets:
         if not any(map(_named(target), trained)):
@@ -146,6 +152,15 @@ def _why_absent(target: str, trained: Iterable[str], parts: Mapping[str, str | N
     names = sorted({name.rpartition(".")[2] for name in trained})
     more = ", ..." if len(names) > SHOWN else ""
     return f"no linear layer is named {target}; there are {', '.join(names[:SHOWN])}{more} ({ALL_LINEAR} takes all)"
+
+
+def _check_apart(config: LearnerConfig, parts: Mapping[str, str | None], trained: Iterable[str]) -> None:
+    beside = sorted({part for name in trained if (part := parts[name]) not in (None, "language")})
+    if beside and is_apart(config.lora):
+        raise ConfigError(
+            f"learner.lora.in_engines is apart and learner.trainable has {', '.join(beside)}: engines add adapters in "
+            "the language model alone; set trainable to [language], or in_engines to folded"
+        )
 
 
 def _check_rank(rank: int, layers: Mapping[str, nn.Linear]) -> None:

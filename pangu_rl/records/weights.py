@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -10,7 +12,7 @@ class WeightTensor:
     """Where one published tensor lies and what it must hash to."""
 
     name: str
-    """Hugging Face checkpoint name."""
+    """Hugging Face checkpoint name, or peft's of an adapter's."""
     shape: tuple[int, ...]
     dtype: str
     offset: int
@@ -31,3 +33,5 @@ class WeightManifest:
     """`shm` (a buffer file on this node) or `broadcast` (a collective over the rollout group)."""
     location: str
     """Buffer path, or `host:port` of the collective's store."""
+    adapter: Mapping[str, Any] | None = None
+    """Of tensors that are a low-rank adapter beside the model's own weights: peft's configuration of it."""

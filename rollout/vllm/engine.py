@@ -19,6 +19,7 @@ import torch
 from vllm import EngineArgs, LLMEngine, RequestOutput
 from vllm import SamplingParams as VllmSamplingParams
 from vllm.inputs import TokensPrompt
+from vllm.lora.request import LoRARequest
 from vllm.sampling_params import RequestOutputKind
 
 from pangu_rl.checkpoint.model_folder import model_config
@@ -37,13 +38,15 @@ from pretrain.families import family_of, known_kinds
 from rollout.engine import UNKNOWN_VERSION, Drawn, EngineSpec, Interrupted, Link, before_stop, seed_of
 from rollout.intake import Intake
 from rollout.pulse import Pulse
-from rollout.vllm.engine_args import common_args
+from rollout.vllm.engine_args import adapter_args, common_args
 from rollout.vllm.running import Running, gone_on
-from rollout.vllm.worker import BROKEN
+from rollout.vllm.worker import ADAPTER, BROKEN
 from rollout.weights import check_digests, check_names, required_names
 
 MIN_PREFILL_TOKENS = 8192
 """Tokens of a step's batch: 64 prompts of 128 tokens enter in one step, and short ones never queue."""
+IN_PLACE = "in place"
+"""In place of an adapter's folder, which is gone when requests name it."""
 PICTURE_CACHE_GIB = 0.5
 """Cut pictures that the engine keeps between a group's requests: 90 of the largest. vLLM's default is 4."""
 
@@ -56,6 +59,7 @@ class VllmEngine:
         self._required = required_names(spec.model_path)
         self._family = family_of(model_config(spec.model_path), spec.model_path)
         self._version = 0
+        self._adapter: LoRARequest | None = None
         self._without_cache = False
         if spec.eager:
             # vLLM compiles a few sampler functions even so, at 30 s and more of C++ compiler for a fresh cache.
@@ -121,8 +125,10 @@ class VllmEngine:
         check_names(manifest, self._required)
         tensors = [asdict(tensor) for tensor in manifest.tensors]
         self._version = UNKNOWN_VERSION
+        adapter = None if manifest.adapter is None else LoRARequest(ADAPTER, manifest.version, IN_PLACE)
+        told = adapter and (adapter.lora_int_id, dict(manifest.adapter))
         if manifest.transport == "shm":
-            call, args = "pangu_load_shm", (tensors, manifest.location)
+            call, args = "pangu_load_shm", (tensors, told, manifest.location)
         else:
             assert link is not None, "a broadcast needs the engine's ranks"
             group = (
@@ -131,14 +137,14 @@ class VllmEngine:
                 link.world_size,
                 self._spec.rollout.silence_s,
             )
-            call, args = "pangu_load_broadcast", (tensors, manifest.location, *group)
+            call, args = "pangu_load_broadcast", (tensors, told, manifest.location, *group)
         for digests in self._called(call, args):
             check_digests(manifest, digests)
         # The worker's reload drops none of the engine's own caches.
         self._llm.reset_prefix_cache()
         self._llm.reset_mm_cache()
         self._llm.reset_encoder_cache()
-        self._version = manifest.version
+        self._version, self._adapter = manifest.version, adapter
         return digests
 
     def sleep(self, level: int) -> None:
@@ -182,7 +188,7 @@ class VllmEngine:
 
     def _add(self, uid: str, prompt: TokensPrompt, params: VllmSamplingParams) -> None:
         try:
-            self._llm.add_request(uid, prompt, params)
+            self._llm.add_request(uid, prompt, params, lora_request=self._adapter)
         except ValueError as error:
             raise RunError(f"{uid}: vLLM does not admit it: {error}") from error
 
@@ -293,6 +299,8 @@ def _engine_args(spec: EngineSpec) -> dict[str, Any]:
         arguments["block_size"] = spec.accelerator.cache_block
     if rollout.placement == "shared":
         arguments |= spec.accelerator.sleep_args or {}
+    if spec.lora is not None:
+        arguments |= adapter_args(spec.lora, spec.model_path)
     if spec.limits is not None:
         arguments["mm_processor_kwargs"] = asdict(spec.limits)
     return arguments | {
@@ -315,6 +323,11 @@ def _explained(spec: EngineSpec, error: Exception) -> Exception:
         return ConfigError(
             f"rollout.kv_cache_gib is {spec.kv_cache_gib}: too little for one sequence of rollout.max_model_tokens "
             f"{rollout.max_model_tokens}{size}; raise kv_cache_gib or lower max_model_tokens"
+        )
+    if spec.lora is not None and "lora" in text.lower():
+        return ConfigError(
+            f"learner.lora.in_engines is apart, and vLLM adds no adapter to {spec.model_path}: set it to folded; vLLM "
+            f"says: {text}"
         )
     if "memory" in text.lower():
         return ConfigError(

@@ -7,20 +7,26 @@ from a broadcast, each is hashed as it is handed to the model's `load_weights`, 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from itertools import chain, groupby
 from math import prod
 from operator import itemgetter
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 import xxhash
+from safetensors.torch import save_file
 from torch.distributed import ProcessGroup
 from vllm.config import set_current_vllm_config
+from vllm.lora.request import LoRARequest
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
 
 from pangu_rl.accelerators.collective import broadcast_buffer, build_group
 from pangu_rl.accelerators.storage import contents, storages_of
+from pangu_rl.checkpoint.adapter_folder import CONFIG, WEIGHTS
 from pangu_rl.errors import BrokenBroadcast, first_line
 
 BROKEN = "the broadcast of weights broke"
@@ -28,7 +34,13 @@ BROKEN = "the broadcast of weights broke"
 ALIGNMENT = 64
 """A sender's buffer ends on a multiple of so many bytes, and both sides of a broadcast must agree."""
 
+ADAPTER = "synced"
+"""vLLM's name of the only adapter."""
+SHARED_MEMORY = Path("/dev/shm")
+
 Named = tuple[str, torch.Tensor]
+Numbered = tuple[int, dict[str, Any]]
+"""vLLM's number of an adapter, and its peft configuration."""
 
 
 class WeightSyncExtension:
@@ -44,15 +56,17 @@ class WeightSyncExtension:
         if sampler.logprobs_mode != mode:
             self.model_runner.sampler = type(sampler)(logprobs_mode=mode)
 
-    def pangu_load_shm(self, tensors: list[dict[str, Any]], path: str) -> dict[str, str]:
-        """Load from the buffer file `path`; `tensors` are the manifest's entries as dicts. Digests by name."""
+    def pangu_load_shm(self, tensors: list[dict[str, Any]], adapter: Numbered | None, path: str) -> dict[str, str]:
+        """Load from the buffer file `path`; `tensors` are the manifest's entries as dicts, of the model or of an
+        `adapter` to be added to it. Digests by name."""
         # A private mapping: nothing is copied before the model's own loader does.
         buffer = torch.from_file(path, shared=False, size=_extent(tensors), dtype=torch.uint8)
-        return self._pangu_load(_views(tensors, buffer))
+        return self._pangu_load(_views(tensors, buffer), adapter)
 
     def pangu_load_broadcast(
         self,
         tensors: list[dict[str, Any]],
+        adapter: Numbered | None,
         store: str,
         backend: str,
         first_rank: int,
@@ -79,7 +93,7 @@ class WeightSyncExtension:
             ) from error
         received = _Received(tensors, self._pangu_group, self.device)
         try:
-            digests = self._pangu_load(received)
+            digests = self._pangu_load(received, adapter)
         finally:
             # The sender waits for every receiver, also for one whose load failed.
             received.drain()
@@ -109,8 +123,11 @@ class WeightSyncExtension:
             storage.resize_(size)
             contents(storage).zero_()
 
-    def _pangu_load(self, tensors: Iterable[Named]) -> dict[str, str]:
+    def _pangu_load(self, tensors: Iterable[Named], adapter: Numbered | None) -> dict[str, str]:
         digests: dict[str, str] = {}
+        if adapter is not None:
+            self._pangu_add(_hashed(tensors, digests), *adapter)
+            return digests
         # The runner's own: not every worker has a `reload_weights` (vllm-ascend's has none).
         with set_current_vllm_config(self.vllm_config):
             self.model_runner.reload_weights(weights_iterator=_hashed(tensors, digests), is_checkpoint_format=True)
@@ -119,6 +136,17 @@ class WeightSyncExtension:
         if self.device.type == "cpu":
             _repack_experts(model)
         return digests
+
+    def _pangu_add(self, tensors: Iterable[Named], number: int, config: dict[str, Any]) -> None:
+        """Let the adapter take the place of the one before. vLLM reads adapters from a folder; this one lies in memory
+        and is gone afterwards."""
+        copies = {name: tensor.to("cpu", copy=True) for name, tensor in tensors}
+        with TemporaryDirectory(prefix="pangu_rl_adapter_", dir=SHARED_MEMORY) as folder:
+            save_file(copies, Path(folder, WEIGHTS))
+            Path(folder, CONFIG).write_text(json.dumps(config), encoding="utf-8")
+            for held in self.list_loras():
+                self.remove_lora(held)
+            self.add_lora(LoRARequest(ADAPTER, number, folder))
 
 
 def tensor_digest(tensor: torch.Tensor) -> str:

@@ -78,7 +78,7 @@ def test_the_sampler_of_vllm_ascend_can_be_built_with_the_mode_that_its_runner_l
 def test_every_worker_has_what_the_extension_and_the_engine_use(release):
     row = known(release)
     members = {member for place in workers(release) for member in row[f"{place} members"]}
-    assert members >= WORKER_ATTRIBUTES
+    assert members >= WORKER_ATTRIBUTES | {"add_lora", "list_loras", "remove_lora"}
     for method, named in WORKER_CALLS.items():
         place = next(place for place in workers(release) if f"{place}.{method}" in row)
         assert set(named) <= set(row[f"{place}.{method}"])
@@ -122,6 +122,7 @@ def test_engine_arguments_are_fields(release, file):
     given = {n.slice.value for n in ast.walk(function) if isinstance(n, ast.Subscript) and _is_text(n.slice)}
     returned = next(node.value for node in ast.walk(function) if isinstance(node, ast.Return))
     given |= {key.value for key in returned.right.keys} | {"kv_cache_memory_bytes"}
+    given |= {"enable_lora", "max_lora_rank", "lora_target_modules"}
     given |= {key for accelerator in ACCELERATORS.values() for key in accelerator.sleep_args or {}}
     # `LLM` takes this one as its own argument too.
     assert given - set(table()[release][f"{ARGUMENTS} fields"]) == set()

@@ -25,7 +25,7 @@ NPU_SAMPLER = "vllm_ascend/sample/sampler.py:AscendSampler.__init__"
 
 CALLS: dict[str, tuple[str, ...]] = {
     f"{ENGINE}.from_engine_args": ("engine_args",),
-    f"{ENGINE}.add_request": ("request_id", "prompt", "params"),
+    f"{ENGINE}.add_request": ("request_id", "prompt", "params", "lora_request"),
     f"{ENGINE}.abort_request": ("request_ids",),
     f"{ENGINE}.step": (),
     f"{ENGINE}.has_unfinished_requests": (),

@@ -114,14 +114,16 @@ def test_dpo_starts_at_its_reference_and_leaves_it(model: Path, tmp_path: Path, 
 
 
 @pytest.mark.slow
-def test_grpo_samples_from_folded_weights_and_resumes_to_the_bit(model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("in_engines", ["folded", "apart"])
+def test_grpo_samples_with_the_adapter_and_resumes_to_the_bit(model: Path, tmp_path: Path, in_engines: str) -> None:
     """Every sync compares names, digests, and the engine's log-probs with the learner's: a run that goes on has passed
-    all. bf16: the learner adds B A x to W x, the engine rounds W + B A first, which is a last digit of each weight."""
+    all. bf16: the learner adds B A x to W x, an engine that folds rounds W + B A first, a last digit of each weight."""
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     configs = {}
     for folder in (whole, cut):
         folder.mkdir()
-        configs[folder] = write_config(folder, model, learner=LEARNER, algorithm={"mini_batches": 1, "kl_weight": 0.01})
+        learner = LEARNER | {"lora": LEARNER["lora"] | {"in_engines": in_engines}}
+        configs[folder] = write_config(folder, model, learner=learner, algorithm={"mini_batches": 1, "kl_weight": 0.01})
     train("grpo", configs[whole])
     rows = metrics(whole / "run")
     assert [row["sync/probe_gap"] < 0.05 for row in rows if "sync/probe_gap" in row] == [True, True]

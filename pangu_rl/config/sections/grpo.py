@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import PositiveInt
 
 from pangu_rl.config.sections.learner import LearnerConfig, TunedOptimizerConfig
+from pangu_rl.config.sections.lora import GrpoLoraConfig
 from pangu_rl.config.sections.rollout import RolloutConfig
 
 
@@ -16,5 +17,7 @@ class GrpoRolloutConfig(RolloutConfig):
 
 class GrpoLearnerConfig(LearnerConfig):
     optimizer: TunedOptimizerConfig = TunedOptimizerConfig()
+    lora: GrpoLoraConfig | None = None
+    """As of the other stages, and what engines draw with."""
     pack_tokens: PositiveInt = 32_768
     """Capacity of a pack; sequences are packed into it, none is ever cut."""

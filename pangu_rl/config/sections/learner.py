@@ -65,7 +65,7 @@ class LearnerConfig(Strict):
     text model is trained whole."""
     lora: LoraConfig | None = None
     """Train adapters in the parts of `trainable` and nothing else: gradients, optimizer and checkpoints are the
-    adapters' alone. Engines get each weight with its adapter folded in. Null trains the weights themselves."""
+    adapters' alone. Null trains the weights themselves."""
     pack_tokens: PositiveInt = 2048
     """Capacity of a pack; sequences are packed into it, none is ever cut."""
     micro_batch_tokens: PositiveInt | None = None

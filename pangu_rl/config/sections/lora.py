@@ -7,6 +7,8 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from pangu_rl.config.base import Strict
 
 ALL_LINEAR = "all-linear"
+MAX_RANK = 512
+"""Of an adapter that vLLM adds."""
 
 
 class LoraConfig(Strict):
@@ -22,3 +24,10 @@ class LoraConfig(Strict):
     targets: Literal["all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)] = ALL_LINEAR
     """Linear layers by the ends of their names, as peft reads them (`q_proj`, `layers.0.mlp.up_proj`); `all-linear` are
     all of them but the output head. Of a multimodal model those in the parts of `trainable`."""
+
+
+class GrpoLoraConfig(LoraConfig):
+    in_engines: Literal["folded", "apart"] = "folded"
+    """What engines draw with: weights with the adapter `folded` in, all of which every sync sends; or the adapter
+    `apart`, which alone is sent (megabytes) and which vLLM adds in each layer, so that small changes are not rounded
+    into large weights. Drawing is slower then, on a CPU by much, and not every model of vLLM's takes an adapter."""

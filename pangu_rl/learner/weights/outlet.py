@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from pangu_rl.checkpoint.adapter_folder import write_adapter
 from pangu_rl.checkpoint.manifest import Entry
 from pangu_rl.checkpoint.rank_files import fill_folder, write_files
 from pangu_rl.config.paths import resolve_path
-from pangu_rl.learner.lora import peft_config
+from pangu_rl.learner.lora import is_apart, peft_config
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.learner.weights.checkpoint_names import Unit, as_checkpoint, plan_units, sources_of
 from pangu_rl.learner.weights.export import SHARD_BYTES, plan_export, planned_names, write_model
@@ -60,8 +61,7 @@ class Outlet:
         if not (self._spec.rank == 0 if hands_out is None else hands_out):
             return
         if transport == "shm":
-            sizes = (entry.bytes for unit in self._units for entry in unit.entries)
-            self._publisher = ShmPublisher(buffer_bytes(sizes), name=name)
+            self._publisher = ShmPublisher(buffer_bytes(self._published_sizes()), name=name)
         else:
             self._publisher = BroadcastPublisher(
                 backend=get_accelerator(self._spec.accelerator).dist_backend,
@@ -74,12 +74,13 @@ class Outlet:
     def publish(self, version: int) -> WeightManifest | None:
         """Describe the weights as `version`, and over shared memory, which is the default, hand them out.
 
-        By broadcast `send` hands them out, and they must not change before. Returns the manifest on rank 0, None
-        elsewhere.
+        By broadcast `send` hands them out, and they must not change before. With `learner.lora.in_engines` apart they
+        are the adapters alone. Returns the manifest on rank 0, None elsewhere.
         """
         if self._transport is None:
             self.open_publisher("shm")
-        return self._publish(lambda weights: self._publisher.publish(version, weights))
+        manifest = self._publish(lambda weights: self._publisher.publish(version, weights))
+        return replace(manifest, adapter=self._peft_config()) if manifest and self._apart else manifest
 
     def send(self) -> None:
         """Broadcast what was published, to receivers that load it meanwhile; over shared memory there is nothing to do.
@@ -101,7 +102,7 @@ class Outlet:
         copies = self._hand_out(
             lambda weights: [(name, tensor.to("cpu", copy=True)) for name, tensor in weights],
             self._spec.rank == 0,
-            planned_names(plan),
+            self.stream(planned_names(plan)),
         )
         if self._spec.rank != 0:
             return write_files(directory, {})
@@ -115,11 +116,10 @@ class Outlet:
         if self._spec.rank != 0:
             return write_files(directory, {})
         base = resolve_path(self._spec.model.path)
-        told = peft_config(self._spec.learner.lora, self.tensors.adapters.values(), base)
         stored = {unit.sources: unit.entries[0].name for unit in self._units}
         names = {name: stored.get((name,), name) for name in self.tensors.adapters}
         renamed = {name: other for name, other in names.items() if other != name}
-        return fill_folder(directory, partial(write_adapter, directory, told, copies, base, renamed))
+        return fill_folder(directory, partial(write_adapter, directory, self._peft_config(), copies, base, renamed))
 
     def stream(self, names: Sequence[str] | None = None) -> Iterator[Named]:
         """As `ModelWeights.stream`."""
@@ -137,15 +137,31 @@ class Outlet:
         """What engines know the weights as: the tensors of the model's checkpoint."""
         return plan_units(self.tensors.lm, self.tensors.described())
 
+    @property
+    def _apart(self) -> bool:
+        return is_apart(self._spec.learner.lora)
+
+    def _peft_config(self) -> dict[str, Any]:
+        base = resolve_path(self._spec.model.path)
+        return peft_config(self._spec.learner.lora, self.tensors.adapters.values(), base)
+
+    def _published_sizes(self) -> list[int]:
+        if self._apart:
+            return self.tensors.adapter_sizes()
+        return [entry.bytes for unit in self._units for entry in unit.entries]
+
     def _publish(self, take: Callable[[Iterator[Named]], Any]) -> Any:
+        here = self._publisher is not None
+        if self._apart:
+            assert not self._parking.taken
+            return self._hand_out(take, here, self.tensors.adapter_stream())
         lm, units = self.tensors.lm, self._units
         return self._hand_out(
-            lambda weights: take(as_checkpoint(lm, units, weights)), self._publisher is not None, sources_of(units)
+            lambda weights: take(as_checkpoint(lm, units, weights)), here, self.stream(sources_of(units))
         )
 
-    def _hand_out(self, take: Callable[[Iterator[Named]], Any], here: bool, names: Sequence[str]) -> Any:
+    def _hand_out(self, take: Callable[[Iterator[Named]], Any], here: bool, weights: Iterator[Named]) -> Any:
         """What `take` makes of the weights on a rank that is `here`; the others, and one that fails, only gather."""
-        weights = self.stream(names)
         try:
             return take(weights) if here else None
         finally:

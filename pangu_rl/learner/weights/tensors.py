@@ -5,6 +5,7 @@ A weight that has an adapter comes with it folded in, under the name that it has
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -64,6 +65,11 @@ class ModelWeights:
             for side, parameter in (("lora_A", adapter.a), ("lora_B", adapter.b)):
                 with self.gathered([parameter]):
                     yield parameter_name(adapter.layer, side), parameter.detach()
+
+    def adapter_sizes(self) -> list[int]:
+        """Bytes of each tensor of `adapter_stream`."""
+        sides = (side for adapter in self.adapters.values() for side in (adapter.a, adapter.b))
+        return [math.prod(getattr(side, "ds_shape", side.shape)) * side.element_size() for side in sides]
 
     def _tensors(self) -> dict[str, Tensor]:
         persistent = self.lm.state_dict().keys()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pangu_rl.accelerators.threads import threads_each
 from pangu_rl.cluster.placement import Placement
 from pangu_rl.config.paths import resolve_path
+from pangu_rl.config.sections.lora import LoraConfig
 from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.config.sections.rewards import RewardsConfig
 from pangu_rl.config.sections.rollout import RolloutConfig
@@ -30,6 +31,8 @@ class EnginesConfig:
     seed: int
     end_tokens: tuple[int, ...] = ()
     """What the chat template closes the assistant's turn with."""
+    lora: LoraConfig | None = None
+    """See `EngineSpec.lora`."""
     limits: PixelLimits | None = None
     """Of the pictures that requests bring; None are those of the model folder's processor."""
 
@@ -71,6 +74,7 @@ def open_engines(config: EnginesConfig, run: Run, placement: Placement) -> Itera
             limits=config.limits,
             threads=threads_each(config.rollout.actors),
             end_tokens=config.end_tokens,
+            lora=config.lora,
         )
         pool = RolloutPool(spec, placement.engine_options, stop=run.stop)
         stack.callback(pool.close)

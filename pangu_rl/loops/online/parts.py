@@ -264,8 +264,12 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
     if config.rollout.placement == "shared":
         run.accelerator.require_sleeper(model_config(start))
     with ExitStack() as stack:
+        lora = config.learner.lora
+        apart = lora is not None and lora.in_engines == "apart"
         sections = EnginesConfig(
-            model=config.model,
+            # What no sync sends must be the learner's from the beginning.
+            model=config.model.model_copy(update={"path": str(start)}) if apart else config.model,
+            lora=lora if apart else None,
             rollout=config.rollout,
             rewards=config.rewards,
             seed=config.trainer.seed,

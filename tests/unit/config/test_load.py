@@ -171,6 +171,17 @@ def test_a_reference_needs_whole_models(path):
     assert adapted.learner.lora.rank == 8, "the reference is the model without adapters, of any stage"
 
 
+def test_engines_take_what_vllm_takes(path):
+    apart = "learner.lora.in_engines=apart"
+    assert load_config(GrpoConfig, path, [apart, "learner.lora.rank=512"]).learner.lora.in_engines == "apart"
+    assert "rank is 513 and in_engines is apart: vLLM takes ranks up to 512" in complaint(
+        path, apart, "learner.lora.rank=513"
+    )
+    asleep = ("rollout.placement=shared", "rollout.sleep_level=2")
+    assert "engines would lose weights that no sync sends" in complaint(path, apart, *asleep)
+    load_config(GrpoConfig, path, ["learner.lora.rank=513", *asleep])
+
+
 @pytest.mark.parametrize(
     ("loss", "clip_low", "clip_high", "aggregation"),
     [("grpo", 0.2, 0.28, "token"), ("gspo", 3e-4, 4e-4, "sequence"), ("cispo", None, 4.0, "token")],

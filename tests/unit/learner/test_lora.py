@@ -13,13 +13,15 @@ from peft import LoraConfig as PeftConfig
 from peft import PeftModel, inject_adapter_in_model
 from safetensors.torch import load_file
 
+from pangu_rl.checkpoint.adapter_folder import SIDES, parameter_name
 from pangu_rl.config.sections.algorithm import GrpoAlgorithmConfig
 from pangu_rl.config.sections.learner import LearnerConfig, OptimizerConfig
-from pangu_rl.config.sections.lora import LoraConfig
+from pangu_rl.config.sections.lora import GrpoLoraConfig, LoraConfig
 from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.errors import CheckpointError, ConfigError
 from pangu_rl.learner.lora import adapters_of, add_adapters, target_layers
 from pangu_rl.learner.model import load_causal_lm
+from pangu_rl.learner.weights.publish import read_tensor
 from tests.unit.learner.builders import llama, save_llama
 from tests.unit.learner.test_learner import PACKS, batch, rendezvous, spec, weights_of
 from tests.unit.learner.vl_builders import pangu_vl
@@ -27,6 +29,7 @@ from tests.unit.learner.vl_builders import pangu_vl
 __all__ = ["rendezvous"]
 
 LORA = LoraConfig(rank=4, alpha=8.0)
+APART = GrpoLoraConfig(rank=4, alpha=8.0, in_engines="apart")
 LINEAR = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
 
 
@@ -198,6 +201,28 @@ def test_a_step_counts_no_gradients_of_frozen_weights(model_path: Path) -> None:
     [plain] = Learner(spec(model_path)).update([batch(*PACKS)])
     [adapted] = build(model_path).update([batch(*PACKS)])
     assert adapted["tflop"] == pytest.approx(plain["tflop"] * 2 / 3)
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_apart_the_adapters_alone_are_published_as_peft_would_load_them(model_path: Path, stage: int) -> None:
+    learner = build(model_path, lora=APART, stage=stage)
+    learner.update([batch(*PACKS)])
+    own = {name: tensor.clone() for name, tensor in learner.outlet.tensors.adapter_stream()}
+    manifest = learner.outlet.publish(1)
+    published = torch.from_file(manifest.location, size=Path(manifest.location).stat().st_size, dtype=torch.uint8)
+    assert [tensor.name for tensor in manifest.tensors] == list(own)
+    for tensor in manifest.tensors:
+        assert torch.equal(read_tensor(tensor, published), own[tensor.name])
+    assert len(published) == sum(-(-tensor.nbytes // 64) * 64 for tensor in own.values())
+    assert (manifest.adapter["r"], manifest.adapter["lora_alpha"]) == (4, 8.0)
+    assert {parameter_name(layer, side) for layer in manifest.adapter["target_modules"] for side in SIDES} == {*own}
+    learner.outlet.close()
+
+
+def test_apart_only_the_language_model_has_adapters() -> None:
+    with pytest.raises(ConfigError, match=r"apart and learner\.trainable has connector, encoder: .*folded"):
+        target_layers(pangu_vl(), LearnerConfig(lora=APART))
+    assert target_layers(pangu_vl(), LearnerConfig(lora=APART, trainable=("language",)))
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,15 @@ def test_over_shared_memory_a_new_engine_is_given_the_current_weights() -> None:
     assert late.version == 2
 
 
+def test_weights_that_no_sync_sends_are_not_slept_away() -> None:
+    weights, one = held(placement="shared"), slot(0)
+    for sent, level in ((manifest(1), 2), (replace(manifest(2), adapter={"r": 8}), 1)):
+        given(weights, [one], sent)
+        weights.lull(one)
+        assert (one.call, one.version == UNKNOWN_VERSION) == ((level,), level == 2)
+        one.call = None
+
+
 def test_after_a_broadcast_a_new_engine_is_sent_them_alone_or_waits() -> None:
     """A group of the sender and the one worker, at the place where the senders meet it."""
     weights, late = held(), slot(1)

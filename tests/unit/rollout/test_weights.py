@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,16 @@ def test_released_names_of_qwen2_vl_are_the_learner_s(tmp_path):
     config = {"model_type": "qwen2_5_vl", "image_token_id": 1, "vision_config": {}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert required_names(tmp_path).names == {"model.visual.merger.w", "model.language_model.norm.w", "lm_head.weight"}
+
+
+def test_an_adapter_has_both_sides_of_every_layer_and_no_more():
+    required, named = Required(frozenset({"w"}), str), {"target_modules": ["model.layers.0.mlp.up_proj"]}
+    up = "base_model.model.model.layers.0.mlp.up_proj.lora_{}.weight"
+    whole = replace(manifest(**{up.format("A"): "1", up.format("B"): "2"}), adapter=named)
+    check_names(whole, required)
+    for wrong in (manifest(**{up.format("A"): "1"}), manifest(**{up.format(side): "1" for side in "ABC"})):
+        with pytest.raises(WeightSyncError, match=r"lora_[BC].weight published or named .* of 1 layers, and not both"):
+            check_names(replace(wrong, adapter=named), required)
 
 
 def test_folder_without_config_or_weights_or_with_half_a_file(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 
 from pangu_rl.accelerators import ACCELERATORS
 from pangu_rl.config.load import checked
+from pangu_rl.config.sections.lora import GrpoLoraConfig
 from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.config.sections.rollout import RolloutConfig
 from pangu_rl.records import SamplingParams
@@ -49,6 +50,18 @@ def test_only_engines_that_take_turns_can_sleep():
     assert not {"enable_sleep_mode", "additional_config"} & given("npu").keys()
     assert "additional_config" not in given("cuda", placement="shared")
     assert "enable_sleep_mode" not in given("cpu", placement="shared"), "vLLM has none there: the worker does it"
+
+
+def test_an_adapter_has_room_beside_the_layers_that_it_names(tiny_model):
+    from rollout.vllm.engine_args import adapter_args
+
+    every = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
+    for lora, rank, layers in (
+        (GrpoLoraConfig(rank=9), 16, every),
+        (GrpoLoraConfig(rank=512, targets=("layers.0.mlp.up_proj", "q_proj")), 512, ["q_proj", "up_proj"]),
+    ):
+        told = {"enable_lora": True, "max_lora_rank": rank, "lora_target_modules": layers}
+        assert adapter_args(lora, tiny_model) == told
 
 
 def test_strings_that_end_an_answer_are_looked_for_in_its_text():
