@@ -9,10 +9,12 @@ import ray
 
 
 @contextmanager
-def small_ray() -> Iterator[None]:
+def small_ray(devices: int = 0) -> Iterator[None]:
+    """`devices` are made up, as Ray's GPUs."""
     started = not ray.is_initialized()
     if started:
-        ray.init(address="local", num_cpus=2, include_dashboard=False, object_store_memory=80 * 2**20)
+        sizes = {"num_cpus": 2, "num_gpus": devices, "object_store_memory": 80 * 2**20}
+        ray.init(address="local", include_dashboard=False, **sizes)
     yield
     if started:
         ray.shutdown()

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from pangu_rl import errors
+from pangu_rl.accelerators import Accelerator
 from pangu_rl.config.sections.trainer import ClusterConfig
 from pangu_rl.errors import ConfigError, RunError, UserError
 
@@ -35,25 +36,33 @@ RESULT = pa.schema([("table", pa.large_binary()), ("kind", pa.string()), ("messa
 
 
 def tables_of(
-    make: Callable[[], Work], count: int, cluster: ClusterConfig, workers: int = 1, rows: int = ROWS
+    make: Callable[[], Work],
+    count: int,
+    cluster: ClusterConfig,
+    workers: int = 1,
+    rows: int = ROWS,
+    accelerator: Accelerator | None = None,
 ) -> Iterator[pa.Table]:
     """The tables of the ranges of `count` rows, in order; a range has `rows`, or more where there would be too many.
 
-    One worker is this process; more are actors of `cluster`, each of which calls `make` once.
+    One worker is this process; more are actors of `cluster`, each of which calls `make` once, on a CPU of its own. Of
+    an `accelerator` with devices every worker is an actor with a device.
 
     Raises:
-        UserError: what the work raised. ConfigError: fewer CPUs than workers. RunError: a worker failed. Preempted:
-            SIGTERM came.
+        UserError: what the work raised. ConfigError: fewer CPUs or devices than workers. RunError: a worker failed.
+        Preempted: SIGTERM came.
     """
     ranges = ranges_of(count, rows)
-    if workers == 1:
+    device = accelerator.ray_resource if accelerator else None
+    if workers == 1 and device is None:
         work = make()
         yield from (work(some) for some in ranges)
         return
     from pangu_rl.cluster.ray_runtime import session
 
     with session(cluster) as preemption:
-        for table in _on_ray(make, ranges, workers):
+        options = accelerator.ray_options(1) if device else {"num_cpus": 1}
+        for table in _on_ray(make, ranges, workers, options, device or "CPU"):
             yield table
             if preemption.requested:
                 raise preemption.preempted("what was worked so far is not kept; the same command begins anew")
@@ -65,12 +74,17 @@ def ranges_of(count: int, rows: int = ROWS) -> list[range]:
     return [range(start, min(start + rows, count)) for start in range(0, count, rows)]
 
 
-def _on_ray(make: Callable[[], Work], ranges: list[range], workers: int) -> Iterator[pa.Table]:
+def _on_ray(
+    make: Callable[[], Work], ranges: list[range], workers: int, options: dict[str, Any], resource: str
+) -> Iterator[pa.Table]:
+    """`options` are Ray's of a worker, which takes one of `resource`."""
     import ray
     import ray.data
 
-    if (there := int(ray.cluster_resources().get("CPU", 0))) < workers:
-        raise ConfigError(f"{workers} workers and {there} CPUs in the cluster: ask for as many as there are, or fewer")
+    if (there := int(ray.cluster_resources().get(resource, 0))) < workers:
+        raise ConfigError(
+            f"{workers} workers and {there} {resource}s in the cluster: ask for as many as there are, or fewer"
+        )
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     before = context.execution_options.preserve_order, context.enable_progress_bars
@@ -81,10 +95,10 @@ def _on_ray(make: Callable[[], Work], ranges: list[range], workers: int) -> Iter
         results = ray.data.from_arrow(blocks).map_batches(
             _Worker,
             fn_constructor_args=([shared],),
-            batch_size=None,
+            batch_size=1,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=min(workers, len(blocks))),
-            num_cpus=1,
+            **options,
             max_restarts=RESTARTS,
             max_task_retries=RESTARTS,
         )

@@ -51,6 +51,9 @@ class TeacherConfig(Strict):
     workers: PositiveInt = 1
     """CPUs of `cluster` that embed the pictures over Ray Data, and then hold a part of the centres each; 1 is the
     driver alone. The labels are the same."""
+    on_devices: bool = False
+    """Whether each worker embeds on a device of its own, where `cluster.accelerator` has devices; there embeddings are
+    rounded in other places, and a picture between two clusters may change its label."""
 
 
 class RegionsConfig(Strict):

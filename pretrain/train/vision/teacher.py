@@ -19,10 +19,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from pangu_rl.accelerators import Accelerator, get_accelerator
 from pangu_rl.cluster.ranges import tables_of
 from pangu_rl.config.vision import TeacherConfig, VisionStageConfig
 from pangu_rl.data.pictures import in_threads
 from pangu_rl.errors import ConfigError
+from pangu_rl.learner.actor import take_device
 from pretrain.contrastive.kmeans import HereShards, Shards, fit, labels_of
 
 BATCH = 32
@@ -45,13 +47,15 @@ def cluster_labels(
     `teacher.workers` makes its own `Pictures`. The embeddings lie in `folder` meanwhile, 5 KiB a picture.
 
     Raises:
-        DataError: a picture that cannot be used. ConfigError: the teacher is not installed, or fewer CPUs than workers.
+        DataError: a picture that cannot be used. ConfigError: the teacher is not installed, or fewer CPUs or devices
+            than workers.
     """
+    accelerator = get_accelerator(config.cluster.accelerator if config.teacher.on_devices else "cpu")
     path = folder / EMBEDDINGS
     np.lib.format.open_memmap(path, "w+", np.float32, (count, WIDTH)).flush()
     try:
-        work = partial(_Embedding, make, config.teacher, path)
-        for _ in tables_of(work, count, config.cluster, config.teacher.workers):
+        work = partial(_Embedding, make, config.teacher, path, accelerator)
+        for _ in tables_of(work, count, config.cluster, config.teacher.workers, accelerator=accelerator):
             pass
         points = np.load(path, mmap_mode="r")
         with _shards(config) as shards:
@@ -80,8 +84,12 @@ def _shards(config: VisionStageConfig) -> Iterator[Shards]:
 class _Embedding:
     """Numbers of pictures -> their mean features in the mapped file; a table with how many they are."""
 
-    def __init__(self, make: Callable[[], Pictures], config: TeacherConfig, path: Path) -> None:
-        self._pictures, self._config, self._model = make(), config, _efficientnet()
+    def __init__(
+        self, make: Callable[[], Pictures], config: TeacherConfig, path: Path, accelerator: Accelerator
+    ) -> None:
+        self._pictures, self._config = make(), config
+        self._device = torch.device(accelerator.device(take_device(accelerator)))
+        self._model = _efficientnet().to(self._device)
         self._target = np.load(path, mmap_mode="r+")
 
     def __call__(self, numbers: range) -> pa.Table:
@@ -89,8 +97,9 @@ class _Embedding:
             part = range(start, min(start + BATCH, numbers.stop))
             pixels = np.stack(list(in_threads(self._pixels, self._pictures.names(part))))
             with torch.inference_mode():
-                features = self._model.extract_features(torch.from_numpy(pixels).permute(0, 3, 1, 2)).mean((2, 3))
-            self._target[part.start : part.stop] = features.numpy()
+                shown = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2)
+                features = self._model.extract_features(shown).mean((2, 3))
+            self._target[part.start : part.stop] = features.cpu().numpy()
         self._target.flush()
         return pa.table({"pictures": [len(numbers)]})
 

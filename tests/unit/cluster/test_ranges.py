@@ -12,7 +12,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
 
+from pangu_rl.accelerators import ACCELERATORS
 from pangu_rl.cluster import ranges
 from pangu_rl.cluster.ranges import Work, ranges_of, tables_of
 from pangu_rl.config.sections.trainer import ClusterConfig
@@ -26,7 +28,7 @@ CLUSTER = ClusterConfig()
 
 @pytest.fixture(scope="module")
 def small() -> Iterator[None]:
-    with small_ray():
+    with small_ray(devices=2):
         yield
 
 
@@ -68,6 +70,20 @@ def test_no_thread_that_asks_ray_is_left(small: None, read: int) -> None:
     assert "iter_threaded" in during or read == 4
     left = {thread.name for thread in set(threading.enumerate()) - before if not thread.name.startswith("ray_")}
     assert left <= {"Prefetcher", "PythonGCThread"}
+
+
+def held() -> Work:
+    ids = ray.get_runtime_context().get_accelerator_ids()["GPU"]
+    return lambda rows: pa.table({"gpu": [ids] * len(rows)})
+
+
+def test_each_worker_holds_a_device_of_its_own(small: None) -> None:
+    cuda = ACCELERATORS["cuda"]
+    tables = tables_of(held, 4 * 512, CLUSTER, 2, accelerator=cuda)
+    found = {tuple(ids) for table in tables for ids in table["gpu"].to_pylist()}
+    assert found and found <= {("0",), ("1",)}
+    with pytest.raises(ConfigError, match="3 workers and 2 GPUs"):
+        list(tables_of(held, 10, CLUSTER, 3, accelerator=cuda))
 
 
 def failing() -> Work:
