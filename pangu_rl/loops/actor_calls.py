@@ -22,13 +22,16 @@ BLAME_S = 10.0
 START_LIMIT_S = 600.0
 """Least time that an actor has for its first sign of life: its node may have to load everything first."""
 
+NO_MEMORY = ("out of memory", "allocate memory")
+"""What torch says of a device, and of the host, each in a class of its own or in none."""
+
 
 class ActorCalls:
     """Actors of one kind, each of which answers `ping` with where it runs, whatever else it does.
 
     Raises (every method):
         RankLost: an actor died or gave no sign of life; so does every later call, and every one that waits meanwhile in
-            another thread. UserError, RunError: what an actor raised.
+            another thread. UserError, RunError: what an actor raised, or that it had no memory left.
     """
 
     def __init__(self, kind: str, actors: Sequence[ray.actor.ActorHandle], silence_s: float) -> None:
@@ -80,6 +83,12 @@ class ActorCalls:
         except RayTaskError as error:
             if isinstance(error.cause, UserError | RunError):
                 raise error.cause from None
+            if isinstance(error.cause, MemoryError) or any(sign in str(error.cause) for sign in NO_MEMORY):
+                raise RunError(
+                    f"{self._kind} {index}{self._places[index]} ran out of memory in {method}: "
+                    f"{first_line(error.cause)}; it holds less with learner.gradient_checkpointing, shorter packs or "
+                    "more ranks, and the same command goes on from the newest checkpoint"
+                ) from None
             if isinstance(error.cause, RayError):
                 raise self._lose(
                     index, f"did not get what it was sent for {method}: {first_line(error.cause)}"

@@ -23,8 +23,8 @@ PATIENCE_S = 900.0
 """For a run that takes half a minute on two quiet cores."""
 SFT_ROWS = 24
 STATE_OF = "checkpoints/step_{:06d}/state.json"
-SILENCE_S = 10.0
-"""Of a stopped process; the default is 300."""
+SILENCE_S = 20.0
+"""Of a stopped process; the default is 300. A machine with other work starves a rank for half of it."""
 
 
 @dataclass(frozen=True, slots=True)
