@@ -13,6 +13,7 @@ from typing import Any
 import ray
 from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
 
+from pangu_rl.cluster.own_ray import require_own_ray
 from pangu_rl.errors import RankLost, RunError, UserError, first_line
 
 POLL_S = 1.0
@@ -31,7 +32,8 @@ class ActorCalls:
 
     Raises (every method):
         RankLost: an actor died or gave no sign of life; so does every later call, and every one that waits meanwhile in
-            another thread. UserError, RunError: what an actor raised, or that it had no memory left.
+            another thread. UserError, RunError: what an actor raised, that it had no memory left, or
+            that the run's own Ray is gone.
     """
 
     def __init__(self, kind: str, actors: Sequence[ray.actor.ActorHandle], silence_s: float) -> None:
@@ -64,6 +66,7 @@ class ActorCalls:
         while left:
             if self._lost is not None:
                 raise self._lost
+            require_own_ray()
             ready, _ = ray.wait(list(left), num_returns=len(left), timeout=POLL_S)
             results |= {call: self._result(call, left.pop(call), method) for call in ready}
             if left:

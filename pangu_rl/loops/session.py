@@ -19,6 +19,7 @@ from pangu_rl.checkpoint.settings import begin, claim
 from pangu_rl.checkpoint.store import Checkpoint, CheckpointStore
 from pangu_rl.cluster import ray_runtime
 from pangu_rl.cluster.live_plan import require_room
+from pangu_rl.cluster.own_ray import require_own_ray
 from pangu_rl.cluster.placement import Placement, open_placement
 from pangu_rl.config.evaluation import EvalConfig
 from pangu_rl.config.load import dump_config
@@ -73,8 +74,9 @@ class Run:
         """What engines and reward workers are waited for with: leaves the phase at once when SIGTERM has come.
 
         Raises:
-            Preempted: for the loop, which writes down what is done and says so.
+            Preempted: for the loop, which writes down what is done and says so. RunError: the run's own Ray is gone.
         """
+        require_own_ray()
         phase = self.phases.current
         if self.preempted and not (phase and phase.whole):
             raise self.preemption.preempted("nothing was lost; the same command goes on")

@@ -46,6 +46,7 @@ def write_config(folder: Path, model: Path, mode: Mode = SYNCHRONOUS, **sections
             "actors": 2,
             "kv_cache_gib": 0.05,
             "max_new_tokens": 32,
+            "silence_s": SILENCE_S,
             "weight_transport": mode.transport,
         },
         "rewards": {"workers": 2},

@@ -112,7 +112,14 @@ SERVICES = [
         door=Door(function="rewards.rubric:Rubric.score", call=9),
         stage="grpo",
     ),
-    Case(victim="Ray's head", moment="in an update", act=kill, door=UPDATE, title="gcs_server", ends="Ray"),
+    Case(
+        victim="Ray's head",
+        moment="in an update",
+        act=kill,
+        door=UPDATE,
+        title="gcs_server",
+        ends="the head of the run's own Ray",
+    ),
 ]
 STARVED = [
     Case(victim="learner rank", moment="in save", act=fill_disk, door=RANK_SAVES, ends=rf"checkpoints.*{FULL}"),

@@ -77,7 +77,7 @@ class AllAtTheEnd:
     def submit(self, prompt: Prompt, completion: Completion) -> None:
         outcome = Outcome.CORRECT if completion.text == prompt.answer else Outcome.INCORRECT
         part = Part(value=float(outcome is Outcome.CORRECT), outcome=outcome)
-        self.scores[completion.uid] = Score(reward=part.value, parts={"colour": part})
+        self.scores[completion.uid] = Score(completion_uid=completion.uid, reward=part.value, parts={"colour": part})
 
     def finished(self) -> dict[str, Score]:
         return {}
