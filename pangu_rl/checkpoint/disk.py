@@ -13,6 +13,8 @@ from safetensors import SafetensorError
 from pangu_rl.errors import CheckpointError, ConfigError, RunError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+GONE = (errno.EROFS, errno.EIO)
+"""A file system that is mounted anew, without writes, after an error of its disk."""
 WAY_OUT = "make room or set trainer.keep_checkpoints lower; earlier checkpoints are whole"
 
 
@@ -43,26 +45,27 @@ def run_directory(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def full_disk(folder: Path) -> Iterator[None]:
-    """Within it a run goes on in its directory; raises RunError where that does for want of room."""
+def disk_that_refuses(folder: Path) -> Iterator[None]:
+    """Within it a run goes on in its directory; raises RunError where its disk takes no more."""
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in (*FULL, *GONE):
             raise
+        mend = "make room" if error.errno in FULL else "make it writable"
         raise RunError(
-            f"{error.filename or folder}: {error.strerror} ({free_bytes(folder):,} bytes free); make room, and the "
-            "same command goes on from the newest checkpoint"
+            f"{error.filename or folder}: {error.strerror} ({free_bytes(folder):,} bytes free); {mend}, and the same "
+            "command goes on from the newest checkpoint"
         ) from error
 
 
-def require_room(folder: Path, needed: int, what: str) -> None:
+def require_room(folder: Path, needed: int, what: str, way_out: str = WAY_OUT) -> None:
     """
     Raises:
         CheckpointError: fewer than `needed` bytes are free for `what`.
     """
     if (free := free_bytes(folder)) < needed:
-        raise CheckpointError(f"{folder}: {what} needs some {needed:,} bytes and {free:,} are free; {WAY_OUT}")
+        raise CheckpointError(f"{folder}: {what} needs some {needed:,} bytes and {free:,} are free; {way_out}")
 
 
 def free_bytes(path: Path) -> int:

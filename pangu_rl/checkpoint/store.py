@@ -77,6 +77,15 @@ class CheckpointStore:
         partial.mkdir(parents=True)
         return partial
 
+    def require_first_room(self, needed: int) -> None:
+        """Before anything starts, where there is no checkpoint yet whose size would tell.
+
+        Raises:
+            CheckpointError: fewer than `needed` bytes are free.
+        """
+        if self.is_empty():
+            require_room(self.directory, needed, "the first checkpoint", "make room, or take another trainer.run_dir")
+
     def discard(self, step: int) -> None:
         """Remove what was written since `begin(step)`, as far as the disk lets us."""
         shutil.rmtree(self._partial(step), ignore_errors=True)

@@ -54,9 +54,16 @@ def load_stage(stage: str, path: Path, overrides: list[str] | None) -> Any:
     Raises:
         ConfigError: an unknown stage, file, key or value.
     """
-    from pangu_rl.config.load import load_config
+    from pangu_rl.config.load import read_tree
 
-    config = load_config(schema_of(stage), path, [expanded(override) for override in overrides or ()])
+    return stage_of(stage, read_tree(path, [expanded(override) for override in overrides or ()]), path)
+
+
+def stage_of(stage: str, tree: dict[str, Any], path: Path) -> Any:
+    """The same of a `tree` that was read of `path`."""
+    from pangu_rl.config.load import load_tree
+
+    config = load_tree(schema_of(stage), tree, path)
     if stage == "pipeline":
         from pangu_rl.config.pipelines.graph import read_graph
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pangu_rl.cli.app import AsJson, ConfigFile, Overrides, StageName, app, load_stage
+from pangu_rl.cli.app import AsJson, ConfigFile, Overrides, StageName, app, stage_of
 from pangu_rl.cli.program import CLUSTER
 from pangu_rl.errors import ConfigError
 
@@ -39,14 +39,16 @@ def submit(
     from pangu_rl.cluster.plan import plan
     from pangu_rl.cluster.plan_table import plan_json, plan_table
     from pangu_rl.cluster.profile_checks import model_paths
+    from pangu_rl.cluster.stage_file import StageFile
     from pangu_rl.config.names.named_files import travelling
     from pangu_rl.learner.measure.stage_memory import described_gib, memory_of
 
-    profile = profile or jobs.named_profile(config, overrides or ())
+    file = StageFile.read(config, overrides or ())
+    profile = profile or file.profile
     if show_plan and profile is None:
         raise ConfigError("--plan needs --profile, or cluster.profile: which nodes and devices there are")
     cluster = jobs.load_profile(profile) if profile else None
-    resolved = load_stage(stage, config, jobs.job_overrides(config, overrides or (), cluster))
+    resolved = stage_of(stage, file.tree_of_job(cluster), config)
     if cluster is not None:
         paths = [str(known_model(path)) for path in model_paths(resolved)]
         weights = [gib for path in paths if (gib := jobs.weight_gib(path) or described_gib(path)) is not None]
@@ -63,7 +65,7 @@ def submit(
             raise ConfigError(f"{profile}: {'; '.join(planned.all_problems)}; --plan shows the whole")
     if not show_plan:
         files = travelling(resolved)
-        job = jobs.submit(stage, config, tuple(overrides or ()), address=address, profile=cluster, files=files)
+        job = jobs.submit(stage, file, address=address, profile=cluster, files=files)
         typer.echo(json.dumps({"job": job}) if as_json else job)
 
 

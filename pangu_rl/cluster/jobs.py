@@ -15,8 +15,9 @@ from pangu_rl.accelerators.base import ENGINE, LEARNER
 from pangu_rl.cluster import auth
 from pangu_rl.cluster.import_order import hiding
 from pangu_rl.cluster.left_behind import left_behind
+from pangu_rl.cluster.stage_file import StageFile
 from pangu_rl.config.cluster_profile import ClusterProfile
-from pangu_rl.config.load import apply_override, load_config, read_yaml
+from pangu_rl.config.load import load_config
 from pangu_rl.config.names.shipped import shipped, shipped_names
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.secrets import SECRETS
@@ -40,8 +41,7 @@ PROFILES = Path("configs/clusters")
 
 def submit(
     stage: str,
-    config: Path,
-    overrides: Sequence[str] = (),
+    config: StageFile,
     *,
     address: str | None = None,
     working_dir: Path | None = None,
@@ -59,10 +59,11 @@ def submit(
             or one of the files would not travel, or a file that does would hide a package of ours.
     """
     folder = (working_dir or Path.cwd()).resolve()
-    if not config.resolve().is_relative_to(folder):
-        raise ConfigError(f"{config} lies outside the working directory {folder}, which is all that the job gets")
-    patterns = [*EXCLUDES, *_below(folder, config, overrides), *(profile.excludes if profile else ())]
-    needed = [str(config.resolve().relative_to(folder)), *files]
+    file, run_dir = config.path.resolve(), _below(folder, config.run_dir)
+    if not file.is_relative_to(folder):
+        raise ConfigError(f"{config.path} lies outside the working directory {folder}, which is all that the job gets")
+    patterns = [*EXCLUDES, *run_dir, *(profile.excludes if profile else ())]
+    needed = [str(file.relative_to(folder)), *files]
     if stays := left_behind(folder, needed, patterns):
         raise ConfigError(
             f"{', '.join(stays)}: the job needs it and does not get it, since .gitignore or an exclude leaves it "
@@ -77,12 +78,12 @@ def submit(
     client = connect(address)
     local = sys.executable if auth.is_loopback(client.get_address()) else "python"
     python = profile.python if profile and profile.python != DEFAULT_PYTHON else local
-    command = [python, "-m", "pangu_rl", stage, "--config", str(config.resolve().relative_to(folder))]
+    command = [python, "-m", "pangu_rl", stage, "--config", str(file.relative_to(folder))]
     with _explained(client.get_address()):
         return _sent(
             client,
-            entrypoint=shlex.join([*command, *job_overrides(config, overrides, profile)]),
-            runtime_env={"working_dir": str(folder), **runtime_env(profile, _below(folder, config, overrides))},
+            entrypoint=shlex.join([*command, *config.job_overrides(profile)]),
+            runtime_env={"working_dir": str(folder), **runtime_env(profile, run_dir)},
         )
 
 
@@ -97,9 +98,8 @@ def _sent(client: JobSubmissionClient, **job: Any) -> str:
     return client.submit_job(**job)
 
 
-def _below(folder: Path, config: Path, overrides: Sequence[str]) -> list[str]:
+def _below(folder: Path, run: Path | None) -> list[str]:
     """The run directory as a pattern of what stays here: a resumed run's checkpoints are more than Ray takes."""
-    run = _run_dir(_overridden(config, _expanded(overrides)))
     if run is None or folder not in run.parents:
         return []
     return [f"/{glob.escape(str(run.relative_to(folder)))}"]
@@ -136,47 +136,10 @@ def load_profile(name: str) -> ClusterProfile:
     return load_config(ClusterProfile, path)
 
 
-def named_profile(config: Path, overrides: Sequence[str]) -> str | None:
-    """`cluster.profile` of the stage."""
-    return (_overridden(config, _expanded(overrides)).get("cluster") or {}).get("profile")
-
-
 def weight_gib(path: str) -> float | None:
     """Size of the model's weights; None for a folder that only the cluster has."""
     files = list(resolve_path(path).glob("*.safetensors"))
     return sum(file.stat().st_size for file in files) / 2**30 if files else None
-
-
-def job_overrides(config: Path, overrides: Sequence[str], profile: ClusterProfile | None = None) -> list[str]:
-    """The user's overrides, made independent of the job's working directory, `cluster.address=auto`, and the profile's
-    kind of device, which the node of the driver may not have."""
-    expanded = _expanded(overrides)
-    tree = _overridden(config, expanded)
-    added = []
-    if run := _run_dir(tree):
-        added.append(f"trainer.run_dir={run}")
-    if not any(o.startswith("cluster.address=") for o in expanded):
-        added.append("cluster.address=auto")
-    named = (tree.get("cluster") or {}).get("accelerator", "auto")
-    if profile is not None and named == "auto":
-        added.append(f"cluster.accelerator={profile.accelerator}")
-    return [*expanded, *added]
-
-
-def _expanded(overrides: Sequence[str]) -> list[str]:
-    return [f"trainer.{o}" if o.startswith("run_dir=") else o for o in overrides]
-
-
-def _overridden(config: Path, overrides: Sequence[str]) -> dict[str, Any]:
-    tree = read_yaml(config)
-    for override in overrides:
-        apply_override(tree, override)
-    return tree
-
-
-def _run_dir(tree: dict[str, Any]) -> Path | None:
-    run = (tree.get("trainer") or {}).get("run_dir")
-    return Path(str(run)).expanduser().resolve() if run else None
 
 
 def status(job: str, *, address: str | None = None) -> str:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 NAMESPACE = "pangu_rl"
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+START_S, POLL_S = 180.0, 0.1
+"""For a private Ray to come up, and between two looks at whether it has."""
 _SOCKET_LIMIT = 107
 _SOCKET_BELOW_ROOT = len("/ray-abcdefgh/r/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store")
 
@@ -115,7 +118,7 @@ def _start_local(cluster: ClusterConfig) -> Path:
     # Ray's workers are at 15 otherwise: whatever else runs on the machine would starve the training itself.
     os.environ.setdefault("RAY_worker_niceness", "0")
     try:
-        with _node_on_loopback():
+        with _node_on_loopback(), _time_to_start():
             ray.init(
                 address="local",
                 namespace=NAMESPACE,
@@ -147,6 +150,33 @@ def _node_on_loopback() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextmanager
+def _time_to_start(seconds: float = START_S) -> Iterator[None]:
+    """Within it a node that Ray starts has so long to come up.
+
+    Ray's own 30 s are a constant, and too few on a machine whose cores have other work.
+    """
+    from ray._private import services
+
+    get_node = services.get_node
+
+    def get_node_in_time(*address: str) -> dict:
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                return get_node(*address)
+            except RuntimeError:  # it has not registered yet
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(POLL_S)
+
+    services.get_node = get_node_in_time
+    try:
+        yield
+    finally:
+        services.get_node = get_node
 
 
 def _keep_gloo_inside() -> None:

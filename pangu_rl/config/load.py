@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from pangu_rl.errors import ConfigError
 T = TypeVar("T", bound=BaseModel)
 
 
-def load_config(schema: type[T], path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> T:
+def load_config(schema: type[T], path: str | Path, overrides: Sequence[str] = ()) -> T:
     """Read `path`, apply `a.b=c` overrides (values are YAML scalars), check against `schema`.
 
     Relative paths are those of the working directory, or, where nothing lies there, of the file's own folder; `path`
@@ -27,12 +28,22 @@ def load_config(schema: type[T], path: str | Path, overrides: list[str] | tuple[
     Raises:
         ConfigError: missing file, bad YAML, unknown key (with the nearest right name), bad value, broken rule.
     """
+    return load_tree(schema, read_tree(path, overrides), path)
+
+
+def load_tree(schema: type[T], tree: dict[str, Any], path: str | Path) -> T:
+    """The same of what `read_tree` has read of `path`; paths are set in `tree` itself."""
     path = shipped(path)
+    take_beside(tree, path.parent)
+    return checked(schema, tree, str(path))
+
+
+def read_tree(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """File and overrides, unchecked; raises as `read_yaml` and `apply_override`."""
     tree = read_yaml(path)
     for override in overrides:
         apply_override(tree, override)
-    take_beside(tree, path.parent)
-    return checked(schema, tree, str(path))
+    return tree
 
 
 def checked(schema: type[T], tree: dict[str, Any], origin: str) -> T:

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from pangu_rl.loops.pictures import RowLoader
-from pangu_rl.loops.scored_completions import requests_of, score_stream
-from pangu_rl.records import Completion, Evaluation, Outcome, Part, Prompt, RolloutRequest, SamplingParams
+from pangu_rl.loops.scored_completions import drawn_stream, requests_of
+from pangu_rl.records import Completion, Evaluation, Outcome, Part, Prompt, RolloutRequest, SamplingParams, Score
 from rewards.service import RewardPool
 from rollout.pool import RolloutPool
+
+HELD_PATCHES = 2**18
+"""Of the pictures that are held at once: 1.2 GB in patches of 14 x 14 pixels, two frames of three colours each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +51,33 @@ def answers(
     rewards: RewardPool,
     sampling: SamplingParams | Callable[[Prompt], SamplingParams],
 ) -> list[Answered]:
-    """One completion per prompt, drawn by `greedy` sampling (one for all, or of each), in the order of `prompts`."""
+    """One completion per prompt, drawn by `greedy` sampling (one for all, or of each), in the order of `prompts`.
+
+    Pictures of a portion of them are held at once, see `RowLoader.portions`, however large the set is.
+    """
     of = sampling if callable(sampling) else lambda _: sampling
-    requests: list[RolloutRequest] = []
-    for prompt, row in zip(prompts, loader.prompts(prompts), strict=True):
-        requests += requests_of(prompt, f"eval:{prompt.uid}", row, of(prompt), [0])
-    by_group = {request.group: prompt for request, prompt in zip(requests, prompts, strict=True)}
-    completions, scores = score_stream(requests, by_group, pool, rewards)
+    by_group = {f"eval:{prompt.uid}": prompt for prompt in prompts}
+    completions: dict[str, Completion] = {}
+    scores: dict[str, Score] = {}
+    for portion in loader.portions(prompts, HELD_PATCHES):
+        drawn, found = drawn_stream(_requests(portion, loader, of), by_group, pool, rewards)
+        completions |= drawn
+        scores |= found
+    scores = rewards.collect(scores)
+    uids = [f"{group}/0" for group in by_group]
     return [
-        Answered(prompt, completions[request.uid], next(iter(scores[request.uid].parts.values())))
-        for request, prompt in zip(requests, prompts, strict=True)
+        Answered(prompt, completions[uid], next(iter(scores[uid].parts.values())))
+        for uid, prompt in zip(uids, prompts, strict=True)
+    ]
+
+
+def _requests(
+    prompts: Sequence[Prompt], loader: RowLoader, sampling: Callable[[Prompt], SamplingParams]
+) -> list[RolloutRequest]:
+    """One of each; the pictures of all are held as long as these are."""
+    rows = zip(prompts, loader.prompts(prompts), strict=True)
+    return [
+        one for prompt, row in rows for one in requests_of(prompt, f"eval:{prompt.uid}", row, sampling(prompt), [0])
     ]
 
 

@@ -9,6 +9,7 @@ them.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
@@ -53,6 +54,24 @@ class RowLoader:
         self.digests = digests
         self.notes = tuple(notes)
         self._put = put
+
+    def portions(self, prompts: Sequence[Prompt], most: int) -> Iterator[list[Prompt]]:
+        """`prompts` in order, as many in a portion as their distinct pictures have `most` patches together, by the
+        headers; one whose own are more is a portion of its own. Raises as `PictureFolder.views`."""
+        portion: list[Prompt] = []
+        held: dict[View, int] = {}
+        for prompt in prompts:
+            own = {
+                view: math.prod(picture.grid)
+                for view, picture in zip(self.folder.views(prompt), self.folder.outlines(prompt), strict=True)
+            }
+            if portion and sum((held | own).values()) > most:
+                yield portion
+                portion, held = [], {}
+            portion.append(prompt)
+            held |= own
+        if portion:
+            yield portion
 
     def prompts(self, prompts: Sequence[Prompt]) -> list[TrainingRow]:
         """One row per prompt, ready to be answered.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import xxhash
 
@@ -40,9 +40,17 @@ def requests_of(
 
 
 def score_stream(
-    requests: Sequence[RolloutRequest], prompts: dict[str, Prompt], pool: RolloutPool, rewards: RewardPool
+    requests: Sequence[RolloutRequest], prompts: Mapping[str, Prompt], pool: RolloutPool, rewards: RewardPool
 ) -> tuple[dict[str, Completion], dict[str, Score]]:
     """Draw all requests; each completion goes to the reward service the moment it is finished. Keyed by uid."""
+    completions, scores = drawn_stream(requests, prompts, pool, rewards)
+    return completions, rewards.collect(scores)
+
+
+def drawn_stream(
+    requests: Sequence[RolloutRequest], prompts: Mapping[str, Prompt], pool: RolloutPool, rewards: RewardPool
+) -> tuple[dict[str, Completion], dict[str, Score]]:
+    """The same, with those scores alone that have come when the last completion has."""
     completions: dict[str, Completion] = {}
     scores: dict[str, Score] = {}
     looked = time.monotonic()
@@ -54,4 +62,4 @@ def score_stream(
         if time.monotonic() - looked > LOOK_S:
             scores |= rewards.finished()
             looked = time.monotonic()
-    return completions, rewards.collect(scores)
+    return completions, scores

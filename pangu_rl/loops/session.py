@@ -12,13 +12,14 @@ from typing import Any
 from rich.console import Console, RenderableType
 
 from pangu_rl.accelerators import Accelerator, get_accelerator
-from pangu_rl.checkpoint.disk import full_disk, run_directory
+from pangu_rl.checkpoint.disk import disk_that_refuses, run_directory
 from pangu_rl.checkpoint.manifest import check_quickly
 from pangu_rl.checkpoint.run_lock import run_lock
 from pangu_rl.checkpoint.settings import begin, claim
 from pangu_rl.checkpoint.store import Checkpoint, CheckpointStore
 from pangu_rl.cluster import ray_runtime
 from pangu_rl.cluster.live_plan import require_room
+from pangu_rl.cluster.own_ray import require_own_ray
 from pangu_rl.cluster.placement import Placement, open_placement
 from pangu_rl.config.evaluation import EvalConfig
 from pangu_rl.config.load import dump_config
@@ -28,6 +29,7 @@ from pangu_rl.config.sections.trainer import TrainerConfig
 from pangu_rl.config.stages import DpoConfig, GrpoConfig, SftConfig
 from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.errors import ConfigError
+from pangu_rl.learner.measure.checkpoint_size import least_checkpoint_bytes
 from pangu_rl.loops.saving import Ranks, Saving
 from pangu_rl.monitoring.live import LiveView, Sample
 from pangu_rl.monitoring.milestones import milestone
@@ -72,8 +74,9 @@ class Run:
         """What engines and reward workers are waited for with: leaves the phase at once when SIGTERM has come.
 
         Raises:
-            Preempted: for the loop, which writes down what is done and says so.
+            Preempted: for the loop, which writes down what is done and says so. RunError: the run's own Ray is gone.
         """
+        require_own_ray()
         phase = self.phases.current
         if self.preempted and not (phase and phase.whole):
             raise self.preemption.preempted("nothing was lost; the same command goes on")
@@ -190,6 +193,7 @@ def open_run(
     belongs to from its first start on.
 
     Raises:
+        CheckpointError: the newest one is broken, or there is no room for the first.
         ConfigError: another driver has the directory, or it was begun with other `settings`, or `resume: never` and it
             holds a checkpoint, or the cluster can never place the actors.
     """
@@ -213,9 +217,10 @@ def open_run(
                 (claim if started else begin)(directory, settings)
             checkpoints.discard_unfinished()
             checkpoints.latest(check_quickly)  # one that is broken is refused before anything starts
+            checkpoints.require_first_room(least_checkpoint_bytes(config))
             (directory / "config.yaml").write_text(dump_config(config), encoding="utf-8")
             stack.enter_context(run_log(directory, console))
-        stack.enter_context(full_disk(directory))
+        stack.enter_context(disk_that_refuses(directory))
         sinks = stack.enter_context(MetricSinks(directory, config.monitoring))
         milestone(
             f"run directory {directory}; {'starting' if config.cluster.address == 'local' else 'joining'} Ray", console

@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -81,8 +82,12 @@ class JsonLines:
         self._file = path.open("a", encoding="utf-8")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        self._file.write(json.dumps({"step": step, **_finite(metrics)}) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps({"step": step, **_finite(metrics)}) + "\n")
+            self._file.flush()
+        except OSError as error:
+            error.filename = str(self.path)  # a write does not say where
+            raise
 
     def amend(self, step: int, metrics: Mapping[str, float]) -> None:
         self._replace([row | _finite(metrics) if row["step"] == step else row for row in read_metrics(self.path)])
@@ -98,7 +103,8 @@ class JsonLines:
         self._file = self.path.open("a", encoding="utf-8")
 
     def close(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # of a line that `log` has raised for
+            self._file.close()
 
 
 class TensorBoard:

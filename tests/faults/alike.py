@@ -23,8 +23,8 @@ PATIENCE_S = 900.0
 """For a run that takes half a minute on two quiet cores."""
 SFT_ROWS = 24
 STATE_OF = "checkpoints/step_{:06d}/state.json"
-SILENCE_S = 10.0
-"""Of a stopped process; the default is 300."""
+SILENCE_S = 20.0
+"""Of a stopped process; the default is 300. A machine with other work starves a rank for half of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ def write_config(folder: Path, model: Path, mode: Mode = SYNCHRONOUS, **sections
             "actors": 2,
             "kv_cache_gib": 0.05,
             "max_new_tokens": 32,
+            "silence_s": SILENCE_S,
             "weight_transport": mode.transport,
         },
         "rewards": {"workers": 2},

@@ -78,6 +78,8 @@ class Case:
 
 ENGINE = "rollout.vllm.engine:VllmEngine"
 BACKWARD = Door(function="deepspeed.runtime.engine:DeepSpeedEngine.backward", call=4, rank=1)
+FIRST_BACKWARD = Door(function=BACKWARD.function, rank=1)
+"""Before it the process has none of the memory that gradients take."""
 OPTIMIZER = Door(function="deepspeed.runtime.engine:DeepSpeedEngine.step", call=4, rank=1)
 REDUCTION = Door(function="torch.distributed.distributed_c10d:all_reduce", call=8, within="Learner._step", rank=1)
 RANK_SAVES = Door(function="pangu_rl.checkpoint.rank_files:_write", call=2, rank=1)
@@ -112,7 +114,14 @@ SERVICES = [
         door=Door(function="rewards.rubric:Rubric.score", call=9),
         stage="grpo",
     ),
-    Case(victim="Ray's head", moment="in an update", act=kill, door=UPDATE, title="gcs_server", ends="Ray"),
+    Case(
+        victim="Ray's head",
+        moment="in an update",
+        act=kill,
+        door=UPDATE,
+        title="gcs_server",
+        ends="the head of the run's own Ray",
+    ),
 ]
 STARVED = [
     Case(victim="learner rank", moment="in save", act=fill_disk, door=RANK_SAVES, ends=rf"checkpoints.*{FULL}"),
@@ -124,7 +133,13 @@ STARVED = [
         ends=rf"/run/.*{FULL}",
     ),
     Case(victim="learner rank", moment="in save", act=slow, door=RANK_SAVES),
-    Case(victim="learner rank", moment="before backward", act=fill_memory, door=BACKWARD, ends="learner rank 1"),
+    Case(
+        victim="learner rank",
+        moment="before backward",
+        act=fill_memory,
+        door=FIRST_BACKWARD,
+        ends="learner rank 1 .*ran out of memory",
+    ),
     Case(
         victim="driver",
         moment="between steps",

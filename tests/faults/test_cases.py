@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import subprocess
 import time
@@ -25,20 +24,6 @@ pytestmark = pytest.mark.slow
 
 END_S = 240.0
 """From the act to the end of a run that cannot go on, on a machine with other work."""
-
-
-@pytest.fixture(scope="module")
-def whole(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The directory of a run of a stage to which nothing was done."""
-
-    @functools.cache
-    def run(stage: str) -> Path:
-        folder = tmp_path_factory.mktemp("whole")
-        done = runs.run(stage, alike.WRITE[stage](folder, tiny_model), timeout=PATIENCE_S)
-        assert done.returncode == 0, done.stderr
-        return folder / "run"
-
-    return run
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

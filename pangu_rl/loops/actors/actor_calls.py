@@ -13,6 +13,7 @@ from typing import Any
 import ray
 from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
 
+from pangu_rl.cluster.own_ray import require_own_ray
 from pangu_rl.errors import RankLost, RunError, UserError, first_line
 
 POLL_S = 1.0
@@ -22,13 +23,17 @@ BLAME_S = 10.0
 START_LIMIT_S = 600.0
 """Least time that an actor has for its first sign of life: its node may have to load everything first."""
 
+NO_MEMORY = ("out of memory", "allocate memory")
+"""What torch says of a device, and of the host, each in a class of its own or in none."""
+
 
 class ActorCalls:
     """Actors of one kind, each of which answers `ping` with where it runs, whatever else it does.
 
     Raises (every method):
         RankLost: an actor died or gave no sign of life; so does every later call, and every one that waits meanwhile in
-            another thread. UserError, RunError: what an actor raised.
+            another thread. UserError, RunError: what an actor raised, that it had no memory left, or
+            that the run's own Ray is gone.
     """
 
     def __init__(self, kind: str, actors: Sequence[ray.actor.ActorHandle], silence_s: float) -> None:
@@ -61,6 +66,7 @@ class ActorCalls:
         while left:
             if self._lost is not None:
                 raise self._lost
+            require_own_ray()
             ready, _ = ray.wait(list(left), num_returns=len(left), timeout=POLL_S)
             results |= {call: self._result(call, left.pop(call), method) for call in ready}
             if left:
@@ -80,6 +86,12 @@ class ActorCalls:
         except RayTaskError as error:
             if isinstance(error.cause, UserError | RunError):
                 raise error.cause from None
+            if isinstance(error.cause, MemoryError) or any(sign in str(error.cause) for sign in NO_MEMORY):
+                raise RunError(
+                    f"{self._kind} {index}{self._places[index]} ran out of memory in {method}: "
+                    f"{first_line(error.cause)}; it holds less with learner.gradient_checkpointing, shorter packs or "
+                    "more ranks, and the same command goes on from the newest checkpoint"
+                ) from None
             if isinstance(error.cause, RayError):
                 raise self._lose(
                     index, f"did not get what it was sent for {method}: {first_line(error.cause)}"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pangu_rl.checkpoint import run_lock
-from pangu_rl.checkpoint.disk import free_bytes, full_disk, run_directory, told
+from pangu_rl.checkpoint.disk import disk_that_refuses, free_bytes, run_directory, told
 from pangu_rl.errors import CheckpointError, ConfigError, RunError
 
 
@@ -29,9 +29,12 @@ def test_what_fails_within_the_lock_is_not_the_directorys(tmp_path: Path) -> Non
 def test_a_full_disk_ends_a_run_in_one_line_that_names_the_file(tmp_path: Path) -> None:
     error = OSError(errno.ENOSPC, "No space left on device", "metrics.jsonl")
     line = r"^metrics\.jsonl: No space left on device \([\d,]+ bytes free\); make room"
-    with pytest.raises(RunError, match=line), full_disk(tmp_path):
+    with pytest.raises(RunError, match=line), disk_that_refuses(tmp_path):
         raise error
-    with pytest.raises(FileNotFoundError), full_disk(tmp_path):
+    line = r"^metrics\.jsonl: Read-only file system \([\d,]+ bytes free\); make it writable"
+    with pytest.raises(RunError, match=line), disk_that_refuses(tmp_path):
+        raise OSError(errno.EROFS, "Read-only file system", "metrics.jsonl")
+    with pytest.raises(FileNotFoundError), disk_that_refuses(tmp_path):
         (tmp_path / "absent").read_text()
 
 

@@ -6,11 +6,15 @@ import os
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from ray.job_submission import JobStatus
+from typer.testing import CliRunner
 
+from pangu_rl.cli import app
 from pangu_rl.cluster import jobs
+from pangu_rl.cluster.stage_file import StageFile
 from pangu_rl.config.cluster_profile import ClusterProfile
 from pangu_rl.config.load import checked
 from pangu_rl.config.secrets import require_secrets
@@ -30,21 +34,21 @@ def config(tmp_path):
 
 def test_the_run_directory_is_where_it_would_be_here(config, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert jobs.job_overrides(config, []) == [f"trainer.run_dir={tmp_path}/runs/x", "cluster.address=auto"]
-    assert jobs.job_overrides(config, ["run_dir=/shared/y", "trainer.steps=3"]) == [
+    assert StageFile.read(config, []).job_overrides() == [f"trainer.run_dir={tmp_path}/runs/x", "cluster.address=auto"]
+    assert StageFile.read(config, ["run_dir=/shared/y", "trainer.steps=3"]).job_overrides() == [
         "trainer.run_dir=/shared/y",
         "trainer.steps=3",
         "trainer.run_dir=/shared/y",
         "cluster.address=auto",
     ]
-    assert "cluster.address=auto" not in jobs.job_overrides(config, ["cluster.address=10.0.0.5:6379"])
+    assert "cluster.address=auto" not in StageFile.read(config, ["cluster.address=10.0.0.5:6379"]).job_overrides()
 
 
 def test_a_configuration_outside_the_working_directory_is_refused(config, tmp_path):
     inside = tmp_path / "inside"
     inside.mkdir()
     with pytest.raises(ConfigError, match="lies outside the working directory"):
-        jobs.submit("sft", config, working_dir=inside)
+        jobs.submit("sft", StageFile.read(config), working_dir=inside)
 
 
 def test_a_file_that_would_hide_a_package_of_ours_is_refused(config, monkeypatch, tmp_path):
@@ -52,11 +56,14 @@ def test_a_file_that_would_hide_a_package_of_ours_is_refused(config, monkeypatch
     monkeypatch.setattr(jobs, "connect", lambda address: client)
     (tmp_path / "rewards.py").write_text("")
     with pytest.raises(ConfigError, match=r"rewards\.py: in the job it would be imported in the place of our package"):
-        jobs.submit("sft", config, ["run_dir=/shared/x"], working_dir=tmp_path)
+        jobs.submit("sft", StageFile.read(config, ["run_dir=/shared/x"]), working_dir=tmp_path)
     nodes = [{"name": "a", "cpus": 1, "memory_gib": 1}]
     tree = {"description": "", "accelerator": "cpu", "nodes": nodes, "excludes": ["/rewards.py"]}
     profile = checked(ClusterProfile, tree, "profile")
-    assert jobs.submit("sft", config, ["run_dir=/shared/x"], working_dir=tmp_path, profile=profile) == "raysubmit_1"
+    assert (
+        jobs.submit("sft", StageFile.read(config, ["run_dir=/shared/x"]), working_dir=tmp_path, profile=profile)
+        == "raysubmit_1"
+    )
 
 
 class FakeClient:
@@ -79,7 +86,10 @@ def test_what_is_submitted(config, monkeypatch, tmp_path, address, python):
     client = FakeClient(address)
     monkeypatch.setattr(jobs, "connect", lambda address: client)
     monkeypatch.setenv("WANDB_API_KEY", "canary-secret")
-    assert jobs.submit("sft", config, ["run_dir=/shared/a b"], address=address, working_dir=tmp_path) == "raysubmit_1"
+    assert (
+        jobs.submit("sft", StageFile.read(config, ["run_dir=/shared/a b"]), address=address, working_dir=tmp_path)
+        == "raysubmit_1"
+    )
     words = shlex.split(client.submitted["entrypoint"])
     assert words[:6] == [python, "-m", "pangu_rl", "sft", "--config", "sft_x.yaml"]
     assert "trainer.run_dir=/shared/a b" in words
@@ -90,12 +100,28 @@ def test_what_is_submitted(config, monkeypatch, tmp_path, address, python):
     assert "canary-secret" not in str(client.submitted)
 
 
+def test_the_command_reads_the_configuration_once(config, monkeypatch, tmp_path):
+    """What was planned is then what is sent, whoever edits the file meanwhile."""
+    monkeypatch.setattr(jobs, "connect", FakeClient)
+    monkeypatch.chdir(tmp_path)
+    read, texts = Path.read_text, []
+
+    def counted(path, *args, **kwargs):
+        texts.extend([path] if path.name == config.name else [])
+        return read(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "read_text", counted)
+    command = ["submit", "sft", "--config", config.name, "--address", "http://127.0.0.1:8265", "model.path=/m"]
+    sent = CliRunner().invoke(app, [*command, "data.train=/t"], catch_exceptions=False)
+    assert (sent.output, len(texts)) == ("raysubmit_1\n", 1)
+
+
 @pytest.mark.parametrize(("run", "stays"), [("out/[1]", "/out/[[]1]"), ("/shared/x", None), (".", None)])
 def test_the_run_directory_does_not_travel(config, monkeypatch, tmp_path, run, stays):
     client = FakeClient("http://127.0.0.1:8265")
     monkeypatch.setattr(jobs, "connect", lambda address: client)
     monkeypatch.chdir(tmp_path)
-    jobs.submit("sft", config, [f"run_dir={run}"])
+    jobs.submit("sft", StageFile.read(config, [f"run_dir={run}"]))
     assert client.submitted["runtime_env"]["excludes"] == [*jobs.EXCLUDES, *([stays] if stays else [])]
 
 
@@ -132,7 +158,7 @@ def test_what_a_profile_adds(config, monkeypatch, tmp_path):
         "grace_s": 60,
     }
     profile = checked(ClusterProfile, tree, "profile")
-    jobs.submit("sft", config, ["run_dir=/shared/x"], working_dir=tmp_path, profile=profile)
+    jobs.submit("sft", StageFile.read(config, ["run_dir=/shared/x"]), working_dir=tmp_path, profile=profile)
     assert seen == ["http://10.0.0.5:8265"]
     words = shlex.split(client.submitted["entrypoint"])
     assert words[0] == "/opt/venv/bin/python" and "cluster.accelerator=npu" in words
@@ -146,7 +172,7 @@ def test_what_a_profile_adds(config, monkeypatch, tmp_path):
     }
     assert "*.pt" in environment["excludes"] and ".git" in environment["excludes"]
     assert "canary-secret" not in str(client.submitted)
-    named = jobs.job_overrides(config, ["cluster.accelerator=cpu"], profile)
+    named = StageFile.read(config, ["cluster.accelerator=cpu"]).job_overrides(profile)
     assert "cluster.accelerator=npu" not in named
 
 
@@ -168,14 +194,14 @@ class Starting(FakeClient):
 def test_a_cluster_that_is_starting_is_waited_for(config, monkeypatch, tmp_path):
     client = Starting(2)
     monkeypatch.setattr(jobs, "connect", lambda address: client)
-    assert jobs.submit("sft", config, working_dir=tmp_path) == "raysubmit_1"
+    assert jobs.submit("sft", StageFile.read(config), working_dir=tmp_path) == "raysubmit_1"
     client.refusals = 99
     with pytest.raises(ConfigError, match="No available agent"):
-        jobs.submit("sft", config, working_dir=tmp_path)
+        jobs.submit("sft", StageFile.read(config), working_dir=tmp_path)
     assert client.refusals == 99 - jobs.AGENT_TRIES
     client.refusals, client.text = 1, "a broken package"
     with pytest.raises(ConfigError, match="a broken package"):
-        jobs.submit("sft", config, working_dir=tmp_path)
+        jobs.submit("sft", StageFile.read(config), working_dir=tmp_path)
     assert client.refusals == 0
 
 
@@ -232,6 +258,7 @@ def cluster(tmp_path, monkeypatch):
         yield running.address
 
 
+READ = "from pathlib import Path\nfrom pangu_rl.cluster.stage_file import StageFile\n"
 STAGE = """
 import signal, sys, time
 print("arguments", sys.argv[1:], flush=True)
@@ -266,7 +293,7 @@ def test_a_job_is_submitted_followed_stopped_and_listed(cluster, tmp_path, confi
     (tmp_path / "pangu_rl").mkdir()
     (tmp_path / "pangu_rl" / "__init__.py").touch()
     (tmp_path / "pangu_rl" / "__main__.py").write_text(STAGE)
-    submit = f"from pathlib import Path\nprint(jobs.submit('sft', Path({str(config)!r}), [%r], address=address,"
+    submit = f"{READ}print(jobs.submit('sft', StageFile.read(Path({str(config)!r}), [%r]), address=address,"
     submit += f" working_dir=Path({str(tmp_path)!r})))"
 
     job, error = ask(cluster, submit % "trainer.steps=1")
@@ -286,7 +313,7 @@ def test_a_job_is_submitted_followed_stopped_and_listed(cluster, tmp_path, confi
     assert ask(cluster, f"print(jobs.stop({job!r}, address=address))")[0] == f"{job} does not run: SUCCEEDED"
 
     at_once = "print(jobs.status(job, address=address), jobs.stop(job, address=address), sep='\\n')"
-    sent = f"from pathlib import Path\njob = jobs.submit('sft', Path({str(config)!r}), ['trainer.steps=0'],"
+    sent = f"{READ}job = jobs.submit('sft', StageFile.read(Path({str(config)!r}), ['trainer.steps=0']),"
     sent += f" address=address, working_dir=Path({str(tmp_path)!r}))\nprint(job)\n{at_once}"
     output, error = ask(cluster, sent)
     pending, status, sentence = output.splitlines()

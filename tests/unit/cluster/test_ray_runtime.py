@@ -167,3 +167,23 @@ def test_no_cluster_at_the_address_is_one_line():
     )
     assert done.stdout.startswith("no Ray cluster at cluster.address 127.0.0.1:1: "), done.stderr
     assert done.stdout.count("\n") == 1
+
+
+def test_a_node_on_a_busy_machine_has_longer_than_ray_gives_it(monkeypatch):
+    from ray._private import services
+
+    answers = [RuntimeError("not registered"), RuntimeError("not registered"), {"node_manager_port": 1}]
+
+    def get_node(gcs_address, node_id):
+        answer = answers.pop(0)
+        if isinstance(answer, RuntimeError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(services, "get_node", get_node)
+    with ray_runtime._time_to_start():
+        assert services.get_node("127.0.0.1:1", "a") == {"node_manager_port": 1}
+    answers[:] = [RuntimeError("it died")]
+    with ray_runtime._time_to_start(seconds=0), pytest.raises(RuntimeError, match="it died"):
+        services.get_node("127.0.0.1:1", "a")
+    assert services.get_node is get_node

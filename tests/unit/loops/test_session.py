@@ -1,10 +1,18 @@
-"""Speeds of a step, by hand."""
+"""What a run is refused for before it starts, and speeds of a step, by hand."""
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
-from pangu_rl.loops.session import with_speeds
+from pangu_rl.checkpoint import disk
+from pangu_rl.cluster import ray_runtime
+from pangu_rl.config.load import checked
+from pangu_rl.config.stages import SftConfig
+from pangu_rl.errors import CheckpointError
+from pangu_rl.loops.session import open_run, with_speeds
 
 
 def test_speeds_are_those_of_all_updates_of_the_step() -> None:
@@ -41,3 +49,24 @@ def test_the_wait_for_data_is_a_share_of_data_and_training():
     assert with_speeds(row)["data/wait_share"] == 0.25
     assert with_speeds(row | {"train/tokens": 100.0})["speed/train_tokens_per_s"] == 25.0
     assert "data/wait_share" not in with_speeds({"time/train": 3.0})
+
+
+def test_a_run_whose_first_checkpoint_has_no_room_is_refused_before_ray_starts(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "free_bytes", lambda path: 1000)
+    monkeypatch.setattr(ray_runtime, "session", lambda cluster: pytest.fail("Ray was started"))
+    tree = {
+        "model": {"path": str(tiny_model)},
+        "data": {"train": "rows.jsonl"},
+        "trainer": {"run_dir": str(tmp_path / "run"), "steps": 1},
+    }
+    says = (
+        re.escape(f"{tmp_path}/run/checkpoints: the first checkpoint needs some ")
+        + r"[\d,]+ bytes and 1,000 are free; "
+    )
+    with (
+        pytest.raises(CheckpointError, match=says + "make room, or take another trainer.run_dir"),
+        open_run(checked(SftConfig, tree, "test"), "sft"),
+    ):
+        pass

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 import ray
+import torch
 
-from pangu_rl.errors import DataError, RankLost
+from pangu_rl.errors import DataError, RankLost, RunError
 from pangu_rl.loops.actors.actor_calls import ActorCalls
 from tests.small_ray import small_ray
 
@@ -44,6 +45,9 @@ class Member:
 
     def lose_peer(self) -> None:
         raise RuntimeError("Connection closed by peer")
+
+    def ask_for_all(self) -> None:
+        torch.empty(2**60)
 
     @ray.method(concurrency_group="health")
     def ping(self) -> str:
@@ -94,4 +98,14 @@ def test_what_an_actor_raises_for_the_user_arrives_and_loses_nobody(calls: Actor
         calls.dealt("act", ["fail", "ping"])
     with pytest.raises(RuntimeError, match="Connection closed by peer"):
         calls.dealt("act", ["lose_peer", "ping"])
+    assert len(calls.each("ping")) == 2
+
+
+def test_one_that_has_no_memory_left_is_named_in_one_line(calls: ActorCalls) -> None:
+    calls.each("rest")  # for long enough to hear where each runs
+    line = (
+        r"^learner rank 1 \(pid \d+\) ran out of memory in act: .*allocate memory.*goes on from the newest checkpoint$"
+    )
+    with pytest.raises(RunError, match=line):
+        calls.dealt("act", ["ping", "ask_for_all"])
     assert len(calls.each("ping")) == 2
