@@ -2,7 +2,8 @@
 
 Three measures: lines that were there before, word n-grams that were there before (both Gopher's), and the longest
 substring that stands twice, overlaps included, so that a loop of any period is found. That one is read off a suffix
-array with its longest common prefixes (pydivsufsort), whose work grows with the text and not with its square.
+array with its longest common prefixes (pydivsufsort), whose work grows with the text and not with its square; it is
+built only where a part that such a substring would hold does stand twice, which few texts have.
 """
 
 from __future__ import annotations
@@ -41,9 +42,11 @@ def repetition(
     for name, measure, most in (
         ("repeated lines", repeated_lines, lines),
         ("repeated n-grams", lambda some: repeated_ngrams(some, ngram), ngrams),
-        ("repeated substring", repeated_substring, substring),
+        ("repeated substring", lambda some: repeated_substring(some, substring), substring),
     ):
-        values[name] = share = measure(text)
+        if (share := measure(text)) is None:
+            continue
+        values[name] = share
         if share > most:
             return Drop(name, f"{share:.2f}, the most is {most:g}", values)
     return Keep(values=values)
@@ -62,10 +65,23 @@ def repeated_ngrams(text: str, size: int) -> float:
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
-def repeated_substring(text: str) -> float:
-    """Length of the longest substring that stands twice, over that of the text: (n - p) / n where it has period p."""
+def repeated_substring(text: str, most: float | None = None) -> float | None:
+    """Length of the longest substring that stands twice, over that of the text: (n - p) / n where it has period p. None
+    where it surely is not above `most`: then it is not measured."""
     plain = _SPACES.sub(" ", text).encode()
     if len(plain) < 2:
         return 0.0
+    if most is not None and not _may_repeat(plain, max(1, int(most * len(plain)))):
+        return None
     suffixes = divsufsort(plain)
     return int(np.max(kasai(plain, suffixes))) / len(plain)
+
+
+def _may_repeat(plain: bytes, length: int) -> bool:
+    """Whether a substring of `length` may stand twice: if one does, its first place holds a whole one of the parts that
+    begin at multiples of half of it, and this part stands a second time as well."""
+    half = (length + 1) // 2
+    return any(
+        plain.find(part := plain[at : at + half]) != at or plain.find(part, at + 1) >= 0
+        for at in range(0, len(plain) - half + 1, half)
+    )
