@@ -1,4 +1,4 @@
-"""Accuracy of a model on rows that it was trained on, against held-out ones of the same data set (openPangu-VL, 3.2)."""
+"""Accuracy on rows that a model was trained on, against held-out ones of the same data set (openPangu-VL, 3.2)."""
 
 from __future__ import annotations
 

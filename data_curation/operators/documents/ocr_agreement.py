@@ -28,8 +28,10 @@ def ocr_agreement(
 ) -> Verdict:
     """Lines of the operators `of` whose boxes overlap (IoU) and whose texts are alike, up to spaces and the width of
     letters, stay, as the first engine has them. A row in which fewer than `least_share` of the lines of the engine that
-    found more do is dropped. `text` asks for all of them in the order of reading; `objects` makes each an object named
-    by its text, for `region_tasks` and `objects_to_labels`."""
+    found more do is dropped, one that neither has read passes. `text` asks for all of them in the order of reading;
+    `objects` makes each an object named by its text, for `region_tasks` and `objects_to_labels`."""
+    if not any(operator in record.notes for operator in of):
+        return None
     first, second = (noted_lines(record, operator) for operator in of)
     agreed = intersection(first, second, least_overlap, likeness)
     most = max(len(first), len(second))

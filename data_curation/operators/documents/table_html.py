@@ -26,10 +26,12 @@ def table_html(
     most_outside: Share = 0.0,
     ask: str = "Convert the table in the image to HTML.",
 ) -> Verdict:
-    """`structure` noted cells, each with `box`, `row` and `column` from 0, and `row_span`, `column_span` and `header`
-    where they apply; `content` noted lines. A line belongs to the cell that holds most of it, and at least
-    `least_inside` of its area. Dropped are tables whose cells overlap or leave a place free, and those with more than
-    `most_outside` of their lines in no cell."""
+    """Of rows for which `structure` noted cells, each with `box`, `row` and `column` from 0, and `row_span`,
+    `column_span` and `header` where they apply; `content` noted lines. A line belongs to the cell that holds most of
+    it, and at least `least_inside` of its area. Dropped are tables whose cells overlap or leave a place free, and those
+    with more than `most_outside` of their lines in no cell."""
+    if structure not in record.notes:
+        return None
     cells = _cells(record, structure)
     lines = noted_lines(record, content)
     texts, outside = placed(cells, lines, least_inside)

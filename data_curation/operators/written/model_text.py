@@ -22,7 +22,10 @@ async def model_text(
     """`writer` is a `WriterConfig` in YAML; `prompt` is `caption`, `differential_caption`, `refined_answer`,
     `reasoning`, or the path of a file of yours. `answer` takes the place of the last assistant turn, of a row without
     turns behind the question `ask`; `document` that of the row's text, behind its pictures; `note` leaves the row as it
-    is. A row whose pictures cannot be sent, or without a reply, is an error."""
+    is. A row whose text has tags of places is left alone, since models are shown no tags. A row whose pictures cannot
+    be sent, or without a reply, is an error."""
+    if "<|" in record.text():
+        return None
     text = (await write(record, writer, prompt, Text)).text.strip()
     if into == "note":
         return Annotate({"text": text})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,22 @@ def test_the_measures_of_repetition_by_hand() -> None:
     assert repeated_substring("abcdefgh") == 0
     assert repeated_substring("banana") == 0.5
     assert repeated_substring("x") == 0
+
+
+def test_a_substring_is_measured_wherever_it_may_be_above_the_bound() -> None:
+    """Loops of every period and place in texts of letters, against the suffix array: no verdict differs, and where it
+    is not measured, it is not above."""
+    draw = random.Random(0)
+    skipped = 0
+    for _ in range(300):
+        loop = "".join(draw.choices("abcdefgh", k=draw.randint(1, 40))) * draw.randint(1, 6)
+        sides = ["".join(draw.choices("abcdefghijklmnop é中", k=draw.randint(0, 150))) for _ in range(3)]
+        text = sides[0] + loop + sides[1] + loop[: draw.randint(0, len(loop))] + sides[2]
+        exact, most = repeated_substring(text), draw.choice([0.0, 0.1, 0.3, 0.5])
+        quick = repeated_substring(text, most)
+        assert quick == exact if quick is not None else exact <= most
+        skipped += quick is None
+    assert 50 < skipped < 250
 
 
 def test_loops_of_any_period_are_found_and_prose_is_not() -> None:
