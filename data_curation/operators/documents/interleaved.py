@@ -60,8 +60,9 @@ def interleaved(
             images.append(address)
             document.append({"type": "image"})
         elif (text := _text(part, tables[drawn(uid, seed) % len(tables)])) is not None:
-            joined = document and isinstance(document[-1], str)
-            document[-1:] = [f"{document[-1]}\n\n{text}"] if joined else [*document[-1:], text]
+            if document and isinstance(document[-1], str):
+                text = f"{document.pop()}\n\n{text}"
+            document.append(text)
     if not any(isinstance(part, str) for part in document):
         return Drop("no text", f"{len(images)} pictures")
     row = {key: value for key, value in record.row.items() if key not in ("html", "markdown", "media")}
