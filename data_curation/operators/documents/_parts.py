@@ -16,6 +16,9 @@ _LINES = {"br", "li", "tr", "dt", "dd"}
 _BLOCKS = {"p", "div", "section", "article", "main", "ul", "ol", "hr", "pre", "blockquote", "figure", "dl"}
 _BREAKING = {*_BLOCKS, *_LINES, *HEADINGS}
 _VOID = {"br", "hr", "img", "input", "meta", "link", "area", "base", "col", "embed", "source", "track", "wbr"}
+MOST_SPANNED = 100
+MOST_PLACES = 100_000
+"""Of a table, from which on spans count as 1: a page may claim any."""
 _SPACES = re.compile(r"\s+")
 
 
@@ -155,7 +158,8 @@ class _Table:
             self._row += 1
             return
         row = self._row = max(self._row, 0)
-        rows, columns = (_span(given.get(name)) for name in ("rowspan", "colspan"))
+        spans = (given.get(name) if len(self._taken) < MOST_PLACES else None for name in ("rowspan", "colspan"))
+        rows, columns = map(_span, spans)
         column = next(place for place in range(len(self._taken) + 1) if (row, place) not in self._taken)
         # A span that another one is in the way of ends before it.
         columns = next((n for n in range(1, columns) if (row, column + n) in self._taken), columns)
@@ -182,5 +186,4 @@ class _Table:
 
 
 def _span(value: str | None) -> int:
-    """As browsers bound it."""
-    return min(1000, int(value)) if value and value.isdecimal() and int(value) else 1
+    return max(1, min(MOST_SPANNED, int(value[:4]))) if value and value.isdecimal() else 1
