@@ -146,7 +146,7 @@ def main() -> None:
     parser.add_argument("what", choices=("faults", "speed", "against", "one"))
     parser.add_argument("--rows", type=int, nargs="+")
     parser.add_argument("--keep", type=Path, help="Folder for rows, pictures and report of `faults`, to look at.")
-    parser.add_argument("--python", type=Path, help="Of `against`: an interpreter that has datatrove and spacy.")
+    parser.add_argument("--python", type=Path, help="Of `against`: an interpreter that has datatrove.")
     given = parser.parse_args()
     if given.what == "speed":
         speed(given.rows or [10_000, 30_000, 100_000])

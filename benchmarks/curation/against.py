@@ -1,7 +1,7 @@
 """Ours against datatrove (PyPI) on the same rows, one process each, by turns: speed, and what each finds of faults.
 
-`python -m benchmarks.curation against --python OTHER/bin/python` with an environment of its own that has datatrove and
-spacy; this one does not need them.
+`python -m benchmarks.curation against --python OTHER/bin/python` with an environment of its own that has datatrove,
+spacy, tokenizers and orjson; this one does not need them.
 """
 
 from __future__ import annotations

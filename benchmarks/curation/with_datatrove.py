@@ -1,6 +1,7 @@
 """Rows through datatrove's filter of repetition, then its MinHash, with its defaults, in one process.
 
-`with_datatrove.py ROWS OUTPUT`, by an interpreter that has datatrove and spacy; prints what `against.py` reads.
+`with_datatrove.py ROWS OUTPUT`, by an interpreter that has datatrove, spacy, tokenizers and orjson; prints what
+`against.py` reads.
 """
 
 from __future__ import annotations

@@ -19,7 +19,9 @@ from data_curation.pipeline.record import Drop, Keep, Part, Record, Verdict
 from pangu_rl.config.curate import Share
 
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")
-_SPACES = re.compile(r"\s+")
+_SPACELESS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
+_PARTING = bytes(code if code > 127 or chr(code).isalnum() or chr(code) == "_" else 32 for code in range(256))
+"""Bytes of UTF-8 -> themselves, and a space for ASCII that is no letter, digit or underscore."""
 
 
 @row_operator(cost="cpu")
@@ -60,21 +62,39 @@ def repeated_lines(text: str) -> float:
 
 def repeated_ngrams(text: str, size: int) -> float:
     """Share of n-grams of words that stood before; a character of a script without spaces is a word."""
-    words = _WORD.findall(text.casefold())
+    words = words_of(text)
     grams = list(zip(*(words[start:] for start in range(size)), strict=False))
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def words_of(text: str) -> list[str] | list[bytes]:
+    """What `_WORD` finds, as UTF-8 and in a third of the time where no script without spaces is in the text."""
+    folded = text.casefold()
+    others = "" if folded.isascii() else "".join(sorted(character for character in set(folded) if character > "\x7f"))
+    if _SPACELESS.search(others):
+        return _WORD.findall(folded)
+    for character in others:
+        if not character.isalnum():
+            folded = folded.replace(character, " ")
+    return folded.encode().translate(_PARTING).split()
 
 
 def repeated_substring(text: str, most: float | None = None) -> float | None:
     """Length of the longest substring that stands twice, over that of the text: (n - p) / n where it has period p. None
     where it surely is not above `most`: then it is not measured."""
-    plain = _SPACES.sub(" ", text).encode()
+    plain = _single_spaced(text).encode()
     if len(plain) < 2:
         return 0.0
     if most is not None and not _may_repeat(plain, max(1, int(most * len(plain)))):
         return None
     suffixes = divsufsort(plain)
     return int(np.max(kasai(plain, suffixes))) / len(plain)
+
+
+def _single_spaced(text: str) -> str:
+    """One space for many, also at both ends: a regular expression takes ten times as long."""
+    ends = (" " if text[:1].isspace() else "", " " if text[-1:].isspace() else "")
+    return " ".join(text.split()).join(ends) if text.strip() else ends[0]
 
 
 def _may_repeat(plain: bytes, length: int) -> bool:
