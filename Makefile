@@ -1,4 +1,4 @@
-# make setup | quickstart | quickstart-vl | mini-pretrain | dry-run | test | test-slow | check-ascend | lint | docs | bench
+# make setup | quickstart | quickstart-vl | mini-pretrain | curate-mini | dry-run | test | test-slow | check-ascend | lint | docs | bench
 #
 # The environment of a CPU machine. Where pip's index serves CUDA builds of torch, name one that serves CPU builds:
 #   make setup TORCH_INDEX="--index-url https://download.pytorch.org/whl/cpu"
@@ -15,7 +15,7 @@ FOR_PIP := /^\# By pip alone/,$$
 # A lock may want a file that its index takes long to send.
 export UV_HTTP_TIMEOUT ?= 180
 
-.PHONY: setup quickstart quickstart-vl mini-pretrain dry-run test test-slow check-ascend lint format docs reference bench
+.PHONY: setup quickstart quickstart-vl mini-pretrain curate-mini dry-run test test-slow check-ascend lint format docs reference bench
 .DELETE_ON_ERROR:
 
 setup: .venv/.packages .venv/.project .venv/.kernels .venv/.cache
@@ -61,6 +61,11 @@ mini-pretrain: setup
 	$(BIN)/pangu-rl curate mini-pangu-vl
 	$(BIN)/pangu-rl pipeline --config configs/pipeline/mini_pretrain.yaml
 	$(BIN)/python -m benchmarks.learning.mini_pretrain runs/mini_pretrain
+
+# The filters of the papers that need no model, on the mini-corpus; runs/curate_mini_corpus/report.html is to be looked at.
+curate-mini: setup
+	$(BIN)/pangu-rl curate mini-corpus
+	$(BIN)/pangu-rl curate --config configs/curate/mini_corpus.yaml
 
 dry-run: setup
 	$(BIN)/pangu-rl curate few-rows

@@ -1,7 +1,7 @@
-"""Pipelines of curation, measured: `python -m benchmarks.curation faults|speed [--rows N ...]`.
+"""Pipelines of curation, measured: `python -m benchmarks.curation faults|speed|against [--rows N ...]`.
 
 `faults`: precision and recall of each operator on rows with labelled faults. `speed`: rows a second, processor seconds
-and peak memory at several sizes, and the exponent.
+and peak memory at several sizes, and the exponent. `against`: beside datatrove, see `against.py`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks.curation.against import against
 from benchmarks.curation.faults import Faulty, prose
 from data_curation.pipeline.run import run_pipeline
 from pangu_rl.config.curate import CurateConfig
@@ -40,6 +41,7 @@ def operators(folder: Path) -> list:
         "valid_rows",
         {"name": "language", "args": {"keep": ["en", "zh"], "part": "answered"}},
         {"name": "text_quality", "args": {"least_words": 10}},
+        "clean_text",
         "boilerplate",
         "repetition",
         "decodable_pictures",
@@ -141,12 +143,17 @@ def _piece(draw: random.Random, texts: list[list[str]]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("faults", "speed", "one"))
+    parser.add_argument("what", choices=("faults", "speed", "against", "one"))
     parser.add_argument("--rows", type=int, nargs="+")
     parser.add_argument("--keep", type=Path, help="Folder for rows, pictures and report of `faults`, to look at.")
+    parser.add_argument("--python", type=Path, help="Of `against`: an interpreter that has datatrove.")
     given = parser.parse_args()
     if given.what == "speed":
         speed(given.rows or [10_000, 30_000, 100_000])
+    elif given.what == "against":
+        if given.python is None:
+            parser.error("against needs --python")
+        against(given.python, (given.rows or [3000])[0])
     elif given.what == "faults":
         faults((given.rows or [400])[0], given.keep)
     else:

@@ -159,6 +159,7 @@ class Faulty:
             ("valid_rows", self._schema, self.dialogues),
             ("language", self._foreign, self.documents),
             ("text_quality", self._symbols, self.documents),
+            ("clean_text", self._garbled, self.documents),
             ("boilerplate", self._page, self.documents),
             ("repetition", self._loop, self.documents),
             ("repetition", self._stutter, self.documents),
@@ -193,6 +194,12 @@ class Faulty:
     def _symbols(self, row: Row) -> Row:
         words = row["document"].split()
         return {"document": " ".join(f"#{word} ..." if n % 3 else word for n, word in enumerate(words))}
+
+    def _garbled(self, row: Row) -> Row:
+        """As UTF-8 looks that was read as Latin-1."""
+        accented = str.maketrans("aeiou", "äéîöü")
+        words = [word.translate(accented) if n % 4 == 0 else word for n, word in enumerate(row["document"].split())]
+        return {"document": " ".join(words).encode().decode("latin-1")}
 
     def _page(self, row: Row) -> Row:
         lines = row["document"][:150].splitlines() or [""]

@@ -52,6 +52,8 @@ class Summary:
 def summed(folder: Folder, stages: Sequence[Stage], blocks: int) -> Summary:
     """Of the blocks that are done."""
     found: dict[str, Tally] = {}
+    seconds: Counter[str] = Counter()
+    """Of set operators, which read features in one stage and are applied in the next."""
     summary = Summary(output=str(folder.root))
     for stage in stages:
         for number in range(blocks):
@@ -61,6 +63,12 @@ def summed(folder: Folder, stages: Sequence[Stage], blocks: int) -> Summary:
                 found.setdefault(tree["name"], Tally(tree["name"])).add(tree, KEPT_VALUES)
             if stage.last:
                 summary.rows += counted["rows"]
+            if stage.closing is not None:
+                seconds[stage.closing.name] += counted["features_seconds"]
+        if stage.closing is not None and (decided := read_json(folder.decided(stage.number))) is not None:
+            seconds[stage.closing.name] += decided["seconds"]
+    for name in seconds.keys() & found.keys():
+        found[name].seconds += seconds[name]
     summary.tallies = list(found.values())
     return summary
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -25,6 +26,7 @@ def decide(folder: Folder, stage: int, operator: Operator) -> None:
         ConfigError: positions that do not grow, or something that is no verdict.
         RunError: DuckDB has no room.
     """
+    started = time.perf_counter()
     with TemporaryDirectory(dir=folder.stage(stage), prefix=".scratch") as scratch, duckdb.connect() as connection:
         features = _view(connection, folder, stage, Path(scratch))
         try:
@@ -36,7 +38,7 @@ def decide(folder: Folder, stage: int, operator: Operator) -> None:
             raise RunError(
                 f"operator {operator.name}: {first_line(error)}; {scratch} holds what memory does not"
             ) from None
-    write_json(folder.decided(stage), {"operator": operator.name})
+    write_json(folder.decided(stage), {"operator": operator.name, "seconds": time.perf_counter() - started})
 
 
 def _view(connection: duckdb.DuckDBPyConnection, folder: Folder, stage: int, scratch: Path) -> Features:

@@ -13,7 +13,7 @@ from data_curation.pipeline.blocks import Block, raw_rows
 from data_curation.pipeline.counted import Summary, summed
 from data_curation.pipeline.decide import decide
 from data_curation.pipeline.folder import Folder
-from data_curation.pipeline.record import Annotate, Drop, Edit, Keep, Record, Repeat, Verdict
+from data_curation.pipeline.record import Annotate, Drop, Edit, Keep, Record, Repeat, Split, Verdict
 from data_curation.pipeline.run import Plan, planned
 from data_curation.pipeline.steps import Failed
 from data_curation.pipeline.work import StageTask, work_block
@@ -78,6 +78,8 @@ def said(verdict: Verdict | Failed, record: Record) -> str:
             return f"noted: {_short(dict(notes))}"
         case Repeat(times):
             return f"repeated {times} times"
+        case Split(rows, what):
+            return f"became {len(rows)} rows: {what}: the first is {_short(rows[0])}"
         case Keep():
             return "kept: " + ", ".join(f"{name} {value:.4g}" for name, value in verdict.values.items())
     return "kept"

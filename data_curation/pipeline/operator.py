@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import ConfigError
 
 Cost = Literal["cpu", "model", "endpoint"]
+OPERATORS = "data_curation.operators."
 _MARK = "__curation_operator__"
 
 
@@ -93,11 +95,14 @@ class Operator:
         return self.declared.features(record, **{key: self.settings[key] for key in names})
 
     def identity(self) -> dict[str, Any]:
-        """What decides its results: name, settings, the content of its own file and of those that it names."""
-        file = inspect.getsourcefile(inspect.unwrap(self.function))
+        """What decides its results: name, settings, the content of its own file, of the helpers among operators that it
+        imports, and of the files that it names."""
+        function = inspect.unwrap(self.function)
+        file = inspect.getsourcefile(function)
         named = {text: _digest(path) for text in _texts(self.settings) if (path := _file(text)) is not None}
         found = {"name": self.name, "args": dict(self.settings), "code": _digest(Path(file)) if file else ""}
-        return found | ({"files": named} if named else {})
+        helpers = {name: _digest(Path(path)) for name, path in _helpers(function.__module__)}
+        return found | ({"helpers": helpers} if helpers else {}) | ({"files": named} if named else {})
 
 
 def row_operator(*, cost: Cost, batch: int | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -145,6 +150,20 @@ def _settings_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
         raise ConfigError(f"operator {function.__name__}: takes any setting (**): name each, so that it can be checked")
     return {key: value for key, value in parameters.items() if value.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def _helpers(module: str) -> list[tuple[str, str]]:
+    """Name and file of each module of operators that `module` has something of, or that such a one has."""
+    found: dict[str, str] = {}
+    waiting = [module]
+    while waiting:
+        loaded = sys.modules.get(waiting.pop())  # none of a user's file
+        for value in vars(loaded).values() if loaded else ():
+            name = str(getattr(value, "__module__", ""))
+            if name.startswith(OPERATORS) and name not in (module, *found):
+                found[name] = str(sys.modules[name].__file__)
+                waiting.append(name)
+    return sorted(found.items())
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -1,8 +1,8 @@
-"""What an operator sees of a row, and what it may say of it: **`Record`** -> `Keep`, `Drop`, `Edit`, `Annotate`."""
+"""What an operator sees of a row, and what it may say of it: **`Record`** -> `Keep`, `Drop`, `Edit`, `Split`, ..."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -66,7 +66,16 @@ class Repeat:
     times: int
 
 
-Verdict = Keep | Drop | Edit | Annotate | Repeat | None
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The row goes on as other ones, such as the pages of a document, whose ids end in `/1`, `/2`, ..."""
+
+    rows: Sequence[Row]
+    what: str
+    """What was done, one of few."""
+
+
+Verdict = Keep | Drop | Edit | Annotate | Repeat | Split | None
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 from data_curation.pipeline.operator import Cost, Operator
 
-VERSION = 1
+VERSION = 2
 """Of what lies in a folder of output; another one is worked anew."""
 
 

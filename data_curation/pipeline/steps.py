@@ -14,8 +14,9 @@ from numbers import Real
 from typing import Any, Literal
 
 from data_curation.pipeline.operator import Operator
-from data_curation.pipeline.record import NOTES, Annotate, Drop, Edit, Record, Repeat, Verdict
+from data_curation.pipeline.record import NOTES, Annotate, Drop, Edit, Record, Repeat, Split, Verdict
 from data_curation.pipeline.verdicts import checked_verdict
+from pangu_rl.data.fields.bad_row import Row
 from pangu_rl.errors import DataError, RunError, UserError, first_line
 
 INPUT = "input"
@@ -55,6 +56,7 @@ class Tally:
     edited: Counter[str] = field(default_factory=Counter)
     annotated: int = 0
     repeated: int = 0
+    """Rows that one row became beyond the first."""
     seconds: float = 0.0
     values: dict[str, list[float]] = field(default_factory=dict)
 
@@ -212,9 +214,18 @@ def _changed(name: str, record: Record, verdict: Verdict, tally: Tally) -> list[
     if isinstance(verdict, Repeat):
         tally.repeated += verdict.times - 1
         return [record, *(_copy(record, number) for number in range(2, verdict.times + 1))]
+    if isinstance(verdict, Split):
+        tally.edited[verdict.what] += 1
+        tally.repeated += len(verdict.rows) - 1
+        return [_part(record, number, row) for number, row in enumerate(verdict.rows, 1)]
     return [record]
 
 
 def _copy(record: Record, number: int) -> Record:
     uid = f"{record.uid}#{number}"
     return Record({**record.row, "id": uid}, uid, record.place, record.media_root)
+
+
+def _part(record: Record, number: int, row: Row) -> Record:
+    uid = f"{record.uid}/{number}"
+    return Record({**row, "id": uid}, uid, record.place, record.media_root)

@@ -6,10 +6,10 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from data_curation.pipeline.record import Annotate, Drop, Edit, Keep, Repeat, Verdict
+from data_curation.pipeline.record import Annotate, Drop, Edit, Keep, Repeat, Split, Verdict
 from pangu_rl.errors import ConfigError
 
-KINDS: dict[str, type] = {kind.__name__: kind for kind in (Keep, Drop, Edit, Annotate, Repeat)}
+KINDS: dict[str, type] = {kind.__name__: kind for kind in (Keep, Drop, Edit, Annotate, Repeat, Split)}
 
 
 def to_json(verdict: Verdict) -> dict[str, Any]:
@@ -29,10 +29,13 @@ def checked_verdict(verdict: Any, operator: str) -> Verdict:
     if verdict is not None and not isinstance(verdict, tuple(KINDS.values())):
         raise ConfigError(
             f"operator {operator}: returned {type(verdict).__name__} {str(verdict)[:60]!r}: return Keep, Drop, Edit, "
-            "Annotate, Repeat or None"
+            "Annotate, Repeat, Split or None"
         )
     if isinstance(verdict, Repeat) and verdict.times < 1:
         raise ConfigError(f"operator {operator}: repeats a row {verdict.times} times: drop it by Drop, with a reason")
-    if isinstance(verdict, Edit | Annotate):
-        json.dumps(verdict.row if isinstance(verdict, Edit) else dict(verdict.notes))
+    if isinstance(verdict, Split) and not verdict.rows:
+        raise ConfigError(f"operator {operator}: splits a row into none: drop it by Drop, with a reason")
+    match verdict:
+        case Edit(row=held) | Annotate(notes=held) | Split(rows=held):
+            json.dumps(dict(held) if isinstance(verdict, Annotate) else held)
     return verdict

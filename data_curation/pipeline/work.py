@@ -7,6 +7,7 @@ anew, to the same bytes.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -78,7 +79,11 @@ def work_block(task: StageTask, stage: Stage, number: int, block: Block, trace: 
         rows = (one.row for one in worked.kept)
     write_lines(folder.rows(stage.number, number, last=stage.last), rows)
     write_lines(folder.dropped(stage.number, number), map(_line, worked.asides))
-    counted = {"rows": len(worked.kept), "operators": [tally.as_dict() for tally in worked.tallies.values()]}
+    counted = {
+        "rows": len(worked.kept),
+        "operators": [tally.as_dict() for tally in worked.tallies.values()],
+        "features_seconds": worked.features_seconds,
+    }
     write_json(folder.done(stage.number, number), counted)
     return counted
 
@@ -93,6 +98,7 @@ class Worked:
     asides: list[Aside] = field(default_factory=list)
     tallies: dict[str, Tally] = field(default_factory=dict)
     features: list[dict[str, Any]] = field(default_factory=list)
+    features_seconds: float = 0.0
 
     def add(self, passage: Passage) -> None:
         self.kept += passage.records
@@ -125,7 +131,9 @@ def _pass(
     for operator in stage.operators:
         passage.through(operator, concurrency)
     if stage.closing is not None:
+        started = time.perf_counter()
         worked.features += _features(passage, stage.closing, (block << BLOCK_BITS) + len(worked.kept))
+        worked.features_seconds += time.perf_counter() - started
     for record in (*records, *passage.records):
         record.forget()
     return passage

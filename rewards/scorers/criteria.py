@@ -16,7 +16,10 @@ from rewards.scorers.records import ScoredItem
 from rewards.scorers.untrusted import clean
 
 PROMPTS = Path(__file__).parent / "prompts"
-BUILT_IN = ("hallucination", "similarity", "linguistic_quality", "consistency", "text_quality", "no_loops")
+_OF_ANSWERS = ("hallucination", "similarity", "linguistic_quality", "consistency")
+_OF_TEXTS = ("text_quality", "no_loops")
+_OF_INTERLEAVED = ("question_answer", "picture_relevance", "complementarity", "information_density")
+BUILT_IN = (*_OF_ANSWERS, *_OF_TEXTS, *_OF_INTERLEAVED)
 TEXT_PARTS = ("question", "reference", "response")
 PICTURES = "pictures"
 CLOSING = "Grade the response by the criterion. Reply with the JSON object only."

@@ -17,7 +17,7 @@ from pangu_rl.config.pipelines.pipeline import PipelineConfig
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.config.sampling import DifficultyConfig, IterativeConfig, PairsConfig
 from pangu_rl.config.sections.question_prompts import QuestionPromptsConfig
-from pangu_rl.config.sections.scorers import JudgeConfig, ScorersConfig
+from pangu_rl.config.sections.scorers import JudgeConfig, ScorersConfig, WriterConfig
 from pangu_rl.config.stages import DpoConfig, GrpoConfig, SftConfig
 from pangu_rl.config.vision import VisionStageConfig
 from tests.contracts.source_tree import ROOT
@@ -38,6 +38,7 @@ SCHEMAS = {
     "pipeline": PipelineConfig,
     "scorers": ScorersConfig,
     "judges": JudgeConfig,
+    "writers": WriterConfig,
     "devices": DevicesConfig,
     "assemble": AssembleConfig,
     "overrides": OverrideSet,

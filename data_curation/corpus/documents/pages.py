@@ -19,6 +19,8 @@ from data_curation.corpus.choices import lettered
 from data_curation.corpus.labels import Box, box_tag, labelled
 from data_curation.corpus.materials import Materials
 from data_curation.corpus.splits import in_split
+from data_curation.operators.documents._lines import Line
+from data_curation.operators.documents._pdf import alone, pdf_lines
 from data_curation.schema import Answer, Category, Language, Picture, Sample, Turn, boxed
 from data_curation.sources.items import Split
 
@@ -48,14 +50,6 @@ ASK = {
         "which": "下面哪一行出现在页面上？",
     },
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A line of text and its place in points from the top left of the page."""
-
-    text: str
-    box: Box
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +137,9 @@ def _read_pages(materials: Materials) -> tuple[Page, ...]:
         document = _document(materials, origin)
         for index in range(CONTENTS[origin], len(document)):
             lines = tuple(
-                line for line in _alone(_lines(document[index])) if pattern.fullmatch(line.text) and _usable(line.text)
+                line
+                for line in alone(pdf_lines(document[index]))
+                if pattern.fullmatch(line.text) and _usable(line.text)
             )
             if len(lines) >= MIN_LINES:
                 found.append(Page(f"page:{origin}:{index}", origin, language, index, lines))
@@ -157,34 +153,6 @@ def _usable(text: str) -> bool:
         and not text.startswith(("Debian 参考手册", *"),.;:?!，。；："))
         and not set(text) & set('\\{}$%#&^_`~<>|"')
     )
-
-
-def _lines(page: Any) -> Iterator[Line]:
-    """The page's runs of text joined into lines, from the top."""
-    text_page, height = page.get_textpage(), page.get_height()
-    runs = [text_page.get_rect(index) for index in range(text_page.count_rects())]
-    lines: list[list[float]] = []
-    for left, bottom, right, top in runs:
-        last = lines[-1] if lines else None
-        if last and min(top, last[3]) - max(bottom, last[1]) > 0.5 * (min(top - bottom, last[3] - last[1])):
-            lines[-1] = [min(left, last[0]), min(bottom, last[1]), max(right, last[2]), max(top, last[3])]
-        else:
-            lines.append([left, bottom, right, top])
-    for left, bottom, right, top in lines:
-        text = " ".join(text_page.get_text_bounded(left, bottom, right, top).split())
-        yield Line(text, (left, height - top, right, height - bottom))
-
-
-def _alone(lines: Iterator[Line]) -> list[Line]:
-    """The lines with nothing beside them: between columns of a table, the text of one cell may reach into another."""
-    found = list(lines)
-    return [
-        line for line in found if not any(other is not line and _side_by_side(line.box, other.box) for other in found)
-    ]
-
-
-def _side_by_side(one: Box, other: Box) -> bool:
-    return min(one[3], other[3]) - max(one[1], other[1]) > 0.3 * min(one[3] - one[1], other[3] - other[1])
 
 
 def _render(materials: Materials, page: Page, scale: float, window: Box) -> Image.Image:

@@ -52,20 +52,33 @@ def objects_to_labels(
 
 
 def written_label(described: Row, index: int, size: tuple[int, int], how: tuple[bool, bool], box_slack: float) -> str:
-    """Raises `BadRow` for an object of several shapes, or one that leaves the picture."""
+    """Raises as `placed_shape`."""
+    name = f"<|object_ref_start|>{described['name']}<|object_ref_end|>" if described.get("name") else ""
+    placed = placed_shape(described, index, size, box_slack)
+    if placed is None:
+        return name
+    kind, corners = placed
+    return f"{name}<|{kind}_start|>{','.join(_corner(corner, size, *how) for corner in corners)}<|{kind}_end|>"
+
+
+def placed_shape(described: Row, index: int, size: tuple[int, int], box_slack: float) -> tuple[str, Corners] | None:
+    """Kind and corners, in pixels, of one of a row's `objects`; None of one that is not there.
+
+    Raises:
+        BadRow: an object of several shapes, or one that leaves the picture.
+    """
     shapes = [key for key in ("box", "polygon", "mask", "point") if described.get(key) is not None]
     where = f"objects[{index}]"
     if len(shapes) > 1 or not (shapes or described.get("name")):
         raise BadRow(f"{where} has {', '.join(shapes) or 'neither name nor shape'}: a name, and one shape or none")
-    name = f"<|object_ref_start|>{described['name']}<|object_ref_end|>" if described.get("name") else ""
     if not shapes:
-        return name
+        return None
     kind, corners = shape_of(shapes[0], described[shapes[0]], where, box_slack)
     if (corners < 0).any() or (corners > np.array(size)).any():
         if kind != "quad":
             raise BadRow(f"{where}.{shapes[0]} {described[shapes[0]]} leaves the picture of {size[0]} x {size[1]}")
         corners = corners.clip(0, size)  # the least quadrilateral of a shape at the edge may lean over it
-    return f"{name}<|{kind}_start|>{','.join(_corner(corner, size, *how) for corner in corners)}<|{kind}_end|>"
+    return kind, corners
 
 
 def shape_of(given: str, value: Any, where: str, box_slack: float) -> tuple[str, Corners]:
@@ -97,11 +110,17 @@ def least_quad(points: Corners, box_slack: float) -> tuple[str, Corners]:
     return "quad", np.roll(clockwise, -int(clockwise.sum(axis=1).argmin()), axis=0)
 
 
-def mask_points(mask: Row) -> Corners:
-    """Corners of the pixels of a mask in COCO's run lengths, at most two a column: enough for what is around them."""
+def mask_pixels(mask: Row) -> np.ndarray:
+    """Whether each pixel of a mask in COCO's run lengths belongs to it, bool [W, H]."""
     height, width = mask["size"]
     values = np.arange(len(mask["counts"])) % 2 == 1
-    inside = np.repeat(values, mask["counts"]).reshape(width, height)
+    return np.repeat(values, mask["counts"]).reshape(width, height)
+
+
+def mask_points(mask: Row) -> Corners:
+    """Corners of the pixels of a mask, at most two a column: enough for what is around them."""
+    inside = mask_pixels(mask)
+    height = inside.shape[1]
     columns = np.flatnonzero(inside.any(axis=1))
     if not len(columns):
         raise BadRow("mask is empty")
@@ -110,8 +129,12 @@ def mask_points(mask: Row) -> Corners:
     return np.concatenate([np.stack([x, y], axis=1) for x in (columns, columns + 1) for y in (tops, bottoms)])
 
 
+def in_thousandths(corner: Sequence[float], size: tuple[int, int]) -> tuple[int, int]:
+    """Of the picture's sides; the edge itself is 999."""
+    x, y = (min(LARGEST, int(value * (LARGEST + 1) / side)) for value, side in zip(corner, size, strict=True))
+    return x, y
+
+
 def _corner(corner: Sequence[float], size: tuple[int, int], normalised: bool, padded: bool) -> str:
-    if normalised:
-        corner = [min(LARGEST, int(value * (LARGEST + 1) / side)) for value, side in zip(corner, size, strict=True)]
-    x, y = (round(value) for value in corner)
+    x, y = in_thousandths(corner, size) if normalised else (round(value) for value in corner)
     return f"({x:03d},{y:03d})" if padded else f"({x},{y})"

@@ -27,3 +27,8 @@ def label_of(record: Record, by: str) -> str:
 def drawn(uid: str, seed: int) -> int:
     """A number below 2**63 that depends on the row's id and the seed alone."""
     return xxhash.xxh3_64_intdigest(uid.encode("utf-8", "replace"), seed) >> 1
+
+
+def drawn_share(uid: str, seed: int) -> float:
+    """The same, from 0 to below 1."""
+    return drawn(uid, seed) / 2**63

@@ -7,7 +7,6 @@ Clusters are found by `pretrain/contrastive/kmeans.py`; embeddings lie in a mapp
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,17 +14,15 @@ import pyarrow as pa
 from pydantic import PositiveFloat, PositiveInt
 
 from data_curation.operators.balance._drawn import drawn
+from data_curation.operators.balance._embeddings import Some, clustered, noted_vector, read_vectors
 from data_curation.pipeline.operator import Features, set_operator
 from data_curation.pipeline.record import Annotate, Drop, Record, Verdict
-from pretrain.contrastive.kmeans import HereShards, fit, labels_of
 
 
 def embedding(record: Record, *, noted_by: str, seed: int) -> dict[str, Any] | None:
     """None of a row without one: it is kept."""
-    vector = (record.notes.get(noted_by) or {}).get("embedding")
-    if vector is None:
-        return None
-    return {"vector": np.asarray(vector, np.float32).tobytes(), "drawn": drawn(record.uid, seed)}
+    vector = noted_vector(record, noted_by)
+    return None if vector is None else {"vector": vector, "drawn": drawn(record.uid, seed)}
 
 
 @set_operator(features=embedding, schema=pa.schema([("vector", pa.binary()), ("drawn", pa.int64())]))
@@ -41,14 +38,15 @@ def cluster_sampling(
 ) -> Iterator[tuple[int, Verdict]]:
     """`keep` rows stay. Clusters whose variance is above `broad` times the mean one are split into `again`. A cluster
     with fewer rows than its share gives what is left to the others; within one, rows are drawn by their ids."""
-    positions, order, points = _read(rows)
+    table, points = read_vectors(rows, "position, drawn, vector")
+    positions, order = table["position"].to_numpy(), table["drawn"].to_numpy()
     if not len(positions):
         return
-    labels = _clustered(points, min(clusters, len(points)), seed)
+    labels = clustered(points, min(clusters, len(points)), seed)
     variance, sizes = variances(points, labels)
     for label in np.flatnonzero((variance > broad * variance.mean()) & (sizes > again)):
         own = np.flatnonzero(labels == label)
-        parts = _clustered(_Some(points, own), again, seed)
+        parts = clustered(Some(points, own), again, seed)
         labels[own] = np.where(parts == 0, label, labels.max() + parts)
     variance, sizes = variances(points, labels)
     wanted = shares(variance, sizes, keep)
@@ -86,41 +84,3 @@ def shares(variance: np.ndarray, sizes: np.ndarray, keep: int) -> np.ndarray:
             given[np.argsort(-exact, kind="stable")[:left]] = 1
         wanted += given
     return wanted
-
-
-class _Some:
-    """Some rows of mapped points, read when they are wanted."""
-
-    def __init__(self, points: np.ndarray, numbers: np.ndarray) -> None:
-        self._points, self._numbers = points, numbers
-        self.shape = (len(numbers), points.shape[1])
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def __getitem__(self, places: np.ndarray) -> np.ndarray:
-        return self._points[self._numbers[places]]
-
-
-def _read(rows: Features) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Positions and draws, int64 [N], and the mapped vectors, float32 [N, D]."""
-    positions, order, width = [], [], 0
-    file = Path(rows.scratch) / "vectors.f32"
-    with file.open("wb") as written:
-        for table in rows.tables():
-            vectors = table["vector"].to_pylist()
-            width = width or len(vectors[0]) // 4
-            written.write(b"".join(vectors))
-            positions.append(table["position"].to_numpy())
-            order.append(table["drawn"].to_numpy())
-    if not positions:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 1), np.float32)
-    points = np.memmap(file, np.float32, "r").reshape(-1, width)
-    return np.concatenate(positions), np.concatenate(order), points
-
-
-def _clustered(points: Any, clusters: int, seed: int) -> np.ndarray:
-    """The cluster of each point, int64 [N]."""
-    shards = HereShards(clusters, points.shape[1])
-    fit(shards, points, clusters, seed=seed)
-    return np.concatenate([found[:, 0].numpy() for found in labels_of(shards, points, 1)])

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from data_curation.operators.balance._drawn import drawn, label_of
+from data_curation.operators.balance._drawn import drawn_share, label_of
 from data_curation.pipeline.operator import row_operator
 from data_curation.pipeline.record import Drop, Record, Repeat, Verdict
 
@@ -23,7 +23,7 @@ def label_shares(
     """2.5 is twice, and a third time for half of the rows, drawn by their ids; 0.2 keeps one in five."""
     label = label_of(record, by)
     factor = factors.get(label, others)
-    times = int(factor) + (drawn(record.uid, seed) / 2**63 < factor % 1)
+    times = int(factor) + (drawn_share(record.uid, seed) < factor % 1)
     if times == 0:
         return Drop("fewer of this label", label)
     return Repeat(times) if times > 1 else None

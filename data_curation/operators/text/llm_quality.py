@@ -17,8 +17,10 @@ from rewards.scorers.records import ScoredItem
 async def llm_quality(
     record: Record, *, scorers: str, least: Annotated[float, Field(ge=1.0, le=5.0)] = 3.0, reason: str = "low score"
 ) -> Verdict:
-    """`scorers` is the panel's configuration, a `ScorersConfig` in YAML, with the criteria `text_quality`, `no_loops`
-    or a prompt of yours. A row without a verdict (an endpoint that is down, a reply that is none) is an error."""
+    """`scorers` is the panel's configuration, a `ScorersConfig` in YAML, with the criteria `text_quality`,
+    `no_loops`, the four of interleaved data (MindVL, section 3.2.1: `question_answer`, `picture_relevance`,
+    `complementarity`, `information_density`), or a prompt of yours. Each vote is noted with its reason. A row without a
+    verdict (an endpoint that is down, a reply that is none) is an error."""
     item = ScoredItem(
         uid=record.uid,
         question=record.text("asked"),
@@ -31,4 +33,5 @@ async def llm_quality(
         raise DataError(part.detail)
     if part.value < least:
         return Drop(reason, f"{part.value:g}, the least is {least:g}: {part.detail}"[:300], {"score": part.value})
-    return Annotate({"score": part.value})
+    votes = [{"criterion": vote.criterion, "score": vote.score, "reason": vote.reason} for vote in part.votes]
+    return Annotate({"score": part.value, "votes": votes})

@@ -198,6 +198,19 @@ class JudgeConfig(Strict):
         return (self.scorer,)
 
 
+class WriterConfig(Strict):
+    """A model that writes texts about rows, for curation."""
+
+    scorer: ScorerConfig
+    """Its endpoint and limits; `max_reply_tokens` must hold what it writes."""
+    cache: str
+    """SQLite file of replies and tokens spent; a run that was killed goes on from it without paying twice."""
+    max_image_mib: PositiveFloat = 8.0
+    """A larger picture file is refused."""
+    max_chars: PositiveInt = 6000
+    """Characters of each text of a row that it sees; a cut is marked, and the end is kept."""
+
+
 FILES: dict[str, type[ScorersConfig] | type[JudgeConfig]] = {
     "llm_score": ScorersConfig,
     "judged_benchmark": JudgeConfig,

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_curation.operators.annotations.agreed_answer import agreed_answer
 from data_curation.operators.annotations.grounding_labels import grounding_labels
+from data_curation.operators.annotations.merged_annotations import merged_annotations
 from data_curation.operators.annotations.objects_to_labels import least_quad, mask_points, objects_to_labels
 from data_curation.operators.annotations.structured_answers import structured_answers
 from data_curation.operators.annotations.valid_rows import valid_rows
@@ -150,3 +152,44 @@ def test_the_least_quadrilateral_of_a_polygon_and_of_its_mask() -> None:
     assert least_quad(np.array([[1, 2], [9, 2.1], [9, 5], [1, 5]]), 0.1)[0] == "box"
     with pytest.raises(BadRow, match="empty"):
         mask_points({"size": [2, 2], "counts": [4]})
+
+
+def element(name: str, *box: float) -> dict[str, Any]:
+    return {"name": name, "box": list(box)}
+
+
+def test_what_two_of_three_annotators_see_alike_stays() -> None:
+    """`OK` is seen by all, in boxes whose median is the second one; the icon is named alike by two; one sees a menu
+    where nobody else does, so two of three elements stay."""
+    annotations = {
+        "one": [element("OK", 0, 0, 10, 10), element("bin", 50, 50, 60, 60)],
+        "two": [element("ok ", 1, 0, 11, 10), element("delete", 50, 50, 60, 60), element("menu", 90, 0, 99, 9)],
+        "three": [element("Cancel", 2, 0, 12, 10), element("Bin", 52, 50, 62, 60)],
+    }
+    record = Record({"id": "s", "images": ["s.png"], "annotations": annotations}, "s", "")
+    made = merged_annotations(record).row
+    assert made["objects"] == [element("OK", 0.5, 0, 10.5, 10), element("bin", 51, 50, 61, 60)]
+    assert "annotations" not in made
+    strict = merged_annotations(record, agreeing=3)
+    assert isinstance(strict, Drop) and strict.detail == "0 of 3 elements are named alike"
+    assert merged_annotations(record, least_share=0.7).reason == "annotators disagree"
+    with pytest.raises(BadRow, match="has no area"):
+        merged_annotations(Record({"annotations": {"one": [element("x", 5, 5, 5, 9)]}}, "s", ""))
+    assert merged_annotations(Record({"text": "none"}, "n", "")) is None
+
+
+def test_the_answer_that_most_annotators_give() -> None:
+    asked = [{"role": "user", "content": "Next?"}]
+
+    def said(answers: Any, **how: Any) -> Any:
+        verdict = agreed_answer(Record({"messages": asked, "answers": answers}, "s", ""), **how)
+        return verdict.row["messages"][-1]["content"] if hasattr(verdict, "row") else verdict.reason
+
+    clicks = [{"action": "click", "point": [100, y]} for y in (40, 52, 300)]
+    three = dict(zip("abc", clicks, strict=True))
+    assert said(three, within=14) == '{"action": "click", "point": [100, 40]}'
+    assert said(three, within=11) == "annotators disagree"
+    assert said({"a": "Settings", "b": "wifi", "c": "settings"}) == "Settings"
+    assert said({"a": "scroll", "b": {"action": "scroll"}}) == "annotators disagree"
+    with pytest.raises(BadRow, match="goes from annotators to answers"):
+        said(["x", "y"])

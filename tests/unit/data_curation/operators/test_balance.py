@@ -12,6 +12,8 @@ import pytest
 from data_curation.operators.balance.cluster_sampling import shares, variances
 from data_curation.operators.balance.label_shares import label_shares
 from data_curation.operators.balance.taxonomy import taxonomy
+from data_curation.operators.balance.training_accuracy import gap
+from data_curation.operators.duplicates.near_duplicate_embeddings import duplicates
 from data_curation.pipeline.record import Drop, Record, Repeat
 from data_curation.pipeline.run import run_pipeline
 from tests.unit.data_curation.pipeline.builders import lines_of, pipeline, write_jsonl
@@ -87,3 +89,65 @@ def test_clusters_of_more_variance_keep_more_rows(tmp_path: Path) -> None:
     spread = sum(row["id"] != "none" and int(row["id"][1:]) >= 80 for row in some)
     assert spread >= 20  # by size alone it were ten
     assert kept(tmp_path, rows, sampling) == some
+
+
+def test_pictures_that_an_encoder_takes_for_the_same(tmp_path: Path) -> None:
+    """At 0.97, 14 degrees: of points on a circle at 0, 10, 20 and 90 degrees the second is like the first; the third,
+    20 from the first, is like the second alone, which is gone, and stays."""
+    angles = np.deg2rad([0, 10, 20, 90, 91])
+    points = np.stack([np.cos(angles), np.sin(angles)], axis=1) * np.array([[1], [5], [1], [2], [1]])
+    found = [(at, first) for at, first, _ in duplicates(points, 0.97)]
+    assert found == [(1, 0), (4, 3)]
+    many = np.random.default_rng(0).normal(size=(2000, 8))
+    cosines = (unit := many / np.linalg.norm(many, axis=1, keepdims=True)) @ unit.T
+    kept: list[int] = []
+    for at in range(len(many)):  # one by one, as it is meant
+        if not kept or cosines[at, kept].max() < 0.9:
+            kept.append(at)
+    gone = {at for at, _, _ in duplicates(many, 0.9)}
+    assert sorted(set(range(2000)) - gone) == kept and len(gone) > 100
+    notes = [{"curation": {"picture_embeddings": {"embedding": point.tolist()}}} for point in points]
+    rows = [{"id": f"r{n}"} | note for n, note in enumerate(notes)]
+    source = write_jsonl(tmp_path / "in.jsonl", [*rows, {"id": "none"}])
+    for clusters in (1, 2):
+        name = {"name": "near_duplicate_embeddings", "args": {"clusters": clusters}}
+        run_pipeline(pipeline(source, tmp_path / f"out{clusters}", [name]))
+        assert [row["id"] for row in lines_of(tmp_path / f"out{clusters}/rows")] == ["r0", "r2", "r3", "none"]
+    assert {line["detail"] for line in lines_of(tmp_path / "out1/dropped")} == {"like r0", "like r3"}
+
+
+def test_rows_with_rare_words_come_more_often(tmp_path: Path) -> None:
+    """`common` stands in six rows, `rare` in two, 鑫 in one: with 4 wanted, the rows of `rare` come twice, that of 鑫
+    three times, since no more are allowed."""
+    texts = ["common rare", "Common RARE", "common", "common", "common 鑫", "common"]
+    source = write_jsonl(tmp_path / "in.jsonl", [{"id": f"r{n}", "document": text} for n, text in enumerate(texts)])
+    args = {"least": 4, "most_times": 3}
+    run_pipeline(pipeline(source, tmp_path / "out", [{"name": "rare_text", "args": args}]))
+    times = Counter(row["id"].partition("#")[0] for row in lines_of(tmp_path / "out/rows"))
+    assert times == {"r0": 2, "r1": 2, "r2": 1, "r3": 1, "r4": 3, "r5": 1}
+    (tmp_path / "wanted.txt").write_text("Common 鑫\n", encoding="utf-8")
+    args["wanted"] = str(tmp_path / "wanted.txt")
+    run_pipeline(pipeline(source, tmp_path / "wanted", [{"name": "rare_text", "args": args}]))
+    assert len(lines_of(tmp_path / "wanted/rows")) == 8
+
+
+def test_accuracy_on_trained_rows_against_held_out_ones(tmp_path: Path) -> None:
+    """Of 100 rows on each side 90 and 60 are right: 0.3 apart, with an error of sqrt(0.09 / 100 + 0.24 / 100) = 0.0574.
+    Of 4 on each side 4 and 3 are: 0.25 apart, and the error is sqrt(0 + 0.1875 / 4) = 0.2165, so they are level."""
+
+    def rows(source: str, trained: bool, right: int, of: int) -> list[dict]:
+        return [{"source": source, "trained": trained, "score": float(n < right)} for n in range(of)]
+
+    made = [*rows("maths", True, 90, 100), *rows("maths", False, 60, 100), *rows("ocr", True, 4, 4)]
+    made += [*rows("ocr", False, 3, 4), *rows("chat", True, 1, 2), {"source": "maths"}]
+    source = write_jsonl(tmp_path / "in.jsonl", made)
+    run_pipeline(pipeline(source, tmp_path / "out", [{"name": "training_accuracy"}]))
+    kept = lines_of(tmp_path / "out/rows")
+    notes = {row["source"]: row["curation"]["training_accuracy"] for row in kept if "curation" in row}
+    numbers = {"trained": 0.9, "control": 0.6, "difference": 0.3, "error": 0.0574}
+    assert notes["maths"] == {"label": "memorised", **numbers}
+    assert (notes["ocr"]["label"], notes["ocr"]["error"]) == ("level", 0.2165) and notes["chat"] == {
+        "label": "one side"
+    }
+    assert "curation" not in next(row for row in kept if "score" not in row)
+    assert gap((0.2, 50, 0.1), (0.9, 50, 0.1), 0.1, 2.0)["label"] == "not learnt"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from data_curation.operators.pictures.blank_pictures import blank_pictures, ink, spread
+from data_curation.operators.pictures.blank_pictures import blank_pictures, ink_and_extent
 from data_curation.operators.pictures.compressed_pictures import blockiness, compressed_pictures, jpeg_quality
 from data_curation.operators.pictures.decodable_pictures import decodable_pictures
 from data_curation.operators.pictures.picture_scores import picture_scores
@@ -51,7 +51,8 @@ def test_sizes_by_the_header(tmp_path: Path) -> None:
 
 
 def test_blank_and_nearly_blank_pictures(tmp_path: Path) -> None:
-    """A dot of 5 x 5 on 200 x 200 is 0.0006 of it; a word of a page is more than 0.002."""
+    """A dot of 5 x 5 on 200 x 200 is 0.0006 of it, in one of 256 places. A diagonal of one
+    pixel on 500 x 500 is 0.002, in 16 places or more. Pink on grey of one luminance is a picture too."""
     page = Image.new("RGB", (200, 200), "white")
     dot = page.copy()
     dot.paste((0, 0, 0), (90, 90, 95, 95))
@@ -60,11 +61,20 @@ def test_blank_and_nearly_blank_pictures(tmp_path: Path) -> None:
     ImageDraw.Draw(word).text((60, 110), "of seven", fill="black")
     ImageDraw.Draw(word).rectangle((60, 130, 140, 140), fill="navy")
     noise = Image.fromarray(np.random.default_rng(0).integers(120, 124, (200, 200, 3), dtype=np.uint8))
-    assert ink(dot) == pytest.approx(25 / 40_000) and ink(page) == 0 and spread(page) == 0
-    for name, picture in {"page": page, "dot": dot, "noise": noise}.items():
+    line = Image.new("RGB", (500, 500), "white")
+    ImageDraw.Draw(line).line((0, 0, 499, 499), fill="#999999")
+    pale = Image.new("RGB", (300, 300), (128, 128, 128))
+    pale.paste((158, 113, 128), (20, 20, 60, 60))
+    faint = Image.fromarray(np.tile(np.linspace(100, 110, 300).astype(np.uint8)[None, :, None], (300, 1, 3)))
+    assert ink_and_extent(dot) == (pytest.approx(25 / 40_000), 1 / 256) and ink_and_extent(page) == (0, 0)
+    assert ink_and_extent(line)[0] == pytest.approx(500 / 250_000) and ink_and_extent(line)[1] >= 16 / 256
+    for name, picture in {"page": page, "dot": dot, "noise": noise, "faint": faint}.items():
         assert reason(blank_pictures(shown(tmp_path, saved(tmp_path, f"{name}.png", picture)))) == "blank picture"
-    for name, picture in {"word": word, "scene": scene(2)}.items():
-        assert isinstance(blank_pictures(shown(tmp_path, saved(tmp_path, f"{name}.png", picture))), Keep)
+    large = dot.resize((1000, 1000))
+    assert reason(blank_pictures(shown(tmp_path, saved(tmp_path, "large.png", large)))) == "blank picture"
+    for name, picture in {"word": word, "scene": scene(2), "line": line, "pale": pale}.items():
+        verdict = blank_pictures(shown(tmp_path, saved(tmp_path, f"{name}.png", picture)), least_ink=0.0021)
+        assert isinstance(verdict, Keep)
 
 
 @pytest.mark.parametrize("quality", [5, 10, 25, 50, 75, 95])

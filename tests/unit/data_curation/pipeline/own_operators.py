@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from data_curation.pipeline.operator import Features, row_operator, set_operator
-from data_curation.pipeline.record import Annotate, Drop, Edit, Keep, Record, Repeat, Verdict
+from data_curation.pipeline.record import Annotate, Drop, Edit, Keep, Record, Repeat, Split, Verdict
 from pangu_rl.errors import DataError
 
 
@@ -62,6 +62,12 @@ def killed_once(record: Record, *, at: int, marker: str) -> Verdict:
             Path(marker).touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return None
+
+
+@row_operator(cost="cpu")
+def in_parts(record: Record) -> Verdict:
+    """As many rows as `n` says."""
+    return Split([{"n": part} for part in range(record.row["n"])], "taken apart")
 
 
 @row_operator(cost="cpu")

@@ -18,7 +18,7 @@ from data_curation.operators.text.held_out import _for_questions
 from data_curation.pipeline.operator import _file
 from data_curation.pipeline.record import Record
 from data_curation.pipeline.run import run_pipeline
-from pangu_rl.errors import DataError, RunError
+from pangu_rl.errors import ConfigError, DataError, RunError
 from tests.contracts.source_tree import ROOT
 from tests.unit.data_curation.pipeline.builders import contents, lines_of, numbered, own, pipeline, write_jsonl
 
@@ -54,6 +54,22 @@ def test_each_row_is_kept_edited_noted_repeated_or_put_aside(tmp_path: Path) -> 
     ]
     assert summary.rows == 6 and summary.errors == {"ValueError": 1}
     assert summary.tallies[1].values["n"][:4] == [0, 1, 2, 3]
+
+
+def test_a_row_becomes_several(tmp_path: Path) -> None:
+    """Names of parts tell which row they are of; the largest is there twice. None at all is no split."""
+    source = write_jsonl(tmp_path / "in.jsonl", [{"id": "a", "n": 1}, {"id": "b", "n": 3}])
+    summary = run_pipeline(pipeline(source, tmp_path / "out", [own("in_parts"), own("largest", keep=2)]))
+    rows = lines_of(tmp_path / "out/rows")
+    assert [(row["id"], row["n"]) for row in rows] == [("a/1", 0), ("b/1", 0), ("b/2", 1), ("b/3", 2), ("b/3#2", 2)]
+    assert [(t.name, t.rows_in, t.rows_out, t.edited, t.repeated) for t in summary.tallies[1:]] == [
+        ("in_parts", 2, 4, {"taken apart": 2}, 2),
+        ("largest", 4, 5, {}, 1),
+    ]
+    assert all(tally.seconds > 0 for tally in summary.tallies[1:])
+    none = write_jsonl(tmp_path / "none.jsonl", [{"id": "c", "n": 0}])
+    with pytest.raises(ConfigError, match="splits a row into none"):
+        run_pipeline(pipeline(none, tmp_path / "other", [own("in_parts")]))
 
 
 def test_rows_that_are_none_go_aside_as_errors(tmp_path: Path) -> None:

@@ -35,3 +35,10 @@ def test_the_second_of_a_name_has_a_name_of_its_own() -> None:
     names = [one.name for one in resolve_all([OperatorConfig(name="repetition")] * 3)]
     assert names == ["repetition", "repetition~2", "repetition~3"]
     assert declared(resolve_all([OperatorConfig(name="repetition")])[0].function).cost == "cpu"
+
+
+def test_helpers_of_an_operator_are_part_of_what_it_is() -> None:
+    """`_tables` by way of `_parts` and of its own; a change in a helper is a change of the operator."""
+    helpers = resolve_all([OperatorConfig(name="interleaved")])[0].identity()["helpers"]
+    assert {"_tables", "_parts", "_drawn", "_embedded"} <= {name.rpartition(".")[2] for name in helpers}
+    assert "helpers" not in resolve_all([OperatorConfig(name="text_length")])[0].identity()

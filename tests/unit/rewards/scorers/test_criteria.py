@@ -63,10 +63,18 @@ def test_every_criterion_explains_the_blocks_the_scale_and_the_reply(name: str) 
 def test_a_criterion_is_asked_only_where_its_parts_are() -> None:
     names = {name: load_criterion(name) for name in BUILT_IN}
     bare, full = ScoredItem(uid="u", question="?", response=""), item("8", pictures=("a.png",))
-    of_any = {"hallucination", "linguistic_quality", "text_quality", "no_loops"}
+    of_any = {
+        "hallucination",
+        "linguistic_quality",
+        "text_quality",
+        "no_loops",
+        "question_answer",
+        "information_density",
+    }
+    of_pictures = {"consistency", "picture_relevance", "complementarity"}
     assert {n for n, c in names.items() if c.asks(bare, True)} == of_any
     assert {n for n, c in names.items() if c.asks(full, True)} == set(BUILT_IN)
-    assert {n for n, c in names.items() if c.asks(full, False)} == set(BUILT_IN) - {"consistency"}
+    assert {n for n, c in names.items() if c.asks(full, False)} == set(BUILT_IN) - of_pictures
 
 
 def test_pictures_are_data_between_the_blocks() -> None:

@@ -1,0 +1,72 @@
+"""Rows whose pictures an encoder takes for the same: the first one is kept (SemDeDup, Abbas et al. 2023).
+
+Vectors are compared within clusters of k-means alone, so that the work grows with the rows and not with their square; a
+pair on both sides of a border between clusters is missed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pydantic import PositiveInt
+
+from data_curation.operators.balance._embeddings import clustered, noted_vector, read_vectors
+from data_curation.pipeline.operator import Features, set_operator
+from data_curation.pipeline.record import Drop, Record, Verdict
+from pangu_rl.config.curate import Share
+
+BLOCK = 1024
+"""Rows that are compared with kept ones at once."""
+
+
+def embedding(record: Record, *, noted_by: str) -> dict[str, Any] | None:
+    """None of a row without one: it is kept."""
+    vector = noted_vector(record, noted_by)
+    return None if vector is None else {"uid": record.uid, "vector": vector}
+
+
+@set_operator(features=embedding, schema=pa.schema([("uid", pa.string()), ("vector", pa.binary())]))
+def near_duplicate_embeddings(
+    rows: Features,
+    *,
+    likeness: Share = 0.97,
+    clusters: PositiveInt = 1,
+    noted_by: str = "picture_embeddings",
+    seed: int = 0,
+) -> Iterator[tuple[int, Verdict]]:
+    """A row goes if its cosine with an earlier one that is kept is at least `likeness`. One cluster compares all rows;
+    take about one for each ten thousand."""
+    table, points = read_vectors(rows, "position, uid, vector")
+    if not len(points):
+        return
+    count = min(clusters, len(points))
+    labels = clustered(points, count, seed) if count > 1 else np.zeros(len(points), np.int64)
+    like: dict[int, tuple[int, float]] = {}
+    for label in range(count):
+        own = np.flatnonzero(labels == label)
+        like |= {int(own[at]): (int(own[first]), cosine) for at, first, cosine in duplicates(points[own], likeness)}
+    for number, (first, cosine) in sorted(like.items()):
+        uid = table["uid"][first].as_py()
+        yield table["position"][number].as_py(), Drop("near-duplicate embedding", f"like {uid}", {"likeness": cosine})
+
+
+def duplicates(points: np.ndarray, likeness: float) -> Iterator[tuple[int, int, float]]:
+    """Number of each point that goes, the kept one that it is most like, and their cosine."""
+    unit = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)
+    kept: list[int] = []
+    for start in range(0, len(unit), BLOCK):
+        block = unit[start : start + BLOCK]
+        before = block @ unit[kept].T
+        within = block @ block.T
+        fresh: list[int] = []
+        for at in range(len(block)):
+            near = np.concatenate([before[at], within[at, fresh]])
+            best = int(near.argmax()) if len(near) else -1
+            if best >= 0 and near[best] >= likeness:
+                yield start + at, [*kept, *(start + one for one in fresh)][best], float(near[best])
+            else:
+                fresh.append(at)
+        kept += [start + one for one in fresh]
