@@ -102,6 +102,18 @@ def test_depths() -> None:
     assert found.value == pytest.approx(20.0) and (found.items, found.unread) == (3, 1)
 
 
+def test_the_mean_of_categories() -> None:
+    """Plots: 1 of 1; counts: 1 of 3. Their mean is 2/3, whereas 2 of 4 rows are right."""
+    rows = [answered(1.0, category="plot"), *(answered(score, category="count") for score in (1.0, 0.0, 0.0))]
+    found = figure(definition("mlvu"), rows)
+    assert found.value == pytest.approx(200 / 3) and found.low <= found.value <= found.high
+
+
+def test_spans_are_a_mean() -> None:
+    found = figure(definition("charades_sta"), [answered(1.0), answered(0.25)])
+    assert (found.value, found.unit) == (62.5, "mIoU %")
+
+
 def test_detections_of_several_data_sets() -> None:
     """Pets: all found, 100; birds: nothing said that can be read, 0."""
     cat = "<|object_ref_start|>cat<|object_ref_end|><|box_start|>(000,000),(100,100)<|box_end|>"
