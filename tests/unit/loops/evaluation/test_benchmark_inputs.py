@@ -186,9 +186,14 @@ def test_who_says_the_golds_has_all_points(tiny_vl_model: Path, tmp_path: Path) 
     assert shown[0] == [6, 8] and max(shown[1]) <= 4
 
 
-def test_videos_are_shown_twice_a_second_and_bad_ones_named(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def vl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_vl_folder(tmp_path_factory.mktemp("vl"))
+
+
+def test_videos_are_shown_twice_a_second_and_bad_ones_named(vl_folder: Path, tmp_path: Path) -> None:
     """Of a film of 5.9 s: all of it, in the budget's 8 frames of 4 tokens; 2 to 3.4 s, which are 3 frames."""
-    model, media = build_vl_folder(tmp_path / "vl"), tmp_path / "media"
+    media = tmp_path / "media"
     content = draw_video(media / "films" / "a.mp4", range(0, 240, 4)).read_bytes()
     (media / "films" / "cut.mp4").write_bytes(content[: len(content) // 2])
     asked = {"prefix": "films", "question": "Which?", "candidates": ["grey", "red"], "answer": "grey"}
@@ -198,11 +203,11 @@ def test_videos_are_shown_twice_a_second_and_bad_ones_named(tmp_path: Path) -> N
     )
     benchmarks = {"mvbench": {"definition": str(BENCHMARKS / "mvbench.yaml"), "file": str(tmp_path / "v.parquet")}}
     shown = {"benchmarks": benchmarks, "media_root": str(media)}
-    (one,), inputs = read_benchmarks(config(tmp_path, model, **shown, max_bad_share=0.4))
+    (one,), inputs = read_benchmarks(config(tmp_path, vl_folder, **shown, max_bad_share=0.4))
     assert inputs.limits is None and "video 'films/cut.mp4': " in inputs.skipped[0]
     loader = RowLoader(inputs.loader.encoder, inputs.loader.folder, inputs.loader.digests, put=lambda patches: patches)
     pool = SaysTheGold({prompt.uid: prompt.answer for prompt in one.rows.prompts})
     answered = answers(one.rows.prompts, loader=loader, pool=pool, rewards=ScoresAtOnce(), sampling=greedy(8))
     assert pool.tokens == [8 * 4, 3 * 4] and figure(one.definition, answered).value == 100.0
     with pytest.raises(RunError, match="mvbench: 1 of 3 rows cannot be asked"):
-        read_benchmarks(config(tmp_path, model, **shown))
+        read_benchmarks(config(tmp_path, vl_folder, **shown))
