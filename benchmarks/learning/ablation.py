@@ -19,6 +19,7 @@ from typing import Any
 
 from PIL import Image
 
+from benchmarks.learning.drawn_places import write_places
 from benchmarks.learning.family_learns import run
 from benchmarks.learning.loss_ablation import pooled
 from benchmarks.learning.mini_pretrain import interval, part
@@ -62,10 +63,11 @@ def main() -> None:
 
 
 def write_rows(folder: Path) -> None:
-    """Clips of several lengths, boxes of one shape in three codings, and both mixed; whole or not at all."""
+    """Clips of several lengths, boxes of one shape in three codings, both mixed, quads, points; whole or not at all."""
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     write_data(partial, seed=0, lengths=LENGTHS)
+    write_places(partial, seed=0)
     corpus = resolve_path(CORPUS)
     for split in ("sft", "heldout"):
         lines = (corpus / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
