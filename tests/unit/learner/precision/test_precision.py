@@ -13,7 +13,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from pangu_rl.cli.app import app
+from pangu_rl.cli import app
 from pangu_rl.errors import DataError, RunError
 from pangu_rl.learner.precision.difference import LIMIT, Difference, curves_apart, differences, first_beyond
 from pangu_rl.learner.precision.fixed_sequence import fixed_sequence
