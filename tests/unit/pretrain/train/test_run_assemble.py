@@ -111,14 +111,14 @@ def test_the_switches_of_the_ablations(tmp_path: Path, tiny_vl_model: Path) -> N
     """Frames of one size, 2D places, and numbers that are one token each, for which a random vocabulary grows."""
     switches = {
         "frames": {"total_pixels": 31360, "frame_min_pixels": 3136, "frame_max_pixels": 3136},
-        "rope": {"sections": [0, 4, 4], "interleaved": True},
+        "rope": {"sections": [0, 8, 8], "interleaved": True},
         "numbers": "whole",
         "language": None,
     }
     run_assemble(config(tmp_path / "a", tiny_vl_model, **switches))
     folder = tmp_path / "a" / MODEL
     settings, tokenizer = AutoConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    assert settings.text_config.rope_parameters["mrope_section"] == [0, 4, 4]
+    assert settings.text_config.rope_parameters["mrope_section"] == [0, 8, 8]
     assert len(tokenizer("(012,999)")["input_ids"]) == 5
     assert settings.text_config.vocab_size == len(tokenizer) == len(weights(folder)["model.embed_tokens.weight"])
     assert family_of(model_config(folder), folder).video_budget.limits(1) == PixelLimits(3136, 3136)
