@@ -13,6 +13,7 @@ from pangu_rl.config.benchmark import BenchmarkConfig
 from pangu_rl.config.load import load_config
 from pangu_rl.loops.evaluate import Answered
 from pangu_rl.loops.evaluation.benchmark_scores import figure, figures_by_category
+from pangu_rl.loops.evaluation.run_benchmarks import pieces
 from pangu_rl.monitoring.benchmark_table import benchmark_table
 from pangu_rl.monitoring.intervals import bootstrap, wilson
 from pangu_rl.records import Extraction, Outcome, Part, Prompt
@@ -107,6 +108,12 @@ def test_the_mean_of_categories() -> None:
     rows = [answered(1.0, category="plot"), *(answered(score, category="count") for score in (1.0, 0.0, 0.0))]
     found = figure(definition("mlvu"), rows)
     assert found.value == pytest.approx(200 / 3) and found.low <= found.value <= found.high
+
+
+def test_rows_with_videos_are_asked_piece_by_piece() -> None:
+    prompts = [answered(1.0).prompt] * 5
+    assert [len(some) for some in pieces(prompts, 2)] == [2, 2, 1]
+    assert pieces(prompts, 5) == [prompts] and pieces([], 2) == []
 
 
 def test_spans_are_a_mean() -> None:
