@@ -203,7 +203,8 @@ def short_share(path: Path) -> float:
 def pooled(evaluations: list[Evaluation]) -> Evaluation:
     """The verdicts of all seeds as one evaluation, so that comparisons are paired by question and seed."""
     correct = {f"{seed}/{uid}": right for seed, one in enumerate(evaluations) for uid, right in one.correct.items()}
-    return Evaluation(name=evaluations[0].name, step=0, correct=correct)
+    sources = {f"{seed}/{uid}": source for seed, one in enumerate(evaluations) for uid, source in one.sources.items()}
+    return Evaluation(name=evaluations[0].name, step=0, correct=correct, sources=sources)
 
 
 def figures(evaluations: dict[str, list[Evaluation]]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -35,16 +36,16 @@ SETS = ("clips", "shuffled", "first_frame")
 SPLITS = {"sft": 3000, "train": 1200, "heldout": 300}
 
 
-def draw(rng: Random, task: str) -> tuple[list[str | None], str]:
+def draw(rng: Random, task: str, frames: int = FRAMES) -> tuple[list[str | None], str]:
     """(the colour of each frame, None for grey; the answer)."""
-    shown: list[str | None] = [None] * FRAMES
+    shown: list[str | None] = [None] * frames
     if task == "count":
-        places = rng.sample(range(1, FRAMES), rng.randint(1, FRAMES - 1))
+        places = rng.sample(range(1, frames), rng.randint(1, frames - 1))
         for place in places:
             shown[place] = rng.choice(list(COLOURS))
         return shown, str(len(places))
-    order = rng.sample(list(COLOURS), rng.randint(2, 3))
-    for place, colour in zip(sorted(rng.sample(range(1, FRAMES), len(order))), order, strict=True):
+    order = rng.sample(list(COLOURS), rng.randint(2, min(3, frames - 1)))
+    for place, colour in zip(sorted(rng.sample(range(1, frames), len(order))), order, strict=True):
         shown[place] = colour
     return shown, order[0] if task == "first" else f"[{', '.join(order)}]"
 
@@ -64,17 +65,17 @@ def write_clip(path: Path, shown: list[str | None], rng: Random) -> None:
     writer.release()
 
 
-def write_data(folder: Path, seed: int) -> None:
-    """Clips and rows of all splits; a held-out clip three times, as `SETS` says."""
+def write_data(folder: Path, seed: int, lengths: Sequence[int] = (FRAMES,)) -> None:
+    """Clips of one of so many frames, and rows of all splits; a held-out clip three times, as `SETS` says."""
     rng, media = Random(seed), folder / "media"
     media.mkdir(parents=True)
     for split, count in SPLITS.items():
         sets: dict[str, list[dict[str, Any]]] = {name: [] for name in (SETS if split == "heldout" else SETS[:1])}
         for number in range(count):
             task = list(ASK)[number % len(ASK)]
-            shown, answer = draw(rng, task)
+            shown, answer = draw(rng, task, rng.choice(lengths))
             for name, rows in sets.items():
-                seen = {"clips": shown, "shuffled": rng.sample(shown, FRAMES), "first_frame": shown[:1]}[name]
+                seen = {"clips": shown, "shuffled": rng.sample(shown, len(shown)), "first_frame": shown[:1]}[name]
                 clip = f"{split}_{name}_{number}.mp4"
                 write_clip(media / clip, seen, rng)
                 row = {"id": f"{split}{number}", "prompt": ASK[task], "videos": [clip], "time_precise": True}

@@ -16,6 +16,35 @@ class AssembleTrainerConfig(Strict):
     """Of the parts that start at random."""
 
 
+class RopeConfig(Strict):
+    """How the frequencies of the rotary embedding are dealt to time, rows and columns (openPangu-VL, figure 5(b))."""
+
+    sections: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt]
+    """Frequencies of each, half a head's size together. Without any of time, rows and columns alone tell places: 2D;
+    interleaved, the lowest frequency is of time even then, as in vLLM's module, which hardly turns."""
+    interleaved: bool
+    """Dealt out evenly (openPangu-VL), or a run of frequencies for each axis (Qwen2.5-VL)."""
+
+
+class FramesConfig(Strict):
+    """How large the frames of videos are shown (openPangu-VL, 2.4 and figure 5(a)), in pixels. With equal least and
+    greatest areas every frame has that one, however many there are."""
+
+    total_pixels: PositiveInt = 11_239_424
+    """Of all frames of a sample together."""
+    frame_min_pixels: Annotated[int, Field(ge=28**2)] = 100_352
+    frame_max_pixels: PositiveInt = 200_704
+
+    @model_validator(mode="after")
+    def a_frame_fits(self) -> FramesConfig:
+        if self.frame_min_pixels > min(self.frame_max_pixels, self.total_pixels):
+            raise ValueError(
+                f"frame_min_pixels {self.frame_min_pixels} exceeds frame_max_pixels {self.frame_max_pixels} or "
+                f"total_pixels {self.total_pixels}: lower the first"
+            )
+        return self
+
+
 class AssembleConfig(Strict):
     """openPangu-VL and MindVL before their first stage, and openPangu-VL before its warm-up: a new connector between an
     aligned encoder and the language model. Wherever a folder is named a run directory may stand: the tower of a `vit`
@@ -39,6 +68,13 @@ class AssembleConfig(Strict):
     """Least area that a picture is shown at where a stage says nothing; with the next, those of openPangu-VL."""
     max_pixels: PositiveInt = 1344**2
     """Greatest area."""
+    frames: FramesConfig = FramesConfig()
+    rope: RopeConfig | None = None
+    """In place of what the shape says."""
+    numbers: Literal["digits", "whole"] | None = None
+    """Each digit is a token, or each whole number to 999, `8` and `008` alike, where it stands by itself (openPangu-VL,
+    table 5); null is what the tokenizer does. Whole numbers need room in the vocabulary, or a language model that
+    starts at random, whose vocabulary grows."""
     trainer: AssembleTrainerConfig
 
     @model_validator(mode="after")

@@ -34,6 +34,7 @@ Metric = Literal[
     "points_in_mask",
     "count_by_pointing",
     "depth",
+    "span_iou",
     "instructions",
 ]
 JUDGED: tuple[Metric, ...] = ("boxed", "choice", "yes_no")
@@ -47,7 +48,8 @@ class BenchmarkColumnsConfig(Strict):
     images: Names = ("image", "images")
     """A picture or a list of them, as bytes, base64 or paths; `image_#` are the columns `image_1`, `image_2`, ..."""
     options: Names | None = None
-    """Columns named by letters, or one that has a list; of a benchmark that is `shuffled`, columns of one text each."""
+    """Columns named by letters, or one that has a list; `a#` are the columns `a0`, `a1`, ... Of a benchmark that is
+    `shuffled`, columns of one text each. Letters before the texts themselves (`A. red`) are taken off."""
     answer: Names = ("answer",)
     category: Names | None = None
     """What the figures are split by."""
@@ -55,6 +57,9 @@ class BenchmarkColumnsConfig(Strict):
     """Columns whose values, joined by spaces, say which of `kinds` a row is."""
     group: Names | None = None
     """What rows that are one question share."""
+    start: Names | None = None
+    """Seconds at which the shown part of the row's video begins; a row without them is asked about all of it."""
+    end: Names | None = None
     fields: dict[str, Names] = Field(default_factory=dict)
     """Further columns, by the name that prompts and the metric know them under."""
 
@@ -92,6 +97,11 @@ class BenchmarkConfig(Strict):
     """Show the options in an order that the row's id and their texts decide, for files with the right one first."""
     boxes: Literal["xyxy", "xywh"] = "xyxy"
     """How the gold's boxes are written, in pixels: two corners, or a corner and the size."""
+    video: str | None = None
+    """Where a row's video lies under the media root, with the names of `columns.fields`: `{folder}/{video}.mp4`. Null
+    for benchmarks without videos."""
+    mean_of_categories: bool = False
+    """The figure is the mean of the categories' shares, however many rows each has."""
     group_modulo: PositiveInt | None = None
     """Rows whose group is the same number modulo this are one question, right where all of them are."""
     min_pixels: PositiveInt | None = None
@@ -114,6 +124,17 @@ class BenchmarkConfig(Strict):
         for name, piece in self.left_out.items():
             if name not in self.columns.fields or not any(piece in asked.prompt for asked in self.kinds.values()):
                 raise ValueError(f"left_out.{name} must be a field and {piece!r} a piece of a prompt")
+        return self
+
+    @model_validator(mode="after")
+    def a_video_has_its_columns(self) -> BenchmarkConfig:
+        for name in PLACE.findall(self.video or ""):
+            if name not in self.columns.fields:
+                raise ValueError(f"video has {{{name}}}: name its column in columns.fields")
+        if bool(self.columns.start) != bool(self.columns.end) or (self.columns.start and not self.video):
+            raise ValueError("columns.start and columns.end are of a video's part: name both, and video")
+        if self.mean_of_categories and (self.columns.category is None or self.group_modulo is not None):
+            raise ValueError("mean_of_categories needs columns.category, and no group_modulo")
         return self
 
     @model_validator(mode="after")

@@ -62,13 +62,13 @@ class PictureFolder:
         model_path: Path,
         family: Family | None,
         *,
-        seed: int = 0,
+        seed: int | None = 0,
         rows: Sequence[Path] = (),
         decode: Decode = decode,
     ) -> None:
         """`family` is that of the model in `model_path`, None of a text model; `seed` draws at which rate a row sees a
-        video; `rows` are files that name pictures, for the way out of a root that is not set; `decode` is what decodes
-        a picture.
+        video, None is the released rate for all; `rows` are files that name pictures, for the way out of a root that is
+        not set; `decode` is what decodes a picture.
 
         Raises:
             ConfigError: `media_root` is no folder.

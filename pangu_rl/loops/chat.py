@@ -116,7 +116,7 @@ def open_chat(
     )
     return Chat(
         encoder=encoder,
-        pictures=PictureFolder(EVERYWHERE, model, encoder.family),
+        pictures=PictureFolder(EVERYWHERE, model, encoder.family, seed=None),
         engine=(make or engine_factory("vllm"))(spec),
         context=spec.rollout.max_model_tokens,
         sampling=sampling,

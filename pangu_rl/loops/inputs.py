@@ -268,8 +268,9 @@ def prompt_problem(prompt: Prompt, encoder: Encoder, folder: PictureFolder, limi
 
 
 def open_model(
-    model: ModelConfig, data: DataConfig | SftDataConfig | DpoDataConfig | QueryDataConfig, seed: int
+    model: ModelConfig, data: DataConfig | SftDataConfig | DpoDataConfig | QueryDataConfig, seed: int | None
 ) -> tuple[Encoder, PictureFolder]:
+    """What rows are encoded with, and the folder of their pictures; `seed` as in `PictureFolder`."""
     path = resolve_path(model.path)
     encoder = Encoder(path, model.chat_template, trust_remote_code=model.trust_remote_code)
     named = [getattr(data, key, None) for key in ("train", "queries")]

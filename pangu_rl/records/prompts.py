@@ -23,6 +23,8 @@ class Prompt:
     """Likewise of videos. A row that shows some has its contents as parts, which say what stands where."""
     time_precise: bool = False
     """The answer is a time of a video, which is then looked at once a second."""
+    video_span: tuple[float, float] | None = None
+    """Seconds of its videos that are shown, of a benchmark that asks about a part of a film; None is all of them."""
     source: str = ""
     """Where the row comes from (task name); metrics are split by it."""
     extra: dict[str, Any] = field(default_factory=dict)

@@ -68,11 +68,14 @@ class VideoBudget:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Frames per second to look at, and how many frames at most; a longer video is looked at more sparsely."""
+    """Frames per second to look at, and how many frames at most; a longer video is looked at more sparsely. The
+    defaults are those that the released model answers at."""
 
     fps: float = 2.0
     max_frames: int = 112
     """The default is where the released budget reaches its smallest frame."""
+    span: tuple[float, float] | None = None
+    """Seconds from the first frame between which to look; None is all of the video."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.fps) and self.fps > 0 and self.max_frames > 0):
@@ -87,16 +90,20 @@ def draw_fps(seed: int, uid: str) -> float:
 
 
 def frame_indices(total: int, source_fps: float, sampling: Sampling) -> np.ndarray:
-    """Which of `total` frames to take, int64 [T], ascending and starting with frame 0.
+    """Which of `total` frames to take, int64 [T], ascending and starting with the first of the span, which is frame 0
+    of all.
 
-    The times are evenly spaced from 0: 1 / fps apart, or over the whole length when that would be too many; each takes
-    the nearest frame. This is the sampler that vLLM registers as `openpangu`.
+    The times are evenly spaced from it: 1 / fps apart, or over the whole length when that would be too many; each takes
+    the nearest frame. This is the sampler that vLLM registers as `openpangu`, which knows no span.
     """
-    length = (total - 1) / source_fps
+    first, last = 0, total - 1
+    if sampling.span is not None:
+        first, last = (min(round(seconds * source_fps), total - 1) for seconds in sampling.span)
+    length = (last - first) / source_fps
     count = int(length * sampling.fps) + 1
     if count <= sampling.max_frames:
         length = min(length, (count - 1) / sampling.fps)
     else:
         count = sampling.max_frames
     times = np.linspace(0, length, count)
-    return np.minimum(np.rint(times * source_fps), total - 1).astype(np.int64)
+    return np.minimum(first + np.rint(times * source_fps), last).astype(np.int64)

@@ -20,8 +20,10 @@ from pangu_rl.learner.pictures import family_of_model
 from pretrain.auto import register_auto_classes
 from pretrain.models.assemble import Parts, assemble
 from pretrain.models.configuration import PanguVLConfig
+from pretrain.processing.number_tokens import with_numbers
 from pretrain.processing.processor import PanguVLImageProcessor, PanguVLProcessor
 from pretrain.processing.resize import PixelLimits, read_limits
+from pretrain.processing.video import BUDGET_KEYS
 
 MODEL, PARTS = "model", "parts.json"
 """In the run directory: the model, and how many parameters each part has, and which start at random."""
@@ -54,7 +56,9 @@ def run_assemble(config: AssembleConfig) -> dict[str, Any]:
     write_whole(run_dir / PARTS, json.dumps(found) + "\n")
     with whole_folder(run_dir / MODEL) as folder:
         model.save_pretrained(folder)
-        PanguVLProcessor(PanguVLImageProcessor(limits.min_pixels, limits.max_pixels), tokenizer).save_pretrained(folder)
+        frames = {key: getattr(config.frames, field) for field, key in BUDGET_KEYS.items()}
+        pictures = PanguVLImageProcessor(limits.min_pixels, limits.max_pixels, **frames)
+        PanguVLProcessor(pictures, tokenizer).save_pretrained(folder)
     return found
 
 
@@ -73,6 +77,9 @@ def _settings(config: AssembleConfig) -> PanguVLConfig:
         raise DataError(f"shape {folder}: no config.json that can be read: {first_line(error)}") from None
     if not isinstance(found, PanguVLConfig):
         raise DataError(f"shape {folder}: model_type is {found.model_type}: give one of openpangu_vl or mindvl")
+    if config.rope is not None:
+        dealt = {"mrope_section": list(config.rope.sections), "mrope_interleaved": config.rope.interleaved}
+        found.text_config.rope_parameters |= dealt
     return found
 
 
@@ -82,6 +89,10 @@ def _tokenizer(config: AssembleConfig, settings: PanguVLConfig) -> PreTrainedTok
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise DataError(f"tokenizer {folder}: none that can be read: {first_line(error)}") from None
+    if config.numbers is not None:
+        tokenizer = with_numbers(tokenizer, config.numbers)
+    if config.numbers == "whole" and config.language is None:
+        settings.text_config.vocab_size = max(len(tokenizer), settings.text_config.vocab_size)
     vocabulary = settings.text_config.vocab_size
     if len(tokenizer) > vocabulary:
         raise DataError(

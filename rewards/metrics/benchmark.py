@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from functools import partial
 
 from pangu_rl.records import Completion, Outcome, Part, Prompt
@@ -20,6 +21,7 @@ from rewards.metrics.instructions import unfollowed
 from rewards.metrics.masks import points_in_mask
 from rewards.metrics.option_letter import chosen_letter
 from rewards.metrics.said_places import said_boxes, said_count, said_depths, said_objects, said_points
+from rewards.metrics.spans import said_span
 from rewards.metrics.texts import (
     anls,
     charxiv_match,
@@ -30,6 +32,7 @@ from rewards.metrics.texts import (
     yes_or_no,
 )
 from rewards.recipe.accuracy import boxed_accuracy
+from rewards.recipe.temporal import span_iou
 from rewards.rules.boxed_answer import answer_part, extract_boxed
 from rewards.rules.boxes import IOU_THRESHOLD, iou
 from rewards.rules.matching import largest_matching
@@ -37,6 +40,7 @@ from rewards.rules.verdict import short, unparsable
 
 FORMULAS = "Handwritten Mathematical Expression Recognition"
 """Category of OCRBench that is compared without white space."""
+SPAN_THRESHOLD = 0.5
 UNREAD = (Outcome.UNPARSABLE, Outcome.NO_BOX)
 """An answer that nothing can be read of: it scores 0."""
 Metric = Callable[[str, Prompt], Part]
@@ -170,6 +174,15 @@ def depths_of(said: str, prompt: Prompt) -> list[float]:
     return [depth for _, depth in found]
 
 
+def _span_iou(said: str, prompt: Prompt) -> Part:
+    """The seconds that both spans share over those of either, right from a half on: the mean is mIoU, the share that is
+    right is R@1 at IoU 0.5."""
+    start, end = prompt.extra["span"]
+    overlap = float(span_iou([(Fraction(start), Fraction(end))], [said_span(said)]))
+    outcome = Outcome.CORRECT if overlap >= SPAN_THRESHOLD else Outcome.INCORRECT
+    return Part(value=overlap, outcome=outcome, detail=f"IoU {overlap:.3f}")
+
+
 def _scored(value: float, detail: str) -> Part:
     outcome = Outcome.CORRECT if value >= 1.0 else Outcome.INCORRECT
     return Part(value=float(value), outcome=outcome, detail=detail)
@@ -189,6 +202,7 @@ METRICS: dict[str, Metric] = {
     "points_in_mask": _points_in_mask,
     "count_by_pointing": _count,
     "depth": _depth,
+    "span_iou": _span_iou,
 }
 """As `pangu_rl.config.benchmark.Metric` names them; `boxed` is `boxed_accuracy`, `instructions`
 is `unfollowed`."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import yaml
 
 from tests.e2e.runs import REPO, run
 from tests.unit.data.vl_folder import draw
+from tests.unit.pretrain.processing.drawn_videos import draw_video, show_small_frames
 from tests.unit.rewards.scorers.endpoint import Answer, serving
 
 SMALL = {"min_pixels": 4 * 784, "max_pixels": 16 * 784}
@@ -128,3 +130,32 @@ def test_rows_that_cannot_be_asked_end_the_run(
     done = run("eval", write_eval(tmp_path, tiny_vl_model))
     assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
     assert message in done.stderr
+
+
+@pytest.mark.slow
+def test_a_benchmark_of_videos_on_a_real_engine(tiny_vl_model: Path, tmp_path: Path) -> None:
+    """MVBench's columns: all of a film, a part of it, and a film that is cut off, which is named and left out."""
+    model, media = tmp_path / "model", tmp_path / "media"
+    shutil.copytree(tiny_vl_model, model)
+    show_small_frames(model)
+    content = draw_video(media / "films" / "a.mp4", range(0, 240, 4)).read_bytes()
+    (media / "films" / "cut.mp4").write_bytes(content[: len(content) // 2])
+    asked = {"prefix": "films", "question": "Which?", "candidates": ["grey", "red"], "answer": "grey", "start": None}
+    rows = [{"video": "a.mp4"}, {"video": "a.mp4", "start": 2.0, "end": 3.4}, {"video": "cut.mp4"}]
+    table = pa.Table.from_pylist([asked | {"end": None, "task_type": "colour"} | row for row in rows])
+    pq.write_table(table, tmp_path / "mvbench.parquet")
+    path = write_eval(tmp_path, model)
+    tree = yaml.safe_load(path.read_text())
+    definition = f"{REPO}/configs/eval/benchmarks/mvbench.yaml"
+    tree["data"] = {
+        "benchmarks": {"mvbench": {"definition": definition, "file": str(tmp_path / "mvbench.parquet")}},
+        "media_root": str(media),
+        "max_prompt_tokens": 256,
+        "max_bad_share": 0.4,
+    }
+    path.write_text(yaml.safe_dump(tree))
+    done = run("eval", path, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["mvbench"]
+    assert (found["figure"]["items"], found["figure"]["no_verdict"], found["left_out"]) == (2, 0, 1)
+    assert "video 'films/cut.mp4': " in done.stderr and "MVBench" in done.stderr

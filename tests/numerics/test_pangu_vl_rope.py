@@ -8,7 +8,7 @@ from transformers import LlamaConfig, Qwen2_5_VLTextConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRotaryEmbedding
 
-from pretrain.models.rope import MultimodalRope, default_sections
+from pretrain.models.rope import MultimodalRope, default_sections, interleaved_axes
 
 
 def rows(highest: int) -> torch.Tensor:
@@ -31,6 +31,34 @@ def test_interleaved_angles_are_vllms(head_size: int, theta: float) -> None:
     half = head_size // 2
     assert torch.equal(torch.cat([cos[0, :, :half], sin[0, :, :half]], -1), expected)
     assert torch.equal(cos[..., :half], cos[..., half:])
+
+
+@pytest.mark.parametrize(
+    ("sections", "interleaved", "axes"),
+    [
+        ((0, 3, 3), True, [1, 2, 1, 2, 1, 0]),  # 2D: rows and columns by turns, the lowest is of time
+        ((0, 3, 3), False, [1, 1, 1, 2, 2, 2]),
+        ((2, 2, 2), False, [0, 0, 1, 1, 2, 2]),  # 3D, not interleaved
+        ((2, 2, 2), True, [0, 1, 2, 1, 2, 0]),  # 3D, interleaved: both the highest and the lowest are of time
+    ],
+)
+def test_the_axes_of_figure_5b(sections: tuple[int, int, int], interleaved: bool, axes: list[int]) -> None:
+    """Two tokens that differ in time alone turn apart in the frequencies of time alone, and likewise of rows."""
+    rope = MultimodalRope({"mrope_section": sections, "mrope_interleaved": interleaved, "rope_theta": 100.0}, 12)
+    assert list(rope.axes) == axes
+    places = torch.zeros(3, 1, 3, dtype=torch.int64)
+    places[0, 0, 1], places[1, 0, 2] = 1, 1
+    cos, _ = rope(torch.zeros(1, 3, 12), places)
+    apart = [(cos[0, index, :6] != cos[0, 0, :6]).tolist() for index in (1, 2)]
+    assert apart == [[axis == wanted for axis in axes] for wanted in (0, 1)]
+
+
+@pytest.mark.parametrize("sections", [[0, 16, 16], [4, 14, 14]])
+def test_axes_are_dealt_as_vllm_deals_them(sections: list[int]) -> None:
+    from vllm.model_executor.layers.rotary_embedding.mrope_interleaved import MRotaryEmbeddingInterleaved
+
+    dealt = MRotaryEmbeddingInterleaved.get_mrope_interleaved_id_list(*sections, force_last=True)
+    assert interleaved_axes(sections) == dealt
 
 
 def test_chunked_angles_are_qwens() -> None:

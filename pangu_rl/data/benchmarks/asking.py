@@ -9,7 +9,7 @@ from typing import Any
 from pangu_rl.config.benchmark import PLACE
 from pangu_rl.data.benchmarks.cells import text_of
 from pangu_rl.data.fields.bad_row import BadRow
-from pangu_rl.data.fields.markers import IMAGE_PART
+from pangu_rl.data.fields.markers import IMAGE_PART, VIDEO_PART
 from pangu_rl.grounding_labels import Shape, write_shape
 
 _MARKER = re.compile(r"<image(?: ?(\d+))?>")
@@ -45,6 +45,11 @@ def lettered(options: Sequence[str]) -> str:
 def in_brackets(options: Sequence[str]) -> str:
     """`{choices}`: `(A) ...`, one a line, as MathVista writes them."""
     return "\n".join(f"({chr(ord('A') + index)}) {option}" for index, option in enumerate(options))
+
+
+def with_videos(parts: Sequence[dict[str, Any]], videos: Sequence[str]) -> list[dict[str, Any]]:
+    """The parts of a user turn behind those of its videos."""
+    return [*[VIDEO_PART] * len(videos), *parts]
 
 
 def with_pictures(text: str, pictures: Sequence[str]) -> tuple[list[dict[str, Any]], tuple[str, ...]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ NUMBER = "#"
 MAX_PICTURES = 64
 
 
-def first_of(row: Row, names: Names | None) -> Any:
+def first_of(row: Row, names: Sequence[str] | None) -> Any:
     """The first of the columns that the row has, or None."""
     return next((row[name] for name in names or () if row.get(name) is not None), None)
 
@@ -65,8 +66,8 @@ def pictures_of(row: Row, names: Names) -> tuple[str, ...]:
 
 
 def options_of(row: Row, names: Names | None) -> list[str]:
-    """Option texts in the order of their letters, of columns that are named by letters or, without any, of one that has
-    a list; none for a row that has neither.
+    """Option texts in the order of their letters, of columns that are named by letters or, without any, of numbered
+    ones (`a#`: `a0`, `a1`, ...) or one that has a list; none for a row that has neither.
 
     Raises:
         BadRow: a letter is left out between others.
@@ -79,8 +80,25 @@ def options_of(row: Row, names: Names | None) -> list[str]:
         raise BadRow(f"has the options {shown}: a letter is left out between them")
     if count:
         return [text_of(row[name]) for name in letters[:count]]
-    cell = first_of(row, tuple(name for name in names or () if name not in letters))
-    return [] if cell is None else [text_of(option) for option in list_of(cell)]
+    others = [name for name in names or () if name not in letters]
+    if numbered := [texts for name in others if NUMBER in name and (texts := _numbered(row, name))]:
+        return numbered[0]
+    cell = first_of(row, others)
+    return [] if cell is None else _without_letters([text_of(option) for option in list_of(cell)])
+
+
+def _numbered(row: Row, name: str) -> list[str]:
+    """Texts of `a0`, `a1`, ... up to the first that the row does not have."""
+    cells = (row.get(name.replace(NUMBER, str(number))) for number in itertools.count())
+    return [text_of(cell) for cell in itertools.takewhile(lambda cell: cell is not None, cells)]
+
+
+def _without_letters(options: list[str]) -> list[str]:
+    """As they are, or where each begins with its own letter (`A. red`, `B. blue`), what stands behind it."""
+    heads = [f"{chr(ord('A') + index)}. " for index in range(len(options))]
+    if options and all(option.startswith(head) for option, head in zip(options, heads, strict=True)):
+        return [option.removeprefix(head) for option, head in zip(options, heads, strict=True)]
+    return options
 
 
 def shuffled(options: Sequence[str], key: str) -> list[str]:

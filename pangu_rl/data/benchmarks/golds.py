@@ -19,6 +19,8 @@ from pangu_rl.grounding_labels import LARGEST, Label, Shape, box, write_label
 
 Size = tuple[int, int]
 """Width and height, in pixels."""
+PRECISE = ("span_iou",)
+"""Metrics of answers that are times, whose videos are looked at once a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +139,11 @@ def _depths(asked: Asked) -> BenchmarkGold:
     return BenchmarkGold(answer=", ".join(said), data={"points": corners, "depths": depths})
 
 
+def _span(asked: Asked) -> BenchmarkGold:
+    span = seconds_of(list_of(asked.cell))
+    return BenchmarkGold(answer=f"[{span[0]:g}, {span[1]:g}]", data={"span": span})
+
+
 def _instructions(asked: Asked) -> BenchmarkGold:
     """Without a gold: what an answer must keep to. Arguments are a list of objects, or of their JSON."""
     ids, arguments = list_of(asked.cell), [_object(cell) for cell in list_of(asked.of("arguments"))]
@@ -163,6 +170,7 @@ _GOLDS: dict[str, Callable[[Asked], BenchmarkGold]] = {
     "points_in_mask": _in_mask,
     "count_by_pointing": _count,
     "depth": _depths,
+    "span_iou": _span,
     "instructions": _instructions,
 }
 """All other metrics compare with texts, any of which is right."""
@@ -187,6 +195,21 @@ def _shown(place: Sequence[float]) -> Shape:
     x1, y1 = (min(LARGEST - 1, int(value)) for value in place[:2])
     x2, y2 = (int(value) for value in place[2:])
     return box((x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)))
+
+
+def seconds_of(cells: Sequence[Any]) -> tuple[float, float]:
+    """Begin and end of a part of a video.
+
+    Raises:
+        BadRow: no two numbers, or a part that ends before it begins.
+    """
+    try:
+        start, end = map(float, cells)
+    except (TypeError, ValueError):
+        raise BadRow(f"{cells!r:.60} is no begin and end in seconds") from None
+    if not (0 <= start < end and math.isfinite(end)):
+        raise BadRow(f"a part of a video from {start:g} to {end:g} s")
+    return start, end
 
 
 def _whole(cell: Any) -> int:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from pangu_rl.config.benchmark import ANY, AskedConfig, BenchmarkConfig
-from pangu_rl.data.benchmarks.asking import filled, in_brackets, lettered, shown, with_pictures
+from pangu_rl.data.benchmarks.asking import filled, in_brackets, lettered, shown, with_pictures, with_videos
 from pangu_rl.data.benchmarks.cells import first_of, list_of, options_of, pictures_of, shuffled, text_of
-from pangu_rl.data.benchmarks.golds import Asked, Size, gold_of_row
+from pangu_rl.data.benchmarks.golds import PRECISE, Asked, Size, gold_of_row, seconds_of
 from pangu_rl.data.benchmarks.tables import table_rows
 from pangu_rl.data.fields.bad_row import BadRow, Row, is_blank
 from pangu_rl.data.images import image_paths
@@ -95,6 +95,7 @@ class _Reader:
         if options:
             fields |= {"options": lettered(options), "choices": in_brackets(options)}
         parts, placed = with_pictures(filled(self._template(kind, fields), fields), pictures)
+        videos = () if definition.video is None else (filled(definition.video, fields),)
         gold = gold_of_row(
             Asked(
                 row=row,
@@ -107,10 +108,13 @@ class _Reader:
         )
         return Prompt(
             uid=uid,
-            messages=({"role": "user", "content": parts},),
+            messages=({"role": "user", "content": with_videos(parts, videos)},),
             answer=gold.answer,
             answer_type=kind.answer_type,
             images=placed,
+            videos=videos,
+            time_precise=definition.metric in PRECISE,
+            video_span=self._span(row),
             source=self._category(row),
             extra={
                 "scored_by": definition.metric,
@@ -135,6 +139,11 @@ class _Reader:
         if found not in kinds:
             raise BadRow(f"its kind is {said!r}, the benchmark knows {', '.join(kinds)}")
         return kinds[found]
+
+    def _span(self, row: Row) -> tuple[float, float] | None:
+        """The part of its video that the row is about."""
+        start, end = (first_of(row, names) for names in (self.definition.columns.start, self.definition.columns.end))
+        return None if start is None and end is None else seconds_of((start, end))
 
     def _template(self, kind: AskedConfig, fields: dict[str, str]) -> str:
         template = kind.prompt

@@ -1,6 +1,7 @@
 """What a row shows, in the order of its places: **views**, each a picture or some frames of a video at one size.
 
-A task whose answer is a time sees a video once a second; others at a rate that the run's seed and the row's id draw.
+A task whose answer is a time sees a video once a second; others at a rate that the run's seed and the row's id draw,
+or, where there is no seed, at the released one.
 The frames of all of a row's videos share one budget of pixels.
 """
 
@@ -40,15 +41,19 @@ def views_of(row: Shows, videos: Sequence[View]) -> list[View]:
     return [next(left[kind]) for kind in _places(row)]
 
 
-def video_views(row: Shows, header: Callable[[str], VideoHeader], budget: VideoBudget, seed: int) -> list[View]:
+def video_views(row: Shows, header: Callable[[str], VideoHeader], budget: VideoBudget, seed: int | None) -> list[View]:
     """Of the videos of `row`, in order.
 
     Raises:
-        DataError: more frames than the budget has at their least; raises as `header`.
+        DataError: more frames than the budget has at their least, or a span that the video does not have; raises as
+            `header`.
     """
     if not row.videos:
         return []
     sampling = _sampling(row, budget, seed)
+    if sampling.span is not None:
+        for path in row.videos:
+            _require_span(sampling.span, path, header(path))
     counts = [len(header(path).indices(sampling)) for path in row.videos]
     if sum(counts) > budget.frames:
         way = "cut it to what the answer is about" if row.time_precise else "split the row"
@@ -68,8 +73,20 @@ def _places(row: Shows) -> list[str]:
     return [part["type"] for content in contents for part in content if part["type"] != "text"]
 
 
-def _sampling(row: Shows, budget: VideoBudget, seed: int) -> Sampling:
+def _sampling(row: Shows, budget: VideoBudget, seed: int | None) -> Sampling:
     """A time must be found where it is said to be: such a video is never looked at more sparsely."""
     if row.time_precise:
         return Sampling(PRECISE_FPS, max_frames=budget.frames + 1)
-    return Sampling(draw_fps(seed, row.uid), max_frames=max(1, budget.frames // len(row.videos)))
+    fps = Sampling().fps if seed is None else draw_fps(seed, row.uid)
+    span = row.video_span if isinstance(row, Prompt) else None
+    return Sampling(fps, max_frames=max(1, budget.frames // len(row.videos)), span=span)
+
+
+def _require_span(span: tuple[float, float], path: str, header: VideoHeader) -> None:
+    start, end = span
+    where = f"{named_video(path)}: is asked about from {start:g} to {end:g} s"
+    if header.sampled:
+        raise DataError(f"{where} and is a folder of frames, whose seconds are not known: make a video of it")
+    seconds = (header.frames - 1) / header.fps
+    if not 0 <= start < min(end, seconds):
+        raise DataError(f"{where}, of {seconds:.3g} s")

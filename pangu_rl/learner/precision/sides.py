@@ -1,7 +1,7 @@
 """One side of a comparison: `MODEL`, `transformers:MODEL` or a trace -> **its trace**, float32, on the device here.
 
 `MODEL` runs as the learner runs it: packed attention and fused operations. `transformers:MODEL` is the model's own code
-with eager attention.
+with eager attention. A model with a tower is shown a picture.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
@@ -22,8 +21,8 @@ from pangu_rl.errors import DataError, first_line
 from pangu_rl.learner.model import PackedCausalLM, PackTensors, load_causal_lm, without_dropout
 from pangu_rl.learner.packed_attention import attend_by
 from pangu_rl.learner.pictures import family_of_model
-from pangu_rl.learner.precision.trace import Trace, fixed_tokens, load_trace, record_trace
-from pangu_rl.records import Pack
+from pangu_rl.learner.precision.fixed_sequence import FixedSequence, fixed_sequence
+from pangu_rl.learner.precision.trace import Trace, load_trace, record_trace
 from pretrain.auto import register_auto_classes
 from pretrain.families import family_of
 
@@ -41,9 +40,9 @@ def trace_of(side: str, tokens: int) -> Trace:
     device = torch.device(get_accelerator().name)
     if side.startswith(THEIRS):
         model = own_code(resolve_path(side.removeprefix(THEIRS))).to(device)
-        return record_trace(model, partial(own_log_probs, model, _tokens(model, tokens).to(device)))
+        return record_trace(model, partial(own_log_probs, model, _sequence(model, tokens), device))
     model = load_causal_lm(ModelConfig(path=side, dtype="float32")).to(device)
-    batch = PackTensors.of(_pack(_tokens(model, tokens).numpy(), family_of_model(model) is not None), device)
+    batch = PackTensors.of(_sequence(model, tokens).pack, device)
     packed = PackedCausalLM(model, temperature=1.0, chunk=CHUNK)
     with attend_by(batch.layout):
         return record_trace(model, lambda: packed(batch)[0])
@@ -60,25 +59,17 @@ def own_code(folder: Path) -> PreTrainedModel:
     return without_dropout(model)
 
 
-def own_log_probs(model: PreTrainedModel, ids: Tensor) -> Tensor:
-    """float32 [T - 1], of each token of `ids` but the first."""
-    logits = model(input_ids=ids.unsqueeze(0), use_cache=False).logits[0, :-1]
+def own_log_probs(model: PreTrainedModel, sequence: FixedSequence, device: torch.device) -> Tensor:
+    """float32 [T - 1], of each token of `sequence` but the first."""
+    ids = torch.from_numpy(sequence.token_ids).to(device)
+    shown = {}
+    if (family := family_of_model(model)) is not None:
+        placeholder = next(token for token in family.written if token in family.placeholders)
+        shown = family.inputs(ids.unsqueeze(0), [(placeholder, picture) for picture in sequence.pictures])
+    logits = model(input_ids=ids.unsqueeze(0), use_cache=False, **shown).logits[0, :-1]
     return torch.log_softmax(logits.float(), -1).gather(1, ids[1:, None]).squeeze(1)
 
 
-def _tokens(model: PreTrainedModel, count: int) -> Tensor:
-    return fixed_tokens(model.get_input_embeddings().num_embeddings // 2, count)  # special ones stand at the end
-
-
-def _pack(ids: np.ndarray, multimodal: bool) -> Pack:
-    """One sequence, all of whose tokens but the first are targets."""
-    places = np.arange(len(ids), dtype=np.int64)
-    return Pack(
-        token_ids=ids,
-        position_ids=np.stack([places] * 3) if multimodal else places,
-        segment_starts=np.array([0, len(ids)], dtype=np.int64),
-        segment_parents=np.array([-1], dtype=np.int64),
-        targets=places[1:],
-        predictors=places[:-1],
-        sequence_ids=np.zeros(len(ids) - 1, dtype=np.int64),
-    )
+def _sequence(model: PreTrainedModel, tokens: int) -> FixedSequence:
+    words = model.get_input_embeddings().num_embeddings // 2  # special ones stand at the end
+    return fixed_sequence(words, tokens, family_of_model(model))

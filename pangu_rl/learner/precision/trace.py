@@ -1,7 +1,7 @@
 """A model's forward and backward pass -> **a trace**: what each layer puts out, and each gradient.
 
-A trace is a safetensors file, so one side may be made on a machine with other devices: `000 model.embed_tokens`, ... in
-the order of the forward pass, then `gradient of <name>`.
+A trace is a safetensors file, so one side may be made on a machine with other devices: `000 model.embed_tokens`, the
+blocks of a tower, the language model's layers, then `gradient of <name>`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pangu_rl.errors import DataError
+from pangu_rl.learner.pictures import family_of_model
 
 GRADIENT = "gradient of "
 Trace = dict[str, Tensor]
@@ -38,7 +39,7 @@ def record_trace(model: PreTrainedModel, log_probs: Callable[[], Tensor]) -> Tra
     with _recorded(model, trace):
         found = log_probs()
     (-found.mean()).backward()
-    trace[f"{len(trace):03d} log-probs"] = _kept(found)
+    trace[f"{len(_traced(model)):03d} log-probs"] = _kept(found)
     gradients = {
         f"{GRADIENT}{name}": _kept(tensor.grad) for name, tensor in model.named_parameters() if tensor.grad is not None
     }
@@ -63,29 +64,34 @@ def load_trace(path: Path) -> Trace:
 
 @contextmanager
 def _recorded(model: PreTrainedModel, trace: Trace) -> Iterator[None]:
-    """The output of each traced module, once for each call of it."""
+    """The output of each traced module at its last call; in the order of the forward pass, whichever side embeds words
+    before it looks at pictures."""
+    kept: dict[int, tuple[str, Tensor]] = {}
 
-    def keep(name: str) -> Any:
+    def keep(number: int, name: str) -> Any:
         def hook(_: nn.Module, __: Any, output: Any) -> None:
-            tensor = output[0] if isinstance(output, tuple) else output
-            trace[f"{len(trace):03d} {name}"] = _kept(tensor)
+            kept[number] = (name, _kept(output[0] if isinstance(output, tuple) else output))
 
         return hook
 
-    handles = [module.register_forward_hook(keep(name)) for name, module in _traced(model)]
+    traced = enumerate(_traced(model))
+    handles = [module.register_forward_hook(keep(number, name)) for number, (name, module) in traced]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+    trace |= {f"{number:03d} {name}": tensor for number, (name, tensor) in sorted(kept.items())}
 
 
 def _traced(model: PreTrainedModel) -> list[tuple[str, nn.Module]]:
-    """The embeddings, and every member of a list of layers."""
+    """The embeddings, and every member of a list of layers, those of a tower first."""
     named = list(model.named_modules())
     lists = [name for name, module in named if isinstance(module, nn.ModuleList)]
     members = [(name, module) for name, module in named if name.rpartition(".")[0] in lists]
-    embeddings = model.get_input_embeddings()
+    embeddings, family = model.get_input_embeddings(), family_of_model(model)
+    if family is not None:
+        members.sort(key=lambda member: family.part(f"{member[0]}.") == "language")
     return [*((name, module) for name, module in named if module is embeddings), *members]
 
 

@@ -46,7 +46,7 @@ def read_benchmarks(config: EvalConfig) -> tuple[list[BenchmarkSet], EvalInputs]
         RunError: too many rows of a benchmark cannot be asked; names them.
     """
     check_length(resolve_path(config.model.path), config.rollout.max_model_tokens, "rollout.max_model_tokens")
-    encoder, folder = open_model(config.model, config.data, config.trainer.seed)
+    encoder, folder = open_model(config.model, config.data, seed=None)
     sets = [_read(name, file, config, encoder, folder) for name, file in config.data.benchmarks.items()]
     _require_use_of_a_judge(config, sets)
     for one in sets:

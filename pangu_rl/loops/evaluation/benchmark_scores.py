@@ -88,6 +88,10 @@ def _measured(definition: BenchmarkConfig, judged: Sequence[Answered]) -> tuple[
         case "depth":
             read = [[one] for one in judged if one.part.outcome not in UNREAD]
             return "AbsRel %", *_over(read, _mean_abs_rel)
+        case "span_iou":
+            return "mIoU %", *(100 * part for part in _share([_value(one) for one in judged]))
+        case _ if definition.mean_of_categories:
+            return "%", *_over([[one] for one in judged], _mean_of_categories)
         case _ if definition.group_modulo is not None:
             whole = [float(all(_value(one) >= 1.0 for one in group)) for group in _grouped(judged)]
             return "%", *(100 * part for part in _share(whole))
@@ -128,6 +132,19 @@ def _mme_score(groups: Sequence[Sequence[Answered]]) -> Callable[[np.ndarray], f
             pictures = int(inside[chosen].sum())
             total += 100 * (correct / questions + whole / pictures) if pictures else 0.0
         return total
+
+    return of
+
+
+def _mean_of_categories(groups: Sequence[Sequence[Answered]]) -> Callable[[np.ndarray], float]:
+    """MLVU's M-Avg (Zhou et al. 2024): the mean over categories of the share of right answers."""
+    values = np.array([_value(one) for (one,) in groups])
+    names, of_row = np.unique([one.prompt.source for (one,) in groups], return_inverse=True)
+
+    def of(chosen: np.ndarray) -> float:
+        right = np.bincount(of_row[chosen], weights=values[chosen], minlength=len(names))
+        rows = np.bincount(of_row[chosen], minlength=len(names))
+        return 100 * float(np.mean(right[rows > 0] / rows[rows > 0]))
 
     return of
 

@@ -45,7 +45,7 @@ def read_eval_inputs(config: EvalConfig) -> EvalInputs:
     """
     data = config.data
     check_length(resolve_path(config.model.path), config.rollout.max_model_tokens, "rollout.max_model_tokens")
-    encoder, folder = open_model(config.model, data, config.trainer.seed)
+    encoder, folder = open_model(config.model, data, seed=None)
     if (limits := _largest_limits(config)) is not None:
         folder.limits = limits
     grade = Rubric.from_config(config.rewards).functions[0].call

@@ -12,6 +12,7 @@ import dataclasses
 import json
 import logging
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from pangu_rl.checkpoint.settings import write_whole
@@ -25,9 +26,12 @@ from pangu_rl.loops.evaluation.eval_inputs import EvalInputs
 from pangu_rl.loops.evaluation.open_evaluation import open_evaluation
 from pangu_rl.loops.session import Run
 from pangu_rl.monitoring.benchmark_table import benchmark_table
+from pangu_rl.records import Prompt
 
 log = logging.getLogger(__name__)
 RESULT = "benchmarks.json"
+VIDEOS_AT_ONCE = 256
+"""Rows whose frames are held together: the released budget is 34 MB a row, and a benchmark has thousands of rows."""
 
 
 def run_benchmarks(config: EvalConfig) -> dict[str, Any]:
@@ -68,13 +72,22 @@ def _answers(config: EvalConfig, one: BenchmarkSet, inputs: EvalInputs, run: Run
         inputs.loader.folder.limits = one.limits
     written = greedy(config.rollout.max_new_tokens, config.stop)
     with run.phase("evaluate", waiting=engines.waiting):
-        return answers(
-            one.rows.prompts,
-            loader=inputs.loader,
-            pool=engines.pool,
-            rewards=engines.rewards,
-            sampling=written if one.letters is None else one.letters.sampling,
-        )
+        return [
+            answered
+            for some in pieces(one.rows.prompts, VIDEOS_AT_ONCE if one.definition.video else len(one.rows.prompts))
+            for answered in answers(
+                some,
+                loader=inputs.loader,
+                pool=engines.pool,
+                rewards=engines.rewards,
+                sampling=written if one.letters is None else one.letters.sampling,
+            )
+        ]
+
+
+def pieces(prompts: Sequence[Prompt], size: int) -> list[Sequence[Prompt]]:
+    """The prompts, in order, at most `size` of them at once."""
+    return [prompts[start : start + size] for start in range(0, len(prompts), size)]
 
 
 def _result(one: BenchmarkSet, answered: list[Answered]) -> dict[str, Any]:

@@ -190,6 +190,39 @@ def test_objects_masks_counts_and_depths(tmp_path: Path) -> None:
     assert depth.answer.startswith("<|point_start|>(100,200)<|point_end|> 2.5 m, ")
 
 
+def test_videos_of_the_report(tmp_path: Path) -> None:
+    """Paths are made of columns; texts, indices and letters are golds; a part of a film is shown alone."""
+    rows = [
+        {"task_type": "Action Sequence", "prefix": "video/star/", "video": "A1.mp4", "question": "What first?",
+         "candidates": ["sat", "ran"], "answer": "ran", "start": 3.5, "end": 10.0},
+        {"task_type": "Action Count", "prefix": "video/star/", "video": "A2.mp4", "question": "How often?",
+         "candidates": ["1", "2"], "answer": "1", "start": None, "end": None},
+        {"task_type": "Action Count", "prefix": "video/star/", "video": "A2.mp4", "question": "How often?",
+         "candidates": ["1", "2"], "answer": "1", "start": 5.0, "end": 4.0},
+    ]  # fmt: skip
+    found = read("mvbench", rows, tmp_path)
+    part, whole = found.prompts
+    assert (part.videos, part.video_span, part.answer) == (("video/star//A1.mp4",), (3.5, 10.0), "B")
+    assert (whole.video_span, whole.time_precise, whole.source) == (None, False, "Action Count")
+    assert part.messages[0]["content"][0] == {"type": "video"}
+    assert part.messages[0]["content"][1]["text"].endswith(
+        "Question: What first?\nOptions:\n(A) sat\n(B) ran\nOnly give the best option."
+    )
+    assert "row 3: a part of a video from 5 to 4 s" in found.left_out[0]
+    rows = [{"question_id": "001-1", "videoID": "x_Y", "duration": "short", "question": "Which?",
+             "options": ["A. Red.", "B. A. Blue"], "answer": "B"}]  # fmt: skip
+    (mme,) = read("videomme", rows, tmp_path).prompts
+    assert (mme.uid, mme.videos, mme.answer, mme.source) == ("001-1", ("x_Y.mp4",), "B", "short")
+    assert mme.messages[0]["content"][1]["text"].endswith("Question: Which?\nA. Red.\nB. A. Blue\nAnswer:")
+    rows = [{"video": 4010069381, "question": "why", "answer": 2, "qid": 6, "type": "CW"}
+            | {f"a{number}": text for number, text in enumerate("vwxyz")}]  # fmt: skip
+    (why,) = read("nextqa", rows, tmp_path).prompts
+    assert (why.videos, why.answer, why.extra["choices"]) == (("4010069381.mp4",), "C", list("vwxyz"))
+    rows = [{"video": "3MSZA.mp4", "caption": "person turns a light on", "timestamp": [24.3, 30.4]}]
+    (when,) = read("charades_sta", rows, tmp_path).prompts
+    assert (when.time_precise, when.answer, when.extra["span"]) == (True, "[24.3, 30.4]", (24.3, 30.4))
+
+
 def test_text_benchmarks(tmp_path: Path) -> None:
     rows = [{"question_id": 70, "question": "Which?", "options": ["a", "b", "c"], "answer": "C", "category": "law"}]
     (law,) = read("mmlu_pro", rows, tmp_path).prompts
@@ -249,6 +282,9 @@ def test_other_columns_are_named(tmp_path: Path) -> None:
         ({"kinds": {"open": {"prompt": "{question}"}}}, "name the columns that tell them in columns.kind"),
         ({"left_out": {"unit": "(in {unit})"}}, "must be a field"),
         ({"min_pixels": 1000}, "set both or neither"),
+        ({"video": "{name}.mp4"}, r"video has \{name\}: name its column"),
+        ({"columns": {"start": ["start"], "end": ["end"]}}, "name both, and video"),
+        ({"mean_of_categories": True}, "mean_of_categories needs columns.category"),
         ({"metric": "bleu"}, "metric"),
     ],
 )

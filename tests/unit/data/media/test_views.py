@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def folder(media: Path, model: Path, seed: int = 0) -> PictureFolder:
+def folder(media: Path, model: Path, seed: int | None = 0) -> PictureFolder:
     return PictureFolder(str(media), model, family_of(model_config(model), model), seed=seed)
 
 
@@ -61,6 +62,22 @@ def test_other_rates_are_drawn_from_seed_and_id(media: Path, model: Path) -> Non
             assert found == min(8, int(5.9 * draw_fps(seed, uid)) + 1)
     counts = {frames(folder(media, model), row(f"row {n}", videos=["six.mp4"]))[0] for n in range(40)}
     assert len(counts) > 3
+
+
+def test_without_a_seed_the_rate_is_the_released_one(media: Path, model: Path) -> None:
+    """Twice a second: 2.0, 2.5, 3.0 s of a part that ends before 3.5; 8 frames of the budget over all of 5.9 s."""
+    pictures = folder(media, model, None)
+    part = replace(row(videos=["six.mp4"]), video_span=(2.0, 3.4))
+    assert [pictures.shown(view).clip.seconds for view in pictures.views(part)] == [(2.0, 2.5, 3.0)]
+    assert frames(pictures, part) == [3] and frames(pictures, row(videos=["six.mp4"])) == [8]
+
+
+def test_a_part_that_is_not_there_is_a_bad_row(media: Path, model: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"video 'six.mp4': is asked about from 6 to 9 s, of 5\.9 s"):
+        folder(media, model, None).views(replace(row(videos=["six.mp4"]), video_span=(6.0, 9.0)))
+    draw(tmp_path / "frames" / "1.png", 56, 56)
+    with pytest.raises(DataError, match=r"from 0 to 1 s and is a folder of frames, whose seconds are not known"):
+        folder(tmp_path, model, None).views(replace(row(videos=["frames"]), video_span=(0.0, 1.0)))
 
 
 def test_outline_and_frames_agree_in_order_of_places(media: Path, model: Path) -> None:

@@ -13,6 +13,7 @@ from data_curation.operators.annotations.agreed_answer import agreed_answer
 from data_curation.operators.annotations.grounding_labels import grounding_labels
 from data_curation.operators.annotations.merged_annotations import merged_annotations
 from data_curation.operators.annotations.objects_to_labels import least_quad, mask_points, objects_to_labels
+from data_curation.operators.annotations.recode_labels import recode_labels
 from data_curation.operators.annotations.structured_answers import structured_answers
 from data_curation.operators.annotations.valid_rows import valid_rows
 from data_curation.pipeline.record import Drop, Record
@@ -193,3 +194,20 @@ def test_the_answer_that_most_annotators_give() -> None:
     assert said({"a": "scroll", "b": {"action": "scroll"}}) == "annotators disagree"
     with pytest.raises(BadRow, match="goes from annotators to answers"):
         said(["x", "y"])
+
+
+def test_labels_of_table_5(picture: Path) -> None:
+    """200 x 100 pixels: thousandths 12 and 34 are 12.5 / 1000 * 200 = 2.5, to the even 2, and 3.45, 3; 250 and 999 are
+    50.1, 50, and 99.95, 100."""
+    said = {"messages": [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "At 012?"}]},
+                         {"role": "assistant", "content": f"It is {BOX}."}], "answer": BOX}  # fmt: skip
+    row = recode_labels(on_picture(picture, **said), normalised=False, padded=False).row
+    assert row["messages"][1]["content"] == "It is <|box_start|>(2,3),(50,100)<|box_end|>."
+    assert (row["answer"], row["coordinates"]) == ("<|box_start|>(2,3),(50,100)<|box_end|>", "pixel")
+    assert row["messages"][0] == said["messages"][0], "nothing but labels is rewritten"
+    row = recode_labels(on_picture(picture, **said), normalised=True, padded=False).row
+    assert row["answer"] == "<|box_start|>(12,34),(250,999)<|box_end|>" and row["coordinates"] == "0-999"
+    assert recode_labels(on_picture(picture, **said), padded=True).row["answer"] == BOX
+    assert recode_labels(on_picture(picture, answer="012"), normalised=False) is None
+    with pytest.raises(BadRow, match="labels of 2 pictures"):
+        recode_labels(on_picture(picture, **said | {"images": ["p.png", "p.png"]}))

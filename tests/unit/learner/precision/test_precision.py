@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
-from pangu_rl.errors import DataError
+from pangu_rl.cli import app
+from pangu_rl.errors import DataError, RunError
 from pangu_rl.learner.precision.difference import LIMIT, Difference, curves_apart, differences, first_beyond
+from pangu_rl.learner.precision.fixed_sequence import fixed_sequence
 from pangu_rl.learner.precision.sides import own_code, own_log_probs, trace_of
-from pangu_rl.learner.precision.trace import Trace, fixed_tokens, load_trace, record_trace
+from pangu_rl.learner.precision.trace import Trace, load_trace, record_trace
 from pangu_rl.loops.align_precision import align_curves, keep_trace, precision_table
 from tests.builders import build_tiny_model
 
@@ -46,9 +51,9 @@ def test_the_learner_computes_what_transformers_computes(folder: Path, sound: Tr
 def test_a_planted_error_of_a_hundredth_is_named(folder: Path, sound: Trace) -> None:
     """What layer 1 puts out is 1 % too large: layer 0 and the embeddings agree, it and what follows do not."""
     model = own_code(folder)
-    tokens = fixed_tokens(model.get_input_embeddings().num_embeddings // 2, TOKENS)
+    given = fixed_sequence(model.get_input_embeddings().num_embeddings // 2, TOKENS, None)
     model.model.layers[1].register_forward_hook(_one_percent_more)
-    found = differences(sound, record_trace(model, lambda: own_log_probs(model, tokens)))
+    found = differences(sound, record_trace(model, lambda: own_log_probs(model, given, torch.device("cpu"))))
     first = first_beyond(found, LIMIT)
     assert first is not None and first.name == "002 model.layers.1"
     assert first.mre == pytest.approx(0.01, rel=1e-3)
@@ -101,3 +106,37 @@ def test_traces_of_two_models_are_refused(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("no trace")
     with pytest.raises(DataError, match="no trace"):
         load_trace(tmp_path / "x")
+
+
+def planted(source: Path, target: Path, name: str) -> Path:
+    """A copy of a model folder whose tensor `name` is off by a hundredth everywhere."""
+    shutil.copytree(source, target)
+    tensors = load_file(target / "model.safetensors")
+    save_file(tensors | {name: tensors[name] + 0.01}, target / "model.safetensors", metadata={"format": "pt"})
+    return target
+
+
+def test_the_command_names_the_layer_of_a_planted_error(folder: Path, tmp_path: Path) -> None:
+    wrong = planted(folder, tmp_path / "wrong", "model.layers.1.mlp.down_proj.weight")
+    same = CliRunner().invoke(app, ["align-precision", str(folder), f"transformers:{folder}", "--tokens", "24"])
+    assert same.exit_code == 0, same.output
+    found = CliRunner().invoke(app, ["align-precision", str(folder), str(wrong), "--tokens", "24"])
+    assert isinstance(found.exception, RunError)
+    assert str(found.exception).startswith("002 model.layers.1 differs: MAE ")
+
+
+@pytest.mark.parametrize(
+    ("tensor", "first"),
+    [
+        ("visual.blocks.2.mlp.down_proj.weight", "visual.blocks.2"),
+        ("model.layers.1.mlp.down_proj.weight", "model.layers.1"),
+    ],
+)
+def test_a_model_with_a_tower_is_shown_a_picture(tiny_vl_model: Path, tmp_path: Path, tensor: str, first: str) -> None:
+    """The learner computes what the model's own code does, and an error of the tower is found in the tower."""
+    sound = trace_of(str(tiny_vl_model), TOKENS)
+    assert first_beyond(differences(sound, trace_of(f"transformers:{tiny_vl_model}", TOKENS)), 1e-4) is None
+    wrong = trace_of(str(planted(tiny_vl_model, tmp_path / "wrong", tensor)), TOKENS)
+    found = first_beyond(differences(sound, wrong), LIMIT)
+    assert found is not None and found.name.partition(" ")[2] == first
+    assert any(name.startswith("gradient of visual.") for name in sound)

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pangu_rl.config.benchmark import BenchmarkConfig
@@ -24,6 +26,8 @@ from pretrain.processing.resize import PixelLimits
 from rewards.rubric import Rubric
 from tests.contracts.source_tree import ROOT
 from tests.e2e.test_benchmarks import SMALL, write_files
+from tests.unit.data.vl_folder import build_vl_folder
+from tests.unit.pretrain.processing.drawn_videos import draw_video
 
 BENCHMARKS = ROOT / "configs" / "eval" / "benchmarks"
 
@@ -180,3 +184,30 @@ def test_who_says_the_golds_has_all_points(tiny_vl_model: Path, tmp_path: Path) 
         assert (found.value, found.unread, found.no_verdict) == (100.0, 0, 0)
         shown.append(sorted(set(pool.tokens)))
     assert shown[0] == [6, 8] and max(shown[1]) <= 4
+
+
+@pytest.fixture(scope="module")
+def vl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_vl_folder(tmp_path_factory.mktemp("vl"))
+
+
+def test_videos_are_shown_twice_a_second_and_bad_ones_named(vl_folder: Path, tmp_path: Path) -> None:
+    """Of a film of 5.9 s: all of it, in the budget's 8 frames of 4 tokens; 2 to 3.4 s, which are 3 frames."""
+    media = tmp_path / "media"
+    content = draw_video(media / "films" / "a.mp4", range(0, 240, 4)).read_bytes()
+    (media / "films" / "cut.mp4").write_bytes(content[: len(content) // 2])
+    asked = {"prefix": "films", "question": "Which?", "candidates": ["grey", "red"], "answer": "grey"}
+    rows = [{"video": "a.mp4"}, {"video": "a.mp4", "start": 2.0, "end": 3.4}, {"video": "cut.mp4"}]
+    pq.write_table(
+        pa.Table.from_pylist([asked | {"start": None, "end": None} | row for row in rows]), tmp_path / "v.parquet"
+    )
+    benchmarks = {"mvbench": {"definition": str(BENCHMARKS / "mvbench.yaml"), "file": str(tmp_path / "v.parquet")}}
+    shown = {"benchmarks": benchmarks, "media_root": str(media)}
+    (one,), inputs = read_benchmarks(config(tmp_path, vl_folder, **shown, max_bad_share=0.4))
+    assert inputs.limits is None and "video 'films/cut.mp4': " in inputs.skipped[0]
+    loader = RowLoader(inputs.loader.encoder, inputs.loader.folder, inputs.loader.digests, put=lambda patches: patches)
+    pool = SaysTheGold({prompt.uid: prompt.answer for prompt in one.rows.prompts})
+    answered = answers(one.rows.prompts, loader=loader, pool=pool, rewards=ScoresAtOnce(), sampling=greedy(8))
+    assert pool.tokens == [8 * 4, 3 * 4] and figure(one.definition, answered).value == 100.0
+    with pytest.raises(RunError, match="mvbench: 1 of 3 rows cannot be asked"):
+        read_benchmarks(config(tmp_path, vl_folder, **shown))

@@ -13,6 +13,7 @@ from pangu_rl.config.benchmark import BenchmarkConfig
 from pangu_rl.config.load import load_config
 from pangu_rl.loops.evaluate import Answered
 from pangu_rl.loops.evaluation.benchmark_scores import figure, figures_by_category
+from pangu_rl.loops.evaluation.run_benchmarks import pieces
 from pangu_rl.monitoring.benchmark_table import benchmark_table
 from pangu_rl.monitoring.intervals import bootstrap, wilson
 from pangu_rl.records import Extraction, Outcome, Part, Prompt
@@ -100,6 +101,24 @@ def test_depths() -> None:
     ]
     found = figure(definition("nyu_depth_v2"), rows)
     assert found.value == pytest.approx(20.0) and (found.items, found.unread) == (3, 1)
+
+
+def test_the_mean_of_categories() -> None:
+    """Plots: 1 of 1; counts: 1 of 3. Their mean is 2/3, whereas 2 of 4 rows are right."""
+    rows = [answered(1.0, category="plot"), *(answered(score, category="count") for score in (1.0, 0.0, 0.0))]
+    found = figure(definition("mlvu"), rows)
+    assert found.value == pytest.approx(200 / 3) and found.low <= found.value <= found.high
+
+
+def test_rows_with_videos_are_asked_piece_by_piece() -> None:
+    prompts = [answered(1.0).prompt] * 5
+    assert [len(some) for some in pieces(prompts, 2)] == [2, 2, 1]
+    assert pieces(prompts, 5) == [prompts] and pieces([], 2) == []
+
+
+def test_spans_are_a_mean() -> None:
+    found = figure(definition("charades_sta"), [answered(1.0), answered(0.25)])
+    assert (found.value, found.unit) == (62.5, "mIoU %")
 
 
 def test_detections_of_several_data_sets() -> None:

@@ -68,6 +68,9 @@ def test_tokens_of_a_square_frame(frames: int, tokens: int) -> None:
         (30, 10.0, Sampling(fps=2, max_frames=1), [0]),
         (1, 25.0, Sampling(fps=2), [0]),
         (4, 30.0, Sampling(fps=1), [0]),
+        (30, 10.0, Sampling(fps=2, span=(1.0, 2.2)), [10, 15, 20]),
+        (30, 10.0, Sampling(fps=2, max_frames=2, span=(1.0, 2.2)), [10, 22]),
+        (30, 10.0, Sampling(fps=1, span=(1.0, 99.0)), [10, 20]),  # to the last frame, at 2.9 s
         (3, 1.0, Sampling(fps=2), [0, 0, 1, 2, 2]),  # more often than there are frames: frames repeat
     ],
 )

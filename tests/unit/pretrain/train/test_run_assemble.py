@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from pangu_rl.checkpoint.model_folder import model_config
 from pangu_rl.checkpoint.store import CheckpointStore
 from pangu_rl.config.assemble import AssembleConfig
 from pangu_rl.config.load import checked
 from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.learner.model import load_causal_lm
+from pretrain.families import family_of
 from pretrain.families.pangu import Pangu
 from pretrain.processing.resize import PixelLimits, read_limits
 from pretrain.train.run_assemble import MODEL, PARTS, run_assemble
@@ -103,6 +105,27 @@ def test_a_mindvl_of_a_qwen2_5_vl_tower_and_a_text_model(tmp_path: Path) -> None
             assert torch.equal(tensor, 2 * tensors[name]), name
         elif PANGU.part(name) == "language":
             assert torch.equal(tensor, words[name]), name
+
+
+def test_the_switches_of_the_ablations(tmp_path: Path, tiny_vl_model: Path) -> None:
+    """Frames of one size, 2D places, and numbers that are one token each, for which a random vocabulary grows."""
+    switches = {
+        "frames": {"total_pixels": 31360, "frame_min_pixels": 3136, "frame_max_pixels": 3136},
+        "rope": {"sections": [0, 8, 8], "interleaved": True},
+        "numbers": "whole",
+        "language": None,
+    }
+    run_assemble(config(tmp_path / "a", tiny_vl_model, **switches))
+    folder = tmp_path / "a" / MODEL
+    settings, tokenizer = AutoConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    assert settings.text_config.rope_parameters["mrope_section"] == [0, 8, 8]
+    assert len(tokenizer("(012,999)")["input_ids"]) == 5
+    assert settings.text_config.vocab_size == len(tokenizer) == len(weights(folder)["model.embed_tokens.weight"])
+    assert family_of(model_config(folder), folder).video_budget.limits(1) == PixelLimits(3136, 3136)
+    with pytest.raises(DataError, match="has a vocab_size of"):
+        run_assemble(config(tmp_path / "b", tiny_vl_model, numbers="whole"))
+    with pytest.raises(ConfigError, match=r"frame_min_pixels 3136 exceeds frame_max_pixels 1000"):
+        config(tmp_path / "c", tiny_vl_model, frames={"frame_min_pixels": 3136, "frame_max_pixels": 1000})
 
 
 def test_a_model_that_is_there_is_kept(tmp_path: Path, tiny_vl_model: Path) -> None:

@@ -145,6 +145,11 @@ MASK = {"size": [2, 4], "counts": [2, 2, 4]}
         ("points_in_mask", "(300, 100)", {"mask": MASK, "count": 2}, 0.0, Outcome.INCORRECT),
         ("count_by_pointing", f"{POINTS} 2", {"answer": "2"}, 1.0, Outcome.CORRECT),
         ("depth", "(1,2): 2.4", {"points": [[1, 2]], "depths": [2.0]}, 1.0, Outcome.CORRECT),
+        # 3 to 7 and 2 to 6 share 3 of 5 seconds; 3 to 7 and 6 to 9 share 1 of 6.
+        ("span_iou", "It happens in the 2.0 - 6.0 seconds.", {"span": [3.0, 7.0]}, 0.6, Outcome.CORRECT),
+        ("span_iou", "from 0:06 to 0:09", {"span": [3.0, 7.0]}, 1 / 6, Outcome.INCORRECT),
+        ("span_iou", "[7, 3]", {"span": [3.0, 7.0]}, 0.0, Outcome.UNPARSABLE),
+        ("span_iou", "at 3 s", {"span": [3.0, 7.0]}, 0.0, Outcome.UNPARSABLE),
         ("depth", "(1,2): 2.4", {"points": [[1, 2], [3, 4]], "depths": [2.0, 1.0]}, 0.0, Outcome.UNPARSABLE),
         ("detection_map", "[[0, 0, 9, 9]]", {"objects": {"cat": [[0, 0, 9, 9]]}}, 0.0, Outcome.INCORRECT),
         (
