@@ -78,7 +78,7 @@ class ScorerConfig(Strict):
     name: Name
     """Stands in votes, messages and the cache."""
     model: str
-    """The model's name at its endpoint; for an engine of ours, its Hugging Face folder."""
+    """The model's name at its endpoint; for an engine of ours, its folder, a run or a name on the hub."""
     base_url: str | None = None
     """An OpenAI-compatible endpoint, such as `http://127.0.0.1:8000/v1`."""
     engine: ScorerEngineConfig | None = None
