@@ -109,12 +109,13 @@ def processes() -> Iterator[Map]:
             yield pool.map
         except BrokenProcessPool:
             raise RunError(
-                "a process that plans died, for want of memory perhaps: pack again with fewer CPUs, or on Ray; what is done is kept"
+                "a process that plans died, for want of memory perhaps: pack again with fewer CPUs, or on Ray; what is "
+                "done is kept"
             ) from None
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed is told by nobody: it would wait for ever, or write into the next run's files."""
+    """A worker whose parent was killed is told by nobody: it would wait for ever, or write into another run's."""
     parent = parent_process()
     assert parent is not None
 

@@ -134,7 +134,7 @@ def test_metadata_that_is_written_to_meanwhile_is_refused(path, tmp_path):
         os.utime(path, ns=(0, 0))
         return map(function, *arguments)
 
-    with pytest.raises(DataError, match="metadata.parquet: it was written to meanwhile, pack again when it is whole"):
+    with pytest.raises(DataError, match=r"metadata\.parquet: it was written to meanwhile, pack again when it is whole"):
         pack_file(path, tmp_path / "plan", config(**SETTINGS), run)
 
 
