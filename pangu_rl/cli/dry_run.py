@@ -12,6 +12,7 @@ from pangu_rl.accelerators import get_accelerator
 from pangu_rl.checkpoint.disk import require_run_directory
 from pangu_rl.checkpoint.store import CheckpointStore
 from pangu_rl.cluster.demand import phases_of
+from pangu_rl.config.doubts import doubts
 from pangu_rl.doctor.paths import GIB, check_disk
 from pangu_rl.learner.measure.stage_memory import described_gib, memory_of
 from pangu_rl.monitoring.findings import Finding
@@ -164,6 +165,7 @@ def _warnings(config: Any, rows: dict[str, int], disk: Finding) -> Iterator[str]
         yield held_out_and_trained(both, rows["held_out"])
     if disk.status != "ok":
         yield f"{disk.detail}: {disk.mend}"
+    yield from doubts(config)
     accelerator = get_accelerator(config.cluster.accelerator)
     if accelerator.ray_resource is not None and not accelerator.detect():
         yield f"this machine has no {accelerator.name}: the run needs a cluster that has, or cluster.accelerator=cpu"

@@ -43,8 +43,9 @@ def complain(error: Any) -> None:
     if error.ctx is None or "\n" in said:  # the help itself, of a command that was given nothing
         error.show()
         return
+    said = said[:1].lower() + said[1:].rstrip(".").replace(": Value error, ", ": ")
     command = error.ctx.command_path
-    typer.echo(f"error: {command}: {said[:1].lower()}{said[1:].rstrip('.')}; see `{command} --help`", err=True)
+    typer.echo(f"error: {command}: {said}; see `{command} --help`", err=True)
 
 
 def summary(command: TyperCommand) -> str:

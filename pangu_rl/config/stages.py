@@ -9,7 +9,7 @@ from pangu_rl.config.sections.algorithm import GrpoAlgorithmConfig, SupervisedCo
 from pangu_rl.config.sections.data import DataConfig, SftDataConfig
 from pangu_rl.config.sections.grpo import GrpoLearnerConfig, GrpoRolloutConfig
 from pangu_rl.config.sections.learner import SftLearnerConfig
-from pangu_rl.config.sections.model import ModelConfig
+from pangu_rl.config.sections.model import TrainedModelConfig
 from pangu_rl.config.sections.preference import DpoDataConfig, DpoLearnerConfig, DpoTrainerConfig, MpoAlgorithmConfig
 from pangu_rl.config.sections.rewards import RewardsConfig
 from pangu_rl.config.sections.rollout import require_room
@@ -24,7 +24,7 @@ class StartConfig(Strict):
 
 
 class SftConfig(Strict):
-    model: ModelConfig
+    model: TrainedModelConfig
     data: SftDataConfig
     algorithm: SupervisedConfig = SupervisedConfig()
     learner: SftLearnerConfig = SftLearnerConfig()
@@ -34,7 +34,7 @@ class SftConfig(Strict):
 
 
 class DpoConfig(Strict):
-    model: ModelConfig
+    model: TrainedModelConfig
     """Start and reference alike."""
     data: DpoDataConfig
     algorithm: MpoAlgorithmConfig = MpoAlgorithmConfig()
@@ -66,7 +66,7 @@ class DpoConfig(Strict):
 
 
 class GrpoConfig(Strict):
-    model: ModelConfig
+    model: TrainedModelConfig
     data: DataConfig
     rollout: GrpoRolloutConfig = GrpoRolloutConfig()
     rewards: RewardsConfig = RewardsConfig()

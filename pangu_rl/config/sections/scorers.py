@@ -60,7 +60,7 @@ class ScorerEngineConfig(Strict):
     """Tensor-parallel size on npu and cuda; on cpu, 1."""
     threads: PositiveInt = 1
     """Threads on cpu."""
-    dtype: str = "bfloat16"
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     max_model_tokens: PositiveInt = 16384
     """Prompt plus reply; a longer request has no vote. The default holds three texts of `max_chars` 6000 each at 1.2
     characters a token (English has about four, digits and formulas about two, Chinese one to two), the criterion and a

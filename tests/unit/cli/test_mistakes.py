@@ -39,6 +39,13 @@ def folder(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) ->
         (tmp_path / name).write_text(text)
     (tmp_path / "latin.jsonl").write_bytes('{"prompt": "café", "answer": "1"}\n'.encode("latin-1"))
     (tmp_path / "a_folder").mkdir()
+    grpo = (tmp_path / "grpo.yaml").read_text()
+    (tmp_path / "reward_file.yaml").write_text(grpo.replace("my_reward.py:right_number", "my_reward.py"))
+    (tmp_path / "reward_none.yaml").write_text(grpo.replace("my_reward.py:right_number", "nothing.py:f"))
+    (tmp_path / "nothing.py").write_text("def f(prompt, completion):\n    pass\n")
+    (tmp_path / "weights").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "weights" / name).symlink_to(tiny_model / name)
     return tmp_path
 
 
@@ -87,6 +94,19 @@ MISTAKES = {
     "text for names": (check("eval", "data.sets=mine.jsonl"), "is to be names with values: {name: value}"),
     "text for a section": (["curate", "--config", "curated.yaml"], "operators.0 is 'valid_rows': is to be a section"),
     "no value": (check("sft", "data.train="), "data.train is empty"),
+    "a type of number": (dry("sft", "model.dtype=fp16"), "model.dtype is 'fp16'", "'bfloat16' or 'float32'"),
+    "a reward without its function": (
+        ["grpo", "--config", "reward_file.yaml", "--dry-run"],
+        "rewards: my_reward.py is a file: name the function in it, my_reward.py:FUNCTION",
+    ),
+    "a model without a tokenizer": (
+        dry("sft", "model.path=weights"),
+        "model.path weights holds no usable tokenizer; copy the model's own files into it, tokenizer.json",
+    ),
+    "a word that is none": (
+        ["inspect", "mine.jsonl", "--model", "m", "--stage", "ppo"],
+        "'--stage': 'ppo' is not one of",
+    ),
     "no such rows": (
         dry("sft", "data.train=nope.jsonl"),
         "nope.jsonl: no such file or folder of rows",
@@ -127,6 +147,12 @@ def test_a_mistake_is_one_line_with_the_way_out(folder, monkeypatch, capsys, mis
     assert sorted(folder.rglob("*")) == before
 
 
+def test_a_reward_that_returns_nothing_is_named(folder, monkeypatch, capsys):
+    code, _, err = said(monkeypatch, capsys, "config", "check", "grpo", "--config", "reward_none.yaml")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "reward function f on the gold of grpo_rows:1 returned NoneType 'None': return a Part or a number" in err
+
+
 def test_no_words_are_answered_by_the_help(monkeypatch, capsys):
     code, out, err = said(monkeypatch, capsys)
     assert code == 2
@@ -143,4 +169,8 @@ def test_a_dry_run_warns_of_what_looks_like_success(folder, monkeypatch, capsys)
     code, out, _ = said(monkeypatch, capsys, *words)
     assert code == 0
     assert "warning 6 of 6 held-out prompts are trained on too: what is measured on them says nothing of others" in out
+    words = dry("sft", "learner.optimizer.warmup_steps=2", "learner.optimizer.lr=1")
+    warnings = [line for line in said(monkeypatch, capsys, *words)[1].splitlines() if line.startswith("warning ")]
+    assert "learner.optimizer.warmup_steps is 2 and trainer.steps is 2" in warnings[0]
+    assert "learner.optimizer.lr is 1, and language models are trained at 1e-7 to 1e-3: lower it" in warnings[1]
     assert "warning" not in said(monkeypatch, capsys, *dry("grpo"))[1]

@@ -161,4 +161,5 @@ def test_a_scorer_of_ours_is_of_the_cache_too(hub: Path) -> None:
     scorer = ScorerConfig(name="judge", model=NAME, engine=ScorerEngineConfig())
     with pytest.raises(ConfigError, match=f"^scorer judge: model {NAME}: no such folder.* run `hf download {NAME}`"):
         scorer_engine._spec(scorer, get_accelerator("cpu"))
-    assert scorer_engine._spec(scorer, get_accelerator("cpu")).model_path == lay(hub)
+    snapshot = lay(hub)
+    assert scorer_engine._spec(scorer, get_accelerator("cpu")).model_path == snapshot
