@@ -30,13 +30,12 @@ def gold_problem(prompt: Prompt, function: RewardFunction) -> str | None:
     except (UserError, RunError):
         raise
     except Exception as error:  # whatever a plugin raises, the run must name the plugin and the sample
-        name = getattr(getattr(function, "func", function), "__name__", type(function).__name__)
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise RewardError(
-            f"reward function {name} raised {type(error).__name__}: {' '.join(str(error).split())} on the gold "
-            f"{prompt.answer[:60]!r} of {prompt.uid}: mend the function; of a row that it cannot judge it returns a "
-            "Part without a value"
+            f"reward function {_name(function)} raised {said} on the gold {prompt.answer[:60]!r} of {prompt.uid}: "
+            "mend the function; of a row that it cannot judge it returns a Part without a value"
         ) from error
-    part = checked_part(result, f"gold of {prompt.uid}")
+    part = checked_part(result, f"reward function {_name(function)} on the gold of {prompt.uid}")
     if part.outcome is Outcome.CORRECT:
         return None
     if part.outcome is Outcome.ERROR:
@@ -47,7 +46,12 @@ def gold_problem(prompt: Prompt, function: RewardFunction) -> str | None:
 
 def gold_part(prompt: Prompt, function: RewardFunction) -> Part:
     """What `function` says of the boxed gold; raises what it raises, and `RewardError` if that is no score."""
-    return checked_part(_gold_result(prompt, function), f"gold of {prompt.uid}")
+    result = _gold_result(prompt, function)
+    return checked_part(result, f"reward function {_name(function)} on the gold of {prompt.uid}")
+
+
+def _name(function: RewardFunction) -> str:
+    return getattr(getattr(function, "func", function), "__name__", type(function).__name__)
 
 
 def _gold_result(prompt: Prompt, function: RewardFunction) -> Part | float:

@@ -72,5 +72,7 @@ def _find(name: str) -> Any:
     installed = entry_points(ENTRY_POINT_GROUP)
     if name in installed:
         return from_entry_point(installed[name], "rewards")
+    if name.endswith(".py"):
+        raise ConfigError(f"rewards: {name} is a file: name the function in it, {name}:FUNCTION")
     known = dict.fromkeys([*BUILT_IN, *installed])
     raise ConfigError(f"rewards: no reward function {name!r}{nearest(name, known)}, or path/to/file.py:function")

@@ -20,7 +20,7 @@ def parse_row(line: bytes) -> dict[str, Any]:
         row = json.loads(line.decode("utf-8-sig"), parse_constant=_refuse_constant)
         encode_row(row)  # also refuses what cannot be written again
     except UnicodeDecodeError as error:
-        raise BadRow(f"is not UTF-8 at byte {error.start}") from None
+        raise BadRow(f"is not UTF-8 at byte {error.start}: save the file as UTF-8") from None
     except json.JSONDecodeError as error:
         raise BadRow(f"is not JSON: {error.msg} at column {error.colno}" if line.strip() else "is empty") from None
     except (RecursionError, ValueError) as error:  # nesting, NaN, 1e999, or an integer of thousands of digits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,6 +43,20 @@ def run_directory(folder: Path) -> Iterator[None]:
             f"run directory {folder}: {where}: {error.strerror or error} ({free_bytes(folder):,} bytes free); make it "
             "writable, or set another trainer.run_dir"
         ) from None
+
+
+def require_run_directory(folder: Path) -> None:
+    """Whether a run could begin in `folder`; nothing is made.
+
+    Raises:
+        ConfigError: it cannot be made or written.
+    """
+    with run_directory(folder):
+        place = next(place for place in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(place))
+        if not place.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(place))
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
 
 
 @contextmanager

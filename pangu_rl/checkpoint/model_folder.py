@@ -32,15 +32,15 @@ COMPANIONS = (
 """Files beside config and weights that make a folder one that can be prompted: tokenizer, template, processor."""
 
 
-def model_config(path: Path) -> dict[str, Any]:
-    """`config.json` of the model folder `path`, which also holds weights.
+def model_config(path: Path, key: str = "model.path") -> dict[str, Any]:
+    """`config.json` of the model folder `path`, which also holds weights; `key` is what names it, for errors.
 
     Raises:
         DataError: no such folder, no configuration that can be read, or no weights in it.
     """
     if not path.is_dir():
         raise DataError(
-            f"model.path {path}: no such folder; `pangu-rl curate smollm2` prepares a cache:// model, and a name on "
+            f"{key} {path}: no such folder; `pangu-rl curate smollm2` prepares a cache:// model, and a name on "
             "the hub is fetched"
         )
     try:
@@ -48,13 +48,15 @@ def model_config(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         if (path / ADAPTER_CONFIG).is_file():
             raise DataError(
-                f"model.path {path}: an adapter, and no whole model; fold it: pangu-rl merge {path} --output DIR"
+                f"{key} {path}: an adapter, and no whole model; fold it: pangu-rl merge {path} --output DIR"
             ) from None
-        raise DataError(f"model.path {path}: no config.json in it; give a Hugging Face model folder") from None
+        raise DataError(
+            f"{key} {path}: no config.json in it; give a Hugging Face model folder, or a run that has made a model"
+        ) from None
     except ValueError as error:
-        raise DataError(f"model.path {path}: its config.json is not JSON: {error}") from None
+        raise DataError(f"{key} {path}: its config.json is not JSON: {error}: copy the whole folder again") from None
     if not weight_files(path):
-        raise DataError(f"model.path {path}: no weights, the folder has no .safetensors file")
+        raise DataError(f"{key} {path}: no weights, the folder has no .safetensors file: copy the whole folder")
     return config
 
 

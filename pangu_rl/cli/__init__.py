@@ -20,7 +20,7 @@ from pangu_rl.cli import data, curation, inspect, plugins, plan, jobs  # noqa: F
 
 # isort: on
 from pangu_rl.cli.app import app
-from pangu_rl.cli.program import DEBUG, debugging, program_version
+from pangu_rl.cli.program import DEBUG, UsageError, complain, debugging, program_version
 from pangu_rl.cluster import auth
 from pangu_rl.config.secrets import require_secrets
 from pangu_rl.errors import Preempted, RunError, UserError
@@ -51,7 +51,13 @@ def main() -> None:
     auth.use_token_if_present()
     try:
         require_secrets(os.environ)
-        app()
+        sys.exit(app(prog_name="pangu-rl", standalone_mode=False))
+    except UsageError as error:
+        complain(error)
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        typer.echo("aborted", err=True)
+        sys.exit(1)
     except (UserError, RunError) as error:
         if debugging():
             traceback.print_exc()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,12 +64,32 @@ def stage_of(stage: str, tree: dict[str, Any], path: Path) -> Any:
     """The same of a `tree` that was read of `path`."""
     from pangu_rl.config.load import load_tree
 
-    config = load_tree(schema_of(stage), tree, path)
+    try:
+        config = load_tree(schema_of(stage), tree, path)
+    except ConfigError:
+        if (others := stages_of(path)) and stage not in others:
+            raise ConfigError(
+                f"{path}: is a configuration of {' or '.join(others)}, not of {stage}: "
+                f"`pangu-rl {others[0]} --config {path}`"
+            ) from None
+        raise
     if stage == "pipeline":
         from pangu_rl.config.pipelines.graph import read_graph
 
         read_graph(config)
     return config
+
+
+def stages_of(path: Path) -> list[str]:
+    """Whose configuration the file `path` is, as it stands."""
+    from pangu_rl.config.load import load_config
+
+    found = []
+    for stage in STAGES:
+        with suppress(ConfigError):
+            load_config(schema_of(stage), path)
+            found.append(stage)
+    return found
 
 
 def load_run(stage: str, path: Path, overrides: list[str] | None) -> Any:

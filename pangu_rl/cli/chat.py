@@ -33,9 +33,11 @@ def chat(
     On the engine that draws rollouts. What comes by a pipe is one message, and the answer alone goes to standard
     output: `echo 'What is 2 + 3?' | pangu-rl chat runs/grpo`.
     """
+    from pangu_rl.checkpoint.model_folder import model_config
     from pangu_rl.checkpoint.run_model import named_model
 
     folder = named_model(run, "chat")
+    model_config(folder, "chat")  # before the engine's seconds
     given = tuple(picture or ())
     if missing := [path for path in given if not path.is_file()]:
         raise DataError(f"{missing[0]}: no such picture")

@@ -9,10 +9,13 @@ from typing import Any
 import psutil
 
 from pangu_rl.accelerators import get_accelerator
+from pangu_rl.checkpoint.disk import require_run_directory
 from pangu_rl.checkpoint.store import CheckpointStore
 from pangu_rl.cluster.demand import phases_of
+from pangu_rl.config.doubts import doubts
 from pangu_rl.doctor.paths import GIB, check_disk
 from pangu_rl.learner.measure.stage_memory import described_gib, memory_of
+from pangu_rl.monitoring.findings import Finding
 
 PER_STEP = ("prompts_per_step", "sequences_per_step", "pairs_per_step", "packs_per_step")
 """What a step takes, by stage."""
@@ -24,12 +27,15 @@ def dry_run(stage: str, config: Any) -> dict[str, Any]:
     Raises:
         UserError: what the run would be refused for before anything starts.
     """
+    require_run_directory(Path(config.trainer.run_dir))
+    rows, [disk] = _ROWS[stage](config), list(check_disk(config))
     return {
         "stage": stage,
-        "rows": _ROWS[stage](config),
+        "rows": rows,
         "steps": _steps(stage, config),
         "memory": _memory(stage, config),
-        "files": _files(config),
+        "files": _files(config, disk.detail),
+        "warnings": list(_warnings(config, rows, disk)),
     }
 
 
@@ -48,13 +54,15 @@ def shown(found: dict[str, Any]) -> Iterator[str]:
     yield f"        {memory['device']}; {memory['free_gib']:.1f} GiB of this machine's memory are free"
     yield f"files   {found['files']['run_dir']}: {found['files']['holds']}"
     yield f"        {found['files']['room']}"
+    yield from (f"warning {line}" for line in found["warnings"])
 
 
 def _grpo_rows(config: Any) -> dict[str, int]:
     from pangu_rl.loops.inputs import read_grpo_inputs
 
     inputs = read_grpo_inputs(config)
-    return {"train": len(inputs.train), "held_out": len(inputs.heldout), "left_out": len(inputs.skipped)}
+    rows = {"train": len(inputs.train), "held_out": len(inputs.heldout), "left_out": len(inputs.skipped)}
+    return rows | ({"held_out_and_trained": both} if (both := inputs.both()) else {})
 
 
 def _sft_rows(config: Any) -> dict[str, int]:
@@ -141,10 +149,23 @@ def _memory(stage: str, config: Any) -> dict[str, Any]:
     return {"phases": phases, "device": where, "free_gib": psutil.virtual_memory().available / GIB}
 
 
-def _files(config: Any) -> dict[str, str]:
+def _files(config: Any, room: str) -> dict[str, str]:
     folder = Path(config.trainer.run_dir)
-    [disk] = check_disk(config)
     holds = "config.yaml, metrics.jsonl, run.log, checkpoints/ with the model"
     if hasattr(config, "rollout"):
         holds += ", rollouts/ with every answer"
-    return {"run_dir": str(folder), "holds": holds, "room": disk.detail}
+    return {"run_dir": str(folder), "holds": holds, "room": room}
+
+
+def _warnings(config: Any, rows: dict[str, int], disk: Finding) -> Iterator[str]:
+    """What does not stand against the run yet, and will, or looks like success and is not."""
+    if both := rows.get("held_out_and_trained"):
+        from pangu_rl.loops.inputs import held_out_and_trained
+
+        yield held_out_and_trained(both, rows["held_out"])
+    if disk.status != "ok":
+        yield f"{disk.detail}: {disk.mend}"
+    yield from doubts(config)
+    accelerator = get_accelerator(config.cluster.accelerator)
+    if accelerator.ray_resource is not None and not accelerator.detect():
+        yield f"this machine has no {accelerator.name}: the run needs a cluster that has, or cluster.accelerator=cpu"

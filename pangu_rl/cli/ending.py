@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 
+from pangu_rl.config.doubts import doubts
 from pangu_rl.monitoring.milestones import milestone
 
 NEXT_OF_SAMPLED = {
@@ -33,6 +34,8 @@ def run_stage(stage: str, config: Any, run: Callable[[Any], dict[str, float]], a
     figures = finished(config)
     if figures is None:
         milestone(f"{stage}: configuration accepted; reading rows and model folder")
+        for doubt in doubts(config):
+            milestone(f"warning: {doubt}")
         figures = run(config)
         write_finished(config, figures)
     else:

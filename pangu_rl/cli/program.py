@@ -6,8 +6,11 @@ import sys
 from itertools import groupby
 from typing import Any
 
+import typer
 from typer.core import TyperCommand, TyperGroup
 
+UsageError: Any = typer.BadParameter.__base__
+"""Of click, which is typer's own in new versions of it."""
 DEBUG = "--debug"
 SET_UP, TRAIN, LOOK = "Set up", "Train", "Measure and look"
 SAMPLE, WHOLE = "Sample and select", "Whole recipes"
@@ -32,6 +35,17 @@ class Program(TyperGroup):
         for title, commands in groupby(by_title, key=_title):
             with formatter.section(title):
                 formatter.write_dl([(command.name.ljust(widest), summary(command)) for command in commands])
+
+
+def complain(error: Any) -> None:
+    """Say on stderr, in one line, what is wrong with a command line, and where it is explained."""
+    said = error.format_message()
+    if error.ctx is None or "\n" in said:  # the help itself, of a command that was given nothing
+        error.show()
+        return
+    said = said[:1].lower() + said[1:].rstrip(".").replace(": Value error, ", ": ")
+    command = error.ctx.command_path
+    typer.echo(f"error: {command}: {said}; see `{command} --help`", err=True)
 
 
 def summary(command: TyperCommand) -> str:

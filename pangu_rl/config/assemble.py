@@ -47,8 +47,8 @@ class FramesConfig(Strict):
 
 class AssembleConfig(Strict):
     """openPangu-VL and MindVL before their first stage, and openPangu-VL before its warm-up: a new connector between an
-    aligned encoder and the language model. Wherever a folder is named a run directory may stand: the tower of a `vit`
-    run, the connector of an alignment, the language model of an SFT."""
+    aligned encoder and the language model. Wherever a folder is named a run directory may stand (the tower of a `vit`
+    run, the connector of an alignment, the language model of an SFT), or a name on the hub, `Qwen/Qwen2.5-7B`."""
 
     shape: str
     """Folder with the `config.json` of the model; no weights are needed there."""

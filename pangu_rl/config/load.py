@@ -67,9 +67,13 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
             "`pangu-rl init STAGE` writes one"
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{path}: not YAML: {yaml_text.problem(error)}") from None
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: expected sections (model:, data:, ...), found {type(tree).__name__}")
+        found = "an empty file" if tree is None else f"a {type(tree).__name__}"
+        raise ConfigError(
+            f"{path}: expected sections (model:, data:, ...), found {found}; `pangu-rl init STAGE` writes some to "
+            "start from"
+        )
     return tree
 
 
@@ -89,14 +93,20 @@ def set_key(tree: dict[str, Any], key: str, value: Any) -> None:
     """Set the dotted `key` of a nested dict, in place.
 
     Raises:
-        ConfigError: a part of the key names a value, which has no keys.
+        ConfigError: a part of the key names a value or a list, which have no keys.
     """
     *sections, leaf = key.split(".")
     node = tree
-    for section in sections:
+    for depth, section in enumerate(sections, 1):
         child = node.setdefault(section, {})
         if child is None:
             child = node[section] = {}
+        if isinstance(child, list):
+            name = ".".join(sections[:depth])
+            raise ConfigError(
+                f"override {key!r}: {section} is a list: change its entry in the file, or give the whole list, "
+                f"'{name}=[...]'"
+            )
         if not isinstance(child, dict):
             raise ConfigError(f"override {key!r}: {section} is a value, not a section")
         node = child
@@ -106,6 +116,16 @@ def set_key(tree: dict[str, Any], key: str, value: Any) -> None:
 def dump_config(config: BaseModel) -> str:
     """The resolved configuration as YAML; loading it back gives an equal configuration, but for keys in it (`***`)."""
     return yaml.safe_dump(masked(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
+
+
+_FORMS = {
+    "model_type": "is to be a section, keys with values: {key: value}",
+    "model_attributes_type": "is to be a section, keys with values: {key: value}",
+    "dict_type": "is to be names with values: {name: value}",
+    "tuple_type": "is to be a list: [value]",
+    "list_type": "is to be a list: [value]",
+}
+"""Type of pydantic's error -> what the file has in its place; pydantic's own words are of Python."""
 
 
 def _explain(schema: type[BaseModel], error: dict[str, Any]) -> str:
@@ -118,4 +138,5 @@ def _explain(schema: type[BaseModel], error: dict[str, Any]) -> str:
     if error["type"] == "value_error":
         return f"{where}: {message}" if where else message
     name = next((part for part in reversed(error["loc"]) if isinstance(part, str)), "")
-    return f"{where} is {masked(error['input'], name)!r}: {message}"
+    given = "empty" if error["input"] is None else repr(masked(error["input"], name))
+    return f"{where} is {given}: {_FORMS.get(error['type'], message)}"

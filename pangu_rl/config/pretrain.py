@@ -11,7 +11,7 @@ from pangu_rl.config.base import Strict
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.sections.algorithm import SupervisedConfig
 from pangu_rl.config.sections.learner import LearnerConfig
-from pangu_rl.config.sections.model import ModelConfig
+from pangu_rl.config.sections.model import TrainedModelConfig
 from pangu_rl.config.sections.packing import Share, require_shares
 from pangu_rl.config.sections.trainer import ClusterConfig, MonitoringConfig, TrainerConfig
 
@@ -95,7 +95,7 @@ class PretrainTrainerConfig(TrainerConfig):
 
 
 class PretrainConfig(Strict):
-    model: ModelConfig
+    model: TrainedModelConfig
     """The stage's start: a model folder, or the run directory of the stage before, whose newest checkpoint is taken."""
     data: PretrainDataConfig
     algorithm: SupervisedConfig = SupervisedConfig(average="token")

@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 
 from pangu_rl.config.base import Strict
 from pangu_rl.config.sections.learner import SftLearnerConfig, TunedOptimizerConfig
-from pangu_rl.config.sections.model import ModelConfig
+from pangu_rl.config.sections.model import ModelConfig, TrainedModelConfig
 from pangu_rl.config.sections.rewards import RewardFunctionConfig, RewardsConfig
 from pangu_rl.config.sections.rollout import RolloutConfig, require_room, require_split
 from pangu_rl.config.sections.rows import RowsConfig
@@ -202,6 +202,7 @@ class PairsConfig(ScoredStage):
 
 
 class IterativeConfig(ScoredStage):
+    model: TrainedModelConfig
     data: IterativeDataConfig
     hard: HardRuleConfig = HardRuleConfig()
     decontamination: DecontaminationConfig = DecontaminationConfig()

@@ -10,7 +10,7 @@ from pangu_rl.config.sections.data import DataConfig, SftDataConfig
 from pangu_rl.config.sections.grpo import GrpoLearnerConfig, GrpoRolloutConfig
 from pangu_rl.config.sections.learner import SftLearnerConfig
 from pangu_rl.config.sections.lora import MAX_RANK
-from pangu_rl.config.sections.model import ModelConfig
+from pangu_rl.config.sections.model import TrainedModelConfig
 from pangu_rl.config.sections.preference import DpoDataConfig, DpoLearnerConfig, DpoTrainerConfig, MpoAlgorithmConfig
 from pangu_rl.config.sections.rewards import RewardsConfig
 from pangu_rl.config.sections.rollout import require_room
@@ -25,7 +25,7 @@ class StartConfig(Strict):
 
 
 class SftConfig(Strict):
-    model: ModelConfig
+    model: TrainedModelConfig
     data: SftDataConfig
     algorithm: SupervisedConfig = SupervisedConfig()
     learner: SftLearnerConfig = SftLearnerConfig()
@@ -35,7 +35,7 @@ class SftConfig(Strict):
 
 
 class DpoConfig(Strict):
-    model: ModelConfig
+    model: TrainedModelConfig
     """Start and reference alike."""
     data: DpoDataConfig
     algorithm: MpoAlgorithmConfig = MpoAlgorithmConfig()
@@ -67,7 +67,7 @@ class DpoConfig(Strict):
 
 
 class GrpoConfig(Strict):
-    model: ModelConfig
+    model: TrainedModelConfig
     data: DataConfig
     rollout: GrpoRolloutConfig = GrpoRolloutConfig()
     rewards: RewardsConfig = RewardsConfig()

@@ -8,7 +8,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 
 from pangu_rl.config.base import Strict
 from pangu_rl.config.sections.contrastive import ClusterLossConfig
-from pangu_rl.config.sections.model import ModelConfig
+from pangu_rl.config.sections.model import TrainedModelConfig
 from pangu_rl.config.sections.trainer import ClusterConfig, MonitoringConfig, TrainerConfig
 
 TOKEN = 28
@@ -106,7 +106,7 @@ class VisionStageConfig(Strict):
     """Multi-label cluster discrimination (MLCD): openPangu-VL 4.1 names pictures, classes, labels and the cascade; loss
     and optimiser are those of MLCD and RICE."""
 
-    model: ModelConfig
+    model: TrainedModelConfig
     """A multimodal model folder; its tower is trained, and the checkpoints' `hf` is this folder with the new tower."""
     data: VisionDataConfig
     teacher: TeacherConfig = TeacherConfig()

@@ -28,10 +28,11 @@ class Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {}
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
-        for name in names:
-            if names.count(name) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"key {name} stands twice", node.start_mark)
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value} stands twice", key.start_mark)
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
     def whole_number(self, node: yaml.ScalarNode) -> int:
@@ -41,6 +42,17 @@ class Loader(yaml.SafeLoader):
 for _tag, (_pattern, _first) in _TAGS.items():
     Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), list(_first))
 Loader.add_constructor("tag:yaml.org,2002:int", Loader.whole_number)
+
+
+def problem(error: yaml.YAMLError | UnicodeDecodeError) -> str:
+    """What is wrong with a text and where, in one line."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start} is no UTF-8: save the file as UTF-8"
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return " ".join(str(error).split())
+    mark = error.problem_mark
+    hint = "; indent with blanks, not with tabs" if "'\\t'" in (error.problem or "") else ""
+    return f"line {mark.line + 1}, column {mark.column + 1}: {' '.join((error.problem or '').split())}{hint}"
 
 
 def parse(text: str) -> Any:

@@ -261,8 +261,10 @@ def _load_tokenizer(model_path: Path, trust_remote_code: bool) -> Any:
             model_path, local_files_only=True, trust_remote_code=trust_remote_code
         )
     except (OSError, ValueError, KeyError) as error:
+        reason = ": " + " ".join(str(error).split()) if any(model_path.glob("tokenizer*")) else ""
         raise ConfigError(
-            f"model.path {model_path} holds no usable tokenizer: {' '.join(str(error).split())}"
+            f"model.path {model_path} holds no usable tokenizer{reason}; copy the model's own files into it, "
+            "tokenizer.json and tokenizer_config.json"
         ) from None
     if not tokenizer.is_fast:
         raise ConfigError(f"model.path {model_path}: the tokenizer gives no character offsets; add a tokenizer.json")

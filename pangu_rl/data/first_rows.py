@@ -71,7 +71,7 @@ def _read(
         except (BadRow, DataError) as reason:
             refused.append(f"{path}, row {number}: {reason}")
     if refused and (not found or not skips):
-        raise DataError(refused[0])
+        raise DataError(f"{refused[0]} (mend it, or set data.on_bad_row to skip)")
     if not found:
         raise DataError(f"{path}: no row in it")
     return found, [*reader.notes(), *refused]

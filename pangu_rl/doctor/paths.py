@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from pangu_rl.checkpoint.model_folder import model_config
-from pangu_rl.config.names.hub import cached, is_hub_id
+from pangu_rl.config.names.hub import local_folder
 from pangu_rl.config.paths import cache_root, is_address, resolve_path
 from pangu_rl.errors import UserError
 from pangu_rl.monitoring.findings import Finding
@@ -105,7 +105,7 @@ def named_paths(config: BaseModel, prefix: str = "") -> Iterator[tuple[str, str]
 
 def _weights_folder(path: str) -> Path:
     """The model folder itself, of the hub cache, or the newest one of a run directory."""
-    folder = (is_hub_id(path) and cached(path)) or resolve_path(path)
+    folder = local_folder(path)
     checkpoints = sorted(folder.glob("checkpoints/step_*/hf"))
     return checkpoints[-1] if checkpoints else folder
 

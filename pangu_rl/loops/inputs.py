@@ -48,6 +48,13 @@ class GrpoInputs:
     skipped: list[str]
     """A line (file, row, reason) for each row left out."""
 
+    def both(self) -> int:
+        """Held-out prompts that are trained on too, word for word: their accuracy says nothing of others."""
+        if not self.heldout:
+            return 0
+        trained = set(map(_asked, self.train))
+        return sum(_asked(prompt) in trained for prompt in self.heldout)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SftInputs:
@@ -74,6 +81,18 @@ class DpoInputs:
     """All of them, of which `skipped` has the first."""
     asked_by_pairs: int
     """SFT rows left out since a pair asks the same; of rows that are read when they are drawn it is not known yet."""
+
+
+def held_out_and_trained(both: int, held_out: int) -> str:
+    """The warning of so many prompts."""
+    return (
+        f"{both} of {held_out} held-out prompts are trained on too: what is measured on them says nothing of others; "
+        "take them out of data.train or data.heldout"
+    )
+
+
+def _asked(prompt: Prompt) -> tuple[Any, ...]:
+    return repr(prompt.messages), prompt.images, prompt.videos
 
 
 def read_grpo_inputs(config: GrpoConfig) -> GrpoInputs:

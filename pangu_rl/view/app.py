@@ -1,4 +1,5 @@
-"""The addresses of the page: `/`, its `/assets/`, what the store keeps under `/media/<hash>`, and `/api/` as JSON."""
+"""The addresses of the page: `/`, its `/assets/`, what the store keeps under `/media/<hash>`, the `/report` of a
+curation, and `/api/` as JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from pangu_rl.errors import ConfigError, RunError, UserError
-from pangu_rl.view.access import Guard
+from pangu_rl.view.access import WRITTEN_PAGE, Guard
+from pangu_rl.view.curations import read_curation, report_of
 from pangu_rl.view.group import read_group
 from pangu_rl.view.media import kept_file
 from pangu_rl.view.opened import Opened, Run
@@ -43,7 +45,14 @@ def make_app(opened: Opened, token: str, port: int) -> Guard:
         found = kept_file(folders, request.path_params["sha256"])
         return FileResponse(found[0], media_type=found[1]) if found else _absent()
 
+    def report(request: Request) -> Response:
+        folder = opened.curations().get(request.query_params.get("name", ""))
+        found = report_of(folder) if folder else None
+        own_policy = {"content-security-policy": WRITTEN_PAGE}
+        return FileResponse(found, media_type="text/html", headers=own_policy) if found else _absent()
+
     routes = [Route("/", page), Route("/assets/{name}", asset), Route("/media/{sha256}", media)]
+    routes += [Route("/report", report)]
     routes += [Route(f"/api/{name}", _endpoint(opened, answer)) for name, answer in ANSWERS.items()]
     return Guard(Starlette(routes=routes), token, port)
 
@@ -62,6 +71,7 @@ def _runs(opened: Opened, _: Mapping[str, str]) -> Any:
     return {
         "runs": [_run(run) for run in opened.runs().values()],
         "pipelines": list(opened.pipelines()),
+        "curations": list(opened.curations()),
         "sorts": list(SORTS),
     }
 
@@ -107,6 +117,10 @@ def _pipeline(opened: Opened, asked: Mapping[str, str]) -> Any:
     return read_pipeline(pipelines[name])
 
 
+def _curations(opened: Opened, _: Mapping[str, str]) -> Any:
+    return [{"name": name} | read_curation(folder) for name, folder in opened.curations().items()]
+
+
 ANSWERS: Mapping[str, Answer] = {
     "runs": _runs,
     "curves": _curves,
@@ -115,6 +129,7 @@ ANSWERS: Mapping[str, Answer] = {
     "tokens": _tokens,
     "pairs": _pairs,
     "pipeline": _pipeline,
+    "curations": _curations,
 }
 
 

@@ -1,4 +1,5 @@
-"""Folders from the command line -> **what there is to look at**: runs, their rounds, pipelines and their stages.
+"""Folders from the command line -> **what there is to look at**: runs, their rounds, pipelines and their stages, and
+curations.
 
 It is found anew at each look, since stages and rounds begin while the page is open.
 """
@@ -18,6 +19,7 @@ from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import DataError
 from pangu_rl.monitoring.sinks import METRICS
 from pangu_rl.report.facts import CONFIG, read_facts
+from pangu_rl.view.curations import is_curation
 from rollout.footers import identity
 from rollout.shards import live_shards
 from rollout.store import RolloutStore
@@ -67,7 +69,8 @@ class Opened:
 
     def __init__(self, folders: Sequence[Path]) -> None:
         for folder in folders:
-            read_facts(folder)
+            if not is_curation(folder):
+                read_facts(folder)
         self._folders = _named_apart([folder.resolve() for folder in folders])
         for run in self.runs().values():
             if run.has_rollouts:
@@ -75,11 +78,16 @@ class Opened:
 
     def runs(self) -> dict[str, Run]:
         """By name."""
-        return {run.name: run for name, folder in self._folders.items() for run in _runs(name, folder)}
+        folders = [(name, folder) for name, folder in self._folders.items() if not is_curation(folder)]
+        return {run.name: run for name, folder in folders for run in _runs(name, folder)}
 
     def pipelines(self) -> dict[str, Path]:
         """By name."""
         return {name: folder for name, folder in self._folders.items() if is_pipeline(folder)}
+
+    def curations(self) -> dict[str, Path]:
+        """By name."""
+        return {name: folder for name, folder in self._folders.items() if is_curation(folder)}
 
     def run(self, name: str) -> Run:
         """
@@ -88,7 +96,7 @@ class Opened:
         """
         runs = self.runs()
         if name not in runs:
-            raise DataError(f"no run {name[:80]!r} is open: {', '.join(runs)}")
+            raise DataError(f"no run {name[:80]!r} is open: {', '.join(runs) or 'none is'}")
         return runs[name]
 
 

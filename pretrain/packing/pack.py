@@ -9,9 +9,9 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pyarrow.compute as pc
@@ -19,11 +19,12 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from pangu_rl.config.sections.packing import PackingConfig
-from pangu_rl.errors import RunError
-from pretrain.packing.metadata import read_metadata
+from pangu_rl.errors import DataError, RunError
+from pretrain.packing.metadata import file_sha256, read_metadata
 from pretrain.packing.pieces import Map, pieces_of, plan_pieces
 from pretrain.packing.plan import make_plan
-from pretrain.packing.plan_file import REST, write_parts, write_plan
+from pretrain.packing.plan_file import REST, Figures, Part, write_parts, write_plan
+from pretrain.packing.unfinished import Tell, origin
 
 NAMED = 3
 """Samples of each reason that the notes name; all are in the plan's list."""
@@ -59,19 +60,23 @@ class Summary:
 def pack_file(metadata_path: Path, output: Path, config: PackingConfig, run: Map | None = None) -> Summary:
     """Plan `metadata_path` into the folder `output`; notes on stderr name what is left out.
 
-    More than `PIECE_SAMPLES` are planned in pieces, by `run` or by as many processes as there are CPUs.
+    More than `PIECE_SAMPLES` are planned in pieces, by `run` or by as many processes as there are CPUs. A run that is
+    interrupted is gone on with by the next one of the same metadata and settings: what is whole is kept.
 
     Raises:
         DataError, ConfigError: as `read_metadata`, `make_plan` and `write_plan` do. RunError: a process died.
     """
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     started = time.perf_counter()
+
+    def tell(note: str) -> None:
+        console.print(f"{output}: {note}", markup=False)
+
     with console.status("reading the metadata") as status:
         if (pieces := pieces_of(metadata_path)) > 1:
             status.update(f"packing {pieces} pieces")
             with nullcontext(run) if run else processes() as mapped:
-                plan = partial(plan_pieces, metadata_path, config=config, run=mapped)
-                manifest = write_parts(output, plan, config)
+                manifest = _in_pieces(metadata_path, output, config, mapped, tell)
         else:
             metadata = read_metadata(metadata_path, config)
             status.update(f"packing {len(metadata)} samples")
@@ -83,14 +88,42 @@ def pack_file(metadata_path: Path, output: Path, config: PackingConfig, run: Map
     return Summary(output=output, manifest=manifest, seconds=time.perf_counter() - started)
 
 
+def _in_pieces(path: Path, output: Path, config: PackingConfig, run: Map, tell: Tell) -> dict[str, Any]:
+    before, sha256 = path.stat(), file_sha256(path)
+
+    def plan(folder: Path) -> tuple[list[Part], Figures]:
+        found = plan_pieces(path, sha256, folder, config, run, tell)
+        if (path.stat().st_size, path.stat().st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+            raise DataError(f"{path}: it was written to meanwhile, pack again when it is whole")
+        return found
+
+    return write_parts(output, plan, config, origin(sha256, config, pieces_of(path)), tell)
+
+
 @contextmanager
 def processes() -> Iterator[Map]:
     """Of this machine."""
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=get_context("spawn")) as pool:
+    count = len(os.sched_getaffinity(0))
+    with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
         try:
             yield pool.map
         except BrokenProcessPool:
-            raise RunError("a process that plans died, for want of memory perhaps: use fewer CPUs, or Ray") from None
+            raise RunError(
+                "a process that plans died, for want of memory perhaps: pack again with fewer CPUs, or on Ray; what is "
+                "done is kept"
+            ) from None
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed is told by nobody: it would wait for ever, or write into another run's."""
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def _notes(output: Path, manifest: dict[str, Any]) -> list[str]:

@@ -5,13 +5,14 @@
 
 A piece is a random part of the whole, by the hash of ids: rows of one id meet in one piece, and no trend runs through
 training. A worker holds one piece; the process that started them holds counts and the packs left over, fewer than a
-step's for each piece. The plan does not depend on how many workers there are.
+step's for each piece. The plan does not depend on how many workers there are, nor on how often it was interrupted: a
+spill or piece that is sealed is not made again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,11 @@ import xxhash
 from pangu_rl.config.sections.packing import PackingConfig
 from pretrain.packing.balance import global_batches, imbalance
 from pretrain.packing.columns import Columns
-from pretrain.packing.metadata import Metadata, costs, file_sha256, group_rows, read_rows, require_distinct
+from pretrain.packing.metadata import Metadata, costs, group_rows, read_rows, require_distinct
 from pretrain.packing.mixing import draw, sizes_of
 from pretrain.packing.plan import LEFT_OUT, fitting, plan_of, require_fitting
 from pretrain.packing.plan_file import Figures, Part, packs_table, rest_table, write_part
+from pretrain.packing.unfinished import PLAN, Tell, replaced, seal, sealed
 
 PIECE_SAMPLES = 2**20
 """Of metadata with more, pieces have about so many each."""
@@ -57,6 +59,8 @@ class Planned:
     """Packs, as `packs_table` has them."""
     untrained: pa.Table
     """Samples of these packs that none of the piece's steps has, as `rest_table` has them."""
+    kept: bool
+    """From a run that was interrupted."""
 
 
 def pieces_of(path: Path) -> int:
@@ -64,8 +68,10 @@ def pieces_of(path: Path) -> int:
     return max(1, -(-sum(group_rows(path)) // PIECE_SAMPLES))
 
 
-def plan_pieces(path: Path, folder: Path, config: PackingConfig, run: Map) -> tuple[list[Part], Figures]:
-    """Plan `path` into files of `folder`, which exists; the parts are in the order of training.
+def plan_pieces(
+    path: Path, sha256: str, folder: Path, config: PackingConfig, run: Map, tell: Tell
+) -> tuple[list[Part], Figures]:
+    """Plan `path`, whose hash is given, in the unfinished `folder`; the parts are in the order of training.
 
     Raises:
         DataError, ConfigError: as `read_metadata` and `make_plan`.
@@ -78,10 +84,10 @@ def plan_pieces(path: Path, folder: Path, config: PackingConfig, run: Map) -> tu
     every = {name: sum(part.have.get(name, 0) for part in scanned) for part in scanned for name in part.have}
     plan = partial(plan_piece, path, spills, config, every, folder)
     planned: list[Planned] = list(run(plan, range(pieces)))
-    for spill in spills:
-        spill.unlink()
-    parts = [*(piece.part for piece in planned), _last_steps(planned, folder, config)]
-    return parts, Figures(name=path.name, sha256=file_sha256(path), samples=samples)
+    if kept := sum(piece.kept for piece in planned):
+        tell(f"{kept} of {pieces} pieces are from a run that was interrupted")
+    parts = [*(piece.part for piece in planned), _last_steps(planned, folder / PLAN, config)]
+    return parts, Figures(name=path.name, sha256=sha256, samples=samples)
 
 
 def scan(path: Path, config: PackingConfig, pieces: int, groups: tuple[int, Sequence[int]], spill: Path) -> Scanned:
@@ -89,6 +95,8 @@ def scan(path: Path, config: PackingConfig, pieces: int, groups: tuple[int, Sequ
 
     `groups` are the rows of the file before them, and their numbers.
     """
+    if (known := sealed(spill.with_suffix(".seal"))) is not None:
+        return Scanned(**known)
     first, numbers = groups
     columns = Columns(path, read_rows(path, numbers), config.max_frames, first)
     ids = columns.ids()
@@ -118,23 +126,30 @@ def scan(path: Path, config: PackingConfig, pieces: int, groups: tuple[int, Sequ
             "visual_flops": visual_flops,
         }
     )
-    _write_spill(spill, table, _piece_of(ids, pieces, config.seed), pieces)
-    return Scanned(
+    with replaced(spill) as target:
+        _write_spill(target, table, _piece_of(ids, pieces, config.seed), pieces)
+    scanned = Scanned(
         samples=len(ids),
         fitting=int(fits.sum()),
         shortest=int(tokens.min()),
         have=dict(zip(names, have.astype(np.int64).tolist(), strict=True)),
     )
+    seal(spill.with_suffix(".seal"), [spill], asdict(scanned))
+    return scanned
 
 
 def plan_piece(
     path: Path, spills: Sequence[Path], config: PackingConfig, every: Mapping[str, int], folder: Path, number: int
 ) -> Planned:
-    """Plan one piece and write its whole steps; `every` as `draw` takes it.
+    """Plan one piece and write its whole steps, unless that is done; `every` as `draw` takes it.
 
     Raises:
         DataError: an id that stands twice.
     """
+    over, untrained = (folder / f"{name}-{number:05d}.arrow" for name in ("over", "untrained"))
+    done = folder / f"piece-{number:05d}.seal"
+    if (known := sealed(done)) is not None:
+        return Planned(part=Part(**known), over=_read_table(over), untrained=_read_table(untrained), kept=True)
     metadata = _read_piece(path, spills, number)
     fits = fitting(metadata, config)
     rows = draw(metadata, fits, config, every) if config.shares else np.flatnonzero(fits)
@@ -153,13 +168,19 @@ def plan_piece(
         visual_imbalance=imbalance(plan.visual_flops[:whole], config.ranks, config.step_packs),
     )
     rest = rest_table(metadata, plan.left_out[elsewhere], plan.reasons[elsewhere])
-    write_part(folder, part, packs_table(plan, metadata, 0, whole), rest, config.step_packs)
-    untrained = np.setdiff1d(plan.rows[end:], plan.rows[:end])
-    return Planned(
+    write_part(folder / PLAN, part, packs_table(plan, metadata, 0, whole), rest, config.step_packs)
+    alone = np.setdiff1d(plan.rows[end:], plan.rows[:end])
+    planned = Planned(
         part=part,
         over=packs_table(plan, metadata, whole, len(plan.tokens)),
-        untrained=rest_table(metadata, untrained, np.full(len(untrained), CARRIED, dtype=np.int8)),
+        untrained=rest_table(metadata, alone, np.full(len(alone), CARRIED, dtype=np.int8)),
+        kept=False,
     )
+    _write_table(over, planned.over)
+    _write_table(untrained, planned.untrained)
+    files = [folder / PLAN / part.packs_file, folder / PLAN / part.rest_file, over, untrained]
+    seal(done, files, asdict(part))
+    return planned
 
 
 def _last_steps(planned: Sequence[Planned], folder: Path, config: PackingConfig) -> Part:
@@ -202,6 +223,16 @@ def _piece_of(ids: pa.Array, pieces: int, seed: int) -> np.ndarray:
     """int64 [N], the piece of each id."""
     hashes = (xxhash.xxh3_64_intdigest(str(uid).encode(), seed) for uid in ids.to_pylist())
     return (np.fromiter(hashes, np.uint64, len(ids)) % np.uint64(pieces)).astype(np.int64)
+
+
+def _write_table(path: Path, table: pa.Table) -> None:
+    with replaced(path) as target, pa.ipc.new_file(target, table.schema) as writer:
+        writer.write_table(table)
+
+
+def _read_table(path: Path) -> pa.Table:
+    with pa.OSFile(str(path)) as file:
+        return pa.ipc.open_file(file).read_all()
 
 
 def _write_spill(path: Path, table: pa.Table, piece: np.ndarray, pieces: int) -> None:

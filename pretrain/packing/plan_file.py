@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -31,6 +30,7 @@ from pangu_rl.errors import ConfigError, DataError
 from pretrain.packing.balance import deal
 from pretrain.packing.metadata import Metadata, file_sha256
 from pretrain.packing.plan import LEFT_OUT, Plan
+from pretrain.packing.unfinished import PLAN, Tell, origin, replaced, unfinished
 
 VERSION = 3
 READ = (2, 3)
@@ -99,32 +99,32 @@ def write_plan(directory: Path, plan: Plan, metadata: Metadata, config: PackingC
 
     def write(folder: Path) -> tuple[list[Part], Figures]:
         packs = packs_table(plan, metadata, 0, len(plan.tokens))
-        write_part(folder, part, packs, rest_table(metadata, plan.left_out, plan.reasons), config.step_packs)
+        write_part(folder / PLAN, part, packs, rest_table(metadata, plan.left_out, plan.reasons), config.step_packs)
         return [part], figures
 
-    return write_parts(directory, write, config)
+    # Nothing of a plan in one piece outlives a kill, so there is nothing to tell of.
+    return write_parts(directory, write, config, origin(metadata.sha256, config, 1), tell=lambda note: None)
 
 
 def write_parts(
-    directory: Path, write: Callable[[Path], tuple[list[Part], Figures]], config: PackingConfig
+    directory: Path,
+    write: Callable[[Path], tuple[list[Part], Figures]],
+    config: PackingConfig,
+    made_from: Mapping[str, Any],
+    tell: Tell,
 ) -> dict[str, Any]:
-    """As `write_plan`, of the parts that `write` puts into a folder."""
-    partial = directory.absolute().with_name(f".{directory.absolute().name}.{os.getpid()}.partial")
-    try:
-        partial.mkdir(parents=True)
-        manifest = _manifest(partial, *write(partial), config)
-        (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-        for path in (*partial.iterdir(), partial):
+    """As `write_plan`, of the parts that `write` puts into `plan/` of an unfinished folder."""
+    with unfinished(directory, made_from, tell) as folder:
+        plan = folder / PLAN
+        manifest = _manifest(plan, *write(folder), config)
+        (plan / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        for path in (*plan.iterdir(), plan):
             flush(path)
         if directory.is_dir() and any(directory.iterdir()):
-            _require_same(partial, directory)
+            _require_same(plan, directory)
         else:
-            os.replace(partial, directory)
+            os.replace(plan, directory)
             flush(directory.absolute().parent)
-    except OSError as error:
-        raise DataError(f"{directory}: {error.strerror or error}; --output is a folder to write") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return manifest
 
 
@@ -156,14 +156,15 @@ def rest_table(metadata: Metadata, samples: np.ndarray, reasons: np.ndarray) -> 
 
 
 def write_part(folder: Path, part: Part, packs: pa.Table, rest: pa.Table, step_packs: int) -> None:
-    """The two files of a part."""
+    """The two files of a part, each of which appears when it is whole."""
     options = {"compression": "zstd", "write_statistics": False}
     schema = pa.schema([pa.field(f.name, _list_of(f.type) or f.type) for f in packs.schema])
     group = _packs_per_group(step_packs)
-    with pq.ParquetWriter(folder / part.packs_file, schema, **options) as writer:
+    with replaced(folder / part.packs_file) as partial, pq.ParquetWriter(partial, schema, **options) as writer:
         for first in range(0, len(packs), group):
             writer.write_table(packs.slice(first, group).cast(schema), row_group_size=group)
-    pq.write_table(rest, folder / part.rest_file, **options)
+    with replaced(folder / part.rest_file) as partial:
+        pq.write_table(rest, partial, **options)
 
 
 def _list_of(kind: pa.DataType) -> pa.DataType | None:

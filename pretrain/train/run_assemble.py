@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
-from pangu_rl.checkpoint.run_model import model_of
+from pangu_rl.checkpoint.run_model import named_model
 from pangu_rl.checkpoint.settings import write_whole
 from pangu_rl.checkpoint.whole_folder import whole_folder
 from pangu_rl.config.assemble import AssembleConfig
-from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import DataError, first_line
 from pangu_rl.learner.model import DTYPES
 from pangu_rl.learner.pictures import family_of_model
@@ -34,6 +33,7 @@ def run_assemble(config: AssembleConfig) -> dict[str, Any]:
 
     Raises:
         DataError: a folder that cannot be used, a part of another shape, or a tokenizer larger than the vocabulary.
+        ConfigError: a name on the hub that is not in the cache and cannot be fetched.
         RunError: the model cannot be written.
     """
     run_dir = Path(config.trainer.run_dir)
@@ -42,9 +42,7 @@ def run_assemble(config: AssembleConfig) -> dict[str, Any]:
     settings = _settings(config)
     tokenizer = _tokenizer(config, settings)
     named = {part: getattr(config, part) for part in ("encoder", "connector", "language")}
-    parts = Parts(
-        **{part: None if folder is None else model_of(resolve_path(folder), part) for part, folder in named.items()}
-    )
+    parts = Parts(**{part: None if folder is None else named_model(folder, part) for part, folder in named.items()})
     limits = _limits(config)
     torch.manual_seed(config.trainer.seed)
     model = assemble(settings, parts, DTYPES[config.dtype])
@@ -65,12 +63,12 @@ def run_assemble(config: AssembleConfig) -> dict[str, Any]:
 def _limits(config: AssembleConfig) -> PixelLimits:
     if config.processor is None:
         return PixelLimits(config.min_pixels, config.max_pixels)
-    return read_limits(model_of(resolve_path(config.processor), "processor"))
+    return read_limits(named_model(config.processor, "processor"))
 
 
 def _settings(config: AssembleConfig) -> PanguVLConfig:
     register_auto_classes()
-    folder = model_of(resolve_path(config.shape), "shape")
+    folder = named_model(config.shape, "shape")
     try:
         found = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
@@ -84,7 +82,7 @@ def _settings(config: AssembleConfig) -> PanguVLConfig:
 
 
 def _tokenizer(config: AssembleConfig, settings: PanguVLConfig) -> PreTrainedTokenizerBase:
-    folder = model_of(resolve_path(config.tokenizer), "tokenizer")
+    folder = named_model(config.tokenizer, "tokenizer")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:

@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 
+from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import ConfigError
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?:@[\w./-]+)?")
@@ -57,6 +58,11 @@ def fetched(name: str, key: str = "model.path") -> Path:
         said = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ConfigError(f"{absent}, and fetching it failed ({said}): try `{command}`") from None
     return Path(folder)
+
+
+def local_folder(path: str) -> Path:
+    """Of a model folder or a name on the hub: where it lies on this machine, or would; nothing is fetched."""
+    return (is_hub_id(path) and cached(path)) or resolve_path(path)
 
 
 def is_offline() -> bool:

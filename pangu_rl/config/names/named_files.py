@@ -18,7 +18,7 @@ _PARTS = ("shape", "encoder", "connector", "language", "tokenizer", "processor")
 _KEYS = frozenset(
     {"model.path", "model.chat_template", "start.sft_config", *(f"data.{name}" for name in _ROWS), *_PARTS}
 )
-MODEL = "model.path"
+_MODELS = frozenset({"model.path", *_PARTS})
 """What may be a name on the hub."""
 _NODE_CONFIG = re.compile(r"stages\..+\.config|evaluate\.config")
 """Of a pipeline."""
@@ -70,11 +70,11 @@ def on_disk(path: str) -> Path:
 def travelling(config: Any) -> list[str]:
     """Paths that are relative to the working directory, which a job gets a copy of."""
     named = named_files(config).items()
-    return [path for key, path in named if _is_relative(path) and not (key == MODEL and is_hub_id(path))]
+    return [path for key, path in named if _is_relative(path) and not (key in _MODELS and is_hub_id(path))]
 
 
 def _is_here(key: str, path: str) -> bool:
-    return on_disk(path).exists() or (key == MODEL and is_hub_id(path) and cached(path) is not None)
+    return on_disk(path).exists() or (key in _MODELS and is_hub_id(path) and cached(path) is not None)
 
 
 def _is_relative(path: str) -> bool:

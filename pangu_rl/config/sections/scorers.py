@@ -60,7 +60,7 @@ class ScorerEngineConfig(Strict):
     """Tensor-parallel size on npu and cuda; on cpu, 1."""
     threads: PositiveInt = 1
     """Threads on cpu."""
-    dtype: str = "bfloat16"
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     max_model_tokens: PositiveInt = 16384
     """Prompt plus reply; a longer request has no vote. The default holds three texts of `max_chars` 6000 each at 1.2
     characters a token (English has about four, digits and formulas about two, Chinese one to two), the criterion and a
@@ -78,7 +78,7 @@ class ScorerConfig(Strict):
     name: Name
     """Stands in votes, messages and the cache."""
     model: str
-    """The model's name at its endpoint; for an engine of ours, its Hugging Face folder."""
+    """The model's name at its endpoint; for an engine of ours, its folder, a run or a name on the hub."""
     base_url: str | None = None
     """An OpenAI-compatible endpoint, such as `http://127.0.0.1:8000/v1`."""
     engine: ScorerEngineConfig | None = None

@@ -49,6 +49,11 @@ def _inside(folder: Path, name: Any) -> Path:
 def _json(path: Path, key: str) -> list[Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))[key]
+    except FileNotFoundError:
+        raise DataError(
+            f"{path.parent}: holds no .jsonl, .parquet or .tar, and is not a folder saved by `datasets`: it has no "
+            f"{path.name}"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path.parent}: not a folder saved by `datasets`: {path.name}: {first_line(error)}") from None
     if not isinstance(found, list):

@@ -139,7 +139,7 @@ def open_rows(
     index = open_index([sources] if isinstance(sources, Path) else sources, media_root)
     files = RowFiles(index, passed)
     if not len(files):
-        hint = f"; the first of {files.left_out}: {files.skipped[0]}" if files.left_out else ""
+        hint = f"; the first of {files.left_out}: {files.skipped[0]}" if files.left_out else ": there is none in it"
         raise DataError(f"{', '.join(map(str, index.paths[:3]))}: no usable row{hint}")
     if files.left_out and on_bad_row == "refuse":
         others = f"; {files.left_out - 1} more rows cannot be used" if files.left_out > 1 else ""

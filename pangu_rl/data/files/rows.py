@@ -119,7 +119,8 @@ def _refusal(line: str) -> DataError:
 
 
 def _nothing_usable(path: Path, skipped: Sequence[str]) -> DataError:
-    return DataError(f"{path}: no usable row" + (f"; the first of {len(skipped)}: {skipped[0]}" if skipped else ""))
+    reason = f"; the first of {len(skipped)}: {skipped[0]}" if skipped else ": there is none in it"
+    return DataError(f"{path}: no usable row{reason}")
 
 
 def row_uid(row: Row, default: str) -> str:
@@ -147,9 +148,9 @@ def checked_row(raw: Row | bytes) -> Row:
 
 def _parsed_line(line: bytes) -> Any:
     try:
-        return json.loads(line.decode("utf-8-sig"))
+        return json.loads(line.decode("utf-8-sig").rstrip("\r\n"))
     except UnicodeDecodeError as error:
-        raise BadRow(f"is not UTF-8 at byte {error.start}") from None
+        raise BadRow(f"is not UTF-8 at byte {error.start}: save the file as UTF-8") from None
     except json.JSONDecodeError as error:
         raise BadRow(f"is not JSON: {error.msg} at column {error.colno}") from None
     except (RecursionError, ValueError) as error:  # nesting, or an integer of thousands of digits
@@ -175,7 +176,10 @@ def numbered_rows(path: Path) -> Iterator[tuple[int, Row | bytes]]:
         DataError: no such file, or one that cannot be read.
     """
     if not path.exists():
-        raise DataError(f"{path}: no such prompt set; `pangu-rl curate` prepares the shipped ones")
+        raise DataError(
+            f"{path}: no such file or folder of rows; `pangu-rl curate` prepares those of cache://, and other relative "
+            f"paths are of the working directory {Path.cwd()} or of the configuration's folder"
+        )
     if found := shards(path):
         rows: Iterator[Row | bytes] = (row for shard in found for row in shard_rows(shard))
     elif parquet := sorted(path.glob("*.parquet")):
@@ -191,7 +195,7 @@ def numbered_rows(path: Path) -> Iterator[tuple[int, Row | bytes]]:
     else:
         raise DataError(
             f"{path}: expected .jsonl, .parquet, .tar, a folder of .tar, or one saved by `datasets`, "
-            f"found {path.suffix!r}"
+            f"found {path.suffix!r}: write its rows as one of these"
         )
     return zip(itertools.count(1), rows)
 

@@ -112,10 +112,12 @@ class RowReader:
             return
         near = max(FORMATS, key=lambda one: len(row.keys() & one.used))
         hint = f"nearest is {near.name} ({near.shown})" if row.keys() & near.used else _similar(row, known)
+        plain = next((name for name in row if name.isidentifier()), None)
+        example = f", such as data.columns.{plain}={NEEDED[self._kind][-1][0]}" if plain else ""
         raise BadRow(
             f"fits no format: its keys are {', '.join(sorted(row)) or 'none'}; a {self._kind} has "
             f"{' or '.join(' and '.join(keys) for keys in NEEDED[self._kind])}; {hint}; map columns with "
-            f"data.columns, or set data.format ({', '.join(one.name for one in FORMATS)})"
+            f"data.columns{example}, or set data.format ({', '.join(one.name for one in FORMATS)})"
         )
 
 

@@ -14,8 +14,8 @@ import xxhash
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from pangu_rl.accelerators import Accelerator
+from pangu_rl.checkpoint.run_model import named_model
 from pangu_rl.config.names.scorer_files import scorer_files
-from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.config.sections.rewards import RewardsConfig
 from pangu_rl.config.sections.rollout import RolloutConfig
@@ -160,6 +160,6 @@ def _spec(scorer: ScorerConfig, accelerator: Accelerator) -> EngineSpec:
             eager=engine.eager,
         ),
         accelerator=accelerator,
-        model_path=resolve_path(scorer.model),
+        model_path=named_model(scorer.model, f"scorer {scorer.name}: model"),
         threads=engine.threads,
     )

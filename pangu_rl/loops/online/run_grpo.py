@@ -24,7 +24,7 @@ from pangu_rl.data.stream import fingerprint
 from pangu_rl.errors import Preempted
 from pangu_rl.loops.actors.restarts import with_restarts
 from pangu_rl.loops.begun_with import begun_with
-from pangu_rl.loops.inputs import read_grpo_inputs
+from pangu_rl.loops.inputs import held_out_and_trained, read_grpo_inputs
 from pangu_rl.loops.metrics import rollout_metrics, staleness_metrics
 from pangu_rl.loops.online.parts import GrpoParts, open_parts
 from pangu_rl.loops.online.sampler_alarm import check_sampler
@@ -48,6 +48,8 @@ def run_grpo(config: GrpoConfig) -> dict[str, float]:
     milestone(
         f"rows read: {len(inputs.train)} to train on, {len(inputs.heldout)} held out, {len(inputs.skipped)} left out"
     )
+    if both := inputs.both():
+        milestone(f"warning: {held_out_and_trained(both, len(inputs.heldout))}")
     start = start_model(config)
     begun = begun_with("grpo", config, start, {"rows": fingerprint(inputs.train, inputs.loader.digests)})
     with open_run(config, "GRPO", settings=begun) as run, open_parts(config, run, inputs, start) as parts:

@@ -1,6 +1,7 @@
 // The frame: which runs there are, which room is open, and the look at the server every few seconds.
 
 import { address, ask, here } from "./api.js";
+import { curationRoom } from "./curation.js";
 import { curvesRoom } from "./curves.js";
 import { h, duration } from "./dom.js";
 import { groupRoom } from "./group.js";
@@ -15,8 +16,9 @@ const ROOMS = {
   group: groupRoom,
   pairs: pairsRoom,
   pipeline: pipelineRoom,
+  curation: curationRoom,
 };
-const LABELS = { curves: "Curves", rollouts: "Rollouts", pairs: "Pairs", pipeline: "Pipeline" };
+const LABELS = { curves: "Curves", rollouts: "Rollouts", pairs: "Pairs", pipeline: "Pipeline", curation: "Curation" };
 const element = (id) => document.getElementById(id);
 
 let opened = null;
@@ -42,6 +44,7 @@ function drawTop() {
     rollouts: opened.runs.some((run) => run.rollouts),
     pairs: opened.runs.some((run) => run.pairs),
     pipeline: opened.pipelines.length > 0,
+    curation: opened.curations.length > 0,
   };
   const current = room === "group" ? "rollouts" : room || first();
   const links = Object.keys(LABELS).filter((name) => has[name] || name === current);
@@ -60,7 +63,7 @@ function drawTop() {
     ),
     h("div", { class: "runs" }, runs),
   );
-  document.title = `${opened.runs[0]?.name ?? opened.pipelines[0]} - pangu_rl`;
+  document.title = `${opened.runs[0]?.name ?? opened.pipelines[0] ?? opened.curations[0]} - pangu_rl`;
 }
 
 function first() {
@@ -70,7 +73,9 @@ function first() {
     ? "rollouts"
     : opened.runs.some((run) => run.pairs)
       ? "pairs"
-      : "curves";
+      : opened.curations.length && !opened.runs.length
+        ? "curation"
+        : "curves";
 }
 
 async function enter() {

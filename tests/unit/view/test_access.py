@@ -18,7 +18,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_run(tmp_path_factory.mktemp("view"), steps=1)
 
 
-PLACES = ("/", "/assets/main.js", "/api/runs", "/api/rollouts", f"/media/{'0' * 64}", "/nowhere")
+PLACES = ("/", "/assets/main.js", "/api/runs", "/api/rollouts", f"/media/{'0' * 64}", "/report", "/nowhere")
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pangu_rl.config.names.hub import local_folder
 from pangu_rl.config.names.scorer_files import scorer_files
-from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.pipelines.node import MODEL_PATH, Node
 from pangu_rl.config.pipelines.pipeline import ExternalEntry, PipelineConfig, listed
 from pangu_rl.config.sections.scorers import JudgeConfig, ScorerConfig, ScorersConfig
@@ -17,7 +17,7 @@ def shapes_of(nodes: Sequence[Node], config: PipelineConfig) -> dict[str, ModelS
     found: dict[str, ModelShape | None] = {}
     for node in nodes:
         if node.stage == "assemble":
-            found[node.name] = read_shape(resolve_path(node.draft().shape))
+            found[node.name] = read_shape(local_folder(node.draft().shape))
         elif node.stage == "merge":
             found[node.name] = found[node.takes["models.0"].stage]
         elif MODEL_PATH in node.takes:
@@ -38,7 +38,7 @@ def external_shape(path: str, config: PipelineConfig) -> ModelShape | None:
     """Of a model that no stage makes: its own `config.json` where it is here, else what its entry names."""
     entry = external_of(path, config)
     described = entry[1].shape if entry is not None else None
-    return read_shape(resolve_path(path)) or (read_shape(resolve_path(described)) if described else None)
+    return read_shape(local_folder(path)) or (read_shape(local_folder(described)) if described else None)
 
 
 def scorers_of(config: object) -> list[ScorersConfig | JudgeConfig]:

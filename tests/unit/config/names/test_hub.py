@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import huggingface_hub
 import pytest
 from huggingface_hub import constants
 
+from pangu_rl.accelerators import get_accelerator
 from pangu_rl.checkpoint.run_model import with_start
+from pangu_rl.config.assemble import AssembleConfig
 from pangu_rl.config.names.hub import cached, fetched, is_hub_id
 from pangu_rl.config.names.named_files import missing_files, travelling
+from pangu_rl.config.sections.scorers import ScorerConfig, ScorerEngineConfig
 from pangu_rl.config.stages import SftConfig
 from pangu_rl.errors import ConfigError
+from pangu_rl.loops.actors import scorer_engine
+from pretrain.train.run_assemble import run_assemble
 
 NAME, REVISION = "Acme/Tiny-1B", "a" * 40
 
@@ -123,3 +129,37 @@ def test_a_failed_download_says_what_was_said(monkeypatch: pytest.MonkeyPatch) -
         ConfigError, match=rf"fetching it failed \(Name or service not known\): try `hf download {NAME}`"
     ):
         fetched(NAME)
+
+
+PARTS = ("shape", "encoder", "connector", "language", "tokenizer", "processor")
+
+
+def assembly(run_dir: Path, **others: str) -> AssembleConfig:
+    return AssembleConfig.model_validate(dict.fromkeys(PARTS, NAME) | others | {"trainer": {"run_dir": str(run_dir)}})
+
+
+def test_parts_of_a_model_are_of_the_cache_too(hub: Path, tmp_path: Path, tiny_vl_model: Path) -> None:
+    snapshot = lay(hub, shards=0)
+    shutil.rmtree(snapshot)
+    shutil.copytree(tiny_vl_model, snapshot)
+    assert not missing_files(assembly(tmp_path / "run"))
+    assert not travelling(assembly(tmp_path / "run"))
+    assert run_assemble(assembly(tmp_path / "run"))["random"] == []
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_that_is_nowhere_is_named_with_the_command(
+    hub: Path, tmp_path: Path, tiny_vl_model: Path, part: str
+) -> None:
+    others = dict.fromkeys(set(PARTS) - {part}, str(tiny_vl_model))
+    with pytest.raises(ConfigError, match=f"^{part} {NAME}: no such folder.* run `hf download {NAME}`"):
+        run_assemble(assembly(tmp_path / "run", **others))
+    assert missing_files(assembly(tmp_path / "run", **others)) == [f"{part} {NAME}"]
+
+
+def test_a_scorer_of_ours_is_of_the_cache_too(hub: Path) -> None:
+    scorer = ScorerConfig(name="judge", model=NAME, engine=ScorerEngineConfig())
+    with pytest.raises(ConfigError, match=f"^scorer judge: model {NAME}: no such folder.* run `hf download {NAME}`"):
+        scorer_engine._spec(scorer, get_accelerator("cpu"))
+    snapshot = lay(hub)
+    assert scorer_engine._spec(scorer, get_accelerator("cpu")).model_path == snapshot
