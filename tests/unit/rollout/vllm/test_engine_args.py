@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow  # the import alone takes longer than a quick test
 
 
 def given(device: str, **rollout) -> dict:
-    from rollout.vllm.engine import _engine_args
+    from rollout.vllm.start import _engine_args
 
     spec = EngineSpec(
         model=checked(ModelConfig, {"path": "/m"}, "model"),
