@@ -125,7 +125,7 @@ def test_many_bad_rows_on_end_are_fatal_even_when_skipping(tmp_path: Path) -> No
 
 
 def test_files_that_hold_nothing(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such prompt set"):
+    with pytest.raises(DataError, match="no such file or folder of rows"):
         load_prompts(tmp_path / "absent.jsonl")
     with pytest.raises(DataError, match=r"set\.jsonl: no usable row$"):
         load_prompts(jsonl(tmp_path))

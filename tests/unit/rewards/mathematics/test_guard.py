@@ -139,7 +139,7 @@ GROWING = [
 def test_towers_cost_as_much_as_their_small_values(warm: None, answer: str) -> None:
     start = time.process_time()
     part = grade_by_algebra(answer, Gold("x+n+1"))
-    assert time.process_time() - start < 0.5
+    assert time.process_time() - start < 5.0, "a tenth of a second alone; without the cap, minutes"
     assert part.outcome in (Outcome.INCORRECT, Outcome.UNPARSABLE) and part.value == 0.0
 
 
