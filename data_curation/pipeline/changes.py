@@ -38,7 +38,7 @@ def _operators(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> str:
         if different := [key for key in {**args, **others} if args.get(key) != others.get(key)]:
             key = different[0]
             return f"operator {one['name']}: {key} was {args.get(key)!r} and is {others.get(key)!r}"
-        if one["code"] != other["code"]:
+        if (one["code"], one.get("helpers")) != (other["code"], other.get("helpers")):
             return f"operator {one['name']}: its code was changed"
         if one.get("files") != other.get("files"):
             return f"operator {one['name']}: a file that it names was changed"

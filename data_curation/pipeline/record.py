@@ -64,6 +64,7 @@ class Repeat:
     """The row goes on as so many rows, whose ids end in `#2`, `#3`, ..."""
 
     times: int
+    values: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

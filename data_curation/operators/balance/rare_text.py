@@ -15,7 +15,7 @@ import pyarrow as pa
 from pydantic import PositiveInt
 
 from data_curation.pipeline.operator import Features, set_operator
-from data_curation.pipeline.record import Part, Record, Repeat, Verdict
+from data_curation.pipeline.record import Keep, Part, Record, Repeat, Verdict
 from pangu_rl.config.paths import resolve_path
 
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]|[^\W\d_\u3040-\u30ff\u3400-\u9fff]+")
@@ -40,17 +40,17 @@ def rare_text(
 ) -> Iterator[tuple[int, Verdict]]:
     """A row whose rarest word stands in fewer than `least` rows is repeated so often that this word is seen `least`
     times, at most `most_times`. `wanted` is a file of words or characters, split by spaces: only these count, which
-    keeps misread words from being called rare ones."""
-    rarest = rows.connection.cursor().sql(f"""
+    keeps misread words from being called rare ones. The report has how many rows each row's rarest word stands in."""
+    rarest = rows.connection.cursor().sql("""
         WITH words AS (SELECT position, unnest(words) AS word FROM features),
-        counted AS (SELECT word, count(*) AS rows FROM words GROUP BY word HAVING count(*) < {int(least)})
+        counted AS (SELECT word, count(*) AS rows FROM words GROUP BY word)
         SELECT position, min(rows) AS rows FROM words JOIN counted USING (word) GROUP BY position ORDER BY position
     """)
     for batch in rarest.to_arrow_reader(4096):
         for row in batch.to_pylist():
             times = min(most_times, math.ceil(least / row["rows"]))
-            if times > 1:
-                yield row["position"], Repeat(times)
+            values = {"rows with the rarest word": row["rows"]}
+            yield row["position"], Repeat(times, values) if times > 1 else Keep(values=values)
 
 
 @cache

@@ -122,7 +122,8 @@ def test_rows_with_rare_words_come_more_often(tmp_path: Path) -> None:
     texts = ["common rare", "Common RARE", "common", "common", "common 鑫", "common"]
     source = write_jsonl(tmp_path / "in.jsonl", [{"id": f"r{n}", "document": text} for n, text in enumerate(texts)])
     args = {"least": 4, "most_times": 3}
-    run_pipeline(pipeline(source, tmp_path / "out", [{"name": "rare_text", "args": args}]))
+    summary = run_pipeline(pipeline(source, tmp_path / "out", [{"name": "rare_text", "args": args}]))
+    assert sorted(summary.tallies[1].values["rows with the rarest word"]) == [1, 2, 2, 6, 6, 6]
     times = Counter(row["id"].partition("#")[0] for row in lines_of(tmp_path / "out/rows"))
     assert times == {"r0": 2, "r1": 2, "r2": 1, "r3": 1, "r4": 3, "r5": 1}
     (tmp_path / "wanted.txt").write_text("Common 鑫\n", encoding="utf-8")
