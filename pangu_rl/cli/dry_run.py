@@ -81,18 +81,18 @@ def _dpo_rows(config: Any) -> dict[str, int]:
 
 
 def _pretrain_rows(config: Any) -> dict[str, int]:
-    from pangu_rl.data.files.row_files import open_rows
+    from pretrain.train.run import open_stage
 
-    data = config.data
-    files = open_rows(
-        data.row_paths(), on_bad_row=data.on_bad_row, media_root=data.media_path(), passed=data.pass_through
-    )
+    files = open_stage(config)[0].files
     return {"train": len(files), "left_out": len(files.skipped)}
 
 
 def _vit_rows(config: Any) -> dict[str, int]:
+    from pangu_rl.checkpoint.model_folder import model_config
+    from pangu_rl.config.paths import resolve_path
     from pretrain.train.vision.pictures_of_rows import open_picture_rows
 
+    model_config(resolve_path(config.model.path))
     return {"train": len(open_picture_rows(config))}
 
 

@@ -129,12 +129,7 @@ def run_pretrain(config: PretrainConfig) -> dict[str, float]:
     Raises:
         UserError, RunError: see `pangu_rl.errors`. Preempted: SIGTERM came, a checkpoint was written.
     """
-    data = config.data
-    files = open_rows(
-        data.row_paths(), on_bad_row=data.on_bad_row, media_root=data.media_path(), passed=data.pass_through
-    )
-    loader = PackLoader(config, files)
-    order = open_order(config, loader)
+    loader, order = open_stage(config)
     unread = order.state_dict()
 
     def train() -> dict[str, float]:
@@ -142,9 +137,23 @@ def run_pretrain(config: PretrainConfig) -> dict[str, float]:
         with open_parts(config, run, loader, order) as parts:
             return train_stage(run, parts, config.trainer.steps)
 
-    begun = begun_with("pretrain", config, resolve_path(config.model.path), {"rows": files.digest})
+    begun = begun_with("pretrain", config, resolve_path(config.model.path), {"rows": loader.files.digest})
     with open_run(config, "pre-training", settings=begun) as run:
         return with_restarts(run, config.trainer.max_restarts, train)
+
+
+def open_stage(config: PretrainConfig) -> tuple[PackLoader, Order]:
+    """All that the stage reads, before anything is started.
+
+    Raises:
+        UserError: a file, a row that may not be skipped, a model folder or a plan that cannot be used.
+    """
+    data = config.data
+    files = open_rows(
+        data.row_paths(), on_bad_row=data.on_bad_row, media_root=data.media_path(), passed=data.pass_through
+    )
+    loader = PackLoader(config, files)
+    return loader, open_order(config, loader)
 
 
 def open_order(config: PretrainConfig, loader: PackLoader) -> Order:

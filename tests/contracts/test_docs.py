@@ -29,7 +29,7 @@ from tests.contracts.source_tree import PACKAGES, ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 GENERATED = ROOT / "docs/settings.md"
-USERS = re.compile(r"(.*/)?(my_)?(grpo|sft|dpo|eval|x)\.yaml|[A-Z_]+(\.yaml)?|.*\$.*")
+USERS = re.compile(r"(.*/)?(my_)?(grpo|sft|dpo|eval|pretrain|x)\.yaml|[A-Z_]+(\.yaml)?|.*\$.*")
 """Files that a reader has, and placeholders."""
 PROGRAM = get_command(app)
 NAMED = frozenset(re.findall(r"`(pangu-rl [^`]+)`", " ".join(page.read_text("utf-8") for page in PAGES)))

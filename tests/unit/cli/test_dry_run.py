@@ -52,6 +52,22 @@ def test_pairs_are_counted(folder: Path) -> None:
     assert json.loads(dry("dpo", "--json"))["rows"] == {"train": 12, "left_out": 0}
 
 
+def test_pre_training_reads_all_that_the_run_reads(folder: Path, tiny_model: Path) -> None:
+    (folder / "rows.jsonl").write_text("".join(f'{{"id": "d{n}", "document": "some text"}}\n' for n in range(3)))
+    tree = {
+        "model": {"path": str(tiny_model)},
+        "data": {"train": "rows.jsonl"},
+        "learner": {"pack_tokens": 32},
+        "trainer": {"run_dir": "runs/pretrain", "steps": 2, "packs_per_step": 2},
+    }
+    (folder / "pretrain.yaml").write_text(json.dumps(tree))
+    assert json.loads(dry("pretrain", "--json").splitlines()[-1])["rows"] == {"train": 3, "left_out": 0}
+    assert not (folder / "runs").exists()
+    for words, line in (("model.path=runs/nope/x", "no such folder"), ("data.plan=nope", "no plan that can be read")):
+        with pytest.raises(DataError, match=line):
+            dry("pretrain", words)
+
+
 def test_what_the_run_would_be_refused_for_is_refused(folder: Path) -> None:
     (folder / "sft_rows.jsonl").write_text('{"messages": [{"role": "user", "content": "Hi"}]}\n')
     with pytest.raises(DataError, match=r"sft_rows\.jsonl, row 1"):

@@ -127,7 +127,7 @@ def test_many_bad_rows_on_end_are_fatal_even_when_skipping(tmp_path: Path) -> No
 def test_files_that_hold_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file or folder of rows"):
         load_prompts(tmp_path / "absent.jsonl")
-    with pytest.raises(DataError, match=r"set\.jsonl: no usable row: there is none in it"):
+    with pytest.raises(DataError, match=r"set\.jsonl: no usable row: there is none in it$"):
         load_prompts(jsonl(tmp_path))
     with pytest.raises(DataError, match=r"no usable row; the first of 2: .* row 1: is not JSON"):
         load_prompts(jsonl(tmp_path, b"{", b"{"), on_bad_row="skip")
