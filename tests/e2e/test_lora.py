@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from pangu_rl.cli import app
 from tests.builders import build_tiny_model
+from tests.e2e import recipe_runs
 from tests.e2e.runs import REPO, metrics, rollouts, run, write_config
 
 LEARNER = {"lora": {"rank": 8, "alpha": 16.0}, "optimizer": {"lr": 1e-2}, "pack_tokens": 256}
@@ -133,6 +134,22 @@ def test_grpo_samples_with_the_adapter_and_resumes_to_the_bit(model: Path, tmp_p
     train("grpo", configs[cut])
     assert rollouts(cut / "run") == rollouts(whole / "run")
     assert adapter(cut, 2) == adapter(whole, 2) != adapter(cut, 1)
+
+
+@pytest.mark.slow
+def test_a_round_of_iterative_fine_tuning_ends_with_the_adapter_folded_in(tmp_path: Path) -> None:
+    """The second round draws from what the first one made: its model is known by the first one's checksum."""
+    start = recipe_runs.stopping_model(tmp_path / "model")
+    recipe_runs.write_queries(tmp_path)
+    sections = {"learner": LEARNER, "trainer": {"steps": 2}}
+    train("iterative", recipe_runs.write_config(tmp_path, start, "iterative", **sections))
+    first, second = recipe_runs.manifest(tmp_path, "iterative")["rounds"]
+    assert second["sampled_model"] == first["weights"] != first["sampled_model"]
+    base, made = (
+        load_file(folder / "model.safetensors") for folder in (start, tmp_path / "iterative" / first["model"])
+    )
+    changed = {name for name in base if not torch.equal(base[name], made[name])}
+    assert changed == {name for name in base if name.endswith("_proj.weight")}
 
 
 @pytest.mark.slow
