@@ -27,7 +27,7 @@ from pangu_rl.records import Completion, Progress, RolloutRequest, Scorable, Wei
 from rollout.actor import RayActors
 from rollout.engine import UNKNOWN_VERSION, EngineSpec, Interrupted
 from rollout.held_weights import HeldWeights, Resend
-from rollout.senders import HEALTH_S
+from rollout.senders import HEALTH_S, unanswering
 from rollout.slots import Slot, deal_by_load, deal_in_turn
 
 log = logging.getLogger(__name__)
@@ -305,7 +305,7 @@ class RolloutPool:
     def _launch(self, slot: Slot) -> None:
         slot.actor = self._actors.create(self._spec, self._options and self._options(slot.index))
         slot.version = UNKNOWN_VERSION
-        slot.begin(slot.actor.start.remote(), lambda _: self._weights.started(slot))
+        slot.begin(slot.actor.start.remote(), lambda _: self._weights.started(slot), starting=True)
 
     def _settle(self) -> None:
         """Wait until no call is in flight; after an error the other calls' results are of no interest."""
@@ -335,6 +335,11 @@ class RolloutPool:
         late = [slot for slot in late if self._actors.wait([slot.call], 0.0) is None]
         for slot in self._weights.senders.silent(late, silence_s):
             self._replace(slot, f"gave no sign of life for {slot.limit(silence_s):g} s")
+        asked = [slot for slot in slots if slot not in late and slot.must_answer(silence_s)]
+        for slot in unanswering(asked):
+            self._replace(slot, f"gave no sign of life for {slot.waited:.0f} s")
+        for slot in asked:
+            slot.answered = slot.waited
         return None if ready is None else self._take(next(slot for slot in slots if slot.call is ready))
 
     def _take(self, slot: Slot) -> Completion | None:

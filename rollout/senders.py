@@ -35,9 +35,7 @@ class Senders:
         """
         if not late or not self._calls or not self._unfinished(0.0):
             return late
-        pings = [slot.actor.ping.remote() for slot in late]
-        alive, _ = ray.wait(pings, num_returns=len(pings), timeout=HEALTH_S)
-        silent = [slot for slot, ping in zip(late, pings, strict=True) if ping not in alive]
+        silent = unanswering(late)
         if not silent:
             limit = late[0].limit(silence_s)
             raise WeightSyncError(
@@ -70,3 +68,10 @@ class Senders:
 
     def _unfinished(self, timeout: float) -> list[SendCall]:
         return ray.wait(self._calls, num_returns=len(self._calls), timeout=timeout)[1] if self._calls else []
+
+
+def unanswering(slots: Sequence[Slot]) -> list[Slot]:
+    """Those whose processes do not answer within seconds: stopped, or gone."""
+    pings = [slot.actor.ping.remote() for slot in slots]
+    alive = ray.wait(pings, num_returns=len(pings), timeout=HEALTH_S)[0] if pings else []
+    return [slot for slot, ping in zip(slots, pings, strict=True) if ping not in alive]

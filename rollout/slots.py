@@ -43,10 +43,15 @@ class Slot:
     tokens: dict[str, int] = field(default_factory=dict)
     """Uid -> tokens so far, as last reported."""
     restarts: int = 0
+    starting: bool = False
+    """Whether its engine is being built."""
+    answered: float = 0.0
+    """What `waited` was when the actor last answered a question beside its call."""
 
-    def begin(self, call: Any, on_done: Callable[[Any], None] | None = None) -> None:
-        self.call, self.on_done, self.waited = call, on_done, 0.0
+    def begin(self, call: Any, on_done: Callable[[Any], None] | None = None, *, starting: bool = False) -> None:
+        self.call, self.on_done, self.waited, self.answered = call, on_done, 0.0, 0.0
         self.live = self.interrupted = False
+        self.starting = starting
 
     def send(self, requests: Iterable[RolloutRequest], now: float) -> None:
         if not self.running:
@@ -68,11 +73,16 @@ class Slot:
         return requests
 
     def limit(self, silence_s: float) -> float:
-        """Seconds of silence after which the actor counts as hung. An open stream with nothing to draw is silent by
-        right."""
+        """Seconds of silence after which the actor counts as hung, also if it answers questions. An open stream with
+        nothing to draw is silent by right."""
         if self.on_done is not None:
             return max(silence_s, START_LIMIT_S)
         return math.inf if self.live and not self.running and not self.interrupted else silence_s
+
+    def must_answer(self, silence_s: float) -> bool:
+        """Whether the call, which has no signs of life of its own, has lasted so long since the actor last answered. A
+        process that builds an engine may be too busy to."""
+        return self.on_done is not None and not self.starting and self.waited - self.answered >= silence_s
 
     def waiting(self, now: float, shown: int = 4) -> str:
         """Its unfinished answers in words, the longest first: those are what a step waits for."""

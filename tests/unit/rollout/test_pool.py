@@ -106,9 +106,12 @@ class SlowLoad(FakeEngine):
         return super().load_weights(manifest, link)
 
 
-def test_actor_lost_during_a_sync(make_pool):
-    pool = make_pool(SlowLoad)
-    os.kill(pool.pids()[1], signal.SIGKILL)
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
+def test_actor_lost_during_a_sync(make_pool, monkeypatch, end):
+    """The other one takes longer than the silence for its load, and answers."""
+    monkeypatch.setattr("rollout.senders.HEALTH_S", 2.0)
+    pool = make_pool(SlowLoad, silence_s=0.5)
+    os.kill(pool.pids()[1], end)
     pool.sync(manifest(1))
     assert pool.restarts == 1
     assert {c.weight_version for c in drawn(pool, requests(4)).values()} == {1}
