@@ -23,8 +23,8 @@ BLAME_S = 10.0
 START_LIMIT_S = 600.0
 """Least time that an actor has for its first sign of life: its node may have to load everything first."""
 
-NO_MEMORY = ("out of memory", "allocate memory")
-"""What torch says of a device, and of the host, each in a class of its own or in none."""
+NO_MEMORY = ("out of memory", "allocate memory", "could not create a primitive")
+"""What torch says of a device, of the host, and of oneDNN there, each in a class of its own or in none."""
 
 
 class ActorCalls:
