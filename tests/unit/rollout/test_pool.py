@@ -109,7 +109,7 @@ class SlowLoad(FakeEngine):
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
 def test_actor_lost_during_a_sync(make_pool, monkeypatch, end):
     """The other one takes longer than the silence for its load, and answers."""
-    monkeypatch.setattr("rollout.senders.HEALTH_S", 2.0)
+    monkeypatch.setattr("rollout.senders.HEALTH_S", 5.0)
     pool = make_pool(SlowLoad, silence_s=0.5)
     os.kill(pool.pids()[1], end)
     pool.sync(manifest(1))
