@@ -9,6 +9,7 @@ operator that is another one.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -177,11 +178,8 @@ def _manifest(plan: Plan, summary: Summary) -> dict[str, Any]:
 
 
 def _digest(path: Path) -> str:
-    digest = xxhash.xxh3_128()
     with path.open("rb") as file:
-        while read := file.read(2**20):
-            digest.update(read)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
 
 
 @contextmanager

@@ -10,6 +10,7 @@ A worker that is killed leaves no file half under its name, and no seal.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -125,8 +126,5 @@ def _alone(folder: Path, directory: Path) -> Iterator[None]:
 
 
 def _digest(path: Path) -> str:
-    digest = xxhash.xxh3_128()
     with path.open("rb") as file:
-        while read := file.read(2**20):
-            digest.update(read)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
