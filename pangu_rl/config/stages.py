@@ -125,7 +125,7 @@ class GrpoConfig(Strict):
     @model_validator(mode="after")
     def engines_take_the_adapter(self) -> GrpoConfig:
         lora = self.learner.lora
-        if lora is None or lora.in_engines == "folded":
+        if lora is None or not lora.apart:
             return self
         if lora.rank > MAX_RANK:
             raise ValueError(

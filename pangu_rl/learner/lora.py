@@ -19,7 +19,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from pangu_rl.config.sections.learner import LearnerConfig
-from pangu_rl.config.sections.lora import ALL_LINEAR, GrpoLoraConfig, LoraConfig
+from pangu_rl.config.sections.lora import ALL_LINEAR, LoraConfig
 from pangu_rl.errors import ConfigError
 from pangu_rl.learner.pictures import family_of_model
 
@@ -66,11 +66,6 @@ def adapters_of(lm: PreTrainedModel) -> dict[str, Adapter]:
         )
         for name, layer in _layers(lm)
     }
-
-
-def is_apart(config: LoraConfig | None) -> bool:
-    """Whether engines get the adapters alone."""
-    return isinstance(config, GrpoLoraConfig) and config.in_engines == "apart"
 
 
 def has_adapters(model: nn.Module) -> bool:
@@ -156,7 +151,7 @@ def _why_absent(target: str, trained: Iterable[str], parts: Mapping[str, str | N
 
 def _check_apart(config: LearnerConfig, parts: Mapping[str, str | None], trained: Iterable[str]) -> None:
     beside = sorted({part for name in trained if (part := parts[name]) not in (None, "language")})
-    if beside and is_apart(config.lora):
+    if beside and config.lora.apart:
         raise ConfigError(
             f"learner.lora.in_engines is apart and learner.trainable has {', '.join(beside)}: engines add adapters in "
             "the language model alone; set trainable to [language], or in_engines to folded"

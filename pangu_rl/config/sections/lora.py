@@ -25,9 +25,18 @@ class LoraConfig(Strict):
     """Linear layers by the ends of their names, as peft reads them (`q_proj`, `layers.0.mlp.up_proj`); `all-linear` are
     all of them but the output head. Of a multimodal model those in the parts of `trainable`."""
 
+    @property
+    def apart(self) -> bool:
+        """Whether engines get the adapters alone."""
+        return False
+
 
 class GrpoLoraConfig(LoraConfig):
     in_engines: Literal["folded", "apart"] = "folded"
     """What engines draw with: weights with the adapter `folded` in, all of which every sync sends; or the adapter
     `apart`, which alone is sent (megabytes) and which vLLM adds in each layer, so that small changes are not rounded
     into large weights. Drawing is slower then, on a CPU by much, and not every model of vLLM's takes an adapter."""
+
+    @property
+    def apart(self) -> bool:
+        return self.in_engines == "apart"

@@ -18,7 +18,7 @@ from pangu_rl.checkpoint.adapter_folder import write_adapter
 from pangu_rl.checkpoint.manifest import Entry
 from pangu_rl.checkpoint.rank_files import fill_folder, write_files
 from pangu_rl.config.paths import resolve_path
-from pangu_rl.learner.lora import is_apart, peft_config
+from pangu_rl.learner.lora import peft_config
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.learner.weights.checkpoint_names import Unit, as_checkpoint, plan_units, sources_of
 from pangu_rl.learner.weights.export import SHARD_BYTES, plan_export, planned_names, write_model
@@ -139,7 +139,8 @@ class Outlet:
 
     @property
     def _apart(self) -> bool:
-        return is_apart(self._spec.learner.lora)
+        lora = self._spec.learner.lora
+        return lora is not None and lora.apart
 
     def _peft_config(self) -> dict[str, Any]:
         base = resolve_path(self._spec.model.path)

@@ -265,7 +265,7 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
         run.accelerator.require_sleeper(model_config(start))
     with ExitStack() as stack:
         lora = config.learner.lora
-        apart = lora is not None and lora.in_engines == "apart"
+        apart = lora is not None and lora.apart
         sections = EnginesConfig(
             # What no sync sends must be the learner's from the beginning.
             model=config.model.model_copy(update={"path": str(start)}) if apart else config.model,
