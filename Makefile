@@ -1,4 +1,4 @@
-# make setup | quickstart | quickstart-vl | mini-pretrain | curate-mini | dry-run | test | test-slow | check-ascend | lint | docs | bench
+# make setup | quickstart | quickstart-vl | mini-pretrain | curate-mini | dry-run | test | test-slow | check-ascend | lint | docs | sbom | bench
 #
 # The environment of a CPU machine. Where pip's index serves CUDA builds of torch, name one that serves CPU builds:
 #   make setup TORCH_INDEX="--index-url https://download.pytorch.org/whl/cpu"
@@ -15,7 +15,7 @@ FOR_PIP := /^\# By pip alone/,$$
 # A lock may want a file that its index takes long to send.
 export UV_HTTP_TIMEOUT ?= 180
 
-.PHONY: setup quickstart quickstart-vl mini-pretrain curate-mini dry-run test test-slow check-ascend lint format docs reference bench
+.PHONY: setup quickstart quickstart-vl mini-pretrain curate-mini dry-run test test-slow check-ascend lint format docs sbom reference bench
 .DELETE_ON_ERROR:
 
 setup: .venv/.packages .venv/.project .venv/.kernels .venv/.cache
@@ -85,13 +85,17 @@ test-slow: setup
 check-ascend: setup
 	$(BIN)/python -m tests.ascend
 
-lint: .venv/.packages docs
+lint: .venv/.packages docs sbom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 # The site, in site/; a link that leads nowhere or a page that is in no menu ends it.
 docs: .venv/docs/.packages
 	NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --strict --quiet
+
+# Every installed package with its version, licence and what it stands on, as CycloneDX.
+sbom: .venv/.project .venv/docs/.packages
+	.venv/docs/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o sbom.json .venv
 
 .venv/docs/.packages: requirements/docs.lock .venv/.packages
 	$(PYTHON) -m venv --without-pip .venv/docs
