@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pangu_rl.config.inputs import Input, format_of, inputs_of
-from pangu_rl.config.paths import resolve_path
+from pangu_rl.config.paths import CACHE_SCHEME, resolve_path
 from pangu_rl.config.pipelines.graph import EVALUATE, read_graph
 from pangu_rl.config.pipelines.node import Node
 from pangu_rl.config.pipelines.pipeline import PipelineConfig, listed
@@ -108,7 +108,12 @@ def _missing_files(node: Node, draft: Any) -> Iterator[str]:
         named[f"rewards.functions {function.name}"] = f"{file}.py" if found else None
     for key, path in named.items():
         if path is not None and not resolve_path(path).is_file():
-            yield f"{key} {path}: no such file: it lies in the working directory, or under an absolute path"
+            is_cached = path.startswith(CACHE_SCHEME)
+            yield f"{key} {path}: no such file: " + (
+                "`pangu-rl curate` prepares those of cache://"
+                if is_cached
+                else "it lies in the working directory, or under an absolute path"
+            )
     try:
         scorers_of(draft)
     except ConfigError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,15 @@ def test_the_shipped_chains_can_run(path: str) -> None:
 
 
 @pytest.mark.parametrize(("path", "miniature"), [(PANGU, "openpangu"), (MINDVL, "mindvl")])
-def test_the_miniatures_can_run(path: str, miniature: str) -> None:
+def test_the_miniatures_can_run(path, miniature, tiny_vl_model, tmp_path, monkeypatch) -> None:
+    """With a model of that kind where `curate mini-pangu-vl` puts its own; without it, its command is told."""
+    monkeypatch.setenv("PANGU_RL_CACHE", str(tmp_path))
+    model = shutil.copytree(tiny_vl_model, tmp_path / "models/mini-pangu-vl")
     config = load_pipeline(path, (), f"configs/overrides/{miniature}_miniature.yaml")
     assert check_chain(config).faults == ()
+    shutil.rmtree(model)
+    told = [fault for fault in check_chain(config).faults if "`pangu-rl curate`" in fault]
+    assert [fault.split(":")[0] for fault in told] == (["assembled", "joined"] if miniature == "openpangu" else [])
 
 
 @pytest.mark.parametrize(
