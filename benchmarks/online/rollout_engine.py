@@ -26,7 +26,7 @@ from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.config.sections.rollout import RolloutConfig
 from pangu_rl.records import Completion, RolloutRequest, SamplingParams
-from rollout.actor import QUIET
+from rollout.actors.actor import QUIET
 from rollout.engine import EngineSpec
 
 MODEL = "cache://models/smollm2-135m-instruct"

@@ -23,7 +23,7 @@ from pangu_rl.data.fields.markers import IMAGE_PART
 from pangu_rl.data.pictures import PictureFolder
 from pangu_rl.errors import DataError
 from pangu_rl.records import Completion, RolloutRequest, SamplingParams
-from rollout.actor import QUIET, engine_factory
+from rollout.actors.actor import QUIET, engine_factory
 from rollout.engine import Engine, EngineSpec
 
 CONTEXT = 4096

@@ -18,7 +18,7 @@ import ray
 from pangu_rl.accelerators import get_accelerator
 from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.config.sections.rollout import RolloutConfig
-from rollout.actor import CONCURRENCY, RolloutActor
+from rollout.actors.actor import CONCURRENCY, RolloutActor
 from rollout.engine import EngineSpec
 
 NPU = get_accelerator("npu")

@@ -56,8 +56,7 @@ HOMES = {
     "deepspeed": ("pangu_rl/learner/engine.py",),
     "ray": (
         "*/actor.py",
-        "rollout/pool.py",
-        "rollout/senders.py",
+        "rollout/actors/*.py",
         "rewards/service.py",
         "pangu_rl/cluster/*.py",
         "pangu_rl/loops/*.py",
@@ -150,6 +149,6 @@ def test_the_rule_itself(importer, imported, allowed):
 
 def test_the_homes_themselves():
     assert not strangers("vllm", "rollout/vllm/engine.py")
-    assert strangers("vllm", "rollout/actor.py")
+    assert strangers("vllm", "rollout/actors/actor.py")
     assert not strangers("ray", "pangu_rl/learner/actor.py")
     assert strangers("ray", "pangu_rl/monitoring/live.py")

@@ -116,7 +116,7 @@ def test_a_hung_engine_is_found_and_an_answer_ten_times_as_long_as_the_limit_fin
         if pool.restarts and not found:
             found.append(now)
 
-    pool._stop = watch
+    pool._crew._stop = watch
     times: dict[str, float] = {}
     while len(times) < len(wanted):
         times |= {completion.uid: time.monotonic() - began for completion in wait_for(pool, 1)}

@@ -36,7 +36,7 @@ from pangu_rl.loops.actors.scorer_engine import scorer_engines
 from rewards.scorers.panel import ScorerPanel
 from rewards.scorers.records import PanelResult, ScoredItem
 from rewards.service import RewardPool
-from rollout.actor import QUIET
+from rollout.actors.actor import QUIET
 from tests.builders import SMOLLM2
 from tests.unit.rewards.builders import completion, prompt
 

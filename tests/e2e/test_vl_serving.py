@@ -26,7 +26,7 @@ from pretrain.auto import register_auto_classes
 from pretrain.models.positions import VisionTokens, expand_placeholders
 from pretrain.processing.patches import resized, to_patches
 from pretrain.processing.resize import read_limits
-from rollout.actor import CONCURRENCY, QUIET, RolloutActor
+from rollout.actors.actor import CONCURRENCY, QUIET, RolloutActor
 from rollout.engine import EngineSpec, Interrupted
 from rollout.intake import Intake
 from rollout.pool import mean_gap

@@ -22,9 +22,9 @@ from pangu_rl.config.sections.rollout import RolloutConfig
 from pangu_rl.config.sections.scorers import ScorerConfig
 from pangu_rl.errors import ConfigError
 from rewards.scorers.actor import engine_name
-from rollout.actor import QUIET, see_own_devices
+from rollout.actors.actor import QUIET, see_own_devices
+from rollout.actors.slots import START_LIMIT_S
 from rollout.engine import EngineSpec
-from rollout.slots import START_LIMIT_S
 
 RESTARTS = 3
 MAX_CALLS = 1000

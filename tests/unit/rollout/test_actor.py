@@ -9,7 +9,7 @@ import ray
 
 from pangu_rl.accelerators.cpu import CPU
 from pangu_rl.records import Picture, RolloutRequest, Scorable
-from rollout.actor import RolloutActor, fetch_patches
+from rollout.actors.actor import RolloutActor, fetch_patches
 from rollout.engine import EngineSpec, Interrupted
 from rollout.fake_engine import FakeEngine
 from rollout.intake import Intake

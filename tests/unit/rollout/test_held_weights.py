@@ -14,9 +14,9 @@ from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.config.sections.rollout import RolloutConfig
 from pangu_rl.errors import BrokenBroadcast, WeightSyncError
 from pangu_rl.records import WeightManifest
+from rollout.actors.held_weights import HeldWeights
+from rollout.actors.slots import Slot
 from rollout.engine import UNKNOWN_VERSION, EngineSpec, Link
-from rollout.held_weights import HeldWeights
-from rollout.slots import Slot
 from tests.unit.rollout.asked import manifest
 
 RIGHT, WRONG = {"w": "00"}, {"w": "ff"}

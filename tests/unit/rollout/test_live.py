@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import time
@@ -105,6 +106,21 @@ def test_what_a_lost_engine_had_is_drawn_once_by_another(make_pool, end):
     assert pool.restarts >= 1
 
 
+class Short(FakeEngine):
+    """Ends a stream after four answers, whatever it still owes."""
+
+    def generate(self, requests, intake=None):
+        return itertools.islice(super().generate(requests, intake), 4)
+
+
+def test_what_a_stream_ended_without_is_drawn_by_another(make_pool):
+    wanted = requests(4, size=3)
+    pool = make_pool(Short)
+    pool.submit(wanted)
+    assert tokens(drawn(pool, 12)) == tokens(undisturbed(wanted))
+    assert 1 <= pool.restarts <= 2
+
+
 def test_a_stage_draws_in_between(make_pool):
     wanted, others = requests(2, size=3), requests(5)[8:]
     pool = make_pool(slow=SLOW_S)
@@ -118,7 +134,7 @@ def test_a_stage_draws_in_between(make_pool):
 def test_a_stopped_stage_leaves_the_pool_ready(make_pool):
     wanted = requests(4)
     pool = make_pool(slow=SLOW_S)
-    pool._stop = raising = Once()
+    pool._crew._stop = raising = Once()
     stream = pool.generate(wanted)
     next(stream)
     raising.armed = True

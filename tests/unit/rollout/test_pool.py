@@ -86,7 +86,7 @@ def test_lost_actor_is_replaced_and_no_uid_is_lost_or_doubled(make_pool, caplog,
     assert {c.uid: c for c in completions} == undisturbed
     assert pool.restarts == 1
     assert "rollout actor 0" in caplog.text and "restart 1 of 3" in caplog.text
-    pool._settle()
+    pool._crew.settle()
     assert victim not in pool.pids()
     assert len(drawn(pool, requests(4))) == 16
 
@@ -109,7 +109,7 @@ class SlowLoad(FakeEngine):
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
 def test_actor_lost_during_a_sync(make_pool, monkeypatch, end):
     """The other one takes longer than the silence for its load, and answers."""
-    monkeypatch.setattr("rollout.senders.HEALTH_S", 5.0)
+    monkeypatch.setattr("rollout.actors.senders.HEALTH_S", 5.0)
     pool = make_pool(SlowLoad, silence_s=0.5)
     os.kill(pool.pids()[1], end)
     pool.sync(manifest(1))
@@ -280,7 +280,7 @@ def test_a_sender_that_is_lost_breaks_the_broadcast_and_not_the_run(
     make_pool, tmp_path, monkeypatch, call, health_s, says
 ):
     """The next publication asks the ranks for something, and finds the one that is lost by name."""
-    monkeypatch.setattr("rollout.senders.HEALTH_S", health_s)
+    monkeypatch.setattr("rollout.actors.senders.HEALTH_S", health_s)
     pool = make_pool(functools.partial(Broadcast, folder=tmp_path))
     rank = ray.remote(num_cpus=0)(Rank).remote()
     with pytest.raises(BrokenBroadcast, match=says):
@@ -298,7 +298,7 @@ class Waits(FakeEngine):
 
 def test_sender_that_hangs_is_named_and_no_actor_is_blamed(make_pool, ray_session, monkeypatch):
     pool = make_pool(Waits, silence_s=1.0)
-    monkeypatch.setattr("rollout.slots.START_LIMIT_S", 1.0)
+    monkeypatch.setattr("rollout.actors.slots.START_LIMIT_S", 1.0)
     sending = ray.remote(num_cpus=0)(lambda: time.sleep(3600)).remote()
     with pytest.raises(WeightSyncError, match=r"the learner sent nothing for 1 s, and rollout actors \[0, 1\] wait"):
         pool.sync(by_broadcast(1), [sending])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rollout.slots import Slot, deal_by_load, deal_in_turn
+from rollout.actors.slots import Slot, deal_by_load, deal_in_turn
 from tests.unit.rollout.asked import requests
 
 

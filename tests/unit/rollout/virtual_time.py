@@ -53,7 +53,7 @@ class _Method:
 
 
 class VirtualActors:
-    """Follows `rollout.actor.RayActors`. `hung` are the actors, by the order of their making, that fall silent."""
+    """Follows `RayActors`. `hung` are the actors, by the order of their making, that fall silent."""
 
     def __init__(self, script: Script, hung: dict[int, float] | None = None) -> None:
         self.killed_at: list[float] = []

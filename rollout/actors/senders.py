@@ -9,7 +9,7 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from pangu_rl.errors import BrokenBroadcast, RunError, WeightSyncError, first_line
 from pangu_rl.records import WeightManifest
-from rollout.slots import Slot
+from rollout.actors.slots import Slot
 
 HEALTH_S = 10.0
 """Deadline of a question after an actor's health, and for senders to return once all engines are done."""

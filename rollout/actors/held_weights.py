@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 
 from pangu_rl.errors import BrokenBroadcast
 from pangu_rl.records import WeightManifest
+from rollout.actors.senders import Publication, SendCall, Senders
+from rollout.actors.slots import Slot
 from rollout.engine import UNKNOWN_VERSION, EngineSpec, Link
-from rollout.senders import Publication, SendCall, Senders
-from rollout.slots import Slot
 from rollout.weights import check_digests
 
 Resend = Callable[[tuple[str, ...]], Publication]
