@@ -34,9 +34,11 @@ def write_places(folder: Path, seed: int) -> None:
                 name = f"places/{task}_{split}_{number}.png"
                 picture, asked, said, gold = draw(rng)
                 picture.save(folder / "media" / name)
-                shown = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": asked}]}
-                row = {"id": f"{task}-{split}-{number}", "messages": [SYSTEM, shown], "images": [name], "source": task}
-                rows.append(row | ({"response": f"\\boxed{{{said}}}"} if split == "sft" else gold))
+                messages = [SYSTEM, {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": asked}]}]
+                if split == "sft":
+                    messages.append({"role": "assistant", "content": f"\\boxed{{{said}}}"})
+                row = {"id": f"{task}-{split}-{number}", "messages": messages, "images": [name], "source": task}
+                rows.append(row | ({} if split == "sft" else gold))
             text = "".join(json.dumps(row) + "\n" for row in rows)
             (folder / f"{task}_{split}.jsonl").write_text(text, encoding="utf-8")
 

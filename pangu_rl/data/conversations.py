@@ -102,7 +102,10 @@ def _require_same(row: Row, messages: Sequence[Row]) -> None:
     said = {text_of(message) for message in messages}
     for key in ("prompt", "response"):
         if isinstance(text := row.get(key), str) and text and text not in said:
-            raise BadRow(f"the row has messages and a {key} that is none of them: take one of the two out")
+            raise BadRow(
+                f"the row has messages and a {key} that is none of them: "
+                "make it a turn of theirs, or take one of the two out"
+            )
 
 
 def _require_answers(messages: Sequence[Row]) -> None:

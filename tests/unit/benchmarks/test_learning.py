@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from random import Random
 
 import pytest
 
 from benchmarks.learning import ablation, stage_blocks
-from benchmarks.learning.drawn_places import DRAWN, clockwise
+from benchmarks.learning.drawn_places import DRAWN, clockwise, write_places
+from pangu_rl.data.conversations import parse_conversation
+from pangu_rl.data.prompts import parse_prompt
 from pangu_rl.monitoring.intervals import wilson
 from pangu_rl.records import Evaluation, Outcome
 from rewards.rules.dispatch import grade_directly
@@ -22,6 +25,16 @@ def test_what_is_said_of_a_drawn_picture_is_right(task: str) -> None:
         part = grade_directly(said, Gold(gold["answer"], gold["answer_type"], coordinates=gold["coordinates"]))
         assert part.outcome is Outcome.CORRECT, part
         assert asked and len(set(picture.getdata())) > 1, "something is drawn on the ground"
+
+
+def test_drawn_rows_are_read_by_the_stages_that_take_them(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("benchmarks.learning.drawn_places.SPLITS", {"sft": 3, "train": 2, "heldout": 1})
+    write_places(tmp_path, seed=0)
+    for task in DRAWN:
+        for split, count in (("sft", 3), ("train", 2), ("heldout", 1)):
+            rows = list(map(json.loads, (tmp_path / f"{task}_{split}.jsonl").read_text().splitlines()))
+            read = [(parse_conversation if split == "sft" else parse_prompt)(row, row["id"]) for row in rows]
+            assert len(read) == count and all(len(one.images) == 1 for one in read)
 
 
 def test_corners_begin_at_the_upper_left_and_go_around() -> None:
