@@ -6,6 +6,7 @@ import { h, note, number } from "./dom.js";
 const SHADES = 6; // from sure to surprised
 const SURPRISE = 6; // nats that are the darkest
 const APART = [0.01, 0.05, 0.2, 1]; // nats between learner and sampler, from which a shade begins
+let lastMode = "log-prob"; // what was chosen last is what the next completion begins with
 
 export function tokenView(found) {
   const versions = [...new Set(found.versions ?? [])].sort((a, b) => a - b);
@@ -26,9 +27,10 @@ export function tokenView(found) {
     key.replaceChildren(...modes[mode].key());
   };
   const options = Object.keys(modes).map((mode) => h("option", { value: mode }, mode));
-  const change = (event) => colour(event.target.value);
+  const change = (event) => colour((lastMode = event.target.value));
   const select = h("select", { "aria-label": "colour tokens by", onchange: change }, options);
-  colour("log-prob");
+  select.value = lastMode in modes ? lastMode : "log-prob";
+  colour(select.value);
   const bar = h("div", { class: "tokenbar" }, select, key);
   return h("div", { class: "tokens" }, bar, found.note ? note(found.note) : null, h("pre", { class: "answer" }, tokens));
 }
@@ -49,9 +51,10 @@ function mismatchShade(nats) {
 }
 
 function mismatchKey(found) {
-  if (!found.mismatch) return [h("span", { class: "dim" }, found.unmatched)];
+  if (!found.mismatch) return [h("span", { class: "said" }, found.unmatched)];
   const shades = (way, sign) => APART.map((least, i) => sample(`${way}${i + 1}`, `${sign}${least}`));
-  return [sample("none", "learner minus sampler:"), ...shades("down", "-").reverse(), ...shades("up", "+"), sample("none", "nats")];
+  const said = h("span", { class: "said" }, "learner's log-prob minus the sampler's, in nats");
+  return [said, ...shades("down", "-").reverse(), ...shades("up", "+")];
 }
 
 const sample = (kind, name) => h("span", { class: `token ${kind}` }, name);
