@@ -17,8 +17,9 @@ import pyarrow as pa
 from pangu_rl.checkpoint.manifest import flush
 from pangu_rl.checkpoint.run_lock import run_lock
 from pangu_rl.errors import DataError
+from rollout.learned import LEARNED_SCHEMA
 from rollout.reading import batches, reading, require_run
-from rollout.schema import SCHEMA_VERSION, checked_metadata, version_of
+from rollout.schema import SCHEMA, SCHEMA_VERSION, checked_metadata, version_of
 from rollout.shards import ROW_GROUP, Shard, shard_path, superseded, writing_shard
 from rollout.store import RolloutStore
 
@@ -55,13 +56,18 @@ def compact(run_dir: Path) -> Summary:
     require_run(run_dir)
     store = RolloutStore(run_dir)
     with run_lock(run_dir), reading(store.directory, alone=True):
-        before = store.shards()
-        leftovers = [*superseded(store.directory), *store.directory.glob("step*_*.tmp")]
+        before, learned = store.shards(), store.learned.shards()
+        folders = (store.directory, store.learned.directory)
+        leftovers = [path for folder in folders for path in (*superseded(folder), *folder.glob("step*_*.tmp"))]
         for path in leftovers:
             path.unlink()
         try:
-            for shards in _merged(before):
-                _replace(store.directory, shards)
+            for shards in _neighbours(before):
+                if len(shards) > 1 or version_of(checked_metadata(shards[0].path)) != SCHEMA_VERSION:
+                    _replace(shards, SCHEMA)
+            for shards in _neighbours(learned):
+                if len(shards) > 1:
+                    _replace(shards, LEARNED_SCHEMA)
         except OSError as error:
             raise DataError(f"{store.directory}: {error.strerror or error}; its rows are as they were") from None
         after = store.shards()
@@ -71,30 +77,27 @@ def compact(run_dir: Path) -> Summary:
     )
 
 
-def _merged(shards: list[Shard]) -> Iterator[list[Shard]]:
-    """Neighbours that become one shard; one alone is written anew only if its schema is old."""
+def _neighbours(shards: list[Shard]) -> Iterator[list[Shard]]:
+    """Those that become one shard."""
     group: list[Shard] = []
     size = 0
     for shard in shards:
         more = shard.path.stat().st_size
         if group and size + more > TARGET_BYTES:
-            yield from _worthwhile(group)
+            yield group
             group, size = [], 0
         group.append(shard)
         size += more
-    yield from _worthwhile(group)
-
-
-def _worthwhile(group: list[Shard]) -> Iterator[list[Shard]]:
-    if len(group) > 1 or version_of(checked_metadata(group[0].path)) != SCHEMA_VERSION:
+    if group:
         yield group
 
 
-def _replace(directory: Path, shards: list[Shard]) -> None:
+def _replace(shards: list[Shard], schema: pa.Schema) -> None:
+    directory = shards[0].path.parent
     target = shard_path(directory, shards[0].first, shards[-1].last)
-    with writing_shard(target) as writer:
+    with writing_shard(target, schema) as writer:
         pending: list[pa.RecordBatch] = []
-        for batch in batches([shard.path for shard in shards]):
+        for batch in batches([shard.path for shard in shards], schema=schema):
             pending.append(batch)
             if sum(part.num_rows for part in pending) >= ROW_GROUP:
                 writer.write_table(pa.Table.from_batches(pending))

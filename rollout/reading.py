@@ -73,9 +73,10 @@ def batches(
     paths: Sequence[Path],
     columns: list[str] | dict[str, pc.Expression] | None = None,
     rows: pc.Expression | None = None,
+    schema: pa.Schema = SCHEMA,
 ) -> Iterator[pa.RecordBatch]:
     """All rows of the shards `paths`, in order, in the newest schema, a bounded number at a time."""
-    dataset = ds.dataset([str(path) for path in paths], schema=SCHEMA, format="parquet")
+    dataset = ds.dataset([str(path) for path in paths], schema=schema, format="parquet")
     return dataset.to_batches(
         columns=columns, filter=rows, batch_size=ROW_GROUP, batch_readahead=2, fragment_readahead=1
     )

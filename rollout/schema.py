@@ -13,6 +13,7 @@ A column that an older shard lacks is null when it is read. `pangu-rl compact` w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -90,8 +91,8 @@ SCHEMA = pa.schema(
 )
 
 
-def checked_metadata(path: Path) -> pq.FileMetaData:
-    """The footer of a shard that this version can read.
+def checked_metadata(path: Path, key: bytes = VERSION_KEY, readable: Sequence[str] = READABLE) -> pq.FileMetaData:
+    """The footer of a shard that this version can read; its metadata has the version of its schema under `key`.
 
     Raises:
         DataError: not a whole Parquet file, or of a schema that is newer or foreign.
@@ -100,12 +101,12 @@ def checked_metadata(path: Path) -> pq.FileMetaData:
         metadata = pq.read_metadata(path)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a readable Parquet file: {' '.join(str(error).split())}") from None
-    found = version_of(metadata)
-    if found not in READABLE:
-        known = f"{', '.join(READABLE[:-1])} and {READABLE[-1]}"
+    found = version_of(metadata, key)
+    if found not in readable:
+        known = " and ".join(filter(None, (", ".join(readable[:-1]), readable[-1])))
         raise DataError(f"{path}: rollout schema {found}, this version reads {known}: use the version that wrote it")
     return metadata
 
 
-def version_of(metadata: pq.FileMetaData) -> str:
-    return (metadata.metadata or {}).get(VERSION_KEY, b"none").decode()
+def version_of(metadata: pq.FileMetaData, key: bytes = VERSION_KEY) -> str:
+    return (metadata.metadata or {}).get(key, b"none").decode()

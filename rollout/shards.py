@@ -22,7 +22,6 @@ import pyarrow.parquet as pq
 
 from pangu_rl.checkpoint.manifest import flush
 from pangu_rl.errors import DataError
-from rollout.schema import SCHEMA
 
 ROW_GROUP = 1024
 """Rows that a reader must hold at once."""
@@ -82,7 +81,7 @@ def _counted(directory: Path) -> tuple[list[Shard], list[Shard]]:
 
 
 @contextmanager
-def writing_shard(path: Path) -> Iterator[pq.ParquetWriter]:
+def writing_shard(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
     """A writer of `path`, which appears under its name when everything is on disk.
 
     Raises:
@@ -90,7 +89,7 @@ def writing_shard(path: Path) -> Iterator[pq.ParquetWriter]:
     """
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as file:
-        with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
+        with pq.ParquetWriter(file, schema, compression="zstd") as writer:
             yield writer
         file.flush()
         os.fsync(file.fileno())
@@ -100,5 +99,5 @@ def writing_shard(path: Path) -> Iterator[pq.ParquetWriter]:
 
 def write_shard(path: Path, table: pa.Table) -> None:
     """Write `table` as the shard `path`, whole or not at all."""
-    with writing_shard(path) as writer:
+    with writing_shard(path, table.schema) as writer:
         writer.write_table(table, row_group_size=ROW_GROUP)

@@ -15,19 +15,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from pangu_rl.checkpoint.manifest import flush
 from pangu_rl.errors import DataError
 from pangu_rl.records import Completion, Group, Prompt, SamplingParams, Score
 from rollout.code_version import code_version
 from rollout.footers import footer
-from rollout.kept_pictures import FOLDER, KeptPictures
-from rollout.kept_videos import VIDEO_FOLDER, KeptVideos, drop_unfinished
-from rollout.reading import batches
+from rollout.kept.pictures import FOLDER, KeptPictures
+from rollout.kept.videos import VIDEO_FOLDER, KeptVideos, drop_unfinished
+from rollout.learned import LearnedTable
 from rollout.schema import SCHEMA
-from rollout.shards import Shard, live_shards, shard_path, superseded, write_shard, writing_shard
+from rollout.shards import Shard, live_shards, shard_path, write_shard
+from rollout.truncation import drop_steps
 
 
 class RolloutStore:
@@ -36,6 +35,7 @@ class RolloutStore:
     def __init__(self, run_dir: str | Path, media_root: Path | None = None) -> None:
         self.run = Path(run_dir).absolute().name
         self.directory = Path(run_dir) / "rollouts"
+        self.learned = LearnedTable(self.directory)
         self._pictures = KeptPictures(self.directory, media_root)
         self._videos = KeptVideos(self.directory, media_root)
 
@@ -63,21 +63,11 @@ class RolloutStore:
         A kill in the midst of it leaves the rows up to some later step, whole. Pictures stay: earlier rows may show
         them, and the steps to come are likely to.
         """
-        dropped = [*superseded(self.directory), *self.directory.glob("step*_*.tmp")]
-        dropped += self.directory.glob(f"{FOLDER}/*.tmp")
-        drop_unfinished(self.directory / VIDEO_FOLDER)
-        for path in dropped:
+        unfinished = list(self.directory.glob(f"{FOLDER}/*.tmp"))
+        for path in unfinished:
             path.unlink()
-        for shard in reversed(live_shards(self.directory)):
-            if shard.last <= step:
-                break
-            if shard.first <= step:
-                self._write_until(step, shard)
-            shard.path.unlink()
-            dropped.append(shard.path)
-        if dropped:
-            flush(self.directory)
-        return sorted(dropped)
+        drop_unfinished(self.directory / VIDEO_FOLDER)
+        return sorted([*unfinished, *self.learned.truncate_after(step), *drop_steps(self.directory, step, SCHEMA)])
 
     def steps(self) -> list[int]:
         """Steps that have rows, in order."""
@@ -105,12 +95,6 @@ class RolloutStore:
             DataError: as `shards`.
         """
         return ds.dataset([str(shard.path) for shard in self.shards()], schema=SCHEMA, format="parquet")
-
-    def _write_until(self, step: int, shard: Shard) -> None:
-        """The first steps of a compacted shard as one of their own, which counts once the wider one is gone."""
-        with writing_shard(shard_path(self.directory, shard.first, step)) as writer:
-            for batch in batches([shard.path], rows=pc.field("step") <= step):
-                writer.write_batch(batch)
 
     def _media_columns(self, group: Group) -> dict[str, Any]:
         return {

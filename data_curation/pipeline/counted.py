@@ -80,7 +80,7 @@ def counts_table(tallies: Iterable[Tally]) -> Table:
         justify = "left" if name in ("operator", "why") else "right"
         table.add_column(name, justify=justify, overflow="fold", no_wrap=name != "why")
     for tally in tallies:
-        whys = [f"{reason} {count}" for reason, count in (tally.dropped + tally.errors + tally.edited).most_common()]
+        whys = [f"{count} {reason}" for reason, count in (tally.dropped + tally.errors + tally.edited).most_common()]
         numbers = (tally.rows_in, tally.rows_out, tally.dropped.total(), tally.errors.total())
         table.add_row(tally.name, *map(str, numbers), f"{tally.seconds:.1f}", ", ".join(whys))
     return table

@@ -134,6 +134,10 @@ class LearnerActor(RankActor):
             [replace(batch, packs=tuple(itertools.islice(packs, len(some)))) for batch, some in zip(batches, own)]
         )
 
+    @ray.method(concurrency_group="files")
+    def old_logprobs(self) -> list[dict[int, np.ndarray]]:
+        return self._learner.old_logprobs
+
     def profile_next(self, folder: Path) -> None:
         self._learner.profile_next(folder)
 

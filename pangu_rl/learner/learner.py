@@ -108,6 +108,8 @@ class Learner:
         self.skipped = SkippedSteps(
             spec.learner.nonfinite_limit, "lower learner.optimizer.lr, or look at the run's last rows"
         )
+        self.old_logprobs: list[dict[int, np.ndarray]] = []
+        """[mini-batch] of the last update of GRPO: sequence -> float32 [T], under the weights before it."""
         self._profile: Path | None = None
         self._parking = Parking(self.accelerator, self.device)
         self.outlet = Outlet(spec, ModelWeights(lm, gathered, adapters_of(lm)), self.device, self._parking)
@@ -142,6 +144,7 @@ class Learner:
             RunError: more than `nonfinite_limit` steps in a row were skipped.
         """
         take_fallbacks()  # those of other passes
+        self.old_logprobs = []
         folder, self._profile = self._profile, None
         with nullcontext() if folder is None else profiled(folder, self.accelerator):
             return [self._step(batch) for batch in self._freeze_old(batches)]
@@ -231,6 +234,7 @@ class Learner:
         totals: dict[str, Tensor] = {}
         self._experts.reset()
         statistic = self._statistic(mini_batch.packs[1:], mini_batch)
+        old: list[Tensor] = []
         for index, (pack, batch) in enumerate(zip(mini_batch.packs, self._on_device(mini_batch.packs), strict=True)):
             # Open through backward: gradient checkpointing runs the layers again in it.
             with attend_by(batch.layout):
@@ -240,12 +244,15 @@ class Learner:
                 if index == 0 and statistic is not None:
                     statistic += self.objective.statistic.share(logp, batch, mini_batch)
                     self.objective.statistic.take(self._reduced({"share": statistic})["share"])
+                if self.spec.objective == "grpo":
+                    old.append(batch.columns.get("old_logprobs", logp).detach())
                 loss, terms = self.objective.loss(logp, entropy, batch, mini_batch)
                 self.engine.backward(loss * self.spec.world_size, scale_wrt_gas=False)
             work = loss.new_tensor(self.flops.of_training(pack, self.spec.learner.trainable, self.adapted) / 1e12)
             add_totals(totals, terms | {"loss": loss.detach(), "tflop": work})
         rates = dict(zip(self.rates, self.engine.get_lr(), strict=True))
         self.engine.step()
+        self.old_logprobs.append(_by_sequence(mini_batch.packs[: len(old)], old))
         sums = self._reduced(totals)
         metrics = {name: sums.pop(name) for name in ("loss", "tflop")} | {"tokens": float(mini_batch.loss_tokens)}
         metrics["fallback_ops"] = float(take_fallbacks())
@@ -319,6 +326,16 @@ class Learner:
         if self.adapted:
             identity["lora"] = self.spec.learner.lora.model_dump(mode="json")
         return identity | {"parameter_groups": self.group_sizes}
+
+
+def _by_sequence(packs: Sequence[Pack | Outline], columns: Sequence[Tensor]) -> dict[int, np.ndarray]:
+    """Of columns, [M] each, what each sequence has of them: it lies in one piece."""
+    found = {}
+    for pack, column in zip(packs, columns, strict=True):
+        values = column.cpu().numpy()
+        parts = zip(*np.unique(pack.sequence_ids, return_index=True, return_counts=True), strict=True)
+        found |= {int(sequence): values[start : start + count] for sequence, start, count in parts}
+    return found
 
 
 def _rng_file(rank: int) -> str:

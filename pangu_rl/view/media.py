@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from rollout.kept_pictures import FOLDER
-from rollout.kept_videos import VIDEO_FOLDER
+from rollout.kept.pictures import FOLDER
+from rollout.kept.videos import VIDEO_FOLDER
 
 PICTURES = {
     ".jpg": "image/jpeg",

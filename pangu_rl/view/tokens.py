@@ -1,4 +1,4 @@
-"""One completion -> **its tokens as text, with log-probs and weight versions**, to colour them by."""
+"""One completion -> **its tokens as text, with log-probs of sampler and learner and weight versions**, to colour by."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from pangu_rl.pages.shown_text import shown
 from pangu_rl.view.group import rows_of
 from pangu_rl.view.opened import Run
 from rollout.footers import identity
+from rollout.reading import reading
+from rollout.store import RolloutStore
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -26,8 +28,9 @@ VOCABULARY = "tokenizer.json"
 
 
 def read_tokens(run: Run, step: int, uid: str) -> dict[str, Any]:
-    """`pieces`, `logprobs` of the sampler and `versions` of the weights (None where one drew all), as many of each; and
-    a `note` where the pieces are no text, or not all.
+    """`pieces`, `logprobs` of the sampler, `versions` of the weights (None where one drew all) and `mismatch`, as many
+    of each; and a `note` where the pieces are no text, or not all. The mismatch is the learner's log-prob minus the
+    sampler's, in nats; where it is not known it is None and `unmatched` says why.
 
     Raises:
         DataError: no such completion, or a store that cannot be read.
@@ -38,6 +41,7 @@ def read_tokens(run: Run, step: int, uid: str) -> dict[str, Any]:
         raise DataError(f"{run.name}: step {step} has no completion {uid[:80]!r}")
     row = rows[0]
     ids = row["token_ids"][:MOST]
+    learner, unmatched = _learner_logprobs(run, step, uid)
     path = vocabulary(run)
     notes = [] if path else [f"numbers, since {VOCABULARY} of the model is not there"]
     if len(ids) < len(row["token_ids"]):
@@ -46,8 +50,22 @@ def read_tokens(run: Run, step: int, uid: str) -> dict[str, Any]:
         "pieces": pieces(path, ids) if path else [f"{token} " for token in ids],
         "logprobs": row["logprobs"][:MOST],
         "versions": row["weight_versions"] and row["weight_versions"][:MOST],
+        "mismatch": learner and [ours - drawn for ours, drawn in zip(learner[:MOST], row["logprobs"])],
+        "unmatched": unmatched,
         "note": "; ".join(notes),
     }
+
+
+def _learner_logprobs(run: Run, step: int, uid: str) -> tuple[list[float] | None, str]:
+    """Of each token, or None and why there are none."""
+    store = RolloutStore(run.folder)
+    with reading(store.directory):
+        if (found := store.learned.read(step, uid)) is not None:
+            return found, ""
+        known = any(shard.first <= step <= shard.last for shard in store.learned.shards())
+    if known:
+        return None, "the learner did not train on this answer: it has no advantage, or was set aside"
+    return None, "of this step the store has no log-probs of the learner: it is older, or trained nothing on them"
 
 
 def vocabulary(run: Run) -> Path | None:

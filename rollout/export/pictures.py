@@ -11,7 +11,7 @@ from typing import Any
 from pangu_rl.errors import DataError
 from pretrain.processing.media_root import read_inside
 from pretrain.processing.pictures import MAX_BYTES
-from rollout.kept_pictures import FOLDER, SUFFIXES
+from rollout.kept.pictures import FOLDER, SUFFIXES
 
 _NAME = re.compile(rf"{FOLDER}/([0-9a-f]{{64}})({'|'.join(map(re.escape, sorted(set(SUFFIXES.values()))))})")
 

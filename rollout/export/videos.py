@@ -9,7 +9,7 @@ from typing import Any
 from pangu_rl.errors import DataError
 from rollout.export.catalogue import Catalogue
 from rollout.export.stream import in_order
-from rollout.kept_videos import VIDEO_FOLDER, copy_video
+from rollout.kept.videos import VIDEO_FOLDER, copy_video
 
 
 class ExportedVideos:

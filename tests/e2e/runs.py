@@ -100,6 +100,12 @@ def rollouts(run_dir: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def learner_logprobs(run_dir: Path) -> dict[tuple[int, str], list[float]]:
+    """By step and completion, of those that were trained on."""
+    table = pq.read_table(run_dir / "rollouts" / "learner").to_pylist()
+    return {(row["step"], row["completion_uid"]): row["learner_logprobs"] for row in table}
+
+
 def weights(run_dir: Path, step: int) -> dict[str, Any]:
     return load_file(run_dir / "checkpoints" / f"step_{step:06d}" / "hf" / "model.safetensors")
 

@@ -38,6 +38,7 @@ def test_killed_twice_and_resumed_equals_uninterrupted(uninterrupted: Path, tiny
 
     assert [row["step"] for row in runs.metrics(run_dir)] == list(range(1, STEPS + 1))
     assert runs.rollouts(run_dir) == runs.rollouts(uninterrupted)
+    assert runs.learner_logprobs(run_dir) == runs.learner_logprobs(uninterrupted)
     ours, theirs = runs.weights(run_dir, STEPS), runs.weights(uninterrupted, STEPS)
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
@@ -51,6 +52,17 @@ def test_training_moved_the_weights(uninterrupted: Path) -> None:
     assert any(not torch.equal(first[name], last[name]) for name in first)
     assert all(row["train/updates"] == 1 for row in runs.metrics(uninterrupted))
     assert all(0 < row["speed/mfu"] < 1 for row in runs.metrics(uninterrupted))
+
+
+def test_the_learners_log_probs_are_stored_of_what_it_trained_on(uninterrupted: Path) -> None:
+    """Learner and sampler are as far apart, in the mean over a step's trained tokens, as its metric says."""
+    found = runs.learner_logprobs(uninterrupted)
+    trained = {(row["step"], row["completion_uid"]): row for row in runs.rollouts(uninterrupted) if row["advantage"]}
+    assert found.keys() == trained.keys() and len(found) > STEPS
+    for row in runs.metrics(uninterrupted):
+        of_step = [key for key in found if key[0] == row["step"]]
+        apart = [abs(a - b) for key in of_step for a, b in zip(found[key], trained[key]["logprobs"], strict=True)]
+        assert sum(apart) / len(apart) == pytest.approx(row["train/logprob_diff"], rel=1e-4)
 
 
 def logged(run_dir: Path) -> int:

@@ -118,6 +118,19 @@ def test_tokens_are_coloured_by_what_is_chosen(page: Any) -> None:
     assert kinds == ["token v0", "token v0", "token v1", "token v1"]
     colours = [tokens.nth(index).evaluate("node => getComputedStyle(node).backgroundColor") for index in (0, 20)]
     assert colours[0] != colours[1]
+    page.get_by_label("colour tokens by").select_option("mismatch")
+    assert [tokens.nth(index).get_attribute("class") for index in range(4)] == [
+        "token up4",
+        "token down3",
+        "token up1",
+        "token none",
+    ]
+    assert "learner -0.25 nats" in tokens.nth(1).get_attribute("title")
+    page.goto(page.url.split("#")[0] + "#group?run=a%20run&step=1&group=1:s&uid=1:s/0")
+    page.get_by_text("Step 1, group 1:s").wait_for()
+    page.get_by_role("button", name="colour by token").first.click()
+    page.get_by_label("colour tokens by").select_option("mismatch")
+    assert "no log-probs of the learner: it is older" in page.locator(".tokenbar").inner_text()
 
 
 def test_hostile_completions_are_inert(page: Any) -> None:

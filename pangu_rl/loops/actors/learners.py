@@ -153,6 +153,13 @@ class Learners(RankActors):
         degree = self._spec.learner.sequence_parallel
         return self._calls.wait(calls[::degree], "log_probs", step=degree)
 
+    def old_logprobs(self) -> list[list[dict[int, np.ndarray]]]:
+        """[group][mini-batch] of the last update: sequence -> float32 [T], under the weights before it; see
+        `Learner.old_logprobs`. It waits for nothing that the ranks are at."""
+        degree = self._spec.learner.sequence_parallel
+        calls = [actor.old_logprobs.remote() for actor in self._actors[::degree]]
+        return self._calls.wait(calls, "old_logprobs", step=degree)
+
     def publish(
         self, version: int, members: tuple[str, ...], fresh: bool = False
     ) -> tuple[WeightManifest, list[ray.ObjectRef]]:

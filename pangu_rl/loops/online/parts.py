@@ -29,6 +29,7 @@ from pangu_rl.loops.inputs import GrpoInputs
 from pangu_rl.loops.online import in_flight
 from pangu_rl.loops.online.collect import Batch, Collector
 from pangu_rl.loops.online.draw_ahead import DrawAhead
+from pangu_rl.loops.online.train_step import Trained, by_completion
 from pangu_rl.loops.online.turns import SharedTurns, Turns
 from pangu_rl.loops.online.warnings import start_warnings
 from pangu_rl.loops.online.weight_sync import Probe, sync_weights
@@ -160,6 +161,16 @@ class GrpoParts:
         finally:
             writing.result()
 
+    @contextmanager
+    def beside_sync(self, step: int, trained: Trained) -> Iterator[None]:
+        """Meanwhile the log-probs that the learner trained with are stored, by completion; also before an error."""
+        writing = self.background.submit(self._store_learned, step, trained) if trained.uids else None
+        try:
+            yield
+        finally:
+            if writing is not None:
+                writing.result()
+
     def sync(self, step: int) -> dict[str, float]:
         """Give the engines the weights after `step` as version step + 1; begun answers go on under them."""
         waits = self.config.trainer.max_staleness == 0
@@ -229,6 +240,9 @@ class GrpoParts:
     def _store(self, step: int) -> None:
         self.store.append(step, self.batch.groups, self.collector.sampling)
         self.spent = None
+
+    def _store_learned(self, step: int, trained: Trained) -> None:
+        self.store.learned.append(step, by_completion(trained.uids, self.learners.old_logprobs()))
 
     def _measure_start(self) -> None:
         # Ranks that are lost before the first checkpoint leave behind what was measured before the first step.

@@ -87,11 +87,12 @@ def grpo_step(run: Run, parts: GrpoParts, step: int) -> dict[str, float]:
     parts.turns.train()
     with run.phase("train", whole=True):
         placeholders, beside = parts.loader.encoder.placeholders, partial(parts.beside_training, step)
-        metrics = train_on(batch.trained, parts.learners, parts.config, placeholders, beside)
+        trained = train_on(batch.trained, parts.learners, parts.config, placeholders, beside)
+    metrics = trained.metrics
     log_skipped(step, metrics.get("train/skipped", 0.0), (group.prompt.uid for group in batch.trained))
     parts.trained = step
-    check_sampler(run, parts.config, step, metrics)
-    with run.phase("sync", whole=True):
+    with run.phase("sync", whole=True), parts.beside_sync(step, trained):
+        check_sampler(run, parts.config, step, metrics)
         metrics |= parts.sync(step)
     found = (
         rollout_metrics(batch.groups, parts.loader.encoder.template.known_tokens)

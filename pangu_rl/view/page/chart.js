@@ -94,24 +94,32 @@ function stackScale(curves) {
   const totals = new Map();
   for (const curve of curves)
     for (const [step, value] of curve.points) totals.set(step, (totals.get(step) ?? 0) + value);
-  return scaleOf(curves, 0, Math.max(...totals.values()));
+  return scaleOf(curves, 0, Math.max(...totals.values()), gapOf([...totals.keys()]) / 2);
 }
 
-function scaleOf(curves, low, high) {
+// Between two steps, as near as they come at the start.
+function gapOf(steps) {
+  const ordered = steps.sort((a, b) => a - b);
+  return ordered.length > 1 ? ordered[1] - ordered[0] : 1;
+}
+
+// `beyond`: steps after the last one that still have room.
+function scaleOf(curves, low, high, beyond = 0) {
   if (low === high) [low, high] = [low - (Math.abs(low) || 1) * 0.1, high + (Math.abs(high) || 1) * 0.1];
   const room = (high - low) * 0.06;
   const bottom = low === 0 ? 0 : low - room,
     top = high + room;
   const last = Math.max(1, ...curves.map((curve) => curve.points.at(-1)[0]));
+  const end = last + beyond;
   const wide = WIDTH - LEFT - RIGHT,
     tall = HEIGHT - TOP - BOTTOM;
   return {
     bottom,
     top,
     last,
-    x: (step) => LEFT + (step / last) * wide,
+    x: (step) => LEFT + (step / end) * wide,
     y: (value) => TOP + (1 - (value - bottom) / (top - bottom)) * tall,
-    step: (x) => ((x - LEFT) / wide) * last,
+    step: (x) => ((x - LEFT) / wide) * end,
   };
 }
 
@@ -160,14 +168,13 @@ function line(curve, scale, smooth, colour, dash) {
 
 function bars(curves, scale) {
   const below = new Map();
-  const steps = [...new Set(curves.flatMap((curve) => curve.points.map((point) => point[0])))].sort((a, b) => a - b);
-  const gap = steps.length > 1 ? steps[1] - steps[0] : 1;
-  const width = Math.max(1, (scale.x(gap) - scale.x(0)) * 0.9);
+  const steps = new Set(curves.flatMap((curve) => curve.points.map((point) => point[0])));
+  const width = Math.max(1, (scale.x(gapOf([...steps])) - scale.x(0)) * 0.9);
   return curves.map((curve, index) =>
     curve.points.map(([step, value]) => {
       const low = below.get(step) ?? 0;
       below.set(step, low + value);
-      const left = Math.max(LEFT, Math.min(scale.x(step) - width / 2, WIDTH - RIGHT - width));
+      const left = Math.max(LEFT, scale.x(step) - width / 2);
       return s("rect", {
         class: `bar c${index % COLOURS}`,
         x: left,

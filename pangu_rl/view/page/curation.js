@@ -28,7 +28,7 @@ function drawn(curation) {
 
 function table(operators) {
   const head = ["operator", "in", "out", "dropped", "errors", "why"].map((name) => h("th", { class: side(name) }, name));
-  return h("table", { class: "rows still" }, h("thead", {}, h("tr", {}, head)), h("tbody", {}, operators.map(row)));
+  return h("table", { class: "rows still operators" }, h("thead", {}, h("tr", {}, head)), h("tbody", {}, operators.map(row)));
 }
 
 const side = (name) => (["operator", "why"].includes(name) ? "left" : null);
@@ -36,7 +36,8 @@ const total = (counts) => Object.values(counts).reduce((sum, count) => sum + cou
 
 function row(one) {
   const reasons = Object.entries({ ...one.dropped, ...one.errors, ...one.edited }).sort((a, b) => b[1] - a[1]);
-  const why = reasons.map(([reason, count]) => `${reason} ${number(count)}`).join(", ");
-  const numbers = [one.in, one.out, total(one.dropped), total(one.errors)].map((value) => h("td", {}, number(value)));
-  return h("tr", {}, h("td", { class: "left" }, one.operator), numbers, h("td", { class: "left" }, why));
+  const why = reasons.map(([reason, count]) => `${number(count)} ${reason}`).join(", ");
+  const figure = (value) => h("td", { class: value ? null : "dim" }, number(value));
+  const numbers = [one.in, one.out, total(one.dropped), total(one.errors)].map(figure);
+  return h("tr", {}, h("td", { class: "left" }, one.operator), numbers, h("td", { class: "left why" }, why));
 }

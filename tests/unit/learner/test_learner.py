@@ -102,6 +102,14 @@ def test_two_mini_batches_equal_a_reference_loop_and_clip(model_path: Path, stag
         assert metrics[step]["clip_fraction_low"] == pytest.approx(clipped / tokens, abs=1e-6)
         assert metrics[step]["tokens"] == tokens
     assert metrics[0]["ratio_max"] == 1.0
+    # Sequences 0 to 4 have 9, 4, 5, 7 and 2 tokens of the first pack, 5 and 6 have 8 and 3 of the second; both steps
+    # kept what the weights before the first one found, though the second trained under others.
+    first, second = (old[id(pack)].numpy() for pack in PACKS)
+    parts = dict(enumerate([*np.split(first, [9, 13, 18, 25]), *np.split(second, [8])]))
+    for kept, sequences in zip(learner.old_logprobs, (range(5), range(7)), strict=True):
+        assert kept.keys() == set(sequences)
+        for sequence in sequences:
+            np.testing.assert_allclose(kept[sequence], parts[sequence], atol=1e-5)
     assert metrics[1]["clip_fraction_low"] > 0
     assert metrics[1]["clip_fraction_high"] > 0
     found, expected = weights_of(learner), dict(lm.named_parameters())

@@ -7,6 +7,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw
 
 from pangu_rl.records import (
@@ -31,7 +32,8 @@ HOSTILE = (
 
 
 def build_run(folder: Path, steps: int = 12) -> Path:
-    """Three groups a step: sums, a box in a picture of 160 x 120, and a hostile one."""
+    """Three groups a step: sums, a box in a picture of 160 x 120, and a hostile one. The learner trained on the sums
+    of all steps but the first, whose shard is as an older version left it."""
     run, media = folder / "a run", folder / "media"
     run.mkdir(parents=True)
     media.mkdir()
@@ -40,6 +42,8 @@ def build_run(folder: Path, steps: int = 12) -> Path:
     rows = []
     for step in range(1, steps + 1):
         store.append(step, [sums(step), grounding(step, picture), hostile(step)], SamplingParams(max_new_tokens=64))
+        if step > 1:
+            store.learned.append(step, learner_logprobs(sums(step)))
         rows.append(metrics(step))
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (run / "config.yaml").write_text(f"trainer:\n  run_dir: {run}\n  steps: {steps}\n")
@@ -47,6 +51,15 @@ def build_run(folder: Path, steps: int = 12) -> Path:
     evaluations = [evaluation("start", 0, 9), evaluation(f"step {steps}", steps, 14)]
     (run / "evaluations.json").write_text(json.dumps([dataclasses.asdict(one) for one in evaluations]))
     return run
+
+
+def learner_logprobs(drawn: Group) -> dict[str, np.ndarray]:
+    """Of all but the last completion; the sampler's are -0.5, so the first three tokens are 2, -0.25 and 0.03 apart."""
+    apart = np.array([2.0, -0.25, 0.03], np.float32)
+    found = {one.uid: np.full(len(one.token_ids), -0.5, np.float32) for one in drawn.completions[:-1]}
+    for logprobs in found.values():
+        logprobs[:3] += apart
+    return found
 
 
 def draw_scene(path: Path) -> Picture:

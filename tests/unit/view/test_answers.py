@@ -164,6 +164,17 @@ def test_tokens_are_numbers_without_a_vocabulary(client: TestClient) -> None:
     assert "no completion '1:s/9'" in refused(client, "tokens", run="a run", step=1, uid="1:s/9")
 
 
+def test_how_far_the_learner_is_from_the_sampler_at_each_token(client: TestClient) -> None:
+    """Learner 1.5, -0.75, -0.47 and then -0.5, sampler -0.5 each: the differences, and 0 from there on."""
+    told = asked(client, "tokens", run="a run", step=2, uid="2:s/1")
+    assert told["mismatch"][:3] == pytest.approx([2.0, -0.25, 0.03], abs=1e-6) and told["unmatched"] == ""
+    assert told["mismatch"][3:] == [0.0] * 13
+    aside = asked(client, "tokens", run="a run", step=2, uid="2:s/2")
+    assert aside["mismatch"] is None and "did not train on this answer" in aside["unmatched"]
+    older = asked(client, "tokens", run="a run", step=1, uid="1:s/1")
+    assert older["mismatch"] is None and "has no log-probs of the learner: it is older" in older["unmatched"]
+
+
 def test_tokens_join_to_the_text_and_half_a_character_waits_for_the_other_half(tmp_path: Path) -> None:
     """Byte-level pieces without merges: a token is a byte, and é has two (C3 A9)."""
     alphabet = {letter: number for number, letter in enumerate(sorted(ByteLevel.alphabet()))}

@@ -15,7 +15,7 @@ from pangu_rl.errors import DataError
 from pangu_rl.records import Picture
 from pretrain.processing.media_root import open_inside, resolve_inside
 from pretrain.processing.video_source import FrameFolder, named_video
-from rollout.kept_pictures import WAY_OUT
+from rollout.kept.pictures import WAY_OUT
 
 VIDEO_FOLDER = "videos"
 SUFFIXES = {b"ftyp": ".mp4", b"AVI ": ".avi"}

@@ -15,7 +15,7 @@ from PIL import Image
 
 from pangu_rl.errors import DataError
 from pangu_rl.records import Picture
-from rollout import kept_pictures
+from rollout.kept import pictures
 from rollout.schema import SCHEMA
 from rollout.store import RolloutStore
 from tests.unit.rollout.test_store import SAMPLING, group
@@ -106,7 +106,7 @@ def test_a_kill_in_mid_copy_leaves_no_file_that_claims_to_be_whole(
 ) -> None:
     runs = RolloutStore(tmp_path / "run", media)
     with monkeypatch.context() as patched:
-        patched.setattr(kept_pictures.os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(28, "disk full")))
+        patched.setattr(pictures.os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(28, "disk full")))
         with pytest.raises(OSError, match="disk full"):
             runs.append(1, [shown("p", media, "a/cat.png")], SAMPLING)
     assert [path.suffix for path in (runs.directory / "images").iterdir()] == [".tmp"]
