@@ -10,13 +10,11 @@ partitions over all of them. Metrics alone would count a pack s times. Letters: 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,8 +24,6 @@ from torch import Tensor
 from pangu_rl.accelerators import get_accelerator
 from pangu_rl.accelerators.ops import take_fallbacks
 from pangu_rl.checkpoint.manifest import Entry
-from pangu_rl.checkpoint.rank_files import host_copy, write_files
-from pangu_rl.errors import CheckpointError
 from pangu_rl.learner.checks.packing_check import PackingCheck, check_packing
 from pangu_rl.learner.checks.trial_pack import trial_pack
 from pangu_rl.learner.engine import (
@@ -35,10 +31,7 @@ from pangu_rl.learner.engine import (
     held_tensors,
     initialize,
     join_ranks,
-    load_states,
     placement,
-    read_state,
-    take_states,
 )
 from pangu_rl.learner.expert_load import ExpertLoad
 from pangu_rl.learner.lora import adapters_of, add_adapters, without_adapters
@@ -52,17 +45,13 @@ from pangu_rl.learner.packed_attention import attend_by
 from pangu_rl.learner.parallel.sequence_parallel import check_heads, open_sequence_group
 from pangu_rl.learner.parallel.zero import check_precision, check_streams
 from pangu_rl.learner.parts import freeze_parts, parameter_groups
-from pangu_rl.learner.pictures import family_of_model
+from pangu_rl.learner.rank_state import RankState, identity_of
 from pangu_rl.learner.reference import Model, beside, held_reference
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.learner.weights.outlet import Outlet
 from pangu_rl.learner.weights.parking import Parking
-from pangu_rl.learner.weights.repartition import OtherRanks
 from pangu_rl.learner.weights.tensors import ModelWeights
 from pangu_rl.records import MiniBatch, Outline, Pack
-
-LEARNER = "learner.json"
-"""What the learner itself keeps of a checkpoint, and by whom it can be loaded."""
 
 
 class Learner:
@@ -90,9 +79,7 @@ class Learner:
         groups = parameter_groups(lm, spec.learner)
         self.rates = tuple(rate for rate, _ in groups)
         # Now, since DeepSpeed puts one flat tensor in the place of a group's parameters.
-        self.group_sizes = {
-            rate: [len(group["params"]) for name, group in groups if name == rate] for rate in self.rates
-        }
+        sizes = {rate: [len(group["params"]) for name, group in groups if name == rate] for rate in self.rates}
         if spec.learner.gradient_checkpointing:
             lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
             lm.train()
@@ -107,6 +94,14 @@ class Learner:
         self.flops = ModelFlops.of(lm.config)
         self.skipped = SkippedSteps(
             spec.learner.nonfinite_limit, "lower learner.optimizer.lr, or look at the run's last rows"
+        )
+        self._state = RankState(
+            spec=spec,
+            engine=self.engine,
+            accelerator=self.accelerator,
+            skipped=self.skipped,
+            objective=self.objective,
+            identity=identity_of(spec, lm, sizes),
         )
         self.old_logprobs: list[dict[int, np.ndarray]] = []
         """[mini-batch] of the last update of GRPO: sequence -> float32 [T], under the weights before it."""
@@ -174,61 +169,20 @@ class Learner:
         self._parking.fetch()
 
     def save(self, directory: Path) -> Future[dict[str, Entry]]:
-        """Copy this rank's part of a checkpoint and write it into `directory`, which exists, while training goes on.
-
-        The result is there when the files are; see `write_files`.
-        """
+        """Copy this rank's part of a checkpoint and write it while training goes on; see `RankState.save`."""
         assert not self._parking.taken
-        states = take_states(self.engine, directory)
-        states[_rng_file(self.spec.rank)] = host_copy(self.accelerator.rng_state())
-        if self.spec.rank == 0:
-            state = {"nonfinite_in_a_row": self.skipped.in_a_row, "objective": self.objective.state_dict()}
-            states[LEARNER] = json.dumps(self._identity() | state, indent=1).encode()
-        return write_files(directory, states)
+        return self._state.save(directory)
 
     def load(self, directory: Path) -> None:
-        """Continue exactly where `save` was called; under ZeRO 0 to 2 also with another number of ranks.
-
-        Raises:
-            CheckpointError: a file is missing, or it was made by another ZeRO stage, model or dtype, or under ZeRO 3 by
-                other ranks.
-        """
+        """Continue exactly where `save` was called; see `RankState.load`, which raises."""
         assert not self._parking.taken
-        saved = self._saved(directory)
-        ranks, ours = saved["world_size"], self.spec.world_size
-        # What is copied out of a file is mapped; DeepSpeed keeps the tensors of an optimizer's state as it gets them.
-        copied = "" if ranks != ours else "model_states.pt"
-
-        def read(path: Path) -> Any:
-            return read_state(path, mapped=self.spec.learner.zero_stage > 0 and path.name.endswith(copied))
-
-        load_states(self.engine, directory, read if ranks == ours else OtherRanks(ours, read))
-        rng = directory / _rng_file(self.spec.rank % ranks)
-        if not rng.is_file():
-            raise CheckpointError(f"{rng} is missing")
-        self.accelerator.set_rng_state(torch.load(rng, weights_only=True))
-        self.skipped.in_a_row = saved["nonfinite_in_a_row"]
-        self.objective.load_state_dict(saved.get("objective", {}))
+        self._state.load(directory)
 
     def close(self) -> None:
         """Free the published buffers and leave the group."""
         self.outlet.close()
         if dist.is_initialized():
             dist.destroy_process_group()
-
-    def _saved(self, directory: Path) -> dict[str, Any]:
-        """What rank 0 said of the checkpoint, which is one that this learner can load."""
-        try:
-            saved = {"offload": "none"} | json.loads((directory / LEARNER).read_text(encoding="utf-8"))
-        except (OSError, ValueError, TypeError) as error:
-            raise CheckpointError(f"{directory}: not a learner checkpoint: {error}") from None
-        # A checkpoint that does not say has one group a rate: norms and biases decayed with the matrices.
-        saved.setdefault("parameter_groups", {rate: [sum(sizes)] for rate, sizes in self.group_sizes.items()})
-        for name, value in self._identity().items():
-            may_differ = name == "world_size" and self.spec.learner.zero_stage < 3
-            if saved.get(name) != value and not may_differ:
-                raise CheckpointError(f"{directory}: saved with {name} {saved.get(name)!r}, this run has {value!r}")
-        return saved
 
     def _step(self, mini_batch: MiniBatch) -> dict[str, float]:
         totals: dict[str, Tensor] = {}
@@ -312,21 +266,6 @@ class Learner:
             frozen.append(replace(batch, packs=tuple(packs)))
         return frozen
 
-    def _identity(self) -> dict[str, Any]:
-        identity = {
-            "world_size": self.spec.world_size,
-            "zero_stage": self.spec.learner.zero_stage,
-            "dtype": self.spec.model.dtype,
-            "offload": self.spec.learner.offload.optimizer,
-            "model_type": self.lm.config.model_type,
-            "parameters": {name: list(getattr(p, "ds_shape", p.shape)) for name, p in self.lm.named_parameters()},
-        }
-        if family_of_model(self.lm) is not None:
-            identity["trainable"] = sorted(set(self.spec.learner.trainable))
-        if self.adapted:
-            identity["lora"] = self.spec.learner.lora.model_dump(mode="json")
-        return identity | {"parameter_groups": self.group_sizes}
-
 
 def _by_sequence(packs: Sequence[Pack | Outline], columns: Sequence[Tensor]) -> dict[int, np.ndarray]:
     """Of columns, [M] each, what each sequence has of them: it lies in one piece."""
@@ -336,7 +275,3 @@ def _by_sequence(packs: Sequence[Pack | Outline], columns: Sequence[Tensor]) -> 
         parts = zip(*np.unique(pack.sequence_ids, return_index=True, return_counts=True), strict=True)
         found |= {int(sequence): values[start : start + count] for sequence, start, count in parts}
     return found
-
-
-def _rng_file(rank: int) -> str:
-    return f"rng_{rank}.pt"
