@@ -64,11 +64,31 @@ def known_model(path: str, key: str = "model.path") -> Path:
 
 
 def with_start(config: Stage) -> Stage:
-    """The configuration of a stage with `named_model` of its `model.path`; raises as that."""
+    """The configuration of a stage with `named_model` of its `model.path`; raises as that and `refuse_missing_run`."""
+    refuse_missing_run(config.model.path, config.trainer.run_dir)
     found = named_model(config.model.path)
     if found == resolve_path(config.model.path):
         return config
     return config.model_copy(update={"model": config.model.model_copy(update={"path": str(found)})})
+
+
+def refuse_missing_run(path: str, run_dir: str, key: str = "model.path") -> None:
+    """`runs/sft` may be a name on the hub; beside a `run_dir` of `runs/dpo` it is a run.
+
+    Raises:
+        DataError: `path` begins with the folder that `run_dir` begins with, and is neither there nor in the hub cache.
+    """
+    named, run = Path(path), Path(run_dir)
+    begins_alike = min(len(named.parts), len(run.parts)) > 1 and named.parts[0] == run.parts[0]
+    if not begins_alike or named.parts[0] in (named.anchor, "..") or named.exists():
+        return
+    if is_hub_id(path) and cached(path):
+        return
+    absent = next(step for step in [*reversed(named.parents), named][2:] if not step.exists())
+    raise DataError(
+        f"{key} {path}: the run of an earlier stage, by its place beside run_dir {run_dir}, and {absent} is not there: "
+        "run that stage first, or name a model that is there"
+    )
 
 
 def _of_last_round(path: Path) -> Path | None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
-from pangu_rl.checkpoint.run_model import named_model
+from pangu_rl.checkpoint.run_model import named_model, refuse_missing_run
 from pangu_rl.checkpoint.settings import write_whole
 from pangu_rl.checkpoint.whole_folder import whole_folder
 from pangu_rl.config.assemble import AssembleConfig
@@ -39,9 +39,12 @@ def run_assemble(config: AssembleConfig) -> dict[str, Any]:
     run_dir = Path(config.trainer.run_dir)
     if (run_dir / MODEL).is_dir():
         return json.loads((run_dir / PARTS).read_text(encoding="utf-8"))
+    named = {part: getattr(config, part) for part in ("encoder", "connector", "language")}
+    for part, folder in named.items():
+        if folder is not None:
+            refuse_missing_run(folder, config.trainer.run_dir, part)
     settings = _settings(config)
     tokenizer = _tokenizer(config, settings)
-    named = {part: getattr(config, part) for part in ("encoder", "connector", "language")}
     parts = Parts(**{part: None if folder is None else named_model(folder, part) for part, folder in named.items()})
     limits = _limits(config)
     torch.manual_seed(config.trainer.seed)

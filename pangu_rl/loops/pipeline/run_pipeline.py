@@ -174,7 +174,7 @@ def run_pipeline(config: PipelineConfig, restart_from: str | None = None) -> dic
         stack.enter_context(DIGESTS.in_folder(pipeline.run_dir, config.verify))
         if restart_from is not None:
             _set_aside(pipeline, dependents(nodes, restart_from))
-        identities = {node.name: _settings(node) for node in nodes}
+        identities = {node.name: _settings(node, pipeline.folder(node)) for node in nodes}
         pipeline.read(identities)
         (pipeline.run_dir / "config.yaml").write_text(dump_config(config), encoding="utf-8")
         waiting = [node for node in nodes if node.name not in pipeline.entries]
@@ -198,13 +198,13 @@ def _resolved(node: Node, taken: Mapping[str, str]) -> Any:
     return config if node.stage == "assemble" else with_start(config)
 
 
-def _settings(node: Node) -> dict[str, Any]:
+def _settings(node: Node, folder: Path) -> dict[str, Any]:
     """What decides the node, but for the content of what it takes: that follows from the stages it takes it from."""
     if node.stage == "merge":
         inputs = {key: {"from": str(source)} for key, source in node.takes.items()}
         return {"stage": "merge", "config": {"weights": node.weights}, "data": {}, "inputs": inputs}
     placeholders = {key: str(source) for key, source in node.takes.items()}
-    config = _resolved(node, placeholders | {"trainer.run_dir": node.name})
+    config = _resolved(node, placeholders | {"trainer.run_dir": str(folder)})
     bring_inputs(node.stage, config)
     return identity(node, config)
 

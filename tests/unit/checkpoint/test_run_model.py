@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pangu_rl.checkpoint.run_model import model_of, with_start
+from pangu_rl.checkpoint.run_model import model_of, refuse_missing_run, with_start
 from pangu_rl.checkpoint.store import CheckpointStore
 from pangu_rl.config.stages import SftConfig
 from pangu_rl.errors import DataError
@@ -29,8 +29,8 @@ def trained(run: Path, *steps: int) -> Path:
     return run
 
 
-def stage(model: Path) -> SftConfig:
-    tree = {"model": {"path": str(model)}, "data": {"train": "t"}, "trainer": {"run_dir": "r", "steps": 1}}
+def stage(model: Path | str, run_dir: str = "r") -> SftConfig:
+    tree = {"model": {"path": str(model)}, "data": {"train": "t"}, "trainer": {"run_dir": run_dir, "steps": 1}}
     return SftConfig.model_validate(tree)
 
 
@@ -49,6 +49,40 @@ def test_a_trained_run_is_its_newest_checkpoint(tmp_path: Path) -> None:
 def test_a_run_that_has_made_nothing_is_refused_by_the_key_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"encoder .*run is a run without a checkpoint: run that stage to its end"):
         model_of(trained(tmp_path / "run"), "encoder")
+
+
+@pytest.mark.parametrize(
+    ("named", "absent"),
+    [
+        ("runs/warmup", "runs/warmup"),
+        ("runs/sft/checkpoints/step_000020/hf", "runs/sft"),
+        ("runs/begun/checkpoints/step_000020/hf", "runs/begun/checkpoints"),
+    ],
+)
+def test_a_run_that_is_not_there_is_no_name_on_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str, absent: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "begun").mkdir(parents=True)
+    line = (
+        f"model.path {named}: the run of an earlier stage, by its place beside run_dir runs/dpo, and {absent} is not "
+    )
+    with pytest.raises(DataError, match=line):
+        with_start(stage(named, "runs/dpo"))
+
+
+@pytest.mark.parametrize(
+    ("path", "run_dir"),
+    [
+        ("Qwen/Q", "runs/a"),
+        ("Qwen/Q", "Qwen"),
+        ("/models/m", "/models/run"),
+        ("../m", "../run"),
+        ("cache://models/m", "c/r"),
+    ],
+)
+def test_other_places_are_not_taken_for_runs(path: str, run_dir: str) -> None:
+    refuse_missing_run(path, run_dir)
 
 
 def test_assembled_and_iterative_runs(tmp_path: Path) -> None:
