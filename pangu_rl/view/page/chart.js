@@ -105,7 +105,7 @@ function gapOf(steps) {
 
 // `beyond`: steps after the last one that still have room.
 function scaleOf(curves, low, high, beyond = 0) {
-  if (low === high) [low, high] = [low - (Math.abs(low) || 1) * 0.1, high + (Math.abs(high) || 1) * 0.1];
+  if (low === high) [low, high] = low === 0 ? [0, 0.1] : [low - Math.abs(low) * 0.1, high + Math.abs(high) * 0.1];
   const room = (high - low) * 0.06;
   const bottom = low === 0 ? 0 : low - room,
     top = high + room;
