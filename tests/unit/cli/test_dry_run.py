@@ -63,7 +63,10 @@ def test_pre_training_reads_all_that_the_run_reads(folder: Path, tiny_model: Pat
     (folder / "pretrain.yaml").write_text(json.dumps(tree))
     assert json.loads(dry("pretrain", "--json").splitlines()[-1])["rows"] == {"train": 3, "left_out": 0}
     assert not (folder / "runs").exists()
-    for words, line in (("model.path=runs/nope/x", "no such folder"), ("data.plan=nope", "no plan that can be read")):
+    for words, line in (
+        ("model.path=runs/nope/x", "runs/nope is not there"),
+        ("data.plan=nope", "no plan that can be read"),
+    ):
         with pytest.raises(DataError, match=line):
             dry("pretrain", words)
 
