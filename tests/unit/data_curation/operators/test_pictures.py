@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from data_curation.operators.duplicates.near_duplicate_pictures import bands_of
 from data_curation.operators.pictures.blank_pictures import blank_pictures, ink_and_extent
 from data_curation.operators.pictures.compressed_pictures import blockiness, compressed_pictures, jpeg_quality
 from data_curation.operators.pictures.decodable_pictures import decodable_pictures
@@ -146,6 +147,26 @@ def test_near_duplicates_of_pictures_and_texts_name_the_row_that_is_kept(tmp_pat
     anyhow = near | {"args": {"per_question": False}}
     run_pipeline(pipeline(source, tmp_path / "other", [anyhow], media_root=str(tmp_path)))
     assert [row["id"] for row in lines_of(tmp_path / "other/rows")] == ["a", "d"]
+
+
+def test_hashes_that_differ_in_so_few_bits_share_a_band_and_others_do_not() -> None:
+    """As many bits as are allowed, wherever they are, in one scope. Of hashes that have the six outer rows in common,
+    as pages with white margins do, one pair of the 18 is the same for all, rows 0 and 15; of pairs with one such row a
+    few are equal by chance, in 16 bits."""
+    draw = np.random.default_rng(0)
+    scope = np.zeros(200, np.uint64)
+    for most_bits in (0, 5, 10, 14):
+        one = draw.integers(0, 2**16, (200, 16), dtype=np.uint16)
+        other = one.copy()
+        for row in other:
+            for bit in draw.choice(256, most_bits, replace=False):
+                row[bit // 16] ^= np.uint16(1 << int(bit % 16))
+        shared = [set(a) & set(b) for a, b in zip(bands_of(one, scope, most_bits), bands_of(other, scope, most_bits))]
+        assert all(shared), most_bits
+    assert not set(bands_of(one, scope, 10).ravel()) & set(bands_of(one, scope + np.uint64(1), 10).ravel())
+    unlike = draw.integers(0, 2**16, (200, 16), dtype=np.uint16)
+    unlike[:, :3] = unlike[:, -3:] = 0
+    assert 200 * 17 - 10 < len(np.unique(bands_of(unlike, scope, 10))) <= 200 * 17 + 1
 
 
 def test_near_duplicates_of_texts(tmp_path: Path) -> None:
