@@ -34,6 +34,7 @@ from pydantic import ConfigDict, create_model
 
 from data_curation.pipeline.record import Record
 from pangu_rl.config.base import Strict
+from pangu_rl.config.curate import OperatorConfig
 from pangu_rl.config.load import checked
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import ConfigError
@@ -70,6 +71,7 @@ class Declared:
 
     cost: Cost
     batch: int | None = None
+    guarded: bool = False
     features: Callable[..., Any] | None = None
     schema: pa.Schema | None = None
 
@@ -80,6 +82,8 @@ class Operator:
 
     name: str
     """Unique in its pipeline; the second `language` is `language~2`."""
+    config: OperatorConfig
+    """What it was made of; it travels to other processes."""
     function: Callable[..., Any]
     declared: Declared
     settings: Mapping[str, Any]
@@ -114,9 +118,16 @@ class Operator:
         return found | ({"helpers": helpers} if helpers else {}) | ({"files": named} if named else {})
 
 
-def row_operator(*, cost: Cost, batch: int | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Declare a function of a record, or of up to `batch` records, which then returns a list of as many verdicts."""
-    return _marked(Declared(cost=cost, batch=batch))
+def row_operator(
+    *, cost: Cost, batch: int | None = None, guarded: bool = False
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Declare a function of a record, or of up to `batch` records, which then returns a list of as many verdicts.
+
+    One that is `guarded` runs in a child of the worker (`guarded.py`): a record that ends the process ends that alone.
+    """
+    if guarded and (batch or cost != "cpu"):
+        raise TypeError("a guarded operator takes one record at a time, on the processor")
+    return _marked(Declared(cost=cost, batch=batch, guarded=guarded))
 
 
 def set_operator(
@@ -135,8 +146,8 @@ def declared(function: Any) -> Declared | None:
     return getattr(function, _MARK, None)
 
 
-def bound(name: str, function: Callable[..., Any], declaration: Declared, args: Mapping[str, Any]) -> Operator:
-    """`function` with its settings.
+def bound(name: str, function: Callable[..., Any], declaration: Declared, config: OperatorConfig) -> Operator:
+    """`function` with the settings of `config`.
 
     Raises:
         ConfigError: settings that are missing, unknown, or of a wrong type.
@@ -151,8 +162,8 @@ def bound(name: str, function: Callable[..., Any], declaration: Declared, args: 
     }
     model = create_model("Settings", __base__=Strict, **fields)
     model.model_config = ConfigDict(**Strict.model_config)
-    settings = checked(model, dict(args), f"operator {name}").model_dump(mode="python")
-    return Operator(name=name, function=function, declared=declaration, settings=settings)
+    settings = checked(model, dict(config.args), f"operator {name}").model_dump(mode="python")
+    return Operator(name=name, config=config, function=function, declared=declaration, settings=settings)
 
 
 @cache

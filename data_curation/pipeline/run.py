@@ -26,6 +26,7 @@ from data_curation.pipeline.changes import first_change
 from data_curation.pipeline.counted import Summary, summed
 from data_curation.pipeline.decide import decide
 from data_curation.pipeline.folder import MANIFEST, PLAN, Folder, read_json, write_json
+from data_curation.pipeline.guarded import end_child
 from data_curation.pipeline.operator import Operator
 from data_curation.pipeline.registry import resolve_all
 from data_curation.pipeline.stages import Stage, digests, stages_of
@@ -77,6 +78,8 @@ def run_pipeline(config: CurateConfig, tell: Tell = lambda line: None) -> Summar
             return _run(plan, tell)
     except OSError as error:
         raise RunError(f"{error.filename or plan.folder.root}: {error.strerror or error}") from None
+    finally:
+        end_child()
 
 
 def planned(config: CurateConfig) -> Plan:

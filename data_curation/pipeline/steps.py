@@ -13,11 +13,13 @@ from functools import partial
 from numbers import Real
 from typing import Any, Literal
 
+from data_curation.pipeline.guarded import guarded_verdict
 from data_curation.pipeline.operator import Operator
 from data_curation.pipeline.record import NOTES, Annotate, Drop, Edit, Record, Repeat, Split, Verdict
 from data_curation.pipeline.verdicts import checked_verdict
 from pangu_rl.data.fields.bad_row import Row
-from pangu_rl.errors import DataError, RunError, UserError, first_line
+from pangu_rl.errors import ConfigError, DataError, RunError, UserError, first_line
+from rewards.children import ChildError
 
 INPUT = "input"
 """The operator that rows are put aside by which are none."""
@@ -168,6 +170,8 @@ def verdicts_of(operator: Operator, records: Sequence[Record], concurrency: int)
 
 def _judged(operator: Operator, record: Record) -> Verdict | Failed:
     try:
+        if operator.declared.guarded:
+            return guarded_verdict(operator, record)
         return checked_verdict(operator.function(record, **operator.settings), operator.name)
     # Whatever an operator raises on one row is that row's error: the others go on.
     except Exception as error:
@@ -218,6 +222,10 @@ def failed(error: Exception) -> Failed:
     """A row's error; raised again if it is no row's fault."""
     if isinstance(error, MemoryError | RunError) or (isinstance(error, UserError) and not isinstance(error, DataError)):
         raise error
+    if isinstance(error, ChildError):
+        if error.kind in (ConfigError.__name__, RunError.__name__):
+            raise RunError(error.text)
+        return Failed(error.kind, error.text)
     return Failed(type(error).__name__, first_line(error)[:500])
 
 
