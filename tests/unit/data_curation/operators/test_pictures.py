@@ -97,6 +97,24 @@ def test_heavy_compression_is_found_in_the_file_and_in_one_saved_anew(tmp_path: 
         assert 0.8 < blockiness(scene(seed)) < 1.2
 
 
+@pytest.mark.parametrize(("width", "first"), [(1, 0), (1, 7), (2, 3), (3, 0)])
+def test_a_drawn_grid_of_eight_pixels_is_no_compression_and_heavy_jpeg_is(
+    tmp_path: Path, width: int, first: int
+) -> None:
+    """Lines have two sides: steps of 240 over each, so their ratio is 1, or less where no line begins at a block."""
+    page = Image.new("RGB", (256, 192), "white")
+    pen = ImageDraw.Draw(page)
+    for at in range(first, 256, 8):
+        pen.rectangle((at, 0, at + width - 1, 191), fill=(15, 15, 15))
+        pen.rectangle((0, at, 255, at + width - 1), fill=(15, 15, 15))
+    assert blockiness(page) <= 1
+    drawn = saved(tmp_path, "drawn.png", page)
+    heavy = saved(tmp_path, "heavy.jpg", scene(9), quality=6)
+    anew = saved(tmp_path, "anew.png", Image.open(tmp_path / heavy))
+    assert isinstance(compressed_pictures(shown(tmp_path, drawn)), Keep)
+    assert [reason(compressed_pictures(shown(tmp_path, name))) for name in (heavy, anew)] == ["heavy compression"] * 2
+
+
 MODEL = """
 calls = []
 
