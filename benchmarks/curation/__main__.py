@@ -1,7 +1,8 @@
-"""Pipelines of curation, measured: `python -m benchmarks.curation faults|speed|against [--rows N ...]`.
+"""Pipelines of curation, measured: `python -m benchmarks.curation faults|speed|against|effect [--rows N ...]`.
 
 `faults`: precision and recall of each operator on rows with labelled faults. `speed`: rows a second, processor seconds
 and peak memory at several sizes, see `speed.py`. `against`: beside datatrove, see `against.py`.
+`effect`: what faults and filters do to a model that is trained on them, see `effect.py`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.curation.against import against
+from benchmarks.curation.effect import effect
 from benchmarks.curation.faults import Faulty
 from benchmarks.curation.speed import speed
 from data_curation.pipeline.run import run_pipeline
@@ -85,11 +87,17 @@ def faults(count: int, keep: Path | None) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("faults", "speed", "against"))
+    parser.add_argument("what", choices=("faults", "speed", "against", "effect"))
     parser.add_argument("--rows", type=int, nargs="+")
     parser.add_argument("--keep", type=Path, help="Folder for rows and pictures, and for the report of `faults`.")
     parser.add_argument("--of", choices=("texts", "pictures"), default="texts", help="Of `speed`: what rows are.")
     parser.add_argument("--workers", type=int, default=1, help="Of `speed`.")
+    parser.add_argument("--output", type=Path, default=Path("runs/curation_effect"), help="Of `effect`.")
+    parser.add_argument("--seeds", type=int, default=3, help="Of `effect`.")
+    parser.add_argument("--steps", type=int, default=60, help="Of `effect`, of 8 texts each.")
+    parser.add_argument(
+        "--until", type=float, default=float("inf"), help="Of `effect`: seconds to the last run's begin."
+    )
     parser.add_argument("--python", type=Path, help="Of `against`: an interpreter that has datatrove.")
     given = parser.parse_args()
     if given.what == "speed":
@@ -99,6 +107,8 @@ def main() -> None:
         if given.python is None:
             parser.error("against needs --python")
         against(given.python, (given.rows or [3000])[0])
+    elif given.what == "effect":
+        effect(given.output, given.seeds, given.steps, given.until)
     else:
         faults((given.rows or [400])[0], given.keep)
 

@@ -28,6 +28,8 @@ class Summary:
     """Of all workers and set operators, reading and writing included."""
     peak_mib: float = 0.0
     """The most memory that a worker has held."""
+    told: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Set operator -> rows of a table on all rows."""
 
     @property
     def errors(self) -> Counter[str]:
@@ -74,6 +76,8 @@ def summed(folder: Folder, stages: Sequence[Stage], blocks: int) -> Summary:
         if stage.closing is not None and (decided := read_json(folder.decided(stage.number))) is not None:
             over_all[stage.closing.name].append(decided)
             summary.processor_seconds += decided["processor_seconds"]
+            if decided["told"]:
+                summary.told[stage.closing.name] = list(map(dict, decided["told"]))
     for name in over_all.keys() & found.keys():
         for times in over_all[name]:
             found[name].spend(times)

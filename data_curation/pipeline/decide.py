@@ -38,7 +38,9 @@ def decide(folder: Folder, stage: int, operator: Operator) -> None:
             raise RunError(
                 f"operator {operator.name}: {first_line(error)}; {scratch} holds what memory does not"
             ) from None
-    write_json(folder.decided(stage), {"operator": operator.name, **clock.times()})
+    # As pairs, since JSON that is the same for equal trees sorts their keys.
+    told = [list(row.items()) for row in features.told]
+    write_json(folder.decided(stage), {"operator": operator.name, "told": told, **clock.times()})
 
 
 def _view(connection: duckdb.DuckDBPyConnection, folder: Folder, stage: int, scratch: Path) -> Features:

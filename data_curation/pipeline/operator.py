@@ -23,7 +23,7 @@ import hashlib
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
@@ -56,6 +56,8 @@ class Features:
 
     files: tuple[str, ...]
     """Of Parquet, a block of rows each, in their order."""
+    told: list[dict[str, Any]] = field(default_factory=list)
+    """What was found of all rows, a row of a table for the report each; the operator fills it."""
 
     def tables(self, columns: str = "*", rows: int = 4096) -> Iterator[pa.Table]:
         """In the order of the rows, block by block, since sorting all of them is another pass over what is large."""
