@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import xxhash
 
@@ -38,6 +38,9 @@ from pangu_rl.config.paths import is_address, resolve_path
 from pangu_rl.data.index.files import row_files
 from pangu_rl.errors import DataError, RunError
 from pangu_rl.storage.copies import bring
+
+if TYPE_CHECKING:
+    from pangu_rl.cluster.ray_runtime import Preemption
 
 Tell = Callable[[str], None]
 
@@ -99,8 +102,11 @@ def planned(config: CurateConfig) -> Plan:
 def _run(plan: Plan, tell: Tell) -> Summary:
     _keep_what_holds(plan, tell)
     try:
-        for stage in plan.stages:
-            _run_stage(plan, stage, tell)
+        with _runtime(plan) as preemption:
+            for stage in plan.stages:
+                _run_stage(plan, stage, tell)
+                if preemption is not None:
+                    preemption.raise_if_requested(f"stage {stage.number} is done")
     except RunError as error:
         _report(plan, summed(plan.folder, plan.stages, len(plan.blocks)), str(error))
         raise
@@ -108,6 +114,18 @@ def _run(plan: Plan, tell: Tell) -> Summary:
     write_json(plan.folder.root / MANIFEST, _manifest(plan, summary))
     _report(plan, summary)
     return summary
+
+
+@contextmanager
+def _runtime(plan: Plan) -> Iterator[Preemption | None]:
+    """One Ray for all stages that have several workers: each would start its own."""
+    if len(plan.blocks) == 1 or all(getattr(plan.config.workers, stage.cost) == 1 for stage in plan.stages):
+        yield None
+        return
+    from pangu_rl.cluster.ray_runtime import session
+
+    with session(plan.config.cluster) as preemption:
+        yield preemption
 
 
 def _report(plan: Plan, summary: Summary, problem: str = "") -> None:
