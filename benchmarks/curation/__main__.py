@@ -1,38 +1,28 @@
-"""Pipelines of curation, measured: `python -m benchmarks.curation faults|speed|against [--rows N ...]`.
+"""Pipelines of curation, measured: `python -m benchmarks.curation faults|speed|against|effect [--rows N ...]`.
 
 `faults`: precision and recall of each operator on rows with labelled faults. `speed`: rows a second, processor seconds
-and peak memory at several sizes, and the exponent. `against`: beside datatrove, see `against.py`.
+and peak memory at several sizes, see `speed.py`. `against`: beside datatrove, see `against.py`.
+`effect`: what faults and filters do to a model that is trained on them, see `effect.py`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
-import random
-import resource
-import subprocess
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.curation.against import against
-from benchmarks.curation.faults import Faulty, prose
+from benchmarks.curation.effect import effect
+from benchmarks.curation.faults import Faulty
+from benchmarks.curation.speed import speed
 from data_curation.pipeline.run import run_pipeline
 from pangu_rl.config.curate import CurateConfig
 from pangu_rl.config.load import checked
 from pangu_rl.config.paths import cache_root
 
 CORPUS = cache_root() / "data/mini_corpus"
-TEXT = [
-    {"name": "language", "args": {"keep": ["en", "zh"]}},
-    {"name": "text_quality", "args": {"least_words": 20}},
-    "boilerplate",
-    "repetition",
-    "near_duplicate_texts",
-]
 
 
 def operators(folder: Path) -> list:
@@ -95,69 +85,32 @@ def faults(count: int, keep: Path | None) -> None:
     print(f"clean rows put aside: {len(clean)} of {len(faulty.rows) - len(faulty.labels)}")
 
 
-def speed(sizes: list[int]) -> None:
-    points = []
-    for size in sizes:
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.curation", "one", "--rows", str(size)],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        measured = json.loads(done.stdout.splitlines()[-1])
-        points.append((size, measured["cpu"]))
-        print(size, measured, flush=True)
-    (low, first), (high, last) = points[0], points[-1]
-    print(f"exponent of processor seconds: {math.log(last / first) / math.log(high / low):.3f}")
-
-
-def one(size: int) -> None:
-    """In a process of its own, so that its peak of memory is of this size."""
-    texts, draw = [text.split() for text in prose(2000)], random.Random(0)
-    with TemporaryDirectory() as scratch:
-        source = Path(scratch) / "rows.jsonl"
-        with source.open("w", encoding="utf-8") as file:
-            for number in range(size):
-                words = [word for _ in range(3) for word in _piece(draw, texts)]
-                file.write(json.dumps({"id": f"r{number}", "document": " ".join(words)}) + "\n")
-        started, cpu = time.perf_counter(), time.process_time()
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        summary = run_pipeline(config(source, Path(scratch) / "out", TEXT))
-        seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
-    said = {tally.name: round(tally.rows_in / max(tally.seconds, 1e-9)) for tally in summary.tallies}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    measured = {
-        "rows_s": round(size / seconds),
-        "cpu": round(cpu, 2),
-        "peak_mib": round(peak),
-        "before_mib": before // 1024,
-    }
-    print(json.dumps(measured | {"left": summary.rows, "rows_s_by_operator": said}))
-
-
-def _piece(draw: random.Random, texts: list[list[str]]) -> list[str]:
-    words = draw.choice(texts)
-    start = draw.randrange(max(1, len(words) - 25))
-    return words[start : start + 25]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("faults", "speed", "against", "one"))
+    parser.add_argument("what", choices=("faults", "speed", "against", "effect"))
     parser.add_argument("--rows", type=int, nargs="+")
-    parser.add_argument("--keep", type=Path, help="Folder for rows, pictures and report of `faults`, to look at.")
+    parser.add_argument("--keep", type=Path, help="Folder for rows and pictures, and for the report of `faults`.")
+    parser.add_argument("--of", choices=("texts", "pictures"), default="texts", help="Of `speed`: what rows are.")
+    parser.add_argument("--workers", type=int, default=1, help="Of `speed`.")
+    parser.add_argument("--output", type=Path, default=Path("runs/curation_effect"), help="Of `effect`.")
+    parser.add_argument("--seeds", type=int, default=3, help="Of `effect`.")
+    parser.add_argument("--steps", type=int, default=60, help="Of `effect`, of 8 texts each.")
+    parser.add_argument(
+        "--until", type=float, default=float("inf"), help="Of `effect`: seconds to the last run's begin."
+    )
     parser.add_argument("--python", type=Path, help="Of `against`: an interpreter that has datatrove.")
     given = parser.parse_args()
     if given.what == "speed":
-        speed(given.rows or [10_000, 30_000, 100_000])
+        small = [10_000, 30_000, 100_000] if given.of == "texts" else [500, 1500, 5000]
+        speed(given.of, given.rows or small, given.workers, given.keep)
     elif given.what == "against":
         if given.python is None:
             parser.error("against needs --python")
         against(given.python, (given.rows or [3000])[0])
-    elif given.what == "faults":
-        faults((given.rows or [400])[0], given.keep)
+    elif given.what == "effect":
+        effect(given.output, given.seeds, given.steps, given.until)
     else:
-        one((given.rows or [400])[0])
+        faults((given.rows or [400])[0], given.keep)
 
 
 if __name__ == "__main__":

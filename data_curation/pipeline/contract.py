@@ -91,7 +91,7 @@ def call_twice(config: OperatorConfig, row: Row, media_root: str | None) -> dict
 def _said(operator: Operator, row: Row, media_root: str | None) -> str:
     record = Record(row, str(row.get("id")), "sample", Path(media_root) if media_root else None)
     if operator.over_all:
-        return json.dumps(operator.feature(record), default=repr, sort_keys=True)
+        return json.dumps(operator.read([record])[0], default=repr, sort_keys=True)
     verdict = verdicts_of(operator, [record], concurrency=1)[0]
     return repr(verdict) if isinstance(verdict, Failed) else json.dumps(to_json(verdict), sort_keys=True)
 

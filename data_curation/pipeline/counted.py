@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +24,12 @@ class Summary:
     rows: int = 0
     """That are left."""
     output: str = ""
+    processor_seconds: float = 0.0
+    """Of all workers and set operators, reading and writing included."""
+    peak_mib: float = 0.0
+    """The most memory that a worker has held."""
+    told: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Set operator -> rows of a table on all rows."""
 
     @property
     def errors(self) -> Counter[str]:
@@ -52,8 +58,8 @@ class Summary:
 def summed(folder: Folder, stages: Sequence[Stage], blocks: int) -> Summary:
     """Of the blocks that are done."""
     found: dict[str, Tally] = {}
-    seconds: Counter[str] = Counter()
-    """Of set operators, which read features in one stage and are applied in the next."""
+    over_all: dict[str, list[dict[str, float]]] = defaultdict(list)
+    """Times of set operators, which read features in one stage and are applied in the next."""
     summary = Summary(output=str(folder.root))
     for stage in stages:
         for number in range(blocks):
@@ -64,11 +70,17 @@ def summed(folder: Folder, stages: Sequence[Stage], blocks: int) -> Summary:
             if stage.last:
                 summary.rows += counted["rows"]
             if stage.closing is not None:
-                seconds[stage.closing.name] += counted["features_seconds"]
+                over_all[stage.closing.name].append(counted["features"])
+            summary.processor_seconds += counted["processor_seconds"]
+            summary.peak_mib = max(summary.peak_mib, counted["peak_mib"])
         if stage.closing is not None and (decided := read_json(folder.decided(stage.number))) is not None:
-            seconds[stage.closing.name] += decided["seconds"]
-    for name in seconds.keys() & found.keys():
-        found[name].seconds += seconds[name]
+            over_all[stage.closing.name].append(decided)
+            summary.processor_seconds += decided["processor_seconds"]
+            if decided["told"]:
+                summary.told[stage.closing.name] = list(map(dict, decided["told"]))
+    for name in over_all.keys() & found.keys():
+        for times in over_all[name]:
+            found[name].spend(times)
     summary.tallies = list(found.values())
     return summary
 

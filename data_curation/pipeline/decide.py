@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -14,6 +13,7 @@ import duckdb
 from data_curation.pipeline.folder import Folder, write_json, write_lines
 from data_curation.pipeline.operator import Features, Operator
 from data_curation.pipeline.record import Verdict
+from data_curation.pipeline.steps import Clock
 from data_curation.pipeline.verdicts import checked_verdict, to_json
 from data_curation.pipeline.work import BLOCK_BITS
 from pangu_rl.errors import ConfigError, RunError, first_line
@@ -26,7 +26,7 @@ def decide(folder: Folder, stage: int, operator: Operator) -> None:
         ConfigError: positions that do not grow, or something that is no verdict.
         RunError: DuckDB has no room.
     """
-    started = time.perf_counter()
+    clock = Clock()
     with TemporaryDirectory(dir=folder.stage(stage), prefix=".scratch") as scratch, duckdb.connect() as connection:
         features = _view(connection, folder, stage, Path(scratch))
         try:
@@ -38,15 +38,18 @@ def decide(folder: Folder, stage: int, operator: Operator) -> None:
             raise RunError(
                 f"operator {operator.name}: {first_line(error)}; {scratch} holds what memory does not"
             ) from None
-    write_json(folder.decided(stage), {"operator": operator.name, "seconds": time.perf_counter() - started})
+    # As pairs, since JSON that is the same for equal trees sorts their keys.
+    told = [list(row.items()) for row in features.told]
+    write_json(folder.decided(stage), {"operator": operator.name, "told": told, **clock.times()})
 
 
 def _view(connection: duckdb.DuckDBPyConnection, folder: Folder, stage: int, scratch: Path) -> Features:
     connection.execute(f"SET memory_limit = '{MEMORY_LIMIT}'; SET temp_directory = {literal(str(scratch))}")
     connection.execute(f"SET threads = {min(THREADS, os.cpu_count() or 1)}; SET enable_progress_bar = false")
-    files = literal(str(folder.features(stage, 0).parent / "*.parquet"))
-    connection.execute(f"CREATE VIEW features AS SELECT * FROM read_parquet({files})")
-    return Features(connection, scratch)
+    blocks = sorted(folder.features(stage, 0).parent.glob("*.parquet"), key=lambda file: int(file.stem))
+    files = tuple(map(str, blocks))
+    connection.execute(f"CREATE VIEW features AS SELECT * FROM read_parquet([{', '.join(map(literal, files))}])")
+    return Features(connection, scratch, files)
 
 
 def _in_order(operator: Operator, found: Iterator[tuple[int, Verdict]]) -> Iterator[tuple[int, Verdict]]:

@@ -22,8 +22,9 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
@@ -33,9 +34,11 @@ from pydantic import ConfigDict, create_model
 
 from data_curation.pipeline.record import Record
 from pangu_rl.config.base import Strict
+from pangu_rl.config.curate import OperatorConfig
 from pangu_rl.config.load import checked
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import ConfigError
+from rollout.export.catalogue import literal
 
 Cost = Literal["cpu", "model", "endpoint"]
 OPERATORS = "data_curation.operators."
@@ -51,11 +54,17 @@ class Features:
     scratch: Path
     """A folder for what memory does not hold."""
 
+    files: tuple[str, ...]
+    """Of Parquet, a block of rows each, in their order."""
+    told: list[dict[str, Any]] = field(default_factory=list)
+    """What was found of all rows, a row of a table for the report each; the operator fills it."""
+
     def tables(self, columns: str = "*", rows: int = 4096) -> Iterator[pa.Table]:
-        """In the order of the rows."""
-        reader = self.connection.cursor().sql(f"SELECT {columns} FROM features ORDER BY position").to_arrow_reader(rows)
-        for batch in reader:
-            yield pa.Table.from_batches([batch])
+        """In the order of the rows, block by block, since sorting all of them is another pass over what is large."""
+        for file in self.files:
+            query = f"SELECT {columns} FROM read_parquet({literal(file)}) ORDER BY position"
+            for batch in self.connection.cursor().sql(query).to_arrow_reader(rows):
+                yield pa.Table.from_batches([batch])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +73,8 @@ class Declared:
 
     cost: Cost
     batch: int | None = None
-    features: Callable[..., Mapping[str, Any] | None] | None = None
+    guarded: bool = False
+    features: Callable[..., Any] | None = None
     schema: pa.Schema | None = None
 
 
@@ -74,6 +84,8 @@ class Operator:
 
     name: str
     """Unique in its pipeline; the second `language` is `language~2`."""
+    config: OperatorConfig
+    """What it was made of; it travels to other processes."""
     function: Callable[..., Any]
     declared: Declared
     settings: Mapping[str, Any]
@@ -88,11 +100,14 @@ class Operator:
     def cost(self) -> Cost:
         return self.declared.cost
 
-    def feature(self, record: Record) -> Mapping[str, Any] | None:
-        """Of a set operator; None of a row that it passes over."""
+    def read(self, records: Sequence[Record]) -> list[Mapping[str, Any] | None]:
+        """Features of a set operator; None of a row that it passes over."""
         assert self.declared.features is not None
-        names = _settings_of(self.declared.features)
-        return self.declared.features(record, **{key: self.settings[key] for key in names})
+        args = {key: self.settings[key] for key in _settings_of(self.declared.features)}
+        if (size := self.declared.batch) is None:
+            return [self.declared.features(record, **args) for record in records]
+        batches = (list(records[start : start + size]) for start in range(0, len(records), size))
+        return [found for batch in batches for found in self.declared.features(batch, **args)]
 
     def identity(self) -> dict[str, Any]:
         """What decides its results: name, settings, the content of its own file, of the helpers among operators that it
@@ -105,19 +120,27 @@ class Operator:
         return found | ({"helpers": helpers} if helpers else {}) | ({"files": named} if named else {})
 
 
-def row_operator(*, cost: Cost, batch: int | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Declare a function of a record, or of up to `batch` records, which then returns a list of as many verdicts."""
-    return _marked(Declared(cost=cost, batch=batch))
+def row_operator(
+    *, cost: Cost, batch: int | None = None, guarded: bool = False
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Declare a function of a record, or of up to `batch` records, which then returns a list of as many verdicts.
+
+    One that is `guarded` runs in a child of the worker (`guarded.py`): a record that ends the process ends that alone.
+    """
+    if guarded and (batch or cost != "cpu"):
+        raise TypeError("a guarded operator takes one record at a time, on the processor")
+    return _marked(Declared(cost=cost, batch=batch, guarded=guarded))
 
 
 def set_operator(
-    *, features: Callable[..., Mapping[str, Any] | None], schema: pa.Schema, cost: Cost = "cpu"
+    *, features: Callable[..., Any], schema: pa.Schema, cost: Cost = "cpu", batch: int | None = None
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare a function of `Features` that yields (position, verdict) of the rows it does not simply keep.
 
-    `features` is a function of a record, with those of the settings that it names; `cost` is its cost.
+    `features` is a function of a record, or of up to `batch` records, then to a list, with those of the settings that
+    it names; `cost` is its cost. It gives a mapping with the columns of `schema`, or None.
     """
-    return _marked(Declared(cost=cost, features=features, schema=schema))
+    return _marked(Declared(cost=cost, batch=batch, features=features, schema=schema))
 
 
 def declared(function: Any) -> Declared | None:
@@ -125,8 +148,8 @@ def declared(function: Any) -> Declared | None:
     return getattr(function, _MARK, None)
 
 
-def bound(name: str, function: Callable[..., Any], declaration: Declared, args: Mapping[str, Any]) -> Operator:
-    """`function` with its settings.
+def bound(name: str, function: Callable[..., Any], declaration: Declared, config: OperatorConfig) -> Operator:
+    """`function` with the settings of `config`.
 
     Raises:
         ConfigError: settings that are missing, unknown, or of a wrong type.
@@ -141,10 +164,11 @@ def bound(name: str, function: Callable[..., Any], declaration: Declared, args: 
     }
     model = create_model("Settings", __base__=Strict, **fields)
     model.model_config = ConfigDict(**Strict.model_config)
-    settings = checked(model, dict(args), f"operator {name}").model_dump(mode="python")
-    return Operator(name=name, function=function, declared=declaration, settings=settings)
+    settings = checked(model, dict(config.args), f"operator {name}").model_dump(mode="python")
+    return Operator(name=name, config=config, function=function, declared=declaration, settings=settings)
 
 
+@cache
 def _settings_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     parameters = inspect.signature(function).parameters
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):

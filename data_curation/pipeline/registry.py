@@ -48,7 +48,7 @@ def resolve(config: OperatorConfig, name: str) -> Operator:
     function = _find(config.name)
     if (declaration := declared(function)) is None:
         raise ConfigError(f"operator {config.name}: is not declared one: put @row_operator or @set_operator above it")
-    return bound(name, function, declaration, config.args)
+    return bound(name, function, declaration, config)
 
 
 def named_function(name: str) -> Any:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import xxhash
 
@@ -26,6 +26,7 @@ from data_curation.pipeline.changes import first_change
 from data_curation.pipeline.counted import Summary, summed
 from data_curation.pipeline.decide import decide
 from data_curation.pipeline.folder import MANIFEST, PLAN, Folder, read_json, write_json
+from data_curation.pipeline.guarded import end_child
 from data_curation.pipeline.operator import Operator
 from data_curation.pipeline.registry import resolve_all
 from data_curation.pipeline.stages import Stage, digests, stages_of
@@ -37,6 +38,9 @@ from pangu_rl.config.paths import is_address, resolve_path
 from pangu_rl.data.index.files import row_files
 from pangu_rl.errors import DataError, RunError
 from pangu_rl.storage.copies import bring
+
+if TYPE_CHECKING:
+    from pangu_rl.cluster.ray_runtime import Preemption
 
 Tell = Callable[[str], None]
 
@@ -77,6 +81,8 @@ def run_pipeline(config: CurateConfig, tell: Tell = lambda line: None) -> Summar
             return _run(plan, tell)
     except OSError as error:
         raise RunError(f"{error.filename or plan.folder.root}: {error.strerror or error}") from None
+    finally:
+        end_child()
 
 
 def planned(config: CurateConfig) -> Plan:
@@ -96,8 +102,11 @@ def planned(config: CurateConfig) -> Plan:
 def _run(plan: Plan, tell: Tell) -> Summary:
     _keep_what_holds(plan, tell)
     try:
-        for stage in plan.stages:
-            _run_stage(plan, stage, tell)
+        with _runtime(plan) as preemption:
+            for stage in plan.stages:
+                _run_stage(plan, stage, tell)
+                if preemption is not None:
+                    preemption.raise_if_requested(f"stage {stage.number} is done")
     except RunError as error:
         _report(plan, summed(plan.folder, plan.stages, len(plan.blocks)), str(error))
         raise
@@ -105,6 +114,18 @@ def _run(plan: Plan, tell: Tell) -> Summary:
     write_json(plan.folder.root / MANIFEST, _manifest(plan, summary))
     _report(plan, summary)
     return summary
+
+
+@contextmanager
+def _runtime(plan: Plan) -> Iterator[Preemption | None]:
+    """One Ray for all stages that have several workers: each would start its own."""
+    if len(plan.blocks) == 1 or all(getattr(plan.config.workers, stage.cost) == 1 for stage in plan.stages):
+        yield None
+        return
+    from pangu_rl.cluster.ray_runtime import session
+
+    with session(plan.config.cluster) as preemption:
+        yield preemption
 
 
 def _report(plan: Plan, summary: Summary, problem: str = "") -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from data_curation.pipeline.operator import Cost, Operator
 
-VERSION = 2
+VERSION = 3
 """Of what lies in a folder of output; another one is worked anew."""
 
 

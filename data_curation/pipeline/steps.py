@@ -13,11 +13,13 @@ from functools import partial
 from numbers import Real
 from typing import Any, Literal
 
+from data_curation.pipeline.guarded import guarded_verdict
 from data_curation.pipeline.operator import Operator
 from data_curation.pipeline.record import NOTES, Annotate, Drop, Edit, Record, Repeat, Split, Verdict
 from data_curation.pipeline.verdicts import checked_verdict
 from pangu_rl.data.fields.bad_row import Row
-from pangu_rl.errors import DataError, RunError, UserError, first_line
+from pangu_rl.errors import ConfigError, DataError, RunError, UserError, first_line
+from rewards.children import ChildError
 
 INPUT = "input"
 """The operator that rows are put aside by which are none."""
@@ -44,6 +46,17 @@ class Aside:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Runs since it was made: the wall's clock, and what this process used of processors."""
+
+    _began: float = field(default_factory=time.perf_counter)
+    _used: float = field(default_factory=time.process_time)
+
+    def times(self) -> dict[str, float]:
+        return {"seconds": time.perf_counter() - self._began, "processor_seconds": time.process_time() - self._used}
+
+
 @dataclass(slots=True)
 class Tally:
     """What one operator did to the rows of a block."""
@@ -58,6 +71,7 @@ class Tally:
     repeated: int = 0
     """Rows that one row became beyond the first."""
     seconds: float = 0.0
+    processor_seconds: float = 0.0
     values: dict[str, list[float]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -66,17 +80,24 @@ class Tally:
 
     def add(self, other: Mapping[str, Any], most: int = MEASURED) -> None:
         """The tally of further rows, as `as_dict` gives it; `most` values of a name are kept."""
-        for name in ("rows_in", "rows_out", "annotated", "repeated", "seconds"):
+        for name in ("rows_in", "rows_out", "annotated", "repeated"):
             setattr(self, name, getattr(self, name) + other[name])
+        self.spend(other)
         for name in ("dropped", "errors", "edited"):
             getattr(self, name).update(other[name])
         for name, values in other["values"].items():
-            self.measure(((name, value) for value in values), most)
+            kept = self.values.setdefault(name, [])
+            kept += values[: most - len(kept)]
 
-    def measure(self, values: Iterable[tuple[str, Any]], most: int = MEASURED) -> None:
+    def spend(self, times: Mapping[str, Any]) -> None:
+        """As `Clock` gives them."""
+        self.seconds += times["seconds"]
+        self.processor_seconds += times["processor_seconds"]
+
+    def measure(self, values: Iterable[tuple[str, Any]]) -> None:
         for name, value in values:
-            if isinstance(value, Real) and len(kept := self.values.setdefault(name, [])) < most:
-                kept.append(float(value))
+            if len(self.values.get(name, ())) < MEASURED and isinstance(value, Real):
+                self.values.setdefault(name, []).append(float(value))
 
 
 Trace = Callable[[str, Record, Verdict | Failed], None]
@@ -104,9 +125,9 @@ class Passage:
 
     def through(self, operator: Operator, concurrency: int) -> None:
         """A row operator; raises what is no row's fault, as `verdicts_of`."""
-        started = time.perf_counter()
+        clock = Clock()
         verdicts = verdicts_of(operator, self.records, concurrency)
-        self.apply(operator.name, verdicts).seconds = time.perf_counter() - started
+        self.apply(operator.name, verdicts).spend(clock.times())
 
     def apply(self, name: str, verdicts: Sequence[Verdict | Failed]) -> Tally:
         """One verdict per record, in order."""
@@ -149,6 +170,8 @@ def verdicts_of(operator: Operator, records: Sequence[Record], concurrency: int)
 
 def _judged(operator: Operator, record: Record) -> Verdict | Failed:
     try:
+        if operator.declared.guarded:
+            return guarded_verdict(operator, record)
         return checked_verdict(operator.function(record, **operator.settings), operator.name)
     # Whatever an operator raises on one row is that row's error: the others go on.
     except Exception as error:
@@ -199,6 +222,10 @@ def failed(error: Exception) -> Failed:
     """A row's error; raised again if it is no row's fault."""
     if isinstance(error, MemoryError | RunError) or (isinstance(error, UserError) and not isinstance(error, DataError)):
         raise error
+    if isinstance(error, ChildError):
+        if error.kind in (ConfigError.__name__, RunError.__name__):
+            raise RunError(error.text)
+        return Failed(error.kind, error.text)
     return Failed(type(error).__name__, first_line(error)[:500])
 
 

@@ -7,7 +7,8 @@ anew, to the same bytes.
 from __future__ import annotations
 
 import json
-import time
+import resource
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -22,7 +23,7 @@ from data_curation.pipeline.operator import Operator
 from data_curation.pipeline.record import Record, Verdict
 from data_curation.pipeline.registry import resolve_all
 from data_curation.pipeline.stages import Stage, stages_of
-from data_curation.pipeline.steps import INPUT, Aside, Passage, Tally, Trace, failed
+from data_curation.pipeline.steps import INPUT, Aside, Clock, Failed, Passage, Tally, Trace, failed
 from data_curation.pipeline.verdicts import from_json
 from pangu_rl.config.curate import OperatorConfig
 from pangu_rl.data.fields.bad_row import BadRow
@@ -62,7 +63,7 @@ def make_work(task: StageTask) -> Callable[[range], pa.Table]:
 
 def work_block(task: StageTask, stage: Stage, number: int, block: Block, trace: Trace | None = None) -> dict[str, Any]:
     """Work one block and say what was counted of it."""
-    folder = Folder(task.output)
+    folder, clock = Folder(task.output), Clock()
     if stage.number == 0:
         records = _input_records(block, task.media_root)
     else:
@@ -82,7 +83,9 @@ def work_block(task: StageTask, stage: Stage, number: int, block: Block, trace: 
     counted = {
         "rows": len(worked.kept),
         "operators": [tally.as_dict() for tally in worked.tallies.values()],
-        "features_seconds": worked.features_seconds,
+        "features": worked.features_times,
+        "processor_seconds": clock.times()["processor_seconds"],
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
     write_json(folder.done(stage.number, number), counted)
     return counted
@@ -98,7 +101,7 @@ class Worked:
     asides: list[Aside] = field(default_factory=list)
     tallies: dict[str, Tally] = field(default_factory=dict)
     features: list[dict[str, Any]] = field(default_factory=list)
-    features_seconds: float = 0.0
+    features_times: Counter[str] = field(default_factory=lambda: Counter(seconds=0, processor_seconds=0))
 
     def add(self, passage: Passage) -> None:
         self.kept += passage.records
@@ -131,9 +134,9 @@ def _pass(
     for operator in stage.operators:
         passage.through(operator, concurrency)
     if stage.closing is not None:
-        started = time.perf_counter()
+        clock = Clock()
         worked.features += _features(passage, stage.closing, (block << BLOCK_BITS) + len(worked.kept))
-        worked.features_seconds += time.perf_counter() - started
+        worked.features_times.update(clock.times())
     for record in (*records, *passage.records):
         record.forget()
     return passage
@@ -146,7 +149,8 @@ def _input_records(block: Block, media_root: Path | None) -> Iterator[Record | A
         try:
             row = checked_row(raw)
             uid = row_uid(row, uid)
-            json.dumps(row)
+            if not isinstance(raw, bytes):
+                json.dumps(row)
             yield Record({"id": uid} | row | {"id": uid}, uid, place, media_root)
         # A row of Parquet may hold what JSON cannot: TypeError.
         except (BadRow, TypeError, ValueError) as reason:
@@ -167,21 +171,21 @@ def _decisions(path: Path) -> dict[int, Verdict]:
 
 def _features(passage: Passage, operator: Operator, first: int) -> list[dict[str, Any]]:
     """Of the records of a passage, which loses those that the operator cannot read; `first` is the first's position."""
-    read, failures, verdicts = [], 0, []
-    for record in passage.records:
-        try:
-            found = operator.feature(record)
-        # As in `steps`: whatever is raised on a row is its error.
-        except Exception as error:
-            verdicts.append(failed(error))
-            failures += 1
-            continue
-        verdicts.append(None)
-        if found is not None:
-            read.append({"position": first + len(verdicts) - 1 - failures, **found})
-    if failures:
-        passage.apply(f"{operator.name} (features)", verdicts)
-    return read
+    found = _read(operator, passage.records)
+    if any(isinstance(one, Failed) for one in found):
+        passage.apply(f"{operator.name} (features)", [one if isinstance(one, Failed) else None for one in found])
+    read = [one for one in found if not isinstance(one, Failed)]
+    return [{"position": position, **one} for position, one in enumerate(read, first) if one is not None]
+
+
+def _read(operator: Operator, records: list[Record]) -> list[Any]:
+    """Features of each record, None of those that it passes over, or `Failed`."""
+    try:
+        return operator.read(records)
+    # As in `steps`: whatever is raised on a row is its error, so each is asked for alone.
+    except Exception as error:
+        problem = failed(error)
+    return [problem] if len(records) == 1 else [one for record in records for one in _read(operator, [record])]
 
 
 def _table(features: list[dict[str, Any]], operator: Operator) -> pa.Table:

@@ -17,6 +17,7 @@ from pangu_rl.pages.shown_text import one_line, shown
 NAME = "report.html"
 BINS = 24
 CHARS = 900
+TABLE_ROWS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ def write_report(summary: Summary, title: str, media_root: Path | None, problem:
         "problem": shown(problem),
         "summary": summary,
         "rows_in": summary.tallies[0].rows_in if summary.tallies else 0,
+        "tables": {name: table_of(rows) for name, rows in summary.told.items()},
         "histograms": [
             (tally.name, name, histogram(measured))
             for tally in summary.tallies
@@ -57,6 +59,12 @@ def write_report(summary: Summary, title: str, media_root: Path | None, problem:
     }
     write_whole(root / NAME, rendered(__package__, values))
     return root / NAME
+
+
+def table_of(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """The header, then a line for each of the first `TABLE_ROWS`; what a row lacks is a dash."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    return [columns, *([one_line(str(row.get(name, "-"))) for name in columns] for row in rows[:TABLE_ROWS])]
 
 
 def card(row: dict[str, Any], media_root: Path | None, detail: str = "") -> Card:

@@ -1,24 +1,30 @@
 """`--near-duplicates`: rows that say almost what an earlier one says. Table of positions -> **the table without them**.
 
 Texts are sets of 5-character shingles, their likeness is the Jaccard index, estimated from 128 min-hashes (standard
-error 0.03 at 0.9). Banded hashes find the candidates, so the work grows with the rows and not with their pairs. Bands
-lie in DuckDB, which moves them to disk, the hashes in a file. Of the rows that share a band, each is compared with the
-first.
+error 0.03 at 0.9). Banded hashes find the candidates (`shared_bands.py`), so the work grows with the rows and not with
+their pairs; the hashes lie in a file. Of the rows that share a band, each is compared with the first.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Literal, Protocol
+from typing import IO, Literal
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 from rensa import RMinHash
 
 from rollout.export.catalogue import Catalogue
 from rollout.export.conversation import prompt_text
+from rollout.export.shared_bands import (
+    Workspace,
+    add_alike,
+    add_bands,
+    candidates,
+    create_alike,
+    create_bands,
+    drop_bands,
+)
 from rollout.export.stream import in_order
 
 SHINGLE = 5
@@ -26,51 +32,44 @@ PERMUTATIONS = 128
 RECALL = 0.95
 """Least chance that two texts exactly at the threshold share a band."""
 _SEED = 20
+_ODD = np.random.default_rng(_SEED).integers(1, 2**63, size=SHINGLE + 1, dtype=np.uint64) | np.uint64(1)
 _COMPARED = 4096
 """Pairs of signatures that are compared at once."""
-
+_SIGNED = np.dtype([("position", np.int64), ("hashes", np.uint32, PERMUTATIONS)])
 
 Column = Literal["text", "messages"]
 """What is compared."""
 
 
-class Workspace(Protocol):
-    """Where bands and pairs lie: a catalogue of rollouts, or the features of a pipeline of curation."""
-
-    @property
-    def connection(self) -> duckdb.DuckDBPyConnection: ...
-
-    @property
-    def scratch(self) -> Path: ...
-
-
 def drop_near_duplicates(catalogue: Catalogue, table: str, column: Column, likeness: float) -> None:
     """Delete from `table` (`position`, `scope`, ...) each row that is at least so like an earlier one of its scope."""
-    connection = catalogue.connection
-    create_bands(catalogue)
     alone = f"SELECT scope FROM {table} GROUP BY scope HAVING count(*) > 1"
     query = f"SELECT position, scope FROM {table} WHERE scope IN ({alone}) ORDER BY position"
-    width = band_width(likeness)
-    number = 0
-    with TemporaryFile(dir=catalogue.scratch) as signed:
+    with TemporaryFile(dir=catalogue.scratch) as file:
+        signed = Signed(catalogue, file, likeness)
         for _, selected, rows in in_order(catalogue, query, [column]):
             texts = rows[column].to_pylist()
-            hashes = signatures(list(map(prompt_text, texts)) if column == "messages" else texts)
-            signed.write(hashes.tobytes())
-            add_bands(catalogue, number, selected, hashes, width)
-            number += len(hashes)
-        signed.flush()
-        compare(catalogue, signed, number, likeness)
-    connection.execute(f"DELETE FROM {table} WHERE position IN (SELECT position FROM alike)")
-    for made in ("bands", "alike"):
-        connection.execute(f"DROP TABLE {made}")
+            signed.add(selected, signatures(list(map(prompt_text, texts)) if column == "messages" else texts))
+        signed.compare()
+    catalogue.connection.execute(f"DELETE FROM {table} WHERE position IN (SELECT position FROM alike)")
+    catalogue.connection.execute("DROP TABLE alike")
 
 
 def signatures(texts: list[str]) -> np.ndarray:
     """uint32 [N, PERMUTATIONS]; equal for texts that differ in nothing but spaces."""
-    plain = [" ".join(text.split()) for text in texts]
-    shingles = [[text[i : i + SHINGLE] for i in range(max(1, len(text) - SHINGLE + 1))] for text in plain]
-    return np.array(RMinHash.digest_matrix_from_token_sets(shingles, PERMUTATIONS, _SEED).to_rows(), dtype=np.uint32)
+    hashes = [_shingles(" ".join(text.split())) for text in texts]
+    ends = np.cumsum([0, *map(len, hashes)], dtype=np.uint64)
+    matrix = RMinHash.digest_matrix_from_flat_token_hashes(np.concatenate(hashes), ends, PERMUTATIONS, _SEED)
+    return np.array(matrix.to_rows(), dtype=np.uint32)
+
+
+def _shingles(text: str) -> np.ndarray:
+    """uint64: a hash of each, a fifth of the work of cutting them out. A shorter text is one shingle."""
+    encoded = text.ljust(SHINGLE, "\0").encode("utf-32-le", "surrogatepass")
+    characters = np.frombuffer(encoded, np.uint32).astype(np.uint64)
+    count = len(characters) - SHINGLE + 1
+    mixed = sum(characters[place : place + count] * odd for place, odd in enumerate(_ODD[:-1]))
+    return ((mixed >> np.uint64(32)) ^ mixed) * _ODD[-1]
 
 
 def band_width(likeness: float) -> int:
@@ -79,55 +78,46 @@ def band_width(likeness: float) -> int:
     return max((w for w in widths if 1 - (1 - likeness**w) ** (PERMUTATIONS // w) >= RECALL), default=1)
 
 
-def create_bands(workspace: Workspace) -> None:
-    """The table that `add_bands` fills."""
-    workspace.connection.execute("CREATE TABLE bands (number UINTEGER, position BIGINT, band UBIGINT)")
+class Signed:
+    """Positions and min-hashes of rows, by their number, in `file`, and their bands in `workspace`."""
+
+    def __init__(self, workspace: Workspace, file: IO[bytes], likeness: float) -> None:
+        self._workspace = workspace
+        self._file = file
+        self._likeness = likeness
+        self._count = 0
+        create_bands(workspace)
+
+    def add(self, selected: pa.Table, hashes: np.ndarray) -> None:
+        """The next rows, whose `position` and `scope` are `selected`; `hashes` is uint32 [N, PERMUTATIONS]."""
+        rows = np.empty(len(hashes), _SIGNED)
+        rows["position"], rows["hashes"] = selected["position"].to_numpy(), hashes
+        self._file.write(rows.tobytes())
+        add_bands(self._workspace, self._count, bands_of(hashes, selected["scope"].to_numpy(), self._likeness))
+        self._count += len(hashes)
+
+    def compare(self) -> None:
+        """Fill the table `alike` with positions that are near the first of a band, that one's position, and both's
+        likeness."""
+        create_alike(self._workspace)
+        self._file.flush()
+        for numbers, firsts in candidates(self._workspace) if self._count else ():
+            for start in range(0, len(numbers), _COMPARED):
+                # Mapped anew for each batch: pages of the last one are not kept.
+                stored = np.memmap(self._file, _SIGNED, "r", shape=(self._count,))
+                pair = [stored[some[start : start + _COMPARED]] for some in (numbers, firsts)]
+                share = (pair[0]["hashes"] == pair[1]["hashes"]).mean(axis=1, dtype=np.float32)
+                add_alike(self._workspace, pair[0]["position"], pair[1]["position"], share, self._likeness)
+        drop_bands(self._workspace)
 
 
-def candidates(workspace: Workspace) -> duckdb.DuckDBPyRelation:
-    """Pairs to compare (`position` and `number` of a row, `first`): a row has at most as many as it has bands."""
-    return workspace.connection.cursor().sql("""
-        WITH firsts AS (SELECT band, min(number) AS first FROM bands GROUP BY band HAVING count(*) > 1)
-        SELECT DISTINCT position, number, first FROM bands JOIN firsts USING (band) WHERE number > first
-        ORDER BY number, first
-    """)
-
-
-def add_bands(workspace: Workspace, number: int, selected: pa.Table, hashes: np.ndarray, width: int) -> None:
-    """Of rows from `number` on, whose `position` and `scope` are `selected`; `hashes` is uint32 [N, PERMUTATIONS].
+def bands_of(hashes: np.ndarray, scope: np.ndarray, likeness: float) -> np.ndarray:
+    """uint64 [N, bands]: of hashes uint32 [N, PERMUTATIONS] and of `scope` uint64 [N], which rows must share.
 
     A band is known by one word, in which scope, place and hashes are mixed.
     """
+    width = band_width(likeness)
     count, bands = len(hashes), PERMUTATIONS // width
     mixed = np.random.default_rng(_SEED).integers(1, 2**63, size=width + 2, dtype=np.uint64) | np.uint64(1)
     values = (hashes.reshape(count, bands, width).astype(np.uint64) * mixed[:width]).sum(axis=2, dtype=np.uint64)
-    values += (
-        selected["scope"].to_numpy()[:, None] * mixed[width] + np.arange(bands, dtype=np.uint64) * mixed[width + 1]
-    )
-    columns = {
-        "number": np.repeat(np.arange(number, number + count, dtype=np.uint32), bands),
-        "position": np.repeat(selected["position"].to_numpy(), bands),
-        "band": values.reshape(-1),
-    }
-    _insert(workspace, "bands", columns)
-
-
-def compare(workspace: Workspace, signed: IO[bytes], count: int, likeness: float) -> None:
-    """Fill `alike` with the positions that are near the first of a band, and the number of that row.
-
-    `signed` holds the signatures of `count` rows, by number.
-    """
-    workspace.connection.execute("CREATE TABLE alike (position BIGINT, first UINTEGER, likeness FLOAT)")
-    for batch in candidates(workspace).to_arrow_reader(_COMPARED):
-        # Mapped anew for each batch: pages of the last one are not kept.
-        stored = np.memmap(signed, np.uint32, "r", shape=(count, PERMUTATIONS))
-        share = (stored[batch["number"].to_numpy()] == stored[batch["first"].to_numpy()]).mean(axis=1)
-        near = share >= likeness
-        found = {name: batch[name].to_numpy()[near] for name in ("position", "first")}
-        _insert(workspace, "alike", found | {"likeness": share[near].astype(np.float32)})
-
-
-def _insert(workspace: Workspace, table: str, columns: dict[str, np.ndarray]) -> None:
-    workspace.connection.register("added", pa.table(columns))
-    workspace.connection.execute(f"INSERT INTO {table} FROM added")
-    workspace.connection.unregister("added")
+    return values + (scope[:, None] * mixed[width] + np.arange(bands, dtype=np.uint64) * mixed[width + 1])

@@ -44,15 +44,19 @@ def training_accuracy(
     errors: NonNegativeFloat = 2.0,
 ) -> Iterator[tuple[int, Verdict]]:
     """Of rows that a model has answered: `trained`, true or false, and `score`, from 0 to 1 or true or false. Notes for
-    each row what was found of its data set (`by`): accuracy on both sides, their difference, its standard error, and a
-    `label`: `memorised` where trained rows are better by more than `most` and by more than `errors` standard errors,
-    `not learnt` where they are worse so, `level` in between, `one side` where the other is missing. `label_shares` by
-    `curation.training_accuracy.label` then has more or less of them."""
+    each row, and in a table of the report, what was found of its data set (`by`): accuracy on both sides, their
+    difference, its standard error, and a `label`: `memorised` where trained rows are better by more than `most` and by
+    more than `errors` standard errors, `not learnt` where they are worse so, `level` in between, `one side` where the
+    other is missing. `label_shares` by `curation.training_accuracy.label` then has more or less of them."""
     found = rows.connection.execute("""
         SELECT label, trained, avg(score), count(*), var_pop(score) FROM features GROUP BY label, trained
     """).fetchall()
     sides = {(label, told): (mean, count, variance) for label, told, mean, count, variance in found}
     notes = {label: gap(sides.get((label, True)), sides.get((label, False)), most, errors) for label, *_ in found}
+    counts = {(label, told): count for label, told, _, count, _ in found}
+    for label in sorted(notes):
+        sizes = {"rows trained": counts.get((label, True), 0), "rows held out": counts.get((label, False), 0)}
+        rows.told.append({"data set": label, **sizes, **notes[label]})
     for table in rows.tables("position, label"):
         for position, label in zip(table["position"].to_pylist(), table["label"].to_pylist(), strict=True):
             yield position, Annotate(notes[label])

@@ -16,7 +16,7 @@ from data_curation.pipeline.record import Drop, Record, Split, Verdict
 from pangu_rl.data.fields.bad_row import Row
 
 
-@row_operator(cost="cpu")
+@row_operator(cost="cpu", guarded=True)
 def pdf_pages(
     record: Record,
     *,

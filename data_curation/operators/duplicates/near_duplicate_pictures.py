@@ -1,12 +1,15 @@
 """Rows that show a picture which an earlier row shows too, perhaps scaled, compressed or retouched: the first is kept.
 
-A difference hash (D. Krawetz, "Kind of like that", 2013) of 16 x 16 signs. Hashes that differ in fewer bits than there
-are bands have one band in common, so bands of 16 bits find every pair up to 15 differing bits.
+A difference hash (D. Krawetz, "Kind of like that", 2013) of 16 x 16 signs. Hashes that differ in at most 10 bits have
+at least 6 of their 16 rows in common, so two of these are in the same one of 5 groups: the 18 pairs within groups find
+every such hash. 32 bits are seldom equal by chance; 16 are in any large set, whose first row then hides the right one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations
+from tempfile import TemporaryFile
 from typing import Annotated, Any
 
 import numpy as np
@@ -17,10 +20,10 @@ from pydantic import Field
 from data_curation.operators.duplicates._alike import dropped_as_alike
 from data_curation.pipeline.operator import Features, set_operator
 from data_curation.pipeline.record import Record, Verdict
+from rollout.export.shared_bands import add_alike, add_bands, candidates, create_alike, create_bands
 
 SIDE = 16
 BITS = SIDE * SIDE
-BANDS = 16
 _TEXT = 2000
 """Characters of what is asked that tell two questions on one picture apart."""
 
@@ -38,33 +41,51 @@ def picture_hash(record: Record, *, per_question: bool) -> dict[str, Any] | None
     features=picture_hash, schema=pa.schema([("uid", pa.string()), ("hashes", pa.binary()), ("question", pa.string())])
 )
 def near_duplicate_pictures(
-    rows: Features, *, most_bits: Annotated[int, Field(ge=0, lt=BANDS)] = 10, per_question: bool = True
+    rows: Features, *, most_bits: Annotated[int, Field(ge=0, lt=SIDE - 1)] = 10, per_question: bool = True
 ) -> Iterator[tuple[int, Verdict]]:
     """At most `most_bits` of 256 differ, in each picture of the row. `per_question` leaves rows alone whose texts
     differ: set it to false where a picture shall be seen once, whatever is asked."""
-    bands = ", ".join(f"substr(hex(hashes), {4 * band + 1}, 4)" for band in range(BANDS))
-    rows.connection.execute(f"""
-        CREATE TABLE hashed AS SELECT row_number() OVER (ORDER BY position) - 1 AS number, position, hashes,
-            hash(question, octet_length(hashes)) AS scope, [{bands}] AS bands FROM features
-    """)
-    rows.connection.execute("CREATE TABLE alike (position BIGINT, first BIGINT, likeness FLOAT)")
-    pairs = rows.connection.cursor().sql("""
-        WITH placed AS (SELECT number, scope, unnest(bands) AS band, generate_subscripts(bands, 1) AS slot FROM hashed),
-        firsts AS (SELECT scope, slot, band, min(number) AS first FROM placed GROUP BY ALL HAVING count(*) > 1),
-        pairs AS (SELECT DISTINCT number, first FROM placed JOIN firsts USING (scope, slot, band) WHERE number > first)
-        SELECT h.position, f.number AS first, h.hashes AS one, f.hashes AS other
-        FROM pairs p JOIN hashed h ON p.number = h.number JOIN hashed f ON p.first = f.number
-    """)
-    for batch in pairs.to_arrow_reader(4096):
-        likeness = np.array(
-            [likeness_of(*pair) for pair in zip(*(batch[name].to_pylist() for name in ("one", "other")))]
-        )
-        near = likeness >= 1 - most_bits / BITS
-        found = pa.table({"position": batch["position"], "first": batch["first"], "likeness": likeness}).filter(near)
-        rows.connection.register("found", found)
-        rows.connection.execute("INSERT INTO alike SELECT * FROM found")
-        rows.connection.unregister("found")
+    create_bands(rows)
+    create_alike(rows)
+    with TemporaryFile(dir=rows.scratch) as hashes, TemporaryFile(dir=rows.scratch) as places:
+        number = end = 0
+        for table in rows.tables("position, hashes, hash(question, octet_length(hashes)) AS scope"):
+            own = table["hashes"].to_pylist()
+            firsts = np.frombuffer(b"".join(one[: BITS // 8] for one in own), np.uint16).reshape(-1, SIDE)
+            add_bands(rows, number, bands_of(firsts, table["scope"].to_numpy(), most_bits))
+            ends = end + np.cumsum(list(map(len, own)))
+            hashes.write(b"".join(own))
+            places.write(np.stack([table["position"].to_numpy(), ends], axis=1).tobytes())
+            number, end = number + len(own), int(ends[-1])
+        hashes.flush()
+        places.flush()
+        if number:
+            _compare(rows, np.memmap(hashes, np.uint8, "r"), np.memmap(places, np.int64, "r").reshape(-1, 2), most_bits)
     yield from dropped_as_alike(rows, "near-duplicate picture")
+
+
+def bands_of(hashes: np.ndarray, scope: np.ndarray, most_bits: int) -> np.ndarray:
+    """uint64 [N, bands]: pairs of 16-bit rows of the hashes, uint16 [N, 16], mixed with `scope`, uint64 [N].
+
+    Of the 16 rows of two hashes at least 16 - `most_bits` are equal. In one group fewer there are two in one of them.
+    """
+    groups = SIDE - most_bits - 1
+    pairs = np.array([pair for pair in combinations(range(SIDE), 2) if (pair[1] - pair[0]) % groups == 0])
+    words = hashes[:, pairs].astype(np.uint64)
+    mixed = np.random.default_rng(SIDE).integers(1, 2**63, size=3, dtype=np.uint64) | np.uint64(1)
+    values = (words[..., 0] << np.uint64(16) | words[..., 1]) * mixed[0] + scope[:, None] * mixed[1]
+    return values + np.arange(len(pairs), dtype=np.uint64) * mixed[2]
+
+
+def _compare(rows: Features, hashes: np.ndarray, places: np.ndarray, most_bits: int) -> None:
+    """`places` has each row's position and the end of its hashes."""
+
+    def own(number: int) -> np.ndarray:
+        return hashes[places[number - 1, 1] if number else 0 : places[number, 1]]
+
+    for numbers, firsts in candidates(rows):
+        likeness = np.array([likeness_of(own(one), own(other)) for one, other in zip(numbers, firsts, strict=True)])
+        add_alike(rows, places[numbers, 0], places[firsts, 0], likeness, 1 - most_bits / BITS)
 
 
 def difference_hash(picture: Image.Image) -> np.ndarray:
@@ -73,7 +94,7 @@ def difference_hash(picture: Image.Image) -> np.ndarray:
     return np.packbits(np.diff(grey, axis=1) > 0)
 
 
-def likeness_of(one: bytes, other: bytes) -> float:
+def likeness_of(one: bytes | np.ndarray, other: bytes | np.ndarray) -> float:
     """Share of equal bits, of the pair of pictures that differ most."""
     different = np.bitwise_xor(np.frombuffer(one, np.uint8), np.frombuffer(other, np.uint8)).reshape(-1, BITS // 8)
     return 1 - int(np.bitwise_count(different).sum(axis=1).max()) / BITS

@@ -19,6 +19,8 @@ _LUMINANCE = (
     72, 92, 95, 98, 112, 100, 103, 99,
 )  # fmt: skip
 """The standard's table, of quality 50 (ITU-T T.81, annex K.1)."""
+ALONE = 1.5
+"""Times as large as at any other place of the 8 are steps between blocks."""
 _ENOUGH = 64
 """Pixels of a side; of a smaller picture the blocks are too few."""
 
@@ -65,7 +67,13 @@ def blockiness(picture: Image.Image) -> float:
 
 def _steps(grey: np.ndarray) -> float:
     """Step over an edge of blocks, over that at other places: medians over columns, so that a few lines that are drawn
-    at such places do not count. Half a level is added to both: flat pictures do not divide by nothing."""
+    at such places do not count. Half a level is added to both: flat pictures do not divide by nothing.
+
+    A grid of thin lines that are drawn every 8 pixels has steps on both sides of a line, blocks have them on one: where
+    another place of the 8 has nearly as large ones, these are what it is held against."""
     steps = np.abs(np.diff(grey, axis=1)).mean(axis=0)
     steps = steps[: len(steps) // BLOCK * BLOCK].reshape(-1, BLOCK)
-    return float((np.median(steps[:, BLOCK - 1]) + 0.5) / (np.median(steps[:, : BLOCK - 1]) + 0.5))
+    edge = np.median(steps[:, BLOCK - 1]) + 0.5
+    strongest = np.median(steps[:, : BLOCK - 1], axis=0).max() + 0.5
+    usual = np.median(steps[:, : BLOCK - 1]) + 0.5
+    return float(edge / (usual if edge > ALONE * strongest else strongest))

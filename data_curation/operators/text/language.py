@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any
-
-from py3langid.langid import MODEL_FILE, LanguageIdentifier
 from pydantic import NonNegativeInt
 
+from data_curation.operators.text._languages import languages
 from data_curation.pipeline.operator import row_operator
 from data_curation.pipeline.record import Annotate, Drop, Part, Record, Verdict
 from pangu_rl.config.curate import Share
@@ -16,29 +13,39 @@ CHARS = 2000
 """Of a text that are looked at."""
 
 
-@row_operator(cost="cpu")
+class _Letters(dict[int, str]):
+    """For `str.translate`: letters stay, and what is none becomes a space."""
+
+    def __missing__(self, code: int) -> str:
+        self[code] = chr(code) if chr(code).isalpha() else " "
+        return self[code]
+
+
+_LETTERS = _Letters()
+
+
+@row_operator(cost="cpu", batch=32)
 def language(
-    record: Record,
+    records: list[Record],
     *,
     keep: list[str],
     least_confidence: Share = 0.5,
     least_chars: NonNegativeInt = 20,
     part: Part = "all",
-) -> Verdict:
+) -> list[Verdict]:
     """ISO 639-1 codes in `keep`. A text of fewer than `least_chars` letters, or one that the library is not sure of, is
     kept, and noted without a language."""
-    letters = "".join(char if char.isalpha() else " " for char in record.text(part)[:CHARS])
-    if len(letters.replace(" ", "")) < least_chars:
+    letters = [record.text(part)[:CHARS].translate(_LETTERS) for record in records]
+    judged = [text for text in letters if len(text) - text.count(" ") >= least_chars]
+    found = dict(zip(judged, languages().classify(judged), strict=True)) if judged else {}
+    return [_verdict(*found.get(text, (None, 0.0)), keep, least_confidence) for text in letters]
+
+
+def _verdict(code: str | None, confidence: float, keep: list[str], least_confidence: float) -> Verdict:
+    if code is None:
         return Annotate({"language": None})
-    code, confidence = identifier().classify(letters)
     if confidence < least_confidence:
-        return Annotate({"language": None, "confidence": round(float(confidence), 4)})
+        return Annotate({"language": None, "confidence": round(confidence, 4)})
     if code not in keep:
-        return Drop("language", f"{code} ({confidence:.2f})", {"confidence": float(confidence)})
-    return Annotate({"language": code, "confidence": round(float(confidence), 4)})
-
-
-@cache
-def identifier() -> Any:
-    """One of a process; loading it takes a second."""
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+        return Drop("language", f"{code} ({confidence:.2f})", {"confidence": confidence})
+    return Annotate({"language": code, "confidence": round(confidence, 4)})

@@ -35,7 +35,7 @@ class Frame:
     hashed: bytes
 
 
-@row_operator(cost="cpu")
+@row_operator(cost="cpu", guarded=True)
 def video_clips(
     record: Record,
     *,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -151,4 +152,8 @@ def test_accuracy_on_trained_rows_against_held_out_ones(tmp_path: Path) -> None:
         "label": "one side"
     }
     assert "curation" not in next(row for row in kept if "score" not in row)
+    page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    told = [re.findall(r"<td>([^<]*)</td>", line) for line in page.splitlines() if line.startswith("<tr><td>maths")]
+    assert told == [["maths", "100", "100", "memorised", "0.9", "0.6", "0.3", "0.0574"]]
+    assert "<tr><td>chat</td><td>2</td><td>0</td><td>one side</td><td>-</td>" in page
     assert gap((0.2, 50, 0.1), (0.9, 50, 0.1), 0.1, 2.0)["label"] == "not learnt"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from data_curation.operators.duplicates.near_duplicate_pictures import bands_of
 from data_curation.operators.pictures.blank_pictures import blank_pictures, ink_and_extent
 from data_curation.operators.pictures.compressed_pictures import blockiness, compressed_pictures, jpeg_quality
 from data_curation.operators.pictures.decodable_pictures import decodable_pictures
@@ -96,6 +97,24 @@ def test_heavy_compression_is_found_in_the_file_and_in_one_saved_anew(tmp_path: 
         assert 0.8 < blockiness(scene(seed)) < 1.2
 
 
+@pytest.mark.parametrize(("width", "first"), [(1, 0), (1, 7), (2, 3), (3, 0)])
+def test_a_drawn_grid_of_eight_pixels_is_no_compression_and_heavy_jpeg_is(
+    tmp_path: Path, width: int, first: int
+) -> None:
+    """Lines have two sides: steps of 240 over each, so their ratio is 1, or less where no line begins at a block."""
+    page = Image.new("RGB", (256, 192), "white")
+    pen = ImageDraw.Draw(page)
+    for at in range(first, 256, 8):
+        pen.rectangle((at, 0, at + width - 1, 191), fill=(15, 15, 15))
+        pen.rectangle((0, at, 255, at + width - 1), fill=(15, 15, 15))
+    assert blockiness(page) <= 1
+    drawn = saved(tmp_path, "drawn.png", page)
+    heavy = saved(tmp_path, "heavy.jpg", scene(9), quality=6)
+    anew = saved(tmp_path, "anew.png", Image.open(tmp_path / heavy))
+    assert isinstance(compressed_pictures(shown(tmp_path, drawn)), Keep)
+    assert [reason(compressed_pictures(shown(tmp_path, name))) for name in (heavy, anew)] == ["heavy compression"] * 2
+
+
 MODEL = """
 calls = []
 
@@ -146,6 +165,26 @@ def test_near_duplicates_of_pictures_and_texts_name_the_row_that_is_kept(tmp_pat
     anyhow = near | {"args": {"per_question": False}}
     run_pipeline(pipeline(source, tmp_path / "other", [anyhow], media_root=str(tmp_path)))
     assert [row["id"] for row in lines_of(tmp_path / "other/rows")] == ["a", "d"]
+
+
+def test_hashes_that_differ_in_so_few_bits_share_a_band_and_others_do_not() -> None:
+    """As many bits as are allowed, wherever they are, in one scope. Of hashes that have the six outer rows in common,
+    as pages with white margins do, one pair of the 18 is the same for all, rows 0 and 15; of pairs with one such row a
+    few are equal by chance, in 16 bits."""
+    draw = np.random.default_rng(0)
+    scope = np.zeros(200, np.uint64)
+    for most_bits in (0, 5, 10, 14):
+        one = draw.integers(0, 2**16, (200, 16), dtype=np.uint16)
+        other = one.copy()
+        for row in other:
+            for bit in draw.choice(256, most_bits, replace=False):
+                row[bit // 16] ^= np.uint16(1 << int(bit % 16))
+        shared = [set(a) & set(b) for a, b in zip(bands_of(one, scope, most_bits), bands_of(other, scope, most_bits))]
+        assert all(shared), most_bits
+    assert not set(bands_of(one, scope, 10).ravel()) & set(bands_of(one, scope + np.uint64(1), 10).ravel())
+    unlike = draw.integers(0, 2**16, (200, 16), dtype=np.uint16)
+    unlike[:, :3] = unlike[:, -3:] = 0
+    assert 200 * 17 - 10 < len(np.unique(bands_of(unlike, scope, 10))) <= 200 * 17 + 1
 
 
 def test_near_duplicates_of_texts(tmp_path: Path) -> None:

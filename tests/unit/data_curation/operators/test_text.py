@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from py3langid.langid import MODEL_FILE, LanguageIdentifier, visit_counts
 
+from data_curation.operators.text._languages import languages
 from data_curation.operators.text.boilerplate import boilerplate
 from data_curation.operators.text.held_out import held_out
 from data_curation.operators.text.language import language
@@ -30,6 +32,7 @@ PROSE = (
     "boxes of herring that their father lifted ashore. Nobody spoke of the storm, although everyone had seen how the "
     "lamp on the far rock went out, and how long it took until somebody lit it again with a hand that was steady."
 )
+GERMAN = "Der Hafen war ruhig, als die ersten Boote zurückkamen, und niemand sprach vom Sturm der letzten Nacht."
 CHINESE = "港口很安静，第一批渔船刚刚回来。渔网堆在墙边，两个男孩数着父亲搬上岸的鲱鱼箱子。没有人谈起昨夜的风暴。"
 
 
@@ -68,11 +71,29 @@ def test_lengths() -> None:
 
 
 def test_languages_by_script_and_by_words() -> None:
-    assert language(document(PROSE), keep=["en"]).notes["language"] == "en"
-    assert language(document(CHINESE), keep=["en", "zh"]).notes["language"] == "zh"
-    german = "Der Hafen war ruhig, als die ersten Boote zurückkamen, und niemand sprach vom Sturm der letzten Nacht."
-    assert reason(language(document(german), keep=["en", "zh"])) == "language"
-    assert language(document("17 + 25 = 42"), keep=["en"]) == Annotate({"language": None})
+    records = list(map(document, (PROSE, CHINESE, GERMAN, "17 + 25 = 42")))
+    english, chinese, german, none = language(records, keep=["en", "zh"])
+    assert (english.notes["language"], chinese.notes["language"]) == ("en", "zh")
+    assert reason(german) == "language" and german.detail.startswith("de (")
+    assert none == Annotate({"language": None}) == language(records[3:], keep=["en"])[0]
+
+
+def test_a_batch_is_classified_as_the_library_classifies_each_text() -> None:
+    """Verdict for verdict: prose of five scripts, cut anywhere, in capitals, letters at random, half a surrogate pair,
+    a text without a known n-gram, none at all. The library adds float32 in another order: hence the tolerance."""
+    draw = random.Random(0)
+    prose = [PROSE, CHINESE, GERMAN, "Гавань была тихой, когда вернулись первые лодки.", "港は静かで、船が戻った。"]
+    prose += ["El puerto estaba tranquilo cuando volvieron los barcos.", "كان الميناء هادئا عندما عادت القوارب الأولى"]
+    texts = [text[at : at + 90] for text in prose for at in range(0, len(text), 7)]
+    texts += ["".join(chr(draw.randrange(32, 0x9FFF)) for _ in range(draw.randrange(200))) for _ in range(100)]
+    texts += [text.upper() for text in prose] + ["", "\ud800 half", "\U0001f600" * 9, PROSE * 40]
+    library = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    raw = " ".join(prose * 20).encode()
+    ((features, counts),) = languages()._counted([raw])
+    rows = [row << 8 for row in library.tk_row]
+    assert dict(zip(features, counts, strict=True)) == visit_counts(library.tk_nextmove, rows, library.tk_output, raw)
+    for text, (code, confidence) in zip(texts, languages().classify(texts), strict=True):
+        assert (code, pytest.approx(confidence, abs=1e-4)) == library.classify(text), text
 
 
 def test_prose_passes_and_fragments_do_not() -> None:

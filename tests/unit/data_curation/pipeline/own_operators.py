@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -93,3 +94,18 @@ def every_other(record: Record) -> Verdict:
 
 def no_operator(record: Record) -> Verdict:
     return None
+
+
+@row_operator(cost="cpu", guarded=True)
+def decoded(record: Record) -> Verdict:
+    """What a decoder may do to its process, as the row says."""
+    match record.row["does"]:
+        case "fault":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case "hang":
+            time.sleep(60)
+        case "swell":
+            bytearray(b"x" * (200 << 20))
+        case "raise":
+            raise DataError("no such stream")
+    return Split([{"page": 1}, {"page": 2, "picture": "x" * (2 << 20)}], "became pages")

@@ -14,8 +14,11 @@ import pytest
 import yaml
 from PIL import Image
 
+from data_curation.operators.documents.pdf_pages import pdf_pages
 from data_curation.operators.text.held_out import _for_questions
-from data_curation.pipeline.operator import _file
+from data_curation.operators.video.video_clips import video_clips
+from data_curation.pipeline import guarded
+from data_curation.pipeline.operator import _file, declared
 from data_curation.pipeline.record import Record
 from data_curation.pipeline.run import run_pipeline
 from pangu_rl.errors import ConfigError, DataError, RunError
@@ -218,3 +221,20 @@ def test_an_operator_that_is_careless_loses_no_row_and_no_id(tmp_path: Path) -> 
     assert lines_of(tmp_path / "out/rows") == [{"m": 1, "id": "r1"}]
     (aside,) = lines_of(tmp_path / "out/dropped")
     assert (aside["id"], aside["reason"]) == ("r0", "TypeError")
+
+
+def test_a_row_that_ends_its_decoder_is_put_aside_and_the_others_are_kept(tmp_path: Path, monkeypatch) -> None:
+    """By a fault in C, by not coming back, by its memory; what is larger than a child's reply comes through."""
+    monkeypatch.setattr(guarded, "DEADLINE_S", 4.0)
+    monkeypatch.setattr(guarded, "MEMORY_MIB", 100)
+    does = ("read", "fault", "hang", "swell", "raise", "read")
+    source = write_jsonl(tmp_path / "in.jsonl", [{"id": f"{n}", "does": one} for n, one in enumerate(does)])
+    summary = run_pipeline(pipeline(source, tmp_path / "out", [own("decoded")], max_error_rate=1.0, shard_mib=1))
+    assert [row["id"] for row in lines_of(tmp_path / "out/rows")] == ["0/1", "0/2", "5/1", "5/2"]
+    lines = lines_of(tmp_path / "out/dropped")
+    aside = {line["row"]["does"]: (line["kind"], line["reason"], line["detail"]) for line in lines}
+    assert aside["fault"][:2] == ("error", "ChildKilled") and "SIGSEGV" in aside["fault"][2]
+    assert aside["hang"] == ("error", "ChildTimeout", "not done within 4 s")
+    assert aside["swell"][:2] == ("error", "ChildKilled") and "memory limit" in aside["swell"][2]
+    assert aside["raise"] == ("error", "DataError", "no such stream") and summary.rows == 4
+    assert declared(pdf_pages).guarded and declared(video_clips).guarded

@@ -9,10 +9,11 @@ from typing import Any
 
 import duckdb
 import numpy as np
-import pyarrow as pa
 import pytest
 
-from rollout.export.near_duplicates import PERMUTATIONS, RECALL, SHINGLE, add_bands, band_width, candidates, signatures
+from rollout.export import shared_bands
+from rollout.export.near_duplicates import PERMUTATIONS, RECALL, SHINGLE, band_width, bands_of, signatures
+from rollout.export.shared_bands import add_bands, candidates, create_bands
 from tests.unit.rollout.export.exporting import exported, manifest_of
 from tests.unit.rollout.stored import Answer, Asked, store_of
 
@@ -96,9 +97,25 @@ def test_the_pairs_compared_grow_with_the_rows() -> None:
     assert pairs_compared(unlike) < 50
 
 
+def test_each_row_meets_the_first_of_each_of_its_bands_whatever_is_read_at_once(monkeypatch) -> None:
+    """Beside a table of first rows by band; batches of 7 end within runs of equal bands."""
+    monkeypatch.setattr(shared_bands, "_TOGETHER", 7)
+    bands = np.random.default_rng(0).integers(0, 40, (60, 3)).astype(np.uint64)
+    catalogue: Any = SimpleNamespace(connection=duckdb.connect())
+    create_bands(catalogue)
+    for start in range(0, 60, 20):
+        add_bands(catalogue, start, bands[start : start + 20])
+    firsts: dict[int, int] = {}
+    for number, own in enumerate(bands.tolist()):
+        for band in own:
+            firsts.setdefault(band, number)
+    wanted = {(number, firsts[band]) for number, own in enumerate(bands.tolist()) for band in own}
+    found = [pair for numbers, others in candidates(catalogue) for pair in zip(numbers.tolist(), others.tolist())]
+    assert found == sorted(pair for pair in wanted if pair[0] > pair[1])
+
+
 def pairs_compared(texts: list[str]) -> int:
     catalogue: Any = SimpleNamespace(connection=duckdb.connect())
-    catalogue.connection.execute("CREATE TABLE bands (number UINTEGER, position BIGINT, band UBIGINT)")
-    rows = pa.table({"position": np.arange(len(texts)), "scope": np.zeros(len(texts), np.uint64)})
-    add_bands(catalogue, 0, rows, signatures(texts), band_width(0.9))
-    return len(candidates(catalogue))
+    create_bands(catalogue)
+    add_bands(catalogue, 0, bands_of(signatures(texts), np.zeros(len(texts), np.uint64), 0.9))
+    return sum(len(numbers) for numbers, _ in candidates(catalogue))
