@@ -24,8 +24,8 @@ from pangu_rl.checkpoint.whole_folder import whole_folder
 from pangu_rl.checkpoint.whole_model import write_like
 from pangu_rl.errors import ConfigError, DataError
 
-CHUNK = 1 << 22
-"""Elements that are summed at once: 32 MiB of float64."""
+CHUNK = 1 << 19
+"""Elements that are summed at once: 4 MiB of float64. Of larger pieces the heap keeps more than a model, once freed."""
 PROVENANCE = "merge.json"
 
 
