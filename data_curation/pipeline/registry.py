@@ -67,7 +67,8 @@ def _find(name: str) -> Any:
     installed = entry_points(ENTRY_POINT_GROUP)
     if name in installed:
         return from_entry_point(installed[name], "operators")
-    raise ConfigError(f"no operator {name!r}{nearest(name, [*modules, *installed])}, or path/to/file.py:function")
+    way_out = nearest(name, [*modules, *installed])
+    raise ConfigError(f"no operator {name!r}, built in or installed, and no path/to/file.py:function{way_out}")
 
 
 def _imported(module: str, name: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from pangu_rl.errors import ConfigError
 
 SETTINGS = "settings.json"
 ABSENT = "absent"
+DIGEST = re.compile("[0-9a-f]{64}")
+"""SHA-256 of weights, rows or files: its first signs tell two apart."""
 
 
 def claim(directory: Path, settings: Mapping[str, Any]) -> None:
@@ -71,5 +74,7 @@ def flat(tree: Any, free: Sequence[str] = (), prefix: str = "") -> dict[str, Any
 
 
 def brief(value: Any) -> str:
+    if isinstance(value, str) and DIGEST.fullmatch(value):
+        return value[:12]
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -57,15 +58,16 @@ def load_stage(stage: str, path: Path, overrides: list[str] | None) -> Any:
     """
     from pangu_rl.config.load import read_tree
 
-    return stage_of(stage, read_tree(path, [expanded(override) for override in overrides or ()]), path)
+    given = [expanded(override) for override in overrides or ()]
+    return stage_of(stage, read_tree(path, given), path, given)
 
 
-def stage_of(stage: str, tree: dict[str, Any], path: Path) -> Any:
-    """The same of a `tree` that was read of `path`."""
+def stage_of(stage: str, tree: dict[str, Any], path: Path, overrides: Sequence[str] = ()) -> Any:
+    """The same of a `tree` that was read of `path` and `overrides`."""
     from pangu_rl.config.load import load_tree
 
     try:
-        config = load_tree(schema_of(stage), tree, path)
+        config = load_tree(schema_of(stage), tree, path, overrides)
     except ConfigError:
         if (others := stages_of(path)) and stage not in others:
             raise ConfigError(

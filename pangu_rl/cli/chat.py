@@ -25,6 +25,7 @@ HELP = "/picture FILE shows one with the next message, /clear begins anew, /quit
 def chat(
     run: Annotated[str, typer.Argument(help="Run directory, checkpoint, model folder, or hub id.")],
     picture: Annotated[list[Path] | None, typer.Option(help="Show it with the first message; may be repeated.")] = None,
+    system: Annotated[str | None, typer.Option(help="System message; by default the chat template's own.")] = None,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token each time.")] = 0.0,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Length of an answer at most.")] = 512,
 ) -> None:
@@ -47,7 +48,7 @@ def chat(
 
     sampling = SamplingParams(temperature=temperature, max_new_tokens=max_new_tokens)
     typer.echo(f"{folder}: starting the engine", err=True)
-    talk = open_chat(folder, get_accelerator(), sampling)
+    talk = open_chat(folder, get_accelerator(), sampling, system=system)
     if not sys.stdin.isatty():
         typer.echo(printable(talk.ask(sys.stdin.read().strip(), given).text))
     else:

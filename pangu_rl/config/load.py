@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,14 +28,14 @@ def load_config(schema: type[T], path: str | Path, overrides: Sequence[str] = ()
     Raises:
         ConfigError: missing file, bad YAML, unknown key (with the nearest right name), bad value, broken rule.
     """
-    return load_tree(schema, read_tree(path, overrides), path)
+    return load_tree(schema, read_tree(path, overrides), path, overrides)
 
 
-def load_tree(schema: type[T], tree: dict[str, Any], path: str | Path) -> T:
-    """The same of what `read_tree` has read of `path`; paths are set in `tree` itself."""
+def load_tree(schema: type[T], tree: dict[str, Any], path: str | Path, overrides: Sequence[str] = ()) -> T:
+    """The same of what `read_tree` has read of both; paths are set in `tree` itself."""
     path = shipped(path)
     take_beside(tree, path.parent)
-    return checked(schema, tree, str(path))
+    return checked(schema, tree, str(path), {override.partition("=")[0] for override in overrides})
 
 
 def read_tree(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -46,12 +46,12 @@ def read_tree(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]
     return tree
 
 
-def checked(schema: type[T], tree: dict[str, Any], origin: str) -> T:
-    """`tree` as a `schema`; a `ConfigError` begins with `origin`."""
+def checked(schema: type[T], tree: dict[str, Any], origin: str, overridden: Collection[str] = ()) -> T:
+    """`tree` as a `schema`; a `ConfigError` begins with `origin`, and says of `overridden` keys where they stand."""
     try:
         return schema.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(f"{origin}: " + "; ".join(_explain(schema, e) for e in error.errors())) from None
+        raise ConfigError(f"{origin}: " + "; ".join(_explain(schema, e, overridden) for e in error.errors())) from None
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -128,8 +128,13 @@ _FORMS = {
 """Type of pydantic's error -> what the file has in its place; pydantic's own words are of Python."""
 
 
-def _explain(schema: type[BaseModel], error: dict[str, Any]) -> str:
+def _explain(schema: type[BaseModel], error: dict[str, Any], overridden: Collection[str]) -> str:
     where = ".".join(str(part) for part in error["loc"])
+    told = _told(schema, error, where)
+    return f"{told} (set behind the command)" if where in overridden else told
+
+
+def _told(schema: type[BaseModel], error: dict[str, Any], where: str) -> str:
     if error["type"] == "extra_forbidden":
         return f"unknown key {where}: {likely_key(schema, error['loc'][:-1], str(error['loc'][-1]))}"
     if error["type"] == "missing":

@@ -42,6 +42,8 @@ class Chat:
     context: int
     sampling: SamplingParams
     seed: int = 0
+    system: str | None = None
+    """What stands before the first turn; without it the chat template's own."""
     messages: list[dict] = field(default_factory=list)
     shown: list[str] = field(default_factory=list)
     """Paths of the pictures of all turns, below the root."""
@@ -54,8 +56,9 @@ class Chat:
         """
         parts = [*[IMAGE_PART] * len(pictures), {"type": "text", "text": text}]
         turn = {"role": "user", "content": parts if pictures or self.shown else text}
+        said = [*([{"role": "system", "content": self.system}] if self.system else []), *self.messages, turn]
         shown = [*self.shown, *(str(path.resolve().relative_to(EVERYWHERE)) for path in pictures)]
-        request = self._request(_in_parts([*self.messages, turn]) if shown else [*self.messages, turn], shown)
+        request = self._request(_in_parts(said) if shown else said, shown)
         answer = next(drawn for drawn in self.engine.generate([request]) if isinstance(drawn, Completion))
         self.messages += [turn, {"role": "assistant", "content": answer.text}]
         self.shown = shown
@@ -91,6 +94,7 @@ def open_chat(
     accelerator: Accelerator,
     sampling: SamplingParams,
     *,
+    system: str | None = None,
     dtype: str = "bfloat16",
     template: str | None = None,
     make: Callable[[EngineSpec], Engine] | None = None,
@@ -120,6 +124,7 @@ def open_chat(
         engine=(make or engine_factory("vllm"))(spec),
         context=spec.rollout.max_model_tokens,
         sampling=sampling,
+        system=system,
     )
 
 

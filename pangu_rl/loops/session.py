@@ -94,8 +94,8 @@ class Run:
     def say_each(self, lines: Iterable[str]) -> None:
         """As `say`, line by line; what stands in them is text and no markup."""
         for line in lines:
-            self.view.console.print(line, markup=False)
-            log.warning("%s", line)
+            self.view.console.print(line, markup=False, soft_wrap=True)
+            log.info("%s", line)
 
     def log(self, step: int, metrics: Mapping[str, float], samples: Sequence[Sample] = ()) -> None:
         """One row of metrics.jsonl, one update of the view; `samples` are completions of the step to look at.

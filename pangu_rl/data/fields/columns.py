@@ -22,6 +22,8 @@ USED: Mapping[Kind, frozenset[str]] = MappingProxyType(
         "document": frozenset(("id", "document", "images", "videos", "time_precise", "source")),
     }
 )
+NOTED = "curation"
+"""What the operators of a curation note, which no training reads."""
 SIZES = ("frames", "duration")
 """Numbers of a row's videos, which an index reads."""
 _MEDIA = "image img picture pic photo video audio frame clip speech sound screenshot figure media pixel document pdf"
@@ -77,7 +79,7 @@ def unused(row: Row, kind: Kind, passed: Collection[str] = ()) -> list[str]:
     left = [
         name
         for name, value in row.items()
-        if name not in USED[kind] and name not in passed and not _nothing(value) and not _is_size(name, value)
+        if name not in (*USED[kind], *passed, NOTED) and not _nothing(value) and not _is_size(name, value)
     ]
     for name in left:
         if _by_name(name) or _by_value(row[name]):

@@ -194,7 +194,7 @@ def numbered_rows(path: Path) -> Iterator[tuple[int, Row | bytes]]:
         return _json_rows(path)
     else:
         raise DataError(
-            f"{path}: expected .jsonl, .parquet, .tar, a folder of .tar, or one saved by `datasets`, "
+            f"{path}: expected .jsonl, .json, .parquet, .tar, a folder of one kind, or one saved by `datasets`, "
             f"found {path.suffix!r}: write its rows as one of these"
         )
     return zip(itertools.count(1), rows)

@@ -269,7 +269,9 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
     """
     for line in inputs.skipped:
         log.warning("left out: %s", line)
-    run.say_each([*inputs.loader.notes, *start_warnings(config, len(inputs.train))])
+    run.say_each(inputs.loader.notes)
+    for line in start_warnings(config, len(inputs.train)):
+        log.warning("%s", line)
     write_rows_read(run.dir, train=len(inputs.train), heldout=len(inputs.heldout), left_out=len(inputs.skipped))
     loader = inputs.loader
     stream = PromptStream(inputs.train, shuffle=config.data.shuffle, seed=config.trainer.seed, digests=loader.digests)

@@ -25,6 +25,12 @@ def test_others_are_refused_with_both_values(tmp_path: Path) -> None:
         claim(tmp_path, {"rollout": {"temperature": 1.0}, "seed": 0, "more": 1})
 
 
+def test_digests_are_told_by_their_first_signs(tmp_path: Path) -> None:
+    claim(tmp_path, {"weights": "64f85761370b" + "0" * 52})
+    with pytest.raises(ConfigError, match=r"begun with weights 64f85761370b, now it is 16f080c0a0ef: set it back"):
+        claim(tmp_path, {"weights": "16f080c0a0ef" + "0" * 52})
+
+
 def test_flat_names_nested_keys_and_leaves_free_ones_out() -> None:
     assert flat({"a": {"b": 1, "x": 2}, "c": {}, "x": 3}, free=("x",)) == {"a.b": 1, "c": {}}
 

@@ -123,7 +123,11 @@ MISTAKES = {
         "row 2: key answer is missing (mend it, or set data.on_bad_row",
     ),
     "no rows": (dry("sft", "data.train=none.jsonl"), "none.jsonl: no usable row: there is none in it"),
-    "a table": (dry("sft", "data.train=rows.csv"), "found '.csv': write its rows as one of these"),
+    "a table": (
+        dry("sft", "data.train=rows.csv"),
+        "expected .jsonl, .json,",
+        "found '.csv': write its rows as one of these",
+    ),
     "an empty folder": (dry("sft", "data.train=a_folder"), "a_folder: holds no .jsonl, .parquet or .tar"),
     "another encoding": (dry("grpo", "data.train=latin.jsonl"), "is not UTF-8 at byte 15: save the file as UTF-8"),
     "a file for a run": (dry("sft", "run_dir=a_file"), "run directory a_file", "Not a directory", "trainer.run_dir"),

@@ -80,6 +80,12 @@ def test_an_unknown_key_meets_the_nearest_right_one(path):
     assert "unknown key xyzzy: known keys: algorithm, cluster" in complaint(path, "xyzzy=1")
 
 
+def test_what_is_set_behind_the_command_is_not_looked_for_in_the_file(path):
+    assert complaint(path, "trainer.steps=[2, 3]").endswith("valid integer (set behind the command)")
+    path.write_text(GRPO + "\nxyzzy: 1\n")
+    assert "behind the command" not in complaint(path, "trainer.steps=3")
+
+
 def test_every_complaint_is_made_at_once(path):
     text = complaint(path, "rollout.temprature=1", "trainer.steps=0")
     assert "rollout.temprature" in text and "trainer.steps is 0" in text

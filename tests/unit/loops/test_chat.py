@@ -52,6 +52,15 @@ def test_turns_add_up_and_begin_anew(tiny_model: Path) -> None:
     assert talk.engine.asked[2].prompt_token_ids == first.prompt_token_ids
 
 
+def test_the_system_message_stands_before_every_question(tiny_model: Path) -> None:
+    talk = opened(tiny_model)
+    talk.system = "Answer with one word."
+    assert list(answers(talk, iter(["Hi", "/clear", "Hi", "Sure?"]))) == ["heard 0 pictures"] * 3
+    said = [talk.encoder.template.tokenizer.decode(one.prompt_token_ids) for one in talk.engine.asked]
+    assert [text.count("Answer with one word.") for text in said] == [1, 1, 1]
+    assert said[0] == said[1]
+
+
 def test_what_fails_leaves_the_conversation_as_it_was(tiny_model: Path) -> None:
     talk = opened(tiny_model)
     talk.context = 40

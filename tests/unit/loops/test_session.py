@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 from pangu_rl.checkpoint import disk
 from pangu_rl.cluster import ray_runtime
 from pangu_rl.config.load import checked
 from pangu_rl.config.stages import SftConfig
 from pangu_rl.errors import CheckpointError
-from pangu_rl.loops.session import open_run, with_speeds
+from pangu_rl.loops.session import Run, open_run, with_speeds
 
 
 def test_speeds_are_those_of_all_updates_of_the_step() -> None:
@@ -70,3 +73,14 @@ def test_a_run_whose_first_checkpoint_has_no_room_is_refused_before_ray_starts(
         open_run(checked(SftConfig, tree, "test"), "sft"),
     ):
         pass
+
+
+def test_a_note_is_told_once_and_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """The terminal's handler prints what is logged as a warning: a note that were one would stand there twice."""
+    told = SimpleNamespace(view=SimpleNamespace(console=Console(file=StringIO(), width=20)))
+    with caplog.at_level("INFO"):
+        Run.say_each(told, ["rows.jsonl: its rows are read as [trl]"])
+    assert told.view.console.file.getvalue() == "rows.jsonl: its rows are read as [trl]\n"
+    assert [(one.levelname, one.getMessage()) for one in caplog.records] == [
+        ("INFO", "rows.jsonl: its rows are read as [trl]")
+    ]

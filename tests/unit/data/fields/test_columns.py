@@ -81,6 +81,10 @@ def test_sizes_of_videos_are_numbers_and_known() -> None:
     assert unused({"frames": [8, 16], "duration": 3.5}, "conversation") == []
 
 
+def test_what_a_curation_notes_is_known() -> None:
+    assert unused({"curation": {"language": "en"}}, "conversation") == []
+
+
 def test_unused_columns_are_told_once_per_file(tmp_path: Path) -> None:
     rows = [{**ROW, "difficulty": 1}, {**ROW, "difficulty": 2, "lang": "en"}]
     assert load_conversations(jsonl(tmp_path, *rows)).notes == [

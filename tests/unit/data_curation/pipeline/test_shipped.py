@@ -23,7 +23,7 @@ def test_every_operator_stands_in_the_documentation() -> None:
 
 
 def test_a_name_that_is_none_is_told_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"no operator 'repetitions': did you mean repetition\?"):
+    with pytest.raises(ConfigError, match=r"no operator 'repetitions'.*file.py:function: did you mean repetition\?$"):
         resolve_all([OperatorConfig(name="repetitions")])
     with pytest.raises(ConfigError, match="operator text_length: least is 'x'"):
         resolve_all([OperatorConfig(name="text_length", args={"least": "x"})])
