@@ -134,7 +134,7 @@ def test_files_that_hold_nothing(tmp_path: Path) -> None:
     (tmp_path / "set.csv").write_text("prompt,answer")
     with pytest.raises(
         DataError,
-        match=r"expected \.jsonl, \.parquet, \.tar, a folder of \.tar, or one saved by `datasets`, found '\.csv'",
+        match=r"expected \.jsonl, \.json, \.parquet, \.tar, a folder of one kind, .* found '\.csv': write its rows",
     ):
         load_prompts(tmp_path / "set.csv")
     (tmp_path / "set.parquet").write_bytes(b"PAR1")
