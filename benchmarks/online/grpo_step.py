@@ -74,7 +74,11 @@ def measure_ours(folder: Path, steps: int, new_tokens: int, peak: float) -> tupl
     )
     rows = []
     inputs, model = read_grpo_inputs(config), resolve_path(config.model.path)
-    with open_run(config, "GRPO benchmark") as run, open_parts(config, run, inputs, model) as parts:
+    with (
+        open_run(config, "GRPO benchmark") as run,
+        open_parts(config, run, inputs, model) as parts,
+        parts.learning(),
+    ):
         parts.collector.sampling = replace(parts.collector.sampling, ignore_eos=True)
         parts.sync(0)
         run.phases.take()
