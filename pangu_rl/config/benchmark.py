@@ -39,6 +39,8 @@ Metric = Literal[
 ]
 JUDGED: tuple[Metric, ...] = ("boxed", "choice", "yes_no")
 """Metrics of one short answer."""
+SUMMED: tuple[Metric, ...] = ("yes_no", "detection_map")
+"""Metrics whose figure is a sum or a mean over the categories, where rows have any."""
 
 
 class BenchmarkColumnsConfig(Strict):
@@ -112,6 +114,11 @@ class BenchmarkConfig(Strict):
     min_pixels: PositiveInt | None = None
     """Least area that a picture is shown at; null, as `max_pixels`, for benchmarks without pictures."""
     max_pixels: PositiveInt | None = None
+
+    @property
+    def counted_by_category(self) -> bool:
+        """Whether the figure is another one without the rows' categories."""
+        return self.columns.category is not None and (self.mean_of_categories or self.metric in SUMMED)
 
     @model_validator(mode="after")
     def every_place_has_its_column(self) -> BenchmarkConfig:

@@ -185,16 +185,22 @@ class _Reader:
         return np.asarray(open_picture(path, self.media_root).image)
 
     def _category(self, row: Row) -> str:
-        cell = first_of(row, self.definition.columns.category)
+        names = self.definition.columns.category
+        cell = first_of(row, names)
+        if cell is None and self.definition.counted_by_category:
+            raise BadRow(f"has no category, which the figure is counted by: none of the columns {', '.join(names)}")
         return "" if cell is None else text_of(cell)
 
     def _group(self, row: Row, uid: str) -> str:
-        cell = first_of(row, self.definition.columns.group)
-        if cell is None:
+        names = self.definition.columns.group
+        if names is None:
             return uid
+        cell = first_of(row, names)
+        if cell is None:
+            raise BadRow(f"has nothing that says which rows are one question: none of the columns {', '.join(names)}")
         group = text_of(cell)
         if self.definition.group_modulo is None:
             return group
         if not group.isdecimal():
-            raise BadRow(f"{', '.join(self.definition.columns.group or ())} {group[:40]!r} is not a number")
+            raise BadRow(f"{', '.join(names)} {group[:40]!r} is not a number")
         return str(int(group) % self.definition.group_modulo)

@@ -266,6 +266,24 @@ def test_if_eval_has_instructions_and_no_gold(tmp_path: Path) -> None:
     assert len(found.left_out) == 1 and "'punctuation:none' is none of IF-Eval's" in found.left_out[0]
 
 
+@pytest.mark.parametrize(
+    ("lacks", "said"),
+    [("category", "has no category, which the figure"), ("image_path", "which rows are one question")],
+)
+def test_a_figure_is_not_counted_without_its_columns(tmp_path: Path, lacks: str, said: str) -> None:
+    """MME's score is a sum over its tasks, of pictures whose two questions are both right."""
+    row = {
+        "question": "Is it red?",
+        "answer": "Yes",
+        "category": "color",
+        "image_path": "color/1.png",
+        "image": picture(),
+    }
+    assert read("mme", [row], tmp_path).prompts[0].source == "color"
+    found = read("mme", [{name: cell for name, cell in row.items() if name != lacks}], tmp_path)
+    assert found.prompts == [] and said in found.left_out[0]
+
+
 def test_other_columns_are_named(tmp_path: Path) -> None:
     found = read("chartqa", [{"query": "Q?", "label": ["1"], "image": picture()}, {"text": "Q?"}], tmp_path)
     assert len(found.prompts) == 1 and found.prompts[0].extra["answers"] == ["1"]
