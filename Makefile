@@ -61,6 +61,7 @@ mini-pretrain: setup
 	$(BIN)/pangu-rl curate mini-pangu-vl
 	$(BIN)/pangu-rl pipeline --config configs/pipeline/mini_pretrain.yaml
 	$(BIN)/python -m benchmarks.learning.mini_pretrain runs/mini_pretrain
+	$(BIN)/python -m benchmarks.learning.stage_blocks runs/mini_pretrain
 
 # The filters of the papers that need no model, on the mini-corpus; runs/curate_mini_corpus/report.html is to be looked at.
 curate-mini: setup

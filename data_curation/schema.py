@@ -25,7 +25,7 @@ INSTRUCTIONS: dict[Language, str] = {
     "zh": "请把最终答案写在 \\boxed{} 中。",
 }
 """System message of every sample with an answer."""
-BOX_TYPES = ("bbox", "bboxes", "point")
+BOX_TYPES = ("bbox", "bboxes", "quads", "point", "point_count")
 """Answer types whose coordinates are 0 to 999, as in the recipe."""
 
 

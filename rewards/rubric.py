@@ -155,9 +155,10 @@ def no_verdict_problem(scores: list[Score], rows: int, max_share: float) -> str 
         return None
     named = "; ".join(f"{score.completion_uid} ({_lost_parts(score)})" for score in lost[:5])
     more = f"; and {len(lost) - 5} more" if len(lost) > 5 else ""
+    why = next((part.detail for part in lost[0].parts.values() if not part.outcome.is_verdict and part.detail), "")
     return (
         f"{len(lost)} of {rows} completions have no verdict, above rewards.max_no_verdict_share {max_share}: "
-        f"{named}{more}. Raise rewards.timeout_s if the graders are only slow"
+        f"{named}{more}. {f'The first: {why}. ' if why else ''}Raise rewards.timeout_s if the graders are only slow"
     )
 
 

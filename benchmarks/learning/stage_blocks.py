@@ -2,8 +2,8 @@
 
     python -m benchmarks.learning.stage_blocks runs/mini_pretrain runs/pipeline_vl
 
-A line for each stage of the pipelines, one after the other; a column for each block of the mini-corpus' categories, and
-their mean. Blank pictures, where a pipeline has them, stand in a line of their own behind the last stage.
+A line for each stage of the pipelines, one after the other; a column for each block of the mini-corpus, and their mean.
+The controls that a pipeline has, blank pictures and frames out of order, stand in lines of their own at the end.
 """
 
 from __future__ import annotations
@@ -23,13 +23,18 @@ BLOCKS: dict[str, tuple[str, ...]] = {
     "charts, tables": ("chart", "table"),
     "STEM, text": ("stem", "text", "dialogue"),
     "several pictures": ("several", "interleaved"),
-    "grounding": ("grounding",),
+    "grounding: boxes": ("grounding",),
+    "grounding: quads": ("quads",),
     "pointing": ("pointing",),
     "counting": ("counting",),
+    "counting by pointing": ("point_counts",),
     "depth": ("depth",),
     "video": ("video",),
 }
-BLANK = "blank"
+"""Column -> the sources of its rows, or the families that stand apart from their source."""
+APART = ("quads", "point_counts")
+CONTROLS = {"blank": "blank pictures", "shuffled": "frames out of order"}
+"""Set of an evaluation -> what was done to its rows."""
 
 
 def main() -> None:
@@ -44,10 +49,10 @@ def table(stages: Mapping[str, Sets]) -> Iterator[str]:
     yield "| stage | " + " | ".join(BLOCKS) + f" | mean of {len(BLOCKS)} |"
     yield "|---|" + "---:|" * (len(BLOCKS) + 1)
     for name, sets in stages.items():
-        yield _line(name, next(one for kind, one in sets.items() if kind != BLANK))
-    with_blank = [name for name, sets in stages.items() if BLANK in sets]
-    if with_blank:
-        yield _line(f"{with_blank[-1]}, blank", stages[with_blank[-1]][BLANK])
+        yield _line(name, next(one for kind, one in sets.items() if kind not in CONTROLS))
+    for kind, done in CONTROLS.items():
+        if having := [name for name, sets in stages.items() if kind in sets]:
+            yield _line(f"{having[-1]}, {done}", stages[having[-1]][kind])
     yield ""
     yield "Accuracy in %, 95 % intervals by Wilson; the mean is of the blocks, however many items each has."
 
@@ -55,12 +60,18 @@ def table(stages: Mapping[str, Sets]) -> Iterator[str]:
 def _line(name: str, evaluation: Evaluation) -> str:
     parts = [part(evaluation, _items(evaluation, sources)) for sources in BLOCKS.values()]
     cells = [interval(one) if one.correct else "-" for one in parts]
-    mean = fmean(100 * one.accuracy for one in parts if one.correct)
-    return "| " + " | ".join([name, *cells, f"{mean:.1f}"]) + " |"
+    shares = [100 * one.accuracy for one in parts if one.correct]
+    return "| " + " | ".join([name, *cells, f"{fmean(shares):.1f}" if len(shares) > 1 else "-"]) + " |"
 
 
-def _items(evaluation: Evaluation, sources: Sequence[str]) -> set[str]:
-    return {uid for uid, source in evaluation.sources.items() if source in sources}
+def _items(evaluation: Evaluation, kinds: Sequence[str]) -> set[str]:
+    return {uid for uid, source in evaluation.sources.items() if _kind(uid, source) in kinds}
+
+
+def _kind(uid: str, source: str) -> str:
+    """Rows of the corpus are named `FAMILY-SPLIT-NUMBER`."""
+    family = uid.partition("-")[0]
+    return family if family in APART else source
 
 
 def _evaluated(folder: Path, name: str) -> bool:

@@ -3,8 +3,9 @@
     materials (PyPI, Debian) -> families x splits, on all cores -> rows -> files, whole or not at all
 
 `heldout_blank.jsonl` has the held-out rows with blank pictures of the same sizes: what is left of the accuracy is
-guessing. `metadata.parquet` is what `pangu-rl pack` plans the SFT rows from. No two splits share a source item, and the
-same packages give the same bytes.
+guessing. `heldout_shuffled.jsonl` has those with videos, their frames out of order: what is left is told without time.
+`metadata.parquet` is what `pangu-rl pack` plans the SFT rows from. No two splits share a source item, and the same
+packages give the same bytes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from random import Random
 
 from PIL import Image
 from rich.console import Console
@@ -24,6 +26,7 @@ from rich.progress import Progress
 from data_curation.corpus.families import FAMILIES
 from data_curation.corpus.materials import Materials, gather
 from data_curation.corpus.metadata import write_metadata
+from data_curation.corpus.pictures.clips import FRAMES
 from data_curation.corpus.report import write_report
 from data_curation.corpus.sheet import draw_sheet
 from data_curation.corpus.splits import SHARES
@@ -105,6 +108,7 @@ def _write_files(folder: Path, written: dict[tuple[str, Split], Written], materi
     _check_apart(rows)
     sizes: Sizes = {path: size for result in written.values() for path, size in result.sizes.items()}
     rows["heldout_blank"] = list(_blank_twins(rows["heldout"], sizes, folder))
+    rows["heldout_shuffled"] = list(_shuffled_twins(rows["heldout"]))
     for name, some in rows.items():
         write_rows(folder / f"{name}.jsonl", some)
     tokens = write_metadata(folder / "metadata.parquet", rows["sft"], sizes)
@@ -136,6 +140,13 @@ def _blank_twins(rows: Iterable[Row], sizes: Sizes, folder: Path) -> Iterator[Ro
                 (folder / blank).parent.mkdir(parents=True, exist_ok=True)
                 Image.new("RGB", sizes[path], BLANK).save(folder / blank)
         yield row | {"images": blanks}
+
+
+def _shuffled_twins(rows: Iterable[Row]) -> Iterator[Row]:
+    """The rows with whole videos, their frames in another order under the times of before."""
+    for row in rows:
+        if row["source"] == "video" and len(row["images"]) == FRAMES:
+            yield row | {"images": Random(row["id"]).sample(row["images"], FRAMES)}
 
 
 # Processes ------------------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from data_curation.corpus.pictures import (
     questions,
     several,
     things,
+    tilted,
 )
 from data_curation.corpus.texts import plain_texts as texts
 from data_curation.schema import Sample
@@ -52,6 +53,8 @@ FAMILIES: dict[str, Family] = {
     "maps": Family(maps.maps, 400),
     "depth": Family(depth.depth, 350),
     "pointing": Family(things.pointing, 400),
+    "quads": Family(tilted.quads, 400),
+    "point_counts": Family(things.point_counts, 400),
     "text_lines": Family(text_lines.text_lines, 450),
     "forms": Family(forms.forms, 200),
     "grids": Family(grids.grids, 350),

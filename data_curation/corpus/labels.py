@@ -37,6 +37,12 @@ def point_tag(point: tuple[float, float], size: Size) -> str:
     return write_shape(Shape("point", ((x, y),)))
 
 
+def quad_tag(corners: Iterable[tuple[float, float]], size: Size) -> str:
+    """Of four corners in order around the quadrilateral."""
+    places = ((thousandths(x, size[0]), thousandths(y, size[1])) for x, y in corners)
+    return write_shape(Shape("quad", tuple(places)))
+
+
 def labelled(name: str, shapes: Iterable[str]) -> str:
     """The name of an object, then its boxes or points; no space between tags."""
     return f"<|object_ref_start|>{name}<|object_ref_end|>{''.join(shapes)}"

@@ -12,13 +12,12 @@ from PIL import Image, ImageDraw
 from data_curation.corpus.fonts import plain_font, wrapped
 from data_curation.corpus.materials import Materials
 from data_curation.schema import BOX_TYPES, CATEGORIES, Row
+from pangu_rl.grounding_labels import box, read_labels, shapes_of
 
 EACH = 6
 WIDTH, PICTURES_HEIGHT, HEIGHT = 330, 230, 330
 FONT_SIZE = 12
-_TAGGED = re.compile(r"box_start\|>\((\d+),(\d+)\),\((\d+),(\d+)\)")
 _LISTED = re.compile(r"\[(\d+), (\d+), (\d+), (\d+)\]")
-_POINT = re.compile(r"point_start\|>\((\d+),(\d+)\)")
 
 
 def draw_sheet(folder: Path, rows: Sequence[Row], materials: Materials) -> None:
@@ -54,17 +53,20 @@ def _cell(folder: Path, row: Row, materials: Materials) -> Image.Image:
 
 
 def _mark(image: Image.Image, row: Row) -> None:
-    """The gold's boxes in red, the response's point in magenta."""
+    """The gold's boxes and quadrilaterals in red, the response's points in magenta."""
     if row.get("answer_type") not in BOX_TYPES:
         return
     draw, (width, height) = ImageDraw.Draw(image), (image.width / 1000, image.height / 1000)
-    for found in (*_TAGGED.findall(row["answer"]), *_LISTED.findall(row["answer"])):
-        x1, y1, x2, y2 = map(int, found)
-        draw.rectangle((x1 * width, y1 * height, x2 * width, y2 * height), outline=(255, 0, 0), width=2)
-    for x, y in _POINT.findall(_response(row)):
-        draw.ellipse(
-            [int(x) * width - 4, int(y) * height - 4, int(x) * width + 4, int(y) * height + 4], fill=(255, 0, 255)
-        )
+    golds = [
+        *shapes_of(read_labels(row["answer"]), "box", "quad"),
+        *(box([int(number) for number in found]) for found in _LISTED.findall(row["answer"])),
+    ]
+    for shape in golds:
+        corners = [(x * width, y * height) for x, y in shape.corners]
+        (draw.rectangle if shape.kind == "box" else draw.polygon)(corners, outline=(255, 0, 0), width=2)
+    for point in shapes_of(read_labels(_response(row)), "point"):
+        [(x, y)] = point.corners
+        draw.ellipse([x * width - 4, y * height - 4, x * width + 4, y * height + 4], fill=(255, 0, 255))
 
 
 def _words(row: Row) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from pangu_rl.config.base import Strict
 
@@ -39,6 +39,8 @@ Metric = Literal[
 ]
 JUDGED: tuple[Metric, ...] = ("boxed", "choice", "yes_no")
 """Metrics of one short answer."""
+SUMMED: tuple[Metric, ...] = ("yes_no", "detection_map")
+"""Metrics whose figure is a sum or a mean over the categories, where rows have any."""
 
 
 class BenchmarkColumnsConfig(Strict):
@@ -60,6 +62,8 @@ class BenchmarkColumnsConfig(Strict):
     start: Names | None = None
     """Seconds at which the shown part of the row's video begins; a row without them is asked about all of it."""
     end: Names | None = None
+    folder_fps: Names | None = None
+    """Frames a second of the row's folder of frames, before what the benchmark's `folder_fps` says."""
     fields: dict[str, Names] = Field(default_factory=dict)
     """Further columns, by the name that prompts and the metric know them under."""
 
@@ -98,8 +102,11 @@ class BenchmarkConfig(Strict):
     boxes: Literal["xyxy", "xywh"] = "xyxy"
     """How the gold's boxes are written, in pixels: two corners, or a corner and the size."""
     video: str | None = None
-    """Where a row's video lies under the media root, with the names of `columns.fields`: `{folder}/{video}.mp4`. Null
-    for benchmarks without videos."""
+    """Where a row's video lies under the media root, with the names of `columns.fields`: `{folder}/{video}.mp4`. It may
+    be a folder of frames, in the order of their names. Null for benchmarks without videos."""
+    folder_fps: PositiveFloat | None = None
+    """Frames a second that folders of frames were taken at; they are then looked at as videos are. Null: the frames
+    were chosen, and each is shown."""
     mean_of_categories: bool = False
     """The figure is the mean of the categories' shares, however many rows each has."""
     group_modulo: PositiveInt | None = None
@@ -107,6 +114,11 @@ class BenchmarkConfig(Strict):
     min_pixels: PositiveInt | None = None
     """Least area that a picture is shown at; null, as `max_pixels`, for benchmarks without pictures."""
     max_pixels: PositiveInt | None = None
+
+    @property
+    def counted_by_category(self) -> bool:
+        """Whether the figure is another one without the rows' categories."""
+        return self.columns.category is not None and (self.mean_of_categories or self.metric in SUMMED)
 
     @model_validator(mode="after")
     def every_place_has_its_column(self) -> BenchmarkConfig:
@@ -133,6 +145,8 @@ class BenchmarkConfig(Strict):
                 raise ValueError(f"video has {{{name}}}: name its column in columns.fields")
         if bool(self.columns.start) != bool(self.columns.end) or (self.columns.start and not self.video):
             raise ValueError("columns.start and columns.end are of a video's part: name both, and video")
+        if (self.folder_fps or self.columns.folder_fps) and not self.video:
+            raise ValueError("folder_fps is of videos that are folders of frames: name video")
         if self.mean_of_categories and (self.columns.category is None or self.group_modulo is not None):
             raise ValueError("mean_of_categories needs columns.category, and no group_modulo")
         return self

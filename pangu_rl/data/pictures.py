@@ -115,7 +115,7 @@ class PictureFolder:
         """(width, height, frames, seconds) of its file; 0 frames of a still picture, and of a video those shown."""
         if view.sampling is None:
             return *picture_size(view.path, self._usable(view.path)[0]), 0, 0.0
-        header = self._header(view.path)
+        header = self._header(view.path).paced(view.sampling)
         return header.width, header.height, len(header.indices(view.sampling)), (header.frames - 1) / header.fps
 
     def outline(self, path: str) -> Picture:

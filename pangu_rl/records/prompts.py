@@ -25,6 +25,8 @@ class Prompt:
     """The answer is a time of a video, which is then looked at once a second."""
     video_span: tuple[float, float] | None = None
     """Seconds of its videos that are shown, of a benchmark that asks about a part of a film; None is all of them."""
+    video_fps: float | None = None
+    """Frames a second of those of its videos that are folders of frames; None where nobody says, and each is shown."""
     source: str = ""
     """Where the row comes from (task name); metrics are split by it."""
     extra: dict[str, Any] = field(default_factory=dict)

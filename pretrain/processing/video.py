@@ -76,6 +76,8 @@ class Sampling:
     """The default is where the released budget reaches its smallest frame."""
     span: tuple[float, float] | None = None
     """Seconds from the first frame between which to look; None is all of the video."""
+    folder_fps: float | None = None
+    """Frames per second that a folder of frames was taken at; None: its frames were chosen, and each is looked at."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.fps) and self.fps > 0 and self.max_frames > 0):

@@ -49,7 +49,10 @@ def read_header(path: str, media_root: Path) -> VideoHeader:
 def check_video(path: str, media_root: Path) -> str:
     """Decode all of a video; its sha256. Raises as `read_header`, and for a stream that ends before its header says."""
     with open_video(path, media_root) as source:
-        deque(source.frames(np.array([0, source.header.frames - 1])), maxlen=0)
+        last = source.header.frames - 1
+        # The way to the last frame of a file leads over all others; in a folder each is a file of its own.
+        every = np.arange(last + 1) if source.header.sampled else np.array([0, last])
+        deque(source.frames(every), maxlen=0)
         return source.sha256
 
 
@@ -63,7 +66,7 @@ def load_video(path: str, media_root: Path, sampling: Sampling, limits: PixelLim
             raise error if path in str(error) else DataError(f"{named_video(path)}: {error}") from None
         sha256 = source.sha256
     grid = (len(cut), cut[0].shape[0] // PATCH, cut[0].shape[1] // PATCH)
-    seconds = tuple((indices / source.header.fps).round(3).tolist())
+    seconds = tuple((indices / source.header.paced(sampling).fps).round(3).tolist())
     return Picture(
         path=path,
         sha256=_identity(sha256, indices),

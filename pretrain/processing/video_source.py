@@ -36,10 +36,16 @@ class VideoHeader:
     sampled: bool = False
     """A folder of frames: somebody has chosen them already, so each is taken; they count as a second apart."""
 
+    def paced(self, sampling: Sampling) -> VideoHeader:
+        """What is sampled: of a folder whose rate is known, the video that its frames are."""
+        known = self.sampled and sampling.folder_fps is not None
+        return replace(self, fps=sampling.folder_fps, sampled=False) if known else self
+
     def indices(self, sampling: Sampling) -> np.ndarray:
         """Which frames to take, int64 [T]."""
-        own = replace(sampling, fps=self.fps) if self.sampled else sampling
-        return frame_indices(self.frames, self.fps, own)
+        video = self.paced(sampling)
+        own = replace(sampling, fps=video.fps) if video.sampled else sampling
+        return frame_indices(video.frames, video.fps, own)
 
 
 class Source(Protocol):

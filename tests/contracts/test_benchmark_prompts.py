@@ -14,10 +14,12 @@ is taken:
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from pangu_rl.config.benchmark import BenchmarkConfig
+from pangu_rl.config.evaluation import EvalConfig
 from pangu_rl.config.load import load_config
 from tests.contracts.source_tree import ROOT
 
@@ -49,6 +51,13 @@ ASKED = {
 ELSEWHERE = {"muirbench", "mme", "infovqa", "mmlu_pro", "mmlu_redux", "gpqa_diamond", "ceval", "ifeval"}
 VIDEOS = {"mvbench", "videomme", "mlvu", "nextqa", "charades_sta"}
 """The appendix has no prompt for a video; the files say where theirs come from."""
+TABLES = {
+    "3": "mmlu_pro mmlu_redux gpqa_diamond ifeval ceval",
+    "4": "mmbench ai2d realworldqa mmstar ocrbench textvqa chartqa docvqa charxiv_descriptive charxiv_reasoning mmmu "
+    "mmmu_pro mmmu_pro_vision mathvista blink muirbench refcoco odinw13 point_bench countbench mvbench videomme mlvu",
+    "6": "ocrbench mmbench mmbench_cn textvqa docvqa chartqa mme refcoco mmmu mmmu_pro mmmu_pro_vision mathvista",
+}
+"""The report's table -> the files of its benchmarks; MMMU-Pro is the mean of its two."""
 HEADS = (*dict.fromkeys(ASKED.values()), "MMMUPro", "Mathvista", "MUIRBench", "B.1", "B.2", "B.3", "B.4", "B.5")
 SIDES = {"6722": 672, "20162": 2016, "672²": 672, "2016²": 2016, "224²": 224, "1344²": 1344}
 
@@ -100,6 +109,13 @@ def test_pictures_have_the_appendix_s_sizes(name: str, kind: str) -> None:
 def test_every_benchmark_is_compared_or_not_in_the_appendix() -> None:
     files = {path.stem for path in BENCHMARKS.glob("*.yaml")}
     assert {name for name, _ in ASKED} | (ELSEWHERE & files) | VIDEOS == files
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_the_shipped_evaluation_has_every_benchmark_of_a_table(table: str) -> None:
+    config = load_config(EvalConfig, ROOT / "configs" / "openpangu_7b" / "eval_benchmarks.yaml")
+    asked_for = {Path(one.definition).stem for one in config.data.benchmarks.values()}
+    assert set(TABLES[table].split()) <= asked_for
 
 
 def test_the_appendix_asks_about_no_video() -> None:

@@ -15,6 +15,7 @@ from data_curation.corpus.materials import Materials
 from data_curation.schema import Language
 
 PACKAGE = "fonts-noto-color-emoji"
+FONT = "NotoColorEmoji.ttf"
 SIZE = 109
 """The one size in which the font's bitmaps are."""
 _NAME = re.compile(r"[a-z][a-z ]{2,24}")
@@ -35,6 +36,7 @@ def emoji(materials: Materials) -> tuple[Cutout, ...]:
 def _read_emoji(materials: Materials) -> Iterator[Cutout]:
     if PACKAGE not in materials or "emoji" not in materials:
         return
+    font = str(materials.file(PACKAGE, FONT))
     words = materials.folders["emoji"] / "unicode_codes"
     english = json.loads((words / "emoji.json").read_text(encoding="utf-8"))
     chinese = json.loads((words / "emoji_zh.json").read_text(encoding="utf-8"))
@@ -43,6 +45,9 @@ def _read_emoji(materials: Materials) -> Iterator[Cutout]:
             continue
         name = entry["en"].strip(":").replace("_", " ").replace("-", " ").lower()
         if not _NAME.fullmatch(name) or len(name.split()) > 3 or _NO_THINGS.search(name) or name in GENERIC:
+            continue
+        # The list of names is newer than the font: a thing that it does not have would be asked for and not be seen.
+        if _face(font).getmask(glyph).getbbox() is None:
             continue
         names: dict[Language, str] = {"en": name}
         short = chinese.get(glyph, "").strip(":").replace("_", "")
@@ -53,12 +58,16 @@ def _read_emoji(materials: Materials) -> Iterator[Cutout]:
 
 def _image(glyph: str, materials: Materials) -> Image.Image:
     """RGBA, cropped to what is opaque."""
-    return trimmed(_rendered(glyph, str(materials.file(PACKAGE, "NotoColorEmoji.ttf"))))
+    return trimmed(_rendered(glyph, str(materials.file(PACKAGE, FONT))))
 
 
 @lru_cache(maxsize=2048)
 def _rendered(glyph: str, font: str) -> Image.Image:
     canvas = Image.new("RGBA", (150, 150))
-    face = ImageFont.truetype(font, SIZE, layout_engine=ImageFont.Layout.BASIC)
-    ImageDraw.Draw(canvas).text((5, 5), glyph, font=face, embedded_color=True)
+    ImageDraw.Draw(canvas).text((5, 5), glyph, font=_face(font), embedded_color=True)
     return canvas
+
+
+@lru_cache(maxsize=1)
+def _face(font: str) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(font, SIZE, layout_engine=ImageFont.Layout.BASIC)

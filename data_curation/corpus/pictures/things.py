@@ -1,4 +1,4 @@
-"""How many, where, which: counting, grounding and pointing over scenes whose layout is known."""
+"""How many, where, which: counting, grounding, pointing and counting by pointing over scenes of known layout."""
 
 from __future__ import annotations
 
@@ -34,6 +34,10 @@ REFER = {"en": "What is in the box {box}?", "zh": "边框 {box} 里是什么？"
 POINT = {
     "en": ("Point at: {name}.", "Where is the {name}? Answer with a point.", "Give a point on the {name}."),
     "zh": ("请指出{name}。", "{name}在哪里？请用一个点回答。", "给出{name}上的一个点。"),
+}
+POINT_COUNT = {
+    "en": ("Point to each: {name}. Then say how many there are.", "Count by pointing: {name}."),
+    "zh": ("请指出每一个{name}，再说出一共有几个。", "逐个指出并计数：{name}。"),
 }
 NOWHERE = "null"
 """The answer for a thing that is not in the picture."""
@@ -93,6 +97,23 @@ def pointing(materials: Materials, split: Split, rng: Random) -> Iterator[Sample
         said = boxed(labelled(asked.names[language], [point_tag(middle(box), scene.size)]))
         answer = Answer(region([box], scene.size), "point")
         yield _sample("pointing", scene, language, question, said, answer, scene.items)
+
+
+def point_counts(materials: Materials, split: Split, rng: Random) -> Iterator[Sample]:
+    """A point on each of a kind among others, then how many those are; sometimes there is none."""
+    studio = Studio(materials, split, rng)
+    while True:
+        language = _language(rng)
+        *shown, absent = studio.kinds(rng.randint(1, MAX_KINDS) + 1, language)
+        scene = studio.scene([kind for kind in shown for _ in range(rng.randint(1, MAX_EACH))])
+        asked = absent if rng.random() < 0.05 else rng.choice(shown)
+        found, name = scene.boxes(asked), asked.names[language]
+        points = labelled(name, [point_tag(middle(box), scene.size) for box in found])
+        said = boxed(f"{points} {len(found)}" if found else "0")
+        answer = Answer(region(found, scene.size) if found else NOWHERE, "point_count")
+        items = scene.items if found else (*scene.items, absent.key)
+        question = rng.choice(POINT_COUNT[language]).format(name=name)
+        yield _sample("pointing", scene, language, question, said, answer, items)
 
 
 def _language(rng: Random) -> Language:

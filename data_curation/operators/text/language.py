@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 from pydantic import NonNegativeInt
 
 from data_curation.operators.text._languages import languages
 from data_curation.pipeline.operator import row_operator
 from data_curation.pipeline.record import Annotate, Drop, Part, Record, Verdict
 from pangu_rl.config.curate import Share
+from pangu_rl.records import GROUNDING_TAGS
 
 CHARS = 2000
 """Of a text that are looked at."""
+_TAGS = re.compile("|".join(map(re.escape, GROUNDING_TAGS)))
+"""Their English words would outvote a short question in Chinese."""
 
 
 class _Letters(dict[int, str]):
@@ -35,7 +40,7 @@ def language(
 ) -> list[Verdict]:
     """ISO 639-1 codes in `keep`. A text of fewer than `least_chars` letters, or one that the library is not sure of, is
     kept, and noted without a language."""
-    letters = [record.text(part)[:CHARS].translate(_LETTERS) for record in records]
+    letters = [_TAGS.sub(" ", record.text(part)[:CHARS]).translate(_LETTERS) for record in records]
     judged = [text for text in letters if len(text) - text.count(" ") >= least_chars]
     found = dict(zip(judged, languages().classify(judged), strict=True)) if judged else {}
     return [_verdict(*found.get(text, (None, 0.0)), keep, least_confidence) for text in letters]

@@ -212,6 +212,20 @@ def seconds_of(cells: Sequence[Any]) -> tuple[float, float]:
     return start, end
 
 
+def rate_of(cell: Any) -> float:
+    """
+    Raises:
+        BadRow: no number of frames a second.
+    """
+    try:
+        rate = float(cell)
+    except (TypeError, ValueError):
+        rate = math.nan
+    if not (math.isfinite(rate) and rate > 0):
+        raise BadRow(f"{cell!r:.40} is no number of frames a second")
+    return rate
+
+
 def _whole(cell: Any) -> int:
     try:
         number = float(cell)

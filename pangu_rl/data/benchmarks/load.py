@@ -15,7 +15,7 @@ import numpy as np
 from pangu_rl.config.benchmark import ANY, AskedConfig, BenchmarkConfig
 from pangu_rl.data.benchmarks.asking import filled, in_brackets, lettered, shown, with_pictures, with_videos
 from pangu_rl.data.benchmarks.cells import first_of, list_of, options_of, pictures_of, shuffled, text_of
-from pangu_rl.data.benchmarks.golds import PRECISE, Asked, Size, gold_of_row, seconds_of
+from pangu_rl.data.benchmarks.golds import PRECISE, Asked, Size, gold_of_row, rate_of, seconds_of
 from pangu_rl.data.benchmarks.tables import table_rows
 from pangu_rl.data.fields.bad_row import BadRow, Row, is_blank
 from pangu_rl.data.images import image_paths
@@ -115,6 +115,7 @@ class _Reader:
             videos=videos,
             time_precise=definition.metric in PRECISE,
             video_span=self._span(row),
+            video_fps=self._folder_fps(row),
             source=self._category(row),
             extra={
                 "scored_by": definition.metric,
@@ -144,6 +145,10 @@ class _Reader:
         """The part of its video that the row is about."""
         start, end = (first_of(row, names) for names in (self.definition.columns.start, self.definition.columns.end))
         return None if start is None and end is None else seconds_of((start, end))
+
+    def _folder_fps(self, row: Row) -> float | None:
+        cell = first_of(row, self.definition.columns.folder_fps)
+        return self.definition.folder_fps if cell is None else rate_of(cell)
 
     def _template(self, kind: AskedConfig, fields: dict[str, str]) -> str:
         template = kind.prompt
@@ -180,16 +185,22 @@ class _Reader:
         return np.asarray(open_picture(path, self.media_root).image)
 
     def _category(self, row: Row) -> str:
-        cell = first_of(row, self.definition.columns.category)
+        names = self.definition.columns.category
+        cell = first_of(row, names)
+        if cell is None and self.definition.counted_by_category:
+            raise BadRow(f"has no category, which the figure is counted by: none of the columns {', '.join(names)}")
         return "" if cell is None else text_of(cell)
 
     def _group(self, row: Row, uid: str) -> str:
-        cell = first_of(row, self.definition.columns.group)
-        if cell is None:
+        names = self.definition.columns.group
+        if names is None:
             return uid
+        cell = first_of(row, names)
+        if cell is None:
+            raise BadRow(f"has nothing that says which rows are one question: none of the columns {', '.join(names)}")
         group = text_of(cell)
         if self.definition.group_modulo is None:
             return group
         if not group.isdecimal():
-            raise BadRow(f"{', '.join(self.definition.columns.group or ())} {group[:40]!r} is not a number")
+            raise BadRow(f"{', '.join(names)} {group[:40]!r} is not a number")
         return str(int(group) % self.definition.group_modulo)

@@ -53,7 +53,7 @@ def video_views(row: Shows, header: Callable[[str], VideoHeader], budget: VideoB
     sampling = _sampling(row, budget, seed)
     if sampling.span is not None:
         for path in row.videos:
-            _require_span(sampling.span, path, header(path))
+            _require_span(sampling.span, path, header(path).paced(sampling))
     counts = [len(header(path).indices(sampling)) for path in row.videos]
     if sum(counts) > budget.frames:
         way = "cut it to what the answer is about" if row.time_precise else "split the row"
@@ -75,18 +75,18 @@ def _places(row: Shows) -> list[str]:
 
 def _sampling(row: Shows, budget: VideoBudget, seed: int | None) -> Sampling:
     """A time must be found where it is said to be: such a video is never looked at more sparsely."""
+    span, folder_fps = (row.video_span, row.video_fps) if isinstance(row, Prompt) else (None, None)
     if row.time_precise:
-        return Sampling(PRECISE_FPS, max_frames=budget.frames + 1)
+        return Sampling(PRECISE_FPS, budget.frames + 1, folder_fps=folder_fps)
     fps = Sampling().fps if seed is None else draw_fps(seed, row.uid)
-    span = row.video_span if isinstance(row, Prompt) else None
-    return Sampling(fps, max_frames=max(1, budget.frames // len(row.videos)), span=span)
+    return Sampling(fps, max(1, budget.frames // len(row.videos)), span, folder_fps)
 
 
 def _require_span(span: tuple[float, float], path: str, header: VideoHeader) -> None:
     start, end = span
     where = f"{named_video(path)}: is asked about from {start:g} to {end:g} s"
     if header.sampled:
-        raise DataError(f"{where} and is a folder of frames, whose seconds are not known: make a video of it")
+        raise DataError(f"{where} and is a folder of frames, whose seconds are not known: say folder_fps")
     seconds = (header.frames - 1) / header.fps
     if not 0 <= start < min(end, seconds):
         raise DataError(f"{where}, of {seconds:.3g} s")

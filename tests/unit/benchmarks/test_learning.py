@@ -9,6 +9,8 @@ import pytest
 
 from benchmarks.learning import ablation, stage_blocks
 from benchmarks.learning.drawn_places import DRAWN, clockwise, write_places
+from data_curation.corpus.families import FAMILIES
+from data_curation.schema import CATEGORIES
 from pangu_rl.data.conversations import parse_conversation
 from pangu_rl.data.prompts import parse_prompt
 from pangu_rl.monitoring.intervals import wilson
@@ -61,14 +63,32 @@ def test_variants_are_compared_by_question() -> None:
 
 
 def test_blocks_of_a_stage_and_their_mean() -> None:
-    """Two of three boxes and one video of one: 66.7 and 100, whose mean is 83.3; blank ones stand behind."""
-    sources = {"a": "grounding", "b": "grounding", "c": "grounding", "d": "video"}
-    shown, blank = (
-        Evaluation(name=name, step=1, correct=dict.fromkeys("abcd", right) | {"a": False}, sources=sources)
-        for name, right in (("pictures", True), ("blank", False))
+    """Two of three boxes, one video of one, one quadrilateral of two, whose source is that of boxes: 66.7, 100 and 50,
+    whose mean is 72.2. Controls stand behind; of frames out of order there is one block, and no mean."""
+    names = [*(f"grounding-heldout-{n}" for n in "01"), "plain_boxes-heldout-0", *(f"quads-heldout-{n}" for n in "01")]
+    sources = dict.fromkeys(names, "grounding") | {"clips-heldout-0": "video"}
+    wrong = {"grounding-heldout-0": False, "quads-heldout-0": False}
+    shown, blank, shuffled = (
+        Evaluation(name=name, step=1, correct=dict.fromkeys(uids, right) | changed, sources=sources)
+        for name, uids, right, changed in (
+            ("pictures", sources, True, wrong),
+            ("blank", sources, False, {}),
+            ("shuffled", ["clips-heldout-0"], False, {}),
+        )
     )
-    lines = list(stage_blocks.table({"sft": {"blank": blank, "pictures": shown}}))
-    cells = lines[2].strip("| ").split(" | ")
-    assert cells[0] == "sft" and cells[-1] == "83.3" and cells.count("-") == len(stage_blocks.BLOCKS) - 2
-    assert cells[6].startswith("66.7 (") and cells[10].startswith("100.0 (")
-    assert lines[3].startswith("| sft, blank | ") and lines[3].endswith(" 0.0 |")
+    lines = list(stage_blocks.table({"sft": {"blank": blank, "shuffled": shuffled, "pictures": shown}}))
+    heads, cells = (lines[number].strip("| ").split(" | ") for number in (0, 2))
+    found = {head: cell.partition(" ")[0] for head, cell in zip(heads, cells, strict=True)}
+    assert found.pop("stage") == "sft" and found.pop(f"mean of {len(stage_blocks.BLOCKS)}") == "72.2"
+    assert {head: cell for head, cell in found.items() if cell != "-"} == {
+        "grounding: boxes": "66.7", "grounding: quads": "50.0", "video": "100.0",
+    }  # fmt: skip
+    assert lines[3].startswith("| sft, blank pictures | ") and lines[3].endswith(" 0.0 |")
+    assert lines[4].startswith("| sft, frames out of order | - | ") and lines[4].endswith(" 0.0 (0.0 - 79.3) | - |")
+
+
+def test_every_row_of_the_corpus_is_in_one_block() -> None:
+    """Its families that stand apart from their source are families; sources are the corpus' categories."""
+    kinds = [kind for some in stage_blocks.BLOCKS.values() for kind in some]
+    assert sorted(kinds) == sorted((*CATEGORIES, *stage_blocks.APART))
+    assert set(stage_blocks.APART) <= set(FAMILIES)

@@ -96,6 +96,15 @@ def test_the_blank_twin_differs_in_its_pictures_alone(folder: Path) -> None:
                 assert empty.size == image.size and len(empty.getcolors()) == 1
 
 
+def test_the_shuffled_twin_has_the_frames_of_its_videos_in_another_order(folder: Path) -> None:
+    """Which of four frames was filmed last asks about frames out of order already, and has no twin."""
+    heldout = [row for row in rows(folder, "heldout") if row["source"] == "video" and len(row["images"]) == 8]
+    shuffled = rows(folder, "heldout_shuffled")
+    assert [row | {"images": []} for row in shuffled] == [row | {"images": []} for row in heldout] != []
+    for row, twin in zip(heldout, shuffled, strict=True):
+        assert sorted(twin["images"]) == sorted(row["images"]) and twin["images"] != row["images"]
+
+
 def test_the_metadata_is_what_packing_reads(folder: Path) -> None:
     sft = rows(folder, "sft")
     table = pq.read_table(folder / "metadata.parquet").to_pylist()

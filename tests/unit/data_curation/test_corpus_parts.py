@@ -10,9 +10,11 @@ from random import Random
 
 import numpy as np
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
 from PIL import Image, ImageDraw
 
-from data_curation.corpus.cutouts import stamps
+from data_curation.corpus.cutouts import emoji_things, stamps
 from data_curation.corpus.cutouts.cutout import trimmed
 from data_curation.corpus.cutouts.pool import cutouts, distinct
 from data_curation.corpus.cutouts.scenes import Studio
@@ -143,6 +145,30 @@ def test_things_in_one_question_cannot_be_taken_for_each_other() -> None:
     for seed in range(20):
         heads = [cutout.heads for cutout in distinct(Random(seed), pool, 4, "en")]
         assert len(heads) == 4 and sum(map(len, heads)) == len(frozenset().union(*heads))
+
+
+def test_a_thing_that_the_font_does_not_draw_is_none(tmp_path: Path) -> None:
+    """The names are those of a newer Unicode: the font has a helicopter, and an empty glyph for whatever it lacks."""
+    pen = TTGlyphPen(None)
+    for corner in ((0, 0), (0, 700), (700, 700), (700, 0)):
+        (pen.lineTo if corner != (0, 0) else pen.moveTo)(corner)
+    pen.closePath()
+    font = FontBuilder(1000, isTTF=True)
+    font.setupGlyphOrder([".notdef", "helicopter"])
+    font.setupCharacterMap({0x1F681: "helicopter"})
+    font.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "helicopter": pen.glyph()})
+    font.setupHorizontalMetrics({".notdef": (800, 0), "helicopter": (800, 0)})
+    font.setupHorizontalHeader(ascent=800, descent=-200)
+    font.setupPost()
+    font.save(tmp_path / emoji_things.FONT)
+    words = tmp_path / "unicode_codes"
+    words.mkdir()
+    (words / "emoji.json").write_text(
+        json.dumps({"\U0001f681": {"en": ":helicopter:"}, "\U0001fadc": {"en": ":root_vegetable:"}})
+    )
+    (words / "emoji_zh.json").write_text("{}")
+    materials = Materials({emoji_things.PACKAGE: tmp_path, "emoji": tmp_path})
+    assert [thing.key for thing in emoji_things.emoji(materials)] == ["emoji:helicopter"]
 
 
 # Debian's parts -------------------------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
-"""The first grade of the corpus: what is asked is what is drawn."""
+"""The first grade of the corpus, tilted things, and points with their count: what is asked is what is drawn."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from itertools import islice
@@ -14,13 +15,19 @@ from data_curation.corpus.cutouts.drawn_shapes import COLOURS
 from data_curation.corpus.cutouts.scenes import Studio
 from data_curation.corpus.labels import scaled
 from data_curation.corpus.materials import Materials
-from data_curation.corpus.pictures import plain
+from data_curation.corpus.pictures import plain, things, tilted
 from data_curation.schema import Sample
 
 
 @pytest.fixture
 def shapes_alone(monkeypatch: pytest.MonkeyPatch) -> Materials:
     monkeypatch.setattr("data_curation.corpus.cutouts.scenes.cutouts", lambda materials, split: [])
+    return Materials(folders={}, missing={})
+
+
+@pytest.fixture
+def shapes_to_place(monkeypatch: pytest.MonkeyPatch) -> Materials:
+    monkeypatch.setattr("data_curation.corpus.cutouts.scenes.cutouts", lambda materials, split: plain._shapes(split))
     return Materials(folders={}, missing={})
 
 
@@ -62,6 +69,38 @@ def test_the_ink_grows_with_the_count(shapes_alone: Materials) -> None:
     assert sorted(shares) == [1, 2, 3, 4, 5]
     means = [np.mean(shares[count]) for count in sorted(shares)]
     assert means == sorted(means)
+
+
+def test_a_quadrilateral_is_the_least_one_around_a_tilted_shape(shapes_to_place: Materials) -> None:
+    """Alone in its picture: what is drawn lies in it, up to a pixel and a half, and touches each of its sides."""
+    found = 0
+    for sample, pixels in some(tilted.quads(shapes_to_place, "sft", Random(0))):
+        if len(sample.items) > 1:
+            continue
+        found += 1
+        height, width = pixels.shape[:2]
+        corners = np.array(re.findall(r"\((\d+),(\d+)\)", sample.answer.text), dtype=float) * (width, height) / 1000
+        assert sample.answer.type == "quads" and len(corners) == 4 and corners.sum(1).argmin() == 0
+        rows, columns = np.nonzero(drawn(pixels))
+        at = np.stack([columns, rows], axis=1) + 0.5
+        for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+            along = (end - start) / np.linalg.norm(end - start)
+            inwards = (at - start) @ np.array([-along[1], along[0]])
+            assert -1.5 < inwards.min() < 3.0, sample.answer.text
+    assert found > 5
+
+
+def test_each_of_a_kind_is_pointed_at_and_counted(shapes_to_place: Materials) -> None:
+    """The points lie in the gold's boxes, one in each, and what is said behind them is how many there are."""
+    counts = set()
+    for sample, _ in some(things.point_counts(shapes_to_place, "sft", Random(0))):
+        said = sample.turns[0].response
+        points = [(int(x), int(y)) for x, y in re.findall(r"point_start\|>\((\d+),(\d+)\)", said)]
+        boxes = [] if sample.answer.text == "null" else json.loads(sample.answer.text)
+        assert re.search(r"(\d+)\}$", said)[1] == str(len(boxes)) and len(points) == len(boxes)
+        assert all(x1 < x < x2 and y1 < y < y2 for (x, y), (x1, y1, x2, y2) in zip(points, boxes, strict=True))
+        counts.add(len(boxes))
+    assert {0, 1, 2, 3} <= counts
 
 
 def test_splits_share_no_shape(shapes_alone: Materials) -> None:

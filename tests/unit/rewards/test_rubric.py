@@ -159,13 +159,14 @@ def test_a_function_without_a_deadline_of_its_own_has_the_rubrics() -> None:
 def test_share_without_verdict() -> None:
     def row(index: int, verdict: bool) -> Score:
         outcome = Outcome.CORRECT if verdict else Outcome.KILLED
-        part = Part(value=1.0 if verdict else None, outcome=outcome)
+        part = Part(value=1.0 if verdict else None, outcome=outcome, detail="" if verdict else f"judge {index} is down")
         return Score(completion_uid=f"0:p/{index}", reward=part.value, parts={"boxed_accuracy": part})
 
     scores = [row(index, verdict=index >= 2) for index in range(20)]
     assert no_verdict_problem(scores, 20, 0.10) is None
     problem = no_verdict_problem(scores, 20, 0.09)
     assert "2 of 20" in problem and "0:p/0 (boxed_accuracy: killed); 0:p/1" in problem and "0.09" in problem
+    assert "The first: judge 0 is down. " in problem
     assert no_verdict_problem([], 0, 0.0) is None
     assert "and 1 more" in no_verdict_problem([row(i, False) for i in range(6)], 6, 0.5)
 

@@ -209,6 +209,7 @@ def test_videos_of_the_report(tmp_path: Path) -> None:
         "Question: What first?\nOptions:\n(A) sat\n(B) ran\nOnly give the best option."
     )
     assert "row 3: a part of a video from 5 to 4 s" in found.left_out[0]
+    assert part.video_fps == 3.0, "where a row names a folder of frames, as those of Episodic Reasoning do"
     rows = [{"question_id": "001-1", "videoID": "x_Y", "duration": "short", "question": "Which?",
              "options": ["A. Red.", "B. A. Blue"], "answer": "B"}]  # fmt: skip
     (mme,) = read("videomme", rows, tmp_path).prompts
@@ -221,6 +222,19 @@ def test_videos_of_the_report(tmp_path: Path) -> None:
     rows = [{"video": "3MSZA.mp4", "caption": "person turns a light on", "timestamp": [24.3, 30.4]}]
     (when,) = read("charades_sta", rows, tmp_path).prompts
     assert (when.time_precise, when.answer, when.extra["span"]) == (True, "[24.3, 30.4]", (24.3, 30.4))
+
+
+def test_a_row_says_how_fast_its_folder_of_frames_ran(tmp_path: Path) -> None:
+    tree = {
+        "title": "T", "split": "s", "metric": "exact", "kinds": {"any": {"prompt": "{question}"}},
+        "columns": {"fields": {"clip": ["clip"]}, "folder_fps": ["fps"]}, "video": "{clip}", "folder_fps": 3,
+    }  # fmt: skip
+    rows = [{"question": "Q?", "answer": "x", "clip": f"c{fps}", "fps": fps} for fps in (None, "0.5", -1, "fast")]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = load_benchmark(path, checked(BenchmarkConfig, tree, "test"))
+    assert [(prompt.videos, prompt.video_fps) for prompt in found.prompts] == [(("cNone",), 3.0), (("c0.5",), 0.5)]
+    assert "row 3: -1 is no number of frames a second" in found.left_out[0] and "'fast'" in found.left_out[1]
 
 
 def test_text_benchmarks(tmp_path: Path) -> None:
@@ -250,6 +264,24 @@ def test_if_eval_has_instructions_and_no_gold(tmp_path: Path) -> None:
     assert (prompt.uid, asked(prompt), prompt.answer) == ("1001", "Write, long.", "")
     assert prompt.extra["instructions"] == ids and prompt.extra["arguments"] == [arguments[0], {}]
     assert len(found.left_out) == 1 and "'punctuation:none' is none of IF-Eval's" in found.left_out[0]
+
+
+@pytest.mark.parametrize(
+    ("lacks", "said"),
+    [("category", "has no category, which the figure"), ("image_path", "which rows are one question")],
+)
+def test_a_figure_is_not_counted_without_its_columns(tmp_path: Path, lacks: str, said: str) -> None:
+    """MME's score is a sum over its tasks, of pictures whose two questions are both right."""
+    row = {
+        "question": "Is it red?",
+        "answer": "Yes",
+        "category": "color",
+        "image_path": "color/1.png",
+        "image": picture(),
+    }
+    assert read("mme", [row], tmp_path).prompts[0].source == "color"
+    found = read("mme", [{name: cell for name, cell in row.items() if name != lacks}], tmp_path)
+    assert found.prompts == [] and said in found.left_out[0]
 
 
 def test_other_columns_are_named(tmp_path: Path) -> None:
@@ -284,6 +316,8 @@ def test_other_columns_are_named(tmp_path: Path) -> None:
         ({"min_pixels": 1000}, "set both or neither"),
         ({"video": "{name}.mp4"}, r"video has \{name\}: name its column"),
         ({"columns": {"start": ["start"], "end": ["end"]}}, "name both, and video"),
+        ({"folder_fps": 3}, "folder_fps is of videos that are folders"),
+        ({"folder_fps": 0}, "greater than 0"),
         ({"mean_of_categories": True}, "mean_of_categories needs columns.category"),
         ({"metric": "bleu"}, "metric"),
     ],

@@ -80,6 +80,24 @@ def test_a_part_that_is_not_there_is_a_bad_row(media: Path, model: Path, tmp_pat
         folder(tmp_path, model, None).views(replace(row(videos=["frames"]), video_span=(0.0, 1.0)))
 
 
+def test_a_folder_of_frames_of_a_known_rate_is_looked_at_as_a_video(model: Path, tmp_path: Path) -> None:
+    """21 frames, 3 a second, of 6.67 s, named so that their order is not that of the numbers' digits. Twice a second
+    from 2 to 4 s: at 2.0, 2.5, ..., 4.0 s, the frames nearest to 6, 7.5, 9, 10.5 and 12, a half to the even one."""
+    for number in range(1, 22):
+        draw(tmp_path / "clip" / f"{number:05d}.png", 56, 56, number)
+    pictures, asked = folder(tmp_path, model, None), replace(row(videos=["clip"]), video_fps=3.0)
+    [view] = pictures.views(part := replace(asked, video_span=(2.0, 4.0)))
+    shown = pictures.shown(view)
+    assert shown.clip.seconds == (2.0, 2.667, 3.0, 3.333, 4.0) and frames(pictures, part) == [5]
+    alone = [pictures.load(f"clip/{index + 1:05d}.png").patches for index in (6, 8, 9, 10, 12)]
+    assert (shown.patches == np.concatenate(alone)).all()
+    [once] = pictures.views(replace(asked, time_precise=True))
+    assert pictures.shown(once).clip.seconds == (0, 1, 2, 3, 4, 5, 6)
+    assert pictures.size(once) == (56, 56, 7, pytest.approx(20 / 3))
+    with pytest.raises(DataError, match=r"video 'clip': is asked about from 6\.7 to 9 s, of 6\.67 s"):
+        pictures.views(replace(asked, video_span=(6.7, 9.0)))
+
+
 def test_outline_and_frames_agree_in_order_of_places(media: Path, model: Path) -> None:
     asked = row(prompt="<video> or <image> or <video>?", videos=["six.mp4", "ten.mp4"], images=["a.png"])
     pictures = folder(media, model)

@@ -78,6 +78,14 @@ def test_languages_by_script_and_by_words() -> None:
     assert none == Annotate({"language": None}) == language(records[3:], keep=["en"])[0]
 
 
+def test_the_words_of_tags_are_no_language() -> None:
+    """Eight of ten letters of a label are its tags'."""
+    places = "<|point_start|>(100,200)<|point_end|>" * 4
+    said = f"<|object_ref_start|>绿色巴士<|object_ref_end|>{places} 4"
+    assert language([dialogue("请指出每一个绿色巴士。", said)], keep=["zh"]) == [Annotate({"language": None})]
+    assert language([dialogue(CHINESE, said)], keep=["zh"])[0].notes["language"] == "zh"
+
+
 def test_a_batch_is_classified_as_the_library_classifies_each_text() -> None:
     """Verdict for verdict: prose of five scripts, cut anywhere, in capitals, letters at random, half a surrogate pair,
     a text without a known n-gram, none at all. The library adds float32 in another order: hence the tolerance."""

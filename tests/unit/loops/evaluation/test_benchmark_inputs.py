@@ -26,7 +26,7 @@ from pretrain.processing.resize import PixelLimits
 from rewards.rubric import Rubric
 from tests.contracts.source_tree import ROOT
 from tests.e2e.test_benchmarks import SMALL, write_files
-from tests.unit.data.vl_folder import build_vl_folder
+from tests.unit.data.vl_folder import build_vl_folder, draw
 from tests.unit.pretrain.processing.drawn_videos import draw_video
 
 BENCHMARKS = ROOT / "configs" / "eval" / "benchmarks"
@@ -211,3 +211,31 @@ def test_videos_are_shown_twice_a_second_and_bad_ones_named(vl_folder: Path, tmp
     assert pool.tokens == [8 * 4, 3 * 4] and figure(one.definition, answered).value == 100.0
     with pytest.raises(RunError, match="mvbench: 1 of 3 rows cannot be asked"):
         read_benchmarks(config(tmp_path, vl_folder, **shown))
+
+
+def test_folders_of_frames_are_shown_as_videos_and_bad_ones_named(vl_folder: Path, tmp_path: Path) -> None:
+    """Of 3 frames a second, from 1 to 2.5 s: 1.0, 1.5, 2.0, 2.5 s, 4 frames of 4 tokens. Paths are a video's."""
+    media, asked = tmp_path / "media", {"question": "Which?", "candidates": ["grey", "red"], "answer": "grey"}
+    for number in range(1, 13):
+        draw(media / "frames" / "clip" / f"{number:05d}.jpg", 56, 56, number)
+        draw(media / "frames" / "torn" / f"{number:05d}.jpg", 56, 56, number)
+        draw(tmp_path / "outside" / f"{number:05d}.jpg", 56, 56, number)
+    torn = media / "frames" / "torn" / "00006.jpg"
+    torn.write_bytes(torn.read_bytes()[:200])
+    (media / "frames" / "empty").mkdir()
+    rows = [{"video": name, "start": 1.0, "end": 2.5} for name in ("clip", "torn", "empty", "gone", "../../outside")]
+    late = {"video": "clip", "start": 4.0, "end": 9.0}
+    table = pa.Table.from_pylist([asked | {"prefix": "frames"} | row for row in (*rows, late)])
+    pq.write_table(table, tmp_path / "v.parquet")
+    benchmarks = {"mvbench": {"definition": str(BENCHMARKS / "mvbench.yaml"), "file": str(tmp_path / "v.parquet")}}
+    shown = {"benchmarks": benchmarks, "media_root": str(media)}
+    (one,), inputs = read_benchmarks(config(tmp_path, vl_folder, **shown, max_bad_share=0.9))
+    loader = RowLoader(inputs.loader.encoder, inputs.loader.folder, inputs.loader.digests, put=lambda patches: patches)
+    pool = SaysTheGold({prompt.uid: prompt.answer for prompt in one.rows.prompts})
+    answered = answers(one.rows.prompts, loader=loader, pool=pool, rewards=ScoresAtOnce(), sampling=greedy(8))
+    assert pool.tokens == [4 * 4] and figure(one.definition, answered).value == 100.0
+    said = "\n".join(sorted(inputs.skipped))
+    assert len(inputs.skipped) == 5, said
+    for reason in ("frames/torn/00006.jpg", "'frames/empty': is an empty folder", "frames/gone", "../../outside",
+                   "is asked about from 4 to 9 s, of 3.67 s"):  # fmt: skip
+        assert reason in said, said

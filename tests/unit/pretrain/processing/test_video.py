@@ -270,9 +270,17 @@ def test_a_folder_of_frames_is_a_video(tmp_path: Path) -> None:
     assert picture.patches[::16, 0].tolist() == [0, 60, 120, 180, 240]
     Image.new("RGB", (57, 56)).save(tmp_path / "3.png")
     with pytest.raises(DataError, match=r"frame 3 has 57 x 56 pixels, the first 56 x 56"):
-        check_video(video, tmp_path.parent) and load_video(
-            video, tmp_path.parent, Sampling(), PixelLimits(56**2, 56**2)
-        )
+        load_video(video, tmp_path.parent, Sampling(), PixelLimits(56**2, 56**2))
+
+
+def test_each_picture_of_a_folder_is_decoded_by_the_check(tmp_path: Path) -> None:
+    for index in range(3):
+        Image.new("RGB", (56, 56), (index,) * 3).save(tmp_path / f"{index}.png")
+    whole = check_video(tmp_path.name, tmp_path.parent)
+    assert whole == check_video(tmp_path.name, tmp_path.parent)
+    (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:60])
+    with pytest.raises(DataError, match=rf"video '{tmp_path.name}/1\.png'|picture '{tmp_path.name}/1\.png'"):
+        check_video(tmp_path.name, tmp_path.parent)
 
 
 def test_a_video_in_a_tar_is_decoded_where_it_lies(root: Path, tmp_path: Path) -> None:

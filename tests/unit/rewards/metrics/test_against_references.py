@@ -1,7 +1,7 @@
 """Metrics equal what their published implementations say of the same answers.
 
-`tests/data/metric_references.json` was made once by pycocotools 2.0.11 (boxes, masks), shapely 2.2.0 (polygons) and the
-rules of VLMEvalKit (texts, numbers, letters, yes and no) on drawn cases.
+`tests/data/metric_references.json` was made once by pycocotools 2.0.11 (boxes, masks), shapely 2.2.0 (polygons), the
+package anls 0.0.2 (`anls_paper`) and the rules of VLMEvalKit (texts, numbers, letters, yes and no) on drawn cases.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rewards.metrics.detections import matched, mean_average_precision
 from rewards.metrics.masks import points_in_mask
 from rewards.metrics.option_letter import chosen_letter
 from rewards.metrics.polygons import polygon_iou
-from rewards.metrics.texts import anls, exact_match, relaxed_accuracy, vqa_accuracy, yes_or_no
+from rewards.metrics.texts import ANLS_THRESHOLD, anls, exact_match, relaxed_accuracy, vqa_accuracy, yes_or_no
 from tests.contracts.source_tree import ROOT
 
 REFERENCES: dict[str, list[dict[str, Any]]] = json.loads((ROOT / "tests/data/metric_references.json").read_text())
@@ -28,6 +28,8 @@ def test_texts() -> None:
         said, golds = case["said"], case["golds"]
         assert vqa_accuracy(said, golds) == pytest.approx(case["vqa_accuracy"]), case
         assert anls(said, golds) == pytest.approx(case["anls"]), case
+        # At exactly the threshold the package follows the paper's formula, the evaluation servers do not.
+        assert case["anls_paper"] == pytest.approx(case["anls"] if case["anls"] != ANLS_THRESHOLD else 0.0), case
         assert exact_match(said, golds) == case["exact"], case
     scores = {case["vqa_accuracy"] for case in REFERENCES["texts"]}
     assert {0.0, 0.6, 1.0} <= scores
