@@ -1,8 +1,8 @@
-"""Pipelines of curation, measured: `python -m benchmarks.curation faults|speed|against|effect [--rows N ...]`.
+"""Pipelines of curation, measured: `python -m benchmarks.curation faults|speed|kills|against|effect [--rows N ...]`.
 
 `faults`: precision and recall of each operator on rows with labelled faults. `speed`: rows a second, processor seconds
-and peak memory at several sizes, see `speed.py`. `against`: beside datatrove, see `against.py`.
-`effect`: what faults and filters do to a model that is trained on them, see `effect.py`.
+and peak memory at several sizes, see `speed.py`. `kills`: SIGKILL at a size, see `kills.py`. `against`: beside
+datatrove, see `against.py`. `effect`: what faults and filters do to a model that is trained on them, see `effect.py`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from benchmarks.curation.against import against
 from benchmarks.curation.effect import effect
 from benchmarks.curation.faults import Faulty
+from benchmarks.curation.kills import kills
 from benchmarks.curation.speed import speed
 from data_curation.pipeline.run import run_pipeline
 from pangu_rl.config.curate import CurateConfig
@@ -87,11 +88,11 @@ def faults(count: int, keep: Path | None) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("faults", "speed", "against", "effect"))
+    parser.add_argument("what", choices=("faults", "speed", "kills", "against", "effect"))
     parser.add_argument("--rows", type=int, nargs="+")
     parser.add_argument("--keep", type=Path, help="Folder for rows and pictures, and for the report of `faults`.")
-    parser.add_argument("--of", choices=("texts", "pictures"), default="texts", help="Of `speed`: what rows are.")
-    parser.add_argument("--workers", type=int, default=1, help="Of `speed`.")
+    parser.add_argument("--of", choices=("texts", "pictures"), default="texts", help="Of `speed`, `kills`: rows.")
+    parser.add_argument("--workers", type=int, default=1, help="Of `speed`, `kills`.")
     parser.add_argument("--output", type=Path, default=Path("runs/curation_effect"), help="Of `effect`.")
     parser.add_argument("--seeds", type=int, default=3, help="Of `effect`.")
     parser.add_argument("--steps", type=int, default=60, help="Of `effect`, of 8 texts each.")
@@ -103,6 +104,8 @@ def main() -> None:
     if given.what == "speed":
         small = [10_000, 30_000, 100_000] if given.of == "texts" else [500, 1500, 5000]
         speed(given.of, given.rows or small, given.workers, given.keep)
+    elif given.what == "kills":
+        kills(given.of, (given.rows or [10_000])[0], given.workers, given.keep)
     elif given.what == "against":
         if given.python is None:
             parser.error("against needs --python")

@@ -22,6 +22,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from benchmarks.curation.faults import FOREIGN, PAGE, prose
+from data_curation.pipeline.run import run_pipeline
+from pangu_rl.config.curate import CurateConfig
+from pangu_rl.config.load import checked
 
 WORDS = 200
 """Of a document."""
@@ -73,28 +76,11 @@ def exponent(sizes: list[int], spent: list[float] | tuple[float, ...]) -> float:
 
 def run_one(kind: str, size: int, workers: int, folder: Path) -> dict[str, Any]:
     """Rows are made first, unless they lie there; that is not measured."""
-    from data_curation.pipeline.run import run_pipeline
-    from pangu_rl.config.curate import CurateConfig
-    from pangu_rl.config.load import checked
-
-    source = folder / "rows.jsonl"
-    if not source.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        lines = text_rows(folder, size) if kind == "texts" else picture_rows(folder, size)
-        with (folder / "partial.jsonl").open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in lines)
-        (folder / "partial.jsonl").rename(source)
+    source = made(kind, size, folder)
     with TemporaryDirectory(dir=folder, prefix="out_") as output:
-        tree = {
-            "input": [str(source)],
-            "output": str(Path(output) / "out"),
-            "media_root": str(folder),
-            "operators": text_operators(folder) if kind == "texts" else PICTURE_OPERATORS,
-            "workers": {"cpu": workers},
-            "shard_mib": 8.0 if kind == "texts" else 0.05,
-        }
+        config = pipeline(kind, source, Path(output) / "out", workers)
         started, used = time.perf_counter(), time.process_time()
-        summary = run_pipeline(checked(CurateConfig, tree, "benchmark"), lambda line: print(line, file=sys.stderr))
+        summary = run_pipeline(config, lambda line: print(line, file=sys.stderr))
         seconds, driver = time.perf_counter() - started, time.process_time() - used
     return {
         "seconds": seconds,
@@ -105,6 +91,30 @@ def run_one(kind: str, size: int, workers: int, folder: Path) -> dict[str, Any]:
         "left": summary.rows,
         "operators": {tally.name: (tally.rows_in, tally.processor_seconds) for tally in summary.tallies[1:]},
     }
+
+
+def made(kind: str, size: int, folder: Path) -> Path:
+    """A file of so many rows in `folder`, which may be there."""
+    source = folder / "rows.jsonl"
+    if not source.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = text_rows(folder, size) if kind == "texts" else picture_rows(folder, size)
+        with (folder / "partial.jsonl").open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in lines)
+        (folder / "partial.jsonl").rename(source)
+    return source
+
+
+def pipeline(kind: str, source: Path, output: Path, workers: int) -> CurateConfig:
+    tree = {
+        "input": [str(source)],
+        "output": str(output),
+        "media_root": str(source.parent),
+        "operators": text_operators(source.parent) if kind == "texts" else PICTURE_OPERATORS,
+        "workers": {"cpu": workers},
+        "shard_mib": 8.0 if kind == "texts" else 0.05,
+    }
+    return checked(CurateConfig, tree, "benchmark")
 
 
 def text_operators(folder: Path) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import duckdb
 
-from data_curation.pipeline.folder import Folder, write_json, write_lines
+from data_curation.pipeline.folder import SCRATCH, Folder, write_json, write_lines
 from data_curation.pipeline.operator import Features, Operator
 from data_curation.pipeline.record import Verdict
 from data_curation.pipeline.steps import Clock
@@ -27,7 +27,7 @@ def decide(folder: Folder, stage: int, operator: Operator) -> None:
         RunError: DuckDB has no room.
     """
     clock = Clock()
-    with TemporaryDirectory(dir=folder.stage(stage), prefix=".scratch") as scratch, duckdb.connect() as connection:
+    with TemporaryDirectory(dir=folder.stage(stage), prefix=SCRATCH) as scratch, duckdb.connect() as connection:
         features = _view(connection, folder, stage, Path(scratch))
         try:
             found = _in_order(operator, operator.function(features, **operator.settings))

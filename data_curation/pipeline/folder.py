@@ -20,6 +20,8 @@ import pyarrow.parquet as pq
 
 PLAN = "stages/plan.json"
 MANIFEST = "curation.json"
+SCRATCH = ".scratch"
+"""How the folder begins in which a set operator keeps what memory does not hold, in that of its stage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,14 @@ class Folder:
             (self.stage(stage) / name).mkdir(parents=True, exist_ok=True)
         for name in ("rows", "dropped"):
             (self.root / name).mkdir(exist_ok=True)
+        self._clean(stage)
+
+    def _clean(self, stage: int) -> None:
+        """Take away what a run that was killed left."""
+        for left in self.stage(stage).glob(f"{SCRATCH}*"):
+            shutil.rmtree(left)
+        for left in (*self.stage(stage).glob("*/.*.partial"), *self.root.glob("*/.*.partial")):
+            left.unlink()
 
     def forget_from(self, stage: int) -> None:
         """Take away all that this stage and later ones made."""

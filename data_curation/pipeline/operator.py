@@ -30,6 +30,7 @@ from typing import Any, Literal, get_type_hints
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import ConfigDict, create_model
 
 from data_curation.pipeline.record import Record
@@ -58,6 +59,10 @@ class Features:
     """Of Parquet, a block of rows each, in their order."""
     told: list[dict[str, Any]] = field(default_factory=list)
     """What was found of all rows, a row of a table for the report each; the operator fills it."""
+
+    def count(self) -> int:
+        """Rows that have features."""
+        return sum(pq.read_metadata(file).num_rows for file in self.files)
 
     def tables(self, columns: str = "*", rows: int = 4096) -> Iterator[pa.Table]:
         """In the order of the rows, block by block, since sorting all of them is another pass over what is large."""

@@ -7,6 +7,7 @@ their pairs; the hashes lie in a file. Of the rows that share a band, each is co
 
 from __future__ import annotations
 
+import os
 from tempfile import TemporaryFile
 from typing import IO, Literal
 
@@ -16,15 +17,7 @@ from rensa import RMinHash
 
 from rollout.export.catalogue import Catalogue
 from rollout.export.conversation import prompt_text
-from rollout.export.shared_bands import (
-    Workspace,
-    add_alike,
-    add_bands,
-    candidates,
-    create_alike,
-    create_bands,
-    drop_bands,
-)
+from rollout.export.shared_bands import SharedBands, Workspace, add_alike, create_alike
 from rollout.export.stream import in_order
 
 SHINGLE = 5
@@ -33,8 +26,6 @@ RECALL = 0.95
 """Least chance that two texts exactly at the threshold share a band."""
 _SEED = 20
 _ODD = np.random.default_rng(_SEED).integers(1, 2**63, size=SHINGLE + 1, dtype=np.uint64) | np.uint64(1)
-_COMPARED = 4096
-"""Pairs of signatures that are compared at once."""
 _SIGNED = np.dtype([("position", np.int64), ("hashes", np.uint32, PERMUTATIONS)])
 
 Column = Literal["text", "messages"]
@@ -45,8 +36,9 @@ def drop_near_duplicates(catalogue: Catalogue, table: str, column: Column, liken
     """Delete from `table` (`position`, `scope`, ...) each row that is at least so like an earlier one of its scope."""
     alone = f"SELECT scope FROM {table} GROUP BY scope HAVING count(*) > 1"
     query = f"SELECT position, scope FROM {table} WHERE scope IN ({alone}) ORDER BY position"
+    (rows,) = catalogue.one(f"SELECT count(*) FROM ({query})")
     with TemporaryFile(dir=catalogue.scratch) as file:
-        signed = Signed(catalogue, file, likeness)
+        signed = Signed(catalogue, file, rows, likeness)
         for _, selected, rows in in_order(catalogue, query, [column]):
             texts = rows[column].to_pylist()
             signed.add(selected, signatures(list(map(prompt_text, texts)) if column == "messages" else texts))
@@ -79,21 +71,21 @@ def band_width(likeness: float) -> int:
 
 
 class Signed:
-    """Positions and min-hashes of rows, by their number, in `file`, and their bands in `workspace`."""
+    """Positions and min-hashes of up to `rows` rows, by their number, in `file`, and their bands."""
 
-    def __init__(self, workspace: Workspace, file: IO[bytes], likeness: float) -> None:
+    def __init__(self, workspace: Workspace, file: IO[bytes], rows: int, likeness: float) -> None:
         self._workspace = workspace
         self._file = file
         self._likeness = likeness
         self._count = 0
-        create_bands(workspace)
+        self._bands = SharedBands(workspace.scratch, rows, PERMUTATIONS // band_width(likeness))
 
     def add(self, selected: pa.Table, hashes: np.ndarray) -> None:
         """The next rows, whose `position` and `scope` are `selected`; `hashes` is uint32 [N, PERMUTATIONS]."""
         rows = np.empty(len(hashes), _SIGNED)
         rows["position"], rows["hashes"] = selected["position"].to_numpy(), hashes
         self._file.write(rows.tobytes())
-        add_bands(self._workspace, self._count, bands_of(hashes, selected["scope"].to_numpy(), self._likeness))
+        self._bands.add(self._count, bands_of(hashes, selected["scope"].to_numpy(), self._likeness))
         self._count += len(hashes)
 
     def compare(self) -> None:
@@ -101,14 +93,15 @@ class Signed:
         likeness."""
         create_alike(self._workspace)
         self._file.flush()
-        for numbers, firsts in candidates(self._workspace) if self._count else ():
-            for start in range(0, len(numbers), _COMPARED):
-                # Mapped anew for each batch: pages of the last one are not kept.
-                stored = np.memmap(self._file, _SIGNED, "r", shape=(self._count,))
-                pair = [stored[some[start : start + _COMPARED]] for some in (numbers, firsts)]
-                share = (pair[0]["hashes"] == pair[1]["hashes"]).mean(axis=1, dtype=np.float32)
-                add_alike(self._workspace, pair[0]["position"], pair[1]["position"], share, self._likeness)
-        drop_bands(self._workspace)
+        for numbers, firsts in self._bands.candidates():
+            one, other = self._read(numbers), self._read(firsts)
+            share = (one["hashes"] == other["hashes"]).mean(axis=1, dtype=np.float32)
+            add_alike(self._workspace, one["position"], other["position"], share, self._likeness)
+
+    def _read(self, numbers: np.ndarray) -> np.ndarray:
+        # Not mapped: a fault brings the pages around it too, of a large file so many that they are hundreds of MiB.
+        size, file = _SIGNED.itemsize, self._file.fileno()
+        return np.frombuffer(b"".join(os.pread(file, size, size * number) for number in numbers.tolist()), _SIGNED)
 
 
 def bands_of(hashes: np.ndarray, scope: np.ndarray, likeness: float) -> np.ndarray:

@@ -7,10 +7,11 @@ every such hash. 32 bits are seldom equal by chance; 16 are in any large set, wh
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from itertools import combinations
 from tempfile import TemporaryFile
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,7 @@ from pydantic import Field
 from data_curation.operators.duplicates._alike import dropped_as_alike
 from data_curation.pipeline.operator import Features, set_operator
 from data_curation.pipeline.record import Record, Verdict
-from rollout.export.shared_bands import add_alike, add_bands, candidates, create_alike, create_bands
+from rollout.export.shared_bands import Pairs, SharedBands, add_alike, create_alike
 
 SIDE = 16
 BITS = SIDE * SIDE
@@ -45,47 +46,54 @@ def near_duplicate_pictures(
 ) -> Iterator[tuple[int, Verdict]]:
     """At most `most_bits` of 256 differ, in each picture of the row. `per_question` leaves rows alone whose texts
     differ: set it to false where a picture shall be seen once, whatever is asked."""
-    create_bands(rows)
     create_alike(rows)
     with TemporaryFile(dir=rows.scratch) as hashes, TemporaryFile(dir=rows.scratch) as places:
+        bands = SharedBands(rows.scratch, rows.count(), len(_pairs(most_bits)))
         number = end = 0
         for table in rows.tables("position, hashes, hash(question, octet_length(hashes)) AS scope"):
             own = table["hashes"].to_pylist()
             firsts = np.frombuffer(b"".join(one[: BITS // 8] for one in own), np.uint16).reshape(-1, SIDE)
-            add_bands(rows, number, bands_of(firsts, table["scope"].to_numpy(), most_bits))
-            ends = end + np.cumsum(list(map(len, own)))
+            bands.add(number, bands_of(firsts, table["scope"].to_numpy(), most_bits))
+            ends = end + np.cumsum([0, *map(len, own)])
             hashes.write(b"".join(own))
-            places.write(np.stack([table["position"].to_numpy(), ends], axis=1).tobytes())
+            places.write(np.stack([table["position"].to_numpy(), ends[:-1], ends[1:]], axis=1).tobytes())
             number, end = number + len(own), int(ends[-1])
         hashes.flush()
         places.flush()
-        if number:
-            _compare(rows, np.memmap(hashes, np.uint8, "r"), np.memmap(places, np.int64, "r").reshape(-1, 2), most_bits)
+        for pairs in bands.candidates():
+            _compare(rows, hashes, places, pairs, most_bits)
     yield from dropped_as_alike(rows, "near-duplicate picture")
 
 
-def bands_of(hashes: np.ndarray, scope: np.ndarray, most_bits: int) -> np.ndarray:
-    """uint64 [N, bands]: pairs of 16-bit rows of the hashes, uint16 [N, 16], mixed with `scope`, uint64 [N].
+def _pairs(most_bits: int) -> np.ndarray:
+    """Rows of a hash that make a band together, int64 [bands, 2].
 
     Of the 16 rows of two hashes at least 16 - `most_bits` are equal. In one group fewer there are two in one of them.
     """
     groups = SIDE - most_bits - 1
-    pairs = np.array([pair for pair in combinations(range(SIDE), 2) if (pair[1] - pair[0]) % groups == 0])
-    words = hashes[:, pairs].astype(np.uint64)
+    return np.array([pair for pair in combinations(range(SIDE), 2) if (pair[1] - pair[0]) % groups == 0])
+
+
+def bands_of(hashes: np.ndarray, scope: np.ndarray, most_bits: int) -> np.ndarray:
+    """uint64 [N, bands]: pairs of 16-bit rows of the hashes, uint16 [N, 16], mixed with `scope`, uint64 [N]."""
+    words = hashes[:, _pairs(most_bits)].astype(np.uint64)
     mixed = np.random.default_rng(SIDE).integers(1, 2**63, size=3, dtype=np.uint64) | np.uint64(1)
     values = (words[..., 0] << np.uint64(16) | words[..., 1]) * mixed[0] + scope[:, None] * mixed[1]
-    return values + np.arange(len(pairs), dtype=np.uint64) * mixed[2]
+    return values + np.arange(words.shape[1], dtype=np.uint64) * mixed[2]
 
 
-def _compare(rows: Features, hashes: np.ndarray, places: np.ndarray, most_bits: int) -> None:
-    """`places` has each row's position and the end of its hashes."""
+def _compare(rows: Features, hashes: IO[bytes], places: IO[bytes], pairs: Pairs, most_bits: int) -> None:
+    """`places` has each row's position, and begin and end of its hashes, int64 each."""
 
-    def own(number: int) -> np.ndarray:
-        return hashes[places[number - 1, 1] if number else 0 : places[number, 1]]
+    def own(numbers: np.ndarray) -> tuple[np.ndarray, list[bytes]]:
+        # Read, not mapped, as in `Signed`.
+        found = b"".join(os.pread(places.fileno(), 24, 24 * number) for number in numbers.tolist())
+        each = np.frombuffer(found, np.int64).reshape(-1, 3)
+        return each[:, 0], [os.pread(hashes.fileno(), end - begin, begin) for _, begin, end in each.tolist()]
 
-    for numbers, firsts in candidates(rows):
-        likeness = np.array([likeness_of(own(one), own(other)) for one, other in zip(numbers, firsts, strict=True)])
-        add_alike(rows, places[numbers, 0], places[firsts, 0], likeness, 1 - most_bits / BITS)
+    (positions, contents), (firsts, others) = map(own, pairs)
+    likeness = np.array([likeness_of(one, other) for one, other in zip(contents, others, strict=True)])
+    add_alike(rows, positions, firsts, likeness, 1 - most_bits / BITS)
 
 
 def difference_hash(picture: Image.Image) -> np.ndarray:

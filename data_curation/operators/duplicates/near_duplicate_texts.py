@@ -36,7 +36,7 @@ SCHEMA = pa.schema([("uid", pa.string()), ("hashes", pa.binary()), ("pictures", 
 def near_duplicate_texts(rows: Features, *, likeness: Share = 0.8, part: Part = "all") -> Iterator[tuple[int, Verdict]]:
     """Jaccard index of 5-character shingles of at least `likeness`; rows with pictures only if these are the same."""
     with TemporaryFile(dir=rows.scratch) as file:
-        signed = Signed(rows, file, likeness)
+        signed = Signed(rows, file, rows.count(), likeness)
         for table in rows.tables("position, hashes, hash(pictures) AS scope"):
             hashes = np.frombuffer(b"".join(table["hashes"].to_pylist()), np.uint32).reshape(-1, PERMUTATIONS)
             signed.add(table, hashes)

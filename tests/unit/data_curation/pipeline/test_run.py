@@ -112,7 +112,8 @@ def _blocks(tmp_path: Path) -> int:
 
 @pytest.mark.parametrize("at", [48, pytest.param(0, marks=pytest.mark.slow), pytest.param(98, marks=pytest.mark.slow)])
 def test_a_run_that_was_killed_goes_on_to_the_same_bytes(tmp_path: Path, at: int) -> None:
-    """SIGKILL in the middle of a block, of the first stage and of the one behind the set operator."""
+    """SIGKILL in the middle of a block, of the first stage and of the one behind the set operator. What other kills may
+    leave, half a file and what a set operator did not hold in memory, is taken away."""
     source, marker = numbered(tmp_path / "in.jsonl", 100), str(tmp_path / "killed")
     for place in (1, 3):
         operators = [own("no_odd"), own("halved"), own("largest", keep=100)]
@@ -123,7 +124,11 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(tmp_path: Path, at: int
         output = tmp_path / f"killed{place}"
         assert _run_as_a_command(pipeline(source, output, operators)) == -9
         assert not (output / "curation.json").exists()
+        (output / "stages/02/.scratch_left/bands").mkdir(parents=True, exist_ok=True)
+        for folder in ("rows", "dropped", "stages/00/done"):
+            (output / folder / ".00000.jsonl.7.partial").write_text("half", encoding="utf-8")
         run_pipeline(pipeline(source, output, operators))
+        assert not [*output.rglob("*.partial"), *output.rglob(".scratch*")]
         assert contents(output) == contents(tmp_path / f"whole{place}")
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import SimpleNamespace
 from typing import Any
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from rollout.export import shared_bands
-from rollout.export.near_duplicates import PERMUTATIONS, RECALL, SHINGLE, band_width, bands_of, signatures
-from rollout.export.shared_bands import add_bands, candidates, create_bands
+from rollout.export import buckets, shared_bands
+from rollout.export.near_duplicates import PERMUTATIONS, RECALL, SHINGLE, Signed, band_width, bands_of, signatures
+from rollout.export.shared_bands import SharedBands
 from tests.unit.rollout.export.exporting import exported, manifest_of
 from tests.unit.rollout.stored import Answer, Asked, store_of
 
@@ -89,33 +91,82 @@ def test_pairs_are_made_of_what_is_left(tmp_path: Path) -> None:
     assert row["rejected"] == "no idea"
 
 
-def test_the_pairs_compared_grow_with_the_rows() -> None:
+def test_the_pairs_compared_grow_with_the_rows(tmp_path: Path) -> None:
     """A thousand rows that are all alike meet only the first of them, rows that are unlike hardly any."""
     rng = random.Random(1)
     unlike = [" ".join(rng.choices("abcdefghijklmnop", k=120)) for _ in range(1000)]
-    assert pairs_compared([LONG] * 1000) == 999
-    assert pairs_compared(unlike) < 50
+    assert pairs_compared(tmp_path, [LONG] * 1000) == 999
+    assert pairs_compared(tmp_path, unlike) < 50
 
 
-def test_each_row_meets_the_first_of_each_of_its_bands_whatever_is_read_at_once(monkeypatch) -> None:
-    """Beside a table of first rows by band; batches of 7 end within runs of equal bands."""
-    monkeypatch.setattr(shared_bands, "_TOGETHER", 7)
-    bands = np.random.default_rng(0).integers(0, 40, (60, 3)).astype(np.uint64)
-    catalogue: Any = SimpleNamespace(connection=duckdb.connect())
-    create_bands(catalogue)
-    for start in range(0, 60, 20):
-        add_bands(catalogue, start, bands[start : start + 20])
+def pairs_compared(scratch: Path, texts: list[str]) -> int:
+    values = bands_of(signatures(texts), np.zeros(len(texts), np.uint64), 0.9)
+    bands = SharedBands(scratch, *values.shape)
+    bands.add(0, values)
+    return sum(len(numbers) for numbers, _ in bands.candidates())
+
+
+@pytest.fixture
+def small_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 7 items, written 5 at a time, so that 180 bands fill 26 and one band fills several."""
+    for module in (buckets, shared_bands):
+        monkeypatch.setattr(module, "SIZE", 7)
+    monkeypatch.setattr(buckets, "_HELD", 5)
+    monkeypatch.setattr(shared_bands, "_TOGETHER", 3)
+
+
+def firsts_of(bands: np.ndarray) -> dict[int, int]:
+    """Band -> the first row that has it."""
     firsts: dict[int, int] = {}
     for number, own in enumerate(bands.tolist()):
         for band in own:
             firsts.setdefault(band, number)
-    wanted = {(number, firsts[band]) for number, own in enumerate(bands.tolist()) for band in own}
-    found = [pair for numbers, others in candidates(catalogue) for pair in zip(numbers.tolist(), others.tolist())]
+    return firsts
+
+
+@pytest.mark.usefixtures("small_buckets")
+def test_each_row_meets_the_first_of_each_of_its_bands_wherever_these_lie(tmp_path: Path) -> None:
+    """Beside a table of first rows by band."""
+    values = np.random.default_rng(0).integers(0, 40, (60, 3)).astype(np.uint64) << np.uint64(58)
+    bands = SharedBands(tmp_path, 60, 3)
+    for start in range(0, 60, 20):
+        bands.add(start, values[start : start + 20])
+    firsts = firsts_of(values)
+    wanted = {(number, firsts[band]) for number, own in enumerate(values.tolist()) for band in own}
+    found = [pair for numbers, others in bands.candidates() for pair in zip(numbers.tolist(), others.tolist())]
     assert found == sorted(pair for pair in wanted if pair[0] > pair[1])
+    assert not list(tmp_path.iterdir())
 
 
-def pairs_compared(texts: list[str]) -> int:
-    catalogue: Any = SimpleNamespace(connection=duckdb.connect())
-    create_bands(catalogue)
-    add_bands(catalogue, 0, bands_of(signatures(texts), np.zeros(len(texts), np.uint64), 0.9))
-    return sum(len(numbers) for numbers, _ in candidates(catalogue))
+@pytest.mark.usefixtures("small_buckets")
+def test_chains_of_duplicates_are_found_as_by_comparing_each_row_with_the_firsts_of_its_bands(tmp_path: Path) -> None:
+    """100 rows, of which half are one of the last five with up to 40 of 128 hashes changed: what is like a row that is
+    like another one, in two scopes."""
+    draw = np.random.default_rng(3)
+    hashes = draw.integers(0, 2**32, (100, PERMUTATIONS)).astype(np.uint32)
+    for number in range(5, 100, 2):
+        own = hashes[number - draw.integers(1, 6)].copy()
+        changed = draw.choice(PERMUTATIONS, draw.integers(0, 41), replace=False)
+        own[changed] = draw.integers(0, 2**32, len(changed))
+        hashes[number] = own
+    scope = np.arange(100, dtype=np.uint64) // np.uint64(50)
+    values = bands_of(hashes, scope, 0.8)
+    firsts = firsts_of(values)
+    wanted = {
+        (10 * number, 10 * firsts[band], float((hashes[number] == hashes[firsts[band]]).mean()))
+        for number, own in enumerate(values.tolist())
+        for band in own
+        if firsts[band] < number and (hashes[number] == hashes[firsts[band]]).mean() >= 0.8
+    }
+    workspace: Any = SimpleNamespace(connection=duckdb.connect(), scratch=tmp_path)
+    with TemporaryFile(dir=tmp_path) as file:
+        signed = Signed(workspace, file, 100, 0.8)
+        for start in range(0, 100, 64):
+            part = slice(start, start + 64)
+            positions = 10 * np.arange(100)[part]
+            signed.add(pa.table({"position": positions, "scope": scope[part]}), hashes[part])
+        signed.compare()
+    found = workspace.connection.execute("SELECT position, first, likeness FROM alike").fetchall()
+    assert len(found) == len(wanted) > 20 and set(found) == wanted
+    chained = {position for position, _, _ in found} & {first for _, first, _ in found}
+    assert chained
