@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -94,19 +94,21 @@ def stages_of(path: Path) -> list[str]:
     return found
 
 
-def load_run(stage: str, path: Path, overrides: list[str] | None) -> Any:
+def load_run(stage: str, path: Path, overrides: list[str] | None, starts: bool = True) -> Any:
     """`load_stage`, where a run directory as `model.path` is the model that the run made; data in object storage are
-    fetched.
+    fetched. What `starts` a run leaves its refusal in the run's log, too.
 
     Raises:
         UserError, RunError: as `load_stage` and `bring_inputs`, or that run has made no model, or a corrupt one.
     """
     from pangu_rl.checkpoint.run_model import with_start
+    from pangu_rl.monitoring.run_log import refusals_logged
     from pangu_rl.storage.inputs import bring_inputs
 
     config = load_stage(stage, path, overrides)
-    bring_inputs(stage, config)
-    return with_start(config)
+    with refusals_logged(Path(config.trainer.run_dir)) if starts else nullcontext():
+        bring_inputs(stage, config)
+        return with_start(config)
 
 
 def expanded(override: str) -> str:

@@ -29,6 +29,7 @@ from pangu_rl.loops.begun_with import begun_with
 from pangu_rl.loops.session import Run, open_run
 from pangu_rl.loops.skipped import log_skipped
 from pangu_rl.loops.supervised.stage import open_learners, train_stage
+from pangu_rl.monitoring.run_log import logs_refusals
 from pangu_rl.records import MiniBatch
 from pretrain.packing.plan_file import PlanReader
 from pretrain.train.actor import Loaders
@@ -123,6 +124,7 @@ class PretrainParts:
         self.watch.load_state_dict(state["losses"])
 
 
+@logs_refusals
 def run_pretrain(config: PretrainConfig) -> dict[str, float]:
     """Run the stage to its last step, from the newest checkpoint if there is one; returns the last step's metrics.
 

@@ -30,6 +30,7 @@ from pangu_rl.loops.stage_report import write_rows_read
 from pangu_rl.loops.supervised.reference import open_store, reference_log_probs
 from pangu_rl.loops.supervised.stage import open_learners, train_stage
 from pangu_rl.monitoring.milestones import milestone
+from pangu_rl.monitoring.run_log import logs_refusals
 from pangu_rl.records import MiniBatch
 
 log = logging.getLogger(__name__)
@@ -106,6 +107,7 @@ class PreferenceParts:
             self.sft.load_state_dict(state["sft"])
 
 
+@logs_refusals
 def run_preference(config: DpoConfig) -> dict[str, float]:
     """Run the stage to its last step, from the newest checkpoint if there is one; returns the last step's metrics.
 

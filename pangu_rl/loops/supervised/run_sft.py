@@ -25,6 +25,7 @@ from pangu_rl.loops.skipped import log_skipped
 from pangu_rl.loops.stage_report import write_rows_read
 from pangu_rl.loops.supervised.stage import open_learners, train_stage
 from pangu_rl.monitoring.milestones import milestone
+from pangu_rl.monitoring.run_log import logs_refusals
 from pangu_rl.records import MiniBatch
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class SftParts:
         self.seen = Seen.from_state(state["seen"])
 
 
+@logs_refusals
 def run_sft(config: SftConfig) -> dict[str, float]:
     """Run the stage to its last step, from the newest checkpoint if there is one; returns the last step's metrics.
 
