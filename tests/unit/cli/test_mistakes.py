@@ -13,7 +13,7 @@ from pangu_rl.cli.init import write_starter
 
 ROWS = [{"prompt": f"What is {n} + 1?", "answer": str(n + 1)} for n in range(6)]
 TAB, REPEATED = "model:\n\tpath: x\n", "model: {path: x}\ntrainer: {steps: 1}\n\ntrainer: {steps: 2}\n"
-CURATED = "input: [mine.jsonl]\noutput: out\noperators: [valid_rows]\n"
+CURATED = "input: [mine.jsonl]\noutput: out\noperators: []\nworkers: 2\n"
 
 
 @pytest.fixture
@@ -92,7 +92,10 @@ MISTAKES = {
     ),
     "text for a list": (check("grpo", "rewards.functions=graded"), "is 'graded': is to be a list: [value]"),
     "text for names": (check("eval", "data.sets=mine.jsonl"), "is to be names with values: {name: value}"),
-    "text for a section": (["curate", "--config", "curated.yaml"], "operators.0 is 'valid_rows': is to be a section"),
+    "text for a section": (
+        ["curate", "--config", "curated.yaml"],
+        "workers is 2: is to be a section, keys with values",
+    ),
     "no value": (check("sft", "data.train="), "data.train is empty"),
     "a type of number": (dry("sft", "model.dtype=fp16"), "model.dtype is 'fp16'", "'bfloat16' or 'float32'"),
     "a reward without its function": (
