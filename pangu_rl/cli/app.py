@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -46,7 +47,9 @@ def schema_of(stage: str) -> type[Strict]:
     from pangu_rl.config.pipelines.pipeline import PipelineConfig
 
     if stage not in STAGES:
-        raise ConfigError(f"unknown stage {stage!r}: one of {', '.join(STAGES)}")
+        near = difflib.get_close_matches(stage, STAGES, n=1)
+        meant = f"did you mean {near[0]}? There are" if near else "there are"
+        raise ConfigError(f"no stage {stage!r}: {meant} {', '.join(STAGES)}")
     return PipelineConfig if stage == "pipeline" else SCHEMAS[stage]
 
 
@@ -66,8 +69,9 @@ def stage_of(stage: str, tree: dict[str, Any], path: Path, overrides: Sequence[s
     """The same of a `tree` that was read of `path` and `overrides`."""
     from pangu_rl.config.load import load_tree
 
+    schema = schema_of(stage)
     try:
-        config = load_tree(schema_of(stage), tree, path, overrides)
+        config = load_tree(schema, tree, path, overrides)
     except ConfigError:
         if (others := stages_of(path)) and stage not in others:
             raise ConfigError(
