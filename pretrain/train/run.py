@@ -141,6 +141,8 @@ def run_pretrain(config: PretrainConfig) -> dict[str, float]:
 
     begun = begun_with("pretrain", config, resolve_path(config.model.path), {"rows": loader.files.digest})
     with open_run(config, "pre-training", settings=begun) as run:
+        for line in loader.files.skipped:
+            log.warning("left out: %s", line)
         return with_restarts(run, config.trainer.max_restarts, train)
 
 
@@ -184,8 +186,6 @@ def open_order(config: PretrainConfig, loader: PackLoader) -> Order:
 @contextmanager
 def open_parts(config: PretrainConfig, run: Run, loader: PackLoader, order: Order) -> Iterator[PretrainParts]:
     """Start the learner and its loaders; they end with the context."""
-    for line in loader.files.skipped:
-        log.warning("left out: %s", line)
     with (
         run.placed(config) as placement,
         closing(Loaders(config, loader.files, placement)) as loaders,

@@ -101,16 +101,16 @@ def run_sft(config: SftConfig) -> dict[str, float]:
 
     begun = begun_with("sft", config, resolve_path(config.model.path), {"rows": inputs.train.identity})
     with open_run(config, "SFT", settings=begun) as run:
+        for line in inputs.train.skipped:
+            log.warning("left out: %s", line)
+        run.say_each(inputs.loader.notes)
+        write_rows_read(run.dir, train=len(inputs.train), left_out=inputs.train.left_out)
         return with_restarts(run, config.trainer.max_restarts, train)
 
 
 @contextmanager
 def open_parts(config: SftConfig, run: Run, inputs: SftInputs) -> Iterator[SftParts]:
     """Start the learner; it ends with the context."""
-    for line in inputs.train.skipped:
-        log.warning("left out: %s", line)
-    run.say_each(inputs.loader.notes)
-    write_rows_read(run.dir, train=len(inputs.train), left_out=inputs.train.left_out)
     stream = inputs.train.stream(shuffle=config.data.shuffle, seed=config.trainer.seed)
     with (
         run.placed(config) as placement,
