@@ -29,13 +29,16 @@ def built_in() -> dict[str, str]:
 
 
 def resolve_all(configs: Sequence[OperatorConfig]) -> list[Operator]:
-    """The operators of a pipeline, under names of their own; raises as `resolve`."""
+    """The operators of a pipeline, under names of their own; raises as `resolve`, with the place in the list."""
     seen: Counter[str] = Counter()
     operators = []
-    for config in configs:
+    for place, config in enumerate(configs):
         short = config.name.rpartition(":")[2]
         seen[short] += 1
-        operators.append(resolve(config, short if seen[short] == 1 else f"{short}~{seen[short]}"))
+        try:
+            operators.append(resolve(config, short if seen[short] == 1 else f"{short}~{seen[short]}"))
+        except ConfigError as error:
+            raise ConfigError(f"operators.{place}: {error}") from error
     return operators
 
 

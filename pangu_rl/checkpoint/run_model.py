@@ -73,21 +73,26 @@ def with_start(config: Stage) -> Stage:
 
 
 def refuse_missing_run(path: str, run_dir: str, key: str = "model.path") -> None:
-    """`runs/sft` may be a name on the hub; beside a `run_dir` of `runs/dpo` it is a run.
+    """`runs/sft` may be a name on the hub; beside a `run_dir` of `runs/dpo` it is a run. Beside `runs/all/dpo`, a stage
+    of the pipeline `runs/all`, it is none: what stages make lies in the folder of the pipeline.
 
     Raises:
-        DataError: `path` begins with the folder that `run_dir` begins with, and is neither there nor in the hub cache.
+        DataError: `path` begins with the folder that `run_dir` begins with, and is neither there nor in the hub cache,
+            nor one that may be fetched.
     """
     named, run = Path(path), Path(run_dir)
     begins_alike = min(len(named.parts), len(run.parts)) > 1 and named.parts[0] == run.parts[0]
     if not begins_alike or named.parts[0] in (named.anchor, "..") or named.exists():
         return
-    if is_hub_id(path) and cached(path):
-        return
+    way_out = "run that stage first, or name a model that is there"
+    if is_hub_id(path):
+        if run.parent not in named.parents or cached(path):
+            return
+        way_out += f"; the hub's {path} is fetched where run_dir does not begin with {run.parent}"
     absent = next(step for step in [*reversed(named.parents), named][2:] if not step.exists())
     raise DataError(
         f"{key} {path}: the run of an earlier stage, by its place beside run_dir {run_dir}, and {absent} is not there: "
-        "run that stage first, or name a model that is there"
+        f"{way_out}"
     )
 
 

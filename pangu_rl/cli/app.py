@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,7 +47,9 @@ def schema_of(stage: str) -> type[Strict]:
     from pangu_rl.config.pipelines.pipeline import PipelineConfig
 
     if stage not in STAGES:
-        raise ConfigError(f"unknown stage {stage!r}: one of {', '.join(STAGES)}")
+        near = difflib.get_close_matches(stage, STAGES, n=1)
+        meant = f"did you mean {near[0]}? There are" if near else "there are"
+        raise ConfigError(f"no stage {stage!r}: {meant} {', '.join(STAGES)}")
     return PipelineConfig if stage == "pipeline" else SCHEMAS[stage]
 
 
@@ -66,8 +69,9 @@ def stage_of(stage: str, tree: dict[str, Any], path: Path, overrides: Sequence[s
     """The same of a `tree` that was read of `path` and `overrides`."""
     from pangu_rl.config.load import load_tree
 
+    schema = schema_of(stage)
     try:
-        config = load_tree(schema_of(stage), tree, path, overrides)
+        config = load_tree(schema, tree, path, overrides)
     except ConfigError:
         if (others := stages_of(path)) and stage not in others:
             raise ConfigError(
@@ -94,19 +98,21 @@ def stages_of(path: Path) -> list[str]:
     return found
 
 
-def load_run(stage: str, path: Path, overrides: list[str] | None) -> Any:
+def load_run(stage: str, path: Path, overrides: list[str] | None, starts: bool = True) -> Any:
     """`load_stage`, where a run directory as `model.path` is the model that the run made; data in object storage are
-    fetched.
+    fetched. What `starts` a run leaves its refusal in the run's log, too.
 
     Raises:
         UserError, RunError: as `load_stage` and `bring_inputs`, or that run has made no model, or a corrupt one.
     """
     from pangu_rl.checkpoint.run_model import with_start
+    from pangu_rl.monitoring.run_log import refusals_logged
     from pangu_rl.storage.inputs import bring_inputs
 
     config = load_stage(stage, path, overrides)
-    bring_inputs(stage, config)
-    return with_start(config)
+    with refusals_logged(Path(config.trainer.run_dir)) if starts else nullcontext():
+        bring_inputs(stage, config)
+        return with_start(config)
 
 
 def expanded(override: str) -> str:

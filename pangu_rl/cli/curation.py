@@ -43,7 +43,11 @@ def curate(
         _build(words or [], output, dry_run)
         return
     overrides = [*(words or ()), *([f"output={output}"] if output else ())]
-    _run(load_config(CurateConfig, config, overrides), dry_run, as_json)
+    loaded = load_config(CurateConfig, config, overrides)
+    try:
+        _run(loaded, dry_run, as_json)
+    except ConfigError as error:  # of an operator, which is looked for where it is needed
+        raise ConfigError(f"{config}: {error}") from error
 
 
 @app.command("check-operator", rich_help_panel=DATA)

@@ -43,6 +43,8 @@ def complain(error: Any) -> None:
     if error.ctx is None or "\n" in said:  # the help itself, of a command that was given nothing
         error.show()
         return
+    if getattr(error, "option_name", None) and not error.possibilities and "overrides" in _names(error.ctx.command):
+        said += ": settings have no dashes, write section.key=value"
     said = said[:1].lower() + said[1:].rstrip(".").replace(": Value error, ", ": ")
     command = error.ctx.command_path
     typer.echo(f"error: {command}: {said}; see `{command} --help`", err=True)
@@ -51,6 +53,10 @@ def complain(error: Any) -> None:
 def summary(command: TyperCommand) -> str:
     """The first paragraph of its documentation."""
     return " ".join((command.help or "").partition("\n\n")[0].split())
+
+
+def _names(command: Any) -> set[str]:
+    return {parameter.name for parameter in command.params}
 
 
 def _title(command: Any) -> str:

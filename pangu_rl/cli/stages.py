@@ -28,7 +28,7 @@ def grpo(config: ConfigFile, overrides: Overrides = None, dry: DryRun = False, a
 
     Resumes by itself. Answers are drawn by vLLM, scored by reward functions, and learned from by DeepSpeed.
     """
-    _train("grpo", load_run("grpo", config, overrides), dry, as_json)
+    _train("grpo", load_run("grpo", config, overrides, not dry), dry, as_json)
 
 
 @app.command(rich_help_panel=TRAIN)
@@ -37,7 +37,7 @@ def sft(config: ConfigFile, overrides: Overrides = None, dry: DryRun = False, as
 
     Resumes by itself. They are packed, and the loss is on the assistant's turns only.
     """
-    _train("sft", load_run("sft", config, overrides), dry, as_json)
+    _train("sft", load_run("sft", config, overrides, not dry), dry, as_json)
 
 
 @app.command(rich_help_panel=TRAIN)
@@ -46,7 +46,7 @@ def dpo(config: ConfigFile, overrides: Overrides = None, dry: DryRun = False, as
 
     Resumes by itself. The loss is MPO, plain DPO among it; SFT rows can be mixed in.
     """
-    _train("dpo", load_run("dpo", config, overrides), dry, as_json)
+    _train("dpo", load_run("dpo", config, overrides, not dry), dry, as_json)
 
 
 @app.command("eval", rich_help_panel=LOOK)
@@ -84,7 +84,7 @@ def vit(config: ConfigFile, overrides: Overrides = None, dry: DryRun = False, as
 
     Resumes by itself. Its labels are the clusters of what a real encoder makes of the pictures.
     """
-    _train("vit", load_run("vit", config, overrides), dry, as_json)
+    _train("vit", load_run("vit", config, overrides, not dry), dry, as_json)
 
 
 @app.command(rich_help_panel=TRAIN)
@@ -104,7 +104,7 @@ def pretrain(
 
     Resumes by itself. A stage of pre-training: packs come from a plan or are made on the way.
     """
-    stage = load_run("pretrain", config, overrides)
+    stage = load_run("pretrain", config, overrides, not dry and measure is None)
     if measure is None:
         _train("pretrain", stage, dry, as_json)
         return

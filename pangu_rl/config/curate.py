@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from pangu_rl.config.base import Strict
 from pangu_rl.config.sections.trainer import ClusterConfig
@@ -17,6 +17,16 @@ class OperatorConfig(Strict):
     """A built-in operator, `path/to/file.py:function`, or an entry point in the group `pangu_rl.operators`."""
     args: dict[str, Any] = Field(default_factory=dict)
     """Its own settings."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def written_with_its_name(cls, entry: Any) -> Any:
+        if isinstance(entry, str):
+            raise ValueError(f"write the operator {entry} as {{name: {entry}}}")
+        if isinstance(entry, dict) and "name" not in entry and len(entry) == 1 and entry.keys() != {"args"}:
+            [name] = entry
+            raise ValueError(f"write the operator {name} as {{name: {name}, args: {{...}}}}")
+        return entry
 
 
 class WorkersConfig(Strict):

@@ -10,6 +10,8 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from pangu_rl.config.names.other_trainers import counterpart
+
 
 @dataclass(frozen=True, slots=True)
 class Key:
@@ -65,12 +67,15 @@ def known_keys(schema: type[BaseModel], place: tuple[Any, ...]) -> list[str]:
 
 
 def likely_key(schema: type[BaseModel], place: tuple[Any, ...], name: str) -> str:
-    """The way out of the unknown key `name` at `place`: the key of that name elsewhere, else the nearest one here."""
-    elsewhere = [key.name for key in keys_of(schema) if key.name.rpartition(".")[2] == name]
-    if elsewhere:
+    """The way out of the unknown key `name` at `place`: the key of that name elsewhere, else that which another trainer
+    calls so, else the nearest one here."""
+    keys = [key.name for key in keys_of(schema)]
+    if elsewhere := [key for key in keys if key.rpartition(".")[2] == name]:
         return f"did you mean {' or '.join(elsewhere[:3])}?"
+    if meant := counterpart(name, keys):
+        return f"did you mean {meant}?"
     here = known_keys(schema, place)
-    near = difflib.get_close_matches(name, here, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, here, n=1)
     return f"did you mean {near[0]}?" if near else f"known keys: {', '.join(sorted(here))}"
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pangu_rl.config import yaml_text
 from pangu_rl.config.keys import likely_key
 from pangu_rl.config.names.named_files import take_beside
-from pangu_rl.config.names.shipped import shipped
+from pangu_rl.config.names.shipped import likely_file, shipped
 from pangu_rl.config.secrets import masked, masked_text
 from pangu_rl.errors import ConfigError
 
@@ -62,10 +62,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     try:
         tree = yaml_text.parse(shipped(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(
-            f"{path}: no such configuration file; shipped ones go by names such as quickstart/grpo_text, and "
-            "`pangu-rl init STAGE` writes one"
-        ) from None
+        raise ConfigError(f"{path}: no such configuration file: {likely_file(Path(path))}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not YAML: {yaml_text.problem(error)}") from None
     if not isinstance(tree, dict):

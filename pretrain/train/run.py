@@ -29,6 +29,7 @@ from pangu_rl.loops.begun_with import begun_with
 from pangu_rl.loops.session import Run, open_run
 from pangu_rl.loops.skipped import log_skipped
 from pangu_rl.loops.supervised.stage import open_learners, train_stage
+from pangu_rl.monitoring.run_log import logs_refusals
 from pangu_rl.records import MiniBatch
 from pretrain.packing.plan_file import PlanReader
 from pretrain.train.actor import Loaders
@@ -123,6 +124,7 @@ class PretrainParts:
         self.watch.load_state_dict(state["losses"])
 
 
+@logs_refusals
 def run_pretrain(config: PretrainConfig) -> dict[str, float]:
     """Run the stage to its last step, from the newest checkpoint if there is one; returns the last step's metrics.
 
@@ -139,6 +141,8 @@ def run_pretrain(config: PretrainConfig) -> dict[str, float]:
 
     begun = begun_with("pretrain", config, resolve_path(config.model.path), {"rows": loader.files.digest})
     with open_run(config, "pre-training", settings=begun) as run:
+        for line in loader.files.skipped:
+            log.warning("left out: %s", line)
         return with_restarts(run, config.trainer.max_restarts, train)
 
 
@@ -182,8 +186,6 @@ def open_order(config: PretrainConfig, loader: PackLoader) -> Order:
 @contextmanager
 def open_parts(config: PretrainConfig, run: Run, loader: PackLoader, order: Order) -> Iterator[PretrainParts]:
     """Start the learner and its loaders; they end with the context."""
-    for line in loader.files.skipped:
-        log.warning("left out: %s", line)
     with (
         run.placed(config) as placement,
         closing(Loaders(config, loader.files, placement)) as loaders,

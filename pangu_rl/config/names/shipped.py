@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,3 +32,22 @@ def beside(path: str, folder: Path) -> Iterator[Path]:
 def shipped_names(folder: str) -> list[str]:
     """Of the configurations in a folder of the shipped ones."""
     return sorted(file.stem for file in (SHIPPED / folder).glob("*.yaml"))
+
+
+def likely_file(path: Path) -> str:
+    """The way out of a configuration `path` that is not there: one of nearly that name, beside it or shipped, else
+    where those are that are shipped."""
+    ours = {str(file.relative_to(SHIPPED).with_suffix("")): file for file in SHIPPED.glob("*/*.yaml")}
+    name = str(path.relative_to(FOLDER) if path.parts[:1] == (FOLDER,) else path)
+    own = [str(file) for file in path.parent.glob("*.y*ml")]
+    for given, known in ((str(path), own), (name.removesuffix(path.suffix), ours)):
+        if near := difflib.get_close_matches(given, known, n=1, cutoff=0.75):
+            return f"did you mean {near[0]}?"
+    folder = name.partition("/")[0]
+    if there := shipped_names(folder):
+        return f"in {folder} there are {', '.join(there)}"
+    folders = sorted({file.parent.name for file in ours.values()})
+    return (
+        f"`pangu-rl init STAGE` writes one, and shipped ones go by names such as quickstart/grpo_text: they are in "
+        f"{', '.join(folders)}"
+    )

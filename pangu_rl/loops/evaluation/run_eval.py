@@ -17,11 +17,13 @@ from pangu_rl.loops.evaluation.resolution_search import search_resolutions
 from pangu_rl.loops.evaluation.run_benchmarks import run_benchmarks
 from pangu_rl.monitoring.accuracy_figures import figures
 from pangu_rl.monitoring.accuracy_table import accuracy_table
+from pangu_rl.monitoring.run_log import logs_refusals
 from pangu_rl.records import Evaluation
 
 log = logging.getLogger(__name__)
 
 
+@logs_refusals
 def run_eval(config: EvalConfig) -> dict[str, Any]:
     """Write `evaluations.json` (every item's verdict, as GRPO writes it) and `answers.jsonl` (what the model said).
 

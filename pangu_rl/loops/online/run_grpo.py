@@ -34,8 +34,10 @@ from pangu_rl.loops.online.warnings import step_warnings
 from pangu_rl.loops.session import Run, open_run
 from pangu_rl.loops.skipped import log_skipped
 from pangu_rl.monitoring.milestones import milestone
+from pangu_rl.monitoring.run_log import logs_refusals
 
 
+@logs_refusals
 def run_grpo(config: GrpoConfig) -> dict[str, float]:
     """Run the stage to its last step, from the newest checkpoint if there is one.
 

@@ -41,6 +41,7 @@ from pangu_rl.loops.sampling.run_iterative import run_iterative
 from pangu_rl.loops.sampling.run_pairs import run_pairs
 from pangu_rl.loops.supervised.run_preference import run_preference
 from pangu_rl.loops.supervised.run_sft import run_sft
+from pangu_rl.monitoring.run_log import refusals_logged
 from pangu_rl.storage.inputs import bring_inputs
 from pretrain.train.run import run_pretrain
 from pretrain.train.run_assemble import MODEL, run_assemble
@@ -172,10 +173,11 @@ def run_pipeline(config: PipelineConfig, restart_from: str | None = None) -> dic
     pipeline = Pipeline(run_dir=Path(config.trainer.run_dir), nodes=nodes)
     with run_lock(pipeline.run_dir), ExitStack() as stack:
         stack.enter_context(DIGESTS.in_folder(pipeline.run_dir, config.verify))
-        if restart_from is not None:
-            _set_aside(pipeline, dependents(nodes, restart_from))
-        identities = {node.name: _settings(node, pipeline.folder(node)) for node in nodes}
-        pipeline.read(identities)
+        with refusals_logged(pipeline.run_dir):
+            if restart_from is not None:
+                _set_aside(pipeline, dependents(nodes, restart_from))
+            identities = {node.name: _settings(node, pipeline.folder(node)) for node in nodes}
+            pipeline.read(identities)
         (pipeline.run_dir / "config.yaml").write_text(dump_config(config), encoding="utf-8")
         waiting = [node for node in nodes if node.name not in pipeline.entries]
         # One Ray for all stages: starting one takes as long as some of them.

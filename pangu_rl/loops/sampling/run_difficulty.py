@@ -25,11 +25,13 @@ from pangu_rl.loops.stage_report import (
     write_manifest,
     write_rows,
 )
+from pangu_rl.monitoring.run_log import logs_refusals
 
 NOT_DRAWN = "not_drawn"
 """A query beyond `trainer.steps`."""
 
 
+@logs_refusals
 def run_difficulty(config: DifficultyConfig) -> dict[str, Any]:
     """Write `prompts.jsonl` (kept), `left_out.jsonl` and `manifest.json` into the run directory; returns the manifest.
 

@@ -33,9 +33,11 @@ from pangu_rl.loops.sampling.queries import Queries, read_queries
 from pangu_rl.loops.sampling.sample import open_sampler
 from pangu_rl.loops.stage_report import write_manifest
 from pangu_rl.monitoring.accuracy_table import accuracy_table
+from pangu_rl.monitoring.run_log import logs_refusals
 from pangu_rl.records import Evaluation
 
 
+@logs_refusals
 def run_iterative(config: IterativeConfig) -> dict[str, Any]:
     """Run all rounds, or until one selects nothing; returns the manifest, which is also written to the run directory.
 

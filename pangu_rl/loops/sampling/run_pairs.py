@@ -24,9 +24,11 @@ from pangu_rl.loops.stage_report import (
     write_manifest,
     write_rows,
 )
+from pangu_rl.monitoring.run_log import logs_refusals
 from pangu_rl.records import Prompt
 
 
+@logs_refusals
 def run_pairs(config: PairsConfig) -> dict[str, Any]:
     """Write `pairs.jsonl` and `manifest.json` into the run directory; returns the manifest.
 

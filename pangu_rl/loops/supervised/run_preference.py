@@ -30,6 +30,7 @@ from pangu_rl.loops.stage_report import write_rows_read
 from pangu_rl.loops.supervised.reference import open_store, reference_log_probs
 from pangu_rl.loops.supervised.stage import open_learners, train_stage
 from pangu_rl.monitoring.milestones import milestone
+from pangu_rl.monitoring.run_log import logs_refusals
 from pangu_rl.records import MiniBatch
 
 log = logging.getLogger(__name__)
@@ -106,6 +107,7 @@ class PreferenceParts:
             self.sft.load_state_dict(state["sft"])
 
 
+@logs_refusals
 def run_preference(config: DpoConfig) -> dict[str, float]:
     """Run the stage to its last step, from the newest checkpoint if there is one; returns the last step's metrics.
 
@@ -126,12 +128,11 @@ def run_preference(config: DpoConfig) -> dict[str, float]:
     }
     begun = begun_with("dpo", config, resolve_path(config.model.path), rows)
     with open_run(config, "DPO", settings=begun) as run:
+        _tell_rows(run, inputs)
         return with_restarts(run, config.trainer.max_restarts, train)
 
 
-@contextmanager
-def open_parts(config: DpoConfig, run: Run, inputs: DpoInputs, store: ReferenceStore) -> Iterator[PreferenceParts]:
-    """Start the learner and have it compute the reference log-probs; it ends with the context."""
+def _tell_rows(run: Run, inputs: DpoInputs) -> None:
     for line in inputs.skipped:
         log.warning("left out: %s", line)
     run.say_each(inputs.loader.notes)
@@ -144,6 +145,11 @@ def open_parts(config: DpoConfig, run: Run, inputs: DpoInputs, store: ReferenceS
     )
     if inputs.left_out or inputs.asked_by_pairs:
         run.say(f"left out: {inputs.left_out} bad rows, {inputs.asked_by_pairs} SFT rows that ask what a pair asks")
+
+
+@contextmanager
+def open_parts(config: DpoConfig, run: Run, inputs: DpoInputs, store: ReferenceStore) -> Iterator[PreferenceParts]:
+    """Start the learner and have it compute the reference log-probs; it ends with the context."""
     order = {"shuffle": config.data.shuffle, "seed": config.trainer.seed}
     with run.placed(config) as placement, open_learners(config, "mpo", run, placement) as learners:
         parts = PreferenceParts(

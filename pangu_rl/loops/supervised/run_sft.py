@@ -25,6 +25,7 @@ from pangu_rl.loops.skipped import log_skipped
 from pangu_rl.loops.stage_report import write_rows_read
 from pangu_rl.loops.supervised.stage import open_learners, train_stage
 from pangu_rl.monitoring.milestones import milestone
+from pangu_rl.monitoring.run_log import logs_refusals
 from pangu_rl.records import MiniBatch
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class SftParts:
         self.seen = Seen.from_state(state["seen"])
 
 
+@logs_refusals
 def run_sft(config: SftConfig) -> dict[str, float]:
     """Run the stage to its last step, from the newest checkpoint if there is one; returns the last step's metrics.
 
@@ -99,16 +101,16 @@ def run_sft(config: SftConfig) -> dict[str, float]:
 
     begun = begun_with("sft", config, resolve_path(config.model.path), {"rows": inputs.train.identity})
     with open_run(config, "SFT", settings=begun) as run:
+        for line in inputs.train.skipped:
+            log.warning("left out: %s", line)
+        run.say_each(inputs.loader.notes)
+        write_rows_read(run.dir, train=len(inputs.train), left_out=inputs.train.left_out)
         return with_restarts(run, config.trainer.max_restarts, train)
 
 
 @contextmanager
 def open_parts(config: SftConfig, run: Run, inputs: SftInputs) -> Iterator[SftParts]:
     """Start the learner; it ends with the context."""
-    for line in inputs.train.skipped:
-        log.warning("left out: %s", line)
-    run.say_each(inputs.loader.notes)
-    write_rows_read(run.dir, train=len(inputs.train), left_out=inputs.train.left_out)
     stream = inputs.train.stream(shuffle=config.data.shuffle, seed=config.trainer.seed)
     with (
         run.placed(config) as placement,

@@ -27,6 +27,7 @@ from pangu_rl.loops.begun_with import begun_with
 from pangu_rl.loops.session import Run, open_run
 from pangu_rl.loops.skipped import log_skipped
 from pangu_rl.loops.supervised.stage import train_stage
+from pangu_rl.monitoring.run_log import logs_refusals
 from pretrain.train.vision.actor import StagePictures, VisionLearners
 from pretrain.train.vision.batches import PictureBatch
 from pretrain.train.vision.labels import LABELS, drawn, make_labels, open_labels, take_labels
@@ -117,6 +118,7 @@ def _order(pictures: int, *key: int) -> Order:
     return order_of(pictures, key)
 
 
+@logs_refusals
 def run_vit(config: VisionStageConfig) -> dict[str, float]:
     """Run the stage to its last step, from the newest checkpoint if there is one; returns the last step's metrics.
 

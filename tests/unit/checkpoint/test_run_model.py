@@ -10,7 +10,7 @@ import pytest
 from pangu_rl.checkpoint.run_model import model_of, refuse_missing_run, with_start
 from pangu_rl.checkpoint.store import CheckpointStore
 from pangu_rl.config.stages import SftConfig
-from pangu_rl.errors import DataError
+from pangu_rl.errors import ConfigError, DataError
 
 
 def folder(path: Path) -> Path:
@@ -71,11 +71,24 @@ def test_a_run_that_is_not_there_is_no_name_on_the_hub(
         with_start(stage(named, "runs/dpo"))
 
 
+def test_a_stage_of_a_pipeline_takes_what_is_in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the organisation that the pipeline's folder is called after a model is one of the hub's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ConfigError, match=r"model\.path Qwen/Q: no such folder, and no such model in the hub cache"):
+        with_start(stage("Qwen/Q", "Qwen/all/sft"))
+    with pytest.raises(DataError, match="Qwen/all is not there: run that stage first, or name a model"):
+        with_start(stage("Qwen/all/start", "Qwen/all/sft"))
+    with pytest.raises(DataError, match="the hub's Qwen/Q is fetched where run_dir does not begin with Qwen"):
+        with_start(stage("Qwen/Q", "Qwen/sft"))
+
+
 @pytest.mark.parametrize(
     ("path", "run_dir"),
     [
         ("Qwen/Q", "runs/a"),
         ("Qwen/Q", "Qwen"),
+        ("Qwen/Q", "Qwen/all/sft"),
         ("/models/m", "/models/run"),
         ("../m", "../run"),
         ("cache://models/m", "c/r"),

@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 from pangu_rl.checkpoint.store import CheckpointStore
 from pangu_rl.cli import app
 from pangu_rl.cli.init import write_starter
+from pangu_rl.config.load import load_config
+from pangu_rl.config.stages import DpoConfig
 from pangu_rl.errors import DataError
 
 
@@ -48,8 +50,14 @@ def test_what_is_done_is_counted(folder: Path) -> None:
     assert "2 of 4 sequences each, 0.67 times each row; 1 are done, it would resume" in dry("sft")
 
 
-def test_pairs_are_counted(folder: Path) -> None:
-    assert json.loads(dry("dpo", "--json"))["rows"] == {"train": 12, "left_out": 0}
+def test_the_starter_of_preferences_is_plain_dpo_over_its_pairs(folder: Path) -> None:
+    """12 pairs, 2 steps of 4."""
+    assert load_config(DpoConfig, "dpo.yaml").algorithm.weights == (1, 0, 0)
+    found = json.loads(dry("dpo", "--json"))
+    assert found["rows"] == {"train": 12, "left_out": 0}
+    assert (found["steps"]["total"], found["steps"]["per_step"]) == (2, 4)
+    assert [actor["role"] for actor in found["memory"]["phases"][0]["actors"]] == ["learner rank"]
+    assert not (folder / "runs").exists()
 
 
 def test_pre_training_reads_all_that_the_run_reads(folder: Path, tiny_model: Path) -> None:

@@ -13,7 +13,7 @@ from pangu_rl.cli.init import write_starter
 
 ROWS = [{"prompt": f"What is {n} + 1?", "answer": str(n + 1)} for n in range(6)]
 TAB, REPEATED = "model:\n\tpath: x\n", "model: {path: x}\ntrainer: {steps: 1}\n\ntrainer: {steps: 2}\n"
-CURATED = "input: [mine.jsonl]\noutput: out\noperators: [valid_rows]\n"
+CURATED = "input: [mine.jsonl]\noutput: out\noperators: []\nworkers: 2\n"
 
 
 @pytest.fixture
@@ -66,7 +66,33 @@ def dry(stage: str, *words: str) -> list[str]:
 
 
 MISTAKES = {
-    "no such command": (["trian"], "pangu-rl: no such command 'trian'", "see `pangu-rl --help`"),
+    "no such command": (
+        ["trian"],
+        "pangu-rl: no such command 'trian'. Did you mean 'pretrain'?",
+        "see `pangu-rl --help`",
+    ),
+    "nearly a stage": (
+        ["config", "check", "sftt", "--config", "sft.yaml"],
+        "no stage 'sftt': did you mean sft? There are grpo, sft, dpo",
+    ),
+    "nearly a shipped name": (
+        ["sft", "--config", "quickstart/sft_txt"],
+        "quickstart/sft_txt: no such configuration file: did you mean quickstart/sft_text?",
+    ),
+    "nearly a file": (["sft", "--config", "sft.yml"], "sft.yml: no such configuration file: did you mean sft.yaml?"),
+    "no shipped name": (
+        ["sft", "--config", "quickstart/mine"],
+        "quickstart/mine: no such configuration file: in quickstart there are grpo_text, ",
+    ),
+    "no file": (
+        ["sft", "--config", "no/where.yaml"],
+        "`pangu-rl init STAGE` writes one",
+        "quickstart/grpo_text: they are in ",
+    ),
+    "a setting as an option": (
+        [*dry("sft"), "--learning_rate", "1"],
+        "no such option: --learning_rate: settings have no dashes, write section.key=value",
+    ),
     "no configuration": (["sft"], "pangu-rl sft: missing option '--config'", "see `pangu-rl sft --help`"),
     "an unknown option": ([*dry("sft"), "--dryrun"], "no such option: --dryrun", "--dry-run"),
     "a bad number": (["view", "x", "--port", "99999"], "pangu-rl view: invalid value for '--port'", "65535"),
@@ -92,7 +118,10 @@ MISTAKES = {
     ),
     "text for a list": (check("grpo", "rewards.functions=graded"), "is 'graded': is to be a list: [value]"),
     "text for names": (check("eval", "data.sets=mine.jsonl"), "is to be names with values: {name: value}"),
-    "text for a section": (["curate", "--config", "curated.yaml"], "operators.0 is 'valid_rows': is to be a section"),
+    "text for a section": (
+        ["curate", "--config", "curated.yaml"],
+        "workers is 2: is to be a section, keys with values",
+    ),
     "no value": (check("sft", "data.train="), "data.train is empty"),
     "a type of number": (dry("sft", "model.dtype=fp16"), "model.dtype is 'fp16'", "'bfloat16' or 'float32'"),
     "a reward without its function": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,25 @@ def test_a_pipeline_is_shown_and_run(config: Path, tmp_path: Path) -> None:
 def test_wrong_words_are_refused(words: list[str]) -> None:
     refused = CliRunner().invoke(app, ["curate", *words])
     assert isinstance(refused.exception, ConfigError) and "name one target" in str(refused.exception)
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"name": "valid_row"}, r"operators.1: no operator 'valid_row', .*: did you mean valid_rows\?"),
+        ({"name": "text_length", "args": {"lest": 3}}, r"operators.1: operator text_length: .*did you mean least\?"),
+        ({"name": "own.py:f"}, "operators.1: operator own.py:f: no such file "),
+        ({"nme": "language", "args": {}}, r"unknown key operators.1.nme: did you mean name\?"),
+        ("language", "operators.1: write the operator language as {name: language}"),
+        ({"language": {"keep": ["en"]}}, "operators.1: write the operator language as {name: language, args: "),
+    ],
+)
+def test_a_mistake_in_the_list_names_the_file_and_the_place(config: Path, entry: object, said: str) -> None:
+    tree = yaml.safe_load(config.read_text())
+    config.write_text(yaml.safe_dump(tree | {"operators": [{"name": "valid_rows"}, entry]}))
+    refused = CliRunner().invoke(app, ["curate", "--config", str(config)])
+    assert isinstance(refused.exception, ConfigError)
+    assert re.match(f"{re.escape(str(config))}: .*{said}", str(refused.exception)), refused.exception
 
 
 def test_a_broken_operator_is_exit_code_1() -> None:

@@ -244,6 +244,7 @@ def test_a_stage_that_failed_with_a_checkpoint_keeps_its_settings(path: Path, st
         run(path)
     with pytest.raises(ConfigError, match=r"dpo was begun with learner.optimizer.lr 1.0, now it is 0.5"):
         run(path, "stages.dpo.set.learner.optimizer.lr=0.5")
+    assert "start refused by ConfigError: " in (path.parent / "run" / "run.log").read_text().splitlines()[-1]
 
 
 def test_a_stage_whose_parent_is_gone_does_not_count_as_done(path: Path, stages: Stages) -> None:
