@@ -38,8 +38,8 @@ def test_cells_of_the_same_names_are_compared() -> None:
 
 
 def test_cells_that_only_one_has_differ() -> None:
-    """A third year of two cells more: 4 of 6. A series of another name has two cells that the first lacks, and lacks two:
-    2 of 6."""
+    """A third year of two cells more: 4 of 6. A series of another name has two cells that the first one
+    lacks, and lacks two: 2 of 6."""
     third = said(["Year", "Tea", "Coffee"], ["2020", 100, 40], ["2021", 200, None], ["2022", 1, 2])
     assert third == (pytest.approx(4 / 6), "2022, tea: none and '1'; 2 of 6 cells differ")
     assert said(["Year", "Tea", "Milk"], ["2020", 100, 40], ["2021", 200, None])[0] == pytest.approx(2 / 6)
