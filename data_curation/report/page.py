@@ -1,4 +1,7 @@
-"""A run of a pipeline -> **report.html**: one file without scripts or links, for a browser without a network."""
+"""A run of a pipeline -> **report.html**: one file without scripts or links, for a browser without a network.
+
+What set operators found of all rows stands whole in `figures.json` beside it, for programs.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from data_curation.pipeline.counted import Summary
+from data_curation.pipeline.folder import write_json
 from data_curation.report.pictures import thumbnails
 from data_curation.report.samples import read_samples, text_of_row
 from pangu_rl.checkpoint.settings import write_whole
@@ -15,9 +19,11 @@ from pangu_rl.pages.rendered import rendered
 from pangu_rl.pages.shown_text import one_line, shown
 
 NAME = "report.html"
+FIGURES = "figures.json"
 BINS = 24
 CHARS = 900
 TABLE_ROWS = 200
+CELL_ITEMS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,7 @@ def write_report(summary: Summary, title: str, media_root: Path | None, problem:
         ],
         "kept": [card(row, media_root) for row in samples.kept],
     }
+    write_json(root / FIGURES, summary.told)
     write_whole(root / NAME, rendered(__package__, values))
     return root / NAME
 
@@ -64,7 +71,14 @@ def write_report(summary: Summary, title: str, media_root: Path | None, problem:
 def table_of(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
     """The header, then a line for each of the first `TABLE_ROWS`; what a row lacks is a dash."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    return [columns, *([one_line(str(row.get(name, "-"))) for name in columns] for row in rows[:TABLE_ROWS])]
+    return [columns, *([_cell(row.get(name, "-")) for name in columns] for row in rows[:TABLE_ROWS])]
+
+
+def _cell(value: Any) -> str:
+    """A list of names with their numbers, or one value."""
+    if isinstance(value, list):
+        value = ", ".join(f"{name} {number}" for name, number in value[:CELL_ITEMS])
+    return one_line(str(value))
 
 
 def card(row: dict[str, Any], media_root: Path | None, detail: str = "") -> Card:

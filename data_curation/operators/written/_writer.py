@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from data_curation.pipeline.record import Record
 from pangu_rl.config.paths import resolve_path
@@ -54,7 +54,27 @@ class Pairs(BaseModel):
     pairs: Annotated[list[Pair], Field(min_length=1)]
 
 
-Reply = TypeVar("Reply", Text, Pairs)
+Value = Annotated[float, Field(allow_inf_nan=False)] | int | str | None
+
+
+class Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    columns: list[str]
+    rows: list[list[Value]]
+
+    @model_validator(mode="after")
+    def is_rectangular(self) -> Table:
+        """Both empty, or a column of names and one of values at least."""
+        if (self.columns or self.rows) and (len(self.columns) < 2 or not self.rows):
+            raise ValueError(f"{len(self.columns)} columns and {len(self.rows)} rows are no table")
+        for number, row in enumerate(self.rows):
+            if len(row) != len(self.columns):
+                raise ValueError(f"rows[{number}] has {len(row)} values and there are {len(self.columns)} columns")
+        return self
+
+
+Reply = TypeVar("Reply", Text, Pairs, Table)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,58 @@
+"""A file of words and characters -> **which of them a text has**."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+from pangu_rl.config.paths import resolve_path
+from pangu_rl.errors import ConfigError, DataError
+
+_UNSPACED = re.compile("[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
+"""Scripts that put no spaces between words: Thai, Lao, Tibetan, Burmese, Khmer, kana and Han."""
+_LETTERS = re.compile(r"[^\W\d_]+")
+_PIECE = re.compile(r"\w(?:\S*\w)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    characters: frozenset[str]
+    """Entries of one character, as they are written: `A` is not `a`, since they look different."""
+    words: frozenset[str]
+    """Longer ones, case folded, which stand in a text as words of their own."""
+    runs: frozenset[str]
+    """Other longer ones, which stand anywhere in it: of scripts without spaces, or with a sign at an end, as `C++`."""
+    lengths: tuple[int, ...]
+    """Of `runs`."""
+
+    def of(self, text: str) -> set[str]:
+        """Its entries in `text`. `e-mail,` has the words `e-mail`, `e` and `mail`."""
+        folded = text.casefold()
+        found = self.characters.intersection(text)
+        found |= self.words.intersection([*_LETTERS.findall(folded), *_PIECE.findall(folded)])
+        for length in self.lengths:
+            found |= self.runs.intersection(folded[start : start + length] for start in range(len(folded)))
+        return found
+
+
+@cache
+def vocabulary(path: str) -> Vocabulary:
+    """Of a file in UTF-8, split by spaces and lines.
+
+    Raises:
+        ConfigError: no such file. DataError: it is empty, or no text.
+    """
+    file = resolve_path(path)
+    try:
+        listed = set(file.read_text(encoding="utf-8").split())
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror}: name a file of words and characters, split by spaces") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: byte {error.start} is no UTF-8: save it as UTF-8") from None
+    if not listed:
+        raise DataError(f"{file}: is empty: it needs words or characters, split by spaces")
+    longer = {entry.casefold() for entry in listed if len(entry) > 1}
+    runs = frozenset(entry for entry in longer if _UNSPACED.search(entry) or not _PIECE.fullmatch(entry))
+    characters = frozenset(entry for entry in listed if len(entry) == 1)
+    return Vocabulary(characters, frozenset(longer - runs), runs, tuple(sorted(set(map(len, runs)))))
