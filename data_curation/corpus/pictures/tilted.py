@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 from data_curation.corpus.cutouts.cutout import OPAQUE, Cutout, trimmed
-from data_curation.corpus.cutouts.scenes import Placed, Studio
-from data_curation.corpus.labels import Size, labelled, quad_tag
+from data_curation.corpus.cutouts.scenes import Studio
+from data_curation.corpus.labels import labelled, quad_tag
 from data_curation.corpus.materials import Materials
 from data_curation.operators.annotations.objects_to_labels import least_quad, mask_points
 from data_curation.operators.grounding._objects import BOX_SLACK
@@ -26,6 +26,8 @@ from pangu_rl.data.benchmarks.masks import mask_runs
 MAX_KINDS = 3
 MAX_ANGLE = 75
 """Degrees to either side: what stands on its head is not asked for."""
+MAX_SIDE = 320
+"""Pixels of a thing before it is tilted: stamps are many times as large as they are shown."""
 ASK: dict[Language, tuple[str, ...]] = {
     "en": ("Give the quadrilateral around the {name}.", "Locate with a quadrilateral: {name}."),
     "zh": ("请用四边形框出{name}。", "{name}在哪里？请给出四边形。"),
@@ -37,14 +39,18 @@ def quads(materials: Materials, split: Split, rng: Random) -> Iterator[Sample]:
     studio = Studio(materials, split, rng)
     while True:
         language: Language = rng.choices(("en", "zh"), (6, 4))[0]
-        kinds = studio.kinds(rng.randint(1, MAX_KINDS), language)
-        scene = studio.scene([_tilted(kind, rng.uniform(-MAX_ANGLE, MAX_ANGLE), materials) for kind in kinds])
-        placed = rng.choice(scene.placed)
-        corners = _corners(placed, materials, scene.size)
-        if corners is None:
+        kind, *others = studio.kinds(rng.randint(1, MAX_KINDS), language)
+        asked = _tilted(kind, materials, rng)
+        if _least(outline := _outline(asked.load(materials))) is None:
             continue
-        name = placed.cutout.names[language]
-        said = labelled(name, [quad_tag(corners, scene.size)])
+        scene = studio.scene([asked, *(_tilted(other, materials, rng) for other in others)])
+        [(left, top, right, bottom)] = scene.boxes(asked)
+        scale = np.array([right - left, bottom - top]) / outline.max(axis=0)
+        corners = _least(np.array([left, top]) + outline * scale)
+        if corners is None or (corners < 0).any() or (corners > np.array(scene.size)).any():
+            continue  # it leans over the picture's edge
+        name = asked.names[language]
+        said = labelled(name, [quad_tag(corners.tolist(), scene.size)])
         yield Sample(
             category="grounding",
             origin=scene.origin,
@@ -55,19 +61,19 @@ def quads(materials: Materials, split: Split, rng: Random) -> Iterator[Sample]:
         )
 
 
-def _tilted(thing: Cutout, angle: float, materials: Materials) -> Cutout:
-    image = trimmed(thing.load(materials).rotate(angle, Image.Resampling.BICUBIC, expand=True))
+def _tilted(thing: Cutout, materials: Materials, rng: Random) -> Cutout:
+    image = thing.load(materials).copy()
+    image.thumbnail((MAX_SIDE, MAX_SIDE))
+    image = trimmed(image.rotate(rng.uniform(-MAX_ANGLE, MAX_ANGLE), Image.Resampling.BICUBIC, expand=True))
     return replace(thing, load=lambda _: image)
 
 
-def _corners(placed: Placed, materials: Materials, size: Size) -> list[tuple[float, float]] | None:
-    """In pixels of the picture, clockwise from the upper left one; None where a box does as well, and where the
-    quadrilateral leans over the picture's edge."""
-    image = placed.cutout.load(materials)
-    opaque = np.asarray(image.getchannel("A")) >= OPAQUE
-    left, top, right, bottom = placed.box
-    scale = np.array([(right - left) / image.width, (bottom - top) / image.height])
-    kind, corners = least_quad(np.array([left, top]) + scale * mask_points(mask_runs(opaque)), BOX_SLACK)
-    if kind == "box" or (corners < 0).any() or (corners > np.array(size)).any():
-        return None
-    return [(x, y) for x, y in corners.tolist()]
+def _outline(image: Image.Image) -> np.ndarray:
+    """float [N, 2]: x and y, in its pixels, of the corners of what is opaque, which reaches to its sides."""
+    return mask_points(mask_runs(np.asarray(image.getchannel("A")) >= OPAQUE)).astype(float)
+
+
+def _least(points: np.ndarray) -> np.ndarray | None:
+    """float [4, 2]: corners clockwise from the upper left one; None where an upright box does as well."""
+    kind, corners = least_quad(points, BOX_SLACK)
+    return None if kind == "box" else corners

@@ -86,7 +86,9 @@ def _require_span(span: tuple[float, float], path: str, header: VideoHeader) -> 
     start, end = span
     where = f"{named_video(path)}: is asked about from {start:g} to {end:g} s"
     if header.sampled:
-        raise DataError(f"{where} and is a folder of frames, whose seconds are not known: say folder_fps")
+        raise DataError(
+            f"{where} and is a folder of frames, whose seconds are not known: give the benchmark folder_fps"
+        )
     seconds = (header.frames - 1) / header.fps
     if not 0 <= start < min(end, seconds):
         raise DataError(f"{where}, of {seconds:.3g} s")
