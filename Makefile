@@ -74,10 +74,15 @@ dry-run: setup
 	$(BIN)/pangu-rl pipeline --config configs/pipeline/mindvl_8b.yaml --override-set configs/overrides/mindvl_miniature.yaml
 	$(BIN)/pangu-rl pipeline --config configs/pipeline/openpangu_7b.yaml --override-set configs/overrides/openpangu_miniature.yaml
 
-# Tests of whole runs and of numbers have the machine to themselves; the others go side by side.
-test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile tests/unit tests/contracts tests/security tests/faults tests/ascend
-	$(BIN)/python -m pytest -q -m "not slow" tests/e2e tests/numerics
+# Tests of whole runs and of numbers have the machine to themselves; the others go side by side. What is skipped is told,
+# with the reason: the page of `view` is tried where a Chromium is.
+test: setup .venv/.browser
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -rs -m "not slow" -n 2 --dist loadfile tests/unit tests/contracts tests/security tests/faults tests/ascend
+	$(BIN)/python -m pytest -q -rs -m "not slow" tests/e2e tests/numerics
+
+.venv/.browser: requirements/browser.lock .venv/.packages
+	$(BIN)/uv pip install -q --require-hashes --no-build --no-deps --python $(BIN)/python -r $<
+	touch $@
 
 test-slow: setup
 	$(BIN)/python -m pytest -q -m slow

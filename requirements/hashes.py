@@ -19,6 +19,7 @@ from packaging.utils import canonicalize_name
 PYTHONS = ("3.11", "3.12")
 MACHINES = {
     "build.lock": ("x86_64",),
+    "browser.lock": ("x86_64",),
     "docs.lock": ("x86_64",),
     "cpu.lock": ("x86_64",),
     "ascend.lock": ("x86_64", "aarch64"),

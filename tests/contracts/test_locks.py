@@ -28,7 +28,7 @@ def installs(text: str) -> list[str]:
 
 
 def test_every_line_has_hashes():
-    assert LOCKS == ["ascend.lock", "build.lock", "cpu.lock", "docs.lock"]
+    assert LOCKS == ["ascend.lock", "browser.lock", "build.lock", "cpu.lock", "docs.lock"]
     for name in LOCKS:
         assert not bare((ROOT / "requirements" / name).read_text(encoding="utf-8"))
 

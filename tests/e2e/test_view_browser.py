@@ -1,5 +1,5 @@
 """The page in a browser: a run that goes on, a filter, a group with its picture and boxes, tokens in colours, and
-hostile completions that stay text. It needs Playwright (`pip install playwright`) and the system's Chromium."""
+hostile completions that stay text. It needs Playwright, which `make test` installs, and the system's Chromium."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ from pangu_rl.records import SamplingParams
 from rollout.store import RolloutStore
 from tests.unit.report.drawn_run import build_run, metrics, sums
 
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="the page was tried in no browser: pip install playwright"
-)
+playwright = pytest.importorskip("playwright.sync_api", reason="THE PAGE WAS TRIED IN NO BROWSER: make .venv/.browser")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 STARTED = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 WAIT_MS = 60_000
@@ -46,7 +44,7 @@ def address(run: Path) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     if CHROMIUM is None:
-        pytest.skip("the page was tried in no browser: apt-get install chromium")
+        pytest.skip("THE PAGE WAS TRIED IN NO BROWSER: apt-get install chromium")
     with playwright.sync_playwright() as started:
         opened = started.chromium.launch(executable_path=CHROMIUM, args=STARTED)
         yield opened
