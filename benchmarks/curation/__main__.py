@@ -1,7 +1,7 @@
 """Pipelines of curation, measured: `python -m benchmarks.curation faults|speed|against|effect [--rows N ...]`.
 
 `faults`: precision and recall of each operator on rows with labelled faults. `speed`: rows a second, processor seconds
-and peak memory at several sizes, see `speed.py`. `against`: beside datatrove, see `against.py`.
+and peak memory at several sizes, see `speed.py`. `against`: beside datatrove or data-juicer, see `against.py`.
 `effect`: what faults and filters do to a model that is trained on them, see `effect.py`.
 """
 
@@ -103,7 +103,8 @@ def main() -> None:
     parser.add_argument(
         "--until", type=float, default=float("inf"), help="Of `effect`: seconds to the last run's begin."
     )
-    parser.add_argument("--python", type=Path, help="Of `against`: an interpreter that has datatrove.")
+    parser.add_argument("--python", type=Path, help="Of `against`: an interpreter that has the other one.")
+    parser.add_argument("--other", choices=("datatrove", "data_juicer"), default="datatrove", help="Of `against`.")
     given = parser.parse_args()
     if given.what == "speed":
         small = [10_000, 30_000, 100_000] if given.of == "texts" else [500, 1500, 5000]
@@ -111,7 +112,7 @@ def main() -> None:
     elif given.what == "against":
         if given.python is None:
             parser.error("against needs --python")
-        against(given.python, (given.rows or [3000])[0])
+        against(given.python, given.other, (given.rows or [3000])[0])
     elif given.what == "effect":
         effect(given.output, given.seeds, given.steps, given.until)
     else:
