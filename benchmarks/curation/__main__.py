@@ -2,13 +2,15 @@
 
 `faults`: precision and recall of each operator on rows with labelled faults. `speed`: rows a second, processor seconds
 and peak memory at several sizes, see `speed.py`. `kills`: SIGKILL at a size, see `kills.py`. `against`: beside
-datatrove, see `against.py`. `effect`: what faults and filters do to a model that is trained on them, see `effect.py`.
+datatrove or data-juicer, see `against.py`. `effect`: what faults and filters do to a model that is trained on them, see
+`effect.py`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -55,35 +57,39 @@ def config(source: Path, output: Path, names: list, **more: object) -> CurateCon
 
 
 def faults(count: int, keep: Path | None) -> None:
+    """Each operator alone on all rows, so that none finds what is another's; precision counts rows with any fault as
+    rightly put aside. What the whole pipeline leaves is told last."""
     with TemporaryDirectory() as scratch:
         folder = keep or Path(scratch)
         faulty = Faulty(CORPUS, folder, count)
         faulty.write()
-        names = operators(folder)
-        run_pipeline(config(folder / "rows.jsonl", folder / "out", names, media_root=str(folder)))
-        lines = [json.loads(line) for file in (folder / "out/dropped").iterdir() for line in file.open()]
-    found = {line["id"]: line["operator"] for line in lines}
-    print(f"{len(faulty.rows)} rows, {len(faulty.labels)} with a fault, {len(found)} put aside")
-    print(
-        f"{'operator':26s} {'faults':>6s} {'found':>6s} {'recall':>7s} {'put aside':>9s} {'precision':>9s}  clean rows"
-    )
-    for operator in dict.fromkeys(faulty.labels.values()):
-        wanted = {uid for uid, name in faulty.labels.items() if name == operator}
-        aside = {uid for uid, name in found.items() if name == operator}
-        right = len(wanted & aside)
-        clean = sorted(uid for uid in aside if uid not in faulty.labels)
-        print(
-            f"{operator:26s} {len(wanted):6d} {right:6d} {right / max(1, len(wanted)):7.3f} {len(aside):9d} "
-            f"{1 - len(clean) / max(1, len(aside)):9.3f}  {len(clean)} {clean[:3] or ''}"
-        )
-        missed = sorted(wanted - aside)
-        if missed:
-            kinds = Counter(uid.rpartition("-")[0] for uid in missed)
+        clean = {row["id"] for row in faulty.rows} - faulty.labels.keys()
+        print(f"{len(faulty.rows)} rows, {len(faulty.labels)} with a fault")
+        print("| operator | faults | found | recall | put aside | clean ones of these | precision |")
+        print("|---|---|---|---|---|---|---|")
+        listed = operators(folder)
+        for number, operator in enumerate(listed):
+            name = operator if isinstance(operator, str) else operator["name"]
+            aside = put_aside(folder, f"alone{number}", [operator])
+            wanted = {uid for uid, label in faulty.labels.items() if label == name}
+            wrong = sorted(aside & clean)
             print(
-                f"    not found by it: {dict(kinds)}, but by {dict(Counter(found.get(uid, 'none') for uid in missed))}"
+                f"| `{name}` | {len(wanted)} | {len(wanted & aside)} | {len(wanted & aside) / max(1, len(wanted)):.3f} "
+                f"| {len(aside)} | {len(wrong)} | {1 - len(wrong) / max(1, len(aside)):.3f} |"
             )
-    clean = [uid for uid in found if uid not in faulty.labels]
-    print(f"clean rows put aside: {len(clean)} of {len(faulty.rows) - len(faulty.labels)}")
+            missed = Counter(uid.rpartition("-")[0] for uid in wanted - aside)
+            if missed or wrong:
+                print(f"  not found: {dict(missed)}; clean: {wrong[:5]}", file=sys.stderr)
+        gone = put_aside(folder, "all", listed)
+        found = len(gone & faulty.labels.keys())
+        print(f"all: {found} of {len(faulty.labels)} faults found, {len(gone & clean)} of {len(clean)} clean rows gone")
+
+
+def put_aside(folder: Path, output: str, listed: list) -> set[str]:
+    """Ids of the rows that operators drop; what cannot be read is no operator's finding but `decodable_pictures`'."""
+    run_pipeline(config(folder / "rows.jsonl", folder / output, listed, media_root=str(folder)))
+    lines = (json.loads(line) for file in (folder / output / "dropped").iterdir() for line in file.open())
+    return {line["id"] for line in lines if line["kind"] == "drop"}
 
 
 def main() -> None:
@@ -99,7 +105,8 @@ def main() -> None:
     parser.add_argument(
         "--until", type=float, default=float("inf"), help="Of `effect`: seconds to the last run's begin."
     )
-    parser.add_argument("--python", type=Path, help="Of `against`: an interpreter that has datatrove.")
+    parser.add_argument("--python", type=Path, help="Of `against`: an interpreter that has the other one.")
+    parser.add_argument("--other", choices=("datatrove", "data_juicer"), default="datatrove", help="Of `against`.")
     given = parser.parse_args()
     if given.what == "speed":
         small = [10_000, 30_000, 100_000] if given.of == "texts" else [500, 1500, 5000]
@@ -109,7 +116,7 @@ def main() -> None:
     elif given.what == "against":
         if given.python is None:
             parser.error("against needs --python")
-        against(given.python, (given.rows or [3000])[0])
+        against(given.python, given.other, (given.rows or [3000])[0])
     elif given.what == "effect":
         effect(given.output, given.seeds, given.steps, given.until)
     else:

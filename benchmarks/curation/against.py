@@ -1,7 +1,7 @@
-"""Ours against datatrove (PyPI) on the same rows, one process each, by turns: speed, and what each finds of faults.
+"""Ours against datatrove or data-juicer (PyPI) on the same rows, by turns: speed, and what each finds of faults.
 
-`python -m benchmarks.curation against --python OTHER/bin/python` with an environment of its own that has datatrove,
-spacy, tokenizers and orjson; this one does not need them.
+`python -m benchmarks.curation against --python OTHER/bin/python [--other data_juicer]` with an environment of its own
+that has datatrove, spacy, tokenizers and orjson, or py-data-juicer and what it asks for; this one does not need them.
 """
 
 from __future__ import annotations
@@ -24,23 +24,24 @@ SPOILED = 0.05
 TURNS = 3
 
 
-def against(other: Path, count: int) -> None:
+def against(python: Path, name: str, count: int) -> None:
     with TemporaryDirectory() as scratch:
         source = Path(scratch) / "rows.jsonl"
         rows = made_rows(count)
         source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        runs: dict[str, list[dict[str, Any]]] = {"ours": [], "datatrove": []}
+        runs: dict[str, list[dict[str, Any]]] = {"ours": [], name: []}
         for turn in range(TURNS):
-            outputs = {name: Path(scratch) / f"{name}{turn}" for name in runs}
-            ours = [sys.executable, "-m", "benchmarks.curation.against", str(source), str(outputs["ours"])]
-            theirs = [str(other), str(Path(__file__).with_name("with_datatrove.py"))]
-            runs["ours"].append(_run(ours))
-            runs["datatrove"].append(_run([*theirs, str(source), str(outputs["datatrove"])]))
+            commands = {
+                "ours": [sys.executable, "-m", "benchmarks.curation.against"],
+                name: [str(python), str(Path(__file__).with_name(f"with_{name}.py"))],
+            }
+            for whose, command in commands.items():
+                runs[whose].append(_run([*command, str(source), str(Path(scratch) / f"{whose}{turn}")]))
     for step in ("repetition", "near_duplicates"):
-        seconds = {name: min(run[step]["cpu"] for run in found) for name, found in runs.items()}
-        print(f"{step}: {seconds['datatrove'] / seconds['ours']:.2f} times datatrove's rows per processor second")
-        for name, found in runs.items():
-            print(f"  {name:10s} {seconds[name]:6.2f} s  {_told(found[0][step]['gone'], rows, step)}")
+        seconds = {whose: min(run[step]["cpu"] for run in found) for whose, found in runs.items()}
+        print(f"{step}: {seconds[name] / seconds['ours']:.2f} times {name}'s rows per processor second")
+        for whose, found in runs.items():
+            print(f"  {whose:11s} {seconds[whose]:6.2f} s  {_told(found[0][step]['gone'], rows, step)}")
 
 
 def made_rows(count: int) -> list[dict[str, str]]:

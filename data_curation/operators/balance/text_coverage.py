@@ -15,6 +15,7 @@ from data_curation.operators.balance._drawn import drawn, label_of
 from data_curation.operators.balance._vocabulary import vocabulary
 from data_curation.pipeline.operator import Features, set_operator
 from data_curation.pipeline.record import Annotate, Drop, Part, Record, Verdict
+from pangu_rl.errors import ConfigError
 
 Counts = dict[str, int]
 """Entry of the vocabulary -> rows that have it."""
@@ -47,6 +48,10 @@ def text_coverage(
     and which in fewer. Rows whose label at `by` is one of `supplement` are only offered: those with most of what is
     short come first, equal ones in an order drawn by their ids, and a row stays if something that it has is in fewer
     than `least` rows still. It notes what for. Put it behind what drops rows, since it counts those that reach it."""
+    if supplement and not rows.connection.execute("SELECT 1 FROM features WHERE offered LIMIT 1").fetchone():
+        raise ConfigError(
+            f"operator text_coverage: no row's {by} is one of {list(supplement)}: name others, or leave it"
+        )
     listed, corpus = vocabulary(wanted), _counted(rows)
     after = corpus.copy()
     chosen = _chosen(rows, listed.characters | listed.words | listed.runs, after, least)

@@ -103,3 +103,10 @@ def test_without_a_supplement_it_only_reports(tmp_path: Path) -> None:
         0,
         [["void", 0], ["rare", 3], ["total", 4]],
     )
+
+
+def test_a_supplement_that_no_row_is_of(tmp_path: Path) -> None:
+    args = {"wanted": wanted(tmp_path, "total"), "supplement": ["drown"]}
+    source = write_jsonl(tmp_path / "in.jsonl", rows())
+    with pytest.raises(ConfigError, match=r"no row's source is one of \['drown'\]: name others"):
+        run_pipeline(pipeline(source, tmp_path / "out", [{"name": "text_coverage", "args": args}]))
