@@ -1,7 +1,7 @@
 """Rows whose pictures an encoder takes for the same: the first one is kept (SemDeDup, Abbas et al. 2023).
 
 Vectors are compared within clusters of k-means alone, so that the work grows with the rows and not with their square; a
-pair on both sides of a border between clusters is missed.
+pair on both sides of a border between clusters is missed. Vectors lie in a mapped file, and 16 bytes a row in memory.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ import pyarrow as pa
 from pydantic import PositiveInt
 
 from data_curation.operators.balance._embeddings import clustered, noted_vector, read_vectors
+from data_curation.operators.duplicates._alike import dropped_as_alike
 from data_curation.pipeline.operator import Features, set_operator
-from data_curation.pipeline.record import Drop, Record, Verdict
+from data_curation.pipeline.record import Record, Verdict
 from pangu_rl.config.curate import Share
+from rollout.export.shared_bands import add_alike, create_alike
 
 BLOCK = 1024
 """Rows that are compared with kept ones at once."""
@@ -39,18 +41,18 @@ def near_duplicate_embeddings(
 ) -> Iterator[tuple[int, Verdict]]:
     """A row goes if its cosine with an earlier one that is kept is at least `likeness`. One cluster compares all rows;
     take about one for each ten thousand."""
-    table, points = read_vectors(rows, "position, uid, vector")
+    table, points = read_vectors(rows, "position, vector")
     if not len(points):
         return
-    count = min(clusters, len(points))
+    positions, count = table["position"].to_numpy(), min(clusters, len(points))
     labels = clustered(points, count, seed) if count > 1 else np.zeros(len(points), np.int64)
-    like: dict[int, tuple[int, float]] = {}
+    create_alike(rows)
     for label in range(count):
         own = np.flatnonzero(labels == label)
-        like |= {int(own[at]): (int(own[first]), cosine) for at, first, cosine in duplicates(points[own], likeness)}
-    for number, (first, cosine) in sorted(like.items()):
-        uid = table["uid"][first].as_py()
-        yield table["position"][number].as_py(), Drop("near-duplicate embedding", f"like {uid}", {"likeness": cosine})
+        if found := list(duplicates(points[own], likeness)):
+            gone, first, cosines = map(np.array, zip(*found, strict=True))
+            add_alike(rows, positions[own[gone]], positions[own[first]], cosines.astype(np.float32), likeness)
+    yield from dropped_as_alike(rows, "near-duplicate embedding")
 
 
 def duplicates(points: np.ndarray, likeness: float) -> Iterator[tuple[int, int, float]]:
