@@ -25,6 +25,9 @@ from rollout.export.shared_bands import Pairs, SharedBands, add_alike, create_al
 
 SIDE = 16
 BITS = SIDE * SIDE
+NOISE = 4
+"""Of 255: in an area of one colour compression decides which of two neighbours is lighter. Of 700 pictures of the
+mini-corpus 72 % were near their copies of three quarters the size and JPEG quality 70 without it, 95 % with it."""
 _TEXT = 2000
 """Characters of what is asked that tell two questions on one picture apart."""
 
@@ -97,9 +100,9 @@ def _compare(rows: Features, hashes: IO[bytes], places: IO[bytes], pairs: Pairs,
 
 
 def difference_hash(picture: Image.Image) -> np.ndarray:
-    """uint8 [32]: for each of 16 x 16 places whether the picture is lighter to its right."""
+    """uint8 [32]: for each of 16 x 16 places whether the picture is lighter to its right, by more than `NOISE`."""
     grey = np.asarray(picture.convert("L").resize((SIDE + 1, SIDE), Image.Resampling.BOX), np.int16)
-    return np.packbits(np.diff(grey, axis=1) > 0)
+    return np.packbits(np.diff(grey, axis=1) > NOISE)
 
 
 def likeness_of(one: bytes | np.ndarray, other: bytes | np.ndarray) -> float:
