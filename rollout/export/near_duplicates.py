@@ -78,6 +78,8 @@ class Signed:
         self._file = file
         self._likeness = likeness
         self._count = 0
+        self._bits = np.empty((rows, PERMUTATIONS // 64), np.uint64)
+        """One of each hash, 16 bytes a row: rows have no more hashes in common than bits. Nothing else is held."""
         self._bands = SharedBands(workspace.scratch, rows, PERMUTATIONS // band_width(likeness))
 
     def add(self, selected: pa.Table, hashes: np.ndarray) -> None:
@@ -85,6 +87,8 @@ class Signed:
         rows = np.empty(len(hashes), _SIGNED)
         rows["position"], rows["hashes"] = selected["position"].to_numpy(), hashes
         self._file.write(rows.tobytes())
+        bits = np.packbits((hashes & 1).astype(np.uint8), axis=1).view(np.uint64)
+        self._bits[self._count : self._count + len(hashes)] = bits
         self._bands.add(self._count, bands_of(hashes, selected["scope"].to_numpy(), self._likeness))
         self._count += len(hashes)
 
@@ -94,9 +98,16 @@ class Signed:
         create_alike(self._workspace)
         self._file.flush()
         for numbers, firsts in self._bands.candidates():
-            one, other = self._read(numbers), self._read(firsts)
+            near = self._most(numbers, firsts) >= self._likeness
+            one, other = self._read(numbers[near]), self._read(firsts[near])
             share = (one["hashes"] == other["hashes"]).mean(axis=1, dtype=np.float32)
             add_alike(self._workspace, one["position"], other["position"], share, self._likeness)
+
+    def _most(self, numbers: np.ndarray, firsts: np.ndarray) -> np.ndarray:
+        """The greatest share of equal hashes that their bits allow. Nearly all rows share a band with some other one by
+        chance where there are millions: those are not read."""
+        different = np.bitwise_count(self._bits[numbers] ^ self._bits[firsts]).sum(axis=1)
+        return 1 - different.astype(np.float32) / PERMUTATIONS
 
     def _read(self, numbers: np.ndarray) -> np.ndarray:
         # Not mapped: a fault brings the pages around it too, of a large file so many that they are hundreds of MiB.
