@@ -97,17 +97,16 @@ class Signed:
         likeness."""
         create_alike(self._workspace)
         self._file.flush()
-        for numbers, firsts in self._bands.candidates():
-            near = self._most(numbers, firsts) >= self._likeness
-            one, other = self._read(numbers[near]), self._read(firsts[near])
+        for numbers, firsts in self._bands.candidates(self._likely):
+            one, other = self._read(numbers), self._read(firsts)
             share = (one["hashes"] == other["hashes"]).mean(axis=1, dtype=np.float32)
             add_alike(self._workspace, one["position"], other["position"], share, self._likeness)
 
-    def _most(self, numbers: np.ndarray, firsts: np.ndarray) -> np.ndarray:
-        """The greatest share of equal hashes that their bits allow. Nearly all rows share a band with some other one by
-        chance where there are millions: those are not read."""
+    def _likely(self, numbers: np.ndarray, firsts: np.ndarray) -> np.ndarray:
+        """Whether so many bits are equal. Nearly all rows share a band with some other one by chance where there are
+        millions: these are not even put in order."""
         different = np.bitwise_count(self._bits[numbers] ^ self._bits[firsts]).sum(axis=1)
-        return 1 - different.astype(np.float32) / PERMUTATIONS
+        return 1 - different.astype(np.float32) / PERMUTATIONS >= self._likeness
 
     def _read(self, numbers: np.ndarray) -> np.ndarray:
         # Not mapped: a fault brings the pages around it too, of a large file so many that they are hundreds of MiB.

@@ -8,7 +8,7 @@ alike go to the table `alike`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -55,20 +55,21 @@ class SharedBands:
         # By the upper half, which all of a mixed word has gone into.
         self._bands.add((items["band"] >> _LOW) * np.uint64(self._bands.count) >> _LOW, items)
 
-    def candidates(self) -> Iterator[Pairs]:
-        """Each pair once, in the order of the rows: a row has at most as many as it has bands."""
+    def candidates(self, likely: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None) -> Iterator[Pairs]:
+        """Each pair once, in the order of the rows: a row has at most as many as it has bands. `likely` tells which
+        of them, by their numbers, are worth it, before they are put in order."""
         for bucket in range(self._bands.count):
             firsts = np.empty(0, _BAND)
             for some in self._bands.read(bucket):
                 firsts, pairs = _paired(np.concatenate([firsts, some]))
+                pairs = pairs if likely is None else pairs[likely(*_numbers(pairs))]
                 self._pairs.add((pairs >> _LOW) // np.uint64(self._rows), pairs)
         self._bands.close()
         for bucket in range(self._pairs.count):
             if found := list(self._pairs.read(bucket)):
                 pairs = np.unique(np.concatenate(found))
                 for start in range(0, len(pairs), _TOGETHER):
-                    some = pairs[start : start + _TOGETHER]
-                    yield some >> _LOW, some & np.uint64(2**32 - 1)
+                    yield _numbers(pairs[start : start + _TOGETHER])
         self._pairs.close()
 
 
@@ -83,6 +84,10 @@ def _paired(items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     first = np.repeat(firsts["number"], np.diff(begins, append=len(band)))
     later = number > first
     return firsts, number[later].astype(np.uint64) << _LOW | first[later]
+
+
+def _numbers(pairs: np.ndarray) -> Pairs:
+    return pairs >> _LOW, pairs & np.uint64(2**32 - 1)
 
 
 def create_alike(workspace: Workspace) -> None:
