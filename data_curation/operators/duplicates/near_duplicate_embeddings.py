@@ -1,7 +1,8 @@
 """Rows whose pictures an encoder takes for the same: the first one is kept (SemDeDup, Abbas et al. 2023).
 
-Vectors are compared within clusters of k-means alone, so that the work grows with the rows and not with their square; a
-pair on both sides of a border between clusters is missed. Vectors lie in a mapped file, and 16 bytes a row in memory.
+Vectors are compared within clusters of k-means alone, so that rows are not compared with all others but with all
+clusters; a pair on both sides of a border between clusters is missed. Vectors lie in a mapped file, and 16 bytes a row
+in memory.
 """
 
 from __future__ import annotations
