@@ -32,9 +32,13 @@ def _edges(polygon: Sequence[Point]) -> list[Edge]:
 
 
 def _inside(edges: Sequence[Edge], x: float) -> list[tuple[float, float]]:
-    """Intervals of the vertical line at `x`, which meets no corner, that lie inside."""
+    """Intervals of the vertical line at `x` that lie inside.
+
+    An edge has its left end and not its right one, so that the line meets an even number of them wherever it is: of a
+    slab as thin as rounding the middle is a corner.
+    """
     heights = sorted(
-        y1 + (y2 - y1) * (x - x1) / (x2 - x1) for (x1, y1), (x2, y2) in edges if min(x1, x2) < x < max(x1, x2)
+        y1 + (y2 - y1) * (x - x1) / (x2 - x1) for (x1, y1), (x2, y2) in edges if min(x1, x2) <= x < max(x1, x2)
     )
     return list(zip(heights[::2], heights[1::2], strict=True))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from fractions import Fraction
 from typing import Any, get_args
 
 import pytest
@@ -65,6 +66,22 @@ def test_polygons() -> None:
     assert polygon_iou(square, [(0, 0), (2, 2), (4, 0), (2, 4)]) == pytest.approx(4 / 16)
     assert polygon_iou([(0, 0), (4, 4), (4, 0), (0, 4)], square) == pytest.approx(8 / 16)
     assert polygon_iou(square, [(9, 9), (10, 9), (10, 10)]) == polygon_iou(square, [(1, 1), (2, 2), (3, 3)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ([(15, 32), (37, 30), (27, 11), (24, 24)], [(17, 5), (38, 22), (0, 6), (17, 31)]),
+        ([(115, 297), (39, 586), (332, 720), (115, 944)], [(333, 276), (27, 712), (325, 233), (360, 847)]),
+        ([(962, 508), (419, 70), (881, 473), (499, 127)], [(116, 449), (218, 65), (55, 511), (116, 0)]),
+    ],
+)
+def test_polygons_whose_crossing_is_a_corner_but_for_rounding(
+    one: list[tuple[int, int]], other: list[tuple[int, int]]
+) -> None:
+    """Equal to exact fractions; an odd number of edges was met in a slab of no width, one pair of 25,000 drawn ones."""
+    exact = [[(Fraction(x), Fraction(y)) for x, y in polygon] for polygon in (one, other)]
+    assert polygon_iou(one, other) == pytest.approx(float(polygon_iou(*exact)), abs=1e-12)
 
 
 def test_average_precision() -> None:
