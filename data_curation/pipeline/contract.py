@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from data_curation.pipeline.blocks import examine, raw_rows
+from data_curation.pipeline.blocks import examine, not_empty, raw_rows
 from data_curation.pipeline.operator import Operator
 from data_curation.pipeline.record import Record
 from data_curation.pipeline.registry import resolve
@@ -22,6 +22,7 @@ from data_curation.pipeline.verdicts import to_json
 from pangu_rl.config.curate import OperatorConfig
 from pangu_rl.data.fields.bad_row import Row
 from pangu_rl.data.files.rows import checked_row
+from pangu_rl.data.index.files import row_files
 from pangu_rl.errors import ConfigError
 from pangu_rl.monitoring.findings import Finding
 from rewards.children import ChildError, ChildKilled, ChildPool, ChildTimeout
@@ -121,8 +122,10 @@ def _counted(answers: Sequence[dict[str, Any]]) -> str:
 
 
 def _given(rows: Path) -> list[Row]:
-    block = examine(rows, 2**30).blocks[0]
-    return [checked_row(raw) for _, raw in islice(raw_rows(block), GIVEN)]
+    files = [examine(path, 2**30) for path in row_files([rows])]
+    not_empty(files)
+    given = (raw for file in files for block in file.blocks for _, raw in raw_rows(block))
+    return [checked_row(raw) for raw in islice(given, GIVEN)]
 
 
 def _nothing() -> None:

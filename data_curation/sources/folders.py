@@ -10,15 +10,30 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pangu_rl.config.paths import cache_root
+from pangu_rl.errors import ConfigError
+
 Row = dict[str, Any]
 
 
 @contextmanager
 def whole_folder(directory: Path) -> Iterator[Path]:
-    """An empty folder to fill; it takes the name and the place of `directory` when the block ends without an error."""
+    """An empty folder to fill; it takes the name of `directory` when the block ends without an error, and the place of
+    what an earlier version left there in the cache.
+
+    Raises:
+        ConfigError: a `directory` of the user's that holds something, or that cannot be written.
+    """
+    directory = directory.absolute()
     partial = directory.with_name(directory.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    ours = directory.is_relative_to(cache_root().absolute())
+    try:
+        if not ours and directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+            raise ConfigError(f"{directory}: holds something already: name a new folder")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise ConfigError(f"{directory}: {error.strerror}: name another folder") from None
     yield partial
     shutil.rmtree(directory, ignore_errors=True)
     partial.rename(directory)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -70,15 +70,8 @@ def stage_of(stage: str, tree: dict[str, Any], path: Path, overrides: Sequence[s
     from pangu_rl.config.load import load_tree
 
     schema = schema_of(stage)
-    try:
+    with read_for(stage, path):
         config = load_tree(schema, tree, path, overrides)
-    except ConfigError:
-        if (others := stages_of(path)) and stage not in others:
-            raise ConfigError(
-                f"{path}: is a configuration of {' or '.join(others)}, not of {stage}: "
-                f"`pangu-rl {others[0]} --config {path}`"
-            ) from None
-        raise
     if stage == "pipeline":
         from pangu_rl.config.pipelines.graph import read_graph
 
@@ -86,15 +79,30 @@ def stage_of(stage: str, tree: dict[str, Any], path: Path, overrides: Sequence[s
     return config
 
 
-def stages_of(path: Path) -> list[str]:
+@contextmanager
+def read_for(command: str, path: Path) -> Iterator[None]:
+    """Within it the file `path` is read as a configuration of `command`: of one that is another's the error says so."""
+    try:
+        yield
+    except ConfigError:
+        if (others := _commands_of(path)) and command not in others:
+            raise ConfigError(
+                f"{path}: is a configuration of {' or '.join(others)}, not of {command}: "
+                f"`pangu-rl {others[0]} --config {path}`"
+            ) from None
+        raise
+
+
+def _commands_of(path: Path) -> list[str]:
     """Whose configuration the file `path` is, as it stands."""
+    from pangu_rl.config.curate import CurateConfig
     from pangu_rl.config.load import load_config
 
     found = []
-    for stage in STAGES:
+    for command in (*STAGES, "curate"):
         with suppress(ConfigError):
-            load_config(schema_of(stage), path)
-            found.append(stage)
+            load_config(CurateConfig if command == "curate" else schema_of(command), path)
+            found.append(command)
     return found
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pangu_rl.cli.app import AsJson, app
+from pangu_rl.cli.app import AsJson, app, read_for
 from pangu_rl.cli.program import DATA
 from pangu_rl.config.curate import CurateConfig
 from pangu_rl.config.load import apply_override, load_config
@@ -43,7 +43,8 @@ def curate(
         _build(words or [], output, dry_run)
         return
     overrides = [*(words or ()), *([f"output={output}"] if output else ())]
-    loaded = load_config(CurateConfig, config, overrides)
+    with read_for("curate", config):
+        loaded = load_config(CurateConfig, config, overrides)
     try:
         _run(loaded, dry_run, as_json)
     except ConfigError as error:  # of an operator, which is looked for where it is needed
@@ -81,6 +82,8 @@ def check_operator(
 def _build(words: list[str], output: str | None, dry_run: int | None) -> None:
     from data_curation.curate import curate as build
 
+    if words and words[0].endswith((".yaml", ".yml")):
+        raise ConfigError(f"curate {words[0]}: a pipeline of operators is named by an option, --config {words[0]}")
     if len(words) != 1 or dry_run is not None:
         raise ConfigError("curate: name one target, or a pipeline with --config (and --dry-run N)")
     typer.echo(build(words[0], resolve_path(output) if output else None))

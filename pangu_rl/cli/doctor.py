@@ -31,6 +31,8 @@ def doctor(
     from pangu_rl.doctor.examine import examine
     from pangu_rl.monitoring.findings import findings_json, findings_table, passed
 
+    if overrides and config is None:
+        raise ConfigError(f"doctor {overrides[0]}: overrides are those of a configuration: name it with --config FILE")
     findings = list(examine(_loaded(config, overrides) if config else None))
     if as_json:
         typer.echo(json.dumps(findings_json(findings)))

@@ -47,7 +47,8 @@ def write_starter(stage: str, output: Path, model: str) -> list[tuple[Path, bool
     """The files of `stage`, and of each whether it is written now.
 
     Raises:
-        ConfigError: a stage without a starter, or a configuration of that name is there already.
+        ConfigError: a stage without a starter, a configuration of that name is there already, or a folder that cannot
+            be written.
     """
     if stage not in FILES:
         raise ConfigError(
@@ -56,13 +57,16 @@ def write_starter(stage: str, output: Path, model: str) -> list[tuple[Path, bool
         )
     if (output / f"{stage}.yaml").exists():
         raise ConfigError(f"{output / f'{stage}.yaml'} is there already: name another folder with --output")
-    output.mkdir(parents=True, exist_ok=True)
     templates, written = resources.files(__package__).joinpath("starters"), []
-    for name in FILES[stage]:
-        file, text = output / name, templates.joinpath(name).read_text(encoding="utf-8")
-        written.append((file, not file.exists()))
-        if not file.exists():
-            file.write_text(Template(text).safe_substitute(model=model), encoding="utf-8")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for name in FILES[stage]:
+            file, text = output / name, templates.joinpath(name).read_text(encoding="utf-8")
+            written.append((file, not file.exists()))
+            if not file.exists():
+                file.write_text(Template(text).safe_substitute(model=model), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{output}: {error.strerror}: name another folder with --output") from None
     return written
 
 

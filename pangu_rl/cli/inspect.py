@@ -31,6 +31,7 @@ def inspect(
     """
     from rich.console import Console
 
+    from pangu_rl.checkpoint.model_folder import model_config
     from pangu_rl.checkpoint.run_model import named_model
     from pangu_rl.config.load import apply_override, checked
     from pangu_rl.config.paths import is_address, resolve_path
@@ -47,6 +48,7 @@ def inspect(
     if is_address(file):
         bring([rows_file])
     folder = named_model(model, "--model")
+    model_config(folder, "--model")
     encoder = Encoder(folder, template)
     data = checked(InspectedRowsConfig, tree, "--data")
     pictures = PictureFolder(data.media_root, folder, encoder.family, rows=[rows_file])

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pangu_rl.cli.app import AsJson, ConfigFile, Overrides, app, expanded
+from pangu_rl.cli.app import AsJson, ConfigFile, Overrides, app, load_stage
 from pangu_rl.cli.program import CLUSTER
 
 
@@ -35,13 +35,11 @@ def plan(
 
     from pangu_rl.checkpoint.run_model import with_start
     from pangu_rl.cluster.jobs import load_profile
-    from pangu_rl.config.load import load_config
-    from pangu_rl.config.stages import GrpoConfig
     from pangu_rl.simulation.case import read_case
     from pangu_rl.simulation.search import predictions, recommended
     from pangu_rl.simulation.shown import draw, plan_json, plan_table, problems, recommendation
 
-    grpo = with_start(load_config(GrpoConfig, config, [expanded(override) for override in overrides or ()]))
+    grpo = with_start(load_stage("grpo", config, overrides))
     case = read_case(grpo, load_profile(profile), lengths, measured or [])
     found = predictions(case)
     staleness = grpo.trainer.max_staleness

@@ -45,6 +45,8 @@ def complain(error: Any) -> None:
         return
     if getattr(error, "option_name", None) and not error.possibilities and "overrides" in _names(error.ctx.command):
         said += ": settings have no dashes, write section.key=value"
+    if "'--config'" in said and (files := [word for word in sys.argv[1:] if word.endswith((".yaml", ".yml"))]):
+        said = f"{said.rstrip('.')}: write --config {files[0]}"
     said = said[:1].lower() + said[1:].rstrip(".").replace(": Value error, ", ": ")
     command = error.ctx.command_path
     typer.echo(f"error: {command}: {said}; see `{command} --help`", err=True)

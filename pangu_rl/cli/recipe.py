@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from pangu_rl.cli.app import AsJson, ConfigFile, Overrides, app, expanded, load_run
+from pangu_rl.cli.app import AsJson, ConfigFile, Overrides, app, expanded, load_run, read_for
 from pangu_rl.cli.ending import sampled
 from pangu_rl.cli.program import SAMPLE, WHOLE
 from pangu_rl.errors import ConfigError
@@ -96,7 +96,8 @@ def pipeline(
     """
     from pangu_rl.config.pipelines.override_set import load_pipeline
 
-    stage = load_pipeline(config, [expanded(override) for override in overrides or ()], override_set)
+    with read_for("pipeline", config):
+        stage = load_pipeline(config, [expanded(override) for override in overrides or ()], override_set)
     if check:
         _check(stage, profile, as_json)
         return

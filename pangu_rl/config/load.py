@@ -63,6 +63,12 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         tree = yaml_text.parse(shipped(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such configuration file: {likely_file(Path(path))}") from None
+    except IsADirectoryError:
+        its_own = Path(path) / "config.yaml"
+        hint = f"that of a run is {its_own}" if its_own.is_file() else "a configuration is a YAML file"
+        raise ConfigError(f"{path}: is a folder; {hint}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not YAML: {yaml_text.problem(error)}") from None
     if not isinstance(tree, dict):

@@ -275,4 +275,4 @@ def _read_template(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"model.chat_template {path}: {error}") from None
+        raise ConfigError(f"model.chat_template {path}: {error.strerror or error}") from None

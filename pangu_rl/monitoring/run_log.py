@@ -18,8 +18,8 @@ from pangu_rl.errors import Preempted, RunError, UserError
 P, Config, Returned = ParamSpec("P"), TypeVar("Config"), TypeVar("Returned")
 
 FILE = "run.log"
-_TOLD = "told in "
-"""What the note begins with that an error has which is in a log."""
+_TOLD = "told_in_run_log"
+"""Attribute of an error that is in a log."""
 _QUIET = ("httpx", "filelock", "matplotlib", "urllib3")
 
 
@@ -72,8 +72,7 @@ def refusals_logged(run_dir: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # whatever it is, as in `run_log`
-        told = any(note.startswith(_TOLD) for note in getattr(error, "__notes__", ()))
-        if not told and (Path(run_dir) / "config.yaml").is_file():
+        if not hasattr(error, _TOLD) and (Path(run_dir) / "config.yaml").is_file():
             with suppress(OSError):  # of a directory that is refused since it cannot be written
                 file = _opened(run_dir)
                 _tell(file, "start refused", error)
@@ -99,9 +98,9 @@ def _opened(run_dir: Path) -> _LogFile:
 
 
 def _tell(file: _LogFile, what: str, error: BaseException) -> None:
-    """A line in the `file`, with the traceback of what nobody expected; a note at the error, that it is told."""
+    """A line in the `file`, with the traceback of what nobody expected; the error is marked as told."""
     expected = isinstance(error, UserError | RunError | Preempted)
     trace = None if expected else (type(error), error, error.__traceback__)
     said = (what, type(error).__name__, error)
     file.handle(logging.getLogger().makeRecord(__name__, logging.ERROR, __file__, 0, "%s by %s: %s", said, trace))
-    error.add_note(f"{_TOLD}{file.baseFilename}")
+    setattr(error, _TOLD, True)

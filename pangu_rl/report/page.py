@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,8 @@ def write_report(run_dir: Path, output: Path | None = None, per_sheet: int = 6) 
         beside.write_bytes(page)
         os.replace(beside, target)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink()
         raise RunError(f"{target}: the report ({len(page):,} bytes) cannot be written: {error.strerror}") from None
     return target
 

@@ -26,7 +26,7 @@ def new_package(name: str, output: Path) -> list[Path]:
     """Write the package into `output`, a new folder or an empty one; returns its files.
 
     Raises:
-        ConfigError: a name that cannot be one, or is taken; a folder with something in it.
+        ConfigError: a name that cannot be one, or is taken; a folder with something in it, or that cannot be written.
     """
     _check_name(name)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
@@ -37,8 +37,11 @@ def new_package(name: str, output: Path) -> list[Path]:
     for path, template in FILES.items():
         text = Template(templates.joinpath(template).read_text(encoding="utf-8")).substitute(names)
         file = output / path.format(name=name)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"{output}: {error.strerror}: name another folder with --output") from None
         written.append(file)
     return written
 

@@ -33,7 +33,7 @@ COUNTERPARTS: dict[str, tuple[str, ...]] = {
     "mask_history": ("data.turns",),
     **dict.fromkeys(("num_generations", "n_samples_per_prompt", "num_rollouts"), ("rollout.completions",)),
     **dict.fromkeys(("max_completion_length", "max_response_length"), ("rollout.max_new_tokens",)),
-    **dict.fromkeys(("generate_max_len", "max_tokens"), ("rollout.max_new_tokens",)),
+    "generate_max_len": ("rollout.max_new_tokens",),
     "max_model_len": ("rollout.max_model_tokens",),
     **dict.fromkeys(("gpu_memory_utilization", "vllm_gpu_memory_utilization"), ("rollout.memory_share",)),
     **dict.fromkeys(("tensor_parallel_size", "tensor_model_parallel_size"), ("rollout.devices_per_actor",)),

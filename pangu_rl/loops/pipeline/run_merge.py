@@ -96,7 +96,7 @@ def model_folders(paths: Sequence[Path], steps: Sequence[int] | None = None) -> 
             found += below
         else:
             if not (path / CONFIG).is_file():
-                model_config(path)
+                model_config(path, "merge")
             found.append(path)
     if steps and len(found) == len(paths) and not any(map(_kept, paths)):
         raise ConfigError(f"steps {', '.join(map(str, steps))}: no run directory is among the inputs")

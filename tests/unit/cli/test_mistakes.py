@@ -33,12 +33,15 @@ def folder(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) ->
         "empty.yaml": "",
         "list.yaml": "- a\n",
         "curated.yaml": CURATED,
+        "operators.yaml": "input: [mine.jsonl]\noutput: out\noperators: []\n",
         "a_file": "x",
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     (tmp_path / "latin.jsonl").write_bytes('{"prompt": "café", "answer": "1"}\n'.encode("latin-1"))
     (tmp_path / "a_folder").mkdir()
+    (tmp_path / "a_run").mkdir()
+    (tmp_path / "a_run" / "config.yaml").write_text("")
     grpo = (tmp_path / "grpo.yaml").read_text()
     (tmp_path / "reward_file.yaml").write_text(grpo.replace("my_reward.py:right_number", "my_reward.py"))
     (tmp_path / "reward_none.yaml").write_text(grpo.replace("my_reward.py:right_number", "nothing.py:f"))
@@ -93,6 +96,42 @@ MISTAKES = {
         [*dry("sft"), "--learning_rate", "1"],
         "no such option: --learning_rate: settings have no dashes, write section.key=value",
     ),
+    "a file without its option": (["sft", "sft.yaml"], "missing option '--config': write --config sft.yaml; see"),
+    "a pipeline as a target": (["curate", "curated.yaml"], "named by an option, --config curated.yaml"),
+    "a stage's for a curation": (
+        ["curate", "--config", "sft.yaml"],
+        "sft.yaml: is a configuration of sft, not of curate: `pangu-rl sft --config sft.yaml`",
+    ),
+    "a stage's for a pipeline": (["pipeline", "--config", "sft.yaml"], "is a configuration of sft, not of pipeline"),
+    "a stage's for a plan": (["plan", "--config", "sft.yaml", "--profile", "local"], "of sft, not of grpo"),
+    "a curation's for a stage": (["sft", "--config", "operators.yaml"], "is a configuration of curate, not of sft"),
+    "a folder as a configuration": (
+        ["sft", "--config", "a_folder"],
+        "a_folder: is a folder; a configuration is a YAML",
+    ),
+    "a run as a configuration": (
+        ["sft", "--config", "a_run"],
+        "a_run: is a folder; that of a run is a_run/config.yaml",
+    ),
+    "a starter under a file": (
+        ["init", "sft", "--output", "a_file/x"],
+        "a_file/x: Not a directory: name another folder",
+    ),
+    "a reward under a file": (
+        ["new-reward", "mine", "--output", "a_file/x"],
+        "a_file/x: Not a directory: name another",
+    ),
+    "rows of no file": (["check-operator", "valid_rows", "--rows", "none"], "none: no such file or folder of rows"),
+    "no rows for an operator": (
+        ["check-operator", "valid_rows", "--rows", "none.jsonl"],
+        "none.jsonl: no row in the input",
+    ),
+    "an override of nothing": (
+        ["doctor", "trainer.steps=1"],
+        "overrides are those of a configuration",
+        "--config FILE",
+    ),
+    "no model to merge": (["merge", "nowhere", "weights", "--output", "mean"], "merge nowhere: no such folder"),
     "no configuration": (["sft"], "pangu-rl sft: missing option '--config'", "see `pangu-rl sft --help`"),
     "an unknown option": ([*dry("sft"), "--dryrun"], "no such option: --dryrun", "--dry-run"),
     "a bad number": (["view", "x", "--port", "99999"], "pangu-rl view: invalid value for '--port'", "65535"),
@@ -184,6 +223,12 @@ def test_a_reward_that_returns_nothing_is_named(folder, monkeypatch, capsys):
     code, _, err = said(monkeypatch, capsys, "config", "check", "grpo", "--config", "reward_none.yaml")
     assert (code, err.count("\n")) == (1, 1)
     assert "reward function f on the gold of grpo_rows:1 returned NoneType 'None': return a Part or a number" in err
+
+
+def test_a_report_that_cannot_be_written_is_told(folder, monkeypatch, capsys):
+    code, _, err = said(monkeypatch, capsys, "report", "a_run", "--output", "a_file/x.html")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "error: a_file/x.html: the report (" in err and "cannot be written" in err
 
 
 def test_no_words_are_answered_by_the_help(monkeypatch, capsys):

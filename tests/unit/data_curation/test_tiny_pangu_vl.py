@@ -38,11 +38,12 @@ def test_what_no_token_has_been_taught_yet_is_the_mean(folder: Path) -> None:
     assert torch.allclose(rows[VOCABULARY:], mean.expand(12, -1), rtol=2**-8, atol=1e-5)
 
 
-def test_a_model_of_an_earlier_version_is_made_anew(folder: Path, tmp_path: Path) -> None:
+def test_a_model_of_an_earlier_version_is_made_anew(folder: Path, tmp_path: Path, monkeypatch) -> None:
     old = tmp_path / "old"
     old.mkdir()
     (old / "model.safetensors").touch()
     (old / "tokenizer.json").write_text('{"added_tokens": [{"content": "<|vision_start|>"}]}')
+    monkeypatch.setattr("data_curation.sources.folders.cache_root", lambda: tmp_path)
     tiny_pangu_vl.prepare(old)
     assert (old / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
     made = (old / "model.safetensors").stat().st_mtime_ns

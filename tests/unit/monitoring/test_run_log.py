@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from pangu_rl.errors import Preempted, RunError, UserError
-from pangu_rl.monitoring.run_log import run_log
+from pangu_rl.monitoring.run_log import refusals_logged, run_log
 
 QUIET = Console(file=io.StringIO())
 
@@ -22,6 +22,14 @@ def test_the_reason_for_the_end_is_in_the_log(tmp_path: Path, kind: type[BaseExc
     text = (tmp_path / "run.log").read_text()
     assert f"ended by {kind.__name__}: the reason" in text
     assert ("Traceback" in text) == (kind not in (UserError, RunError, Preempted))
+
+
+def test_what_ends_a_run_that_has_begun_is_no_refused_start(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(RunError), refusals_logged(tmp_path), run_log(tmp_path, QUIET):
+        raise RunError("the reason")
+    [line] = (tmp_path / "run.log").read_text().splitlines()
+    assert line.endswith("ended by RunError: the reason")
 
 
 def test_a_run_that_ends_well_has_no_such_line(tmp_path: Path) -> None:
