@@ -18,6 +18,9 @@ import yaml
 from benchmarks.curation.speed import made, pipeline
 from pangu_rl.config.curate import CurateConfig
 
+MOST_S = 3600
+"""Of one start of the command."""
+
 
 def kills(kind: str, size: int, workers: int, keep: Path | None) -> None:
     with TemporaryDirectory() as scratch:
@@ -32,6 +35,8 @@ def kills(kind: str, size: int, workers: int, keep: Path | None) -> None:
             ("half of the shards are written", lambda: _count(stages / "01/done") >= blocks / 2),
         ):
             code, seconds = _ended(killed, reached)
+            if code == 0:
+                sys.exit(f"it ended by itself before {name}: more rows give it time")
             print(f"killed when {name}: {code} after {seconds:.1f} s", flush=True)
         print(f"run to its end: {_ended(killed)[1]:.1f} s")
         one, other = (_digests(Path(config.output)) for config in (whole, killed))
@@ -54,6 +59,9 @@ def _ended(config: CurateConfig, reached: Callable[[], bool] = lambda: False) ->
         while process.poll() is None:
             if reached():
                 process.kill()
+            elif time.perf_counter() - started > MOST_S:
+                process.kill()
+                sys.exit(f"curate --config {file} has not ended after {MOST_S} s")
             time.sleep(0.01)
     if process.returncode > 0:
         raise subprocess.CalledProcessError(process.returncode, command)
