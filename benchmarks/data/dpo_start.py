@@ -18,7 +18,7 @@ from typing import Any
 from pangu_rl.config.load import checked
 from pangu_rl.config.stages import DpoConfig
 from pangu_rl.data import drawn_rows
-from pangu_rl.loops.inputs import read_dpo_inputs
+from pangu_rl.loops.inputs.pairs import read_dpo_inputs
 
 MODEL = "cache://models/smollm2-135m-instruct"
 WORDS = "A sentence of some ten words that says what stands in a picture. "

@@ -27,7 +27,7 @@ from pangu_rl.config.load import checked
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.stages import DpoConfig
 from pangu_rl.data.pairs import Pair
-from pangu_rl.loops.inputs import DpoInputs, read_dpo_inputs
+from pangu_rl.loops.inputs.pairs import DpoInputs, read_dpo_inputs
 from pangu_rl.loops.session import open_run
 from pangu_rl.loops.supervised.reference import open_store
 from pangu_rl.loops.supervised.run_preference import open_parts

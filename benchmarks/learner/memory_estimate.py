@@ -19,11 +19,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from benchmarks.learner.memory_cases import CASES, TEXT, TOWER, Case
 from pangu_rl.accelerators.collective import free_port
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.sections.learner import LearnerConfig
@@ -35,99 +36,6 @@ from pangu_rl.learner.measure.model_shape import read_shape
 MIB, GIB = 2**20, 2**30
 PEAK = "peak in bytes: "
 """What a rank's line of a measurement begins with."""
-TEXT = {
-    "vocab_size": 4_096,
-    "hidden_size": 512,
-    "intermediate_size": 1_408,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 8,
-    "num_key_value_heads": 4,
-    "max_position_embeddings": 32_768,
-}
-TOWER = {
-    "depth": 6,
-    "hidden_size": 384,
-    "num_heads": 6,
-    "intermediate_size": 1_152,
-    "out_hidden_size": 768,
-    "fullatt_block_indexes": [2, 5],
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    name: str
-    tokens: int
-    """Of the one pack."""
-    trained: int
-    """Targets among them, at the end."""
-    dtype: str = "bfloat16"
-    picture_cells: tuple[int, ...] = ()
-    """Sides, in merged cells of 28 pixels, of square pictures among the tokens; not empty makes a multimodal model."""
-    tied: bool = False
-    text: dict[str, int] = field(default_factory=dict)
-    """What differs from TEXT."""
-    learner: dict[str, Any] = field(default_factory=dict)
-
-
-CASES = (
-    Case(name="text, ZeRO 1", tokens=1024, trained=768, learner={"zero_stage": 1}),
-    Case(name="text, ZeRO 1, long", tokens=3072, trained=768, learner={"zero_stage": 1}),
-    Case(
-        name="text, ZeRO 1, long, checkpointing",
-        tokens=3072,
-        trained=768,
-        learner={"zero_stage": 1, "gradient_checkpointing": True},
-    ),
-    Case(name="text, tied, chunks of the head", tied=True, tokens=2048, trained=2000, learner={"logprob_chunk": 512}),
-    Case(
-        name="text, more heads than perceptron",
-        tokens=3072,
-        trained=512,
-        text={"num_attention_heads": 16, "head_dim": 64, "intermediate_size": 256},
-        learner={"zero_stage": 1, "gradient_checkpointing": True},
-    ),
-    Case(name="text, ZeRO 1, 2 ranks", tokens=1024, trained=768, learner={"zero_stage": 1, "ranks": 2}),
-    Case(name="text, ZeRO 2, 2 ranks", tokens=1024, trained=768, learner={"zero_stage": 2, "ranks": 2}),
-    Case(
-        name="text, ZeRO 2, 2 ranks, smaller bucket",
-        tokens=1024,
-        trained=768,
-        learner={"zero_stage": 2, "ranks": 2, "reduce_bucket": 4_000_000},
-    ),
-    Case(name="text, ZeRO 3, 2 ranks", tokens=1024, trained=768, learner={"zero_stage": 3, "ranks": 2}),
-    Case(
-        name="text, ZeRO 3, 2 ranks, checkpointing",
-        tokens=3072,
-        trained=768,
-        learner={"zero_stage": 3, "ranks": 2, "gradient_checkpointing": True},
-    ),
-    Case(
-        name="text, sequence parallel",
-        tokens=2048,
-        trained=768,
-        learner={"zero_stage": 1, "ranks": 2, "sequence_parallel": 2},
-    ),
-    Case(name="text, float32, ZeRO 0", tokens=1024, trained=512, dtype="float32", learner={"zero_stage": 0}),
-    Case(name="text, float32, ZeRO 1", tokens=1024, trained=512, dtype="float32", learner={"zero_stage": 1}),
-    Case(name="pictures, ZeRO 1", tokens=1024, trained=512, picture_cells=(12, 16), learner={"zero_stage": 1}),
-    Case(
-        name="pictures, checkpointing",
-        tokens=2048,
-        trained=512,
-        picture_cells=(24, 24),
-        learner={"zero_stage": 1, "gradient_checkpointing": True},
-    ),
-    Case(
-        name="pictures, tower frozen",
-        tokens=1024,
-        trained=512,
-        picture_cells=(12, 16),
-        learner={"zero_stage": 1, "trainable": ["connector", "language"]},
-    ),
-)
-
-
 LAYOUTS = (
     ("8 ranks, ZeRO 1", Settings(zero_stage=1, ranks=8, gradient_checkpointing=True)),
     ("8 ranks, ZeRO 3", Settings(zero_stage=3, ranks=8, gradient_checkpointing=True)),

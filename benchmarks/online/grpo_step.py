@@ -24,8 +24,9 @@ from pangu_rl.config.load import load_config
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.stages import GrpoConfig
 from pangu_rl.learner.measure.peak import matmul_peak as device_peak
-from pangu_rl.loops.inputs import read_grpo_inputs
-from pangu_rl.loops.online.parts import GrpoParts, open_parts
+from pangu_rl.loops.inputs.prompts import read_grpo_inputs
+from pangu_rl.loops.online.open_parts import open_parts
+from pangu_rl.loops.online.parts import GrpoParts
 from pangu_rl.loops.online.run_grpo import grpo_step
 from pangu_rl.loops.session import open_run
 

@@ -58,7 +58,7 @@ def shown(found: dict[str, Any]) -> Iterator[str]:
 
 
 def _grpo_rows(config: Any) -> dict[str, int]:
-    from pangu_rl.loops.inputs import read_grpo_inputs
+    from pangu_rl.loops.inputs.prompts import read_grpo_inputs
 
     inputs = read_grpo_inputs(config)
     rows = {"train": len(inputs.train), "held_out": len(inputs.heldout), "left_out": len(inputs.skipped)}
@@ -66,14 +66,14 @@ def _grpo_rows(config: Any) -> dict[str, int]:
 
 
 def _sft_rows(config: Any) -> dict[str, int]:
-    from pangu_rl.loops.inputs import read_sft_inputs
+    from pangu_rl.loops.inputs.conversations import read_sft_inputs
 
     rows = read_sft_inputs(config).train
     return {"train": len(rows), "left_out": rows.left_out}
 
 
 def _dpo_rows(config: Any) -> dict[str, int]:
-    from pangu_rl.loops.inputs import read_dpo_inputs
+    from pangu_rl.loops.inputs.pairs import read_dpo_inputs
 
     inputs = read_dpo_inputs(config)
     mixed = {} if inputs.sft is None else {"sft": len(inputs.sft)}
@@ -160,7 +160,7 @@ def _files(config: Any, room: str) -> dict[str, str]:
 def _warnings(config: Any, rows: dict[str, int], disk: Finding) -> Iterator[str]:
     """What does not stand against the run yet, and will, or looks like success and is not."""
     if both := rows.get("held_out_and_trained"):
-        from pangu_rl.loops.inputs import held_out_and_trained
+        from pangu_rl.loops.inputs.prompts import held_out_and_trained
 
         yield held_out_and_trained(both, rows["held_out"])
     if disk.status != "ok":

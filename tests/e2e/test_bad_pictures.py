@@ -90,7 +90,7 @@ def test_a_bad_picture_is_named_or_its_row_left_out(
 def test_skipping_leaves_bad_pictures_out_and_says_so(config: Path, tmp_path: Path) -> None:
     from pangu_rl.config.load import load_config
     from pangu_rl.config.stages import GrpoConfig
-    from pangu_rl.loops.inputs import read_grpo_inputs
+    from pangu_rl.loops.inputs.prompts import read_grpo_inputs
 
     write_rows(tmp_path, *(row for row, _ in CASES.values()))
     inputs = read_grpo_inputs(load_config(GrpoConfig, config, ["data.on_bad_row=skip"]))

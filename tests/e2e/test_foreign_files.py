@@ -9,7 +9,8 @@ import numpy as np
 
 from pangu_rl.config.load import load_config
 from pangu_rl.config.stages import DpoConfig, SftConfig
-from pangu_rl.loops.inputs import read_dpo_inputs, read_sft_inputs
+from pangu_rl.loops.inputs.conversations import read_sft_inputs
+from pangu_rl.loops.inputs.pairs import read_dpo_inputs
 from tests.e2e import runs
 
 END = "<|im_end|>"

@@ -15,7 +15,8 @@ from pangu_rl.data.pictures import Audit, PictureFolder
 from pangu_rl.errors import ConfigError, RunError
 from pangu_rl.loops.evaluation.eval_inputs import EvalInputs
 from pangu_rl.loops.evaluation.option_letters import OptionLetters
-from pangu_rl.loops.inputs import check_length, open_model, prompt_problem
+from pangu_rl.loops.inputs.model import check_length, open_model
+from pangu_rl.loops.inputs.problems import prompt_problem
 from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.records import Prompt
 from pretrain.processing.resize import PixelLimits

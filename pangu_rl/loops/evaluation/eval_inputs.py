@@ -14,7 +14,8 @@ from pangu_rl.data.formats.reading import Reading
 from pangu_rl.data.prompts import load_prompts
 from pangu_rl.data.question_prompts import asked
 from pangu_rl.errors import ConfigError
-from pangu_rl.loops.inputs import check_length, open_model, prompt_problem, with_sound_pictures
+from pangu_rl.loops.inputs.model import check_length, open_model
+from pangu_rl.loops.inputs.problems import prompt_problem, with_sound_pictures
 from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.records import Prompt
 from pretrain.processing.resize import PixelLimits

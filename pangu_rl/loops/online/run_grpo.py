@@ -24,9 +24,10 @@ from pangu_rl.data.stream import fingerprint
 from pangu_rl.errors import Preempted
 from pangu_rl.loops.actors.restarts import with_restarts
 from pangu_rl.loops.begun_with import begun_with
-from pangu_rl.loops.inputs import held_out_and_trained, read_grpo_inputs
+from pangu_rl.loops.inputs.prompts import held_out_and_trained, read_grpo_inputs
 from pangu_rl.loops.metrics import rollout_metrics, staleness_metrics
-from pangu_rl.loops.online.parts import GrpoParts, open_parts
+from pangu_rl.loops.online.open_parts import open_parts
+from pangu_rl.loops.online.parts import GrpoParts
 from pangu_rl.loops.online.sampler_alarm import check_sampler
 from pangu_rl.loops.online.start import start_model
 from pangu_rl.loops.online.train_step import train_on

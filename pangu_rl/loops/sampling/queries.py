@@ -11,7 +11,8 @@ from pangu_rl.data.formats.reading import Reading
 from pangu_rl.data.prompts import load_prompts
 from pangu_rl.data.queries import load_queries
 from pangu_rl.errors import ConfigError
-from pangu_rl.loops.inputs import check_length, open_model, prompt_problem, with_sound_pictures
+from pangu_rl.loops.inputs.model import check_length, open_model
+from pangu_rl.loops.inputs.problems import prompt_problem, with_sound_pictures
 from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.records import Prompt
 from rewards.audit import gold_part, gold_problem

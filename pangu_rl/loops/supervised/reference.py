@@ -13,7 +13,7 @@ from pangu_rl.config.stages import DpoConfig
 from pangu_rl.data.packs.batching import PairRow, outline_pairs, pack_counts, split_ranks
 from pangu_rl.data.reference import Reference, ReferenceIdentity, ReferenceStore
 from pangu_rl.loops.actors.learners import Learners
-from pangu_rl.loops.inputs import DpoInputs
+from pangu_rl.loops.inputs.pairs import DpoInputs
 from pangu_rl.loops.session import Run
 
 

@@ -18,7 +18,7 @@ from pangu_rl.loops.actors.learners import Learners
 from pangu_rl.loops.actors.restarts import with_restarts
 from pangu_rl.loops.ahead import Ahead
 from pangu_rl.loops.begun_with import begun_with
-from pangu_rl.loops.inputs import SftInputs, read_sft_inputs
+from pangu_rl.loops.inputs.conversations import SftInputs, read_sft_inputs
 from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.loops.session import Run, open_run
 from pangu_rl.loops.skipped import log_skipped

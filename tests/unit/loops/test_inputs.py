@@ -17,7 +17,8 @@ from pangu_rl.data.files.row_files import RowFiles
 from pangu_rl.data.index.build import build_index
 from pangu_rl.data.queries import load_queries
 from pangu_rl.errors import ConfigError, DataError
-from pangu_rl.loops.inputs import read_dpo_inputs, read_sft_inputs
+from pangu_rl.loops.inputs.conversations import read_sft_inputs
+from pangu_rl.loops.inputs.pairs import read_dpo_inputs
 
 ROWS = [{"id": f"r{n}", "prompt": f"What is {n} + 1?", "response": f"It is {n + 1}."} for n in range(40)]
 PAIRS = [{"id": f"p{n}", "prompt": f"What is {n} + 1?", "chosen": "yes", "rejected": "no"} for n in (3, 30)]

@@ -17,7 +17,9 @@ from pangu_rl.data import drawn_rows
 from pangu_rl.data.conversations import parse_conversation
 from pangu_rl.data.pairs import parse_pair
 from pangu_rl.loops.evaluation.eval_inputs import read_eval_inputs
-from pangu_rl.loops.inputs import read_dpo_inputs, read_grpo_inputs, read_sft_inputs
+from pangu_rl.loops.inputs.conversations import read_sft_inputs
+from pangu_rl.loops.inputs.pairs import read_dpo_inputs
+from pangu_rl.loops.inputs.prompts import read_grpo_inputs
 from pangu_rl.loops.sampling.iterative_round import conversation_row
 from pangu_rl.loops.sampling.queries import read_queries
 from pangu_rl.loops.sampling.run_pairs import pair_row
