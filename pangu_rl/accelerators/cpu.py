@@ -17,6 +17,7 @@ from pangu_rl.accelerators.base import (
     variables_named,
     variables_of,
 )
+from pangu_rl.accelerators.host_memory import host_memory
 
 if TYPE_CHECKING:
     from pangu_rl.accelerators.attention.kernel import AttentionKernel
@@ -60,9 +61,9 @@ def _memory() -> dict[str, int]:
     import psutil
 
     resident = psutil.Process().memory_info().rss
-    node = psutil.virtual_memory()
+    free, total = host_memory()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"allocated": resident, "reserved": resident, "peak": peak, "free": node.available, "total": node.total}
+    return {"allocated": resident, "reserved": resident, "peak": peak, "free": free, "total": total}
 
 
 def _attention() -> AttentionKernel:

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from pangu_rl.accelerators import get_accelerator
+from pangu_rl.accelerators.host_memory import host_memory
 from pangu_rl.checkpoint.disk import require_run_directory
 from pangu_rl.checkpoint.store import CheckpointStore
 from pangu_rl.cluster.demand import phases_of
@@ -146,7 +145,7 @@ def _memory(stage: str, config: Any) -> dict[str, Any]:
     where = (
         "on this machine's cores and memory" if accelerator.ray_resource is None else f"each on its {accelerator.name}"
     )
-    return {"phases": phases, "device": where, "free_gib": psutil.virtual_memory().available / GIB}
+    return {"phases": phases, "device": where, "free_gib": host_memory()[0] / GIB}
 
 
 def _files(config: Any, room: str) -> dict[str, str]:
