@@ -31,6 +31,8 @@ STATE = "state.json"
 RANKS, MODEL, ADAPTER = "learner", "hf", "adapter"
 """Folders of a checkpoint: what the ranks go on from, and for everybody else the model, or the adapter that was trained
 beside one."""
+FOLDED = "folded"
+"""Folder of a run directory: whole models of steps that have an adapter alone (see `whole_model`)."""
 LATEST = "latest"
 """Link in the run directory to the newest checkpoint."""
 _PREFIX = "step_"
@@ -70,6 +72,8 @@ class CheckpointStore:
         if self._path(step).exists():
             raise CheckpointError(f"{self._path(step)} exists already: delete it, or start in another run_dir")
         self.discard(step)
+        # Of a checkpoint of this step that was deleted: its adapter was another one.
+        shutil.rmtree(self.directory.parent / FOLDED / self._path(step).name, ignore_errors=True)
         newest = self.newest_step()
         needed = 0 if newest is None else folder_bytes(self._path(newest))
         require_room(self.directory, needed, f"the checkpoint of step {step}")
@@ -157,9 +161,11 @@ class CheckpointStore:
         for step in self._steps():
             if step not in kept:
                 # Unnamed first: a removal that is cut short must not leave half a checkpoint under a good name.
-                os.replace(self._path(step), self._partial(step))
+                with suppress(OSError):
+                    os.replace(self._path(step), self._partial(step))
         for leftover in self._unfinished():
-            shutil.rmtree(leftover)
+            # What another process still reads, on NFS, can be removed at the next one.
+            shutil.rmtree(leftover, ignore_errors=True)
 
     def _unfinished(self) -> list[Path]:
         return sorted(self.directory.glob(f"{_PARTIAL}*"))

@@ -16,11 +16,9 @@ from pangu_rl.checkpoint.adapter_folder import FoldedModel
 from pangu_rl.checkpoint.alike import companions
 from pangu_rl.checkpoint.manifest import Entry
 from pangu_rl.checkpoint.model_tensors import ModelTensors, TensorEntry, write_index, write_shard
-from pangu_rl.checkpoint.store import ADAPTER, MODEL
+from pangu_rl.checkpoint.store import ADAPTER, FOLDED, MODEL
 from pangu_rl.checkpoint.whole_folder import whole_folder
-
-FOLDED = "folded"
-"""Folder of a run directory."""
+from pangu_rl.errors import RunError
 
 
 def whole_model(checkpoint: Path) -> Path:
@@ -35,8 +33,12 @@ def whole_model(checkpoint: Path) -> Path:
     output = checkpoint.parent.parent / FOLDED / checkpoint.name
     if not output.is_dir():
         model = FoldedModel(adapter)
-        with whole_folder(output) as partial:
-            write_like(model, partial, lambda entry: [model.read(entry.name)])
+        try:
+            with whole_folder(output) as partial:
+                write_like(model, partial, lambda entry: [model.read(entry.name)])
+        except RunError:
+            if not output.is_dir():  # else another stage has made it meanwhile
+                raise
     return output
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pangu_rl.config.sections.learner import ModelPart
+from pangu_rl.errors import DataError
 
 PIXELS = 3 * 2 * 14 * 14
 """Of a patch with both of its frames."""
@@ -174,8 +175,15 @@ def stored_parameters(folder: Path) -> int | None:
 
 def _elements(file: Path) -> int:
     """A file begins with the length of its header, 8 bytes little-endian, then the header, JSON."""
+    size = file.stat().st_size
     with file.open("rb") as stream:
-        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        length = int.from_bytes(stream.read(8), "little")
+        try:
+            header = json.loads(stream.read(length)) if 8 + length <= size else None
+        except ValueError:
+            header = None
+    if not isinstance(header, dict):
+        raise DataError(f"{file}: no safetensors file ({size} bytes; cut short, or git-lfs' pointer): fetch it again")
     return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
+from pangu_rl.checkpoint import CheckpointStore
+from pangu_rl.checkpoint import whole_model as whole_model_module
 from pangu_rl.checkpoint.adapter_folder import CONFIG, WEIGHTS, FoldedModel, open_model, parameter_name, write_adapter
 from pangu_rl.checkpoint.folding import folded
 from pangu_rl.checkpoint.model_folder import model_config
@@ -132,6 +135,38 @@ def test_a_whole_model_is_made_once_beside_the_checkpoints(base: Path, tmp_path:
     assert whole_model(checkpoint) == folder
     assert (folder / "model.safetensors").stat().st_mtime_ns == before
     assert whole_model(tmp_path / "plain") == tmp_path / "plain" / "hf"
+
+
+def test_a_step_that_is_trained_anew_is_folded_anew(base: Path, tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "run", keep=2)
+    for step in (2, 3):
+        ours(base, store.begin(step) / "adapter")
+        store.commit(step, {}, {})
+    folded_before, other = (whole_model(store.directory / name) for name in ("step_000003", "step_000002"))
+    shutil.rmtree(store.directory / "step_000003")  # a person's decision, after it was found corrupt
+    store.begin(3)
+    assert not folded_before.exists() and other.is_dir()
+
+
+def test_two_stages_may_fold_one_model(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one begins and ends while this one writes; what a killed one left is removed, what lives is not."""
+    checkpoint = tmp_path / "run" / "checkpoints" / "step_000003"
+    ours(base, checkpoint / "adapter")
+    folder = tmp_path / "run" / "folded" / "step_000003"
+    abandoned = folder.with_name(".partial-step_000003-dead")
+    abandoned.mkdir(parents=True)
+    write = whole_model_module.write_like
+
+    def slowly(model: FoldedModel, partial: Path, values: object) -> dict:
+        monkeypatch.setattr(whole_model_module, "write_like", write)
+        assert not abandoned.exists()
+        assert whole_model(checkpoint) == folder and partial.is_dir()
+        return write(model, partial, values)
+
+    monkeypatch.setattr(whole_model_module, "write_like", slowly)
+    assert whole_model(checkpoint) == folder
+    assert [path.name for path in folder.parent.iterdir()] == ["step_000003"]
+    assert load_file(folder / "model.safetensors").keys() == load_file(base / "model.safetensors").keys()
 
 
 def test_an_adapter_is_no_model_path(base: Path, tmp_path: Path) -> None:

@@ -350,3 +350,19 @@ def test_a_second_driver_is_refused_until_the_first_is_gone(tmp_path):
         first.wait()
     with run_lock(tmp_path):
         pass
+
+
+def test_an_old_checkpoint_that_cannot_be_removed_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On NFS a folder in which another process has a file open cannot be removed; the next time it can."""
+    store = CheckpointStore(tmp_path, keep=1)
+    save(store, 1)
+
+    def refuse(path: object, **_: object) -> None:
+        raise OSError(errno.ENOTEMPTY, "Directory not empty", path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rmdir", refuse)
+        save(store, 2)
+    assert store.latest().step == 2
+    save(store, 3)
+    assert sorted(path.name for path in store.directory.iterdir()) == ["step_000003"]

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from pangu_rl.errors import DataError
 from pangu_rl.learner.measure.model_shape import (
     MINDVL_TOWER,
     PANGU_TOWER,
@@ -95,3 +96,20 @@ def test_no_shape_is_better_than_a_wrong_one(tmp_path: Path):
 
 def _plain(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 134\n",
+        b"",
+        b'\x08\0\0\0\0\0\0\0{"a": 1',
+        b"\x02\0\0\0\0\0\0\0[]",
+    ],
+)
+def test_a_pointer_or_a_cut_file_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(
+        DataError, match=r"model.safetensors: no safetensors file \(\d+ bytes; cut short, or git-lfs' pointer"
+    ):
+        stored_parameters(tmp_path)
