@@ -9,6 +9,7 @@ from typing import Any
 
 from pangu_rl.checkpoint.model_folder import companion_digest, sampled_checksum
 from pangu_rl.config.paths import resolve_path
+from pangu_rl.config.sections.algorithm import SupervisedConfig
 from pangu_rl.loops.free_keys import RESUMED
 
 
@@ -29,6 +30,9 @@ def begun_with(stage: str, config: Any, model: Path, rows: Mapping[str, str]) ->
     # The vision stage's rate always falls to its last step, and shares may change up to it.
     if optimizer is None or optimizer.schedule != "constant" or getattr(config.data, "end_shares", None):
         tree.setdefault("trainer", {})["steps"] = config.trainer.steps
+    loss = getattr(config, "algorithm", None)
+    if isinstance(loss, SupervisedConfig) and loss.knows_packs:
+        tree["learner"]["pack_tokens"] = config.learner.pack_tokens
     return {"stage": stage, **tree}
 
 

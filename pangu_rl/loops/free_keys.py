@@ -44,11 +44,9 @@ RESUMED: dict[str, Any] = {
     "learner": {
         "ranks",
         "sequence_parallel",
-        "zero_stage",
         "overlap_comm",
         "reduce_bucket",
         "prefetch_bucket",
-        "offload",
         "pack_tokens",
         "micro_batch",
         "micro_batch_tokens",

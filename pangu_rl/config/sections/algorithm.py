@@ -145,3 +145,9 @@ class SupervisedConfig(Strict):
     """The magnitude weight as printed, or in the range of the order weight."""
     detach_weights: bool = True
     """False lets the gradient through the magnitude weight."""
+
+    @property
+    def knows_packs(self) -> bool:
+        """Whether the loss of the same rows is another one in other packs: eq. (1) has a weighted mean of each."""
+        weighted = self.tau_order > 0 or self.tau_magnitude > 0
+        return self.average == "balanced" and self.lambda_token > 0 and weighted

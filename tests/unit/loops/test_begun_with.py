@@ -66,13 +66,39 @@ def test_what_decides_the_result_may_not_change(model: Path, stage: str, section
     [
         ("trainer", {"steps": 8}),
         ("trainer", {"run_dir": "elsewhere", "checkpoint_every": 1, "keep_checkpoints": 9}),
-        ("learner", {"ranks": 2, "zero_stage": 2, "pack_tokens": 4096}),
+        ("learner", {"ranks": 2, "micro_batch_tokens": 8192, "gradient_checkpointing": True}),
         ("data", {"train": "moved.jsonl", "media_root": "moved"}),
         ("monitoring", {"tensorboard": False}),
     ],
 )
 def test_how_it_runs_and_where_may_change(model: Path, section: str, change: dict) -> None:
     assert settings(model) == settings(model, **{section: change})
+
+
+@pytest.mark.parametrize("change", [{"zero_stage": 2}, {"zero_stage": 3, "offload": {"optimizer": "cpu"}}])
+def test_how_a_checkpoint_is_laid_out_may_not(model: Path, change: dict) -> None:
+    """It could not be read."""
+    assert first_difference(settings(model), settings(model, learner=change))[0] == "learner.zero_stage"
+
+
+@pytest.mark.parametrize(
+    ("stage", "algorithm", "may"),
+    [
+        ("sft", {}, False),
+        ("sft", {"average": "token"}, True),
+        ("sft", {"average": "square"}, True),
+        ("sft", {"lambda_token": 0}, True),
+        ("sft", {"tau_order": 0, "tau_magnitude": 0}, True),
+        ("dpo", {}, True),
+        ("grpo", {}, True),
+    ],
+)
+def test_packs_may_change_where_no_loss_knows_them(model: Path, stage: str, algorithm: dict, may: bool) -> None:
+    """Eq. (1) has a weighted mean over each pack: of losses 0 and 4 with weights 1.755 and 2.999 it is 2.52 in one pack
+    and 2.0 in two."""
+    before, now = (settings(model, stage, algorithm=algorithm, learner={"pack_tokens": n}) for n in (2048, 4096))
+    found = first_difference(before, now)
+    assert found == (None if may else ("learner.pack_tokens", "2048", "4096"))
 
 
 def test_steps_count_where_the_rate_depends_on_them(model: Path) -> None:
