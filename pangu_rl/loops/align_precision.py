@@ -38,12 +38,16 @@ def align_curves(one: Path, other: Path) -> float:
     """How far the losses of two runs are apart, as a share.
 
     Raises:
-        DataError: a directory without losses, or runs of other lengths.
+        DataError: a directory without losses, a step that has one on one side alone, or losses of 0 alone.
     """
     left, right = _losses(one), _losses(other)
-    if len(left) != len(right):
-        raise DataError(f"{one} has {len(left)} steps with a loss, {other} {len(right)}: run both as long")
-    return curves_apart(left, right)
+    if only := sorted(left.keys() ^ right.keys()):
+        has, lacks = (one, other) if only[0] in left else (other, one)
+        raise DataError(
+            f"step {only[0]} has a finite loss in {has} and none in {lacks}, of {len(only)} such: run both as long, "
+            "and look at what is not finite"
+        )
+    return curves_apart(list(left.values()), [right[step] for step in left])
 
 
 def precision_table(found: Sequence[Difference], limit: float) -> Table:
@@ -60,10 +64,11 @@ def precision_table(found: Sequence[Difference], limit: float) -> Table:
     return table
 
 
-def _losses(run: Path) -> list[float]:
+def _losses(run: Path) -> dict[int, float]:
+    """Step -> loss, where it is finite."""
     file = run / METRICS
     rows: list[dict[str, Any]] = read_metrics(file) if file.is_file() else []
-    losses = [row[LOSS] for row in rows if row.get(LOSS) is not None]
+    losses = {row["step"]: row[LOSS] for row in rows if row.get(LOSS) is not None}
     if not losses:
         raise DataError(f"{file}: has no {LOSS}: name the directory of a training run")
     return losses

@@ -10,6 +10,8 @@ from pangu_rl.learner.precision.trace import GRADIENT, Trace
 
 LIMIT = 5e-3
 """Of both errors: "within five thousandths"."""
+NO_LOSS = 1e-6
+"""A loss of this size is rounding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +50,20 @@ def first_beyond(found: Sequence[Difference], limit: float) -> Difference | None
 
 
 def curves_apart(one: Sequence[float], other: Sequence[float]) -> float:
-    """The greatest of |a - b| / |a| over the steps that both have.
+    """The greatest of |a - b| / |a| over the steps. Of losses that are not all above 0 a step's own size says nothing:
+    they are compared with the mean of |a|.
 
-    Example: losses 2.0, 1.0 and 2.02, 0.99 are 1 % apart.
+    Example: losses 2.0, 1.0 and 2.02, 0.99 are 1 % apart; -2.0, 1.0 and -2.0, 1.03
+    are 2 %.
+
+    Raises:
+        DataError: the losses of `one` are as good as 0, such as GRPO's with one update a step.
     """
-    return max(abs(left - right) / abs(left) for left, right in zip(one, other))
+    mean = sum(map(abs, one)) / len(one)
+    if mean < NO_LOSS:
+        raise DataError(f"the losses of the first run are {mean:.1g} in the mean: there is nothing to compare with")
+    sizes = [abs(left) if min(one) > 0 else mean for left in one]
+    return max(abs(left - right) / size for left, right, size in zip(one, other, sizes, strict=True))
 
 
 def _difference(name: str, one: Trace, other: Trace) -> Difference:

@@ -78,13 +78,17 @@ def test_a_wrong_gradient_alone_is_found(sound: Trace) -> None:
 
 
 def test_losses_of_two_runs(tmp_path: Path) -> None:
-    for name, losses in {"a": [2.0, 1.0], "b": [2.01, 1.0], "c": [2.0]}.items():
+    runs = {"a": [2.0, 1.0], "b": [2.01, 1.0], "c": [2.0], "d": [None, 1.0], "e": [1.0, 2.0], "zero": [0.0, 1e-9]}
+    for name, losses in runs.items():
         (tmp_path / name).mkdir()
         rows = ({"step": step, "train/loss": loss} for step, loss in enumerate(losses, start=1))
         (tmp_path / name / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert align_curves(tmp_path / "a", tmp_path / "b") == pytest.approx(0.005)
-    with pytest.raises(DataError, match="has 2 steps with a loss"):
-        align_curves(tmp_path / "a", tmp_path / "c")
+    for one, other, step in (("a", "c", 2), ("c", "a", 2), ("a", "d", 1), ("d", "e", 1)):
+        with pytest.raises(DataError, match=f"step {step} has a finite loss in .* and none in"):
+            align_curves(tmp_path / one, tmp_path / other)
+    with pytest.raises(DataError, match="nothing to compare with"):
+        align_curves(tmp_path / "zero", tmp_path / "zero")
     with pytest.raises(DataError, match="has no train/loss"):
         align_curves(tmp_path / "a", tmp_path)
 
@@ -94,7 +98,8 @@ def test_errors_by_hand() -> None:
     one, other = {"a": torch.tensor([1.0, -3.0])}, {"a": torch.tensor([1.1, -2.9])}
     expected = Difference(name="a", mae=pytest.approx(0.1), mre=pytest.approx(0.05), finite=True)
     assert differences(one, other) == [expected]
-    assert curves_apart([2.0, 1.0], [2.02, 0.99, 5.0]) == pytest.approx(0.01)
+    assert curves_apart([2.0, 1.0], [2.02, 0.99]) == pytest.approx(0.01)
+    assert curves_apart([-2.0, 1.0, 0.0], [-2.0, 1.03, 0.0]) == pytest.approx(0.03)
 
 
 def test_traces_of_two_models_are_refused(tmp_path: Path) -> None:
