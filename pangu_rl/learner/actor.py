@@ -52,11 +52,14 @@ class RankActor:
         self._learner: Any = None
         self._writing: dict[str, Future[dict[str, Entry]]] = {}
 
+    def host(self) -> str:
+        """Address of this actor's node."""
+        return ray.util.get_node_ip_address()
+
     def address(self) -> tuple[str, int]:
         """(host, port) of this actor's node, where rank 0 serves the store that all meet at from now on."""
-        host = ray.util.get_node_ip_address()
-        self._store = serve_store(host)
-        return host, self._store.port
+        self._store = serve_store(self.host())
+        return self.host(), self._store.port
 
     def save(self, checkpoint: Path) -> None:
         """Begin to write this rank's part of a checkpoint and of the model; `written` says when it is there."""

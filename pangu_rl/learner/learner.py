@@ -14,12 +14,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from pangu_rl.accelerators import get_accelerator
 from pangu_rl.accelerators.ops import take_fallbacks
@@ -38,7 +39,7 @@ from pangu_rl.learner.lora import adapters_of, add_adapters, without_adapters
 from pangu_rl.learner.measure.flops import ModelFlops
 from pangu_rl.learner.measure.peak import matmul_peak
 from pangu_rl.learner.measure.profiling import profiled
-from pangu_rl.learner.model import PackTensors, load_causal_lm
+from pangu_rl.learner.model import PackTensors, checkpoint_layers, load_causal_lm
 from pangu_rl.learner.nonfinite import SkippedSteps
 from pangu_rl.learner.objectives import add_totals, build_objective, reduce_totals
 from pangu_rl.learner.packed_attention import attend_by
@@ -81,8 +82,7 @@ class Learner:
         # Now, since DeepSpeed puts one flat tensor in the place of a group's parameters.
         sizes = {rate: [len(group["params"]) for name, group in groups if name == rate] for rate in self.rates}
         if spec.learner.gradient_checkpointing:
-            lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-            lm.train()
+            checkpoint_layers(lm)
         self.engine = initialize(spec, lm, [group for _, group in groups])
         self.sequence = open_sequence_group(spec.learner.sequence_parallel)
         self.lm = lm
@@ -162,7 +162,8 @@ class Learner:
         Raises:
             ConfigError: a node's memory does not hold it.
         """
-        return self._parking.park(held_tensors(self.engine))
+        held = self.reference if isinstance(self.reference, nn.Module) else nn.Module()
+        return self._parking.park(chain(held_tensors(self.engine), held.parameters(), held.buffers()))
 
     def to_device(self) -> None:
         """Undo `to_host`, to the bit."""

@@ -186,7 +186,22 @@ def without_dropout(model: PreTrainedModel) -> PreTrainedModel:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
+        for name, value in vars(module).items():
+            if isinstance(value, float) and ("drop" in name or "jitter" in name):
+                setattr(module, name, 0.0)  # of `functional.dropout` and of routers
     return model.eval()
+
+
+def checkpoint_layers(model: PreTrainedModel) -> None:
+    """Have the backward pass run every layer again instead of keeping what is in it.
+
+    transformers does so only in layers that are told they train; whatever lies in them stays as `without_dropout` left
+    it, since some routers draw experts at random where they are told so.
+    """
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    for module in model.modules():
+        if getattr(module, "gradient_checkpointing", False):
+            module.training = True
 
 
 def _has_tower(lm: PreTrainedModel) -> bool:

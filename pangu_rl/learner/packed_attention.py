@@ -12,6 +12,7 @@ Letters: T tokens, H heads, K key-value heads dividing H, D head size, E size of
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -105,7 +106,7 @@ def packed_attention(
     layout = _open_layout()
     scores = Scores(
         scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
-        window=kwargs.get("sliding_window") or 0,
+        window=(kwargs["sliding_window"] if "sliding_window" in kwargs else window_of_mask(module)) or 0,
         cap=kwargs.get("softcap") or 0.0,
     )
     _refuse_unsupported(module, layout, query.shape[-1], scores, attention_mask, dropout, kwargs)
@@ -115,8 +116,21 @@ def packed_attention(
         return tree_attention(query, key, value, layout, scores, sinks).unsqueeze(0), None
     if sinks is not None:
         sinks = sinks[layout.sequence.span(len(sinks))]
+    width = value.shape[-1]
+    value = pad(value, (0, query.shape[-1] - width))  # of MLA: the exchange takes one size
     output = tree_attention(*layout.sequence.to_heads(query, key, value), layout, scores, sinks)
-    return layout.sequence.to_tokens(output).unsqueeze(0), None
+    return layout.sequence.to_tokens(output[..., :width]).unsqueeze(0), None
+
+
+def window_of_mask(module: nn.Module) -> int | None:
+    """The window of an attention layer of a family that has it in its mask alone, which packed attention is not given
+    (Qwen2-MoE, PhiMoE): by its configuration, where the family's code makes such masks."""
+    config = getattr(module, "config", None)
+    if config is None or not hasattr(sys.modules[type(module).__module__], "create_sliding_window_causal_mask"):
+        return None
+    kinds = getattr(config, "layer_types", None)
+    slides = kinds is None or kinds[module.layer_idx] == "sliding_attention"
+    return getattr(config, "sliding_window", None) if slides else None
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from pangu_rl.accelerators.transfer import to_device
 from pangu_rl.learner.parallel.encoder_parallel import SharedPack, encode_dealt
 from pangu_rl.learner.parallel.sequence_parallel import SequenceGroup
 from pangu_rl.records import Pack, Picture
@@ -49,10 +50,10 @@ class PictureTensors:
         features = [spans[_identity(picture)] for picture in pack.pictures]
         shown = [picture.patches for picture in distinct.values()]
         return cls(
-            patches=torch.from_numpy(np.concatenate(shown)).to(device) if shown else None,
+            patches=to_device(np.concatenate(shown), device) if shown else None,
             grids=torch.tensor([picture.grid for picture in distinct.values()]),
-            places=torch.from_numpy(pack.picture_tokens).to(device),
-            features=torch.from_numpy(np.concatenate([np.zeros(0, dtype=np.int64), *features])).to(device),
+            places=to_device(pack.picture_tokens, device),
+            features=to_device(np.concatenate([np.zeros(0, dtype=np.int64), *features]), device),
         )
 
     def within(self, span: slice) -> PictureTensors:

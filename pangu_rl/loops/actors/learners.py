@@ -195,7 +195,7 @@ class Learners(RankActors):
             self._open_publisher(0)
 
     def _open_publisher(self, receivers: int) -> None:
-        hosts = [host for host, _ in self._call("address")]
+        hosts = self._call("host")
         shared = {
             "host": hosts[0],
             "receivers": receivers,

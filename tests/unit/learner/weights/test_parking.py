@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from pangu_rl.accelerators import get_accelerator
+from pangu_rl.config.sections.algorithm import GrpoAlgorithmConfig
 from pangu_rl.errors import ConfigError
+from pangu_rl.learner.learner import Learner
 from pangu_rl.learner.weights import offload
 from pangu_rl.learner.weights.parking import Parking, tensors_in
 from tests.unit.learner.builders import save_llama
-from tests.unit.learner.test_learner import PACKS, batch, build, rendezvous, weights_of
+from tests.unit.learner.test_learner import PACKS, batch, build, rendezvous, spec, weights_of
 
 __all__ = ["rendezvous"]
 
@@ -70,6 +73,20 @@ def test_the_device_is_empty_meanwhile(model_path: Path, stage: int, dtype: str)
     assert moved > 0.95 * there, (moved, there)
     assert left < 0.05 * there, (left, there)
     assert copies == pytest.approx(moved * KEPT[stage, dtype], rel=0.05), copies / moved
+
+
+def test_the_start_that_the_kl_is_to_leaves_too(model_path: Path) -> None:
+    described = spec(model_path, stage=1, dtype="bfloat16")
+    learner = Learner(replace(described, algorithm=GrpoAlgorithmConfig(kl_weight=0.1)))
+    learner.update([batch(*PACKS)])
+    held = sum(p.nbytes for p in learner.reference.parameters())
+    without = build(model_path, stage=1, dtype="bfloat16")
+    without.update([batch(*PACKS)])
+    assert learner.to_host() - without.to_host() == pytest.approx(held, rel=0.02)
+    assert all(p.untyped_storage().nbytes() == 0 for p in learner.reference.parameters())
+    for one in (learner, without):
+        one.to_device()
+    assert learner.update([batch(*PACKS)])[0]["kl_reference"] > 0
 
 
 def test_a_storage_is_parked_once_with_all_its_views_and_zeros_have_no_copy() -> None:
