@@ -38,6 +38,8 @@ CODINGS = {"pixels": (False, False), "thousandths": (True, False), "padded": (Tr
 """How the labels of `boxes_<coding>_<split>.jsonl` are written: normalised, padded."""
 LENGTHS = range(3, 13)
 """Frames of a clip, as many as the budget of `assemble_words.yaml` has at their least."""
+SIDE = 112
+"""Pixels of a frame: what three frames may have of that budget, and twice what twelve may."""
 BOXES = "plain_boxes-"
 
 
@@ -57,6 +59,7 @@ def main() -> None:
     folders = [args.output / args.name / f"seed_{seed}" for seed in range(args.seeds)]
     for seed, folder in enumerate(folders):
         run("pipeline", str(path), f"trainer.run_dir={folder}", f"trainer.seed={seed}", *args.overrides)
+        require_different(folder)
     lines = "\n".join(table(read(load_config(PipelineConfig, path), folders)))
     (args.output / args.name / "table.md").write_text(lines + "\n", encoding="utf-8")
     print(lines)
@@ -66,7 +69,7 @@ def write_rows(folder: Path) -> None:
     """Clips of several lengths, boxes of one shape in three codings, both mixed, quads, points; whole or not at all."""
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    write_data(partial, seed=0, lengths=LENGTHS)
+    write_data(partial, seed=0, lengths=LENGTHS, side=SIDE)
     write_places(partial, seed=0)
     corpus = resolve_path(CORPUS)
     for split in ("sft", "heldout"):
@@ -80,6 +83,16 @@ def write_rows(folder: Path) -> None:
     boxes = (partial / "boxes_padded_sft.jsonl").read_text(encoding="utf-8")
     (partial / "mixed.jsonl").write_text(clips + boxes, encoding="utf-8")
     partial.rename(folder)
+
+
+def require_different(folder: Path) -> None:
+    """Refuse a comparison of a run with itself: a switch that reaches nothing leaves every loss equal to the bit."""
+    losses: dict[tuple[float, ...], str] = {}
+    for path in sorted(folder.glob("*_train/metrics.jsonl")):
+        curve = tuple(row["train/loss"] for row in map(json.loads, path.read_text(encoding="utf-8").splitlines()))
+        if curve in losses:
+            raise SystemExit(f"{folder}: {losses[curve]} and {path.parent.name} have the same losses at every step")
+        losses[curve] = path.parent.name
 
 
 def read(config: PipelineConfig, folders: Sequence[Path]) -> dict[str, list[Evaluation]]:

@@ -27,6 +27,8 @@ MODEL = "cache://models/tiny-pangu-vl"
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 30), "blue": (30, 60, 220), "yellow": (230, 220, 40)}
 FRAMES, SIDE = 6, 56
 """A frame a second, of 4 tokens: 36 tokens a clip, the marks between frames among them."""
+SQUARES = (28, 56)
+"""Least and greatest side of what is drawn."""
 ASK = {
     "first": "Which colour comes first?",
     "order": "In which order do the colours come? Answer with a list.",
@@ -50,22 +52,22 @@ def draw(rng: Random, task: str, frames: int = FRAMES) -> tuple[list[str | None]
     return shown, order[0] if task == "first" else f"[{', '.join(order)}]"
 
 
-def write_clip(path: Path, shown: list[str | None], rng: Random) -> None:
-    """An MP4 of grey frames, some with a square of a colour."""
+def write_clip(path: Path, shown: list[str | None], rng: Random, side: int = SIDE) -> None:
+    """An MP4 of grey frames of so many pixels a side, some with a square of a colour."""
     import cv2
 
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 1.0, (SIDE, SIDE))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 1.0, (side, side))
     for colour in shown:
-        frame = np.full((SIDE, SIDE, 3), rng.randint(90, 160), np.uint8)
+        frame = np.full((side, side, 3), rng.randint(90, 160), np.uint8)
         if colour is not None:
-            edge = rng.randint(SIDE // 2, SIDE)
-            top, left = (rng.randint(0, SIDE - edge) for _ in range(2))
+            edge = rng.randint(*SQUARES)
+            top, left = (rng.randint(0, side - edge) for _ in range(2))
             frame[top : top + edge, left : left + edge] = COLOURS[colour][::-1]
         writer.write(frame)
     writer.release()
 
 
-def write_data(folder: Path, seed: int, lengths: Sequence[int] = (FRAMES,)) -> None:
+def write_data(folder: Path, seed: int, lengths: Sequence[int] = (FRAMES,), side: int = SIDE) -> None:
     """Clips of one of so many frames, and rows of all splits; a held-out clip three times, as `SETS` says."""
     rng, media = Random(seed), folder / "media"
     media.mkdir(parents=True)
@@ -77,7 +79,7 @@ def write_data(folder: Path, seed: int, lengths: Sequence[int] = (FRAMES,)) -> N
             for name, rows in sets.items():
                 seen = {"clips": shown, "shuffled": rng.sample(shown, len(shown)), "first_frame": shown[:1]}[name]
                 clip = f"{split}_{name}_{number}.mp4"
-                write_clip(media / clip, seen, rng)
+                write_clip(media / clip, seen, rng, side)
                 row = {"id": f"{split}{number}", "prompt": ASK[task], "videos": [clip], "time_precise": True}
                 said = {"response": rf"\boxed{{{answer}}}"} if split == "sft" else {"answer": answer}
                 rows.append(row | said | {"source": task})

@@ -92,3 +92,14 @@ def test_every_row_of_the_corpus_is_in_one_block() -> None:
     kinds = [kind for some in stage_blocks.BLOCKS.values() for kind in some]
     assert sorted(kinds) == sorted((*CATEGORIES, *stage_blocks.APART))
     assert set(stage_blocks.APART) <= set(FAMILIES)
+
+
+def test_a_run_is_not_compared_with_itself(tmp_path) -> None:
+    for name, losses in {"fixed_train": (2.0, 1.5), "dynamic_train": (2.0, 1.25)}.items():
+        (tmp_path / name).mkdir()
+        lines = (json.dumps({"step": step, "train/loss": loss}) for step, loss in enumerate(losses, start=1))
+        (tmp_path / name / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    ablation.require_different(tmp_path)
+    (tmp_path / "dynamic_train" / "metrics.jsonl").write_text((tmp_path / "fixed_train" / "metrics.jsonl").read_text())
+    with pytest.raises(SystemExit, match="dynamic_train and fixed_train have the same losses at every step"):
+        ablation.require_different(tmp_path)
