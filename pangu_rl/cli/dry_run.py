@@ -13,7 +13,7 @@ from pangu_rl.checkpoint.store import CheckpointStore
 from pangu_rl.cluster.demand import phases_of
 from pangu_rl.config.doubts import doubts
 from pangu_rl.doctor.paths import GIB, check_disk
-from pangu_rl.learner.measure.stage_memory import described_gib, memory_of
+from pangu_rl.learner.measure.stage_memory import memory_of, weights_gib
 from pangu_rl.monitoring.findings import Finding
 
 PER_STEP = ("prompts_per_step", "sequences_per_step", "pairs_per_step", "packs_per_step")
@@ -133,7 +133,7 @@ def _steps_text(steps: dict[str, Any], rows: int) -> str:
 
 def _memory(stage: str, config: Any) -> dict[str, Any]:
     accelerator = get_accelerator(config.cluster.accelerator)
-    weights = described_gib(config.model.path)
+    weights = weights_gib(config.model.path)
     parts = memory_of([config.model.path], accelerator.ray_resource is not None)
     phases = []
     for name, blocks in phases_of(stage, config, weights, parts):

@@ -41,7 +41,7 @@ def submit(
     from pangu_rl.cluster.profile_checks import model_paths
     from pangu_rl.cluster.stage_file import StageFile
     from pangu_rl.config.names.named_files import travelling
-    from pangu_rl.learner.measure.stage_memory import described_gib, memory_of
+    from pangu_rl.learner.measure.stage_memory import memory_of, weights_gib
 
     file = StageFile.read(config, overrides or ())
     profile = profile or file.profile
@@ -51,7 +51,7 @@ def submit(
     resolved = stage_of(stage, file.tree_of_job(cluster), config)
     if cluster is not None:
         paths = [str(known_model(path)) for path in model_paths(resolved)]
-        weights = [gib for path in paths if (gib := jobs.weight_gib(path) or described_gib(path)) is not None]
+        weights = [gib for path in paths if (gib := weights_gib(path)) is not None]
         on_devices = any(group.devices for group in cluster.nodes)
         planned = plan(stage, resolved, cluster, max(weights, default=None), memory_of(paths, on_devices))
         if show_plan:

@@ -19,7 +19,6 @@ from pangu_rl.cluster.stage_file import StageFile
 from pangu_rl.config.cluster_profile import ClusterProfile
 from pangu_rl.config.load import load_config
 from pangu_rl.config.names.shipped import shipped, shipped_names
-from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.secrets import SECRETS
 from pangu_rl.errors import ConfigError
 
@@ -134,12 +133,6 @@ def load_profile(name: str) -> ClusterProfile:
             known = ", ".join(sorted({one.stem for one in PROFILES.glob("*.yaml")} | set(shipped_names("clusters"))))
             raise ConfigError(f"no cluster profile {name!r}: {PROFILES}/ has {known}; or name a .yaml file")
     return load_config(ClusterProfile, path)
-
-
-def weight_gib(path: str) -> float | None:
-    """Size of the model's weights; None for a folder that only the cluster has."""
-    files = list(resolve_path(path).glob("*.safetensors"))
-    return sum(file.stat().st_size for file in files) / 2**30 if files else None
 
 
 def status(job: str, *, address: str | None = None) -> str:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from pangu_rl.config.paths import remote_address, remote_root
 from pangu_rl.errors import DataError, RunError, UserError
 from pangu_rl.storage.drivers import file_system
-from pangu_rl.storage.space import make_room, require_room, used_now
+from pangu_rl.storage.space import PARTIAL, make_room, require_room, used_now
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -64,7 +64,8 @@ def bring(paths: Sequence[Path]) -> None:
     require_room(sum(size for files in there for size, _ in files.values()), names)
     for path, files in zip(paths, there, strict=True):
         for copy in [path] if path.is_file() else path.rglob("*"):
-            if copy.is_file() and not _is_of(copy, files.get(copy)):
+            # Another process may be fetching into the same folder.
+            if not PARTIAL.fullmatch(copy.name) and copy.is_file() and not _is_of(copy, files.get(copy)):
                 copy.unlink(missing_ok=True)
         for copy in files:
             local_copy(copy)
@@ -113,7 +114,10 @@ def _fetch(path: Path) -> None:
 
 
 def _is_of(copy: Path, known: tuple[int, int] | None) -> bool:
-    status = copy.stat()
+    try:
+        status = copy.stat()
+    except FileNotFoundError:  # it left meanwhile
+        return False
     return known == (status.st_size, status.st_mtime_ns)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +23,10 @@ DEFAULT = 100 * 2**30
 KEPT = 0.9
 """Of the bound, after copies have left: every walk makes room for more than one."""
 BOOK = ".bytes"
+PARTIAL = re.compile(r"\..+\.\d+\.\d+")
+"""Name of what a thread of a process is just fetching."""
+ABANDONED_S = 86_400
+"""A file that nothing was written to for so long is not being fetched any more."""
 
 
 def bound() -> int:
@@ -81,7 +86,9 @@ def _left_after_leaving(root: Path, most: int) -> int:
             if name != BOOK:
                 with suppress(OSError):
                     status = os.stat(path := f"{folder}/{name}")
-                    found.append((status.st_atime_ns, status.st_size, path, name.startswith(".")))
+                    recent = status.st_mtime > time.time() - ABANDONED_S
+                    is_written = PARTIAL.fullmatch(name) is not None and recent
+                    found.append((status.st_atime_ns, status.st_size, path, is_written))
     total = sum(size for _, size, _, _ in found)
     for used, size, path, is_written in sorted(found):
         if total <= most:

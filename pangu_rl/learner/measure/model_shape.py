@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pangu_rl.checkpoint.model_folder import weight_files
 from pangu_rl.config.sections.learner import ModelPart
 from pangu_rl.errors import DataError
 
@@ -168,8 +169,12 @@ def shape_of(config: Mapping[str, Any]) -> ModelShape:
 
 
 def stored_parameters(folder: Path) -> int | None:
-    """Elements of all tensors in the folder's safetensors files, read from their headers; None without such files."""
-    files = sorted(folder.glob("*.safetensors"))
+    """Elements of all tensors of the model in `folder`, read from the headers of its files; None without weights.
+
+    Raises:
+        DataError: a file is cut short, or its folder refused (see `weight_files`).
+    """
+    files = weight_files(folder)
     return sum(map(_elements, files)) if files else None
 
 

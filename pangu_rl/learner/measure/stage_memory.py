@@ -11,7 +11,7 @@ from pangu_rl.config.sections.preference import DpoDataConfig
 from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.learner.measure.memory_estimate import Memory, estimate
 from pangu_rl.learner.measure.memory_inputs import DEVICE, HOST, MicroBatch, Settings
-from pangu_rl.learner.measure.model_shape import ModelShape, read_shape
+from pangu_rl.learner.measure.model_shape import ModelShape, read_shape, stored_parameters
 from pangu_rl.learner.measure.vision_memory import vision_memory
 
 
@@ -28,10 +28,14 @@ def memory_of(paths: Sequence[str], on_devices: bool) -> Callable[[Any], Mapping
     return parts
 
 
-def described_gib(path: str) -> float | None:
-    """Weights of the model at `path` in GiB, two bytes each, by its `config.json` alone; None as of `memory_of`."""
-    shape = read_shape(resolve_path(path))
-    return None if shape is None else 2 * shape.parameters / 2**30
+def weights_gib(path: str) -> float | None:
+    """Weights of the model at `path` in GiB, two bytes each whatever its files have, by their headers or, where there
+    are none, by its `config.json`; None as of `memory_of`."""
+    folder = resolve_path(path)
+    parameters = stored_parameters(folder)
+    if parameters is None and (shape := read_shape(folder)) is not None:
+        parameters = shape.parameters
+    return None if parameters is None else 2 * parameters / 2**30
 
 
 def stage_memory(shape: ModelShape, on_devices: bool, config: Any) -> Memory | None:

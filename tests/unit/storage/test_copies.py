@@ -125,6 +125,23 @@ def test_the_least_recently_used_leave_when_the_bound_is_reached(monkeypatch: py
         local_copy(put("memory://bucket/large", bytes(901)))
 
 
+def test_what_is_being_fetched_stays_and_what_a_killed_fetch_left_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(BOUND, "1000")
+    folder = resolve_path("memory://bucket/folder")
+    put("memory://bucket/folder/a", bytes(300))
+    folder.mkdir(parents=True)
+    fetching, abandoned = folder / ".b.4242.1", folder / ".c.17.1"
+    for partial in (fetching, abandoned):
+        partial.write_bytes(bytes(300))
+    two_days_ago = time.time() - 2 * 86_400
+    os.utime(abandoned, (two_days_ago, two_days_ago))
+    bring([folder])
+    assert fetching.exists() and (folder / "a").exists()
+    for name in "def":
+        local_copy(put(f"memory://bucket/{name}", bytes(300)))
+    assert fetching.exists() and not abandoned.exists()
+
+
 def test_folders_are_brought_anew_where_they_have_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tmp_path / "source"
     source.mkdir()
