@@ -63,6 +63,18 @@ class Folder:
         for left in (*self.stage(stage).glob("*/.*.partial"), *self.root.glob("*/.*.partial")):
             left.unlink()
 
+    def forget(self, stage: int, block: int) -> None:
+        """Take away what this stage made of a block; later ones are forgotten before it."""
+        self.done(stage, block).unlink(missing_ok=True)
+        for left in (self.dropped(stage, block), self.rows(stage, block, last=True)):
+            left.unlink(missing_ok=True)
+
+    def forget_decided(self, stage: int) -> None:
+        """Take away what the set operator behind this stage decided."""
+        self.decided(stage).unlink(missing_ok=True)
+        for left in self.decisions(stage, 0).parent.glob("*.jsonl"):
+            left.unlink()
+
     def forget_from(self, stage: int) -> None:
         """Take away all that this stage and later ones made."""
         for folder in (self.root / "stages").glob("[0-9]*"):

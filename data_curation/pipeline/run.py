@@ -29,7 +29,8 @@ from data_curation.pipeline.folder import MANIFEST, PLAN, Folder, read_json, wri
 from data_curation.pipeline.guarded import end_child
 from data_curation.pipeline.operator import Operator
 from data_curation.pipeline.registry import resolve_all
-from data_curation.pipeline.stages import Stage, digests, stages_of
+from data_curation.pipeline.retried import forget_errors
+from data_curation.pipeline.stages import VERSION, Stage, digests, stages_of
 from data_curation.pipeline.work import StageTask, make_work
 from data_curation.report.page import write_report
 from pangu_rl.cluster.ranges import tables_of
@@ -134,9 +135,14 @@ def _report(plan: Plan, summary: Summary, problem: str = "") -> None:
 
 
 def _keep_what_holds(plan: Plan, tell: Tell) -> None:
-    inputs = [[file.identity() for file in plan.files], plan.config.shard_mib]
+    inputs = {
+        "files": [file.identity() for file in plan.files],
+        "shard_mib": plan.config.shard_mib,
+        "media_root": str(plan.media_root) if plan.media_root else None,
+    }
     found = digests(plan.stages, inputs)
     ours = {
+        "version": VERSION,
         "inputs": inputs,
         "stages": [{"digest": digest, **stage.identity()} for digest, stage in zip(found, plan.stages, strict=True)],
     }
@@ -148,6 +154,9 @@ def _keep_what_holds(plan: Plan, tell: Tell) -> None:
         tell(f"stage {stage} and later are computed again: {what}")
         plan.folder.forget_from(stage)
     write_json(plan.folder.root / PLAN, ours)
+    errors = summed(plan.folder, plan.stages, len(plan.blocks)).errors.total()
+    if _too_many(errors, plan) and forget_errors(plan.folder, plan.stages, len(plan.blocks)):
+        tell("rows that ended in an error are tried again, with those of their shards")
 
 
 def _run_stage(plan: Plan, stage: Stage, tell: Tell) -> None:
@@ -179,11 +188,16 @@ def _run_stage(plan: Plan, stage: Stage, tell: Tell) -> None:
 
 
 def _require_few(errors: int, plan: Plan) -> None:
-    if errors > plan.config.max_error_rate * plan.rows:
+    if _too_many(errors, plan):
         raise RunError(
             f"{errors} of {plan.rows} rows ended in an error, more than max_error_rate {plan.config.max_error_rate}: "
-            f"see {plan.folder.root / 'dropped'}, mend them, or raise it; what is done is kept"
+            f"see {plan.folder.root / 'dropped'}, mend their cause and run again, which tries them again, or raise it; "
+            "the rest of what is done is kept"
         )
+
+
+def _too_many(errors: int, plan: Plan) -> bool:
+    return errors > plan.config.max_error_rate * plan.rows
 
 
 def _manifest(plan: Plan, summary: Summary) -> dict[str, Any]:
