@@ -29,6 +29,8 @@ class Block:
     """Bytes of JSONL that hold whole lines, row groups of Parquet, or samples of a tar: `begin` to `end`."""
 
     path: str
+    name: str
+    """Of its file, as `InputFile` has it."""
     begin: int
     end: int
     first: int
@@ -40,24 +42,42 @@ class Block:
 @dataclass(frozen=True, slots=True)
 class InputFile:
     path: str
+    name: str
+    """Its stem; of the second file of one stem `stem~2`. Ids of rows that have none begin with it."""
     digest: str
     """xxh3-128, hex; of a tar that of rows and places of pictures."""
     rows: int
     blocks: tuple[Block, ...]
 
     def identity(self) -> dict[str, Any]:
-        return {"name": Path(self.path).name, "digest": self.digest, "rows": self.rows}
+        return {"name": self.name + Path(self.path).suffix, "digest": self.digest, "rows": self.rows}
 
 
-def examine(path: Path, block_bytes: int) -> InputFile:
-    """Raises `DataError` for a file that cannot be read, or is not what its name says."""
+def examine_all(paths: Sequence[Path], block_bytes: int) -> tuple[InputFile, ...]:
+    """
+    Raises:
+        DataError: a file that cannot be read or is not what its name says; no row in any.
+    """
+    files: dict[str, InputFile] = {}
+    for path in paths:
+        name, number = path.stem, 1
+        while name in files:
+            number += 1
+            name = f"{path.stem}~{number}"
+        files[name] = _examine(path, name, block_bytes)
+    if not any(file.rows for file in files.values()):
+        raise DataError(f"{paths[0]}: no row in the input")
+    return tuple(files.values())
+
+
+def _examine(path: Path, name: str, block_bytes: int) -> InputFile:
     if path.suffix == PARQUET:
-        return _parquet(path, block_bytes)
+        return _parquet(path, name, block_bytes)
     if path.suffix == TAR:
         rows = len(samples(path))
-        blocks = [Block(str(path), at, min(at + TAR_ROWS, rows), at + 1) for at in range(0, rows, TAR_ROWS)]
-        return InputFile(str(path), content_digest(path), rows, tuple(blocks))
-    return _lines(path, block_bytes)
+        blocks = [Block(str(path), name, at, min(at + TAR_ROWS, rows), at + 1) for at in range(0, rows, TAR_ROWS)]
+        return InputFile(str(path), name, content_digest(path), rows, tuple(blocks))
+    return _lines(path, name, block_bytes)
 
 
 def raw_rows(block: Block) -> Iterator[tuple[int, Row | bytes]]:
@@ -97,7 +117,7 @@ def _address(image: Any) -> Any:
     return "data:image/png;base64," + base64.b64encode(image["bytes"]).decode("ascii")
 
 
-def _lines(path: Path, block_bytes: int) -> InputFile:
+def _lines(path: Path, name: str, block_bytes: int) -> InputFile:
     digest, blocks = xxhash.xxh3_128(), []
     begin = at = rows = lines = 0
     first = 1
@@ -108,14 +128,14 @@ def _lines(path: Path, block_bytes: int) -> InputFile:
             lines += 1
             rows += bool(line.strip())
             if at - begin >= block_bytes:
-                blocks.append(Block(str(path), begin, at, first))
+                blocks.append(Block(str(path), name, begin, at, first))
                 begin, first = at, lines + 1
     if at > begin:
-        blocks.append(Block(str(path), begin, at, first))
-    return InputFile(str(path), digest.hexdigest(), rows, tuple(blocks))
+        blocks.append(Block(str(path), name, begin, at, first))
+    return InputFile(str(path), name, digest.hexdigest(), rows, tuple(blocks))
 
 
-def _parquet(path: Path, block_bytes: int) -> InputFile:
+def _parquet(path: Path, name: str, block_bytes: int) -> InputFile:
     with parquet_file(path) as file:
         groups = [file.metadata.row_group(group) for group in range(file.num_row_groups)]
     blocks: list[Block] = []
@@ -124,9 +144,9 @@ def _parquet(path: Path, block_bytes: int) -> InputFile:
     for number, group in enumerate(groups):
         size, rows = size + group.total_byte_size, rows + group.num_rows
         if size >= block_bytes or number == len(groups) - 1:
-            blocks.append(Block(str(path), begin, number + 1, first))
+            blocks.append(Block(str(path), name, begin, number + 1, first))
             begin, size, first = number + 1, 0, rows + 1
-    return InputFile(str(path), content_digest(path), rows, tuple(blocks))
+    return InputFile(str(path), name, content_digest(path), rows, tuple(blocks))
 
 
 def _group_rows(block: Block, path: Path) -> Iterator[tuple[int, Row | bytes]]:
@@ -138,9 +158,3 @@ def _group_rows(block: Block, path: Path) -> Iterator[tuple[int, Row | bytes]]:
                 row = row_at(table, place)
                 yield number, with_addresses(row) if isinstance(row, dict) else row
                 number += 1
-
-
-def not_empty(files: Sequence[InputFile]) -> None:
-    """Raises `DataError` where no file has a row."""
-    if not any(file.rows for file in files):
-        raise DataError(f"{files[0].path}: no row in the input")

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from data_curation.pipeline.blocks import examine, not_empty, raw_rows
+from data_curation.pipeline.blocks import examine_all, raw_rows
 from data_curation.pipeline.operator import Operator
 from data_curation.pipeline.record import Record
 from data_curation.pipeline.registry import resolve
@@ -122,8 +122,7 @@ def _counted(answers: Sequence[dict[str, Any]]) -> str:
 
 
 def _given(rows: Path) -> list[Row]:
-    files = [examine(path, 2**30) for path in row_files([rows])]
-    not_empty(files)
+    files = examine_all(row_files([rows]), 2**30)
     given = (raw for file in files for block in file.blocks for _, raw in raw_rows(block))
     return [checked_row(raw) for raw in islice(given, GIVEN)]
 

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 
-from data_curation.pipeline.blocks import Block, InputFile, examine, not_empty
+from data_curation.pipeline.blocks import Block, InputFile, examine_all
 from data_curation.pipeline.changes import first_change
 from data_curation.pipeline.counted import Summary, summed
 from data_curation.pipeline.decide import decide
+from data_curation.pipeline.doubled_ids import number_doubled_ids
 from data_curation.pipeline.folder import MANIFEST, PLAN, Folder, read_json, write_json
 from data_curation.pipeline.guarded import end_child
 from data_curation.pipeline.operator import Operator
@@ -95,8 +96,7 @@ def planned(config: CurateConfig) -> Plan:
     paths = row_files(sources)
     if len(set(paths)) < len(paths):
         raise DataError(f"{paths[0].parent}: a file of the input is named twice: its rows would be there twice")
-    files = tuple(examine(path, int(config.shard_mib * 2**20)) for path in paths)
-    not_empty(files)
+    files = examine_all(paths, int(config.shard_mib * 2**20))
     return Plan(config, Folder(resolve_path(config.output)), tuple(operators), tuple(stages_of(operators)), files)
 
 
@@ -111,6 +111,8 @@ def _run(plan: Plan, tell: Tell) -> Summary:
     except RunError as error:
         _report(plan, summed(plan.folder, plan.stages, len(plan.blocks)), str(error))
         raise
+    if renamed := number_doubled_ids(plan.folder, plan.stages[-1].number, len(plan.blocks)):
+        tell(f"{renamed} rows have the id of an earlier one, which ends in ~2, ~3, ... now")
     summary = summed(plan.folder, plan.stages, len(plan.blocks))
     write_json(plan.folder.root / MANIFEST, _manifest(plan, summary))
     _report(plan, summary)

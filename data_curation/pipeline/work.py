@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from data_curation.pipeline.blocks import Block, raw_rows
+from data_curation.pipeline.doubled_ids import write_ids
 from data_curation.pipeline.folder import Folder, read_lines, write_json, write_lines, write_table
 from data_curation.pipeline.operator import Operator
 from data_curation.pipeline.record import Record, Verdict
@@ -78,6 +79,7 @@ def work_block(task: StageTask, stage: Stage, number: int, block: Block, trace: 
     rows = ({"place": one.place, "row": one.row} for one in worked.kept)
     if stage.last:
         rows = (one.row for one in worked.kept)
+        write_ids(folder.ids(stage.number, number), [one.uid for one in worked.kept])
     write_lines(folder.rows(stage.number, number, last=stage.last), rows)
     write_lines(folder.dropped(stage.number, number), map(_line, worked.asides))
     counted = {
@@ -145,7 +147,7 @@ def _pass(
 def _input_records(block: Block, media_root: Path | None) -> Iterator[Record | Aside]:
     path = Path(block.path)
     for number, raw in raw_rows(block):
-        uid, place = f"{path.stem}:{number}", f"{path}, row {number}"
+        uid, place = f"{block.name}:{number}", f"{path}, row {number}"
         try:
             row = checked_row(raw)
             uid = row_uid(row, uid)
