@@ -5,7 +5,6 @@ A first pass over each file finds its digest, its rows and where its blocks begi
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -103,20 +102,6 @@ def _line_rows(block: Block, path: Path) -> Iterator[tuple[int, bytes]]:
             number += 1
 
 
-def with_addresses(row: Row) -> Row:
-    """Pictures that a row holds as bytes become `data:` addresses, which JSON can hold."""
-    images = row.get("images")
-    if not isinstance(images, Sequence) or not any(isinstance(image, dict) for image in images):
-        return row
-    return {**row, "images": [_address(image) for image in images]}
-
-
-def _address(image: Any) -> Any:
-    if not isinstance(image, dict) or not isinstance(image.get("bytes"), bytes):
-        return image.get("path", image) if isinstance(image, dict) else image
-    return "data:image/png;base64," + base64.b64encode(image["bytes"]).decode("ascii")
-
-
 def _lines(path: Path, name: str, block_bytes: int) -> InputFile:
     digest, blocks = xxhash.xxh3_128(), []
     begin = at = rows = lines = 0
@@ -155,6 +140,5 @@ def _group_rows(block: Block, path: Path) -> Iterator[tuple[int, Row | bytes]]:
         for group in range(block.begin, block.end):
             table = row_group(file, path, group)
             for place in range(len(table)):
-                row = row_at(table, place)
-                yield number, with_addresses(row) if isinstance(row, dict) else row
+                yield number, row_at(table, place)
                 number += 1

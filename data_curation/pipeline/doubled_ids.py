@@ -1,6 +1,6 @@
 """Ids of the rows that are left -> **each is there once**: the second row of an id gets `id~2`, as in an export.
 
-Shards are written side by side, so only their hashes, 8 bytes a row, meet; a shard is written anew where one is doubled.
+Shards are written side by side, so only hashes of ids meet, 8 bytes a row; a shard with a doubled one is written anew.
 """
 
 from __future__ import annotations
