@@ -13,8 +13,7 @@ from typing import Any
 
 import xxhash
 
-from pangu_rl.data.arrow.parquet import parquet_file, row_group
-from pangu_rl.data.arrow.values import row_at
+from data_curation.pipeline.parquet_blocks import row_ranges, rows_between
 from pangu_rl.data.fields.bad_row import Row
 from pangu_rl.data.files.webdataset import samples, shard_row
 from pangu_rl.data.index.files import PARQUET, TAR, content_digest
@@ -25,7 +24,7 @@ TAR_ROWS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Bytes of JSONL that hold whole lines, row groups of Parquet, or samples of a tar: `begin` to `end`."""
+    """Bytes of JSONL that hold whole lines, rows of Parquet, or samples of a tar: `begin` to `end`."""
 
     path: str
     name: str
@@ -83,7 +82,7 @@ def raw_rows(block: Block) -> Iterator[tuple[int, Row | bytes]]:
     """Each row's number in its file, from 1, and the row; a line of JSONL is not parsed yet, blank ones are no rows."""
     path = Path(block.path)
     if path.suffix == PARQUET:
-        rows = _group_rows(block, path)
+        rows = rows_between(path, block.begin, block.end)
     elif path.suffix == TAR:
         rows = ((number + 1, shard_row(path, number)) for number in range(block.begin, block.end))
     else:
@@ -121,24 +120,6 @@ def _lines(path: Path, name: str, block_bytes: int) -> InputFile:
 
 
 def _parquet(path: Path, name: str, block_bytes: int) -> InputFile:
-    with parquet_file(path) as file:
-        groups = [file.metadata.row_group(group) for group in range(file.num_row_groups)]
-    blocks: list[Block] = []
-    begin = size = rows = 0
-    first = 1
-    for number, group in enumerate(groups):
-        size, rows = size + group.total_byte_size, rows + group.num_rows
-        if size >= block_bytes or number == len(groups) - 1:
-            blocks.append(Block(str(path), name, begin, number + 1, first))
-            begin, size, first = number + 1, 0, rows + 1
-    return InputFile(str(path), name, content_digest(path), rows, tuple(blocks))
-
-
-def _group_rows(block: Block, path: Path) -> Iterator[tuple[int, Row | bytes]]:
-    number = block.first
-    with parquet_file(path) as file:
-        for group in range(block.begin, block.end):
-            table = row_group(file, path, group)
-            for place in range(len(table)):
-                yield number, row_at(table, place)
-                number += 1
+    ranges = row_ranges(path, block_bytes)
+    blocks = [Block(str(path), name, begin, end, begin + 1) for begin, end in ranges]
+    return InputFile(str(path), name, content_digest(path), ranges[-1][1] if ranges else 0, tuple(blocks))
