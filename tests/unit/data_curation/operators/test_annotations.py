@@ -190,6 +190,10 @@ def test_what_two_of_three_annotators_see_alike_stays() -> None:
     with pytest.raises(BadRow, match="has no area"):
         merged_annotations(Record({"annotations": {"one": [element("x", 5, 5, 5, 9)]}}, "s", ""))
     assert merged_annotations(Record({"text": "none"}, "n", "")) is None
+    for nothing in (None, " "):  # who names nothing names nothing alike
+        unnamed = {who: [element("OK", 0, 0, 9, 9), element(nothing, 50, 50, 60, 60)] for who in ("one", "two")}
+        merged = merged_annotations(Record({"annotations": unnamed}, "s", ""))
+        assert merged.row["objects"] == [element("OK", 0, 0, 9, 9)]
 
 
 def test_the_answer_that_most_annotators_give() -> None:
@@ -205,6 +209,10 @@ def test_the_answer_that_most_annotators_give() -> None:
     assert said(three, within=11) == "annotators disagree"
     assert said({"a": "Settings", "b": "wifi", "c": "settings"}) == "Settings"
     assert said({"a": "scroll", "b": {"action": "scroll"}}) == "annotators disagree"
+    for nothing in (None, "", " \u3164\n", {}, [], {"action": None, "text": ""}):
+        assert said({"a": "tap", "b": nothing, "c": nothing}) == "annotators disagree"
+        assert said({"a": nothing, "b": "tap", "c": nothing, "d": "Tap"}) == "tap"
+    assert said({"a": 0, "b": 0}) == "0" and said({"a": False, "b": False}) == "false"
     with pytest.raises(BadRow, match="goes from annotators to answers"):
         said(["x", "y"])
 
