@@ -5,7 +5,6 @@ A first pass over each file finds its digest, its rows and where its blocks begi
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,8 +13,7 @@ from typing import Any
 
 import xxhash
 
-from pangu_rl.data.arrow.parquet import parquet_file, row_group
-from pangu_rl.data.arrow.values import row_at
+from data_curation.pipeline.parquet_blocks import row_ranges, rows_between
 from pangu_rl.data.fields.bad_row import Row
 from pangu_rl.data.files.webdataset import samples, shard_row
 from pangu_rl.data.index.files import PARQUET, TAR, content_digest
@@ -26,9 +24,11 @@ TAR_ROWS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Bytes of JSONL that hold whole lines, row groups of Parquet, or samples of a tar: `begin` to `end`."""
+    """Bytes of JSONL that hold whole lines, rows of Parquet, or samples of a tar: `begin` to `end`."""
 
     path: str
+    name: str
+    """Of its file, as `InputFile` has it."""
     begin: int
     end: int
     first: int
@@ -40,31 +40,49 @@ class Block:
 @dataclass(frozen=True, slots=True)
 class InputFile:
     path: str
+    name: str
+    """Its stem; of the second file of one stem `stem~2`. Ids of rows that have none begin with it."""
     digest: str
     """xxh3-128, hex; of a tar that of rows and places of pictures."""
     rows: int
     blocks: tuple[Block, ...]
 
     def identity(self) -> dict[str, Any]:
-        return {"name": Path(self.path).name, "digest": self.digest, "rows": self.rows}
+        return {"name": self.name + Path(self.path).suffix, "digest": self.digest, "rows": self.rows}
 
 
-def examine(path: Path, block_bytes: int) -> InputFile:
-    """Raises `DataError` for a file that cannot be read, or is not what its name says."""
+def examine_all(paths: Sequence[Path], block_bytes: int) -> tuple[InputFile, ...]:
+    """
+    Raises:
+        DataError: a file that cannot be read or is not what its name says; no row in any.
+    """
+    files: dict[str, InputFile] = {}
+    for path in paths:
+        name, number = path.stem, 1
+        while name in files:
+            number += 1
+            name = f"{path.stem}~{number}"
+        files[name] = _examine(path, name, block_bytes)
+    if not any(file.rows for file in files.values()):
+        raise DataError(f"{paths[0]}: no row in the input")
+    return tuple(files.values())
+
+
+def _examine(path: Path, name: str, block_bytes: int) -> InputFile:
     if path.suffix == PARQUET:
-        return _parquet(path, block_bytes)
+        return _parquet(path, name, block_bytes)
     if path.suffix == TAR:
         rows = len(samples(path))
-        blocks = [Block(str(path), at, min(at + TAR_ROWS, rows), at + 1) for at in range(0, rows, TAR_ROWS)]
-        return InputFile(str(path), content_digest(path), rows, tuple(blocks))
-    return _lines(path, block_bytes)
+        blocks = [Block(str(path), name, at, min(at + TAR_ROWS, rows), at + 1) for at in range(0, rows, TAR_ROWS)]
+        return InputFile(str(path), name, content_digest(path), rows, tuple(blocks))
+    return _lines(path, name, block_bytes)
 
 
 def raw_rows(block: Block) -> Iterator[tuple[int, Row | bytes]]:
     """Each row's number in its file, from 1, and the row; a line of JSONL is not parsed yet, blank ones are no rows."""
     path = Path(block.path)
     if path.suffix == PARQUET:
-        rows = _group_rows(block, path)
+        rows = rows_between(path, block.begin, block.end)
     elif path.suffix == TAR:
         rows = ((number + 1, shard_row(path, number)) for number in range(block.begin, block.end))
     else:
@@ -83,21 +101,7 @@ def _line_rows(block: Block, path: Path) -> Iterator[tuple[int, bytes]]:
             number += 1
 
 
-def with_addresses(row: Row) -> Row:
-    """Pictures that a row holds as bytes become `data:` addresses, which JSON can hold."""
-    images = row.get("images")
-    if not isinstance(images, Sequence) or not any(isinstance(image, dict) for image in images):
-        return row
-    return {**row, "images": [_address(image) for image in images]}
-
-
-def _address(image: Any) -> Any:
-    if not isinstance(image, dict) or not isinstance(image.get("bytes"), bytes):
-        return image.get("path", image) if isinstance(image, dict) else image
-    return "data:image/png;base64," + base64.b64encode(image["bytes"]).decode("ascii")
-
-
-def _lines(path: Path, block_bytes: int) -> InputFile:
+def _lines(path: Path, name: str, block_bytes: int) -> InputFile:
     digest, blocks = xxhash.xxh3_128(), []
     begin = at = rows = lines = 0
     first = 1
@@ -108,39 +112,14 @@ def _lines(path: Path, block_bytes: int) -> InputFile:
             lines += 1
             rows += bool(line.strip())
             if at - begin >= block_bytes:
-                blocks.append(Block(str(path), begin, at, first))
+                blocks.append(Block(str(path), name, begin, at, first))
                 begin, first = at, lines + 1
     if at > begin:
-        blocks.append(Block(str(path), begin, at, first))
-    return InputFile(str(path), digest.hexdigest(), rows, tuple(blocks))
+        blocks.append(Block(str(path), name, begin, at, first))
+    return InputFile(str(path), name, digest.hexdigest(), rows, tuple(blocks))
 
 
-def _parquet(path: Path, block_bytes: int) -> InputFile:
-    with parquet_file(path) as file:
-        groups = [file.metadata.row_group(group) for group in range(file.num_row_groups)]
-    blocks: list[Block] = []
-    begin = size = rows = 0
-    first = 1
-    for number, group in enumerate(groups):
-        size, rows = size + group.total_byte_size, rows + group.num_rows
-        if size >= block_bytes or number == len(groups) - 1:
-            blocks.append(Block(str(path), begin, number + 1, first))
-            begin, size, first = number + 1, 0, rows + 1
-    return InputFile(str(path), content_digest(path), rows, tuple(blocks))
-
-
-def _group_rows(block: Block, path: Path) -> Iterator[tuple[int, Row | bytes]]:
-    number = block.first
-    with parquet_file(path) as file:
-        for group in range(block.begin, block.end):
-            table = row_group(file, path, group)
-            for place in range(len(table)):
-                row = row_at(table, place)
-                yield number, with_addresses(row) if isinstance(row, dict) else row
-                number += 1
-
-
-def not_empty(files: Sequence[InputFile]) -> None:
-    """Raises `DataError` where no file has a row."""
-    if not any(file.rows for file in files):
-        raise DataError(f"{files[0].path}: no row in the input")
+def _parquet(path: Path, name: str, block_bytes: int) -> InputFile:
+    ranges = row_ranges(path, block_bytes)
+    blocks = [Block(str(path), name, begin, end, begin + 1) for begin, end in ranges]
+    return InputFile(str(path), name, content_digest(path), ranges[-1][1] if ranges else 0, tuple(blocks))

@@ -7,6 +7,8 @@ from typing import Any
 
 def first_change(before: dict[str, Any], now: dict[str, Any]) -> tuple[int, str] | None:
     """Number of the stage and what differs, by name; None where all that was done holds."""
+    if before.get("version") != now["version"]:
+        return 0, "another version of pangu_rl has made them"
     if before["inputs"] != now["inputs"]:
         return 0, _inputs(before["inputs"], now["inputs"])
     for number, (old, new) in enumerate(zip(before["stages"], now["stages"], strict=False)):
@@ -17,13 +19,16 @@ def first_change(before: dict[str, Any], now: dict[str, Any]) -> tuple[int, str]
     return None
 
 
-def _inputs(old: list[Any], new: list[Any]) -> str:
-    files, others = ({file["name"]: file for file in side[0]} for side in (old, new))
+def _inputs(old: dict[str, Any], new: dict[str, Any]) -> str:
+    files, others = ({file["name"]: file for file in side["files"]} for side in (old, new))
     if changed := [name for name in others if name in files and others[name] != files[name]]:
         return f"input {changed[0]} has other rows"
     if others.keys() != files.keys():
         return f"the input was {', '.join(files)} and is {', '.join(others)}"
-    return f"shard_mib was {old[1]} and is {new[1]}" if old[1] != new[1] else "the order of the input is another one"
+    for key in ("shard_mib", "media_root"):
+        if old[key] != new[key]:
+            return f"{key} was {old[key]} and is {new[key]}"
+    return "the order of the input is another one"
 
 
 def _all(stage: dict[str, Any]) -> list[dict[str, Any]]:

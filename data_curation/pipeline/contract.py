@@ -13,7 +13,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from data_curation.pipeline.blocks import examine, not_empty, raw_rows
+from data_curation.pipeline.blocks import examine_all, raw_rows
+from data_curation.pipeline.json_rows import json_row
 from data_curation.pipeline.operator import Operator
 from data_curation.pipeline.record import Record
 from data_curation.pipeline.registry import resolve
@@ -21,7 +22,6 @@ from data_curation.pipeline.steps import Failed, verdicts_of
 from data_curation.pipeline.verdicts import to_json
 from pangu_rl.config.curate import OperatorConfig
 from pangu_rl.data.fields.bad_row import Row
-from pangu_rl.data.files.rows import checked_row
 from pangu_rl.data.index.files import row_files
 from pangu_rl.errors import ConfigError
 from pangu_rl.monitoring.findings import Finding
@@ -122,10 +122,9 @@ def _counted(answers: Sequence[dict[str, Any]]) -> str:
 
 
 def _given(rows: Path) -> list[Row]:
-    files = [examine(path, 2**30) for path in row_files([rows])]
-    not_empty(files)
+    files = examine_all(row_files([rows]), 2**30)
     given = (raw for file in files for block in file.blocks for _, raw in raw_rows(block))
-    return [checked_row(raw) for raw in islice(given, GIVEN)]
+    return [json_row(raw) for raw in islice(given, GIVEN)]
 
 
 def _nothing() -> None:

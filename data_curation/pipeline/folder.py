@@ -2,7 +2,7 @@
 
 rows/00000.jsonl            what is left, a shard per block of input
 dropped/00-00000.jsonl      what stage 0 put aside of block 0: operator, reason, the row
-stages/00/rows, features, decisions, done
+stages/00/rows, features, decisions, ids, done
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -40,6 +41,9 @@ class Folder:
     def decisions(self, stage: int, block: int) -> Path:
         return self.stage(stage) / "decisions" / f"{block:05d}.jsonl"
 
+    def ids(self, stage: int, block: int) -> Path:
+        return self.stage(stage) / "ids" / f"{block:05d}.npy"
+
     def decided(self, stage: int) -> Path:
         return self.stage(stage) / "decided.json"
 
@@ -50,7 +54,7 @@ class Folder:
         return self.root / "stages" / f"{stage:02d}"
 
     def prepare(self, stage: int) -> None:
-        for name in ("rows", "features", "decisions", "done"):
+        for name in ("rows", "features", "decisions", "ids", "done"):
             (self.stage(stage) / name).mkdir(parents=True, exist_ok=True)
         for name in ("rows", "dropped"):
             (self.root / name).mkdir(exist_ok=True)
@@ -61,6 +65,18 @@ class Folder:
         for left in self.stage(stage).glob(f"{SCRATCH}*"):
             shutil.rmtree(left)
         for left in (*self.stage(stage).glob("*/.*.partial"), *self.root.glob("*/.*.partial")):
+            left.unlink()
+
+    def forget(self, stage: int, block: int) -> None:
+        """Take away what this stage made of a block; later ones are forgotten before it."""
+        self.done(stage, block).unlink(missing_ok=True)
+        for left in (self.dropped(stage, block), self.rows(stage, block, last=True)):
+            left.unlink(missing_ok=True)
+
+    def forget_decided(self, stage: int) -> None:
+        """Take away what the set operator behind this stage decided."""
+        self.decided(stage).unlink(missing_ok=True)
+        for left in self.decisions(stage, 0).parent.glob("*.jsonl"):
             left.unlink()
 
     def forget_from(self, stage: int) -> None:
@@ -98,6 +114,13 @@ def read_lines(path: Path) -> Iterator[Any]:
 def write_table(path: Path, table: pa.Table) -> None:
     partial = _partial(path)
     pq.write_table(table, partial, compression="zstd")
+    os.replace(partial, path)
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    partial = _partial(path)
+    with partial.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
     os.replace(partial, path)
 
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,12 +39,15 @@ from pangu_rl.config.base import Strict
 from pangu_rl.config.curate import OperatorConfig
 from pangu_rl.config.load import checked
 from pangu_rl.config.paths import resolve_path
-from pangu_rl.errors import ConfigError
+from pangu_rl.data.files.webdataset import MEDIA
+from pangu_rl.data.index.files import content_digest
+from pangu_rl.errors import ConfigError, UserError
 from rollout.export.catalogue import literal
 
 Cost = Literal["cpu", "model", "endpoint"]
 OPERATORS = "data_curation.operators."
 _MARK = "__curation_operator__"
+_MEDIA = sum(MEDIA.values(), ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +120,10 @@ class Operator:
 
     def identity(self) -> dict[str, Any]:
         """What decides its results: name, settings, the content of its own file, of the helpers among operators that it
-        imports, and of the files that it names."""
+        imports, and of the files and folders that it names."""
         function = inspect.unwrap(self.function)
         file = inspect.getsourcefile(function)
-        named = {text: _digest(path) for text in _texts(self.settings) if (path := _file(text)) is not None}
+        named = {text: found for text in _texts(self.settings) if (found := named_content(text)) is not None}
         found = {"name": self.name, "args": dict(self.settings), "code": _digest(Path(file)) if file else ""}
         helpers = {name: _digest(Path(path)) for name, path in _helpers(function.__module__)}
         return found | ({"helpers": helpers} if helpers else {}) | ({"files": named} if named else {})
@@ -204,12 +208,19 @@ def _texts(value: Any) -> Iterator[str]:
         yield from (text for item in value for text in _texts(item))
 
 
-def _file(text: str) -> Path | None:
-    """The file that a setting names, `model.py:function` among them; None of text that names none."""
+def named_content(text: str) -> str | None:
+    """Digest of the file that a setting names, `model.py:function` among them, or of the files that lie in a folder but
+    for pictures and videos, which are too many; None of text that names neither."""
     try:
         path = Path(text.rpartition(":")[0]) if ".py:" in text else resolve_path(text)
-        return path if path.is_file() else None
-    except (ConfigError, OSError, RuntimeError, ValueError):  # an address, too long a name, `~nobody`, a NUL
+        if path.is_file():
+            return _digest(path)
+        if not text.strip("./~") or not path.is_dir():  # signs such as "/" are folders too
+            return None
+        files = (file for file in sorted(path.iterdir()) if file.is_file() and file.suffix.lower() not in _MEDIA)
+        listed = json.dumps([(file.name, content_digest(file)) for file in files])
+        return hashlib.sha256(listed.encode()).hexdigest()[:16]
+    except (UserError, OSError, RuntimeError, ValueError):  # an address, too long a name, `~nobody`, a NUL
         return None
 
 

@@ -21,15 +21,17 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 
-from data_curation.pipeline.blocks import Block, InputFile, examine, not_empty
+from data_curation.pipeline.blocks import Block, InputFile, examine_all
 from data_curation.pipeline.changes import first_change
 from data_curation.pipeline.counted import Summary, summed
 from data_curation.pipeline.decide import decide
+from data_curation.pipeline.doubled_ids import number_doubled_ids
 from data_curation.pipeline.folder import MANIFEST, PLAN, Folder, read_json, write_json
 from data_curation.pipeline.guarded import end_child
 from data_curation.pipeline.operator import Operator
 from data_curation.pipeline.registry import resolve_all
-from data_curation.pipeline.stages import Stage, digests, stages_of
+from data_curation.pipeline.retried import forget_errors
+from data_curation.pipeline.stages import VERSION, Stage, digests, stages_of
 from data_curation.pipeline.work import StageTask, make_work
 from data_curation.report.page import write_report
 from pangu_rl.cluster.ranges import tables_of
@@ -94,8 +96,7 @@ def planned(config: CurateConfig) -> Plan:
     paths = row_files(sources)
     if len(set(paths)) < len(paths):
         raise DataError(f"{paths[0].parent}: a file of the input is named twice: its rows would be there twice")
-    files = tuple(examine(path, int(config.shard_mib * 2**20)) for path in paths)
-    not_empty(files)
+    files = examine_all(paths, int(config.shard_mib * 2**20))
     return Plan(config, Folder(resolve_path(config.output)), tuple(operators), tuple(stages_of(operators)), files)
 
 
@@ -110,6 +111,8 @@ def _run(plan: Plan, tell: Tell) -> Summary:
     except RunError as error:
         _report(plan, summed(plan.folder, plan.stages, len(plan.blocks)), str(error))
         raise
+    if renamed := number_doubled_ids(plan.folder, plan.stages[-1].number, len(plan.blocks)):
+        tell(f"{renamed} rows have the id of an earlier one, which ends in ~2, ~3, ... now")
     summary = summed(plan.folder, plan.stages, len(plan.blocks))
     write_json(plan.folder.root / MANIFEST, _manifest(plan, summary))
     _report(plan, summary)
@@ -134,9 +137,14 @@ def _report(plan: Plan, summary: Summary, problem: str = "") -> None:
 
 
 def _keep_what_holds(plan: Plan, tell: Tell) -> None:
-    inputs = [[file.identity() for file in plan.files], plan.config.shard_mib]
+    inputs = {
+        "files": [file.identity() for file in plan.files],
+        "shard_mib": plan.config.shard_mib,
+        "media_root": str(plan.media_root) if plan.media_root else None,
+    }
     found = digests(plan.stages, inputs)
     ours = {
+        "version": VERSION,
         "inputs": inputs,
         "stages": [{"digest": digest, **stage.identity()} for digest, stage in zip(found, plan.stages, strict=True)],
     }
@@ -148,6 +156,9 @@ def _keep_what_holds(plan: Plan, tell: Tell) -> None:
         tell(f"stage {stage} and later are computed again: {what}")
         plan.folder.forget_from(stage)
     write_json(plan.folder.root / PLAN, ours)
+    errors = summed(plan.folder, plan.stages, len(plan.blocks)).errors.total()
+    if _too_many(errors, plan) and forget_errors(plan.folder, plan.stages, len(plan.blocks)):
+        tell("rows that ended in an error are tried again, with those of their shards")
 
 
 def _run_stage(plan: Plan, stage: Stage, tell: Tell) -> None:
@@ -179,11 +190,16 @@ def _run_stage(plan: Plan, stage: Stage, tell: Tell) -> None:
 
 
 def _require_few(errors: int, plan: Plan) -> None:
-    if errors > plan.config.max_error_rate * plan.rows:
+    if _too_many(errors, plan):
         raise RunError(
             f"{errors} of {plan.rows} rows ended in an error, more than max_error_rate {plan.config.max_error_rate}: "
-            f"see {plan.folder.root / 'dropped'}, mend them, or raise it; what is done is kept"
+            f"see {plan.folder.root / 'dropped'}, mend their cause and run again, which tries them again, or raise it; "
+            "the rest of what is done is kept"
         )
+
+
+def _too_many(errors: int, plan: Plan) -> bool:
+    return errors > plan.config.max_error_rate * plan.rows
 
 
 def _manifest(plan: Plan, summary: Summary) -> dict[str, Any]:

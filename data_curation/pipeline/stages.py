@@ -14,7 +14,7 @@ from typing import Any
 
 from data_curation.pipeline.operator import Cost, Operator
 
-VERSION = 3
+VERSION = 4
 """Of what lies in a folder of output; another one is worked anew."""
 
 
@@ -37,7 +37,6 @@ class Stage:
     def identity(self) -> dict[str, Any]:
         """What decides its results, beside those of the stage before it."""
         return {
-            "version": VERSION,
             "operators": [operator.identity() for operator in self.operators],
             "closing": self.closing.identity() if self.closing else None,
             "last": self.last,

@@ -37,5 +37,5 @@ def checked_verdict(verdict: Any, operator: str) -> Verdict:
         raise ConfigError(f"operator {operator}: splits a row into none: drop it by Drop, with a reason")
     match verdict:
         case Edit(row=held) | Annotate(notes=held) | Split(rows=held):
-            json.dumps(dict(held) if isinstance(verdict, Annotate) else held)
+            json.dumps(dict(held) if isinstance(verdict, Annotate) else held, allow_nan=False)
     return verdict

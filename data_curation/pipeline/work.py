@@ -18,7 +18,9 @@ from typing import Any
 import pyarrow as pa
 
 from data_curation.pipeline.blocks import Block, raw_rows
+from data_curation.pipeline.doubled_ids import write_ids
 from data_curation.pipeline.folder import Folder, read_lines, write_json, write_lines, write_table
+from data_curation.pipeline.json_rows import json_row
 from data_curation.pipeline.operator import Operator
 from data_curation.pipeline.record import Record, Verdict
 from data_curation.pipeline.registry import resolve_all
@@ -27,7 +29,7 @@ from data_curation.pipeline.steps import INPUT, Aside, Clock, Failed, Passage, T
 from data_curation.pipeline.verdicts import from_json
 from pangu_rl.config.curate import OperatorConfig
 from pangu_rl.data.fields.bad_row import BadRow
-from pangu_rl.data.files.rows import checked_row, row_uid
+from pangu_rl.data.files.rows import row_uid
 
 TOGETHER = 32
 """Rows that pass a stage together, so that a picture is decoded once and few are held."""
@@ -78,6 +80,7 @@ def work_block(task: StageTask, stage: Stage, number: int, block: Block, trace: 
     rows = ({"place": one.place, "row": one.row} for one in worked.kept)
     if stage.last:
         rows = (one.row for one in worked.kept)
+        write_ids(folder.ids(stage.number, number), [one.uid for one in worked.kept])
     write_lines(folder.rows(stage.number, number, last=stage.last), rows)
     write_lines(folder.dropped(stage.number, number), map(_line, worked.asides))
     counted = {
@@ -145,15 +148,12 @@ def _pass(
 def _input_records(block: Block, media_root: Path | None) -> Iterator[Record | Aside]:
     path = Path(block.path)
     for number, raw in raw_rows(block):
-        uid, place = f"{path.stem}:{number}", f"{path}, row {number}"
+        uid, place = f"{block.name}:{number}", f"{path}, row {number}"
         try:
-            row = checked_row(raw)
+            row = json_row(raw)
             uid = row_uid(row, uid)
-            if not isinstance(raw, bytes):
-                json.dumps(row)
             yield Record({"id": uid} | row | {"id": uid}, uid, place, media_root)
-        # A row of Parquet may hold what JSON cannot: TypeError.
-        except (BadRow, TypeError, ValueError) as reason:
+        except (BadRow, RecursionError) as reason:
             text = raw.decode("utf-8", "backslashreplace") if isinstance(raw, bytes) else repr(raw)
             record = Record({"raw": text.encode("utf-8", "backslashreplace").decode()}, uid, place)
             yield Aside(record, INPUT, "error", "no row", str(reason))

@@ -6,7 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ EACH = 3
 KEPT = 6
 PAIRS = 6
 READ_LINES = 50_000
-"""Of the side files, and of the rows among which the other half of a pair is sought."""
+"""Of all side files, from the beginning of each, and of the rows among which the other half of a pair is sought."""
+LEAST_LINES = 20
+"""Of one side file."""
 LIKE = "like "
 """How the detail of a duplicate begins; the id of the row that is kept follows."""
 
@@ -34,7 +36,10 @@ class Samples:
 def read_samples(root: Path) -> Samples:
     found: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     duplicates: list[dict[str, Any]] = []
-    for line in islice(_lines(sorted((root / "dropped").glob("*.jsonl"))), READ_LINES):
+    files = sorted((root / "dropped").glob("*.jsonl"))
+    # An early stage may put aside more than are read of all: each file has its share, so that no operator is left out.
+    share = max(LEAST_LINES, READ_LINES // max(1, len(files)))
+    for line in chain.from_iterable(islice(read_lines(file), share) for file in files):
         if len(some := found[line["operator"]][line["reason"]]) < EACH:
             some.append(line)
         if line["detail"].startswith(LIKE) and len(duplicates) < PAIRS:

@@ -93,10 +93,15 @@ class FrameFolder:
     @property
     def sha256(self) -> str:
         digest = hashlib.sha256()
-        for index in range(len(self._names)):
-            with open_inside(self._of(index), self._root) as file:
+        for path in self.frame_paths:
+            with open_inside(path, self._root) as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()
+
+    @property
+    def frame_paths(self) -> list[str]:
+        """Relative to the media root, in order."""
+        return [self._of(index) for index in range(len(self._names))]
 
     def frames(self, indices: np.ndarray) -> Iterator[np.ndarray]:
         for index in indices.tolist():

@@ -69,11 +69,19 @@ def drop_unfinished(folder: Path) -> None:
 
 
 def copy_video(path: str, media_root: Path, target: Path) -> str:
-    """Copy a file or a folder of frames; the sha256 of what was copied. Raises as `open_inside`."""
+    """Copy a file, or the frames of a folder and nothing else of it; the sha256 of what was copied. Raises as
+    `open_inside`."""
     folder = resolve_inside(path, media_root)
-    if folder.is_dir():
-        shutil.copytree(folder, target, dirs_exist_ok=True)
-        return FrameFolder(target.name, target, target.parent).sha256
+    if not folder.is_dir():
+        return _copy_file(path, media_root, target)
+    target.mkdir(exist_ok=True)
+    for frame in FrameFolder(path, folder, media_root).frame_paths:
+        _copy_file(frame, media_root, target / Path(frame).name)
+    flush(target)
+    return FrameFolder(target.name, target, target.parent).sha256
+
+
+def _copy_file(path: str, media_root: Path, target: Path) -> str:
     digest = hashlib.sha256()
     with open_inside(path, media_root) as source, target.open("wb") as copy:
         while piece := source.read(1 << 20):

@@ -70,7 +70,7 @@ def _tilted(thing: Cutout, materials: Materials, rng: Random) -> Cutout:
 
 def _outline(image: Image.Image) -> np.ndarray:
     """float [N, 2]: x and y, in its pixels, of the corners of what is opaque, which reaches to its sides."""
-    return mask_points(mask_runs(np.asarray(image.getchannel("A")) >= OPAQUE)).astype(float)
+    return mask_points(mask_runs(np.asarray(image.getchannel("A")) >= OPAQUE), image.size).astype(float)
 
 
 def _least(points: np.ndarray) -> np.ndarray | None:

@@ -12,7 +12,7 @@ from data_curation.operators.annotations.merged_annotations import alike
 from data_curation.pipeline.operator import row_operator
 from data_curation.pipeline.record import Drop, Edit, Record, Verdict
 from pangu_rl.config.curate import Share
-from pangu_rl.data.fields.bad_row import BadRow
+from pangu_rl.data.fields.bad_row import BadRow, is_blank
 
 
 @row_operator(cost="cpu")
@@ -21,13 +21,14 @@ def agreed_answer(
 ) -> Verdict:
     """Of a row with `answers`, annotator -> text, or an action as an object. Texts agree if they are alike, numbers
     such as the place of a click if they are at most `within` apart, objects if all of their keys agree. The first of
-    the largest side that agrees becomes the assistant's turn; a row without `agreeing` on one side is dropped."""
+    the largest side that agrees becomes the assistant's turn; a row without `agreeing` on one side is dropped. Who
+    said nothing, null or blank, is on no side."""
     answers = record.row.get("answers")
     if answers is None:
         return None
     if not isinstance(answers, Mapping) or not record.row.get("messages"):
         raise BadRow("key answers goes from annotators to answers, and messages ask for them")
-    given = list(answers.values())
+    given = [answer for answer in answers.values() if _says_something(answer)]
     sides = [[one for one in given if _agree(one, other, likeness, within)] for other in given]
     side = max(sides, key=len, default=[])
     if len(side) < agreeing:
@@ -37,6 +38,12 @@ def agreed_answer(
     row = {key: value for key, value in record.row.items() if key != "answers"}
     messages = [*record.row["messages"], {"role": "assistant", "content": answer}]
     return Edit(row | {"messages": messages}, "answers were merged")
+
+
+def _says_something(answer: Any) -> bool:
+    if isinstance(answer, Mapping | list):
+        return any(map(_says_something, answer.values() if isinstance(answer, Mapping) else answer))
+    return answer is not None and not (isinstance(answer, str) and is_blank(answer))
 
 
 def _agree(one: Any, other: Any, likeness: float, within: float) -> bool:

@@ -15,7 +15,7 @@ from rapidfuzz.distance import Levenshtein
 from data_curation.pipeline.operator import row_operator
 from data_curation.pipeline.record import Drop, Edit, Record, Verdict
 from pangu_rl.config.curate import Share
-from pangu_rl.data.fields.bad_row import BadRow, Row
+from pangu_rl.data.fields.bad_row import BadRow, Row, is_blank
 from rewards.rules.boxes import iou
 
 
@@ -65,8 +65,9 @@ def grouped(elements: Sequence[Element], least_overlap: float) -> list[list[Elem
 
 def _merged(group: Sequence[Element], agreeing: int, likeness: float) -> Row | None:
     """The name that most say, of equals the first annotator's; None where fewer than `agreeing` do."""
-    sides = [[one for one in group if alike(one.name, other.name, likeness)] for other in group]
-    side = max(sides, key=len)
+    named = [one for one in group if not is_blank(one.name)]
+    sides = [[one for one in named if alike(one.name, other.name, likeness)] for other in named]
+    side = max(sides, key=len, default=[])
     if len(side) < agreeing:
         return None
     return {"name": side[0].name, "box": np.median([one.box for one in side], axis=0).tolist()}
@@ -81,7 +82,7 @@ def alike(one: str, other: str, likeness: float) -> bool:
 def _elements(annotations: Mapping[str, Sequence[Row]]) -> list[Element]:
     try:
         return [
-            Element(annotator, str(one["name"]), _box(one["box"]))
+            Element(annotator, "" if one["name"] is None else str(one["name"]), _box(one["box"]))
             for annotator, listed in annotations.items()
             for one in listed
         ]

@@ -73,7 +73,7 @@ def placed_shape(described: Row, index: int, size: tuple[int, int], box_slack: f
         raise BadRow(f"{where} has {', '.join(shapes) or 'neither name nor shape'}: a name, and one shape or none")
     if not shapes:
         return None
-    kind, corners = shape_of(shapes[0], described[shapes[0]], where, box_slack)
+    kind, corners = shape_of(shapes[0], described[shapes[0]], where, size, box_slack)
     if (corners < 0).any() or (corners > np.array(size)).any():
         if kind != "quad":
             raise BadRow(f"{where}.{shapes[0]} {described[shapes[0]]} leaves the picture of {size[0]} x {size[1]}")
@@ -81,10 +81,13 @@ def placed_shape(described: Row, index: int, size: tuple[int, int], box_slack: f
     return kind, corners
 
 
-def shape_of(given: str, value: Any, where: str, box_slack: float) -> tuple[str, Corners]:
+def shape_of(given: str, value: Any, where: str, size: tuple[int, int], box_slack: float) -> tuple[str, Corners]:
     """Kind of the label, and its corners in pixels."""
     if given == "mask":
-        return least_quad(mask_points(value), box_slack)
+        try:
+            return least_quad(mask_points(value, size), box_slack)
+        except BadRow as problem:
+            raise BadRow(f"{where}.{problem}") from None
     numbers = np.asarray(value, np.float64)
     wanted = {"point": (2,), "box": (4,)}.get(given)
     if (numbers.shape != wanted) if wanted else (numbers.ndim != 2 or numbers.shape[1] != 2 or len(numbers) < 3):
@@ -110,16 +113,22 @@ def least_quad(points: Corners, box_slack: float) -> tuple[str, Corners]:
     return "quad", np.roll(clockwise, -int(clockwise.sum(axis=1).argmin()), axis=0)
 
 
-def mask_pixels(mask: Row) -> np.ndarray:
-    """Whether each pixel of a mask in COCO's run lengths belongs to it, bool [W, H]."""
-    height, width = mask["size"]
+def mask_pixels(mask: Row, size: tuple[int, int]) -> np.ndarray:
+    """Whether each pixel of a mask in COCO's run lengths belongs to it, bool [W, H], of a picture of `size`.
+
+    Raises:
+        BadRow: a mask of another size, such as one of the picture before it was scaled or turned.
+    """
+    width, height = size
+    if list(mask["size"]) != [height, width]:
+        raise BadRow(f"mask has the size {list(mask['size'])} and the picture {[height, width]}, height and width")
     values = np.arange(len(mask["counts"])) % 2 == 1
     return np.repeat(values, mask["counts"]).reshape(width, height)
 
 
-def mask_points(mask: Row) -> Corners:
+def mask_points(mask: Row, size: tuple[int, int]) -> Corners:
     """Corners of the pixels of a mask, at most two a column: enough for what is around them."""
-    inside = mask_pixels(mask)
+    inside = mask_pixels(mask, size)
     height = inside.shape[1]
     columns = np.flatnonzero(inside.any(axis=1))
     if not len(columns):

@@ -11,20 +11,33 @@ import pyarrow as pa
 from data_curation.pipeline.operator import Features
 from data_curation.pipeline.record import Record
 from pangu_rl.data.fields.bad_row import BadRow
+from pangu_rl.errors import DataError
 from pretrain.contrastive.kmeans import HereShards, fit, labels_of
 
 
 def noted_vector(record: Record, noted_by: str) -> bytes | None:
-    """float32; None of a row that `noted_by` left without one."""
-    vector = (record.notes.get(noted_by) or {}).get("embedding")
-    return None if vector is None else np.asarray(vector, np.float32).tobytes()
+    """float32; None of a row that `noted_by` left without one.
+
+    Raises:
+        BadRow: no numbers, or one that is not finite: it would make its whole cluster so.
+    """
+    noted = (record.notes.get(noted_by) or {}).get("embedding")
+    if noted is None:
+        return None
+    with np.errstate(over="ignore"):
+        vector = np.asarray(noted, np.float32)
+    if vector.ndim != 1 or not vector.size:
+        raise BadRow(f"curation.{noted_by}.embedding is no list of numbers")
+    if not (finite := np.isfinite(vector)).all():
+        raise BadRow(f"curation.{noted_by}.embedding[{finite.argmin()}] is no finite number of 32 bits")
+    return vector.tobytes()
 
 
 def read_vectors(rows: Features, columns: str) -> tuple[pa.Table, np.ndarray]:
     """The `columns`, of which `vector` is the last and goes to a mapped file: the others, and float32 [N, D].
 
     Raises:
-        BadRow: vectors of two lengths.
+        DataError: vectors of two lengths.
     """
     tables, width = [], 0
     file = Path(rows.scratch) / "vectors.f32"
@@ -32,8 +45,11 @@ def read_vectors(rows: Features, columns: str) -> tuple[pa.Table, np.ndarray]:
         for table in rows.tables(columns):
             vectors = table["vector"].to_pylist()
             width = width or len(vectors[0])
-            if any(len(vector) != width for vector in vectors):
-                raise BadRow(f"embeddings have {width // 4} numbers and others: one encoder gives all of one length")
+            if other := next((len(vector) for vector in vectors if len(vector) != width), None):
+                raise DataError(
+                    f"embeddings have {width // 4} numbers, and one has {other // 4}: one encoder gives all of one "
+                    "length"
+                )
             written.write(b"".join(vectors))
             tables.append(table.drop_columns(["vector"]))
     if not tables:

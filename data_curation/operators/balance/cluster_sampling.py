@@ -18,6 +18,8 @@ from data_curation.operators.balance._embeddings import Some, clustered, noted_v
 from data_curation.pipeline.operator import Features, set_operator
 from data_curation.pipeline.record import Annotate, Drop, Record, Verdict
 
+LEAST_NORM = 1e-12
+
 
 def embedding(record: Record, *, noted_by: str, seed: int) -> dict[str, Any] | None:
     """None of a row without one: it is kept."""
@@ -62,12 +64,14 @@ def cluster_sampling(
 
 
 def variances(points: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each cluster: mean squared distance of unit vectors from their mean, which is 1 - |mean|^2, and its size."""
+    """Of each cluster: mean squared distance of unit vectors from their mean, which is 1 - |mean|^2, and its size. A
+    vector of zeros has no direction and adds none to the mean."""
     count = int(labels.max()) + 1
     sums = np.zeros((count, points.shape[1]))
     for start in range(0, len(labels), 8192):
         some = np.asarray(points[start : start + 8192], np.float64)
-        np.add.at(sums, labels[start : start + 8192], some / np.linalg.norm(some, axis=1, keepdims=True))
+        lengths = np.maximum(np.linalg.norm(some, axis=1, keepdims=True), LEAST_NORM)
+        np.add.at(sums, labels[start : start + 8192], some / lengths)
     sizes = np.bincount(labels, minlength=count)
     return 1 - ((sums / np.maximum(sizes, 1)[:, None]) ** 2).sum(axis=1), sizes
 

@@ -51,15 +51,17 @@ def seen_objects(record: Record) -> list[Seen]:
     return list(found.values())
 
 
-def inner_point(described: Row) -> tuple[float, float]:
-    """In pixels: the point given, the middle of a box, or of an outline the place farthest from its edge."""
+def inner_point(described: Row, size: tuple[int, int]) -> tuple[float, float]:
+    """In pixels of a picture of `size`: the point given, the middle of a box, or of an outline the place farthest from
+    its edge. Raises `BadRow` for a mask of another size."""
     if described.get("point") is not None:
         return described["point"][0], described["point"][1]
     if described.get("box") is not None:
         x1, y1, x2, y2 = described["box"]
         return (x1 + x2) / 2, (y1 + y2) / 2
     if described.get("mask") is not None:
-        inside, low = mask_pixels(described["mask"]).T.astype(np.uint8), np.full(2, 0.5)  # the middle of a pixel
+        inside = mask_pixels(described["mask"], size).T.astype(np.uint8)
+        low = np.full(2, 0.5)  # the middle of a pixel
     else:
         corners = np.asarray(described["polygon"], np.float64)
         low = np.floor(corners.min(axis=0))
@@ -88,7 +90,7 @@ def _add(seen: Seen, described: Row, index: int, size: tuple[int, int]) -> None:
         seen.shapes.append(Shape(kind, tuple(in_thousandths(corner, size) for corner in corners)))
     except BadLabel as problem:
         raise BadRow(f"objects[{index}]: {problem}") from None
-    seen.points.append(in_thousandths(inner_point(described), size))
+    seen.points.append(in_thousandths(inner_point(described, size), size))
     seen.captions.append(str(described.get("caption") or seen.name))
     if kind != "point":
         (x1, y1), (x2, y2) = (in_thousandths(edge, size) for edge in (corners.min(axis=0), corners.max(axis=0)))

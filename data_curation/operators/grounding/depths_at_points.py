@@ -94,7 +94,7 @@ def _of_map(record: Record, size: tuple[int, int], unit: float) -> list[tuple[tu
         raise BadRow(f"depth_map {path}: {said}: it needs 16 bits and the picture's size")
     found = []
     for described in record.row.get("objects") or ():
-        x, y = inner_point(described)
+        x, y = inner_point(described, size)
         metres = float(depth[min(int(y), size[1] - 1), min(int(x), size[0] - 1)]) * unit
         found.append(((x, y), metres))
     return found

@@ -45,10 +45,16 @@ async def chart_tables(
 
 def agreement(one: Table, other: Table) -> tuple[float, str]:
     """Share of the cells of both that agree, and the first that does not: `sales, 2020: 12 and 15`."""
-    wanted = _cells([one.columns, *one.rows])
-    grid = [other.columns, *other.rows]
-    turned = list(zip(*grid, strict=True))
-    return max((_shared(wanted, _cells(way)) for way in (grid, turned)), key=lambda found: found[0])
+    wanted, lines = _cells(_upright(one)), _upright(other)
+    ways = (lines, list(zip(*lines, strict=True)))
+    return max((_shared(wanted, _cells(way)) for way in ways), key=lambda found: found[0])
+
+
+def _upright(table: Table) -> list[Sequence[Value]]:
+    """Its lines, of names first; a single series of several values stands in a column, where its name does not
+    count."""
+    lines = [table.columns, *table.rows]
+    return list(zip(*lines, strict=True)) if len(table.rows) == 1 and len(table.columns) > 2 else lines
 
 
 def _shared(wanted: dict[Place, str], said: dict[Place, str]) -> tuple[float, str]:

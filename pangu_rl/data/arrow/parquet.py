@@ -42,7 +42,7 @@ def parquet_rows(path: Path) -> Iterator[Row | bytes]:
     """
     with parquet_file(path) as file:
         for group in range(file.num_row_groups):
-            for batch in _batches(file, path, group, None):
+            for batch in row_batches(file, path, group):
                 yield from (row_at(batch, place) for place in range(batch.num_rows))
 
 
@@ -53,7 +53,7 @@ def row_group(file: pq.ParquetFile, path: Path, group: int, columns: Sequence[st
         DataError: one that cannot be read, or that needs more than `GROUP_BYTES`.
     """
     batches, size = [], 0
-    for batch in _batches(file, path, group, columns):
+    for batch in row_batches(file, path, group, columns):
         size += batch.nbytes
         if size > GROUP_BYTES:
             raise DataError(
@@ -64,7 +64,14 @@ def row_group(file: pq.ParquetFile, path: Path, group: int, columns: Sequence[st
     return pa.Table.from_batches(batches, batches[0].schema) if batches else file.schema_arrow.empty_table()
 
 
-def _batches(file: pq.ParquetFile, path: Path, group: int, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+def row_batches(
+    file: pq.ParquetFile, path: Path, group: int, columns: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Those of a row group, as `row_group`, a few rows at a time: `BATCH_ROWS`, or fewer long ones.
+
+    Raises:
+        DataError: one that cannot be read.
+    """
     meta = file.metadata.row_group(group)
     longest = max((meta.column(index).total_uncompressed_size for index in range(meta.num_columns)), default=0)
     rows = min(BATCH_ROWS, max(1, BATCH_BYTES // max(1, longest)))

@@ -8,6 +8,7 @@ import pytest
 
 from data_curation.pipeline.run import run_pipeline
 from data_curation.report.page import histogram
+from data_curation.report.samples import read_samples
 from pangu_rl.errors import RunError
 from pangu_rl.pages.shown_text import shown
 from tests.unit.data_curation.operators.pictures import saved, scene
@@ -48,3 +49,20 @@ def test_bars_and_signs() -> None:
     chart = histogram([0.0, 0.0, 1.0, 0.0])
     assert chart["bars"][0] == 100 and chart["bars"][-1] == pytest.approx(100 / 3) and sum(chart["bars"][1:-1]) == 0
     assert shown("a\u202eb\x00\n") == "a[U+202E]b[U+0000]\n"
+
+
+def test_operators_of_late_stages_have_their_rows_beside_an_early_one_that_drops_many(tmp_path: Path) -> None:
+    """60,000 lines of the first stage, in two files, are more than are read; the second stage has one."""
+    line = {"id": "a", "place": "", "operator": "early", "kind": "drop", "reason": "many", "detail": "", "row": {}}
+    (tmp_path / "dropped").mkdir()
+    for number in range(2):
+        write_jsonl(tmp_path / f"dropped/00-{number:05d}.jsonl", [line] * 30_000)
+    write_jsonl(tmp_path / "dropped/01-00000.jsonl", [line | {"operator": "late", "reason": "one", "detail": "like b"}])
+    (tmp_path / "rows").mkdir()
+    write_jsonl(tmp_path / "rows/00000.jsonl", [{"id": "b"}])
+    samples = read_samples(tmp_path)
+    assert {name: {reason: len(lines) for reason, lines in found.items()} for name, found in samples.aside.items()} == {
+        "early": {"many": 3},
+        "late": {"one": 1},
+    }
+    assert [(one["operator"], other["id"]) for one, other in samples.pairs] == [("late", "b")]

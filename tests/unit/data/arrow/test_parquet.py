@@ -49,7 +49,7 @@ def test_texts_as_long_as_a_column_are_decoded_one_by_one(tmp_path: Path) -> Non
     table = pa.Table.from_pylist([{"id": "0", "answer": "x" * (80 * MIB)}] * 16)
     pq.write_table(table, tmp_path / "long.parquet", compression="zstd")
     with parquet.parquet_file(tmp_path / "long.parquet") as file:
-        batches = list(parquet._batches(file, tmp_path, 0, None))
+        batches = list(parquet.row_batches(file, tmp_path, 0))
     assert [batch.num_rows for batch in batches] == [3, 3, 3, 3, 3, 1]
 
 

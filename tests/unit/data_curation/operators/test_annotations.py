@@ -135,6 +135,19 @@ def test_objects_become_labels(picture: Path) -> None:
             objects_to_labels(on_picture(picture, objects=[wrong]))
 
 
+def test_a_mask_is_of_the_size_of_its_picture(picture: Path) -> None:
+    """Of 200 x 100 pixels the upper left quarter, columns first: 50 rows in and 50 out, a hundred times. One of half
+    the size, or of the picture turned, would be a label somewhere else."""
+    quarter = [0, *[50] * 199, 50 + 100 * 100]
+    said = objects_to_labels(on_picture(picture, objects=[{"mask": {"size": [100, 200], "counts": quarter}}]))
+    assert said.row["messages"][1]["content"] == "<|box_start|>(000,000),(500,500)<|box_end|>"
+    for height, width in ((50, 100), (200, 100)):
+        mask = {"size": [height, width], "counts": [0, 20, height * width - 20]}
+        wrong = rf"objects\[0\].mask has the size \[{height}, {width}\] and the picture \[100, 200\]"
+        with pytest.raises(BadRow, match=wrong):
+            objects_to_labels(on_picture(picture, objects=[{"name": "cat", "mask": mask}]))
+
+
 def test_the_least_quadrilateral_of_a_polygon_and_of_its_mask() -> None:
     """A square on its tip around (50, 50) with half diagonal 20: area 800, its upright box 1600, twice as large. Drawn
     as a mask, corners of pixels stand out by at most one: 2 * 21 * 21 = 882."""
@@ -146,13 +159,13 @@ def test_the_least_quadrilateral_of_a_polygon_and_of_its_mask() -> None:
     )
     y, x = np.mgrid[:100, :120]
     mask = abs(x + 0.5 - 50) + abs(y + 0.5 - 50) <= 20
-    of_mask = least_quad(mask_points(mask_runs(mask)), 0.1)
+    of_mask = least_quad(mask_points(mask_runs(mask), (120, 100)), 0.1)
     assert of_mask[0] == "quad" and {*map(tuple, corners.round())} == {(50, 30), (70, 50), (50, 70), (30, 50)}
     area = abs(np.cross(of_mask[1][1] - of_mask[1][0], of_mask[1][3] - of_mask[1][0]))
     assert 800 <= area <= 882.01
     assert least_quad(np.array([[1, 2], [9, 2.1], [9, 5], [1, 5]]), 0.1)[0] == "box"
     with pytest.raises(BadRow, match="empty"):
-        mask_points({"size": [2, 2], "counts": [4]})
+        mask_points({"size": [2, 2], "counts": [4]}, (2, 2))
 
 
 def element(name: str, *box: float) -> dict[str, Any]:
@@ -177,6 +190,10 @@ def test_what_two_of_three_annotators_see_alike_stays() -> None:
     with pytest.raises(BadRow, match="has no area"):
         merged_annotations(Record({"annotations": {"one": [element("x", 5, 5, 5, 9)]}}, "s", ""))
     assert merged_annotations(Record({"text": "none"}, "n", "")) is None
+    for nothing in (None, " "):  # who names nothing names nothing alike
+        unnamed = {who: [element("OK", 0, 0, 9, 9), element(nothing, 50, 50, 60, 60)] for who in ("one", "two")}
+        merged = merged_annotations(Record({"annotations": unnamed}, "s", ""))
+        assert merged.row["objects"] == [element("OK", 0, 0, 9, 9)]
 
 
 def test_the_answer_that_most_annotators_give() -> None:
@@ -192,6 +209,10 @@ def test_the_answer_that_most_annotators_give() -> None:
     assert said(three, within=11) == "annotators disagree"
     assert said({"a": "Settings", "b": "wifi", "c": "settings"}) == "Settings"
     assert said({"a": "scroll", "b": {"action": "scroll"}}) == "annotators disagree"
+    for nothing in (None, "", " \u3164\n", {}, [], {"action": None, "text": ""}):
+        assert said({"a": "tap", "b": nothing, "c": nothing}) == "annotators disagree"
+        assert said({"a": nothing, "b": "tap", "c": nothing, "d": "Tap"}) == "tap"
+    assert said({"a": 0, "b": 0}) == "0" and said({"a": False, "b": False}) == "false"
     with pytest.raises(BadRow, match="goes from annotators to answers"):
         said(["x", "y"])
 

@@ -17,6 +17,7 @@ from data_curation.operators.balance.training_accuracy import gap
 from data_curation.operators.duplicates.near_duplicate_embeddings import duplicates
 from data_curation.pipeline.record import Drop, Record, Repeat
 from data_curation.pipeline.run import run_pipeline
+from pangu_rl.errors import DataError
 from tests.unit.data_curation.pipeline.builders import lines_of, pipeline, write_jsonl
 
 
@@ -90,6 +91,30 @@ def test_clusters_of_more_variance_keep_more_rows(tmp_path: Path) -> None:
     spread = sum(row["id"] != "none" and int(row["id"][1:]) >= 80 for row in some)
     assert spread >= 20  # by size alone it were ten
     assert kept(tmp_path, rows, sampling) == some
+
+
+def test_embeddings_that_are_none(tmp_path: Path) -> None:
+    """Zeros have no direction and are sampled as any other; what is not finite is its row's error; of two lengths no
+    clusters can be found."""
+    points = [[1, 0], [0, 1], [0, 0], ["nan", 0], [0, 1e39], []]
+    rows = [
+        {"id": f"r{n}", "curation": {"picture_embeddings": {"embedding": [float(value) for value in point]}}}
+        for n, point in enumerate(points)
+    ]
+    source = write_jsonl(tmp_path / "in.jsonl", rows)
+    sampling = {"name": "cluster_sampling", "args": {"keep": 2, "clusters": 1}}
+    assert run_pipeline(pipeline(source, tmp_path / "out", [sampling], max_error_rate=0.5)).rows == 2
+    errors = {line["id"]: line["detail"] for line in lines_of(tmp_path / "out/dropped") if line["kind"] == "error"}
+    assert errors == {
+        "r3": "curation.picture_embeddings.embedding[0] is no finite number of 32 bits",
+        "r4": "curation.picture_embeddings.embedding[1] is no finite number of 32 bits",
+        "r5": "curation.picture_embeddings.embedding is no list of numbers",
+    }
+    assert variances(np.array([[3, 0], [0, 0]], np.float32), np.array([0, 0]))[0] == pytest.approx([0.75])
+    rows[1]["curation"]["picture_embeddings"]["embedding"] = [0, 1, 2]
+    write_jsonl(source, rows)
+    with pytest.raises(DataError, match="embeddings have 2 numbers, and one has 3: one encoder gives all"):
+        run_pipeline(pipeline(source, tmp_path / "out", [sampling], max_error_rate=0.5))
 
 
 def test_pictures_that_an_encoder_takes_for_the_same(tmp_path: Path) -> None:

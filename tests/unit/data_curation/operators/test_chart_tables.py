@@ -52,6 +52,23 @@ def test_a_single_series_may_have_any_name_and_a_name_may_come_twice() -> None:
     assert agreement(one, Table(columns=["Kind", "Value"], rows=[["fig", 5], ["fig", 3]]))[0] == 0.0
 
 
+def test_a_single_series_lies_or_stands_in_either_table() -> None:
+    """Of three values one that differs leaves 2/3; years that differ are no names of a series; nor is the one name of a
+    single value."""
+    standing = Table(columns=["Year", "Sales"], rows=[["2020", 3], ["2021", 5], ["2022", 7]])
+    lying = Table(columns=["", "2020", "2021", "2022"], rows=[["Sales", 3, 5, 7]])
+    named = Table(columns=["", "2020", "2021", "2022"], rows=[["Turnover", 3, 5, 8]])
+    later = Table(columns=["", "2021", "2022", "2023"], rows=[["Sales", 3, 5, 7]])
+    for one, other in ((standing, lying), (lying, standing), (lying, lying)):
+        assert agreement(one, other) == (1.0, "")
+    for one in (standing, lying):
+        assert agreement(one, named)[0] == agreement(named, one)[0] == pytest.approx(2 / 3)
+        assert agreement(one, later)[0] == agreement(later, one)[0] == 0.0
+    fig, kiwi = (Table(columns=["Fruit", "Sales"], rows=[[name, 3]]) for name in ("Fig", "Kiwi"))
+    assert agreement(fig, kiwi)[0] == 0.0
+    assert agreement(fig, Table(columns=["", "fig"], rows=[["Sales", 3]]))[0] == 1.0
+
+
 def test_charts_become_questions_where_two_models_agree(tmp_path: Path) -> None:
     """The second model reads 12 of the second chart, where the first reads 10; the third is a photograph to both; of
     the fourth the first model's rows are never as long as its columns. Rows with a table or with text are let be."""

@@ -93,13 +93,15 @@ def test_a_point_inside_of_an_outline_that_bends() -> None:
     """An L whose middle, (50, 50), is outside: its arms are 20 wide, so the place farthest from its edge is where they
     meet, at (11, 89) up to the raster."""
     corners = [[0, 0], [20, 0], [20, 80], [100, 80], [100, 100], [0, 100]]
-    x, y = inner_point({"polygon": corners})
+    x, y = inner_point({"polygon": corners}, (100, 100))
     assert x < 20 and y > 80
     pixels = np.zeros((100, 100), bool)
     pixels[:, :20] = pixels[80:, :] = True
-    x, y = inner_point({"mask": mask_runs(pixels)})
+    x, y = inner_point({"mask": mask_runs(pixels)}, (100, 100))
     assert pixels[int(y), int(x)] and x < 20 and y > 80
-    assert inner_point({"box": [0, 10, 4, 20]}) == (2, 15)
+    assert inner_point({"box": [0, 10, 4, 20]}, (100, 100)) == (2, 15)
+    with pytest.raises(BadRow, match="mask has the size"):
+        inner_point({"mask": mask_runs(pixels)}, (100, 50))
 
 
 def test_depths_at_points(picture: Path) -> None:  # noqa: F811

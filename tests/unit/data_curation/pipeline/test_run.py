@@ -18,7 +18,7 @@ from data_curation.operators.documents.pdf_pages import pdf_pages
 from data_curation.operators.text.held_out import _for_questions
 from data_curation.operators.video.video_clips import video_clips
 from data_curation.pipeline import guarded
-from data_curation.pipeline.operator import _file, declared
+from data_curation.pipeline.operator import declared, named_content
 from data_curation.pipeline.record import Record
 from data_curation.pipeline.run import run_pipeline
 from pangu_rl.errors import ConfigError, DataError, RunError
@@ -192,7 +192,7 @@ def test_a_file_that_a_setting_names_is_part_of_it(tmp_path: Path) -> None:
         run_pipeline(pipeline(source, tmp_path / "out", [held_out]), said.append)
         assert [row["id"] for row in lines_of(tmp_path / "out/rows")] == others
     assert said[0] == "stage 0 and later are computed again: operator held_out: a file that it names was changed"
-    assert [name for name in ("http://x/y", "~nobody/x", "a\0b", "x" * 5000, "no file") if _file(name)] == []
+    assert [name for name in ("http://x/y", "~nobody/x", "a\0b", "x" * 5000, "no file") if named_content(name)] == []
 
 
 def test_pictures_are_let_go_of_behind_a_few_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from pangu_rl.records import Clip, Picture
 from pretrain.processing.resize import PixelLimits
 from pretrain.processing.video import Sampling
 from pretrain.processing.video_frames import load_video
+from rollout.kept.videos import copy_video
 from rollout.store import RolloutStore
 from tests.unit.data.vl_folder import draw
 from tests.unit.pretrain.processing.drawn_videos import draw_video
@@ -60,3 +61,21 @@ def test_a_video_that_changed_is_not_kept_as_what_was_seen(tmp_path: Path, media
         runs.append(1, [shown(picture)], SAMPLING)
     runs.truncate_after(0)
     assert list((runs.directory / "videos").iterdir()) == []
+
+
+def test_nothing_but_the_frames_is_copied_of_a_folder(tmp_path: Path, media: Path) -> None:
+    """Hidden entries are no frames; one that leads out of the media root is refused, one within it is its content."""
+    key = tmp_path / "id_rsa"
+    key.write_text("secret", encoding="utf-8")
+    (media / "frames/.x").symlink_to(key)
+    (media / "frames/.y").symlink_to(tmp_path)
+    (media / "frames/2.png").rename(media / "elsewhere.png")
+    (media / "frames/2.png").symlink_to("../elsewhere.png")
+    copy_video("frames", media, tmp_path / "copy")
+    assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == ["0.png", "1.png", "2.png"]
+    copied = tmp_path / "copy/2.png"
+    assert not copied.is_symlink() and copied.read_bytes() == (media / "elsewhere.png").read_bytes()
+    (media / "frames/3.png").symlink_to(key)
+    with pytest.raises(DataError, match=r"picture 'frames/3.png': leaves the media root"):
+        copy_video("frames", media, tmp_path / "other")
+    assert not (tmp_path / "other/3.png").exists()
