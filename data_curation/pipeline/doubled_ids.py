@@ -22,27 +22,34 @@ def write_ids(path: Path, uids: Sequence[str]) -> None:
 def number_doubled_ids(folder: Folder, stage: int, blocks: int) -> int:
     """Of all shards, which `stage`, the last one, has written, in their order; returns how many rows are another's
     double. Done once more, also behind a kill, it changes nothing."""
-    shards = [np.load(folder.ids(stage, number), allow_pickle=False) for number in range(blocks)]
-    hashes = np.concatenate(shards)
-    order = np.argsort(hashes, kind="stable")
-    known = hashes[order]
-    ranks = np.empty(len(hashes), np.int64)
-    ranks[order] = np.arange(len(hashes)) - np.searchsorted(known, known) + 1
-    given: set[str] = set()
-    ends = np.cumsum([len(shard) for shard in shards])
-    for number, some in enumerate(np.split(ranks, ends[:-1])):
-        if (some > 1).any():
-            _number(folder.rows(stage, number, last=True), shards[number], some, known, given)
-    return int((ranks > 1).sum())
+    paths = [folder.ids(stage, number) for number in range(blocks)]
+    known = np.concatenate([np.load(path, allow_pickle=False) for path in paths])
+    known.sort()
+    seen = dict.fromkeys(known[1:][known[1:] == known[:-1]].tolist(), 0)
+    if not seen:
+        return 0
+    doubled, given, renamed = np.fromiter(seen, np.uint64, len(seen)), set[str](), 0
+    for number, path in enumerate(paths):
+        hashes = np.load(path, allow_pickle=False)
+        ranks: dict[int, int] = {}
+        for place in np.flatnonzero(np.isin(hashes, doubled)).tolist():
+            digest = int(hashes[place])
+            seen[digest] += 1
+            if seen[digest] > 1:
+                ranks[place] = seen[digest]
+        if ranks:
+            _number(folder.rows(stage, number, last=True), hashes, ranks, known, given)
+        renamed += len(ranks)
+    return renamed
 
 
-def _number(shard: Path, hashes: np.ndarray, ranks: np.ndarray, known: np.ndarray, given: set[str]) -> None:
-    """`known` are the hashes of all ids, sorted, and `given` the names that doubled ones got, which grow."""
+def _number(shard: Path, hashes: np.ndarray, ranks: dict[int, int], known: np.ndarray, given: set[str]) -> None:
+    """`ranks` are of the doubled rows of the shard, by place; `known` the hashes of all ids, sorted, and `given` the
+    names that doubled ones got, which grow."""
     rows = list(read_lines(shard))
-    for row, digest, rank in zip(rows, hashes.tolist(), ranks.tolist(), strict=True):
-        if rank == 1:
-            continue
-        if _hash(row["id"]) == digest:  # else it has its name already
+    for place, rank in ranks.items():
+        row = rows[place]
+        if _hash(row["id"]) == hashes[place]:  # else it has its name already
             row["id"] = _free(row["id"], rank, known, given)
         given.add(row["id"])
     write_lines(shard, rows)
