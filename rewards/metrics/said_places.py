@@ -155,6 +155,11 @@ def _read(text: str) -> list[Label]:
 
 
 def placed(text: str) -> list[tuple[Label, str]]:
+    """Each label and the text between it and the next.
+
+    Raises:
+        Refused: a tag that is no part of a label.
+    """
     try:
         return placed_labels(text)
     except BadLabel as bad:

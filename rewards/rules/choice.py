@@ -23,7 +23,9 @@ _PREFIX = re.compile(
 # Atomic, since " and " is a separator and also three letters: n of them would be read in 2^n ways.
 _LETTERS = re.compile(r"[(\[]?[A-Za-z][)\]]?(?>(?: ?[,;/&+和与及] ?| and | )?[(\[]?[A-Za-z][)\]]?)*+[.:]?|[A-Z]{2,26}")
 _LETTER_AND_TEXT = re.compile(
-    r"[(\[]? ?([A-Za-z]) ?(?:[)\]][.:]?(?: ?[-—] )?|[.:,]) ?(.+)|([A-Z])(?: ?- | ?— ?| |(?=[(\[]))(.+)", re.DOTALL
+    r"[(\[]? ?([A-Za-z]) ?(?:[)\]][.:]?(?: ?[-—] )?|[.:,]) ?(.+)"
+    r"|([A-Z])(?: ?- | ?— ?| |(?=[(\[].*[)\]]$))(.+)",
+    re.DOTALL,
 )
 _TEXT_AND_LETTER = re.compile(r"(.+?) ?[(\[] ?(?:[Oo]ption |[Cc]hoice |选项 ?)?([A-Z]) ?[)\]][.:]?", re.DOTALL)
 _IN_BRACKETS = re.compile(r"\((.+)\)|\[(.+)\]", re.DOTALL)

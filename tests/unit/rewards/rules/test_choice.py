@@ -67,6 +67,7 @@ CITIES, CHINESE = ("London", "Paris", "Los Angeles"), ("减少", "增加")
         ("Paris (A)", CITIES, Outcome.INCORRECT),
         ("London (B)", CITIES, Outcome.INCORRECT),
         ("I think Paris, so (B)", CITIES, Outcome.UNPARSABLE),
+        ("B(Paris", CITIES, Outcome.UNPARSABLE),
         ("Paris (D)", CITIES, Outcome.UNPARSABLE),
         ("Paris (B)", (), Outcome.UNPARSABLE),
         ("A cat (B)", ("a dog", "a cat"), Outcome.CORRECT),
