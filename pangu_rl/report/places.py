@@ -13,8 +13,9 @@ from typing import Any
 from rewards.grounding.reading import TAG, Corners, labels_in, read_shapes
 from rewards.mathematics.guard import Refused
 from rewards.rules.boxed_answer import extract_boxed
-from rewards.rules.boxes import COORDINATES, MAX_CHARS, read_boxes
+from rewards.rules.boxes import COORDINATES, read_boxes
 from rewards.rules.gold import PLACE_TYPES, Gold
+from rewards.rules.literal import MAX_CHARS
 from rewards.rules.point import read_point
 
 LARGEST = {"0-999": (999, 999), "0-1": (1, 1)}

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 from pangu_rl.records import Part
 from rewards.grounding.matching import matched_share
 from rewards.grounding.reading import TAG, require_no_metric
 from rewards.grounding.reading import read_shapes as _read_shapes
 from rewards.mathematics.guard import Refused
-from rewards.metrics.said_places import said_count
+from rewards.metrics.said_count import said_count
 from rewards.rules.boxes import Box, gold_boxes
 from rewards.rules.gold import Gold
 from rewards.rules.matching import largest_matching
 from rewards.rules.verdict import unparsable, verdict
 
 Point = tuple[float, float]
+_TAG_END, _END = re.compile(r"_end\|>"), re.compile(r"[)\]}）］｝】]")
 COUNT_SHARE = 0.5
 """Of the partial reward of `point_count`; the points earn the rest."""
 
@@ -73,11 +76,11 @@ def read_point_count(text: str, gold: Gold) -> tuple[list[Point], int]:
     Raises:
         Refused: no such number, or as `read_points`.
     """
-    places, separator, said = text.rpartition("_end|>") if TAG in text else text.rpartition(")")
-    count = said_count(said if separator else text)
+    end = max((place.end() for place in (_TAG_END if TAG in text else _END).finditer(text)), default=0)
+    count = said_count(text[end:])
     if count is None:
         raise Refused("has no count behind its points")
-    return read_points(places + separator, gold) if separator else [], count
+    return read_points(text[:end], gold) if end else [], count
 
 
 def points_inside(gold: Gold) -> str:

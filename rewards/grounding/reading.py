@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 
 from pangu_rl.grounding_labels import BadLabel, Label, read_labels, shapes_of
 from rewards.mathematics.guard import Refused
-from rewards.rules.boxes import COORDINATES, MAX_BOXES, MAX_CHARS, Box, check_space, numbers_of, read_literal
+from rewards.rules.boxes import COORDINATES, MAX_BOXES, Box, check_space, numbers_of
 from rewards.rules.gold import Gold
+from rewards.rules.literal import MAX_CHARS, read_literal
 from rewards.rules.verdict import bad_gold
 
 T = TypeVar("T")
@@ -28,7 +29,7 @@ def read_shapes(text: str, gold: Gold, kind: str, corners: int) -> list[Corners]
             raise Refused(f"has a {others[0]} where a {kind} is asked for")
         found = [tuple((float(x), float(y)) for x, y in shape.corners) for shape in shapes_of(labels)]
     else:
-        value = read_literal(text)
+        value = read_literal(text, 2 * corners)
         found = [] if value is None or value == [] else _shapes_in(value, corners)
     if len(found) > MAX_BOXES:
         raise Refused(f"has {len(found)} shapes, which is more than {MAX_BOXES}")

@@ -74,7 +74,7 @@ def same(gold: Value, answer: Value, leaves: Leaves) -> bool | None:
         return leaves.same_family(wanted, found) if wanted and found else False
     if isinstance(gold, Equation) or isinstance(answer, Equation):
         return _same_equation(gold, answer, leaves)
-    gold, answer = _alone(gold), _alone(answer)
+    gold, answer = alone(gold), alone(answer)
     if isinstance(gold, Scalar) and isinstance(answer, Scalar):
         return _same_scalar(gold, answer, leaves)
     if isinstance(gold, Matrix) or isinstance(answer, Matrix):
@@ -101,22 +101,27 @@ def same(gold: Value, answer: Value, leaves: Leaves) -> bool | None:
 
 
 def same_exact(gold: Number, answer: Number) -> bool:
-    """Two exact numbers. A missing unit is fine, a wrong one is wrong, a convertible one converts.
+    """Two exact numbers: whether one of the `readings` is the gold's value."""
+    return gold.value in readings(gold, answer)
+
+
+def readings(gold: Number, answer: Number) -> tuple[Fraction, ...]:
+    """What `answer` may mean, as the gold counts. A missing unit is fine, a convertible one converts, a wrong one means
+    nothing.
 
     Percent: `25%` is 0.25, and a gold with the sign also takes the bare 25 (its unit is missing). A gold without the
-    sign takes `25%` for 25 only above 1, where nothing else can be meant; 0.5 is never `0.5%`, and 50 never 0.5.
+    sign takes `25%` for 25 only beyond 1, where nothing else can be meant; 0.5 is never `0.5%`, and 50 never 0.5.
     """
     if gold.unit and answer.unit:
-        if gold.unit.dimensions != answer.unit.dimensions:
-            return False
-        return gold.value * gold.unit.factor == answer.value * answer.unit.factor
+        alike = gold.unit.dimensions == answer.unit.dimensions
+        return (answer.value * answer.unit.factor / gold.unit.factor,) if alike else ()
     if (gold.percent and answer.unit) or (gold.unit and answer.percent):
-        return False
-    if gold.value == answer.value:
-        return True
+        return ()
     if gold.percent and not answer.percent:
-        return gold.value * 100 == answer.value
-    return answer.percent and not gold.percent and gold.value > 1 and answer.value * 100 == gold.value
+        return answer.value, answer.value / 100
+    if answer.percent and not gold.percent and abs(gold.value) > 1:
+        return answer.value, answer.value * 100
+    return (answer.value,)
 
 
 def _same_scalar(gold: Scalar, answer: Scalar, leaves: Leaves) -> bool | None:
@@ -173,7 +178,7 @@ def _constant(equation: Equation) -> bool:
     return not isinstance(value, Expr) or not has_variables(value.text)
 
 
-def _alone(value: Value) -> Value:
+def alone(value: Value) -> Value:
     """A set or bare list of one is that one."""
     if isinstance(value, Row) and len(value.items) == 1 and value.brackets in ("", "{}"):
         return value if isinstance(value.items[0], Nothing) else value.items[0]

@@ -20,7 +20,8 @@ from rewards.metrics.depths import delta
 from rewards.metrics.instructions import unfollowed
 from rewards.metrics.masks import points_in_mask
 from rewards.metrics.option_letter import chosen_letter
-from rewards.metrics.said_places import said_boxes, said_count, said_depths, said_objects, said_points
+from rewards.metrics.said_count import said_count
+from rewards.metrics.said_places import said_boxes, said_depths, said_objects, said_points
 from rewards.metrics.spans import said_span
 from rewards.metrics.texts import (
     anls,
@@ -34,7 +35,7 @@ from rewards.metrics.texts import (
 from rewards.recipe.accuracy import boxed_accuracy
 from rewards.recipe.temporal import span_iou
 from rewards.rules.boxed_answer import answer_part, extract_boxed
-from rewards.rules.boxes import IOU_THRESHOLD, iou
+from rewards.rules.boxes import IOU_THRESHOLD, Box, iou
 from rewards.rules.matching import largest_matching
 from rewards.rules.verdict import short, unparsable
 
@@ -126,13 +127,18 @@ def _box_iou(said: str, prompt: Prompt) -> Part:
 
 def _detection(said: str, prompt: Prompt) -> Part:
     """The F1 at IoU 0.5 of a picture; the figure of a set is `mean_average_precision`."""
-    found, gold = said_objects(said), prompt.extra["objects"]
+    found, gold = objects_of(said, prompt), prompt.extra["objects"]
     right = sum(
         largest_matching([[iou(tuple(want), box) >= IOU_THRESHOLD for box in found.get(name, [])] for want in boxes])
         for name, boxes in gold.items()
     )
     total = sum(map(len, found.values())) + sum(map(len, gold.values()))
     return _scored(2 * right / total, f"{right} of {sum(map(len, gold.values()))} boxes, {total} in all")
+
+
+def objects_of(said: str, prompt: Prompt) -> dict[str, list[Box]]:
+    """The boxes by their names; raises `Refused` as `said_objects` does."""
+    return said_objects(said, prompt.extra.get("names", ()))
 
 
 def _points_in_mask(said: str, prompt: Prompt) -> Part:

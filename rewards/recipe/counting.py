@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pangu_rl.records import Completion, Outcome, Part, Prompt
-from rewards.mathematics.read_value import read_answer
 from rewards.recipe.boxed import judge_box
 from rewards.rules.dispatch import grade_directly
 from rewards.rules.gold import Gold
-from rewards.rules.integer import scalar_of
+from rewards.rules.integer import read_count, scalar_of
 from rewards.rules.math import gold_value
 
 
@@ -23,7 +22,7 @@ def counting(prompt: Prompt, completion: Completion, *, partial: float = 0.0) ->
         part = grade_directly(answer, gold)
         if part.outcome is not Outcome.INCORRECT or partial == 0.0:
             return part
-        wanted, found = scalar_of(gold_value(gold)), scalar_of(read_answer(answer))
+        wanted, found = scalar_of(gold_value(gold)), read_count(answer)
         if found is None:
             return part
         error = abs(found.value - wanted.value) / max(abs(wanted.value), 1)

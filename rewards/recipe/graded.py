@@ -1,7 +1,7 @@
 """A rule score from 1 to 5, for the stages that need more than right and wrong: pairs, rejection sampling.
 
 5 is correct by the rules and nothing else is. 1 is no box, an answer that cannot be read, or one without merit. What
-lies between is banded by how near the answer comes, per kind of answer.
+lies between is banded by how near the answer comes, per kind of answer, in the spellings that correctness forgives.
 """
 
 from __future__ import annotations
@@ -14,19 +14,20 @@ from rapidfuzz.distance import Levenshtein
 from pangu_rl.records import Completion, Outcome, Part, Prompt
 from rewards.base import whole_answer
 from rewards.grader import default_grader
-from rewards.mathematics.compare import WithoutAlgebra, same
+from rewards.mathematics.compare import WithoutAlgebra, alone, readings, same
 from rewards.mathematics.guard import Refused
 from rewards.mathematics.normalise import plain
 from rewards.mathematics.read_value import read_answer
-from rewards.mathematics.values import Matrix, Number, Row, Text, Value
+from rewards.mathematics.values import Equation, Matrix, Number, Row, Text, Value
 from rewards.recipe.accuracy import gold_of
 from rewards.rules.boxed_answer import extract_boxed
 from rewards.rules.boxes import IOU_THRESHOLD, Box, gold_boxes, iou, read_boxes
 from rewards.rules.dispatch import infer_type
 from rewards.rules.gold import BadGold, Gold
+from rewards.rules.integer import read_count
 from rewards.rules.matching import largest_matching
 from rewards.rules.math import gold_value
-from rewards.rules.sequence import read_list
+from rewards.rules.sequence import list_key, read_list
 from rewards.rules.text import text_key
 
 CORRECT, WORST = 5, 1
@@ -85,9 +86,11 @@ def nearness(answer: str, gold: Gold) -> tuple[str, float]:
     if answer_type == "text":
         return "text", _similarity(text_key(plain(answer)), text_key(plain(gold.text)))
     if answer_type == "list":
-        wanted, found = read_list(gold.text), read_list(answer)
+        wanted, found = list_key(read_list(gold.text)), list_key(read_list(answer))
         return "items", _share([one == other for one, other in zip(wanted, found)], wanted, found)
-    if answer_type in ("math", "integer", "float1", "float2"):
+    if answer_type == "integer" and (count := read_count(answer)) is not None:
+        return _value_nearness(gold_value(gold), count)
+    if answer_type in ("math", "float1", "float2"):
         return _value_nearness(gold_value(gold), read_answer(answer))
     return "", 0.0
 
@@ -105,9 +108,12 @@ def _score(outcome: Outcome, answer: str | None, gold: Gold) -> int:
 
 
 def _value_nearness(wanted: Value, found: Value) -> tuple[str, float]:
-    if isinstance(wanted, Number) and isinstance(found, Number) and wanted.unit == found.unit:
-        error = abs(found.value - wanted.value) / abs(wanted.value) if wanted.value else Fraction(1)
-        return "number", float(max(0, 1 - error))
+    """Of what is called one thing: `x = 26` is near 25, and `y = 25` is not near `x = 25`."""
+    if isinstance(wanted, Equation) and isinstance(found, Equation) and wanted.name != found.name:
+        return "", 0.0
+    wanted, found = _bare(wanted), _bare(found)
+    if isinstance(wanted, Number) and isinstance(found, Number):
+        return "number", float(max((1 - _error(wanted.value, value) for value in readings(wanted, found)), default=0))
     if isinstance(wanted, Text) and isinstance(found, Text):
         return "text", _similarity(found.key, wanted.key)
     if isinstance(wanted, Row) and isinstance(found, Row):
@@ -116,6 +122,16 @@ def _value_nearness(wanted: Value, found: Value) -> tuple[str, float]:
         one, other = [sum(matrix.rows, ()) for matrix in (wanted, found)]
         return "items", _share([_equal(a, b) for a, b in zip(one, other)], one, other)
     return "", 0.0
+
+
+def _bare(value: Value) -> Value:
+    """Without its name, and without brackets around one thing alone."""
+    named = isinstance(value, Equation) and value.name and len(value.sides) == 1
+    return alone(value.sides[0] if named else value)
+
+
+def _error(wanted: Fraction, found: Fraction) -> Fraction:
+    return min(Fraction(1), abs(found - wanted) / abs(wanted)) if wanted else Fraction(1)
 
 
 def _row_nearness(wanted: Row, found: Row) -> float:

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from typing import Any
 
 from pangu_rl.records import Part
-from rewards.mathematics.guard import Refused, check_text
-from rewards.mathematics.normalise import clean
+from rewards.mathematics.guard import Refused
 from rewards.rules.gold import Gold
+from rewards.rules.literal import read_literal
 from rewards.rules.matching import largest_matching
 from rewards.rules.verdict import bad_gold, unparsable, verdict
 
 Box = tuple[float, float, float, float]
 COORDINATES = ("pixel", "0-999", "0-1")
-MAX_CHARS = 8192
 MAX_BOXES = 200
 """Each is compared with each, here and not in a child: some 25 ms."""
 IOU_THRESHOLD = 0.5
 _IOU = re.compile(r"iou ?>= ?(0?\.\d+|1(?:\.0+)?)", re.IGNORECASE)
-_TAG = re.compile(r"<\|(box|point|quad|object_ref)_(start|end)\|>")
-_REFERENCE = re.compile(r"<\|object_ref_start\|>.*?<\|object_ref_end\|>", re.DOTALL)
-_KEYS = ("bbox_2d", "bbox", "box_2d", "box", "bboxes", "boxes", "point_2d", "point", "points", "coordinates")
-_ABSENT = frozenset(("null", "none", "[]", "no box", "no object", "not present", "absent"))
 
 
 def grade_box(answer: str, gold: Gold) -> Part:
@@ -98,7 +92,11 @@ def read_boxes(text: str, gold: Gold) -> list[Box]:
         Refused: it is something else, has too many boxes, or one that is inverted, empty, not finite or outside the
             declared space.
     """
-    value = read_literal(text)
+    return checked_boxes(read_literal(text, 4), gold)
+
+
+def checked_boxes(value: Any, gold: Gold) -> list[Box]:
+    """The same of `read_literal`'s data; raises as `read_boxes`."""
     boxes = [] if value is None or value == [] else _boxes_in(value)
     if len(boxes) > MAX_BOXES:
         raise Refused(f"has {len(boxes)} boxes, which is more than {MAX_BOXES}")
@@ -120,58 +118,6 @@ def check_space(numbers: tuple[float, ...], gold: Gold) -> None:
     for index, number in enumerate(numbers):
         if not 0 <= number <= (height if index % 2 else width):
             raise Refused(f"has {number:g}, which is outside the {gold.coordinates} coordinates of the task")
-
-
-def read_literal(text: str) -> Any:
-    """Lists, numbers and null as Python data, out of JSON, Python or tags.
-
-    Raises:
-        Refused: it is none of these, too long, nested too deep, or has numbers that are not finite.
-    """
-    if len(text) > MAX_CHARS:
-        raise Refused(f"is longer than {MAX_CHARS} characters")
-    text = clean(text).strip("$ `")
-    text = text.removeprefix("json").strip()
-    if not text:
-        raise Refused("is empty")
-    if text.casefold().strip(". ") in _ABSENT:
-        return None
-    text = (
-        _REFERENCE.sub("", text)
-        .replace("<|box_end|><|box_start|>", "],[")
-        .replace("<|point_end|><|point_start|>", "],[")
-    )
-    if _TAG.search(text):
-        text = f"[{_TAG.sub('', text)}]"
-    text = text.replace("\\", "").replace("(", "[").replace(")", "]").replace("'", '"').replace("None", "null")
-    text = re.sub(r"(?<![\w.])0+(?=\d)", "", text)  # 008 is how the recipe writes 8
-    check_text(text)
-    for candidate in (text, f"[{text}]", f"{{{text}}}"):
-        try:
-            return _unwrapped(json.loads(candidate, parse_constant=_not_finite))
-        except (ValueError, RecursionError):
-            continue
-    raise Refused("is no box, point or list of them")
-
-
-def _not_finite(name: str) -> float:
-    raise Refused(f"has {name}")
-
-
-def _unwrapped(value: Any) -> Any:
-    """Data without its keys: `{"bbox_2d": [...]}` -> `[...]`."""
-    if isinstance(value, dict):
-        named = [key for key in _KEYS if key in value]
-        if len(named) == 1:
-            return _unwrapped(value[named[0]])
-        if set(value) >= {"x", "y"}:
-            return _unwrapped([value["x"], value["y"]])
-        if set(value) >= {"x1", "y1", "x2", "y2"}:
-            return _unwrapped([value[key] for key in ("x1", "y1", "x2", "y2")])
-        raise Refused("has no bbox_2d or point_2d")
-    if isinstance(value, list):
-        return [_unwrapped(item) for item in value]
-    return value
 
 
 def _boxes_in(value: Any) -> list[Box]:

@@ -23,8 +23,12 @@ _PREFIX = re.compile(
 # Atomic, since " and " is a separator and also three letters: n of them would be read in 2^n ways.
 _LETTERS = re.compile(r"[(\[]?[A-Za-z][)\]]?(?>(?: ?[,;/&+和与及] ?| and | )?[(\[]?[A-Za-z][)\]]?)*+[.:]?|[A-Z]{2,26}")
 _LETTER_AND_TEXT = re.compile(
-    r"[(\[]? ?([A-Za-z]) ?(?:[)\]][.:]?(?: ?[-—] )?|[.:,]) ?(.+)|([A-Z])(?: ?- | ?— ?| )(.+)", re.DOTALL
+    r"[(\[]? ?([A-Za-z]) ?(?:[)\]][.:]?(?: ?[-—] )?|[.:,]) ?(.+)"
+    r"|([A-Z])(?: ?- | ?— ?| |(?=[(\[].*[)\]]$))(.+)",
+    re.DOTALL,
 )
+_TEXT_AND_LETTER = re.compile(r"(.+?) ?[(\[] ?(?:[Oo]ption |[Cc]hoice |选项 ?)?([A-Z]) ?[)\]][.:]?", re.DOTALL)
+_IN_BRACKETS = re.compile(r"\((.+)\)|\[(.+)\]", re.DOTALL)
 _DASHED = re.compile(r"[(\[]?[A-Za-z] ?[)\]]?[.:]? ?- ")
 _MORE_LETTERS = re.compile(r"\b(?:or|and)\b|[或和]|\b[B-HJ-Z]\b|\([A-Za-z]\)")
 _SUFFIX = re.compile(r"(?<=[A-Za-z)]) ?选?项$")
@@ -70,17 +74,29 @@ def _chosen(text: str, options: tuple[str, ...]) -> frozenset[str] | None:
         return letters
     if exact := [letter for letter, option in zip(ascii_uppercase, options) if option == text]:
         return frozenset(exact) if len(exact) == 1 else None
-    both = _LETTER_AND_TEXT.fullmatch(text)
-    if not both:
-        return None
-    letter, rest = (both[1] or both[3]).upper(), both[2] or both[4]
+    return _letter_with_text(text, options)
+
+
+def _letter_with_text(text: str, options: tuple[str, ...]) -> frozenset[str] | None:
+    """A letter before its option's text, or behind it in brackets; empty if they disagree, or both readings agree."""
+    before, behind = _LETTER_AND_TEXT.fullmatch(text), _TEXT_AND_LETTER.fullmatch(text)
     if not options:
-        return frozenset(letter) if both[1] and not _MORE_LETTERS.search(rest) else None
-    if ascii_uppercase.index(letter) >= len(options):
-        return None
-    option = options[ascii_uppercase.index(letter)]
+        return frozenset(before[1].upper()) if before and before[1] and not _MORE_LETTERS.search(before[2]) else None
+    letters = ascii_uppercase[: len(options)]
+    first = before and (before[1] or before[3]).upper()
+    said = [(first, before[2] or before[4])] if before and first in letters else []
+    if behind and behind[2] in letters and _letter_of(behind[1], options):  # else it may be a sentence with a letter
+        said.append((behind[2], behind[1]))
+    agreeing = {letter for letter, rest in said if _agree(rest, options[letters.index(letter)], text, options)}
+    return (frozenset(agreeing) if len(agreeing) == 1 else frozenset()) if said else None
+
+
+def _agree(rest: str, option: str, text: str, options: tuple[str, ...]) -> bool:
     negative = _DASHED.match(text) and _same_text(f"-{rest}", option)  # `B - 15` is written for 15 and for -15
-    return frozenset(letter) if negative or _same_text(rest, option) else frozenset()
+    if negative or _same_text(rest, option):
+        return True
+    inside = _IN_BRACKETS.fullmatch(rest)
+    return bool(inside and _letter_of(rest, options) is None and _same_text((inside[1] or inside[2]).strip(), option))
 
 
 def _letters(text: str, count: int) -> frozenset[str] | None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 from pangu_rl.records import Part
-from rewards.mathematics.compare import Leaves
+from rewards.mathematics.compare import Leaves, readings
 from rewards.mathematics.expressions import has_variables
 from rewards.mathematics.guard import Refused
 from rewards.mathematics.numbers import round_half_up
@@ -38,8 +36,9 @@ def grade_float(answer: str, gold: Gold, decimals: int, leaves: Leaves | None = 
         return unparsable(answer, str(refused))
     if found is None:
         return unparsable(answer, "is no number")
-    given = _in_the_unit_of(wanted, found)
-    equal = given is not None and round_half_up(given, decimals) == round_half_up(_shown(wanted), decimals)
+    scale = 100 if wanted.percent else 1
+    target = round_half_up(wanted.value * scale, decimals)
+    equal = any(round_half_up(value * scale, decimals) == target for value in readings(wanted, found))
     return verdict(equal, answer, gold)
 
 
@@ -48,20 +47,3 @@ def _irrational(value: Value) -> Expr | None:
     if isinstance(value, Equation):
         value = value.sides[-1]
     return value if isinstance(value, Expr) and not has_variables(value.text) else None
-
-
-def _in_the_unit_of(wanted: Number, found: Number) -> Fraction | None:
-    """The answer's value as the gold counts; None for a wrong unit."""
-    if wanted.unit and found.unit:
-        if wanted.unit.dimensions != found.unit.dimensions:
-            return None
-        return found.value * found.unit.factor / wanted.unit.factor
-    if (wanted.unit and found.percent) or (wanted.percent and found.unit):
-        return None
-    if wanted.percent:
-        return _shown(found) if found.percent or abs(found.value) > 1 else found.value * 100
-    return _shown(found) if found.percent and abs(wanted.value) > 1 else found.value
-
-
-def _shown(number: Number) -> Fraction:
-    return number.value * 100 if number.percent else number.value

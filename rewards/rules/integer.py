@@ -58,13 +58,22 @@ def grade_integer(answer: str, gold: Gold) -> Part:
     if wanted is None or (wanted.value * (100 if wanted.percent else 1)).denominator != 1:
         raise bad_gold(gold, "is no whole number")
     try:
-        value = read_answer(answer)
+        found = read_count(answer)
     except Refused as refused:
         return unparsable(answer, str(refused))
-    found = scalar_of(value) or (_only_number(plain(answer)) if isinstance(value, Text) else None)
     if found is None:
         return unparsable(answer, "is no single number")
     return verdict(same_exact(wanted, found), answer, gold)
+
+
+def read_count(answer: str) -> Number | None:
+    """The number that an answer is, or the only one of its sentence.
+
+    Raises:
+        Refused: as `read_answer`.
+    """
+    value = read_answer(answer)
+    return scalar_of(value) or (_only_number(plain(answer)) if isinstance(value, Text) else None)
 
 
 def scalar_of(value: Value) -> Number | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pangu_rl.records import Part
 from rewards.mathematics.guard import Refused
-from rewards.rules.boxes import check_space, gold_boxes, numbers_of, read_literal
+from rewards.rules.boxes import check_space, gold_boxes, numbers_of
 from rewards.rules.gold import Gold
+from rewards.rules.literal import read_literal
 from rewards.rules.verdict import bad_gold, unparsable, verdict
 
 
@@ -43,7 +44,7 @@ def read_point(text: str, gold: Gold) -> tuple[float, float] | None:
     Raises:
         Refused: it is something else, or outside the declared space.
     """
-    value = read_literal(text)
+    value = read_literal(text, 2)
     if value is None or value == []:
         return None
     while isinstance(value, list) and len(value) == 1:

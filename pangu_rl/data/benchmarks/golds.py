@@ -111,7 +111,14 @@ def _detection(asked: Asked) -> BenchmarkGold:
     if not places:
         raise BadRow("it has no object")
     labels = (Label(tuple(map(_shown, boxes)), name) for name, boxes in places.items())
-    return BenchmarkGold(answer="".join(map(write_label, labels)), data={"objects": places})
+    data = {"objects": places, "names": _asked_names(asked)}
+    return BenchmarkGold(answer="".join(map(write_label, labels)), data=data)
+
+
+def _asked_names(asked: Asked) -> list[str]:
+    """What is to be detected, as the prompt has it; none where that is not a field."""
+    cells = list_of(first_of(asked.row, asked.definition.columns.fields.get("category_name")) or [])
+    return [name for cell in cells for one in text_of(cell).split(",") if (name := one.strip())]
 
 
 def _in_mask(asked: Asked) -> BenchmarkGold:

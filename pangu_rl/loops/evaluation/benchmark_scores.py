@@ -17,10 +17,9 @@ from pangu_rl.loops.evaluate import Answered
 from pangu_rl.monitoring.intervals import bootstrap, wilson
 from rewards.base import whole_answer
 from rewards.mathematics.guard import Refused
-from rewards.metrics.benchmark import UNREAD, depths_of, said_answer
+from rewards.metrics.benchmark import UNREAD, depths_of, objects_of, said_answer
 from rewards.metrics.depths import abs_rel
 from rewards.metrics.detections import matched, mean_average_precision
-from rewards.metrics.said_places import said_objects
 
 OCRBENCH_ITEMS = 1000
 
@@ -200,7 +199,7 @@ def _said(one: Answered) -> str:
 
 def _objects(one: Answered) -> dict[str, list[Any]]:
     try:
-        return said_objects(_said(one))
+        return objects_of(_said(one), one.prompt)
     except Refused:
         return {}
 

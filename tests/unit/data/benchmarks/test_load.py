@@ -173,6 +173,7 @@ def test_objects_masks_counts_and_depths(tmp_path: Path) -> None:
     ).prompts  # fmt: skip
     assert asked(odinw) == "<image>Detect all cat, dog in the image."
     assert odinw.extra["objects"] == {"cat": [[250.0, 250.0, 750.0, 750.0]]} and odinw.source == "pets"
+    assert odinw.extra["names"] == ["cat", "dog"]
     mask = np.zeros((32, 64), dtype=np.uint8)
     mask[8:24, 16:20] = 255
     file = io.BytesIO()

@@ -123,7 +123,7 @@ def test_spans_are_a_mean() -> None:
 
 def test_detections_of_several_data_sets() -> None:
     """Pets: all found, 100; birds: nothing said that can be read, 0."""
-    cat = "<|object_ref_start|>cat<|object_ref_end|><|box_start|>(000,000),(100,100)<|box_end|>"
+    cat = '[{"bbox_2d": [0, 0, 100, 100], "label": "cat"}]'
     rows = [
         answered(1.0, category="pets", said=cat, objects={"cat": [[0, 0, 100, 100]]}),
         answered(0.0, category="birds", said="none", objects={"bird": [[0, 0, 100, 100]]}, outcome=Outcome.UNPARSABLE),

@@ -17,7 +17,8 @@ from rewards.metrics.detections import matched, mean_average_precision
 from rewards.metrics.gold_check import benchmark_problem
 from rewards.metrics.option_letter import chosen_letter
 from rewards.metrics.polygons import polygon_iou
-from rewards.metrics.said_places import said_boxes, said_count, said_depths, said_points
+from rewards.metrics.said_count import said_count
+from rewards.metrics.said_places import said_boxes, said_depths, said_points
 from rewards.metrics.texts import anls, charxiv_match, contains_answer, relaxed_accuracy, vqa_accuracy
 
 
@@ -140,6 +141,7 @@ def scored(metric: str, said: str, answer: str = "x", **extra: Any) -> Part:
     return asyncio.run(benchmark(prompt, completion))
 
 
+CAT = {"objects": {"cat": [[0, 0, 9, 9]]}}
 MASK = {"size": [2, 4], "counts": [2, 2, 4]}
 """Two lines of four, of which the second column is inside."""
 
@@ -168,7 +170,11 @@ MASK = {"size": [2, 4], "counts": [2, 2, 4]}
         ("span_iou", "[7, 3]", {"span": [3.0, 7.0]}, 0.0, Outcome.UNPARSABLE),
         ("span_iou", "at 3 s", {"span": [3.0, 7.0]}, 0.0, Outcome.UNPARSABLE),
         ("depth", "(1,2): 2.4", {"points": [[1, 2], [3, 4]], "depths": [2.0, 1.0]}, 0.0, Outcome.UNPARSABLE),
-        ("detection_map", "[[0, 0, 9, 9]]", {"objects": {"cat": [[0, 0, 9, 9]]}}, 0.0, Outcome.INCORRECT),
+        ("detection_map", "[[0, 0, 9, 9]]", {"objects": {"cat": [[0, 0, 9, 9]]}}, 0.0, Outcome.UNPARSABLE),
+        ("detection_map", "[[0, 0, 9, 9]]", {**CAT, "names": ["cat"]}, 1.0, Outcome.CORRECT),
+        ("detection_map", "[[0, 0, 9, 9]]", {**CAT, "names": ["cat", "dog"]}, 0.0, Outcome.UNPARSABLE),
+        ("detection_map", '[{"bbox_2d": [0, 0, 9, 9], "label": "cat"}]', CAT, 1.0, Outcome.CORRECT),
+        ("detection_map", '[{"bbox_2d": [0, 0, 9, 9], "label": "dog"}]', CAT, 0.0, Outcome.INCORRECT),
         (
             "detection_map",
             "<|object_ref_start|>cat<|object_ref_end|><|box_start|>(0,0),(9,9)<|box_end|>",

@@ -40,6 +40,51 @@ def test_with_options(answer: str, gold: str, outcome: Outcome) -> None:
     assert part.outcome is outcome
 
 
+CITIES, CHINESE = ("London", "Paris", "Los Angeles"), ("减少", "增加")
+
+
+@pytest.mark.parametrize(
+    ("answer", "options", "outcome"),
+    [
+        ("B (Paris)", CITIES, Outcome.CORRECT),
+        ("B(Paris)", CITIES, Outcome.CORRECT),
+        ("B: (Paris)", CITIES, Outcome.CORRECT),
+        ("(B) (Paris)", CITIES, Outcome.CORRECT),
+        ('B ("Paris")', CITIES, Outcome.CORRECT),
+        ("B [Paris]", CITIES, Outcome.CORRECT),
+        ("B (Los Angeles)", CITIES, Outcome.INCORRECT),
+        ("B (Paris) or C", CITIES, Outcome.INCORRECT),
+        ("A (Paris)", CITIES, Outcome.INCORRECT),
+        ("A (London)", CITIES, Outcome.INCORRECT),
+        ("B（增加）", CHINESE, Outcome.CORRECT),
+        ("B【增加】", CHINESE, Outcome.CORRECT),
+        ("B（减少）", CHINESE, Outcome.INCORRECT),
+        ("A（增加）", CHINESE, Outcome.INCORRECT),
+        ("Paris (B)", CITIES, Outcome.CORRECT),
+        ("The answer is Paris [B].", CITIES, Outcome.CORRECT),
+        ("Paris (option B)", CITIES, Outcome.CORRECT),
+        ("增加（B）", CHINESE, Outcome.CORRECT),
+        ("Paris (A)", CITIES, Outcome.INCORRECT),
+        ("London (B)", CITIES, Outcome.INCORRECT),
+        ("I think Paris, so (B)", CITIES, Outcome.UNPARSABLE),
+        ("B(Paris", CITIES, Outcome.UNPARSABLE),
+        ("Paris (D)", CITIES, Outcome.UNPARSABLE),
+        ("Paris (B)", (), Outcome.UNPARSABLE),
+        ("A cat (B)", ("a dog", "a cat"), Outcome.CORRECT),
+        ("A cat (B)", ("cat (B)", "a cat"), Outcome.INCORRECT),
+        ("B (0, 1)", ("(0, 1]", "(0, 1)"), Outcome.CORRECT),
+        ("B (0, 1)", ("(0, 1)", "0, 1"), Outcome.INCORRECT),
+        ("B [2]", ("1", "2"), Outcome.CORRECT),
+        ("B (-2)", ("1", "2"), Outcome.INCORRECT),
+    ],
+)
+def test_text_or_letter_in_brackets(answer: str, options: tuple[str, ...], outcome: Outcome) -> None:
+    """Brackets that are an option's own, as those of an open interval, stay."""
+    part = grade_directly(answer, Gold("B", "choice", options))
+    assert part is not None
+    assert part.outcome is outcome
+
+
 @pytest.mark.parametrize(
     ("answer", "options", "outcome"),
     [
