@@ -30,7 +30,7 @@ _OF_MESSAGES = (
 NOTED = "curation"
 """What the operators of a curation note, which no training reads."""
 SIZES = ("frames", "duration")
-"""Numbers of a row's videos, which an index reads."""
+"""Numbers of a row's videos, which its files tell themselves."""
 _MEDIA = "image img picture pic photo video audio frame clip speech sound screenshot figure media pixel document pdf"
 _TRAINED = "tool function system instruction history reasoning thinking thought rationale weight loss mask developer"
 _WORDS = frozenset(f"{word}{end}" for word in f"{_MEDIA} {_TRAINED}".split() for end in ("", "s")) | {"imgs", "input"}

@@ -149,7 +149,14 @@ def test_keys_of_messages_are_passed_over_wherever_messages_stand(tmp_path: Path
         (load_prompts, {"prompt": asked, "answer": "1"}),
         (load_pairs, {"prompt": asked, "chosen": answered, "rejected": worse}),
         (load_pairs, {"chosen": asked + answered, "rejected": asked + worse}),
-        (load_pairs, {"conversations": turns[:1], "chosen": {**turns[1], "emotion": 1}, "rejected": {"from": "gpt", "value": "s"}}),
+        (
+            load_pairs,
+            {
+                "conversations": turns[:1],
+                "chosen": {**turns[1], "emotion": 1},
+                "rejected": {"from": "gpt", "value": "s"},
+            },
+        ),
         (
             load_pairs,
             {"input": {"messages": asked}, "preferred_output": answered, "non_preferred_output": worse},

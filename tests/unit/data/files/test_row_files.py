@@ -87,6 +87,14 @@ def test_columns_that_look_meant_for_training_are_refused_or_passed_also_by_a_co
         assert copy.read(1).messages[1]["content"] == "r1"
 
 
+def test_keys_of_messages_are_passed_over(tmp_path):
+    turns = [{"role": "user", "content": "?", "emotion": "calm"}, {"role": "assistant", "content": "!"}]
+    path = jsonl(tmp_path, [{"messages": turns}])
+    with pytest.raises(DataError, match="has a key emotion"):
+        open_rows(path, on_bad_row="refuse").read(0)
+    assert open_rows(path, on_bad_row="refuse", passed=("emotion",)).read(0).messages[0]["content"] == "?"
+
+
 def test_keys_that_parquet_merges_into_every_message_are_not_read(tmp_path):
     call = {"type": "function", "function": {"name": "f", "arguments": "{}"}}
     turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]

@@ -201,7 +201,9 @@ def test_a_prompt_beside_trls_messages_and_within_them_is_read_once(
 @pytest.mark.parametrize("prompt", ["2 + 2?", [user("2 + 2?")], [SYSTEM, user("2 + 2?")], [*TURNS, user("2 + 2?")]])
 def test_a_prompt_that_contradicts_trls_messages_is_refused(tmp_path: Path, prompt: Any) -> None:
     pair = {"prompt": prompt, "chosen": TURNS, "rejected": [*TURNS[:1], assistant("3")]}
-    with pytest.raises(DataError, match=r"key prompt ends with '2 . 2.', and chosen is a conversation that begins with"):
+    with pytest.raises(
+        DataError, match=r"key prompt ends with '2 . 2.', and chosen is a conversation that begins with"
+    ):
         load_pairs(jsonl(tmp_path, pair))
     with pytest.raises(DataError, match=r"and completion is a conversation that begins with '1 . 1.'"):
         load_conversations(jsonl(tmp_path, {"prompt": prompt, "completion": TURNS}))
