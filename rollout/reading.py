@@ -6,7 +6,6 @@ and is kept out by a lock, and a resume, which must not wait for a reader and is
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from pangu_rl.errors import DataError
+from pangu_rl.storage.file_lock import lock
 from rollout.footers import identity
 from rollout.schema import SCHEMA
 from rollout.shards import ROW_GROUP, Shard
@@ -44,14 +44,13 @@ def reading(directory: Path, *, alone: bool = False) -> Iterator[None]:
 
     Raises:
         DataError: the other one is at work.
+        ConfigError: as `lock`.
     """
     descriptor = os.open(directory, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not lock(descriptor, directory, shared=not alone):
             other = "an export is reading it" if alone else "it is being compacted"
-            raise DataError(f"{directory}: {other}: try again when that is done") from None
+            raise DataError(f"{directory}: {other}: try again when that is done")
         yield
     finally:
         os.close(descriptor)

@@ -17,6 +17,7 @@ import resource
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pangu_rl.config.pretrain import PretrainConfig
-from pangu_rl.data.files.row_files import RowFiles, open_rows
+from pangu_rl.data.files.row_files import open_rows
 from pangu_rl.data.index.command import write_index
 from pretrain.packing.online import StreamSample
 from pretrain.train.online import OnlineOrder
@@ -132,7 +133,7 @@ def start(data: str, ranks: int, state: dict[str, Any] | None, steps: int) -> di
         batches, states = [], []
         seconds = cpu_seconds = 0.0
         for _ in range(steps):
-            batches.append(order.next_batch(lambda rows: Known(files, rows)))
+            batches.append(order.next_batch(Known))
             deal_packs(batches[-1], ranks)
             seconds = seconds or time.perf_counter() - begun
             cpu_seconds = cpu_seconds or time.process_time() - cpu
@@ -150,18 +151,19 @@ def start(data: str, ranks: int, state: dict[str, Any] | None, steps: int) -> di
 
 @dataclass(frozen=True)
 class Known:
-    """Follows `Measured`, by the sizes in the index: a picture counts with 256 tokens."""
+    """Follows `Measured`, by made-up sizes: up to 1,000 tokens of text and three pictures of 256."""
 
-    files: RowFiles
     numbers: Sequence[int]
     rows: None = None
 
     def samples(self) -> list[StreamSample]:
-        return [self._sample(row, self.files.index.sizes(row)) for row in self.numbers]
+        return list(map(_sample, self.numbers))
 
-    def _sample(self, row: int, sizes: dict[str, float]) -> StreamSample:
-        visual = 256 * int(sizes["pictures"])
-        return StreamSample(row, int(sizes["text"]) + visual, visual, visual * visual)
+
+def _sample(row: int) -> StreamSample:
+    made_up = zlib.crc32(row.to_bytes(8, "little"))
+    visual = 256 * (made_up % 4)
+    return StreamSample(row, 1 + made_up // 4 % 1000 + visual, visual, visual * visual)
 
 
 def stage(data: str) -> PretrainConfig:

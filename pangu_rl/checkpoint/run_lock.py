@@ -24,13 +24,13 @@ def run_lock(run_dir: Path) -> Iterator[None]:
         Path(run_dir).mkdir(parents=True, exist_ok=True)
         lock = (Path(run_dir) / ".lock").open("a+", encoding="utf-8")
     with lock as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            owner = file.read().strip() or "another process"
-            raise ConfigError(f"{run_dir} is in use by {owner}: stop it, or set another trainer.run_dir") from None
         with run_directory(Path(run_dir)):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                owner = file.read().strip() or "another process"
+                raise ConfigError(f"{run_dir} is in use by {owner}: stop it, or set another trainer.run_dir") from None
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}")
             file.flush()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import shlex
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,13 +73,13 @@ def _typed() -> Iterator[str]:
 def answers(talk: Chat, lines: Iterator[str], pictures: tuple[Path, ...] = ()) -> Iterator[str]:
     """What is said to each line; what is wrong with one is said, and the conversation goes on."""
     for line in lines:
-        match shlex.split(line) if line.startswith("/") else []:
+        match line.strip().split(maxsplit=1) if line.startswith("/") else []:
             case ["/quit"]:
                 return
             case ["/clear"]:
                 talk.clear()
             case ["/picture", file]:
-                pictures = (*pictures, Path(file))
+                pictures = (*pictures, _typed_file(file))
             case [command, *_]:
                 yield f"{command} is no command: {HELP}"
             case _ if line.strip():
@@ -88,6 +88,14 @@ def answers(talk: Chat, lines: Iterator[str], pictures: tuple[Path, ...] = ()) -
                 except UserError as error:
                     yield f"error: {error}"
                 pictures = ()
+
+
+def _typed_file(text: str) -> Path:
+    """The rest of a line as it is, or without quotes around it, or without the backslashes of a terminal into which a
+    file is dropped: whichever is there."""
+    unquoted = re.sub(r"""^(['"])(.*)\1$""", r"\2", text)
+    names = (text, unquoted, re.sub(r"\\(.)", r"\1", text))
+    return Path(next(filter(os.path.isfile, names), unquoted))
 
 
 def printable(text: str) -> str:

@@ -26,7 +26,7 @@ class PretrainDataConfig(Strict):
     media_root: str | None = None
     """Folder under which what rows name in `images` and `videos` lies; nothing outside it is ever read."""
     pass_through: tuple[str, ...] = ()
-    """Columns that look like media, tools or text to train on and are meant to be unused."""
+    """Columns, and keys of messages, that look like media, tools or text to train on and are meant to be unused."""
     plan: str | None = None
     """Folder that `pangu-rl pack` wrote, over the sizes that `pangu-rl pretrain --measure` writes: it says which rows
     each step trains on. Null packs while training."""

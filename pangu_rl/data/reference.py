@@ -7,16 +7,16 @@ chunk at a time; one that a crash cut short is cut off, and computed again.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pangu_rl.data.packs.batching import PairRow
 from pangu_rl.errors import DataError
+from pangu_rl.storage.file_lock import held
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,13 +82,10 @@ class ReferenceStore:
                     f"set {setting} back, delete the file to compute them anew, or name another in data.reference"
                 )
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep the file from other runs that share it: who comes second waits, and finds the log-probs computed."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.with_name(f".{self.path.name}.lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+    def held(self, say: Callable[[str], None], stop: Callable[[], None]) -> AbstractContextManager[None]:
+        """Keep the file from other runs that share it: who comes second waits, and finds the log-probs computed. As
+        `file_lock.held`."""
+        return held(self.path.with_name(f".{self.path.name}.lock"), say, stop)
 
     def read(self) -> list[Reference]:
         """The pairs that are done, all or whole chunks of them; what stands behind them in the file is cut off.

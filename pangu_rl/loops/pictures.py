@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -21,6 +21,7 @@ import ray
 
 from pangu_rl.data.conversations import Conversation
 from pangu_rl.data.encoding import Encoder
+from pangu_rl.data.fields.columns import Columns
 from pangu_rl.data.media.columns import named_media
 from pangu_rl.data.media.views import View
 from pangu_rl.data.packs.batching import PairRow
@@ -122,9 +123,10 @@ class RowLoader:
         return picture
 
 
-def picture_lines(data: Path, media_root: Path) -> Iterator[str]:
+def picture_lines(data: Path, media_root: Path, renamed: Iterable[tuple[str, str]] = ()) -> Iterator[str]:
     """Path and digest of each picture and video that the rows of `data` name: by content, since sizes are alike among
-    drawn pictures and times of change differ between copies of one folder."""
-    paths = named_media(data)
+    drawn pictures and times of change differ between copies of one folder. `renamed` are the pairs of
+    `data.columns`."""
+    paths = named_media(data, Columns(dict(renamed)))
     digests = in_threads(partial(file_digest, media_root=media_root), paths, "hashing pictures")
     return (f"{path}\t{digest}\n" for path, digest in zip(paths, digests, strict=True))

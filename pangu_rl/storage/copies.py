@@ -7,7 +7,6 @@ files goes on with paths, and asks here first.
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
 import threading
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from pangu_rl.config.paths import remote_address, remote_root
 from pangu_rl.errors import DataError, RunError, UserError
 from pangu_rl.storage.drivers import file_system
+from pangu_rl.storage.file_lock import lock
 from pangu_rl.storage.space import PARTIAL, make_room, require_room, used_now
 
 if TYPE_CHECKING:
@@ -137,8 +137,9 @@ def _alone(path: Path) -> Iterator[None]:
     locks = remote_root().with_name("remote_locks")
     locks.mkdir(parents=True, exist_ok=True)
     number = int(hashlib.sha256(str(path).encode()).hexdigest(), 16) % LOCKS
-    with (locks / str(number)).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    place = locks / str(number)
+    with place.open("w") as file:
+        lock(file, place, wait=True)
         yield
 
 

@@ -6,7 +6,6 @@ folder is walked and the sum is what is there.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 from pangu_rl.errors import ConfigError
+from pangu_rl.storage.file_lock import lock
 
 BOUND = "PANGU_RL_REMOTE_CACHE_BYTES"
 """In the environment of the run's processes: `cluster.remote_cache_gib`."""
@@ -73,7 +73,7 @@ def used_now(path: Path) -> None:
 @contextmanager
 def _book(root: Path) -> Iterator[TextIO]:
     with (root / BOOK).open("a+", encoding="utf-8") as book:
-        fcntl.flock(book, fcntl.LOCK_EX)
+        lock(book, root / BOOK, wait=True)
         book.seek(0)
         yield book
 

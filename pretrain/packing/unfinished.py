@@ -9,7 +9,6 @@ A worker that is killed leaves no file half under its name, and no seal.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -24,6 +23,7 @@ import xxhash
 
 from pangu_rl.config.sections.packing import PackingConfig
 from pangu_rl.errors import DataError, UserError
+from pangu_rl.storage.file_lock import lock
 
 PLAN, MADE_FROM, LOCK = "plan", "made_from.json", "lock"
 Tell = Callable[[str], None]
@@ -117,11 +117,9 @@ def _change(key: str, before: Any, now: Any) -> str:
 
 @contextmanager
 def _alone(folder: Path, directory: Path) -> Iterator[None]:
-    with (folder / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"{directory}: another run plans it: wait for it, or name another --output") from None
+    with (folder / LOCK).open("w") as file:
+        if not lock(file, folder / LOCK):
+            raise DataError(f"{directory}: another run plans it: wait for it, or name another --output")
         yield
 
 

@@ -132,7 +132,7 @@ def _check_plan(reader: PlanReader, files: RowFiles, config: PretrainConfig) -> 
     if most is not None and visual > most:
         raise ConfigError(
             f"{where} has packs of up to {visual} visual tokens, data.visual_tokens is {most}: raise it, or pack again "
-            "with --visual-tokens"
+            f"by `pangu-rl pack` with data.visual_tokens={most}"
         )
     for ids in reader.some_ids(CHECKED_GROUPS):
         _rows_of(reader, files, ids)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from math import isfinite
 from statistics import median
 
 WINDOW = 100
@@ -20,12 +21,13 @@ class SpikeWatch:
         self._losses: deque[float] = deque(maxlen=WINDOW)
 
     def judge(self, loss: float) -> float | None:
-        """The median if `loss` is a spike over it, else None. A spike does not enter the median."""
+        """The median if `loss` is a spike over it, or is no finite number; else None. Of a spike the median of so many
+        takes no notice, and what lasts becomes usual."""
         usual = median(self._losses) if len(self._losses) >= FIRST else None
-        if self._factor is not None and usual is not None and not loss <= self._factor * usual:
-            return usual
-        self._losses.append(loss)
-        return None
+        if isfinite(loss):
+            self._losses.append(loss)
+        is_spike = self._factor is not None and usual is not None and not loss <= self._factor * usual
+        return usual if is_spike else None
 
     def state_dict(self) -> list[float]:
         return list(self._losses)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pangu_rl.config.names.hub import cached, is_hub_id
+from pangu_rl.config.names.share_names import rename_shares, train_entries
 from pangu_rl.config.names.shipped import beside
 from pangu_rl.config.paths import CACHE_SCHEME, is_address, resolve_path
 from pangu_rl.config.sections.scorers import FILES
@@ -53,12 +54,14 @@ def missing_files(config: Any) -> list[str]:
 def take_beside(tree: dict[str, Any], folder: Path) -> None:
     """Let relative paths of a configuration's `tree`, in place, that are not in the working directory and lie in the
     `folder` of the configuration, or among the shipped ones, be those there."""
+    entries = train_entries(tree)
     for place in _places(tree):
         path = _file_of(place.value)
         if not _is_relative(path) or on_disk(path).exists():
             continue
         found = (candidate for candidate in beside(place.value, folder) if on_disk(_file_of(str(candidate))).exists())
         place.holder[place.index] = str(next(found, place.value))
+    rename_shares(tree, entries)
 
 
 def on_disk(path: str) -> Path:

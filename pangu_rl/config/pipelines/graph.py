@@ -12,6 +12,7 @@ from pangu_rl.config.inputs import OUTPUTS, READS, format_of
 from pangu_rl.config.keys import nearest
 from pangu_rl.config.load import read_yaml, set_key
 from pangu_rl.config.names.named_files import take_beside
+from pangu_rl.config.names.share_names import rename_shares, train_entries
 from pangu_rl.config.names.shipped import shipped
 from pangu_rl.config.pipelines.node import EVALUATIONS, MODEL_PATH, NODE_SCHEMAS, STEP, Node, Source
 from pangu_rl.config.pipelines.pipeline import EvaluateEntry, ExternalEntry, PipelineConfig, StageEntry, listed
@@ -86,7 +87,9 @@ def _tree(stage: str, entry: StageEntry | EvaluateEntry, config: PipelineConfig)
             tree[name] = section.model_dump(mode="json")
     for key, value in entry.set.items():
         set_key(tree, key, copy.deepcopy(value))
-    return _moved(tree, config.external)
+    moved = _moved(tree, config.external)
+    rename_shares(moved, train_entries(tree))
+    return moved
 
 
 def _moved(tree: Any, external: Mapping[str, ExternalEntry]) -> Any:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, PositiveFloat, field_validator, model_validator
 
 from pangu_rl.config.base import Strict
 from pangu_rl.config.sections.packing import Share, require_shares
@@ -19,6 +19,19 @@ class RowsConfig(Strict):
     pass_through: tuple[str, ...] = ()
     """Columns, and keys of messages, that look like media, tools or text to train on and are meant to be unused. Reward
     functions see the columns."""
+
+    @field_validator("columns")
+    @classmethod
+    def names_are_of_one_column(cls, columns: dict[str, str]) -> dict[str, str]:
+        """Of two columns under one name one would be lost."""
+        theirs: dict[str, str] = {}
+        for name, ours in columns.items():
+            if (other := theirs.setdefault(ours, name)) != name:
+                raise ValueError(
+                    f"{other} and {name} are both mapped to {ours}, and a row has one column of a name: map one of "
+                    "them, or join the two in the file"
+                )
+        return columns
 
 
 class InspectedRowsConfig(RowsConfig):

@@ -20,6 +20,11 @@ from pangu_rl.errors import DataError, first_line
 STATE, SPLITS = "state.json", "dataset_dict.json"
 
 
+def is_saved_dataset(folder: Path) -> bool:
+    """Whether `datasets` saved the folder, with or without splits."""
+    return (folder / STATE).is_file() or (folder / SPLITS).is_file()
+
+
 def saved_dataset_rows(folder: Path) -> Iterator[Row | bytes]:
     """
     Raises:

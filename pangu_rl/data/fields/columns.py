@@ -22,10 +22,15 @@ USED: Mapping[Kind, frozenset[str]] = MappingProxyType(
         "document": frozenset(("id", "document", "images", "videos", "time_precise", "source")),
     }
 )
+_OF_MESSAGES = (
+    *("messages", "prompt", "chosen", "rejected", "completion", "conversations"),
+    *("input", "preferred_output", "non_preferred_output"),
+)
+"""In ours and in other systems' files."""
 NOTED = "curation"
 """What the operators of a curation note, which no training reads."""
 SIZES = ("frames", "duration")
-"""Numbers of a row's videos, which an index reads."""
+"""Numbers of a row's videos, which its files tell themselves."""
 _MEDIA = "image img picture pic photo video audio frame clip speech sound screenshot figure media pixel document pdf"
 _TRAINED = "tool function system instruction history reasoning thinking thought rationale weight loss mask developer"
 _WORDS = frozenset(f"{word}{end}" for word in f"{_MEDIA} {_TRAINED}".split() for end in ("", "s")) | {"imgs", "input"}
@@ -54,20 +59,26 @@ class Columns:
             BadRow: a column has both names.
         """
         for theirs, ours in self.renamed.items():
-            if theirs in row and row.get(ours) is not None:
+            if row.get(theirs) is not None and ours not in self.renamed and row.get(ours) is not None:
                 raise BadRow(f"the row has both {theirs} and {ours}, which data.columns makes one")
-        row = {self.renamed.get(name, name): value for name, value in row.items()}
+        given = {self.renamed[name]: value for name, value in row.items() if name in self.renamed}
+        row = {name: value for name, value in row.items() if name not in self.renamed}
+        row |= {name: value for name, value in given.items() if value is not None or name not in row}
         for name in {"images", "videos"}.intersection(self.renamed.values()):
             if isinstance(row.get(name), (str, dict)):
                 row[name] = [row[name]]
-        if self.passed and isinstance(row.get("messages"), list):
-            row["messages"] = [
-                {key: value for key, value in message.items() if key not in self.passed}
-                if isinstance(message, dict)
-                else message
-                for message in row["messages"]
-            ]
+        if self.passed:
+            row |= {name: self._without_passed(row[name]) for name in _OF_MESSAGES if name in row}
         return row
+
+    def _without_passed(self, value: Any) -> Any:
+        """A message or a list of them without the keys that are passed over; text as it is."""
+        if isinstance(value, (list, tuple)):
+            return [self._without_passed(message) for message in value]
+        if not isinstance(value, dict):
+            return value
+        kept = {key: item for key, item in value.items() if key not in self.passed}
+        return {key: self._without_passed(item) if key == "messages" else item for key, item in kept.items()}
 
 
 def unused(row: Row, kind: Kind, passed: Collection[str] = ()) -> list[str]:

@@ -17,7 +17,7 @@ import numpy as np
 from pangu_rl.data.conversations import Conversation, parse_conversation
 from pangu_rl.data.documents import Document, is_document, parse_document
 from pangu_rl.data.fields.bad_row import BadRow, Row
-from pangu_rl.data.fields.columns import unused
+from pangu_rl.data.fields.columns import Columns, unused
 from pangu_rl.data.files.rows import OnBadRow, checked_row, row_uid
 from pangu_rl.data.index.manifest import read_manifest
 from pangu_rl.data.index.opening import open_index
@@ -30,7 +30,7 @@ class RowFiles:
     """JSONL files, Parquet files and WebDataset tars of N conversations and documents together."""
 
     def __init__(self, index: RowIndex, passed: Sequence[str] = ()) -> None:
-        """`passed` are columns that are meant to be unused."""
+        """`passed` are columns, and keys of messages, that are meant to be unused."""
         self.index = index
         self.passed = tuple(passed)
 
@@ -92,7 +92,9 @@ class RowFiles:
         document = is_document(raw)
         try:
             unused(raw, "document" if document else "conversation", self.passed)
-            return parse_document(raw, uid) if document else parse_conversation(raw, uid)
+            if document:
+                return parse_document(raw, uid)
+            return parse_conversation(Columns(passed=frozenset(self.passed)).applied(raw), uid)
         except BadRow as reason:
             raise DataError(f"{self.index.place(row)} ({uid}): {reason}") from None
 

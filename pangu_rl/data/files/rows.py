@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from pangu_rl.data.arrow.parquet import parquet_rows
-from pangu_rl.data.arrow.saved_dataset import saved_dataset_rows
+from pangu_rl.data.arrow.saved_dataset import is_saved_dataset, saved_dataset_rows
 from pangu_rl.data.fields.bad_row import BadRow, Row, text_field
 from pangu_rl.data.fields.columns import Kind
-from pangu_rl.data.files.webdataset import shard_rows, shards
+from pangu_rl.data.files.webdataset import shard_rows
 from pangu_rl.data.formats.reading import AS_OURS, Reading, RowReader
 from pangu_rl.errors import ConfigError, DataError
 
@@ -28,6 +28,11 @@ Record = TypeVar("Record")
 MAX_CONSECUTIVE_BAD = 100
 """More bad rows than this on end are a wrong file, not bad rows."""
 MAX_FIELD_CHARS = 1_000_000
+PARQUET, TAR, LINES = ".parquet", ".tar", (".jsonl", ".json")
+KINDS = (PARQUET, TAR, *LINES)
+"""Endings of files of rows."""
+_ABOUT = ("dataset_info.json", "dataset_infos.json")
+"""Describe the files beside them."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -173,31 +178,44 @@ def numbered_rows(path: Path) -> Iterator[tuple[int, Row | bytes]]:
     """Raw rows with their numbers, from 1; a line of JSONL is not parsed yet.
 
     Raises:
-        DataError: no such file, or one that cannot be read.
+        DataError: no such file, one that cannot be read, or a folder of several kinds.
     """
     if not path.exists():
         raise DataError(
             f"{path}: no such file or folder of rows; `pangu-rl curate` prepares those of cache://, and other relative "
             f"paths are of the working directory {Path.cwd()} or of the configuration's folder"
         )
-    if found := shards(path):
-        rows: Iterator[Row | bytes] = (row for shard in found for row in shard_rows(shard))
-    elif parquet := sorted(path.glob("*.parquet")):
-        rows = itertools.chain.from_iterable(map(parquet_rows, parquet))
-    elif lines := sorted(path.glob("*.jsonl")):
-        rows = (row for file in lines for _, row in _json_rows(file))
-    elif path.is_dir():
-        rows = saved_dataset_rows(path)
-    elif path.suffix == ".parquet":
-        rows = parquet_rows(path)
-    elif path.suffix in (".jsonl", ".json"):
-        return _json_rows(path)
-    else:
+    if path.is_dir():
+        files = [] if is_saved_dataset(path) else files_of_folder(path)
+        rows = (row for file in files for _, row in _rows_of(file)) if files else saved_dataset_rows(path)
+        return zip(itertools.count(1), rows)
+    return _rows_of(path)
+
+
+def files_of_folder(folder: Path) -> list[Path]:
+    """The files of rows in a folder, in the order of their names.
+
+    Raises:
+        DataError: they are of several kinds.
+    """
+    files = [path for path in folder.iterdir() if path.suffix in KINDS and path.name not in _ABOUT and path.is_file()]
+    if len(kinds := sorted({path.suffix for path in files})) > 1:
         raise DataError(
-            f"{path}: expected .jsonl, .json, .parquet, .tar, a folder of one kind, or one saved by `datasets`, "
-            f"found {path.suffix!r}: write its rows as one of these"
+            f"{folder}: a folder of {' and '.join(kinds)} files: name those that are rows, or put them into a folder "
+            "of their own"
         )
-    return zip(itertools.count(1), rows)
+    return sorted(files)
+
+
+def _rows_of(file: Path) -> Iterator[tuple[int, Row | bytes]]:
+    if file.suffix in LINES:
+        return _json_rows(file)
+    if file.suffix not in KINDS:
+        raise DataError(
+            f"{file}: expected .jsonl, .json, .parquet, .tar, a folder of one kind, or one saved by `datasets`, "
+            f"found {file.suffix!r}: write its rows as one of these"
+        )
+    return zip(itertools.count(1), parquet_rows(file) if file.suffix == PARQUET else shard_rows(file))
 
 
 def is_json_array(path: Path) -> bool:

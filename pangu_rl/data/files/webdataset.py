@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from pretrain.processing.shards import KEPT, SUFFIX, members, read_member
+from pretrain.processing.shards import KEPT, members, read_member
 
 MEDIA = {
     "images": (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"),
@@ -25,11 +25,6 @@ ROW = ".json"
 MAX_ROW_BYTES = 16 * 2**20
 Sample = tuple[str, ...]
 """Names in the tar: of the row, empty if there is none, then of the pictures and videos."""
-
-
-def shards(path: Path) -> list[Path]:
-    """The shards that `path` is, or has in it, in the order of their names."""
-    return sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path] if path.suffix == SUFFIX else []
 
 
 def shard_rows(shard: Path) -> Iterator[dict[str, Any] | bytes]:

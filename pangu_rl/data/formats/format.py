@@ -41,6 +41,16 @@ class Format:
         return rest | converted
 
 
+def one_or_list(row: Row, one: str, many: str) -> Any:
+    """The column `many`, or a list of what the column `one` has instead of it; raises `BadRow` for both."""
+    given, listed = row.get(one), row.get(many)
+    if given is None:
+        return listed
+    if listed:
+        raise BadRow(f"the row has both {one} and {many}: take one of them out")
+    return given if isinstance(given, list) else [given]
+
+
 def text_or_json(value: Any, where: str) -> Any:
     """JSON that a file holds as text or as it is; raises `BadRow`."""
     if not isinstance(value, str):

@@ -6,7 +6,7 @@ from typing import Any
 
 from pangu_rl.data.fields.bad_row import BadRow, Row
 from pangu_rl.data.fields.columns import Kind
-from pangu_rl.data.formats.format import Format, calls, prefixed
+from pangu_rl.data.formats.format import Format, calls, one_or_list, prefixed
 
 ROLES = {
     "human": "user",
@@ -31,13 +31,9 @@ def convert(row: Row, kind: Kind) -> Row:
     converted: Row = {
         "messages": messages,
         "tools": row.get("tools"),
-        "images": row.get("images"),
-        "videos": row.get("videos"),
+        "images": one_or_list(row, "image", "images"),
+        "videos": one_or_list(row, "video", "videos"),
     }
-    if (image := row.get("image")) is not None:
-        converted["images"] = image if isinstance(image, list) else [image]
-    if (video := row.get("video")) is not None:
-        converted["videos"] = video if isinstance(video, list) else [video]
     if kind == "pair":
         converted |= {key: [_message(row.get(key), key)] for key in ("chosen", "rejected")}
     return converted

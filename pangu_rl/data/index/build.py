@@ -6,7 +6,6 @@ number of workers.
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 from collections import Counter
@@ -39,7 +38,6 @@ from pangu_rl.data.index.reading import PlaceReader
 from pangu_rl.data.index.row_index import RowIndex
 from pangu_rl.data.index.scan import scan
 from pangu_rl.data.index.shards import NAMED, Found, read_columns, shard_file, write_shard
-from pangu_rl.data.index.sizes import SIZES
 from pangu_rl.errors import DataError, RunError
 
 ALONE = 64 * 2**20
@@ -149,7 +147,6 @@ def _manifest(files: Sequence[IndexedFile], ranges: Sequence[Range], found: Sequ
         files=tuple(files),
         shards=shards,
         id_bits=bits_for(sum(part.rows for part in found)),
-        totals={name: math.fsum(part.totals[name] for part in found) for name in SIZES},
         left_out=sum(part.left_out for part in found),
         problems=tuple(problems[:NAMED]),
     )

@@ -36,7 +36,6 @@ class Summary:
             "files": len(manifest.files),
             "shards": len(manifest.shards),
             "sources": self.index.sources,
-            **manifest.totals,
             "digest": manifest.digest,
             "bytes": bytes_of_index,
             "seconds": round(self.seconds, 3),

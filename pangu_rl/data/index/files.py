@@ -10,12 +10,11 @@ from pathlib import Path
 import xxhash
 
 from pangu_rl.data.arrow.parquet import parquet_file
-from pangu_rl.data.files.rows import is_json_array
+from pangu_rl.data.files.rows import KINDS, LINES, PARQUET, TAR, files_of_folder, is_json_array
 from pangu_rl.data.files.webdataset import samples, shard_rows
 from pangu_rl.errors import DataError
 from pretrain.processing.shards import members
 
-PARQUET, TAR, LINES = ".parquet", ".tar", (".jsonl", ".json")
 PIECE = 64 * 2**20
 """Bytes of a file that one worker scans, or digests, at once."""
 GROUP_ROWS = 2**22
@@ -141,14 +140,12 @@ def _files_of(source: Path) -> list[Path]:
     if not source.exists():
         raise DataError(f"{source}: no such file or folder of rows")
     if source.is_file():
-        if source.suffix not in (PARQUET, TAR, *LINES):
+        if source.suffix not in KINDS:
             raise DataError(f"{source}: rows lie in .jsonl, .parquet and .tar files, found {source.suffix!r}")
         return [source]
-    files = sorted(path for path in source.iterdir() if path.suffix in (PARQUET, TAR, *LINES) and path.is_file())
+    files = files_of_folder(source)
     if not files:
         raise DataError(f"{source}: a folder without .parquet, .tar or .jsonl files")
-    if len(kinds := sorted({path.suffix for path in files})) > 1:
-        raise DataError(f"{source}: a folder of {' and '.join(kinds)} files: name those that are rows, in a list")
     return files
 
 

@@ -23,7 +23,7 @@ from pangu_rl.data.index.files import content_digest, edges_digest
 from pangu_rl.errors import DataError
 from pangu_rl.storage.copies import local_copy
 
-VERSION = 1
+VERSION = 2
 MANIFEST = "manifest.json"
 THREADS = 32
 """That look at files: on a shared file system each waits for an answer."""
@@ -72,8 +72,6 @@ class Manifest:
     shards: tuple[Shard, ...]
     id_bits: int
     """The ids lie in 2 ** id_bits files, by the first bits of their hashes."""
-    totals: dict[str, float]
-    """Of the sizes, over all rows."""
     left_out: int
     """Rows that are not in the index."""
     problems: tuple[Problem, ...]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -20,6 +18,7 @@ from pangu_rl.data.index.manifest import MANIFEST, Manifest, compared, read_mani
 from pangu_rl.data.index.row_index import RowIndex
 from pangu_rl.errors import DataError
 from pangu_rl.storage.copies import is_remote
+from pangu_rl.storage.file_lock import held
 
 
 def open_index(sources: Sequence[Path], media_root: Path | None = None) -> RowIndex:
@@ -30,13 +29,14 @@ def open_index(sources: Sequence[Path], media_root: Path | None = None) -> RowIn
 
     Raises:
         DataError: no such file, files that cannot be indexed, a named index whose files have changed.
+        ConfigError: the place of the index cannot be locked.
         RunError: a process that indexes died.
     """
     if len(sources) == 1 and (sources[0] / MANIFEST).is_file():
         return _named(sources[0])
     paths = row_files(sources)
     folder = automatic_folder(sources, media_root)
-    with _held(folder):
+    with held(folder.with_name(f"{folder.name}.lock"), _say):
         problem = ""
         if (folder / MANIFEST).is_file():
             manifest, problem = _sound(folder, paths)
@@ -80,23 +80,17 @@ def _first(changed: Sequence[str]) -> str:
 
 
 def _made(paths: Sequence[Path], folder: Path, media_root: Path | None, problem: str) -> RowIndex:
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
     if problem:
-        console.print(f"{problem}: the index is made anew", markup=False)
+        _say(f"{problem}: the index is made anew")
     name = f"{paths[0]}" + (f" and {len(paths) - 1} more files" if len(paths) > 1 else "")
     started = time.perf_counter()
-    with console.status("") as status:
+    with Console(stderr=True).status("") as status:
         status.update(f"indexing the rows of {name}, once")
         index = build_index(paths, folder, media_root)
     seconds = time.perf_counter() - started
-    console.print(f"indexed the {len(index)} rows of {name} in {seconds:.1f} s: {folder}", markup=False)
+    _say(f"indexed the {len(index)} rows of {name} in {seconds:.1f} s: {folder}")
     return index
 
 
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Who comes second waits, and finds the index made."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f"{folder.name}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+def _say(line: str) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(line, markup=False)

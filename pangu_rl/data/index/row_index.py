@@ -16,7 +16,6 @@ from pangu_rl.data.index.ids import bucket_of
 from pangu_rl.data.index.manifest import Manifest, Problem
 from pangu_rl.data.index.reading import Place
 from pangu_rl.data.index.shards import hash_of, ids_file, read_columns, shard_file
-from pangu_rl.data.index.sizes import SIZES
 
 KEPT = 256
 """Files of the index that a process keeps mapped."""
@@ -50,12 +49,6 @@ class RowIndex:
     def source(self, row: int) -> str:
         number, local = self._find(row)
         return list(self.manifest.shards[number].sources)[self.shard(number)["source"][local]]
-
-    def sizes(self, row: int) -> dict[str, float]:
-        """Its `text`, `pictures`, `frames` and `duration`, see `sizes.py`."""
-        number, local = self._find(row)
-        columns = self.shard(number)
-        return {name: columns[name][local].item() for name in SIZES}
 
     def has_id(self, row: int, uid: str) -> bool:
         """Whether `uid` is the id that the row was indexed by."""

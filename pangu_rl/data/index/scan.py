@@ -1,4 +1,4 @@
-"""A range of a file, read row by row or as tables -> identities, places and sizes -> **a shard on disk**."""
+"""A range of a file, read row by row or as tables -> identities and places -> **a shard on disk**."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from pangu_rl.data.files.webdataset import shard_row
 from pangu_rl.data.index.files import PARQUET, TAR, Range
 from pangu_rl.data.index.media import MEDIA, missing_media
 from pangu_rl.data.index.shards import COLUMN_TYPES, NAMED, Found, hash_of, write_shard
-from pangu_rl.data.index.sizes import COLUMNS, sizes_of_row, sizes_of_table
 from pangu_rl.errors import DataError
 
 BLOCK_ROWS = 65_536
@@ -71,7 +70,7 @@ def _one_by_one(some: Range, identity: Identity, media_root: Path | None, found:
             found.leave_out(number, str(reason))
             continue
         code = found.sources.setdefault(source, len(found.sources))
-        kept.append((hash_of(uid), number, start, code, *sizes_of_row(row)))
+        kept.append((hash_of(uid), number, start, code))
         if len(kept) == BLOCK_ROWS:
             yield _columns(kept)
             kept.clear()
@@ -106,7 +105,7 @@ def _tar_rows(some: Range, found: Found) -> Iterator[tuple[int, int, Row | bytes
 
 def _parquet(some: Range, identity: Identity, media_root: Path | None, found: Found) -> Iterator[Block]:
     with parquet_file(some.path) as file:
-        there = [name for name in ("id", "source", "videos", *COLUMNS) if name in file.schema_arrow.names]
+        there = [name for name in ("id", "source", *MEDIA) if name in file.schema_arrow.names]
         for group in range(some.begin, some.end):
             table = row_group(file, some.path, group, there)
             if not there:
@@ -129,7 +128,6 @@ def _block(table: pa.Table, identity: Identity, media_root: Path | None, found: 
         "number": np.arange(first + 1, first + len(table) + 1, dtype=np.uint32),
         "start": np.zeros(len(table), np.uint64),
         "source": _source_codes(table, found),
-        **sizes_of_table(table),
     }
     return {name: np.delete(column, list(problems)) for name, column in block.items()} if problems else block
 

@@ -1,7 +1,7 @@
 """Files of the index: **one batch of Arrow each, uncompressed**, so that they are read where they lie.
 
 rows-*.arrow    id_hash uint64, number uint32 (within the range, from 1), start uint64 (byte of the line in a JSONL
-                file), source int32 (the shard's own code), by_source uint32 (rows ordered by source), and the sizes
+                file), source int32 (the shard's own code), by_source uint32 (rows ordered by source)
 ids-*.arrow     id_hash uint64, sorted, row int64
 """
 
@@ -16,12 +16,12 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from pangu_rl.data.index.sizes import SIZES
-
 NAMED = 1000
 """Rows of a range that are named when they are left out; all are counted."""
-PLACES = {"number": np.dtype("uint32"), "start": np.dtype("uint64"), "source": np.dtype("int32")}
-COLUMN_TYPES = {"id_hash": np.dtype("uint64"), **PLACES, **SIZES}
+COLUMN_TYPES = {"id_hash": np.dtype("uint64"), "number": np.dtype("uint32")} | {
+    "start": np.dtype("uint64"),
+    "source": np.dtype("int32"),
+}
 
 
 @dataclass(slots=True)
@@ -36,7 +36,6 @@ class Found:
     """(number within the range, reason) of the first that are left out."""
     sources: dict[str, int] = field(default_factory=dict)
     """Rows of each; their order is that of the codes."""
-    totals: dict[str, float] = field(default_factory=dict)
     digest: str = ""
 
     def leave_out(self, number: int, reason: str) -> None:
@@ -56,7 +55,6 @@ def write_shard(shard: Path, columns: Mapping[str, np.ndarray], found: Found) ->
     found.digest = xxhash.xxh3_128_hexdigest(np.ascontiguousarray(columns["id_hash"]))
     counts = np.bincount(columns["source"], minlength=len(found.sources)).tolist()
     found.sources = dict(zip(found.sources, counts, strict=True))
-    found.totals = {name: float(columns[name].sum(dtype=np.float64)) for name in SIZES}
     by_source = np.argsort(columns["source"], kind="stable").astype(np.uint32)
     write_columns(shard, {**columns, "by_source": by_source})
     order = np.argsort(columns["id_hash"], kind="stable").astype(np.uint32)

@@ -8,10 +8,12 @@ A row with videos has its contents as parts from here on: one `{"type": "video"}
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pangu_rl.data.fields.bad_row import BadRow, Row
+from pangu_rl.data.fields.columns import Columns
 from pangu_rl.data.fields.markers import IMAGE_PART, MARKER, VIDEO_MARKER, VIDEO_PART, markers, with_parts
 from pangu_rl.data.files.rows import checked_row, numbered_rows
 from pangu_rl.data.images import check_image_parts, image_paths, named_or_kept
@@ -68,20 +70,33 @@ def parts_of(messages: Sequence[Message], kind: str) -> int:
     return sum(part["type"] == kind for message in messages for part in _parts(message))
 
 
-def named_media(path: Path) -> list[str]:
-    """Paths of all pictures and videos that the rows of a data file name, each once, in order; bad rows name none.
+def named_media(path: Path, columns: Columns) -> list[str]:
+    """Paths of all pictures and videos that the rows of a data file name, by our columns or by those of any other
+    format, each once, in order; what is bad names none.
 
     Raises:
         DataError: no such file, or one that cannot be read.
     """
     found: dict[str, None] = {}
     for _, raw in numbered_rows(path):
-        try:
-            row = checked_row(raw)
-            found.update(dict.fromkeys((*image_paths(row), *video_paths(row))))
-        except BadRow:
-            continue
+        with suppress(BadRow):
+            row = columns.applied(checked_row(raw))
+            for name, paths in _NAMED:
+                with suppress(BadRow):
+                    found.update(dict.fromkeys(paths(_entries(row.get(name)))))
     return list(found)
+
+
+_NAMED = (
+    *((name, lambda images: image_paths({"images": images})) for name in ("image", "images")),
+    *((name, lambda videos: video_paths({"videos": videos})) for name in ("video", "videos")),
+)
+"""Column -> paths of its entries; one file alone stands in columns of other formats."""
+
+
+def _entries(value: Any) -> list[Any]:
+    entries = value if isinstance(value, (list, tuple)) else [] if value is None else [value]
+    return [entry["video"] if isinstance(entry, dict) and set(entry) == {"video"} else entry for entry in entries]
 
 
 def _video(video: Any, index: int) -> str:

@@ -68,6 +68,6 @@ def start_identity(sft: SftConfig) -> str:
             with file.open("rb") as rows:
                 digest.update(hashlib.file_digest(rows, "sha256").digest())
         if sft.data.media_root is not None and data.exists():
-            for line in picture_lines(data, resolve_path(sft.data.media_root)):
+            for line in picture_lines(data, resolve_path(sft.data.media_root), sft.data.columns.items()):
                 digest.update(line.encode())
     return digest.hexdigest()[:16]

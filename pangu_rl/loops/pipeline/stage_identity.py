@@ -101,14 +101,15 @@ def _pictures(config: Any, rows: list[str]) -> dict[str, Any] | None:
         return None
     if is_address(root):  # none is fetched before it is due
         return {"path": root}
-    digests = [_pictures_of(path, resolve_path(root)) for path in files]
+    renamed = tuple(getattr(config.data, "columns", {}).items())
+    digests = [_pictures_of(path, resolve_path(root), renamed) for path in files]
     return {"path": root, "sha256": hashlib.sha256("\n".join(digests).encode()).hexdigest()}
 
 
 @cache
-def _pictures_of(rows: Path, root: Path) -> str:
+def _pictures_of(rows: Path, root: Path, renamed: tuple[tuple[str, str], ...]) -> str:
     digest = hashlib.sha256()
-    for line in picture_lines(rows, root):
+    for line in picture_lines(rows, root, renamed):
         digest.update(line.encode())
     return digest.hexdigest()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,9 @@ def reference_log_probs(
         DataError: the store is that of another model or of other pairs, or a picture has changed.
         Preempted: SIGTERM came; what is done is stored.
     """
-    with store.held():
+    with ExitStack() as stack:
+        with run.phase("reference", lambda: [f"another run that makes {store.path}"]):
+            stack.enter_context(store.held(run.say, run.stop))
         done = store.read()
         for start in range(len(done), len(inputs.train), store.chunk):
             with run.phase("reference"):

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from pangu_rl.data import load_conversations, load_prompts
+from pangu_rl.data.fields.columns import Columns
 from pangu_rl.data.images import with_image_parts
 from pangu_rl.data.media.columns import named_media
 from pangu_rl.data.pictures import PictureFolder
@@ -107,7 +108,21 @@ def test_conversations_have_pictures_too_but_the_assistant_shows_none(tmp_path: 
 
 def test_named_pictures_are_those_of_sound_rows_once_each(tmp_path: Path) -> None:
     rows = [{"images": ["b.png", "a.png"]}, {"images": 3}, {"prompt": "x"}, {"images": ["a.png", "c.png"]}]
-    assert named_media(jsonl(tmp_path, *rows)) == ["b.png", "a.png", "c.png"]
+    assert named_media(jsonl(tmp_path, *rows), Columns()) == ["b.png", "a.png", "c.png"]
+
+
+def test_named_media_are_those_of_every_format(tmp_path: Path) -> None:
+    """LLaVA's one `image`, ms-swift's text in place of a list, verl's objects, and a column that is renamed."""
+    rows = [
+        {"conversations": [], "image": "a.png", "images": None},
+        {"image": ["b.png"], "video": "v.mp4"},
+        {"query": "?", "images": "c.png"},
+        {"prompt": [], "videos": [{"video": "w.mp4"}]},
+        {"picture": "d.png", "images": None, "image": 17},
+    ]
+    named = ["a.png", "b.png", "v.mp4", "c.png", "w.mp4"]
+    assert named_media(jsonl(tmp_path, *rows), Columns()) == named
+    assert named_media(jsonl(tmp_path, *rows), Columns({"picture": "images"})) == [*named, "d.png"]
 
 
 def test_rows_can_be_judged_once_more(tmp_path: Path) -> None:

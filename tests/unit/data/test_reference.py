@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +25,7 @@ def store(path: Path, **changes: str) -> ReferenceStore:
 @pytest.fixture
 def full(tmp_path: Path) -> ReferenceStore:
     made = store(tmp_path)
-    with made.held():
+    with made.held(print, lambda: None):
         assert made.read() == []
         for start in (0, 2, 4):
             made.add(DONE[start : start + 2])
@@ -37,15 +39,16 @@ def test_what_is_added_is_read_to_the_last_digit(full: ReferenceStore, tmp_path:
 def test_a_second_run_waits_for_what_the_first_one_computes(full: ReferenceStore, tmp_path: Path) -> None:
     full.path.unlink()
     order: list[str] = []
+    told: list[str] = []
 
     def second() -> list[Reference]:
         other = store(tmp_path)
-        with other.held():
+        with other.held(told.append, lambda: None):
             order.append("second")
             return other.read()
 
     with ThreadPoolExecutor(1) as pool:
-        with full.held():
+        with full.held(print, lambda: None):
             waiting = pool.submit(second)
             full.read()
             for start in (0, 2, 4):
@@ -55,6 +58,8 @@ def test_a_second_run_waits_for_what_the_first_one_computes(full: ReferenceStore
             order.append("first")
         assert waiting.result(timeout=10) == DONE
     assert order == ["first", "second"]
+    [line] = told
+    assert f".reference.jsonl.lock is held by process {os.getpid()} on {platform.node()}: waiting" in line
 
 
 @pytest.mark.parametrize(("cut", "kept"), [(1, 4), (60, 4), (200, 2)])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -77,6 +79,25 @@ def test_pictures_are_shown_with_their_turn(tiny_vl_model: Path, tmp_path: Path)
     lines = ["Hello", f"/picture '{tmp_path / 'red one.png'}'", "What colour?", "Sure?", "/quit", "unheard"]
     assert list(answers(talk, iter(lines))) == ["heard 0 pictures", "heard 1 pictures", "heard 1 pictures"]
     assert [len(request.pictures) for request in talk.engine.asked] == [0, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["My Cat.png", "Bob's.png", "'both' ends.png", "a  b#c.png"])
+@pytest.mark.parametrize("typed", ["{}", '"{}"', "{} ", "escaped"])
+def test_a_picture_is_named_by_the_rest_of_the_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, typed: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(b"")
+    shown: list[tuple[Path, ...]] = []
+
+    class Heard:
+        def ask(self, text: str, pictures: tuple[Path, ...]) -> SimpleNamespace:
+            shown.append(pictures)
+            return SimpleNamespace(text=text)
+
+    line = re.sub(r"([ '#])", r"\\\1", name) if typed == "escaped" else typed.format(name)
+    assert list(answers(Heard(), iter([f"/picture {line}", "Hi"]))) == ["Hi"]  # type: ignore[arg-type]
+    assert shown == [(Path(name),)]
 
 
 def test_mistakes_are_answered_with_the_way_out(tiny_model: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pangu_rl.config.sections.rows import RowsConfig
 from pangu_rl.data import load_conversations, load_prompts
 from pangu_rl.data.fields.bad_row import BadRow
 from pangu_rl.data.fields.columns import Columns, unused
@@ -111,6 +112,62 @@ def test_columns_are_mapped_and_passed_over_by_configuration(tmp_path: Path) -> 
     both = jsonl(tmp_path, {"prompt": "p", "question": "q", "answer": "1"})
     with pytest.raises(DataError, match="has both question and prompt"):
         load_prompts(both, reading=Reading(columns=Columns({"question": "prompt"})))
+
+
+def test_a_null_beside_a_mapped_column_loses_neither() -> None:
+    """Parquet gives every row every column, so that each of the two may come first."""
+    mapped = Columns({"picture": "images"})
+    for row in ({"picture": "a.jpg", "images": None}, {"images": None, "picture": "a.jpg"}):
+        assert mapped.applied(row) == {"images": ["a.jpg"]}
+    for row in ({"picture": None, "images": ["a.jpg"]}, {"images": ["a.jpg"], "picture": None}):
+        assert mapped.applied(row) == {"images": ["a.jpg"]}
+    assert mapped.applied({"picture": None}) == {"images": None}
+
+
+def test_columns_may_change_their_names() -> None:
+    swapped = Columns({"question": "prompt", "prompt": "system"})
+    assert swapped.applied({"prompt": "Be brief.", "question": "p"}) == {"system": "Be brief.", "prompt": "p"}
+
+
+def test_two_columns_under_one_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="left and right are both mapped to images"):
+        RowsConfig(columns={"left": "images", "right": "images"})
+
+
+def test_keys_of_messages_are_passed_over_wherever_messages_stand(tmp_path: Path) -> None:
+    said = {
+        role: {"role": role, "content": text, "emotion": "calm"} for role, text in (("user", "p"), ("assistant", "r"))
+    }
+    asked, answered = [said["user"]], [said["assistant"]]
+    worse = [{**said["assistant"], "content": "s"}]
+    turns = [{"from": "human", "value": "p", "emotion": 1}, {"from": "gpt", "value": "r"}]
+    rows = [
+        (load_conversations, {"messages": asked + answered}),
+        (load_conversations, {"prompt": asked, "response": "r"}),
+        (load_conversations, {"prompt": asked, "completion": answered}),
+        (load_conversations, {"conversations": turns}),
+        (load_prompts, {"prompt": asked, "answer": "1"}),
+        (load_pairs, {"prompt": asked, "chosen": answered, "rejected": worse}),
+        (load_pairs, {"chosen": asked + answered, "rejected": asked + worse}),
+        (
+            load_pairs,
+            {
+                "conversations": turns[:1],
+                "chosen": {**turns[1], "emotion": 1},
+                "rejected": {"from": "gpt", "value": "s"},
+            },
+        ),
+        (
+            load_pairs,
+            {"input": {"messages": asked}, "preferred_output": answered, "non_preferred_output": worse},
+        ),
+    ]
+    passing = Reading(columns=Columns(passed=frozenset({"emotion"})))
+    for load, row in rows:
+        path = jsonl(tmp_path, row)
+        with pytest.raises(DataError, match="has a key emotion"):
+            load(path)
+        assert load(path, reading=passing).records[0].messages[0] == {"role": "user", "content": "p"}
 
 
 def test_messages_and_a_prompt_that_says_something_else(tmp_path: Path) -> None:

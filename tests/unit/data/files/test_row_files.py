@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pangu_rl.data.conversations import load_conversations
 from pangu_rl.data.files.row_files import RowFiles, open_rows
 from pangu_rl.errors import DataError
 from tests.unit.data.files.test_webdataset import png, shard
@@ -87,6 +88,14 @@ def test_columns_that_look_meant_for_training_are_refused_or_passed_also_by_a_co
         assert copy.read(1).messages[1]["content"] == "r1"
 
 
+def test_keys_of_messages_are_passed_over(tmp_path):
+    turns = [{"role": "user", "content": "?", "emotion": "calm"}, {"role": "assistant", "content": "!"}]
+    path = jsonl(tmp_path, [{"messages": turns}])
+    with pytest.raises(DataError, match="has a key emotion"):
+        open_rows(path, on_bad_row="refuse").read(0)
+    assert open_rows(path, on_bad_row="refuse", passed=("emotion",)).read(0).messages[0]["content"] == "?"
+
+
 def test_keys_that_parquet_merges_into_every_message_are_not_read(tmp_path):
     call = {"type": "function", "function": {"name": "f", "arguments": "{}"}}
     turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
@@ -156,6 +165,20 @@ def test_the_digest_tells_other_rows_and_another_order(tmp_path):
     assert len(set(seen)) == 6
     tar(tmp_path / "c", [named[5], named[6] | {"response": "changed"}])
     assert digest(three) not in seen
+
+
+def test_a_folder_of_two_kinds_is_refused_whole_and_by_its_index(tmp_path):
+    for name in ("rows.parquet", "rows.jsonl", "rows.tar"):
+        (tmp_path / name).write_text("")
+    for read in (lambda: load_conversations(tmp_path), lambda: open_rows(tmp_path, on_bad_row="refuse")):
+        with pytest.raises(DataError, match=r"a folder of \.jsonl and \.parquet and \.tar files: name those that are"):
+            read()
+
+
+def test_a_folder_may_describe_its_files(tmp_path):
+    (tmp_path / "dataset_infos.json").write_text("{}")
+    jsonl(tmp_path, ROWS)
+    assert len(load_conversations(tmp_path).records) == len(open_rows(tmp_path, on_bad_row="refuse")) == 7
 
 
 def test_other_files_are_refused(tmp_path):

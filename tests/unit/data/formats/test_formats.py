@@ -104,6 +104,13 @@ CONVERSATIONS = {
 PAIRS = {
     "trl explicit": ("trl", {"prompt": TURNS[:1], "chosen": [assistant("2")], "rejected": [assistant("3")]}),
     "trl implicit": ("trl", {"chosen": [*TURNS[:1], assistant("2")], "rejected": [*TURNS[:1], assistant("3")]}),
+    **{
+        f"trl both {name}": (
+            "trl",
+            {"prompt": prompt, "chosen": [*TURNS[:1], assistant("2")], "rejected": [*TURNS[:1], assistant("3")]},
+        )
+        for name, prompt in {"text": "1 + 1? ", "messages": TURNS[:1], "empty": ""}.items()
+    },
     "sharegpt": (
         "sharegpt",
         {
@@ -281,6 +288,17 @@ def test_llama_factorys_dataset_info_names_file_and_columns(tmp_path: Path) -> N
     [
         (load_pairs, {"prompt": "?", "completion": "2", "label": True}, "unpaired preferences are not trained"),
         (load_pairs, {"chosen": [assistant("2")], "rejected": [assistant("3")]}, "key prompt is missing"),
+        (load_conversations, {"completion": "2"}, "key prompt is missing"),
+        (
+            load_conversations,
+            {"prompt": "?", "completion": "2", "image": "a.png", "images": ["b.png"]},
+            "both image and images",
+        ),
+        (
+            load_conversations,
+            {"conversations": SHAREGPT_CALLED, "video": "a.mp4", "videos": ["b.mp4"]},
+            "both video and videos",
+        ),
         (load_conversations, PROMPTS["verl"][1], "verl's rows are prompts of RL"),
         (load_conversations, {"conversations": [{"from": "robot", "value": "x"}]}, "is from 'robot': one of human"),
         (load_conversations, {"conversations": SHAREGPT_CALLED, "audios": ["v.mp3"]}, "key audios looks like media"),

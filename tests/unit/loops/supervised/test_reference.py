@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +22,7 @@ from pangu_rl.data.reference import Reference, ReferenceIdentity, ReferenceStore
 from pangu_rl.errors import Preempted
 from pangu_rl.loops.supervised.reference import reference_log_probs
 from pangu_rl.records import Outline
+from pangu_rl.storage.file_lock import held
 
 PAIRS = [Pair(uid=f"p{i}", messages=(), chosen="", rejected="") for i in range(7)]
 
@@ -57,11 +58,15 @@ def run_of(preempted_after: int = 100) -> Any:
         preempted = property(lambda self: len(said) >= preempted_after)
         preemption = Preemption()
 
-        def phase(self, name: str) -> Any:
+        def phase(self, name: str, waiting: Callable[[], Sequence[str]] = tuple) -> Any:
             return nullcontext()
 
         def say(self, text: str) -> None:
             said.append(text)
+
+        def stop(self) -> None:
+            if self.preempted:
+                raise Preempted(said[-1])
 
     return Run()
 
@@ -101,6 +106,14 @@ def test_sigterm_leaves_after_the_chunk_and_the_same_command_goes_on(tmp_path: P
     assert len(learners.calls) == 2
     files = [(tmp_path / name / "reference.jsonl").read_bytes() for name in ("whole", "cut")]
     assert files[0] == files[1]
+
+
+def test_sigterm_ends_the_wait_for_another_run(tmp_path: Path) -> None:
+    """It comes when the wait has been told."""
+    path, learners = tmp_path / ".reference.jsonl.lock", CountingLearners()
+    with held(path, print), pytest.raises(Preempted, match=r"reference\.jsonl\.lock is held by process \d+ on "):
+        compute(tmp_path, run_of(preempted_after=1), learners)
+    assert learners.calls == []
 
 
 def test_a_whole_store_costs_no_forward_pass(tmp_path: Path) -> None:

@@ -166,6 +166,14 @@ def test_a_spike_is_told_and_forgotten_and_a_trend_is_none():
     assert SpikeWatch(None).judge(1e9) is None
 
 
+def test_a_rise_that_lasts_becomes_usual_and_no_number_never_is():
+    """Ten losses of 1 are the median until ten of 4 are: of ten and ten it is 2.5, which 4 is not twice as much as."""
+    watch = SpikeWatch(2.0)
+    assert [watch.judge(loss) for loss in (float("nan"), *[1.0] * 10)] == [None] * 11
+    assert [watch.judge(4.0) for _ in range(12)] == [1.0] * 10 + [None] * 2
+    assert watch.judge(float("inf")) == 4.0
+
+
 def test_a_document_is_measured_planned_and_packed_like_any_row(tmp_path, tiny_vl_model):
     path = write_rows(tmp_path, count=2)
     document = {"id": "doc", "document": ["A red", {"type": "image"}, " thing."], "images": ["b.png"]}
