@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from data_curation.operators.duplicates.near_duplicate_pictures import bands_of, difference_hash
+from data_curation.operators.duplicates.near_duplicate_pictures import (
+    NOISE,
+    bands_of,
+    differences,
+    likeness_of,
+    places_apart,
+)
 from data_curation.operators.pictures.blank_pictures import blank_pictures, ink_and_extent
 from data_curation.operators.pictures.compressed_pictures import compressed_pictures, jpeg_quality, residue
 from data_curation.operators.pictures.decodable_pictures import decodable_pictures
@@ -187,15 +194,57 @@ def test_near_duplicates_of_pictures_and_texts_name_the_row_that_is_kept(tmp_pat
     assert [row["id"] for row in lines_of(tmp_path / "other/rows")] == ["a", "d"]
 
 
+def anew(picture: Image.Image, size: tuple[int, int]) -> bytes:
+    """The hash of a copy of another size and JPEG quality 70."""
+    file = io.BytesIO()
+    picture.resize(size, Image.Resampling.BICUBIC).save(file, "JPEG", quality=70)
+    return differences(Image.open(file)).tobytes()
+
+
 def test_areas_of_one_colour_say_nothing_of_a_drawing_that_was_compressed() -> None:
-    """Two bars on paper: without a dead zone the noise around them makes 11 of the 256 bits differ, 1 with it."""
+    """Two bars on paper: without a dead zone the noise around them makes 11 of the 256 signs differ."""
     drawing = Image.new("RGB", (320, 240), (250, 250, 250))
     for left, top, colour in ((40, 90, (30, 90, 200)), (180, 40, (200, 60, 30))):
         drawing.paste(colour, (left, top, left + 70, 220))
-    file = io.BytesIO()
-    drawing.resize((240, 180), Image.Resampling.BICUBIC).save(file, "JPEG", quality=70)
-    one, other = difference_hash(drawing), difference_hash(Image.open(file))
-    assert np.bitwise_count(one ^ other).sum() <= 2 and np.bitwise_count(one).sum() == 44
+    own = differences(drawing)
+    assert places_apart(own.tobytes(), anew(drawing, (240, 180))) <= 2 and (own > NOISE).sum() == 44
+
+
+def printed(seed: int, letter: int, justified: bool) -> Image.Image:
+    """A page of words of drawn lengths, each a grey bar, since letters are finer than any place."""
+    draw = np.random.default_rng(seed)
+    page = Image.new("L", (620, 877), 255)
+    for top in range(60, 810, 2 * letter):
+        left = 60
+        while left < 560:
+            right = left + letter * int(draw.integers(1, 8)) // 2
+            if right > 560 and not justified:
+                break
+            page.paste(int(draw.integers(90, 150)), (left, top, min(right, 560), top + letter))
+            left = right + letter // 2
+    return page
+
+
+@pytest.mark.parametrize("letter", [5, 8, 14])
+@pytest.mark.parametrize("justified", [True, False])
+def test_pages_of_text_are_alike_to_their_copies_alone(letter: int, justified: bool) -> None:
+    """Their margins are the same, and what is between them has few differences that are above noise."""
+    pages = [printed(seed, letter, justified) for seed in range(6)]
+    own = [differences(page).tobytes() for page in pages]
+    assert all(likeness_of(one, anew(page, (465, 658))) >= 1 - 10 / 256 for one, page in zip(own, pages, strict=True))
+    assert min(places_apart(one, other) for one, other in combinations(own, 2)) > 10
+
+
+def test_nearly_blank_pictures_are_nobodys_copies() -> None:
+    """Paper, a gradient of 10 over the whole, soft light of a few greys: what they differ in is below what is seen."""
+    draw = np.random.default_rng(0)
+    soft = [draw.normal(128, 1, (8, 8)).clip(0, 255).astype(np.uint8) for _ in range(8)]
+    pictures = [Image.fromarray(one).resize((300, 300), Image.Resampling.BICUBIC) for one in soft]
+    pictures += [Image.new("L", (300, 300), 255), Image.new("L", (300, 300), 9)]
+    pictures.append(Image.fromarray(np.tile(np.linspace(100, 110, 300).astype(np.uint8), (300, 1))))
+    own = [differences(picture).tobytes() for picture in pictures]
+    assert {likeness_of(one, other) for one, other in combinations(own, 2)} == {0.0}
+    assert places_apart(own[-1], own[-2]) == 0  # frames of a video that are left out
 
 
 def test_hashes_that_differ_in_so_few_bits_share_a_band_and_others_do_not() -> None:
