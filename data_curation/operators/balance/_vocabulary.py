@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
+from data_curation.operators._unspaced import Unspaced
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import ConfigError, DataError
 
-_UNSPACED = re.compile("[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
-"""Scripts that put no spaces between words: Thai, Lao, Tibetan, Burmese, Khmer, kana and Han."""
+_UNSPACED = re.compile(f"[{Unspaced.CJK}{Unspaced.OTHERS}]")
 _LETTERS = re.compile(r"[^\W\d_]+")
 _PIECE = re.compile(r"\w(?:\S*\w)?")
 

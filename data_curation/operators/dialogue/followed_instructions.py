@@ -7,14 +7,18 @@ Chinese ask for it.
 from __future__ import annotations
 
 import json
+import math
 import re
+import unicodedata
 from collections.abc import Callable, Iterator
 
+from data_curation.operators._unspaced import Unspaced
 from data_curation.pipeline.operator import row_operator
 from data_curation.pipeline.record import Drop, Record, Verdict
 from rewards.rules.boxed_answer import answer_part, extract_boxed
 
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+(?:['’-]\w+)*")
+_WORD = re.compile(rf"[{Unspaced.CJK}]|[^\W{Unspaced.CJK}]+(?:['’-]\w+)*")
+_UNCOUNTED = re.compile(f"[{Unspaced.OTHERS}]")
 _HAN = re.compile(r"[\u3400-\u9fff]")
 _LATIN = re.compile(r"[A-Za-z]")
 NEAR = 0.2
@@ -54,25 +58,28 @@ def _last_exchange(record: Record) -> tuple[str, str]:
     return asked, answered
 
 
-def _words(text: str) -> int:
-    return len(_WORD.findall(text))
+def _words(text: str) -> float:
+    """Marks are no ends of words; not a number where ends are not written, so that no length is wrong."""
+    if _UNCOUNTED.search(text):
+        return math.nan
+    return len(_WORD.findall("".join(one for one in text if unicodedata.category(one)[0] != "M")))
 
 
 def _at_most(found: re.Match[str], text: str) -> str | None:
-    return None if _words(text) <= int(found["n"]) else f"it has {_words(text)} words"
+    return f"it has {_words(text)} words" if _words(text) > int(found["n"]) else None
 
 
 def _at_least(found: re.Match[str], text: str) -> str | None:
-    return None if _words(text) >= int(found["n"]) else f"it has {_words(text)} words"
+    return f"it has {_words(text)} words" if _words(text) < int(found["n"]) else None
 
 
 def _about(found: re.Match[str], text: str) -> str | None:
     wanted = int(found["n"])
-    return None if abs(_words(text) - wanted) <= NEAR * wanted else f"it has {_words(text)} words"
+    return f"it has {_words(text)} words" if abs(_words(text) - wanted) > NEAR * wanted else None
 
 
 def _short(_: re.Match[str], text: str) -> str | None:
-    return None if _words(text) <= SHORT else f"it has {_words(text)} words, a short answer has at most {SHORT}"
+    return f"it has {_words(text)} words, a short answer has at most {SHORT}" if _words(text) > SHORT else None
 
 
 def _one_word(_: re.Match[str], text: str) -> str | None:

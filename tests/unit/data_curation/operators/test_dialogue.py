@@ -75,6 +75,15 @@ def test_bounds_on_words_are_read_the_right_way(asked: str, obeys: int, ignores:
     assert followed_instructions(exchange(asked, "word " * ignores)).reason == reason
 
 
+def test_words_are_counted_where_their_ends_are_written() -> None:
+    """Four words of Hindi, whose marks are parts of them; Thai has no spaces, so no length of it is called wrong."""
+    hindi = exchange("Use at most 3 words.", "बिल्ली चटाई पर है")
+    assert "it has 4 words" in followed_instructions(hindi).detail
+    assert followed_instructions(exchange("Use at most 4 words.", "बिल्ली चटाई पर है")) is None
+    for asked in ("Use at most 3 words.", "Write at least 99 words.", "Write about 50 words."):
+        assert followed_instructions(exchange(asked, "ท่าเรือเงียบสงบเมื่อเรือลำแรกกลับมา")) is None
+
+
 def test_both_of_two_bounds_count() -> None:
     asked = "Write at least 3 words, but no more than 5 words."
     assert [bool(followed_instructions(exchange(asked, "word " * n))) for n in range(2, 7)] == [1, 0, 0, 0, 1]

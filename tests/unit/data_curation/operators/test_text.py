@@ -119,6 +119,24 @@ def test_prose_passes_and_fragments_do_not() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "prose",
+    [
+        "항구는 조용했고 첫 배들이 돌아왔다. 벽을 따라 그물이 쌓여 있었고 두 소년이 청어 상자를 세었다. " * 4,
+        "ท่าเรือเงียบสงบเมื่อเรือลำแรกกลับมา อวนกองอยู่ตามกำแพง และเด็กชายสองคนนับกล่องปลา",
+        "ທ່າເຮືອງຽບສະຫງົບ ເມື່ອເຮືອລຳທຳອິດກັບມາ ແລະເດັກນ້ອຍສອງຄົນນັບກ່ອງປາ ທີ່ພໍ່ຍົກຂຶ້ນຝັ່ງ",
+        "កំពង់ផែស្ងាត់ នៅពេលទូកដំបូងត្រឡប់មកវិញ ហើយក្មេងប្រុសពីរនាក់រាប់ប្រអប់ត្រី ដែលឪពុកលើកឡើងលើច្រាំង។ ",
+        "ပထမဆုံး လှေများ ပြန်လာသောအခါ ဆိပ်ကမ်းသည် တိတ်ဆိတ်နေပြီး ကလေးနှစ်ယောက်က ငါးသေတ္တာများကို ရေတွက်ကြသည်။" * 2,
+        "बंदरगाह शांत था जब पहली नावें लौटीं। दीवार के किनारे जाल पड़े थे और दो लड़के मछली के डिब्बे गिन रहे थे। " * 3,
+    ],
+    ids=["Korean", "Thai", "Lao", "Khmer", "Burmese", "Hindi"],
+)
+def test_prose_of_scripts_whose_words_are_other_ones_passes(prose: str) -> None:
+    """Korean has spaces, and words of three syllables, which are seven letters; Thai, Lao, Khmer and Burmese have none,
+    and marks that are no characters of their own; Hindi has both spaces and marks."""
+    assert isinstance(text_quality(document(prose)), Keep)
+
+
 def test_boilerplate_is_cut_from_documents_and_dropped_where_it_is_most() -> None:
     page = f"Skip to content\n{PROSE}\nAll rights reserved.\n"
     assert boilerplate(document(page)) == Edit({"id": "d", "document": PROSE + "\n"}, "lines of boilerplate taken out")
