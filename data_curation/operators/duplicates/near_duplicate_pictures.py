@@ -22,6 +22,7 @@ from pydantic import Field
 from data_curation.operators.duplicates._alike import dropped_as_alike
 from data_curation.pipeline.operator import Features, set_operator
 from data_curation.pipeline.record import Record, Verdict
+from pangu_rl.data.media.columns import video_paths
 from rollout.export.shared_bands import Pairs, SharedBands, add_alike, create_alike
 
 SIDE = 16
@@ -38,16 +39,18 @@ _TEXT = 2000
 
 
 def picture_hash(record: Record, *, per_question: bool) -> dict[str, Any] | None:
-    """The row's id, the hashes of its pictures in a row, and what is asked of them; None of a row without pictures."""
+    """The row's id, the hashes of its pictures in a row, and what is asked of them, beside which videos; None of a row
+    without pictures."""
     if not record.images:
         return None
     hashes = b"".join(differences(record.picture(path)).tobytes() for path in record.images)
     question = record.text()[:_TEXT] if per_question else ""
-    return {"uid": record.uid, "hashes": hashes, "question": question}
+    return {"uid": record.uid, "hashes": hashes, "asked": [question, *video_paths(record.row)]}
 
 
 @set_operator(
-    features=picture_hash, schema=pa.schema([("uid", pa.string()), ("hashes", pa.binary()), ("question", pa.string())])
+    features=picture_hash,
+    schema=pa.schema([("uid", pa.string()), ("hashes", pa.binary()), ("asked", pa.list_(pa.string()))]),
 )
 def near_duplicate_pictures(
     rows: Features, *, most_bits: Annotated[int, Field(ge=0, lt=SIDE - 1)] = 10, per_question: bool = True
@@ -59,7 +62,7 @@ def near_duplicate_pictures(
     with TemporaryFile(dir=rows.scratch) as hashes, TemporaryFile(dir=rows.scratch) as places:
         bands = SharedBands(rows.scratch, rows.count(), len(_pairs(most_bits)))
         number = end = 0
-        for table in rows.tables("position, hashes, hash(question, octet_length(hashes)) AS scope"):
+        for table in rows.tables("position, hashes, hash(asked, octet_length(hashes)) AS scope"):
             own = table["hashes"].to_pylist()
             firsts = np.frombuffer(b"".join(one[:_BYTES] for one in own), np.float16).reshape(-1, BITS)
             signs = np.packbits(firsts > NOISE, axis=1).view(np.uint16)
