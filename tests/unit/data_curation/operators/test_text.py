@@ -78,6 +78,20 @@ def test_languages_by_script_and_by_words() -> None:
     assert none == Annotate({"language": None}) == language(records[3:], keep=["en"])[0]
 
 
+def test_marks_are_parts_of_words() -> None:
+    """Without its vowel signs Nepali looks like Hindi, and Marathi like nothing; an emoji's mark is no letter's."""
+    said = {
+        "hi": "बंदरगाह शांत था जब पहली नावें लौटीं और दो लड़के मछली के डिब्बे गिन रहे थे।",
+        "ne": "पहिलो डुङ्गा फर्किँदा बन्दरगाह शान्त थियो र दुई केटाहरू माछाका बाकस गन्दै थिए।",
+        "mr": "पहिल्या होड्या परत आल्या तेव्हा बंदर शांत होते आणि दोन मुले माशांच्या पेट्या मोजत होती.",
+        "th": "ท่าเรือเงียบสงบเมื่อเรือลำแรกกลับมา และเด็กชายสองคนนับกล่องปลา",
+        "vi": "Bến cảng yên tĩnh khi những chiếc thuyền đầu tiên trở về và hai cậu bé đếm những thùng cá.",
+    }
+    noted = language(list(map(document, said.values())), keep=list(said))
+    assert [verdict.notes["language"] for verdict in noted] == list(said)
+    assert language([document("❤️" * 30)], keep=["en"]) == [Annotate({"language": None})]
+
+
 def test_the_words_of_tags_are_no_language() -> None:
     """Eight of ten letters of a label are its tags'."""
     places = "<|point_start|>(100,200)<|point_end|>" * 4
