@@ -106,6 +106,8 @@ def test_both_of_two_bounds_count() -> None:
         "Don't answer in Chinese.",
         "How do you write cat in Chinese?",
         "Is the sign in all caps?",
+        "Answer in English or in Chinese.",
+        "Answer in Chinese or in English.",
         "不要用中文。",
         "如何以JSON存储日期？",
     ],
