@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
+from data_curation.operators._unspaced import Unspaced
 from pangu_rl.config.paths import resolve_path
-from pangu_rl.errors import ConfigError, DataError
+from pangu_rl.errors import ConfigError
 
-_UNSPACED = re.compile("[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
-"""Scripts that put no spaces between words: Thai, Lao, Tibetan, Burmese, Khmer, kana and Han."""
+_UNSPACED = re.compile(f"[{Unspaced.CJK}{Unspaced.OTHERS}]")
 _LETTERS = re.compile(r"[^\W\d_]+")
 _PIECE = re.compile(r"\w(?:\S*\w)?")
 
@@ -41,7 +41,7 @@ def vocabulary(path: str) -> Vocabulary:
     """Of a file in UTF-8, split by spaces and lines.
 
     Raises:
-        ConfigError: no such file. DataError: it is empty, or no text.
+        ConfigError: no such file; it is empty, or no text: no row can be read without it.
     """
     file = resolve_path(path)
     try:
@@ -49,9 +49,9 @@ def vocabulary(path: str) -> Vocabulary:
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror}: name a file of words and characters, split by spaces") from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{file}: byte {error.start} is no UTF-8: save it as UTF-8") from None
+        raise ConfigError(f"{file}: byte {error.start} is no UTF-8: save it as UTF-8") from None
     if not listed:
-        raise DataError(f"{file}: is empty: it needs words or characters, split by spaces")
+        raise ConfigError(f"{file}: is empty: it needs words or characters, split by spaces")
     longer = {entry.casefold() for entry in listed if len(entry) > 1}
     runs = frozenset(entry for entry in longer if _UNSPACED.search(entry) or not _PIECE.fullmatch(entry))
     characters = frozenset(entry for entry in listed if len(entry) == 1)

@@ -1,6 +1,6 @@
 """Words and characters that few rows have: rows with them are seen more often (MindVL, section 3.1.2: coverage of OCR).
 
-A character of a script without spaces counts as a word.
+A character of kana or Han counts as a word, unless a file says what the words are.
 """
 
 from __future__ import annotations
@@ -8,24 +8,23 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from functools import cache
 from typing import Any
 
 import pyarrow as pa
 from pydantic import PositiveInt
 
+from data_curation.operators._unspaced import Unspaced
+from data_curation.operators.balance._vocabulary import vocabulary
 from data_curation.pipeline.operator import Features, set_operator
 from data_curation.pipeline.record import Keep, Part, Record, Repeat, Verdict
-from pangu_rl.config.paths import resolve_path
 
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]|[^\W\d_\u3040-\u30ff\u3400-\u9fff]+")
+_WORD = re.compile(rf"[{Unspaced.CJK}]|[^\W\d_{Unspaced.CJK}]+")
 
 
 def words_of(record: Record, *, wanted: str | None, part: Part) -> dict[str, Any] | None:
-    """The different words of a row; of those that are wanted, where a file says which."""
-    words = {word.casefold() for word in _WORD.findall(record.text(part))}
-    if wanted is not None:
-        words &= _wanted(wanted)
+    """The different words of a row; where a file says which are wanted, what it has of these."""
+    text = record.text(part)
+    words = {word.casefold() for word in _WORD.findall(text)} if wanted is None else vocabulary(wanted).of(text)
     return {"words": sorted(words)} if words else None
 
 
@@ -39,8 +38,9 @@ def rare_text(
     part: Part = "answered",
 ) -> Iterator[tuple[int, Verdict]]:
     """A row whose rarest word stands in fewer than `least` rows is repeated so often that this word is seen `least`
-    times, at most `most_times`. `wanted` is a file of words or characters, split by spaces: only these count, which
-    keeps misread words from being called rare ones. The report has how many rows each row's rarest word stands in."""
+    times, at most `most_times`. `wanted` is a file of words and characters, split by spaces: only these count, which
+    keeps misread words from being called rare ones; it is read as `text_coverage` reads its own. The report has how
+    many rows each row's rarest word stands in."""
     rarest = rows.connection.cursor().sql("""
         WITH words AS (SELECT position, unnest(words) AS word FROM features),
         counted AS (SELECT word, count(*) AS rows FROM words GROUP BY word)
@@ -51,8 +51,3 @@ def rare_text(
             times = min(most_times, math.ceil(least / row["rows"]))
             values = {"rows with the rarest word": row["rows"]}
             yield row["position"], Repeat(times, values) if times > 1 else Keep(values=values)
-
-
-@cache
-def _wanted(path: str) -> frozenset[str]:
-    return frozenset(resolve_path(path).read_text(encoding="utf-8").casefold().split())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from pydantic import NonNegativeInt
 
@@ -18,11 +19,17 @@ _TAGS = re.compile("|".join(map(re.escape, GROUNDING_TAGS)))
 """Their English words would outvote a short question in Chinese."""
 
 
+_VARIANTS = "".join(map(chr, range(0xFE00, 0xFE10)))
+"""Marks that choose how an emoji is drawn."""
+
+
 class _Letters(dict[int, str]):
-    """For `str.translate`: letters stay, and what is none becomes a space."""
+    """For `str.translate`: letters and the marks on them stay, and what is neither becomes a space."""
 
     def __missing__(self, code: int) -> str:
-        self[code] = chr(code) if chr(code).isalpha() else " "
+        one = chr(code)
+        mark = unicodedata.category(one) in ("Mn", "Mc") and one not in _VARIANTS
+        self[code] = one if one.isalpha() or mark else " "
         return self[code]
 
 

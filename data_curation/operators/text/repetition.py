@@ -14,12 +14,13 @@ import numpy as np
 from pydantic import NonNegativeInt, PositiveInt
 from pydivsufsort import divsufsort, kasai
 
+from data_curation.operators._unspaced import Unspaced
 from data_curation.pipeline.operator import row_operator
 from data_curation.pipeline.record import Drop, Keep, Part, Record, Verdict
 from pangu_rl.config.curate import Share
 
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")
-_SPACELESS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
+_WORD = re.compile(rf"[{Unspaced.CJK}]|[^\W{Unspaced.CJK}]+")
+_CJK = re.compile(f"[{Unspaced.CJK}]")
 _PARTING = bytes(code if code > 127 or chr(code).isalnum() or chr(code) == "_" else 32 for code in range(256))
 """Bytes of UTF-8 -> themselves, and a space for ASCII that is no letter, digit or underscore."""
 
@@ -61,17 +62,17 @@ def repeated_lines(text: str) -> float:
 
 
 def repeated_ngrams(text: str, size: int) -> float:
-    """Share of n-grams of words that stood before; a character of a script without spaces is a word."""
+    """Share of n-grams of words that stood before; a character of kana or Han is a word."""
     words = words_of(text)
     grams = list(zip(*(words[start:] for start in range(size)), strict=False))
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
 def words_of(text: str) -> list[str] | list[bytes]:
-    """What `_WORD` finds, as UTF-8 and in a third of the time where no script without spaces is in the text."""
+    """What `_WORD` finds, as UTF-8 and in a third of the time where neither kana nor Han is in the text."""
     folded = text.casefold()
     others = "" if folded.isascii() else "".join(sorted(character for character in set(folded) if character > "\x7f"))
-    if _SPACELESS.search(others):
+    if _CJK.search(others):
         return _WORD.findall(folded)
     for character in others:
         if not character.isalnum():

@@ -1,7 +1,7 @@
 """Texts that are no prose: too many symbols, words too short or too long, lists of fragments.
 
 Rules and thresholds of Gopher (Rae et al. 2021, appendix A.1.1), each with a name in the report. Scripts without spaces
-count a character as a word, and their words have no length.
+count a character as a word, and their words have no length. A syllable of Hangul is as long as two letters.
 """
 
 from __future__ import annotations
@@ -11,12 +11,16 @@ from collections.abc import Iterator
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
+from data_curation.operators._unspaced import Unspaced
 from data_curation.pipeline.operator import row_operator
 from data_curation.pipeline.record import Drop, Keep, Record, Verdict
 from pangu_rl.config.curate import Share
 
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\s\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
-_SPACELESS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
+_NO_SPACES = Unspaced.CJK + Unspaced.OTHERS
+_WORD = re.compile(rf"[{_NO_SPACES}](?:(?!\w)[{_NO_SPACES}])*|[^\s{_NO_SPACES}]+")
+"""A character with the marks on it, or what stands between spaces."""
+_UNSPACED = re.compile(f"[{_NO_SPACES}]")
+_HANGUL = re.compile("[\uac00-\ud7a3]")
 _BULLETS = ("-", "*", "•", "‣", "▪", "·", "●")
 _ELLIPSES = ("...", "…", "……")
 
@@ -54,9 +58,10 @@ def _measures(text: str, words: list[str], limits: tuple[float, ...]) -> Iterato
     yield "words", len(words), least_words, most_words
     if not words:
         return
-    spaced = [word for word in words if not _SPACELESS.match(word)]
+    spaced = [word for word in words if not _UNSPACED.match(word)]
     if len(spaced) > len(words) / 2:
-        yield "mean word length", sum(map(len, spaced)) / len(spaced), shortest, longest
+        letters = sum(map(len, spaced)) + len(_HANGUL.findall(text))
+        yield "mean word length", letters / len(spaced), shortest, longest
     yield "symbols", (text.count("#") + sum(map(text.count, _ELLIPSES[:2]))) / len(words), 0, symbols
     yield "words with a letter", sum(any(map(str.isalpha, word)) for word in words) / len(words), 0.8, 1
     lines = [line.strip() for line in text.splitlines() if line.strip()]

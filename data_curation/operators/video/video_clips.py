@@ -15,7 +15,7 @@ from PIL import Image
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from data_curation.operators._embedded import jpeg_address
-from data_curation.operators.duplicates.near_duplicate_pictures import BITS, difference_hash, likeness_of
+from data_curation.operators.duplicates.near_duplicate_pictures import differences, places_apart
 from data_curation.operators.video._shots import clips_of, difference, thumbnail
 from data_curation.pipeline.operator import row_operator
 from data_curation.pipeline.record import Drop, Record, Split, Verdict
@@ -82,7 +82,7 @@ def _looked_at(source: Source, fps: float, cut: float, most_side: int) -> tuple[
         if index in sampled:
             picture = Image.fromarray(frame)
             picture.thumbnail((most_side, most_side), Image.Resampling.BICUBIC)
-            frames.append(Frame(round(index / header.fps, 3), picture, difference_hash(picture).tobytes()))
+            frames.append(Frame(round(index / header.fps, 3), picture, differences(picture).tobytes()))
     return frames, cuts
 
 
@@ -107,6 +107,6 @@ def _clip(
 def _different(frames: Sequence[Frame], most_bits: int) -> Iterator[Frame]:
     last: Frame | None = None
     for frame in frames:
-        if last is None or likeness_of(last.hashed, frame.hashed) < 1 - most_bits / BITS:
+        if last is None or places_apart(last.hashed, frame.hashed) > most_bits:
             yield frame
             last = frame

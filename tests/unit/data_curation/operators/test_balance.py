@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from data_curation.operators.balance._vocabulary import vocabulary
 from data_curation.operators.balance.cluster_sampling import shares, variances
 from data_curation.operators.balance.label_shares import label_shares
 from data_curation.operators.balance.taxonomy import taxonomy
@@ -17,7 +18,7 @@ from data_curation.operators.balance.training_accuracy import gap
 from data_curation.operators.duplicates.near_duplicate_embeddings import duplicates
 from data_curation.pipeline.record import Drop, Record, Repeat
 from data_curation.pipeline.run import run_pipeline
-from pangu_rl.errors import DataError
+from pangu_rl.errors import ConfigError, DataError
 from tests.unit.data_curation.pipeline.builders import lines_of, pipeline, write_jsonl
 
 
@@ -156,6 +157,21 @@ def test_rows_with_rare_words_come_more_often(tmp_path: Path) -> None:
     args["wanted"] = str(tmp_path / "wanted.txt")
     run_pipeline(pipeline(source, tmp_path / "wanted", [{"name": "rare_text", "args": args}]))
     assert len(lines_of(tmp_path / "wanted/rows")) == 8
+
+
+def test_rare_are_what_a_file_names_whatever_it_is_made_of(tmp_path: Path) -> None:
+    """With 2 rows wanted: of words of several characters, with signs, and of digits `C++` and `2024` stand in two rows,
+    银行 and `e-mail` in one each. Words that are not wanted, as `once`, count for nothing."""
+    texts = ["他在银行里", "C++ in 2024", "since 2024, C++17", "an e-mail, once"]
+    source = write_jsonl(tmp_path / "in.jsonl", [{"id": f"r{n}", "document": text} for n, text in enumerate(texts)])
+    (tmp_path / "wanted.txt").write_text("银行 C++ e-mail 2024", encoding="utf-8")
+    rare = {"name": "rare_text", "args": {"least": 2, "wanted": str(tmp_path / "wanted.txt")}}
+    run_pipeline(pipeline(source, tmp_path / "out", [rare]))
+    assert [row["id"] for row in lines_of(tmp_path / "out/rows")] == ["r0", "r0#2", "r1", "r2", "r3", "r3#2"]
+    (tmp_path / "wanted.txt").write_bytes(b"\xff\xfe")
+    vocabulary.cache_clear()  # a process reads it once
+    with pytest.raises(ConfigError, match=r"wanted\.txt: byte 0 is no UTF-8"):
+        run_pipeline(pipeline(source, tmp_path / "other", [rare]))
 
 
 def test_accuracy_on_trained_rows_against_held_out_ones(tmp_path: Path) -> None:

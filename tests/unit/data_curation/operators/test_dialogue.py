@@ -53,6 +53,83 @@ def test_what_is_asked_explicitly_is_checked(asked: str, good: str, bad: str, re
     assert isinstance(verdict, Drop) and verdict.reason == reason and "was asked" in verdict.detail
 
 
+@pytest.mark.parametrize(
+    ("asked", "obeys", "ignores", "reason"),
+    [
+        ("Use no more than 5 words.", 5, 6, "too long"),
+        ("Not more than 5 words, please.", 5, 6, "too long"),
+        ("Do not use more than 5 words.", 5, 6, "too long"),
+        ("It mustn't be longer than 5 words.", 5, 6, "too long"),
+        ("Write fewer than 5 words.", 4, 6, "too long"),
+        ("In 5 words or fewer.", 5, 6, "too long"),
+        ("In about 5 words or less.", 2, 6, "too long"),
+        ("Use no fewer than 5 words.", 5, 4, "too short"),
+        ("Not less than 5 words, please.", 5, 4, "too short"),
+        ("Don't write less than 5 words.", 5, 4, "too short"),
+        ("More than 5 words, please.", 6, 4, "too short"),
+        ("Write 5 words or more.", 6, 4, "too short"),
+    ],
+)
+def test_bounds_on_words_are_read_the_right_way(asked: str, obeys: int, ignores: int, reason: str) -> None:
+    assert followed_instructions(exchange(asked, "word " * obeys)) is None
+    assert followed_instructions(exchange(asked, "word " * ignores)).reason == reason
+
+
+def test_words_are_counted_where_their_ends_are_written() -> None:
+    """Four words of Hindi, whose marks are parts of them; Thai has no spaces, so no length of it is called wrong."""
+    hindi = exchange("Use at most 3 words.", "बिल्ली चटाई पर है")
+    assert "it has 4 words" in followed_instructions(hindi).detail
+    assert followed_instructions(exchange("Use at most 4 words.", "बिल्ली चटाई पर है")) is None
+    for asked in ("Use at most 3 words.", "Write at least 99 words.", "Write about 50 words."):
+        assert followed_instructions(exchange(asked, "ท่าเรือเงียบสงบเมื่อเรือลำแรกกลับมา")) is None
+
+
+def test_both_of_two_bounds_count() -> None:
+    asked = "Write at least 3 words, but no more than 5 words."
+    assert [bool(followed_instructions(exchange(asked, "word " * n))) for n in range(2, 7)] == [1, 0, 0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "Explain in 3 sentences or fewer.",
+        "Explain with 3 sentences at most.",
+        "Write in 2 paragraphs or more.",
+        "Give me 3 bullet points or less.",
+        "List 5-10 bullet points.",
+        "Do not use bullet points.",
+        "What do the bullet points say?",
+        "How can I store a date in JSON?",
+        "How do I return JSON from Flask?",
+        "Write a script that reads what is saved as JSON.",
+        "Please do not answer in JSON.",
+        "Don't answer in Chinese.",
+        "How do you write cat in Chinese?",
+        "Is the sign in all caps?",
+        "Answer in English or in Chinese.",
+        "Answer in Chinese or in English.",
+        "不要用中文。",
+        "如何以JSON存储日期？",
+    ],
+)
+def test_what_is_no_such_instruction_is_not_checked(asked: str) -> None:
+    assert followed_instructions(exchange(asked, "You can see it, as always, in Python.")) is None
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "Answer in JSON.",
+        "List them and reply with valid JSON.",
+        "Format your answer as a JSON object.",
+        "请以 JSON 格式返回。",
+    ],
+)
+def test_json_is_asked_for_in_many_ways(asked: str) -> None:
+    assert followed_instructions(exchange(asked, "[1, 2]")) is None
+    assert followed_instructions(exchange(asked, "1 and 2")).reason == "no JSON"
+
+
 def test_only_the_last_question_counts_and_only_what_is_asked() -> None:
     turns = [
         {"role": "user", "content": "Answer in one word."},

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from data_curation.operators.duplicates.near_duplicate_pictures import bands_of, difference_hash
 from data_curation.operators.pictures.blank_pictures import blank_pictures, ink_and_extent
 from data_curation.operators.pictures.compressed_pictures import compressed_pictures, jpeg_quality, residue
 from data_curation.operators.pictures.decodable_pictures import decodable_pictures
 from data_curation.operators.pictures.picture_scores import picture_scores
 from data_curation.operators.pictures.picture_size import picture_size
-from data_curation.operators.text.held_out import held_out
 from data_curation.pipeline.record import Annotate, Drop, Keep
 from data_curation.pipeline.run import run_pipeline
 from pangu_rl.errors import DataError
@@ -165,82 +161,3 @@ def test_a_picture_that_another_operator_cannot_read_is_an_error(tmp_path: Path)
     run_pipeline(pipeline(source, tmp_path / "out", ["picture_size"], media_root=str(tmp_path), max_error_rate=1.0))
     (line,) = lines_of(tmp_path / "out/dropped")
     assert (line["kind"], line["reason"]) == ("error", "DataError") and "none.png" in line["detail"]
-
-
-def test_near_duplicates_of_pictures_and_texts_name_the_row_that_is_kept(tmp_path: Path) -> None:
-    """Scaled, compressed and brightened copies are near; another scene is not; another question on the same picture is
-    another row, unless the picture alone counts."""
-    first, other = scene(7), scene(8)
-    saved(tmp_path, "a.png", first)
-    saved(tmp_path, "b.jpg", first.resize((200, 150)), quality=40)
-    saved(tmp_path, "c.png", first.point(lambda value: min(255, value + 20)))
-    saved(tmp_path, "d.png", other)
-    rows = [shown(tmp_path, name, uid=name[0]).row for name in ("a.png", "b.jpg", "c.png", "d.png")]
-    rows.append(shown(tmp_path, "a.png", uid="e", text="Where is it?").row)
-    source = write_jsonl(tmp_path / "in.jsonl", rows)
-    near = {"name": "near_duplicate_pictures"}
-    run_pipeline(pipeline(source, tmp_path / "one", [near], media_root=str(tmp_path)))
-    assert [row["id"] for row in lines_of(tmp_path / "one/rows")] == ["a", "d", "e"]
-    assert [line["detail"] for line in lines_of(tmp_path / "one/dropped")] == ["like a", "like a"]
-    anyhow = near | {"args": {"per_question": False}}
-    run_pipeline(pipeline(source, tmp_path / "other", [anyhow], media_root=str(tmp_path)))
-    assert [row["id"] for row in lines_of(tmp_path / "other/rows")] == ["a", "d"]
-
-
-def test_areas_of_one_colour_say_nothing_of_a_drawing_that_was_compressed() -> None:
-    """Two bars on paper: without a dead zone the noise around them makes 11 of the 256 bits differ, 1 with it."""
-    drawing = Image.new("RGB", (320, 240), (250, 250, 250))
-    for left, top, colour in ((40, 90, (30, 90, 200)), (180, 40, (200, 60, 30))):
-        drawing.paste(colour, (left, top, left + 70, 220))
-    file = io.BytesIO()
-    drawing.resize((240, 180), Image.Resampling.BICUBIC).save(file, "JPEG", quality=70)
-    one, other = difference_hash(drawing), difference_hash(Image.open(file))
-    assert np.bitwise_count(one ^ other).sum() <= 2 and np.bitwise_count(one).sum() == 44
-
-
-def test_hashes_that_differ_in_so_few_bits_share_a_band_and_others_do_not() -> None:
-    """As many bits as are allowed, wherever they are, in one scope. Of hashes that have the six outer rows in common,
-    as pages with white margins do, one pair of the 18 is the same for all, rows 0 and 15; of pairs with one such row a
-    few are equal by chance, in 16 bits."""
-    draw = np.random.default_rng(0)
-    scope = np.zeros(200, np.uint64)
-    for most_bits in (0, 5, 10, 14):
-        one = draw.integers(0, 2**16, (200, 16), dtype=np.uint16)
-        other = one.copy()
-        for row in other:
-            for bit in draw.choice(256, most_bits, replace=False):
-                row[bit // 16] ^= np.uint16(1 << int(bit % 16))
-        shared = [set(a) & set(b) for a, b in zip(bands_of(one, scope, most_bits), bands_of(other, scope, most_bits))]
-        assert all(shared), most_bits
-    assert not set(bands_of(one, scope, 10).ravel()) & set(bands_of(one, scope + np.uint64(1), 10).ravel())
-    unlike = draw.integers(0, 2**16, (200, 16), dtype=np.uint16)
-    unlike[:, :3] = unlike[:, -3:] = 0
-    assert 200 * 17 - 10 < len(np.unique(bands_of(unlike, scope, 10))) <= 200 * 17 + 1
-
-
-def test_near_duplicates_of_texts(tmp_path: Path) -> None:
-    """One word of forty changed leaves 5-character shingles 95 % alike; half of the words changed does not."""
-    words = [f"word{number}" for number in range(200)]
-    texts = {
-        "a": words,
-        "b": [*words[:100], "changed", *words[101:]],
-        "c": [*words[:100], *(f"other{number}" for number in range(100))],
-        "d": ["  ".join(words)],
-    }
-    rows = [{"id": uid, "document": " ".join(text)} for uid, text in texts.items()]
-    rows.append({"id": "e", "messages": [{"role": "user", "content": ""}]})
-    source = write_jsonl(tmp_path / "in.jsonl", rows)
-    run_pipeline(pipeline(source, tmp_path / "out", ["near_duplicate_texts"]))
-    assert [row["id"] for row in lines_of(tmp_path / "out/rows")] == ["a", "c", "e"]
-    assert json.dumps([line["detail"] for line in lines_of(tmp_path / "out/dropped")]) == '["like a", "like a"]'
-
-
-def test_a_held_out_question_is_one_on_the_same_picture_whatever_its_name(tmp_path: Path) -> None:
-    asked = "How many red shapes are to the left of the large blue one?"
-    for name, seed in (("a.png", 1), ("copy.png", 1), ("other.png", 2)):
-        saved(tmp_path, name, scene(seed))
-    (tmp_path / "held.jsonl").write_text(json.dumps({"prompt": asked, "images": ["a.png"], "answer": "2"}))
-    against = {"prompts": [str(tmp_path / "held.jsonl")], "media_root": str(tmp_path)}
-    assert reason(held_out(shown(tmp_path, "copy.png", text=asked), **against)) == "held out"
-    assert held_out(shown(tmp_path, "other.png", text=asked), **against) is None
-    assert held_out(shown(tmp_path, "copy.png", text="What is it?"), **against) is None

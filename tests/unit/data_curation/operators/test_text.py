@@ -78,6 +78,20 @@ def test_languages_by_script_and_by_words() -> None:
     assert none == Annotate({"language": None}) == language(records[3:], keep=["en"])[0]
 
 
+def test_marks_are_parts_of_words() -> None:
+    """Without its vowel signs Nepali looks like Hindi, and Marathi like nothing; an emoji's mark is no letter's."""
+    said = {
+        "hi": "बंदरगाह शांत था जब पहली नावें लौटीं और दो लड़के मछली के डिब्बे गिन रहे थे।",
+        "ne": "पहिलो डुङ्गा फर्किँदा बन्दरगाह शान्त थियो र दुई केटाहरू माछाका बाकस गन्दै थिए।",
+        "mr": "पहिल्या होड्या परत आल्या तेव्हा बंदर शांत होते आणि दोन मुले माशांच्या पेट्या मोजत होती.",
+        "th": "ท่าเรือเงียบสงบเมื่อเรือลำแรกกลับมา และเด็กชายสองคนนับกล่องปลา",
+        "vi": "Bến cảng yên tĩnh khi những chiếc thuyền đầu tiên trở về và hai cậu bé đếm những thùng cá.",
+    }
+    noted = language(list(map(document, said.values())), keep=list(said))
+    assert [verdict.notes["language"] for verdict in noted] == list(said)
+    assert language([document("❤️" * 30)], keep=["en"]) == [Annotate({"language": None})]
+
+
 def test_the_words_of_tags_are_no_language() -> None:
     """Eight of ten letters of a label are its tags'."""
     places = "<|point_start|>(100,200)<|point_end|>" * 4
@@ -117,6 +131,24 @@ def test_prose_passes_and_fragments_do_not() -> None:
     assert reason(text_quality(document("it went on and on...\nand stopped there\n" * 20), most_symbols=1.0)) == (
         "lines that break off"
     )
+
+
+@pytest.mark.parametrize(
+    "prose",
+    [
+        "항구는 조용했고 첫 배들이 돌아왔다. 벽을 따라 그물이 쌓여 있었고 두 소년이 청어 상자를 세었다. " * 4,
+        "ท่าเรือเงียบสงบเมื่อเรือลำแรกกลับมา อวนกองอยู่ตามกำแพง และเด็กชายสองคนนับกล่องปลา",
+        "ທ່າເຮືອງຽບສະຫງົບ ເມື່ອເຮືອລຳທຳອິດກັບມາ ແລະເດັກນ້ອຍສອງຄົນນັບກ່ອງປາ ທີ່ພໍ່ຍົກຂຶ້ນຝັ່ງ",
+        "កំពង់ផែស្ងាត់ នៅពេលទូកដំបូងត្រឡប់មកវិញ ហើយក្មេងប្រុសពីរនាក់រាប់ប្រអប់ត្រី ដែលឪពុកលើកឡើងលើច្រាំង។ ",
+        "ပထမဆုံး လှေများ ပြန်လာသောအခါ ဆိပ်ကမ်းသည် တိတ်ဆိတ်နေပြီး ကလေးနှစ်ယောက်က ငါးသေတ္တာများကို ရေတွက်ကြသည်။" * 2,
+        "बंदरगाह शांत था जब पहली नावें लौटीं। दीवार के किनारे जाल पड़े थे और दो लड़के मछली के डिब्बे गिन रहे थे। " * 3,
+    ],
+    ids=["Korean", "Thai", "Lao", "Khmer", "Burmese", "Hindi"],
+)
+def test_prose_of_scripts_whose_words_are_other_ones_passes(prose: str) -> None:
+    """Korean has spaces, and words of three syllables, which are seven letters; Thai, Lao, Khmer and Burmese have none,
+    and marks that are no characters of their own; Hindi has both spaces and marks."""
+    assert isinstance(text_quality(document(prose)), Keep)
 
 
 def test_boilerplate_is_cut_from_documents_and_dropped_where_it_is_most() -> None:

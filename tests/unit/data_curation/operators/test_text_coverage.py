@@ -11,7 +11,7 @@ import pytest
 from data_curation.operators.balance._vocabulary import vocabulary
 from data_curation.operators.balance.text_coverage import coverage
 from data_curation.pipeline.run import run_pipeline
-from pangu_rl.errors import ConfigError, DataError
+from pangu_rl.errors import ConfigError
 from tests.unit.data_curation.pipeline.builders import contents, lines_of, pipeline, write_jsonl
 
 
@@ -32,10 +32,10 @@ def test_what_stands_in_a_text(tmp_path: Path) -> None:
 def test_a_file_that_is_no_vocabulary(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.txt: No such file"):
         vocabulary(str(tmp_path / "none.txt"))
-    with pytest.raises(DataError, match="is empty"):
+    with pytest.raises(ConfigError, match="is empty"):
         vocabulary(wanted(tmp_path))
     (tmp_path / "old.txt").write_bytes("é".encode("latin-1"))
-    with pytest.raises(DataError, match=r"old\.txt: byte 0 is no UTF-8"):
+    with pytest.raises(ConfigError, match=r"old\.txt: byte 0 is no UTF-8"):
         vocabulary(str(tmp_path / "old.txt"))
 
 
