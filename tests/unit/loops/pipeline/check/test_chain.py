@@ -83,7 +83,7 @@ def test_the_miniatures_can_run(path, miniature, tiny_vl_model, tmp_path, monkey
         ),
         (
             "stages.pairs_stem.set={rewards: {functions: [{name: 'nowhere.py:score'}]}}",
-            "pairs_stem: rewards.functions nowhere.py:score nowhere.py: no such file",
+            "pairs_stem: rewards.functions.0.name nowhere.py: no such file",
         ),
         (
             "stages.joined.set={shape: configs/models}",
