@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from pangu_rl.checkpoint.model_folder import model_config
+from pangu_rl.checkpoint.step_folders import step_folders
 from pangu_rl.config.names.hub import local_folder
 from pangu_rl.config.names.named_files import is_here, may_be_of_hub, named_files, on_disk
 from pangu_rl.config.paths import cache_root, is_address, resolve_path
@@ -91,8 +92,7 @@ def _path(key: str, value: str) -> Finding:
 def _weights_folder(path: str) -> Path:
     """The model folder itself, of the hub cache, or the newest one of a run directory."""
     folder = local_folder(path)
-    checkpoints = sorted(folder.glob("checkpoints/step_*/hf"))
-    return checkpoints[-1] if checkpoints else folder
+    return next((model for step in reversed(step_folders(folder)) if (model := step / "hf").is_dir()), folder)
 
 
 def _model(path: Path) -> Finding:

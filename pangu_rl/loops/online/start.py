@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pangu_rl.checkpoint.model_folder import companion_digest, model_checksum
 from pangu_rl.checkpoint.run_model import with_start
+from pangu_rl.checkpoint.step_folders import step_folders
 from pangu_rl.checkpoint.whole_model import whole_model
 from pangu_rl.config.load import dump_config, load_config
 from pangu_rl.config.names.named_files import on_disk
@@ -44,7 +45,7 @@ def start_model(config: GrpoConfig) -> Path:
         trainer = sft.trainer.model_copy(update={"run_dir": str(home / "run")})
         run_sft(sft.model_copy(update={"trainer": trainer, "cluster": config.cluster}))
         # The export is whole before it gets the name that says so.
-        newest = max((home / "run" / "checkpoints").glob("step_*"))
+        newest = step_folders(home / "run")[-1]
         partial = home / "model.partial"
         shutil.rmtree(partial, ignore_errors=True)
         shutil.copytree(whole_model(newest), partial)
