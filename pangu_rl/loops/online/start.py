@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
+from itertools import chain
 from pathlib import Path
 
 from pangu_rl.checkpoint.model_folder import companion_digest, model_checksum
@@ -12,11 +13,11 @@ from pangu_rl.checkpoint.run_model import with_start
 from pangu_rl.checkpoint.step_folders import step_folders
 from pangu_rl.checkpoint.whole_model import whole_model
 from pangu_rl.config.load import dump_config, load_config
-from pangu_rl.config.names.named_files import on_disk
 from pangu_rl.config.paths import cache_root, resolve_path
 from pangu_rl.config.stages import GrpoConfig, SftConfig
 from pangu_rl.errors import ConfigError
 from pangu_rl.loops.pictures import picture_lines
+from pangu_rl.loops.row_files import row_files
 from pangu_rl.loops.supervised.run_sft import run_sft
 
 log = logging.getLogger(__name__)
@@ -64,11 +65,12 @@ def start_identity(sft: SftConfig) -> str:
         digest.update(companion_digest(base).encode())
     if sft.model.chat_template is not None and resolve_path(sft.model.chat_template).is_file():
         digest.update(resolve_path(sft.model.chat_template).read_bytes())
-    for data in map(on_disk, (sft.data.train, *(file.path for file in sft.data.also))):
+    named = [row_files(name) for name in (sft.data.train, *(file.path for file in sft.data.also))]
+    for data in chain(*named):
         for file in [data] if data.is_file() else sorted(file for file in data.rglob("*") if file.is_file()):
             with file.open("rb") as rows:
                 digest.update(hashlib.file_digest(rows, "sha256").digest())
-        if sft.data.media_root is not None and data.exists():
+        if sft.data.media_root is not None and any(data == files[-1] for files in named) and data.exists():
             for line in picture_lines(data, resolve_path(sft.data.media_root)):
                 digest.update(line.encode())
     return digest.hexdigest()[:16]

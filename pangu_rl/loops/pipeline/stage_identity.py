@@ -14,14 +14,14 @@ from typing import Any
 
 from pangu_rl.checkpoint.model_folder import model_checksum, model_config, weight_files
 from pangu_rl.config.inputs import inputs_of
-from pangu_rl.config.names.named_files import file_of, may_be_of_hub, named, on_disk
+from pangu_rl.config.names.named_files import file_of, may_be_of_hub, named
 from pangu_rl.config.paths import is_address, resolve_path
 from pangu_rl.config.pipelines.node import MODEL_PATH, Node
-from pangu_rl.data.formats.dataset_info import described
 from pangu_rl.errors import DataError
 from pangu_rl.loops.free_keys import FREE
 from pangu_rl.loops.pictures import picture_lines
 from pangu_rl.loops.pipeline.kept_digests import KeptDigests
+from pangu_rl.loops.row_files import row_files
 
 DIGESTS = KeptDigests()
 """Of files of rows and weights; pictures are read at every start."""
@@ -75,25 +75,19 @@ def file_sha256(path: Path) -> str:
 def _digest(node: Node, key: str, value: str) -> str | None:
     """Of the file or folder that `value` names; None of one that is not fetched yet, whose name alone counts."""
     name = file_of(value)
-    files = [on_disk(name)]
-    if not files[0].exists() and (is_address(name) or may_be_of_hub(key, name)):
+    files = row_files(name)
+    gone = [file for file in files if not file.exists()]
+    if gone and (is_address(name) or may_be_of_hub(key, name)):
         return None
-    if files[0].exists() and files[0] != (rows := _rows(name)):
-        files.append(rows)  # an entry of a `dataset_info.json` and the file that it describes
-    if gone := [file for file in files if not file.exists()]:
+    if gone:
         raise DataError(f"{node.name}: {key} {value}: no such file" + ("" if len(files) == 1 else f" as {gone[0]}"))
     digests = [file_sha256(file) for file in files]
     return digests[0] if len(files) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
-def _rows(name: str) -> Path:
-    path = resolve_path(name)
-    return path if on_disk(name) == path else described(path)[0]
-
-
 def _pictures(config: Any, rows: list[str]) -> dict[str, Any] | None:
     root = getattr(getattr(config, "data", None), "media_root", None)
-    files = [path for path in map(_rows, rows) if path.is_file()]
+    files = [path for path in (row_files(name)[-1] for name in rows) if path.is_file()]
     if root is None or not files:
         return None
     if is_address(root):  # none is fetched before it is due

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from pangu_rl.cluster.profile_checks import is_shared
+from pangu_rl.config.cluster_profile import ClusterProfile
 from pangu_rl.config.inputs import Input, format_of, inputs_of
 from pangu_rl.config.names.named_files import is_here, named_files
 from pangu_rl.config.paths import CACHE_SCHEME, is_address
@@ -136,13 +137,13 @@ def _value(config: Any, key: str) -> Any:
     return config
 
 
-def unshared(config: PipelineConfig, shared: Sequence[str]) -> list[str]:
-    """What not every node of a cluster of several sees."""
-    known = ", ".join(shared) or "none: list them under shared"
-    places = {f"external {name}": entry.at or name for name, entry in config.external.items()}
-    places["trainer.run_dir"] = config.trainer.run_dir
+def unshared(config: PipelineConfig, profile: ClusterProfile) -> list[str]:
+    """What not every node of a cluster of several sees; object storage is seen by all, but holds no models."""
+    known = ", ".join(profile.shared) or "none: list them under shared"
+    places = {f"external {name}": (entry.at or name, entry.format) for name, entry in config.external.items()}
+    places["trainer.run_dir"] = config.trainer.run_dir, "model"
     return [
         f"{key} {place} is under no folder that all nodes see ({known})"
-        for key, place in places.items()
-        if not any(Path(place).is_relative_to(root) for root in shared)
+        for key, (place, form) in places.items()
+        if not is_shared(place, profile) and not (is_address(place) and form != "model")
     ]
