@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,9 @@ def take_beside(tree: dict[str, Any], folder: Path) -> None:
     `folder` of the configuration, or among the shipped ones, be those there."""
     for place in _places(tree):
         path = file_of(place.value)
-        if not _is_relative(path) or on_disk(path).exists():
+        if not _is_relative(path) or _exists(path):
             continue
-        found = (candidate for candidate in beside(place.value, folder) if on_disk(file_of(str(candidate))).exists())
+        found = (candidate for candidate in beside(place.value, folder) if _exists(file_of(str(candidate))))
         place.holder[place.index] = str(next(found, place.value))
 
 
@@ -54,7 +55,7 @@ def on_disk(path: str) -> Path:
 
 def is_here(key: str, path: str) -> bool:
     """Whether what `key` names is on this machine, on its disk or in its hub cache."""
-    return on_disk(path).exists() or (may_be_of_hub(key, path) and cached(path) is not None)
+    return _exists(path) or (may_be_of_hub(key, path) and cached(path) is not None)
 
 
 def may_be_of_hub(key: str, path: str) -> bool:
@@ -72,6 +73,11 @@ def travelling(config: Any) -> list[str]:
     """Paths that are relative to the working directory, which a job gets a copy of."""
     files = named_files(config).items()
     return [path for key, path in files if _is_relative(path) and not may_be_of_hub(key, path)]
+
+
+def _exists(path: str) -> bool:
+    """A text that is too long for a path is none that is there."""
+    return os.path.exists(on_disk(path))
 
 
 def _is_relative(path: str) -> bool:

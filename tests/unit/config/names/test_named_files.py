@@ -59,6 +59,9 @@ def test_missing_ones_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "data.heldout /abs/h.jsonl" in missing
     assert "start.sft_config s.yaml" in missing
     assert not [line for line in missing if line.startswith(("data.train", "model.chat_template"))]
+    pasted = {"path": "m", "chat_template": "{{ messages }}" * 50}
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump(config(model=pasted).model_dump(mode="json")))
+    assert f"model.chat_template {pasted['chat_template']}" in missing_files(load_config(GrpoConfig, "x.yaml"))
 
 
 def test_what_does_not_travel(tmp_path: Path) -> None:
