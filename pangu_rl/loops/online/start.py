@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-from itertools import chain
 from pathlib import Path
 
 from pangu_rl.checkpoint.model_folder import companion_digest, model_checksum
@@ -66,11 +65,13 @@ def start_identity(sft: SftConfig) -> str:
     if sft.model.chat_template is not None and resolve_path(sft.model.chat_template).is_file():
         digest.update(resolve_path(sft.model.chat_template).read_bytes())
     named = [row_files(name) for name in (sft.data.train, *(file.path for file in sft.data.also))]
-    for data in chain(*named):
+    for described in (file for files in named for file in files[:-1]):
+        digest.update(described.read_bytes())
+    for data in (files[-1] for files in named):
         for file in [data] if data.is_file() else sorted(file for file in data.rglob("*") if file.is_file()):
             with file.open("rb") as rows:
                 digest.update(hashlib.file_digest(rows, "sha256").digest())
-        if sft.data.media_root is not None and any(data == files[-1] for files in named) and data.exists():
+        if sft.data.media_root is not None and data.exists():
             for line in picture_lines(data, resolve_path(sft.data.media_root)):
                 digest.update(line.encode())
     return digest.hexdigest()[:16]
