@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 
+from pangu_rl.checkpoint.step_folders import step_folders
 from pangu_rl.config.doubts import doubts
 from pangu_rl.monitoring.milestones import milestone
 
@@ -64,8 +65,7 @@ def sampled(stage: str, run_dir: str, done: str, manifest: Any, as_json: bool) -
 
 def model_folder(run_dir: Path) -> Path | None:
     """Of the newest checkpoint: a model, or the adapter that was trained."""
-    newest = max(run_dir.glob("checkpoints/step_*"), default=None)
-    found = (newest / name for name in ("hf", "adapter")) if newest else ()
+    found = (step / name for step in step_folders(run_dir)[-1:] for name in ("hf", "adapter"))
     return next((folder for folder in found if folder.is_dir()), None)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pangu_rl.cli.app import AsJson, ConfigFile, Overrides, StageName, app, stage_of
+from pangu_rl.cli.app import AsJson, ConfigFile, Overrides, StageName, app, schema_of, stage_of
 from pangu_rl.cli.program import CLUSTER
 from pangu_rl.errors import ConfigError
 
@@ -43,6 +43,11 @@ def submit(
     from pangu_rl.config.names.named_files import travelling
     from pangu_rl.learner.measure.stage_memory import memory_of, weights_gib
 
+    if "cluster" not in schema_of(stage).model_fields:
+        raise ConfigError(
+            f"submit {stage}: it needs no devices and is no job: run `pangu-rl {stage}` where the run directory is "
+            "seen, or make it a stage of a pipeline"
+        )
     file = StageFile.read(config, overrides or ())
     profile = profile or file.profile
     if show_plan and profile is None:

@@ -40,8 +40,13 @@ def unshared_paths(config: Any, profile: ClusterProfile) -> list[str]:
     return [
         f"{key} {value} is under no folder that all nodes see ({known})"
         for key, value in named
-        if not any(_on_the_cluster(value, profile).is_relative_to(root) for root in profile.shared)
+        if not is_shared(value, profile)
     ]
+
+
+def is_shared(path: str, profile: ClusterProfile) -> bool:
+    """Whether a path of a disk lies in a folder that every node sees."""
+    return any(_on_the_cluster(path, profile).is_relative_to(root) for root in profile.shared)
 
 
 def unnamed_secrets(config: Any, profile: ClusterProfile) -> list[str]:
@@ -56,7 +61,7 @@ def unnamed_secrets(config: Any, profile: ClusterProfile) -> list[str]:
     return [
         f"{setting} needs {variable}: list it under the profile's secrets and set it on the cluster"
         for variable, setting in needed.items()
-        if variable not in profile.secrets
+        if variable not in profile.secrets and variable not in profile.env
     ]
 
 

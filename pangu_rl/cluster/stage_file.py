@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,14 +39,15 @@ class StageFile:
     @property
     def profile(self) -> str | None:
         """`cluster.profile`."""
-        return self._section("cluster").get("profile")
+        profile = self._section("cluster").get("profile")
+        return None if profile is None else str(profile)
 
     def job_overrides(self, profile: ClusterProfile | None = None) -> list[str]:
         """The user's overrides, made independent of the job's working directory, `cluster.address=auto`, and the
         profile's kind of device, which the node of the driver may not have."""
         added = []
         if run := self.run_dir:
-            added.append(f"trainer.run_dir={run}")
+            added.append(f"trainer.run_dir={json.dumps(str(run), ensure_ascii=False)}")  # read as YAML again
         if not any(o.startswith("cluster.address=") for o in self.overrides):
             added.append("cluster.address=auto")
         if profile is not None and self._section("cluster").get("accelerator", "auto") == "auto":
@@ -60,4 +62,5 @@ class StageFile:
         return tree
 
     def _section(self, name: str) -> dict[str, Any]:
-        return self.tree.get(name) or {}
+        found = self.tree.get(name)
+        return found if isinstance(found, dict) else {}  # the schema tells of it

@@ -7,10 +7,11 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from pangu_rl.config.base import Strict
+from pangu_rl.config.paths import RunDir
 
 
 class AssembleTrainerConfig(Strict):
-    run_dir: str
+    run_dir: RunDir
     """The model goes into its folder `model`."""
     seed: NonNegativeInt = 0
     """Of the parts that start at random."""

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from pangu_rl.config.base import Strict
+from pangu_rl.config.paths import RunDir
 from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.config.sections.rewards import RewardFunctionConfig, RewardsConfig
 from pangu_rl.config.sections.rollout import RolloutConfig, require_room, require_split
@@ -106,7 +107,7 @@ class ResolutionGridConfig(Strict):
 
 
 class EvalTrainerConfig(Strict):
-    run_dir: str
+    run_dir: RunDir
     """Where `evaluations.json` goes."""
     seed: NonNegativeInt = 0
     stall_s: PositiveFloat = 900.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin
 
@@ -66,17 +66,29 @@ def known_keys(schema: type[BaseModel], place: tuple[Any, ...]) -> list[str]:
     return list(node.model_fields)
 
 
-def likely_key(schema: type[BaseModel], place: tuple[Any, ...], name: str) -> str:
+def likely_key(schema: type[BaseModel], place: tuple[Any, ...], name: str, value: Any = None) -> str:
     """The way out of the unknown key `name` at `place`: the key of that name elsewhere, else that which another trainer
-    calls so, else the nearest one here."""
+    calls so, else the nearest one here, else those that are meant by what it holds."""
     keys = [key.name for key in keys_of(schema)]
-    if elsewhere := [key for key in keys if key.rpartition(".")[2] == name]:
-        return f"did you mean {' or '.join(elsewhere[:3])}?"
-    if meant := counterpart(name, keys):
+    if meant := _meant(name, keys):
         return f"did you mean {meant}?"
     here = known_keys(schema, place)
-    near = difflib.get_close_matches(name, here, n=1)
-    return f"did you mean {near[0]}?" if near else f"known keys: {', '.join(sorted(here))}"
+    if near := difflib.get_close_matches(name, here, n=1):
+        return f"did you mean {near[0]}?"
+    leaves = [(key, key if key in keys else _meant(key.rpartition(".")[2], keys)) for key in _leaves(value)]
+    below = [f"{meant} for {name}.{key}" for key, meant in leaves if meant]
+    return f"did you mean {', '.join(below[:3])}?" if below else f"known keys: {', '.join(sorted(here))}"
+
+
+def _meant(name: str, keys: list[str]) -> str | None:
+    elsewhere = [key for key in keys if key.rpartition(".")[2] == name]
+    return " or ".join(elsewhere[:3]) or counterpart(name, keys)
+
+
+def _leaves(value: Any, above: str = "") -> Iterator[str]:
+    """Dotted keys of a section's values."""
+    for name, below in value.items() if isinstance(value, Mapping) else ():
+        yield from _leaves(below, f"{above}{name}.") if isinstance(below, Mapping) else [f"{above}{name}"]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -139,7 +139,7 @@ def _explain(schema: type[BaseModel], error: dict[str, Any], overridden: Collect
 
 def _told(schema: type[BaseModel], error: dict[str, Any], where: str) -> str:
     if error["type"] == "extra_forbidden":
-        return f"unknown key {where}: {likely_key(schema, error['loc'][:-1], str(error['loc'][-1]))}"
+        return f"unknown key {where}: " + likely_key(schema, error["loc"][:-1], str(error["loc"][-1]), error["input"])
     if error["type"] == "missing":
         return f"missing key {where}: add it to the file or as an override {where}=VALUE"
     message = error["msg"].removeprefix("Value error, ")

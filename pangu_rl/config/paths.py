@@ -7,6 +7,9 @@ import os
 import re
 from functools import lru_cache
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from pangu_rl.errors import ConfigError
 
@@ -16,6 +19,22 @@ WEB = ("http", "https", "ftp", "data")
 """Schemes that nothing is ever fetched from."""
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.DOTALL)
 _NO_HOST = "@"
+
+
+def at_home(path: str) -> str:
+    """`~/a` and `~name/a` as the whole path; any other as it is.
+
+    Raises:
+        ValueError: nobody of that name has a home here.
+    """
+    found = os.path.expanduser(path)
+    if found == path and path.startswith("~"):
+        raise ValueError(f"{path}: {path.partition('/')[0]} is no home directory here: write the whole path")
+    return found
+
+
+RunDir = Annotated[str, AfterValidator(at_home)]
+"""Of a run directory: no folder is called `~`."""
 
 
 def cache_root() -> Path:
@@ -33,7 +52,10 @@ def resolve_path(path: str) -> Path:
     if is_address(path):
         return _place(path)
     if not path.startswith(CACHE_SCHEME):
-        return Path(path).expanduser()
+        try:
+            return Path(at_home(path))
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
     root = cache_root().resolve()
     resolved = (root / path.removeprefix(CACHE_SCHEME)).resolve()
     if not resolved.is_relative_to(root):

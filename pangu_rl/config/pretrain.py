@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationError, model_validator
 
 from pangu_rl.config.base import Strict
 from pangu_rl.config.paths import resolve_path
@@ -14,6 +14,8 @@ from pangu_rl.config.sections.learner import LearnerConfig
 from pangu_rl.config.sections.model import TrainedModelConfig
 from pangu_rl.config.sections.packing import Share, require_shares
 from pangu_rl.config.sections.trainer import ClusterConfig, MonitoringConfig, TrainerConfig
+
+_COUNT = TypeAdapter(PositiveInt)
 
 
 class PretrainDataConfig(Strict):
@@ -111,11 +113,14 @@ class PretrainConfig(Strict):
         trainer = tree.get("trainer") if isinstance(tree, dict) else None
         if not isinstance(trainer, dict) or trainer.get("steps") is not None or trainer.get("tokens") is None:
             return tree
-        packs = trainer.get("packs_per_step")
-        capacity = (tree.get("learner") or {}).get("pack_tokens", LearnerConfig().pack_tokens)
-        if not all(isinstance(value, int) and value > 0 for value in (packs, capacity, trainer["tokens"])):
+        learner = tree.get("learner")
+        capacity = (learner if isinstance(learner, dict) else {}).get("pack_tokens", LearnerConfig().pack_tokens)
+        try:
+            counts = trainer["tokens"], trainer.get("packs_per_step"), capacity
+            tokens, packs, pack = map(_COUNT.validate_python, counts)
+        except ValidationError:
             return tree
-        return tree | {"trainer": trainer | {"steps": max(1, round(trainer["tokens"] / (packs * capacity)))}}
+        return tree | {"trainer": trainer | {"steps": max(1, round(tokens / (packs * pack)))}}
 
     @model_validator(mode="after")
     def the_length_is_known(self) -> PretrainConfig:

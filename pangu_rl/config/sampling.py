@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from pangu_rl.config.base import Strict
+from pangu_rl.config.paths import RunDir
 from pangu_rl.config.sections.learner import SftLearnerConfig, TunedOptimizerConfig
 from pangu_rl.config.sections.model import ModelConfig, TrainedModelConfig
 from pangu_rl.config.sections.rewards import RewardFunctionConfig, RewardsConfig
@@ -43,7 +44,7 @@ class IterativeDataConfig(QueryDataConfig):
 
 
 class SampleTrainerConfig(Strict):
-    run_dir: str
+    run_dir: RunDir
     """Everything the run writes lies here. The same command goes on after the last whole step."""
     steps: PositiveInt | None = None
     """Steps of `prompts_per_step` queries; null takes every query once."""
@@ -55,7 +56,7 @@ class SampleTrainerConfig(Strict):
 
 
 class IterativeTrainerConfig(Strict):
-    run_dir: str
+    run_dir: RunDir
     """Everything the run writes lies here, a folder for each round. The same command goes on where it ended."""
     steps: PositiveInt = 2
     """Rounds."""

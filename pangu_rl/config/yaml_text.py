@@ -35,6 +35,16 @@ class Loader(yaml.SafeLoader):
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """A text that is none of its tag, such as a number of more digits than Python reads, is told with its place."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError):
+            value, tag = str(node.value)[:40], node.tag.rpartition(":")[2]
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{value} cannot be read as {tag}", node.start_mark
+            ) from None
+
     def whole_number(self, node: yaml.ScalarNode) -> int:
         return int(self.construct_scalar(node), 0)
 

@@ -11,18 +11,15 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from pangu_rl.checkpoint.model_folder import model_config
+from pangu_rl.checkpoint.step_folders import step_folders
 from pangu_rl.config.names.hub import local_folder
+from pangu_rl.config.names.named_files import is_here, may_be_of_hub, named_files, on_disk
 from pangu_rl.config.paths import cache_root, is_address, resolve_path
 from pangu_rl.errors import UserError
 from pangu_rl.monitoring.findings import Finding
 
 GIB = 2**30
 MIN_FREE_GIB = 5
-PATH_FIELDS = (
-    *("train", "queries", "plan", "heldout", "sft", "media_root", "chat_template", "sft_config", "config"),
-    *("shape", "language", "tokenizer"),
-)
-"""Last part of the keys that name a file or a folder, beside `model.path`."""
 BYTES_PER_WEIGHT_BYTE = 8
 """A checkpoint over the bf16 weights: the exported model (1), fp32 weights (2) and two moments (4), and some."""
 OBJECT_STORE_GIB = 1.0
@@ -41,17 +38,7 @@ def check_paths(config: BaseModel | None) -> Iterator[Finding]:
     model = getattr(config, "model", None)
     if model is not None:
         yield _model(_weights_folder(model.path))
-    for key, value in named_paths(config):
-        if is_address(value):
-            yield Finding(check="paths", status="ok", detail=f"{key}: {value}, which is looked for when the run starts")
-            continue
-        path = resolve_path(value)
-        if path.exists() and os.access(path, os.R_OK):
-            yield Finding(check="paths", status="ok", detail=f"{key}: {path}")
-        else:
-            problem = "cannot be read" if path.exists() else "no such file or folder"
-            mend = "make setup prepares cache:// paths" if value.startswith("cache://") else f"correct {key}"
-            yield Finding(check="paths", status="fail", detail=f"{key} {value}: {problem}", mend=mend)
+    yield from (_path(key, value) for key, value in named_files(config).items() if model is None or key != "model.path")
 
 
 def check_disk(config: BaseModel | None) -> Iterator[Finding]:
@@ -88,26 +75,25 @@ def weight_bytes(model: Path) -> int:
     return sum(file.stat().st_size for file in model.glob("*.safetensors")) if model.is_dir() else 0
 
 
-def named_paths(config: BaseModel, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """(key, value) of every field that names a file or folder."""
-    for name in type(config).model_fields:
-        value = getattr(config, name)
-        key = f"{prefix}{name}"
-        if isinstance(value, BaseModel):
-            yield from named_paths(value, f"{key}.")
-        elif name in PATH_FIELDS and isinstance(value, str):
-            yield key, value
-        elif name in PATH_FIELDS and isinstance(value, tuple):
-            yield from ((f"{key}.{number}", path) for number, path in enumerate(value))
-        elif name == "sets":
-            yield from ((f"{key}.{one}", path) for one, path in value.items())
+def _path(key: str, value: str) -> Finding:
+    if is_address(value):
+        return Finding(check="paths", status="ok", detail=f"{key}: {value}, which is looked for when the run starts")
+    path = on_disk(value)
+    exists = os.path.exists(path)  # no error where a text is too long for a path
+    if is_here(key, value) and (not exists or os.access(path, os.R_OK)):
+        return Finding(check="paths", status="ok", detail=f"{key}: {path if exists else value}")
+    problem, mend = "cannot be read" if exists else "no such file or folder", f"correct {key}"
+    if value.startswith("cache://"):
+        mend = "make setup prepares cache:// paths"
+    elif may_be_of_hub(key, value):
+        problem, mend = f"{problem}, and not in the hub cache", f"hf download {value.partition('@')[0]}"
+    return Finding(check="paths", status="fail", detail=f"{key} {value}: {problem}", mend=mend)
 
 
 def _weights_folder(path: str) -> Path:
     """The model folder itself, of the hub cache, or the newest one of a run directory."""
     folder = local_folder(path)
-    checkpoints = sorted(folder.glob("checkpoints/step_*/hf"))
-    return checkpoints[-1] if checkpoints else folder
+    return next((model for step in reversed(step_folders(folder)) if (model := step / "hf").is_dir()), folder)
 
 
 def _model(path: Path) -> Finding:

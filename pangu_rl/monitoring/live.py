@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections import deque
@@ -149,7 +150,7 @@ class LiveView:
         kept = {name: value for name, value in self.metrics.items() if name.startswith("heldout/")}
         self.metrics = kept | dict(metrics)
         trend = metrics.get("reward/mean", metrics.get("train/loss"))
-        if trend is not None and trend == trend:
+        if trend is not None and math.isfinite(trend):
             self._trend.append(trend)
         if self._live is None:
             self.console.print(self.line(), markup=False, highlight=False, soft_wrap=True)
@@ -290,6 +291,7 @@ def duration(seconds: float) -> str:
 
 def sparkline(values: list[float]) -> str:
     """Values as bars between their least and their greatest."""
+    values = [value for value in values if math.isfinite(value)] or [0.0]
     low, high = min(values), max(values)
     span = high - low or 1.0
     return "".join(_BARS[round((value - low) / span * (len(_BARS) - 1))] for value in values)

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from pangu_rl.checkpoint.step_folders import step_folders
 from pangu_rl.checkpoint.store import STATE
 from pangu_rl.errors import DataError
 from pangu_rl.monitoring.sinks import METRICS, read_metrics
@@ -143,7 +144,7 @@ def _steps(config: str) -> int | None:
 
 def _evaluations(run_dir: Path) -> list[Evaluation]:
     """Of the finished run, else of its newest checkpoint."""
-    states = sorted((run_dir / "checkpoints").glob(f"step_*/{STATE}"))
+    states = [state for step in step_folders(run_dir) if (state := step / STATE).is_file()]
     if (run_dir / EVALUATIONS).is_file():
         rows = json.loads((run_dir / EVALUATIONS).read_text(encoding="utf-8"))
     elif states:

@@ -18,15 +18,14 @@ def bring_inputs(stage: str, config: Any) -> None:
     Raises:
         ConfigError: a model folder by address, no folder at the media root; as `bring`. DataError: as `bring`.
     """
-    named = [(one.key, one.path, one.formats) for one in inputs_of(stage, config)]
-    named += [("data.also", one.path, ()) for one in getattr(getattr(config, "data", None), "also", ())]
-    remote = [(key, path, formats) for key, path, formats in named if is_address(path)]
+    remote = [one for one in inputs_of(stage, config) if is_address(one.path)]
+    for one in remote:
+        if "model" in one.formats:
+            raise ConfigError(f"{one.key} {one.path}: models are read from disk: copy the folder, and name the copy")
     if not remote:
         return
     os.environ[BOUND] = str(int(config.cluster.remote_cache_gib * 2**30))
-    for key, path, formats in remote:
-        if "model" in formats:
-            raise ConfigError(f"{key} {path}: models are read from disk: copy the folder, and name the copy")
-        if formats == ("media",) and not has_folder(resolve_path(path)):
-            raise ConfigError(f"{key} {path}: no folder in its storage")
-    bring([resolve_path(path) for _, path, formats in remote if formats != ("media",)])
+    for one in remote:
+        if one.formats == ("media",) and not has_folder(resolve_path(one.path)):
+            raise ConfigError(f"{one.key} {one.path}: no folder in its storage")
+    bring([resolve_path(one.path) for one in remote if one.formats != ("media",)])

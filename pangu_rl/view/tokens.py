@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.dataset as ds
 
+from pangu_rl.checkpoint.step_folders import step_folders
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.pages.shown_text import shown
@@ -70,7 +71,7 @@ def _learner_logprobs(run: Run, step: int, uid: str) -> tuple[list[float] | None
 
 def vocabulary(run: Run) -> Path | None:
     """Of the model that the run starts from, else of its own newest checkpoint."""
-    places = [folder / "hf" for folder in sorted(run.folder.glob("checkpoints/step_*"), reverse=True)]
+    places = [folder / "hf" for folder in reversed(step_folders(run.folder))]
     named = (run.config.get("model") or {}).get("path")
     if isinstance(named, str):
         with suppress(ConfigError):  # an address that this machine has no copy of

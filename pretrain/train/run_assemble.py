@@ -10,7 +10,7 @@ import torch
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from pangu_rl.checkpoint.run_model import named_model, refuse_missing_run
-from pangu_rl.checkpoint.settings import write_whole
+from pangu_rl.checkpoint.settings import SETTINGS, begin, claim, write_whole
 from pangu_rl.checkpoint.whole_folder import whole_folder
 from pangu_rl.config.assemble import AssembleConfig
 from pangu_rl.errors import DataError, first_line
@@ -33,11 +33,15 @@ def run_assemble(config: AssembleConfig) -> dict[str, Any]:
 
     Raises:
         DataError: a folder that cannot be used, a part of another shape, or a tokenizer larger than the vocabulary.
-        ConfigError: a name on the hub that is not in the cache and cannot be fetched.
+        ConfigError: a name on the hub that is not in the cache and cannot be fetched; the model that is there was made
+            with other settings.
         RunError: the model cannot be written.
     """
     run_dir = Path(config.trainer.run_dir)
+    asked = config.model_dump(mode="json", exclude={"trainer": {"run_dir"}})
     if (run_dir / MODEL).is_dir():
+        if (run_dir / SETTINGS).is_file():
+            claim(run_dir, asked)
         return json.loads((run_dir / PARTS).read_text(encoding="utf-8"))
     named = {part: getattr(config, part) for part in ("encoder", "connector", "language")}
     for part, folder in named.items():
@@ -54,6 +58,7 @@ def run_assemble(config: AssembleConfig) -> dict[str, Any]:
         sizes[family.part(name)] += parameter.numel()
     found = {"parameters": sizes, "random": [part for part, folder in named.items() if folder is None]}
     run_dir.mkdir(parents=True, exist_ok=True)
+    begin(run_dir, asked)
     write_whole(run_dir / PARTS, json.dumps(found) + "\n")
     with whole_folder(run_dir / MODEL) as folder:
         model.save_pretrained(folder)

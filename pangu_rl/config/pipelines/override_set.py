@@ -59,28 +59,38 @@ def with_overrides(tree: Mapping[str, Any], overrides: OverrideSet) -> dict[str,
     """
     if "stages" in overrides.pipeline:
         raise ConfigError("pipeline.stages of an override set: write them under stages, by name")
-    stages = tree.get("stages") or {}
+    found, stages = _merged(tree, overrides.pipeline), tree.get("stages")
+    if not isinstance(stages, Mapping):
+        return found  # the schema tells of it
     for name in overrides.stages:
         if name not in stages:
             raise ConfigError(
                 f"the override set names the stage {name!r}, the pipeline has none{nearest(name, stages)}"
             )
-    found = _merged(tree, overrides.pipeline)
     found["stages"] = {
-        name: _entry(entry, overrides.kinds.get(entry.get("stage")), overrides.stages.get(name, {}))
+        name: _entry(entry, _of_kind(entry, overrides), overrides.stages.get(name, {}))
         for name, entry in stages.items()
     }
-    if isinstance(found.get("evaluate"), Mapping):
+    if "evaluate" in found:
         found["evaluate"] = _entry(found["evaluate"], overrides.kinds.get("eval"), {})
     return found
 
 
-def _entry(entry: Mapping[str, Any], kind: Mapping[str, Any] | None, own: Mapping[str, Any]) -> dict[str, Any]:
+def _of_kind(entry: Any, overrides: OverrideSet) -> Mapping[str, Any] | None:
+    stage = entry.get("stage") if isinstance(entry, Mapping) else None
+    return overrides.kinds.get(stage) if isinstance(stage, str) else None
+
+
+def _entry(entry: Any, kind: Mapping[str, Any] | None, own: Mapping[str, Any]) -> Any:
+    """What is no section is left for the schema to tell of."""
+    if not isinstance(entry, Mapping):
+        return entry
     found = {**copy.deepcopy(dict(entry)), **copy.deepcopy({k: v for k, v in own.items() if k not in FREE_MAPS})}
     layers = {"set": (entry.get("set"), kind, own.get("set")), "takes": (entry.get("takes"), own.get("takes"))}
     for key, trees in layers.items():
+        wrong = [tree for tree in trees if tree and not isinstance(tree, Mapping)]
         if any(trees):
-            found[key] = _layered(trees)
+            found[key] = wrong[0] if wrong else _layered(trees)
     return found
 
 

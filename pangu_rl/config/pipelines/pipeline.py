@@ -10,6 +10,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_va
 
 from pangu_rl.config.base import Strict
 from pangu_rl.config.inputs import Format
+from pangu_rl.config.paths import RunDir
 from pangu_rl.config.sections.trainer import ClusterConfig, MonitoringConfig
 
 Kind = Literal[
@@ -95,7 +96,7 @@ class EvaluateEntry(Strict):
 
 
 class PipelineTrainerConfig(Strict):
-    run_dir: str
+    run_dir: RunDir
     """A folder for each stage, `evaluations/`, `manifest.json`, and the table and plot of all evaluations."""
     steps: PositiveInt | None = None
     """To try a pipeline out: no stage takes more steps than this (optimiser steps, steps of queries, rounds)."""

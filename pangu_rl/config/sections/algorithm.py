@@ -96,7 +96,8 @@ class GrpoAlgorithmConfig(Strict):
     @model_validator(mode="before")
     @classmethod
     def defaults_are_those_of_the_loss(cls, values: Any) -> Any:
-        return OF_THE_LOSS.get(values.get("loss"), {}) | values if isinstance(values, dict) else values
+        loss = values.get("loss") if isinstance(values, dict) else None
+        return OF_THE_LOSS.get(loss, {}) | values if isinstance(loss, str) else values
 
     @model_validator(mode="after")
     def clip_is_that_of_the_loss(self) -> GrpoAlgorithmConfig:

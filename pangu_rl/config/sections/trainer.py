@@ -5,12 +5,13 @@ from typing import Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from pangu_rl.config.base import Strict
+from pangu_rl.config.paths import RunDir
 
 AcceleratorName = Literal["cpu", "cuda", "npu"]
 
 
 class TrainerConfig(Strict):
-    run_dir: str
+    run_dir: RunDir
     """Everything the run writes lies here; all nodes of a cluster share it."""
     steps: PositiveInt
     seed: NonNegativeInt = 0

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from pangu_rl.checkpoint.model_folder import companion_digest, model_checksum
 from pangu_rl.checkpoint.run_model import with_start
+from pangu_rl.checkpoint.step_folders import step_folders
 from pangu_rl.checkpoint.whole_model import whole_model
 from pangu_rl.config.load import dump_config, load_config
-from pangu_rl.config.names.named_files import on_disk
 from pangu_rl.config.paths import cache_root, resolve_path
 from pangu_rl.config.stages import GrpoConfig, SftConfig
 from pangu_rl.errors import ConfigError
 from pangu_rl.loops.pictures import picture_lines
+from pangu_rl.loops.row_files import row_files
 from pangu_rl.loops.supervised.run_sft import run_sft
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ def start_model(config: GrpoConfig) -> Path:
         trainer = sft.trainer.model_copy(update={"run_dir": str(home / "run")})
         run_sft(sft.model_copy(update={"trainer": trainer, "cluster": config.cluster}))
         # The export is whole before it gets the name that says so.
-        newest = max((home / "run" / "checkpoints").glob("step_*"))
+        newest = step_folders(home / "run")[-1]
         partial = home / "model.partial"
         shutil.rmtree(partial, ignore_errors=True)
         shutil.copytree(whole_model(newest), partial)
@@ -63,7 +64,10 @@ def start_identity(sft: SftConfig) -> str:
         digest.update(companion_digest(base).encode())
     if sft.model.chat_template is not None and resolve_path(sft.model.chat_template).is_file():
         digest.update(resolve_path(sft.model.chat_template).read_bytes())
-    for data in map(on_disk, (sft.data.train, *(file.path for file in sft.data.also))):
+    named = [row_files(name) for name in (sft.data.train, *(file.path for file in sft.data.also))]
+    for described in (file for files in named for file in files[:-1]):
+        digest.update(described.read_bytes())
+    for data in (files[-1] for files in named):
         for file in [data] if data.is_file() else sorted(file for file in data.rglob("*") if file.is_file()):
             with file.open("rb") as rows:
                 digest.update(hashlib.file_digest(rows, "sha256").digest())

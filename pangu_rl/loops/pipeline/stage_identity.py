@@ -7,25 +7,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pangu_rl.checkpoint.model_folder import model_checksum, model_config, weight_files
+from pangu_rl.config.inputs import inputs_of
+from pangu_rl.config.names.named_files import file_of, may_be_of_hub, named
 from pangu_rl.config.paths import is_address, resolve_path
 from pangu_rl.config.pipelines.node import MODEL_PATH, Node
 from pangu_rl.errors import DataError
 from pangu_rl.loops.free_keys import FREE
 from pangu_rl.loops.pictures import picture_lines
 from pangu_rl.loops.pipeline.kept_digests import KeptDigests
+from pangu_rl.loops.row_files import row_files
 
-ROWS = ("train", "also", "heldout", "queries", "sft", "plan")
-"""Keys of `data` that name files of rows."""
-ELSEWHERE = ("data.media_root", "data.reference")
-"""Of the first only what rows name is read; the second is made by the stage itself."""
 DIGESTS = KeptDigests()
 """Of files of rows and weights; pictures are read at every start."""
+ROWS = {"conversations", "prompts", "pairs", "pictures"}
 
 
 def identity(node: Node, config: Any) -> dict[str, Any]:
@@ -33,20 +33,20 @@ def identity(node: Node, config: Any) -> dict[str, Any]:
     than a merge; `config` is the resolved one. The checksums of what it takes are added when they are known.
 
     Raises:
-        DataError: a file of rows or a model folder that is not there.
+        DataError: a file or folder that is not there.
     """
     tree = config.model_dump(mode="json", exclude=FREE)
     inputs: dict[str, Any] = {key: {"from": str(source)} for key, source in node.takes.items()}
-    files = {key: value for key, value in _texts(tree) if key not in node.takes and key not in ELSEWHERE}
+    files = {key: value for key, value in named(config).items() if key not in node.takes}
+    formats = {one.key: set(one.formats) for one in inputs_of(node.stage, config)}
     if MODEL_PATH in files:
-        named = files.pop(MODEL_PATH)
-        model_config(resolve_path(named))
-        inputs[MODEL_PATH] = {"path": named, "checksum": folder_checksum(resolve_path(named))}
-    for key, value in files.items():
-        if _names_rows(key) and not resolve_path(value).exists():
-            raise DataError(f"{node.name}: {key} {value}: no such file")
-    data = {key: {"path": value, "sha256": digest} for key, value in files.items() if (digest := _digest(value))}
-    if pictures := _pictures(config, [value for key, value in files.items() if _names_rows(key)]):
+        path = files.pop(MODEL_PATH)
+        model_config(resolve_path(path))
+        inputs[MODEL_PATH] = {"path": path, "checksum": folder_checksum(resolve_path(path))}
+    digests = {key: _digest(node, key, value) for key, value in files.items() if "media" not in formats.get(key, ())}
+    data = {key: {"path": files[key], "sha256": digest} for key, digest in digests.items() if digest}
+    rows = [value for key, value in files.items() if ROWS & formats.get(key, set())]
+    if pictures := _pictures(config, rows):
         data["pictures"] = pictures
     return {"stage": node.stage, "config": _without(tree, {*inputs, *data}), "data": data, "inputs": inputs}
 
@@ -72,31 +72,22 @@ def file_sha256(path: Path) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def _texts(tree: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted key and value of every text; entries of lists by their number."""
-    if isinstance(tree, str):
-        yield prefix, tree
-    items = tree.items() if isinstance(tree, Mapping) else enumerate(tree) if isinstance(tree, list) else ()
-    for key, value in items:
-        yield from _texts(value, f"{prefix}.{key}" if prefix else str(key))
-
-
-def _names_rows(key: str) -> bool:
-    section, name, *_ = [*key.split("."), ""]
-    return section == "data" and name in ("sets", *ROWS)
-
-
-def _digest(value: str) -> str | None:
-    """Of what a text of the configuration names on disk (of `file.py:function` the file); None if it names nothing."""
-    file, _, _ = value.partition(":") if ".py:" in value else (value, "", "")
-    if "/" not in file and "." not in file:
+def _digest(node: Node, key: str, value: str) -> str | None:
+    """Of the file or folder that `value` names; None of one that is not fetched yet, whose name alone counts."""
+    name = file_of(value)
+    files = row_files(name)
+    gone = [file for file in files if not file.exists()]
+    if gone and (is_address(name) or may_be_of_hub(key, name)):
         return None
-    return file_sha256(resolve_path(file)) if resolve_path(file).exists() else None
+    if gone:
+        raise DataError(f"{node.name}: {key} {value}: no such file" + ("" if len(files) == 1 else f" as {gone[0]}"))
+    digests = [file_sha256(file) for file in files]
+    return digests[0] if len(files) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def _pictures(config: Any, rows: list[str]) -> dict[str, Any] | None:
     root = getattr(getattr(config, "data", None), "media_root", None)
-    files = [path for path in map(resolve_path, rows) if path.is_file()]
+    files = [path for path in (row_files(name)[-1] for name in rows) if path.is_file()]
     if root is None or not files:
         return None
     if is_address(root):  # none is fetched before it is due

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pangu_rl.checkpoint.step_folders import step_folders
 from pangu_rl.checkpoint.whole_model import whole_model
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.pipelines.node import STEP, Node
@@ -40,7 +41,7 @@ def output_paths(node: Node, folder: Path, config: Any) -> dict[str, Path]:
     elif node.stage == "pack":
         found = {"plan": folder / PLAN}
     elif "model" in node.outputs:
-        found = {"model": whole_model(max(folder.glob("checkpoints/step_*"), default=folder / "no checkpoint"))}
+        found = {"model": whole_model([folder / "no checkpoint", *step_folders(folder)][-1])}
         found |= {f"{STEP}{step}": whole_model(folder / "checkpoints" / f"{STEP}{step:06d}") for step in node.steps}
     else:
         found = {name: folder / f"{name}.jsonl" for name in node.outputs}

@@ -16,7 +16,7 @@ from pangu_rl.cli import app
 from pangu_rl.cluster import jobs
 from pangu_rl.cluster.stage_file import StageFile
 from pangu_rl.config.cluster_profile import ClusterProfile
-from pangu_rl.config.load import checked
+from pangu_rl.config.load import checked, read_tree
 from pangu_rl.config.secrets import require_secrets
 from pangu_rl.errors import ConfigError
 from tests.contracts.source_tree import ROOT
@@ -34,14 +34,30 @@ def config(tmp_path):
 
 def test_the_run_directory_is_where_it_would_be_here(config, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert StageFile.read(config, []).job_overrides() == [f"trainer.run_dir={tmp_path}/runs/x", "cluster.address=auto"]
+    assert StageFile.read(config, []).job_overrides() == [
+        f'trainer.run_dir="{tmp_path}/runs/x"',
+        "cluster.address=auto",
+    ]
     assert StageFile.read(config, ["run_dir=/shared/y", "trainer.steps=3"]).job_overrides() == [
         "trainer.run_dir=/shared/y",
         "trainer.steps=3",
-        "trainer.run_dir=/shared/y",
+        'trainer.run_dir="/shared/y"',
         "cluster.address=auto",
     ]
     assert "cluster.address=auto" not in StageFile.read(config, ["cluster.address=10.0.0.5:6379"]).job_overrides()
+
+
+def test_a_section_that_is_none_is_left_to_the_schema(config):
+    config.write_text(CONFIG + "cluster: ascend\n")
+    file = StageFile.read(config)
+    assert file.profile is None
+    with pytest.raises(ConfigError, match="cluster is a value, not a section"):
+        file.tree_of_job()
+
+
+def test_what_needs_no_devices_is_no_job(config):
+    refused = CliRunner().invoke(app, ["submit", "assemble", "--config", str(config)])
+    assert "submit assemble: it needs no devices and is no job" in str(refused.exception)
 
 
 def test_a_configuration_outside_the_working_directory_is_refused(config, tmp_path):
@@ -87,12 +103,12 @@ def test_what_is_submitted(config, monkeypatch, tmp_path, address, python):
     monkeypatch.setattr(jobs, "connect", lambda address: client)
     monkeypatch.setenv("WANDB_API_KEY", "canary-secret")
     assert (
-        jobs.submit("sft", StageFile.read(config, ["run_dir=/shared/a b"]), address=address, working_dir=tmp_path)
+        jobs.submit("sft", StageFile.read(config, ["run_dir='/shared/a #b'"]), address=address, working_dir=tmp_path)
         == "raysubmit_1"
     )
     words = shlex.split(client.submitted["entrypoint"])
     assert words[:6] == [python, "-m", "pangu_rl", "sft", "--config", "sft_x.yaml"]
-    assert "trainer.run_dir=/shared/a b" in words
+    assert read_tree(config, words[-2:])["trainer"]["run_dir"] == "/shared/a #b"
     runtime_env = client.submitted["runtime_env"]
     assert runtime_env["working_dir"] == str(tmp_path)
     assert {".git", ".venv", "runs"} <= set(runtime_env["excludes"])

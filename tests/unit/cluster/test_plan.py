@@ -388,6 +388,13 @@ def test_a_pipeline_must_see_its_starts_and_name_its_secrets(monkeypatch):
     assert len(problems) == 2
 
 
+def test_where_mlflow_keeps_its_runs_is_no_secret():
+    config = grpo(monitoring={"mlflow_experiment": "x"})
+    [problem] = plan("grpo", config, profile()).all_problems
+    assert problem.startswith("monitoring.mlflow_experiment needs MLFLOW_TRACKING_URI")
+    assert plan("grpo", config, profile(env={"MLFLOW_TRACKING_URI": "http://mlflow:5000"})).fits
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

@@ -137,6 +137,8 @@ def test_a_bad_value_is_shown(path):
         ),
         ("trainer.max_staleness=9", ["trainer.max_staleness", "less than or equal to 8", "9"]),
         ("rewards.functions=[]", ["functions is empty"]),
+        ("algorithm.loss={grpo: 1}", ["algorithm.loss is {'grpo': 1}"]),
+        ("algorithm=[grpo]", ["algorithm is ['grpo']: is to be a section"]),
         ("rewards.functions=[{name: a}, {name: a}]", ["listed twice"]),
     ],
 )
@@ -153,6 +155,8 @@ def test_rules_across_sections_give_the_way_out(path, override, complaints):
         ("trainer..steps=3", "write it as section.key=value"),
         ("model.path.deep=3", "path is a value, not a section"),
         ("trainer.steps=[1", "the value is not YAML"),
+        ("trainer.steps=" + "9" * 5000, "the value is not YAML"),
+        ("trainer.steps=!!float x", "the value is not YAML"),
     ],
 )
 def test_a_malformed_override_is_quoted(path, override, part):
@@ -210,7 +214,13 @@ def test_an_override_opens_an_empty_section():
 
 @pytest.mark.parametrize(
     ("text", "part"),
-    [("a: [", "not YAML"), ("- 1", "expected sections"), ("", "expected sections"), ("\xff\xfe", "expected sections")],
+    [
+        ("a: [", "not YAML"),
+        ("a: " + "1" * 5000, "not YAML: line 1, column 4: 1111"),
+        ("- 1", "expected sections"),
+        ("", "expected sections"),
+        ("\xff\xfe", "expected sections"),
+    ],
 )
 def test_files_that_are_no_configuration(tmp_path, text, part):
     file = tmp_path / "bad.yaml"
@@ -249,6 +259,15 @@ def test_cache_paths_stay_in_the_cache(monkeypatch, tmp_path):
     assert str(resolve_path("a/b")) == "a/b"
     with pytest.raises(ConfigError, match="leaves the cache"):
         resolve_path("cache://../../etc/passwd")
+
+
+def test_home_is_the_users_own(path, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load_config(GrpoConfig, path, ["trainer.run_dir=~/runs/x"]).trainer.run_dir == f"{tmp_path}/runs/x"
+    assert resolve_path("~/rows") == tmp_path / "rows"
+    assert "~nobody-here is no home directory" in complaint(path, "trainer.run_dir=~nobody-here/x")
+    with pytest.raises(ConfigError, match="~nobody-here is no home directory"):
+        resolve_path("~nobody-here/rows")
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ def stage(**sections) -> PretrainConfig:
 
 def test_steps_follow_from_tokens_unless_they_are_given():
     assert stage(trainer={"tokens": 2000}).trainer.steps == 5
+    assert stage(trainer={"tokens": 2e3}).trainer.steps == 5, "a whole number is one however it is written"
     assert stage(trainer={"tokens": 2000, "steps": 3}).trainer.steps == 3
 
 
@@ -33,6 +34,8 @@ def test_steps_follow_from_tokens_unless_they_are_given():
             "packs_per_step 4 cannot be dealt equally to the 3 groups of 2 learner.ranks",
         ),
         ({"trainer": {"tokens": "many"}}, "trainer.tokens is 'many'"),
+        ({"trainer": {"tokens": 2.5}}, "trainer.tokens is 2.5"),
+        ({"trainer": {"tokens": 2000}, "learner": "big"}, "learner is 'big': is to be a section"),
         ({"data": {"train": "t", "min_pixels": 4000}, "trainer": {"steps": 1}}, "set both or neither"),
         ({"data": {"train": "t", "plan": "p", "shares": {"a": 1}}, "trainer": {"steps": 1}}, "give the shares to"),
     ],

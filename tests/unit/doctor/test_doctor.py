@@ -10,6 +10,7 @@ from packaging.specifiers import SpecifierSet
 from typer.testing import CliRunner
 
 from pangu_rl.cli import app
+from pangu_rl.config.assemble import AssembleConfig
 from pangu_rl.config.load import checked
 from pangu_rl.config.stages import GrpoConfig
 from pangu_rl.doctor import machine, paths, ray_setup, versions
@@ -145,6 +146,25 @@ def test_paths_of_a_configuration(tmp_path):
     (model / "model.safetensors.index.json").write_text(json.dumps(index))
     [finding] = failed(paths.check_paths(config))
     assert "b.safetensors is missing, model.safetensors.index.json names it" in finding.detail
+
+
+def test_every_key_that_names_a_file_is_looked_at(tmp_path, monkeypatch):
+    """An entry of a dataset_info.json by that file, a model by its name on the hub, rewards by their file."""
+    monkeypatch.setattr("pangu_rl.config.names.named_files.cached", lambda name: tmp_path if name == "a/kept" else None)
+    (tmp_path / "dataset_info.json").write_text("{}")
+    (tmp_path / "r.py").touch()
+    also = {"path": f"{tmp_path}/gone.jsonl"}
+    config = configured(
+        tmp_path,
+        data={"train": f"{tmp_path}/dataset_info.json#x", "also": [also], "max_prompt_tokens": 8},
+        rewards={"functions": [{"name": f"{tmp_path}/r.py:f"}]},
+    )
+    [_, gone] = failed(paths.check_paths(config))
+    assert gone.detail == f"data.also.0.path {tmp_path}/gone.jsonl: no such file or folder"
+    tree = {"shape": str(tmp_path), "tokenizer": "a/kept", "language": "a/new", "trainer": {"run_dir": "r"}}
+    [absent] = failed(paths.check_paths(AssembleConfig.model_validate(tree)))
+    assert absent.detail == "language a/new: no such file or folder, and not in the hub cache"
+    assert absent.mend == "hf download a/new"
 
 
 def test_room_for_checkpoints_and_weights(tmp_path, monkeypatch):

@@ -141,6 +141,7 @@ def test_small_helpers():
     ]
     assert sparkline([0, 1, 2, 7]) == "▁▂▃█"
     assert sparkline([1, 1]) == "▁▁"
+    assert sparkline([float("inf"), 0, 7, float("nan")]) == "▁█"
 
 
 def rendered(view, width=110):

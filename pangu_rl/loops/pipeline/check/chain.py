@@ -50,7 +50,7 @@ def check_chain(config: PipelineConfig, profile: str | None = None) -> Chain:
     faults = [
         *source_faults(config),
         *_undescribed(nodes, shapes, config),
-        *(unshared(config, cluster.shared) if several else []),
+        *(unshared(config, cluster) if several else []),
         *unnamed_secrets(config, cluster),
         *(f"{phase.name}: {fault}" for phase in phases for fault in phase.faults),
     ]

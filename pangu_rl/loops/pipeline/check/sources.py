@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from pangu_rl.cluster.profile_checks import is_shared
+from pangu_rl.config.cluster_profile import ClusterProfile
 from pangu_rl.config.inputs import Input, format_of, inputs_of
-from pangu_rl.config.paths import CACHE_SCHEME, resolve_path
+from pangu_rl.config.names.named_files import is_here, named_files
+from pangu_rl.config.paths import CACHE_SCHEME, is_address
 from pangu_rl.config.pipelines.graph import EVALUATE, read_graph
 from pangu_rl.config.pipelines.node import Node
 from pangu_rl.config.pipelines.pipeline import PipelineConfig, listed
@@ -97,23 +99,20 @@ def _judges(draft: Any) -> list[Input]:
 
 def _missing_files(node: Node, draft: Any) -> Iterator[str]:
     """Files that travel with the working directory: prompts, templates, scorers, shapes, reward functions."""
-    named = {
-        "shape": f"{draft.shape}/config.json" if node.stage == "assemble" else None,
-        "data.prompts": getattr(getattr(draft, "data", None), "prompts", None),
-        "model.chat_template": getattr(getattr(draft, "model", None), "chat_template", None),
+    listed_ones = {one.key for one in inputs_of(node.stage, draft)}
+    gone = {
+        key: path
+        for key, path in named_files(draft).items()
+        if key not in listed_ones and not is_address(path) and not is_here(key, path)
     }
-    rewards = getattr(draft, "rewards", None)
-    for function in rewards.functions if rewards is not None else ():
-        file, found, _ = function.name.partition(".py:")
-        named[f"rewards.functions {function.name}"] = f"{file}.py" if found else None
-    for key, path in named.items():
-        if path is not None and not resolve_path(path).is_file():
-            is_cached = path.startswith(CACHE_SCHEME)
-            yield f"{key} {path}: no such file: " + (
-                "`pangu-rl curate` prepares those of cache://"
-                if is_cached
-                else "it lies in the working directory, or under an absolute path"
-            )
+    for key, path in gone.items():
+        yield f"{key} {path}: no such file: " + (
+            "`pangu-rl curate` prepares those of cache://"
+            if path.startswith(CACHE_SCHEME)
+            else "it lies in the working directory, or under an absolute path"
+        )
+    if gone:
+        return
     try:
         scorers_of(draft)
     except ConfigError as error:
@@ -138,13 +137,13 @@ def _value(config: Any, key: str) -> Any:
     return config
 
 
-def unshared(config: PipelineConfig, shared: Sequence[str]) -> list[str]:
-    """What not every node of a cluster of several sees."""
-    known = ", ".join(shared) or "none: list them under shared"
-    places = {f"external {name}": entry.at or name for name, entry in config.external.items()}
-    places["trainer.run_dir"] = config.trainer.run_dir
+def unshared(config: PipelineConfig, profile: ClusterProfile) -> list[str]:
+    """What not every node of a cluster of several sees; object storage is seen by all, but holds no models."""
+    known = ", ".join(profile.shared) or "none: list them under shared"
+    places = {f"external {name}": (entry.at or name, entry.format) for name, entry in config.external.items()}
+    places["trainer.run_dir"] = config.trainer.run_dir, "model"
     return [
         f"{key} {place} is under no folder that all nodes see ({known})"
-        for key, place in places.items()
-        if not any(Path(place).is_relative_to(root) for root in shared)
+        for key, (place, form) in places.items()
+        if not is_shared(place, profile) and not (is_address(place) and form != "model")
     ]

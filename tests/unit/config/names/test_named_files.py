@@ -8,9 +8,11 @@ import pytest
 import yaml
 
 from pangu_rl.cluster.left_behind import left_behind
+from pangu_rl.config.assemble import AssembleConfig
 from pangu_rl.config.load import load_config
 from pangu_rl.config.names.named_files import missing_files, named_files, travelling
 from pangu_rl.config.stages import GrpoConfig
+from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.errors import ConfigError
 
 
@@ -35,7 +37,17 @@ def test_every_file_by_its_key_and_no_output() -> None:
         "start.sft_config": "s.yaml",
         "rewards.functions.1.name": "my/r.py",
     }
-    assert travelling(config()) == ["t.jinja", "a/dataset_info.json#x", "pics", "s.yaml", "my/r.py"]
+    assert sorted(travelling(config())) == ["a/dataset_info.json#x", "my/r.py", "pics", "s.yaml", "t.jinja"]
+
+
+def test_a_stage_of_the_tower_has_a_shape_that_is_no_folder() -> None:
+    """And an assembly one that is; regions are a file."""
+    tree = {"model": {"path": "m"}, "data": {"train": "r", "media_root": "p"}, "classes": 9, "labels": 2}
+    tree |= {"cascade": [{"edge": 28, "epochs": 1}], "regions": {"file": "b.arrow"}, "trainer": {"run_dir": "out"}}
+    found = named_files(VisionStageConfig.model_validate(tree))
+    assert found == {"model.path": "m", "data.train": "r", "data.media_root": "p", "regions.file": "b.arrow"}
+    parts = AssembleConfig.model_validate({"shape": "s", "tokenizer": "t", "trainer": {"run_dir": "out"}})
+    assert named_files(parts) == {"shape": "s", "tokenizer": "t"}
 
 
 def test_missing_ones_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,6 +59,9 @@ def test_missing_ones_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "data.heldout /abs/h.jsonl" in missing
     assert "start.sft_config s.yaml" in missing
     assert not [line for line in missing if line.startswith(("data.train", "model.chat_template"))]
+    pasted = {"path": "m", "chat_template": "{{ messages }}" * 50}
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump(config(model=pasted).model_dump(mode="json")))
+    assert f"model.chat_template {pasted['chat_template']}" in missing_files(load_config(GrpoConfig, "x.yaml"))
 
 
 def test_what_does_not_travel(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import yaml
 from pangu_rl.config.load import checked
 from pangu_rl.config.pipelines.graph import read_graph
 from pangu_rl.config.pipelines.override_set import OverrideSet, load_pipeline, with_overrides
+from pangu_rl.config.pipelines.pipeline import PipelineConfig
 from pangu_rl.errors import ConfigError
 
 TREE = {
@@ -82,6 +83,26 @@ def test_a_whole_mapping_is_replaced_by_an_empty_one_first() -> None:
 def test_what_it_refuses(overrides: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError) as caught:
         laid(**overrides)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("tree", "says"),
+    [
+        ({"stages": {"a": None}}, "stages.a is empty: is to be a section"),
+        ({"stages": {"a": "sft"}}, "stages.a is 'sft': is to be a section"),
+        ({"stages": ["a"]}, "stages is ['a']"),
+        ({"stages": {"a": {"stage": ["sft"]}}}, "stages.a.stage is ['sft']"),
+        ({"stages": {"a": {"stage": "sft", "config": "x", "set": "lr"}}}, "stages.a.set is 'lr'"),
+        ({"stages": {"a": {"stage": "sft", "config": "x"}}, "evaluate": 3}, "evaluate is 3"),
+    ],
+)
+def test_a_pipeline_of_another_shape_is_left_to_the_schema(tree: dict[str, Any], says: str) -> None:
+    overrides = {"kinds": {"sft": {"trainer.steps": 3}, "eval": {"stop": ["x"]}}}
+    if isinstance(tree["stages"], dict):
+        overrides["stages"] = {"a": {"set": {"trainer.seed": 1}}}
+    with pytest.raises(ConfigError) as caught:
+        checked(PipelineConfig, with_overrides(TREE | tree, checked(OverrideSet, overrides, "test")), "test")
     assert says in str(caught.value)
 
 

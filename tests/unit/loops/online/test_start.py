@@ -35,6 +35,15 @@ def test_identity_follows_rows_and_settings_but_not_the_run_dir(tmp_path: Path) 
     assert start_identity(sft(rows)) != first
 
 
+def test_identity_follows_the_rows_that_a_dataset_info_names(tmp_path: Path) -> None:
+    (tmp_path / "dataset_info.json").write_text('{"x": {"file_name": "rows.jsonl"}}')
+    found = set()
+    for text in ("one", "two"):
+        (tmp_path / "rows.jsonl").write_text(text)
+        found.add(start_identity(sft(tmp_path / "dataset_info.json#x")))
+    assert len(found) == 2
+
+
 def test_identity_follows_what_the_base_model_holds(tmp_path: Path) -> None:
     """A base model that was made anew under its old path has no use for the start of the one before."""
     rows = tmp_path / "rows.jsonl"

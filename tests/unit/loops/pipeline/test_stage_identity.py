@@ -120,3 +120,35 @@ def test_every_file_of_a_list_counts_and_must_be_there(folder: Path) -> None:
 def test_a_missing_model_is_one_line(folder: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         of(pairs(folder, model={"path": str(folder / "none")}))
+
+
+def test_other_texts_are_settings_whatever_they_look_like(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address of the web, a text too long for a name, and the working directory itself."""
+    monkeypatch.chdir(folder)
+    args = {"url": "http://judge:8000/score", "rubric": "Be fair. " * 99, "marks": [".", "/"], "near": "more.jsonl"}
+    before = of(pairs(folder, rewards={"functions": [{"name": "graded", "args": args}]}))
+    assert set(before["data"]) == {"data.queries", "pictures"}
+    assert before["config"]["rewards"]["functions"][0]["args"] == args
+    (folder / "more.jsonl").write_text("other")
+    assert of(pairs(folder, rewards={"functions": [{"name": "graded", "args": args}]})) == before
+
+
+def test_a_folder_without_a_dot_or_slash_counts_by_its_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    (folder / "rows").mkdir()
+    (folder / "rows.jsonl").rename(folder / "rows" / "a.jsonl")
+    before = of(pairs(folder, data={"queries": "rows"}))
+    (folder / "rows" / "b.jsonl").write_text("{}")
+    assert of(pairs(folder, data={"queries": "rows"}))["data"] != before["data"]
+
+
+def test_an_entry_of_a_dataset_info_counts_with_the_file_that_it_names(folder: Path) -> None:
+    (folder / "dataset_info.json").write_text(json.dumps({"x": {"file_name": "rows.jsonl"}}))
+    data = {"queries": f"{folder}/dataset_info.json#x", "media_root": str(folder / "media")}
+    before = of(pairs(folder, data=data))
+    assert before["data"]["pictures"] == of(pairs(folder))["data"]["pictures"]
+    (folder / "rows.jsonl").write_text("{}\n")
+    assert of(pairs(folder, data=data))["data"]["data.queries"] != before["data"]["data.queries"]
+    (folder / "rows.jsonl").unlink()
+    with pytest.raises(DataError, match=r"n: data.queries .*#x: no such file as .*rows.jsonl"):
+        of(pairs(folder, data=data))

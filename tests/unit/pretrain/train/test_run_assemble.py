@@ -63,7 +63,12 @@ def test_what_is_random_follows_from_the_seed(tmp_path: Path, tiny_vl_model: Pat
 
 
 def test_a_connector_of_an_earlier_run(tmp_path: Path, tiny_vl_model: Path) -> None:
-    found = run_assemble(config(tmp_path / "a", tiny_vl_model, connector=str(tiny_vl_model)))
+    """The model that is there is kept, and is not one of other settings."""
+    asked = config(tmp_path / "a", tiny_vl_model, connector=str(tiny_vl_model))
+    found = run_assemble(asked)
+    assert run_assemble(asked) == found
+    with pytest.raises(ConfigError, match=r"was begun with connector '.*', now it is None: set it back, or another"):
+        run_assemble(config(tmp_path / "a", tiny_vl_model))
     mine, theirs = weights(tmp_path / "a" / MODEL), weights(tiny_vl_model)
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in mine.items())
     assert found["random"] == []

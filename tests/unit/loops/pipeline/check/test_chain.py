@@ -13,9 +13,12 @@ import yaml
 from typer.testing import CliRunner
 
 from pangu_rl.cli import app
+from pangu_rl.cluster.jobs import load_profile
 from pangu_rl.config.pipelines.override_set import load_pipeline
+from pangu_rl.config.pipelines.pipeline import ExternalEntry
 from pangu_rl.errors import ConfigError
 from pangu_rl.loops.pipeline.check.chain import Chain, check_chain
+from pangu_rl.loops.pipeline.check.sources import unshared
 from tests.contracts.source_tree import ROOT
 
 PANGU, MINDVL = "configs/pipeline/openpangu_7b.yaml", "configs/pipeline/mindvl_8b.yaml"
@@ -83,7 +86,7 @@ def test_the_miniatures_can_run(path, miniature, tiny_vl_model, tmp_path, monkey
         ),
         (
             "stages.pairs_stem.set={rewards: {functions: [{name: 'nowhere.py:score'}]}}",
-            "pairs_stem: rewards.functions nowhere.py:score nowhere.py: no such file",
+            "pairs_stem: rewards.functions.0.name nowhere.py: no such file",
         ),
         (
             "stages.joined.set={shape: configs/models}",
@@ -171,6 +174,18 @@ def test_judges_must_fit(tmp_path: Path) -> None:
     assert fault.startswith(
         "pairs_stem: scorer qwen2_5_vl_72b holds at least 84 GiB on each of its 2 devices, which has 64"
     )
+
+
+def test_what_lies_in_object_storage_or_a_shared_cache_is_seen_by_all() -> None:
+    """Rows, that is; a model is read from disk."""
+    config = load_pipeline(PANGU, ["external={s3://a/rows: {format: prompts}, cache://m: {format: model}}"])
+    cluster = load_profile("atlas_800t_a2_128")
+    assert unshared(config, cluster.model_copy(update={"env": {"PANGU_RL_CACHE": "/shared/cache"}})) == []
+    assert [line.split(" is ")[0] for line in unshared(config, cluster.model_copy(update={"env": {}}))] == [
+        "external cache://m cache://m"
+    ]
+    config.external["s3://a/model"] = ExternalEntry(format="model")
+    assert "external s3://a/model s3://a/model" in unshared(config, cluster)[-1]
 
 
 def test_the_issue_of_a_wider_profile(monkeypatch: pytest.MonkeyPatch) -> None:
