@@ -45,7 +45,7 @@ SUMMED: tuple[Metric, ...] = ("yes_no", "detection_map")
 
 class BenchmarkColumnsConfig(Strict):
     id: Names = ("index", "id")
-    """A row without one is known by its number."""
+    """What no two rows share; a row without one is known by its number."""
     question: Names = ("question",)
     images: Names = ("image", "images")
     """A picture or a list of them, as bytes, base64 or paths; `image_#` are the columns `image_1`, `image_2`, ..."""
@@ -82,6 +82,9 @@ class BenchmarkConfig(Strict):
     """The name in tables."""
     split: str
     """Which rows the published figures are of, as the hub calls them."""
+    where: dict[str, Names] = Field(default_factory=dict)
+    """Column -> how its cells begin in the rows that the figure is of, in files that hold others too, such as `{split:
+    [validation]}`. The others are not asked; a row without the column is one of the figure."""
     metric: Metric
     kinds: Annotated[dict[str, AskedConfig], Field(min_length=1)]
     """The beginning of what `columns.kind` says, or `any` for all others -> how such a row is asked."""
@@ -119,6 +122,11 @@ class BenchmarkConfig(Strict):
     def counted_by_category(self) -> bool:
         """Whether the figure is another one without the rows' categories."""
         return self.columns.category is not None and (self.mean_of_categories or self.metric in SUMMED)
+
+    @property
+    def whole_groups(self) -> bool:
+        """Whether the figure is of questions that several rows ask, and takes all of these."""
+        return self.columns.group is not None and (self.group_modulo is not None or self.metric == "yes_no")
 
     @model_validator(mode="after")
     def every_place_has_its_column(self) -> BenchmarkConfig:

@@ -60,7 +60,8 @@ class EvalDataConfig(RowsConfig):
     max_pixels: PositiveInt | None = None
     """Greatest area."""
     limit: PositiveInt | None = None
-    """Evaluate on the first so many rows of each set only."""
+    """Evaluate on the first so many rows of each set only; where several rows of a benchmark are one question, on whole
+    ones."""
 
     @model_validator(mode="after")
     def limits_come_in_pairs(self) -> EvalDataConfig:

@@ -20,11 +20,7 @@ def begun_with(stage: str, config: Any, model: Path, rows: Mapping[str, str]) ->
     new.
     """
     tree = config.model_dump(mode="json", exclude=RESUMED)
-    tree["model"] = tree.get("model", {}) | {
-        "weights": sampled_checksum(model),
-        "tokenizer_and_processor": companion_digest(model),
-        "chat_template": _template(config),
-    }
+    tree["model"] = tree.get("model", {}) | model_digests(model, config.model.chat_template)
     tree["data"] = tree.get("data", {}) | rows
     optimizer = getattr(config.learner, "optimizer", None)
     # The vision stage's rate always falls to its last step, and shares may change up to it.
@@ -36,6 +32,12 @@ def begun_with(stage: str, config: Any, model: Path, rows: Mapping[str, str]) ->
     return {"stage": stage, **tree}
 
 
-def _template(config: Any) -> str | None:
-    path = config.model.chat_template
-    return hashlib.sha256(resolve_path(path).read_bytes()).hexdigest() if path else None
+def model_digests(model: Path, chat_template: str | None) -> dict[str, str | None]:
+    """What a model folder is, wherever it lies: of its weights, of what makes tokens and patches, of the template that
+    stands in for its own."""
+    template = resolve_path(chat_template).read_bytes() if chat_template else None
+    return {
+        "weights": sampled_checksum(model),
+        "tokenizer_and_processor": companion_digest(model),
+        "chat_template": None if template is None else hashlib.sha256(template).hexdigest(),
+    }

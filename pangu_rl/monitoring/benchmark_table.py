@@ -8,12 +8,12 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-COUNTS = ("unread", "judged", "no_verdict", "left_out")
+COUNTS = ("unread", "judged", "no_verdict", "incomplete", "left_out")
 """Shown where a benchmark has some: eighty columns hold the names and figures of all."""
 
 
 def benchmark_table(results: Sequence[dict[str, Any]]) -> Table:
-    """Of `title`, `split`, `figure` (value, low, high, unit, items, unread, no_verdict), `left_out`, `categories`."""
+    """Of `title`, `split`, `figure` (value, low, high, unit, items, counts), `left_out`, `categories`."""
     counts = [name for name in COUNTS if any(_counts(result).get(name) for result in results)]
     caption = "95 % intervals: Wilson for shares of right answers, else bootstrap over questions or their pictures"
     if audited := sum(result["figure"]["audited"] for result in results):

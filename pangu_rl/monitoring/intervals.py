@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import comb, sqrt
+from math import sqrt
 
 import numpy as np
 
@@ -35,8 +35,11 @@ def paired_difference(gained: int, lost: int, total: int, z: float = Z95) -> tup
 def mcnemar(gained: int, lost: int) -> float:
     """Two-sided exact p-value of "no change" (McNemar 1947): a fair coin decides each item that changed."""
     changed = gained + lost
-    tail = sum(comb(changed, k) for k in range(min(gained, lost) + 1)) / 2**changed
-    return min(1.0, 2 * tail)
+    tail, ways = 0, 1  # exact integers: of k changed items the binomial coefficient follows from that of k - 1
+    for k in range(min(gained, lost) + 1):
+        tail += ways
+        ways = ways * (changed - k) // (k + 1)
+    return min(1.0, 2 * tail / 2**changed)
 
 
 def bootstrap(

@@ -83,6 +83,11 @@ def picture_size(path: str, media_root: Path) -> tuple[int, int]:
     return (height, width) if _orientation(header) in _ON_ITS_SIDE else (width, height)
 
 
+def open_stored(path: str, media_root: Path) -> Image.Image:
+    """The upright picture in the mode that its file has: for what is data, such as a mask. Raises as `open_picture`."""
+    return _decoded(read_header(_read(path, media_root), path), path, lambda image: image)
+
+
 def read_header(content: bytes, path: str) -> Image.Image:
     """The picture in `content`, checked by its header and not decoded yet; `path` names it in errors.
 
@@ -113,11 +118,15 @@ def to_rgb(image: Image.Image, path: str) -> Image.Image:
     Raises:
         DataError: broken or missing pixels; `path` names the picture.
     """
+    return _decoded(image, path, _convert)
+
+
+def _decoded(image: Image.Image, path: str, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
     turn = _UPRIGHT.get(_orientation(image))
     try:
         image.load()
-        rgb = _convert(image)
-        return rgb if turn is None else rgb.transpose(turn)
+        converted = convert(image)
+        return converted if turn is None else converted.transpose(turn)
     except MemoryError:
         raise  # The machine's, not the picture's.
     # As in `read_header`: what a broken stream raises depends on the decoder.

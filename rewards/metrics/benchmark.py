@@ -126,14 +126,18 @@ def _box_iou(said: str, prompt: Prompt) -> Part:
 
 
 def _detection(said: str, prompt: Prompt) -> Part:
-    """The F1 at IoU 0.5 of a picture; the figure of a set is `mean_average_precision`."""
-    found, gold = objects_of(said, prompt), prompt.extra["objects"]
+    """The F1 at IoU 0.5 of a picture, 1 where none is and none is said to be; the figure of a set is
+    `mean_average_precision`."""
+    gold = prompt.extra["objects"]
+    says_none = not gold and not any(sign.isdigit() for sign in said)
+    found = {} if says_none else objects_of(said, prompt)
     right = sum(
         largest_matching([[iou(tuple(want), box) >= IOU_THRESHOLD for box in found.get(name, [])] for want in boxes])
         for name, boxes in gold.items()
     )
-    total = sum(map(len, found.values())) + sum(map(len, gold.values()))
-    return _scored(2 * right / total, f"{right} of {sum(map(len, gold.values()))} boxes, {total} in all")
+    wanted = sum(map(len, gold.values()))
+    total = wanted + sum(map(len, found.values()))
+    return _scored(2 * right / total if total else 1.0, f"{right} of {wanted} boxes, {total} in all")
 
 
 def objects_of(said: str, prompt: Prompt) -> dict[str, list[Box]]:

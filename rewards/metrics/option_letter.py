@@ -38,5 +38,6 @@ def _by_letter(answer: str, letters: str) -> str | None:
 def _by_text(answer: str, options: Sequence[str]) -> str | None:
     if len(answer) > 2 * sum(map(len, options)):
         return None
-    found = [letter for letter, option in zip(ascii_uppercase, options) if option.lower() in answer.lower()]
+    shown = {letter: option for letter, option in zip(ascii_uppercase, options) if option.strip()}
+    found = [letter for letter, option in shown.items() if option.lower() in answer.lower()]
     return found[0] if len(found) == 1 else None

@@ -89,7 +89,7 @@ def test_two_benchmarks_one_engine_one_table(tiny_vl_model: Path, tmp_path: Path
     assert found == saved and list(found) == ["chartqa", "mmbench"]
     assert found["chartqa"]["figure"] | {"high": 0, "unread": 0} == {
         "value": 0.0, "low": 0.0, "high": 0, "unit": "%", "items": 4, "unread": 0, "no_verdict": 0,
-        "judged": 0, "audited": 0, "agreed": 0,
+        "incomplete": 0, "judged": 0, "audited": 0, "agreed": 0,
     }  # fmt: skip
     assert found["mmbench"]["figure"]["items"] == 4 and set(found["mmbench"]["categories"]) == {"colour", "number"}
     assert found["chartqa"]["left_out"] == found["mmbench"]["left_out"] == 0
@@ -130,6 +130,31 @@ def test_rows_that_cannot_be_asked_end_the_run(
     done = run("eval", write_eval(tmp_path, tiny_vl_model))
     assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
     assert message in done.stderr
+
+
+@pytest.mark.slow
+def test_a_judge_that_is_down_costs_no_benchmark_that_is_done(tiny_vl_model: Path, tmp_path: Path) -> None:
+    """ChartQA is done when MMBench's judge refuses everything; the same command asks MMBench alone, and another seed is
+    another run."""
+    write_files(tmp_path)
+    kept = tmp_path / "run" / "benchmarks"
+    replies = [Answer("no", status=400)]
+    with serving(lambda body: replies[0]) as endpoint:
+        judge = {"scorer": {"name": "a", "model": "m", "base_url": endpoint.url}, "cache": str(tmp_path / "cache")}
+        (tmp_path / "judge.yaml").write_text(yaml.safe_dump(judge | {"audit_share": 1.0}))
+        judged = {"name": "judged_benchmark", "args": {"config": str(tmp_path / "judge.yaml")}}
+        path = write_eval(tmp_path, tiny_vl_model, rewards={"functions": [judged], "max_no_verdict_share": 0.0})
+        down = run("eval", path)
+        assert (down.returncode, "have no verdict" in down.stderr) == (1, True), down.stderr
+        assert [file.name for file in kept.iterdir()] == ["chartqa.json"]
+        before = (kept / "chartqa.json").stat().st_mtime_ns
+        replies[0] = Answer('{"answer": "A"}')
+        done = run("eval", path, "--json")
+    assert done.returncode == 0, done.stderr
+    assert (kept / "chartqa.json").stat().st_mtime_ns == before
+    assert [one["figure"]["items"] for one in json.loads(done.stdout).values()] == [4, 4]
+    other = run("eval", path, "trainer.seed=1")
+    assert other.returncode == 2 and "was begun with trainer.seed 0, now it is 1" in other.stderr
 
 
 @pytest.mark.slow

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pangu_rl.config.benchmark import PLACE
-from pangu_rl.data.benchmarks.cells import text_of
+from pangu_rl.data.benchmarks.cells import list_of, text_of
+from pangu_rl.data.benchmarks.numbers import point_of
 from pangu_rl.data.fields.bad_row import BadRow
 from pangu_rl.data.fields.markers import IMAGE_PART, VIDEO_PART
 from pangu_rl.grounding_labels import Shape, write_shape
@@ -32,9 +33,13 @@ def filled(template: str, fields: Mapping[str, str]) -> str:
 
 def shown(cell: Any) -> str:
     """A field in a prompt: its text, or the labels of the points, in thousandths, that it lists."""
-    if isinstance(cell, list) and cell and all(isinstance(one, list) and len(one) == 2 for one in cell):
-        return ", ".join(write_shape(Shape("point", ((int(x), int(y)),))) for x, y in cell)
-    return text_of(cell)
+    try:
+        points = [point_of(one) for one in list_of(cell)]
+    except BadRow:
+        points = []
+    if not points:
+        return text_of(cell)
+    return ", ".join(write_shape(Shape("point", (at,))) for at in points)
 
 
 def lettered(options: Sequence[str]) -> str:

@@ -6,18 +6,22 @@ A TSV writes lists as text, Python's or JSON's; Parquet has them. A picture is b
 from __future__ import annotations
 
 import ast
+import datetime
 import hashlib
-import itertools
 import json
 import re
 from collections.abc import Sequence
+from decimal import Decimal
+from string import ascii_uppercase
 from typing import Any
 
 from pangu_rl.config.benchmark import Names
+from pangu_rl.data.benchmarks.tables import absent
 from pangu_rl.data.fields.bad_row import BadRow, Row
 from pangu_rl.data.images import image_paths
 
 _LETTER = re.compile(r"[A-Z]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 MAX_LIST_CHARS = 100_000
 NUMBER = "#"
 MAX_PICTURES = 64
@@ -25,14 +29,34 @@ MAX_PICTURES = 64
 
 def first_of(row: Row, names: Sequence[str] | None) -> Any:
     """The first of the columns that the row has, or None."""
-    return next((row[name] for name in names or () if row.get(name) is not None), None)
+    return next((row[name] for name in names or () if name in row), None)
 
 
 def text_of(cell: Any) -> str:
-    """A cell as text; whole numbers without a fraction, as they are written."""
+    """A cell as text; whole numbers without a fraction, as they are written.
+
+    Raises:
+        BadRow: null, bytes, or what else is no text.
+    """
+    if cell is None:
+        raise BadRow("has null where a text is wanted")
     if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))
-    return cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False)
+    if isinstance(cell, (Decimal, datetime.date, datetime.time)):
+        return _written(cell)
+    text = cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False, default=_written)
+    if _SURROGATE.search(text):
+        raise BadRow(f"has {text[:40]!r}: half a surrogate pair is no text")
+    return text
+
+
+def _written(value: Any) -> str:
+    """What Parquet has and JSON does not: exact numbers, dates and times."""
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if isinstance(value, (datetime.date, datetime.time)):
+        return value.isoformat()
+    raise BadRow(f"has {value!r:.40}: {type(value).__name__} is no text")
 
 
 def list_of(cell: Any) -> list[Any]:
@@ -58,10 +82,10 @@ def pictures_of(row: Row, names: Names) -> tuple[str, ...]:
         BadRow: a cell that is no picture.
     """
     for name in names:
-        cells = [row.get(name.replace(NUMBER, str(number))) for number in range(1, MAX_PICTURES)]
-        present = [cell for cell in (cells if NUMBER in name else cells[:1]) if cell is not None]
+        numbered = [name.replace(NUMBER, str(number)) for number in range(1, MAX_PICTURES)]
+        present = [row[column] for column in (numbered if NUMBER in name else [name]) if column in row]
         if present:
-            return image_paths({"images": [one for cell in present for one in _pictures_in(cell)]})
+            return tuple(picture for cell in present for picture in pictures_in(cell))
     return ()
 
 
@@ -70,27 +94,27 @@ def options_of(row: Row, names: Names | None) -> list[str]:
     ones (`a#`: `a0`, `a1`, ...) or one that has a list; none for a row that has neither.
 
     Raises:
-        BadRow: a letter is left out between others.
+        BadRow: an option is left out between others, or is no text.
     """
     letters = [name for name in names or () if _LETTER.fullmatch(name)]
-    present = [row.get(name) is not None for name in letters]
-    count = sum(present)
-    if not all(present[:count]):
-        shown = ", ".join(name for name, there in zip(letters, present, strict=True) if there)
-        raise BadRow(f"has the options {shown}: a letter is left out between them")
-    if count:
-        return [text_of(row[name]) for name in letters[:count]]
     others = [name for name in names or () if name not in letters]
-    if numbered := [texts for name in others if NUMBER in name and (texts := _numbered(row, name))]:
-        return numbered[0]
-    cell = first_of(row, others)
-    return [] if cell is None else _without_letters([text_of(option) for option in list_of(cell)])
+    if options := _in_order([row.get(name) for name in letters], letters):
+        return options
+    for name in others:
+        numbered = [name.replace(NUMBER, str(number)) for number in range(len(ascii_uppercase))]
+        if NUMBER in name and (options := _in_order([row.get(column) for column in numbered], numbered)):
+            return options
+    cells = list_of(first_of(row, others))
+    return _without_letters(_in_order(cells, [str(place) for place in range(1, len(cells) + 1)]))
 
 
-def _numbered(row: Row, name: str) -> list[str]:
-    """Texts of `a0`, `a1`, ... up to the first that the row does not have."""
-    cells = (row.get(name.replace(NUMBER, str(number))) for number in itertools.count())
-    return [text_of(cell) for cell in itertools.takewhile(lambda cell: cell is not None, cells)]
+def _in_order(cells: Sequence[Any], names: Sequence[str]) -> list[str]:
+    """Texts of the cells that are there: the first so many of them."""
+    present = [not absent(cell) for cell in cells]
+    if not all(present[: sum(present)]):
+        shown = ", ".join(name for name, there in zip(names, present, strict=True) if there)
+        raise BadRow(f"has the options {shown}: one is left out between them")
+    return [text_of(cell) for cell in cells[: sum(present)]]
 
 
 def _without_letters(options: list[str]) -> list[str]:
@@ -117,7 +141,7 @@ def letter_of(answer: str, options: Sequence[str], golds: str) -> str:
     bare = answer.strip().strip("().").strip()
     found = {letter for letter in letters if letter == bare}
     if golds == "letter_or_index":
-        found |= {letters[int(bare)]} if bare.isdecimal() and int(bare) < len(letters) else set()
+        found |= {letter for index, letter in enumerate(letters) if bare == str(index)}
     else:
         found |= {letter for letter, option in zip(letters, options) if option.strip() == answer.strip()}
     if len(found) != 1:
@@ -125,7 +149,17 @@ def letter_of(answer: str, options: Sequence[str], golds: str) -> str:
     return found.pop()
 
 
-def _pictures_in(cell: Any) -> list[Any]:
+def pictures_in(cell: Any) -> tuple[str, ...]:
+    """Names of the pictures of a cell: bytes, base64, a path, or a list of these.
+
+    Raises:
+        BadRow: it is none of them.
+    """
+    embedded = ({"bytes": one} if isinstance(one, bytes) else one for one in _entries(cell))
+    return image_paths({"images": list(embedded)})
+
+
+def _entries(cell: Any) -> list[Any]:
     if not (isinstance(cell, str) and cell.startswith("[")):
         return list_of(cell)
     try:

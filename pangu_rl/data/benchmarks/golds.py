@@ -6,14 +6,16 @@ Golds that a metric cannot score against are bad rows here, before anything is a
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from pangu_rl.config.benchmark import BenchmarkConfig
 from pangu_rl.data.benchmarks.cells import first_of, letter_of, list_of, text_of
 from pangu_rl.data.benchmarks.masks import mask_runs, points_inside
+from pangu_rl.data.benchmarks.numbers import is_number, point_of, seconds_of, whole
 from pangu_rl.data.fields.bad_row import BadRow, Row, is_blank
 from pangu_rl.grounding_labels import LARGEST, Label, Shape, box, write_label
 
@@ -41,8 +43,8 @@ class Asked:
     options: Sequence[str]
     size: Callable[[], Size]
     """Of its first picture; raises `DataError`."""
-    open_mask: Callable[[Any], Any]
-    """A cell with a picture -> an array; raises `DataError`."""
+    open_mask: Callable[[Any], np.ndarray]
+    """A cell with a picture -> bool [H, W]; raises `BadRow`, `DataError`."""
 
     @property
     def cell(self) -> Any:
@@ -98,19 +100,19 @@ def _one_box(asked: Asked) -> BenchmarkGold:
 
 
 def _detection(asked: Asked) -> BenchmarkGold:
-    objects = asked.cell
-    if not isinstance(objects, Mapping) or not {"bbox", "category"} <= objects.keys():
+    """A picture without an object is one too: what is said of it is wrong."""
+    objects = _object(asked.cell)
+    if not {"bbox", "category"} <= objects.keys():
         raise BadRow("its objects are no columns bbox and category")
-    if len(objects["bbox"]) != len(objects["category"]):
-        raise BadRow(f"it has {len(objects['bbox'])} boxes and {len(objects['category'])} categories")
+    boxes, names = list_of(objects["bbox"]), list_of(objects["category"])
+    if len(boxes) != len(names):
+        raise BadRow(f"it has {len(boxes)} boxes and {len(names)} categories")
     places: dict[str, list[list[float]]] = {}
-    for cell, name in zip(objects["bbox"], objects["category"], strict=True):
+    for cell, name in zip(boxes, names, strict=True):
         if not isinstance(name, str):
             raise BadRow(f"category {name!r:.40} is not a name")
         places.setdefault(name, []).append(_box(cell, asked))
-    if not places:
-        raise BadRow("it has no object")
-    labels = (Label(tuple(map(_shown, boxes)), name) for name, boxes in places.items())
+    labels = (Label(tuple(map(_shown, found)), name) for name, found in places.items())
     data = {"objects": places, "names": _asked_names(asked)}
     return BenchmarkGold(answer="".join(map(write_label, labels)), data=data)
 
@@ -122,9 +124,12 @@ def _asked_names(asked: Asked) -> list[str]:
 
 
 def _in_mask(asked: Asked) -> BenchmarkGold:
-    runs = mask_runs(asked.open_mask(asked.cell))
+    inside = asked.open_mask(asked.cell)
+    if inside.all() or not inside.any():
+        raise BadRow(f"its mask holds {'all' if inside.all() else 'nothing'} of the picture")
+    runs = mask_runs(inside)
     count = first_of(asked.row, asked.definition.columns.fields.get("count"))
-    data: dict[str, Any] = {"mask": runs} | ({} if count is None else {"count": _whole(count)})
+    data: dict[str, Any] = {"mask": runs} | ({} if count is None else {"count": whole(count)})
     points = points_inside(runs, data.get("count", 1))
     if not points:
         raise BadRow("its mask has fewer places than it wants points")
@@ -132,16 +137,16 @@ def _in_mask(asked: Asked) -> BenchmarkGold:
 
 
 def _count(asked: Asked) -> BenchmarkGold:
-    return BenchmarkGold(answer=str(_whole(asked.cell)), data={"answers": [str(_whole(asked.cell))]})
+    return BenchmarkGold(answer=str(whole(asked.cell)), data={"answers": [str(whole(asked.cell))]})
 
 
 def _depths(asked: Asked) -> BenchmarkGold:
     points, depths = list_of(asked.of("points")), list_of(asked.cell)
     if not points or len(points) != len(depths):
         raise BadRow(f"it has {len(points)} points and {len(depths)} depths")
-    if not all(isinstance(depth, (int, float)) and math.isfinite(depth) and depth > 0 for depth in depths):
+    if not all(is_number(depth) and depth > 0 for depth in depths):
         raise BadRow("a depth is not a positive number of metres")
-    corners = [(_whole(point[0]), _whole(point[1])) for point in points]
+    corners = [point_of(point) for point in points]
     said = (f"{write_label(Label((Shape('point', (at,)),)))} {depth:g} m" for at, depth in zip(corners, depths))
     return BenchmarkGold(answer=", ".join(said), data={"points": corners, "depths": depths})
 
@@ -161,7 +166,7 @@ def _object(cell: Any) -> dict[str, Any]:
     if isinstance(cell, str):
         try:
             cell = json.loads(cell)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise BadRow(f"{cell[:60]!r} is no JSON object") from None
     if not isinstance(cell, Mapping):
         raise BadRow(f"{cell!r:.60} is no JSON object")
@@ -186,7 +191,7 @@ _GOLDS: dict[str, Callable[[Asked], BenchmarkGold]] = {
 def _box(cell: Any, asked: Asked) -> list[float]:
     """x1, y1, x2, y2 in thousandths of either side, out of pixels."""
     numbers = list_of(cell)
-    if len(numbers) != 4 or not all(isinstance(one, (int, float)) and math.isfinite(one) for one in numbers):
+    if len(numbers) != 4 or not all(map(is_number, numbers)):
         raise BadRow(f"box {cell!r:.60} is not four numbers")
     x1, y1, x2, y2 = numbers
     if asked.definition.boxes == "xywh":
@@ -202,42 +207,3 @@ def _shown(place: Sequence[float]) -> Shape:
     x1, y1 = (min(LARGEST - 1, int(value)) for value in place[:2])
     x2, y2 = (int(value) for value in place[2:])
     return box((x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)))
-
-
-def seconds_of(cells: Sequence[Any]) -> tuple[float, float]:
-    """Begin and end of a part of a video.
-
-    Raises:
-        BadRow: no two numbers, or a part that ends before it begins.
-    """
-    try:
-        start, end = map(float, cells)
-    except (TypeError, ValueError):
-        raise BadRow(f"{cells!r:.60} is no begin and end in seconds") from None
-    if not (0 <= start < end and math.isfinite(end)):
-        raise BadRow(f"a part of a video from {start:g} to {end:g} s")
-    return start, end
-
-
-def rate_of(cell: Any) -> float:
-    """
-    Raises:
-        BadRow: no number of frames a second.
-    """
-    try:
-        rate = float(cell)
-    except (TypeError, ValueError):
-        rate = math.nan
-    if not (math.isfinite(rate) and rate > 0):
-        raise BadRow(f"{cell!r:.40} is no number of frames a second")
-    return rate
-
-
-def _whole(cell: Any) -> int:
-    try:
-        number = float(cell)
-    except (TypeError, ValueError):
-        raise BadRow(f"{cell!r:.40} is not a whole number") from None
-    if not number.is_integer():
-        raise BadRow(f"{cell!r:.40} is not a whole number")
-    return int(number)

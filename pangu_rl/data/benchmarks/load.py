@@ -6,6 +6,7 @@ A row that lacks a column, a picture or a sound gold is left out with its reason
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,25 @@ import numpy as np
 
 from pangu_rl.config.benchmark import ANY, AskedConfig, BenchmarkConfig
 from pangu_rl.data.benchmarks.asking import filled, in_brackets, lettered, shown, with_pictures, with_videos
-from pangu_rl.data.benchmarks.cells import first_of, list_of, options_of, pictures_of, shuffled, text_of
-from pangu_rl.data.benchmarks.golds import PRECISE, Asked, Size, gold_of_row, rate_of, seconds_of
+from pangu_rl.data.benchmarks.cells import first_of, options_of, pictures_in, pictures_of, shuffled, text_of
+from pangu_rl.data.benchmarks.golds import PRECISE, Asked, Size, gold_of_row
+from pangu_rl.data.benchmarks.masks import mask_of
+from pangu_rl.data.benchmarks.numbers import rate_of, seconds_of
+from pangu_rl.data.benchmarks.questions import (
+    Question,
+    asked_in,
+    category_of,
+    first_within,
+    group_of,
+    id_of,
+    is_of_figure,
+    question_sizes,
+)
 from pangu_rl.data.benchmarks.tables import table_rows
 from pangu_rl.data.fields.bad_row import BadRow, Row, is_blank
-from pangu_rl.data.images import image_paths
 from pangu_rl.errors import DataError
 from pangu_rl.records import Prompt
-from pretrain.processing.pictures import open_picture, picture_size
+from pretrain.processing.pictures import open_stored, picture_size
 
 REFERRED_CHARS = 64
 """A TSV of VLMEvalKit names another row of the same picture instead of repeating it, in a cell as short as this."""
@@ -32,6 +44,8 @@ class BenchmarkRows:
     prompts: list[Prompt] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     """A line (file, row, reason) for each row that cannot be asked."""
+    elsewhere: int = 0
+    """Rows that the figure is not of, by the definition's `where`."""
 
 
 def load_benchmark(
@@ -43,21 +57,29 @@ def load_benchmark(
     problem: Callable[[Prompt], str | None] = lambda prompt: None,
     opened: str = "",
 ) -> BenchmarkRows:
-    """The first `limit` questions of the file and what was left out among them. `problem` says why a prompt cannot be
-    used; `opened` is what the chat template writes of every answer.
+    """The first `limit` prompts of the file and what was left out among them; where several rows are one question, the
+    first whole ones. `problem` says why a prompt cannot be used; `opened` is what the chat template writes of every
+    answer.
 
     Raises:
         DataError: no such file, or one that cannot be read.
     """
     found, reader = BenchmarkRows(), _Reader(definition, media_root or Path(), opened)
+    if definition.whole_groups:
+        reader.sizes, limit = first_within(question_sizes(path, definition), limit), None
     seen: set[str] = set()
     for number, row in table_rows(path):
         try:
+            of_figure = is_of_figure(row, definition)
+            found.elsewhere += not of_figure
+            if not (of_figure and reader.asks(row, number)):
+                reader.keep_pictures(row, number)
+                continue
             for prompt in reader.prompts(row, number):
                 if limit is not None and len(found.prompts) >= limit:
                     return found
                 if prompt.uid in seen:
-                    raise BadRow(f"id {prompt.uid!r} was there before")
+                    raise BadRow(f"id {prompt.uid!r} was there before: name what tells rows apart in columns.id")
                 if (reason := problem(prompt)) is not None:
                     raise BadRow(reason)
                 seen.add(prompt.uid)
@@ -72,17 +94,30 @@ class _Reader:
     definition: BenchmarkConfig
     media_root: Path
     opened: str
+    sizes: dict[Question, int] = field(default_factory=dict)
+    """Of the questions that are asked, the file's rows; empty for a benchmark whose rows are one each."""
     _pictures: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Of each row so far, by its id, for rows that name another one's."""
 
     def prompts(self, row: Row, number: int) -> Iterable[Prompt]:
         """One, or as many as its column of questions lists."""
-        columns = self.definition.columns
-        uid = text_of(cell) if (cell := first_of(row, columns.id)) is not None else str(number)
-        cell = first_of(row, columns.question)
-        questions = list_of(cell) if cell is not None else [""]
+        uid = id_of(row, number, self.definition)
+        questions = asked_in(row, self.definition)
         for index, question in enumerate(questions):
             yield self._prompt(row, uid if len(questions) == 1 else f"{uid}/{index}", uid, text_of(question))
+
+    def asks(self, row: Row, number: int) -> bool:
+        """Whether its question is one of those that are asked."""
+        if not self.sizes:
+            return True
+        uid = id_of(row, number, self.definition)
+        return (category_of(row, self.definition), group_of(row, uid, self.definition)) in self.sizes
+
+    def keep_pictures(self, row: Row, number: int) -> None:
+        """Of a row that is not asked itself, and whose picture is not missed: another one may name it."""
+        if isinstance(first_of(row, self.definition.columns.images), str):
+            with suppress(BadRow):
+                self._pictures_of(row, id_of(row, number, self.definition))
 
     def _prompt(self, row: Row, uid: str, row_id: str, question: str) -> Prompt:
         definition = self.definition
@@ -96,6 +131,7 @@ class _Reader:
             fields |= {"options": lettered(options), "choices": in_brackets(options)}
         parts, placed = with_pictures(filled(self._template(kind, fields), fields), pictures)
         videos = () if definition.video is None else (filled(definition.video, fields),)
+        category, group = category_of(row, definition), group_of(row, uid, definition)
         gold = gold_of_row(
             Asked(
                 row=row,
@@ -116,11 +152,12 @@ class _Reader:
             time_precise=definition.metric in PRECISE,
             video_span=self._span(row),
             video_fps=self._folder_fps(row),
-            source=self._category(row),
+            source=category,
             extra={
                 "scored_by": definition.metric,
                 "judged": definition.judged,
-                "group": self._group(row, uid),
+                "group": group,
+                "group_rows": self.sizes.get((category, group), 1),
                 **gold.data,
             },
             opened=self.opened,
@@ -181,26 +218,7 @@ class _Reader:
         return picture_size(pictures[0], self.media_root)
 
     def _open_mask(self, cell: Any) -> np.ndarray:
-        (path,) = image_paths({"images": [cell]})
-        return np.asarray(open_picture(path, self.media_root).image)
-
-    def _category(self, row: Row) -> str:
-        names = self.definition.columns.category
-        cell = first_of(row, names)
-        if cell is None and self.definition.counted_by_category:
-            raise BadRow(f"has no category, which the figure is counted by: none of the columns {', '.join(names)}")
-        return "" if cell is None else text_of(cell)
-
-    def _group(self, row: Row, uid: str) -> str:
-        names = self.definition.columns.group
-        if names is None:
-            return uid
-        cell = first_of(row, names)
-        if cell is None:
-            raise BadRow(f"has nothing that says which rows are one question: none of the columns {', '.join(names)}")
-        group = text_of(cell)
-        if self.definition.group_modulo is None:
-            return group
-        if not group.isdecimal():
-            raise BadRow(f"{', '.join(names)} {group[:40]!r} is not a number")
-        return str(int(group) % self.definition.group_modulo)
+        pictures = pictures_in(cell)
+        if len(pictures) != 1:
+            raise BadRow(f"has {len(pictures)} masks in place of one")
+        return mask_of(open_stored(pictures[0], self.media_root))

@@ -1,10 +1,24 @@
-"""A mask -> **its run lengths**, in COCO's order: down the columns, the background first. Small, and plain data."""
+"""A picture -> **its mask, and that one's run lengths**, in COCO's order: down the columns, the background first."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from PIL import Image
+
+
+def mask_of(image: Image.Image) -> np.ndarray:
+    """bool [H, W] of a picture in its file's own mode: where it is not transparent if some of it is, else where it is
+    not black."""
+    # Pillow makes one byte of 16 bits, and labels are small numbers.
+    wide = image.mode.startswith("I")
+    if image.has_transparency_data and not wide:
+        opaque = np.asarray(image.convert("RGBA"))[..., 3]
+        if opaque.min() != opaque.max():
+            return opaque != 0
+    values = np.asarray(image if wide else image.convert("RGB"))
+    return values.reshape(*values.shape[:2], -1).any(axis=-1)
 
 
 def mask_runs(mask: np.ndarray) -> dict[str, Any]:

@@ -38,6 +38,12 @@ class BenchmarkSet:
     letters: OptionLetters | None
     """Of a benchmark that is answered by the likeliest letter."""
 
+    @property
+    def elsewhere(self) -> str:
+        """What is said of rows that the figure is not of; nothing where there is none."""
+        where = "; ".join(f"{name}: {', '.join(begin)}" for name, begin in self.definition.where.items())
+        return f"{self.name}: {self.rows.elsewhere} rows are not of its figure ({where})" if self.rows.elsewhere else ""
+
 
 def read_benchmarks(config: EvalConfig) -> tuple[list[BenchmarkSet], EvalInputs]:
     """The benchmarks in the configuration's order, and the same as an evaluation's inputs.
@@ -123,7 +129,7 @@ def _require_enough(one: BenchmarkSet, max_share: float) -> None:
     raise RunError(
         f"benchmark {one.name}: {bad} of {rows} rows cannot be asked, above data.max_bad_share {max_share:g}: {named}"
         if rows
-        else f"benchmark {one.name}: its file has no row"
+        else f"benchmark {one.name}: its file has no row of its figure{one.elsewhere and f'; {one.elsewhere}'}"
     )
 
 

@@ -38,6 +38,8 @@ class Figure:
     """Answers that nothing could be read of; they count as wrong, and have no AbsRel."""
     no_verdict: int
     """Answers that the machinery failed to score; they count nowhere."""
+    incomplete: int
+    """Answers to questions of which another row was not asked or has no verdict; they count nowhere."""
     judged: int
     """Answers that rules could not read and a judge could."""
     audited: int
@@ -47,22 +49,36 @@ class Figure:
 
 
 def figure(definition: BenchmarkConfig, answered: Sequence[Answered]) -> Figure:
-    """Of the answers that have a verdict; nan where none has."""
+    """Of the answers that have a verdict, to questions all of whose rows have; nan where none has."""
     judged = [one for one in answered if one.part.outcome.is_verdict]
-    readings = [one.part.extraction for one in judged if one.part.extraction is not None]
-    unit, value, low, high = _measured(definition, judged)
+    counted = _of_whole_questions(judged) if definition.whole_groups else judged
+    readings = [one.part.extraction for one in counted if one.part.extraction is not None]
+    unit, value, low, high = _measured(definition, counted)
     return Figure(
         value=value,
         low=low,
         high=high,
         unit=unit,
-        items=len(judged),
-        unread=sum(one.part.outcome in UNREAD for one in judged),
+        items=len(counted),
+        unread=sum(one.part.outcome in UNREAD for one in counted),
         no_verdict=len(answered) - len(judged),
+        incomplete=len(judged) - len(counted),
         judged=sum(one.agrees is None and one.answer is not None for one in readings),
         audited=sum(one.agrees is not None for one in readings),
         agreed=sum(one.agrees is True for one in readings),
     )
+
+
+def incomplete_questions(definition: BenchmarkConfig, answered: Sequence[Answered]) -> list[str]:
+    """A line for each question that counts nowhere since some of its rows have no verdict."""
+    judged = [one for one in answered if one.part.outcome.is_verdict]
+    groups = _grouped(judged) if definition.whole_groups else []
+    return [
+        f"{group[0].prompt.source}, {group[0].prompt.extra['group']}: {len(group)} of its {_rows(group)} rows have a "
+        f"verdict ({', '.join(one.prompt.uid for one in group)})"
+        for group in groups
+        if len(group) < _rows(group)
+    ]
 
 
 def figures_by_category(definition: BenchmarkConfig, answered: Sequence[Answered]) -> dict[str, Figure]:
@@ -157,7 +173,9 @@ def _detection_map(groups: Sequence[Sequence[Answered]]) -> Callable[[np.ndarray
         by_set: dict[str, list[Any]] = {}
         for index in chosen.tolist():
             by_set.setdefault(names[index], []).append(pictures[index])
-        return 100 * float(np.nanmean([mean_average_precision(some) for some in by_set.values()]))
+        found = [mean_average_precision(some) for some in by_set.values()]
+        known = [value for value in found if not np.isnan(value)]
+        return 100 * float(np.mean(known)) if known else float("nan")
 
     return of
 
@@ -176,6 +194,15 @@ def _mean_abs_rel(groups: Sequence[Sequence[Answered]]) -> Callable[[np.ndarray]
         return 100 * float(total / count)
 
     return of
+
+
+def _of_whole_questions(judged: Sequence[Answered]) -> list[Answered]:
+    """Fewer rotations or questions about a picture are easier to have all right."""
+    return [one for group in _grouped(judged) if len(group) == _rows(group) for one in group]
+
+
+def _rows(group: Sequence[Answered]) -> int:
+    return group[0].prompt.extra["group_rows"]
 
 
 def _grouped(judged: Sequence[Answered]) -> list[list[Answered]]:

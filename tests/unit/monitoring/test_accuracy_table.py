@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from math import sqrt
+from statistics import NormalDist
 
 import pytest
 from rich.console import Console
@@ -41,6 +42,11 @@ def test_mcnemar_worked_by_hand():
     """1 lost and 5 gained: (C(6,0) + C(6,1)) / 64 * 2 = 14/64."""
     assert mcnemar(5, 1) == mcnemar(1, 5) == pytest.approx(14 / 64)
     assert mcnemar(0, 0) == mcnemar(3, 3) == 1.0
+
+
+def test_mcnemar_of_many_items():
+    """Near the normal distribution's: 200 of 8,000 more gained, less one for continuity, in units of sqrt(8000)."""
+    assert mcnemar(4100, 3900) == pytest.approx(2 * NormalDist().cdf(-199 / sqrt(8000)), rel=1e-3)
 
 
 def evaluation(name, right, sources):

@@ -3,66 +3,27 @@
 from __future__ import annotations
 
 import base64
-import csv
 import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from pangu_rl.config.benchmark import BenchmarkConfig
-from pangu_rl.config.load import checked, load_config
-from pangu_rl.data.benchmarks.load import BenchmarkRows, load_benchmark
-from pangu_rl.data.images import check_image_parts
+from pangu_rl.config.load import checked
+from pangu_rl.data.benchmarks.load import load_benchmark
 from pangu_rl.errors import ConfigError, DataError
-from pangu_rl.records import Prompt
 from rewards.metrics.gold_check import benchmark_problem
-from tests.contracts.source_tree import ROOT
-
-BENCHMARKS = ROOT / "configs" / "eval" / "benchmarks"
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PANGU_RL_CACHE", str(tmp_path / "cache"))
-
-
-def png(width: int = 64, height: int = 32, seed: int = 0) -> bytes:
-    pixels = np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
-
-
-def asked(prompt: Prompt) -> str:
-    """The user turn, its pictures as `<image>`."""
-    parts = prompt.messages[0]["content"]
-    check_image_parts(prompt.messages, prompt.images)
-    return "".join("<image>" if part["type"] == "image" else part["text"] for part in parts)
-
-
-def read(name: str, rows: list[dict[str, Any]], folder: Path, **options: Any) -> BenchmarkRows:
-    """As Parquet."""
-    path = folder / "rows.parquet"
-    pq.write_table(pa.Table.from_pylist(rows), path)
-    return load_benchmark(
-        path, load_config(BenchmarkConfig, BENCHMARKS / f"{name}.yaml"), problem=benchmark_problem, **options
-    )
-
-
-def picture(seed: int = 0) -> dict[str, Any]:
-    return {"bytes": png(seed=seed), "path": f"{seed}.png"}
+from tests.unit.data.benchmarks.hub_files import asked, definition, picture, png, read, write_tsv
 
 
 def test_mmmu_with_pictures_in_the_text(tmp_path: Path) -> None:
     rows = [
         {
-            "id": "val_1",
+            "id": "validation_Art_1",
             "question": "Compare <image 2> with <image 1>.",
             "options": "['<image 3>', \"it's b\"]",
             "answer": "B",
@@ -72,7 +33,7 @@ def test_mmmu_with_pictures_in_the_text(tmp_path: Path) -> None:
             "subfield": "Art",
         },
         {
-            "id": "val_2",
+            "id": "validation_Art_2",
             "question": "How many?",
             "options": "[]",
             "answer": "['4', '4.0']",
@@ -116,13 +77,6 @@ def test_mathvista_by_its_kinds(tmp_path: Path) -> None:
     assert len(found.left_out) == 1 and "row 4: its kind is 'essay list'" in found.left_out[0]
 
 
-def write_tsv(path: Path, header: list[str], *rows: list[str]) -> Path:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_ALL)
-        writer.writerows([header, *rows])
-    return path
-
-
 def test_a_tsv_of_vlmevalkit(tmp_path: Path) -> None:
     """Pictures in base64, one or a list of them; a short cell names another row's picture; groups are rotations."""
     shown = [base64.b64encode(png(seed=seed)).decode() for seed in range(2)]
@@ -136,7 +90,7 @@ def test_a_tsv_of_vlmevalkit(tmp_path: Path) -> None:
         ["8", "Gap?", "", "x", "", "z", "", "A", "colour", shown[0]],
         ["9", "Which?", "", "x", "y", "", "", "C", "colour", shown[0]],
     )
-    found = load_benchmark(path, load_config(BenchmarkConfig, BENCHMARKS / "mmbench.yaml"), problem=benchmark_problem)
+    found = load_benchmark(path, definition("mmbench"), problem=benchmark_problem)
     first, again, two = found.prompts
     assert asked(first) == (
         "<image>Question: Which {A}?\nOptions:\nA. red\nB. blue\n2\nPlease select the correct answer from the options "
@@ -147,7 +101,7 @@ def test_a_tsv_of_vlmevalkit(tmp_path: Path) -> None:
     assert (len(two.images), two.answer) == (2, "A")
     reasons = [line.partition(": ")[2] for line in found.left_out]
     assert reasons[0].startswith("has no picture: none of the columns image, images")
-    assert reasons[1].startswith("has the options A, C: a letter is left out")
+    assert reasons[1].startswith("has the options A, C: one is left out")
     assert reasons[2].startswith("answer 'C' is not one of the options: they are 2")
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from pangu_rl.config.benchmark import BenchmarkConfig
 from pangu_rl.config.load import load_config
 from pangu_rl.loops.evaluate import Answered
-from pangu_rl.loops.evaluation.benchmark_scores import figure, figures_by_category
+from pangu_rl.loops.evaluation.benchmark_scores import figure, figures_by_category, incomplete_questions
 from pangu_rl.loops.evaluation.run_benchmarks import pieces
 from pangu_rl.monitoring.benchmark_table import benchmark_table
 from pangu_rl.monitoring.intervals import bootstrap, wilson
@@ -26,12 +26,14 @@ def definition(name: str) -> BenchmarkConfig:
 
 
 def answered(
-    score: float | None, *, category: str = "c", group: str = "", said: str = "", outcome: Outcome | None = None,
-    **extra: Any,
+    score: float | None, *, category: str = "c", group: str = "", rows: int = 2, said: str = "",
+    outcome: Outcome | None = None, **extra: Any,
 ) -> Answered:  # fmt: skip
     if outcome is None:
         outcome = Outcome.TIMEOUT if score is None else Outcome.CORRECT if score == 1.0 else Outcome.INCORRECT
-    prompt = Prompt(uid="u", messages=(), answer="x", source=category, extra={"group": group, **extra})
+    prompt = Prompt(
+        uid="u", messages=(), answer="x", source=category, extra={"group": group, "group_rows": rows, **extra}
+    )
     return Answered(prompt, completion(said), Part(value=score, outcome=outcome))
 
 
@@ -71,6 +73,25 @@ def test_what_a_judge_read_is_counted_apart() -> None:
 def test_a_question_in_rotations_is_right_where_all_are() -> None:
     rows = [answered(1.0, group="7"), answered(1.0, group="7"), answered(1.0, group="8"), answered(0.0, group="8")]
     assert figure(definition("mmbench"), rows).value == 50.0
+
+
+def test_a_question_that_lacks_a_rotation_counts_nowhere() -> None:
+    """Of four, one has a rotation without a verdict and one had a rotation left out; of the others one is all right."""
+    rows = [
+        *(answered(score, group="7") for score in (1.0, 1.0)),
+        *(answered(score, group="8") for score in (1.0, 0.0)),
+        *(answered(score, group="9") for score in (1.0, None)),
+        *(answered(score, group="10", rows=3) for score in (1.0, 1.0)),
+    ]
+    found = figure(definition("mmbench"), rows)
+    assert (found.value, found.items, found.no_verdict, found.incomplete) == (50.0, 4, 1, 3)
+    assert incomplete_questions(definition("mmbench"), rows) == [
+        "c, 9: 1 of its 2 rows have a verdict (u)", "c, 10: 2 of its 3 rows have a verdict (u, u)",
+    ]  # fmt: skip
+    rows = [answered(score, group=group) for score, group in ((1.0, "a"), (0.0, "a"), (1.0, "b"))]
+    found = figure(definition("mme"), rows)
+    assert (found.value, found.items, found.incomplete) == (50.0, 2, 1), "50 of questions, 0 of pictures"
+    assert figure(definition("mmstar"), rows).items == 3, "its rows are questions of their own"
 
 
 def test_ocrbench_is_of_a_thousand() -> None:
@@ -131,6 +152,16 @@ def test_detections_of_several_data_sets() -> None:
     assert figure(definition("odinw13"), rows).value == pytest.approx(50.0)
 
 
+def test_a_detection_where_nothing_is_costs_precision() -> None:
+    """Said before the one that is right, it makes the precision at every recall 1/2."""
+    cat = "<|object_ref_start|>cat<|object_ref_end|><|box_start|>(000,000),(100,100)<|box_end|>"
+    right = answered(1.0, said=cat, objects={"cat": [[0, 0, 100, 100]]})
+    wrong = answered(0.0, said=cat, objects={})
+    silent = answered(1.0, said="none", objects={})
+    for rows, value in (([wrong, right], 50.0), ([silent, right], 100.0)):
+        assert figure(definition("odinw13"), rows).value == pytest.approx(value)
+
+
 def test_a_bootstrap_covers_what_it_should() -> None:
     """Of 200 draws of 50 normal values, the 95 % interval of the mean holds the true mean in about 95 %."""
     generator = np.random.default_rng(1)
@@ -143,7 +174,7 @@ def test_a_bootstrap_covers_what_it_should() -> None:
 
 
 def test_the_table() -> None:
-    one = asdict(figure(definition("mmbench"), [answered(1.0, group="7"), answered(0.0, group="8")]))
+    one = asdict(figure(definition("mmbench"), [answered(score, group=str(score), rows=1) for score in (1.0, 0.0)]))
     result = {"title": "MMBench", "split": "dev", "figure": one, "left_out": 3, "categories": {"a": one, "b": one}}
     console = Console(width=80, record=True)
     console.print(benchmark_table([result]))
