@@ -60,6 +60,7 @@ class Figures:
 
     name: str
     sha256: str
+    video_seed: int | None = None
     samples: int
 
 
@@ -95,7 +96,7 @@ def write_plan(directory: Path, plan: Plan, metadata: Metadata, config: PackingC
         tokens=int(plan.tokens.sum()),
         visual_imbalance=plan.visual_imbalance,
     )
-    figures = Figures(name=metadata.name, sha256=metadata.sha256, samples=len(metadata))
+    figures = Figures(name=metadata.name, sha256=metadata.sha256, samples=len(metadata), video_seed=metadata.video_seed)
 
     def write(folder: Path) -> tuple[list[Part], Figures]:
         packs = packs_table(plan, metadata, 0, len(plan.tokens))
@@ -270,7 +271,12 @@ def _manifest(directory: Path, parts: Sequence[Part], figures: Figures, config: 
     files = [name for part in parts for name in (part.packs_file, part.rest_file)]
     return {
         "version": VERSION,
-        "metadata": {"file": figures.name, "sha256": figures.sha256, "samples": figures.samples},
+        "metadata": {
+            "file": figures.name,
+            "sha256": figures.sha256,
+            "samples": figures.samples,
+            "video_seed": figures.video_seed,
+        },
         "settings": config.model_dump(mode="json"),
         "step_packs": config.step_packs,
         "steps": sum(steps),
