@@ -58,7 +58,9 @@ class Place:
         classes = self.labels
         if self.text is not None:
             classes = tuple(dict.fromkeys(tokenizer(self.text, add_special_tokens=False)["input_ids"]))
-        return Region(picture=picture, box=box, classes=classes or (), confidence=self.confidence)
+        # It says how well a line was read; objects are not left out by it.
+        confidence = 1.0 if self.text is None else self.confidence
+        return Region(picture=picture, box=box, classes=classes or (), confidence=confidence)
 
 
 def places_of(entry: dict[str, Any]) -> tuple[Place, ...]:
