@@ -2,7 +2,7 @@
 
 Columns: `id` (text or whole numbers), `text_tokens`, `width` and `height` (a number, or a list with one for each
 picture; 0, null or empty for none), optional `source`, and for videos `frames`, or `duration` in seconds with the `fps`
-to sample at.
+to sample at; what has a size and neither frames nor `fps` (0 or null) is a still picture.
 """
 
 from __future__ import annotations
