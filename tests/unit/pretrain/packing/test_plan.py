@@ -88,6 +88,11 @@ def test_settings_that_exclude_each_other():
         with pytest.raises(ValidationError, match=message):
             config(**settings)
 
+def test_a_draw_too_small_for_a_sample_is_refused(metadata):
+    with pytest.raises(DataError, match=r"metadata.parquet: tokens 1 draws no sample"):
+        make_plan(metadata, config(context=1500, shares={"text": 1, "vl": 1}, tokens=1))
+
+
 
 def test_the_same_input_gives_the_same_bytes(metadata, tmp_path):
     chosen = config(context=1500, ranks=2)
