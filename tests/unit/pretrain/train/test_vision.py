@@ -14,12 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import load_file
 
 from pangu_rl.config.load import checked
 from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.errors import ConfigError, DataError, RunError
 from pretrain.families.pangu import Pangu
+from pretrain.processing.pictures import decode
 from pretrain.train.vision.batches import BatchReader, PictureBatch
 from pretrain.train.vision.labels import drawn, open_labels, take_labels
 from pretrain.train.vision.learner import VisionLearner
@@ -212,9 +214,18 @@ def test_micro_batches_train_as_the_whole_batch_does(folder: Path, tmp_path: Pat
         require_close(gradients, found[0][2])
 
 
-def test_pictures_keep_their_shape_or_are_squares(folder: Path, tmp_path: Path) -> None:
-    """60 x 90 pixels at an edge of 112: 28 x 56 to 112 x 112 in their own shape; 8 x 8 patches as a square."""
-    grids = []
+def test_pictures_keep_their_shape_or_are_squares(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """60 x 90 pixels at an edge of 112: 28 x 56 to 112 x 112 in their own shape; 8 x 8 patches as a square. Either way
+    they are decoded within bounds."""
+    grids, bounded = [], []
+
+    def noted(content: bytes, path: str) -> Image.Image:
+        bounded.append(path)
+        return decode(content, path)
+
+    monkeypatch.setattr("pretrain.train.vision.batches.decode_bounded", noted)
     for shape in ("native", "square"):
         config = stage(folder, shape=shape)
         reader = BatchReader(config, open_picture_rows(config), labelled(config, tmp_path / "labels.arrow"))
@@ -223,6 +234,7 @@ def test_pictures_keep_their_shape_or_are_squares(folder: Path, tmp_path: Path) 
         grids.append(grid.tolist())
     assert grids[0][0][1] > grids[0][0][2] and grids[0][1][1] < grids[0][1][2]
     assert grids[1] == [[1, 8, 8], [1, 8, 8]]
+    assert sorted(bounded) == ["p00.png", "p00.png", "p11.png", "p11.png"]
     with pytest.raises(ConfigError, match="a square of 90 pixels"):
         stage(folder, shape="square", cascade=[{"edge": 90, "epochs": 1}])
 
