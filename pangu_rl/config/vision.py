@@ -125,6 +125,7 @@ class VisionStageConfig(Strict):
     lr: PositiveFloat = 1e-3
     """Of the first resolution; it falls to 0 in a straight line over the whole stage, times the step's `lr_factor`."""
     weight_decay: NonNegativeFloat = 0.2
+    """Of matrices; norms, biases and the class query of regions do not decay."""
     learner: VisionLearnerConfig = VisionLearnerConfig()
     trainer: VisionTrainerConfig
     monitoring: MonitoringConfig = MonitoringConfig()
