@@ -33,7 +33,7 @@ from pangu_rl.loops.decoding import decode_bounded
 from pangu_rl.records import Pack, Picture
 from pretrain.families.family import Family
 from pretrain.families.pangu import Pangu
-from pretrain.packing.cost import PATCHES_PER_TOKEN
+from pretrain.models.positions import Grid
 from pretrain.packing.online import StreamSample
 from pretrain.processing.media_root import named
 from pretrain.processing.resize import PixelLimits
@@ -279,7 +279,7 @@ class PackLoader:
             DataError: it fits into no pack.
         """
         areas = [(frames, rows * columns) for frames, rows, columns in (picture.grid for picture in row.pictures)]
-        tokens, visual = len(row.token_ids), sum(frames * area // PATCHES_PER_TOKEN for frames, area in areas)
+        tokens, visual = len(row.token_ids), sum(picture.tokens for picture in row.pictures)
         if tokens > self.context:
             raise DataError(
                 f"{self.files.where(index)}: {tokens} tokens are longer than a pack, learner.pack_tokens {self.context}"
@@ -289,7 +289,8 @@ class PackLoader:
                 f"{self.files.where(index)}: {visual} visual tokens are more than a pack may have, data.visual_tokens "
                 f"{self.visual_tokens}"
             )
-        return StreamSample(index, tokens, visual, sum(frames * area**2 for frames, area in areas))
+        pairs, patches = (sum(frames * area**power for frames, area in areas) for power in (2, 1))
+        return StreamSample(index, tokens, visual, pairs, patches)
 
     def _encoded(self, row: Conversation | Document, pictures: Sequence[Picture]) -> TrainingRow:
         if isinstance(row, Document):
