@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import islice
 from types import MappingProxyType
 
@@ -26,7 +26,7 @@ from pangu_rl.data.mixing.seen import Seen
 from pangu_rl.data.packs.batching import empty_pack, pack_conversations, root_count
 from pangu_rl.data.packs.layout import TrainingRow
 from pangu_rl.data.packs.micro_batches import merge_packs
-from pangu_rl.data.pictures import PictureFolder, in_threads
+from pangu_rl.data.pictures import FileSize, PictureFolder, in_threads
 from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.learner.measure.flops import ModelFlops, Work, loaded_config
 from pangu_rl.loops.decoding import decode_bounded
@@ -57,6 +57,8 @@ NOTHING_KEPT: Mapping[int, FoundRow] = MappingProxyType({})
 class Counts:
     """Of the packs of a rank; those of all ranks add up."""
 
+    packs: int = 0
+    """Of the orders, those without a usable row among them."""
     tokens: int = 0
     """Of the sequences, pictures with them."""
     targets: int = 0
@@ -71,15 +73,7 @@ class Counts:
     """By source, or by what the shares name."""
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(
-            tokens=self.tokens + other.tokens,
-            targets=self.targets + other.targets,
-            sequences=self.sequences + other.sequences,
-            roots=self.roots + other.roots,
-            skipped=self.skipped + other.skipped,
-            rows=self.rows + other.rows,
-            seen=self.seen + other.seen,
-        )
+        return Counts(*(getattr(self, own.name) + getattr(other, own.name) for own in fields(self)))
 
 
 def require_plannable(family: Family | None) -> None:
@@ -177,7 +171,7 @@ class PackLoader:
         Raises:
             DataError: under `refuse`, a row that cannot be used or that does not fit into its pack.
         """
-        counts = Counts()
+        counts = Counts(packs=len(orders))
         rows = {index: kept.get(index) or self._read(index) for order in orders for index in order.rows}
         pictures = self._decoded(rows.values())
         return [self._pack(order, rows, pictures, counts) for order in orders], counts

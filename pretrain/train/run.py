@@ -88,7 +88,8 @@ class PretrainParts:
 
     def metrics(self, counts: Counts) -> dict[str, float]:
         """Of the step's data; samples and skipped rows are counted from the start of the stage."""
-        capacity = self.config.trainer.packs_per_step * self.config.learner.pack_tokens
+        # The last step of a plan may have fewer packs.
+        capacity = counts.packs * self.config.learner.pack_tokens
         skipped = float(self.skipped + self._passed_over)
         return {"data/fill": counts.tokens / capacity, "data/skipped": skipped} | self.seen.metrics()
 
