@@ -112,14 +112,14 @@ class PackLoader:
         self._positions = getattr(shape.get_text_config(), "max_position_embeddings", None) or self.context
         self._trained, self._adapted = config.learner.trainable, config.learner.lora is not None
 
-    def sizes(self, index: int) -> tuple[int, tuple[tuple[int, int, int], ...]]:
-        """(tokens, grids of the pictures) of a row, from the headers of its pictures.
+    def sizes(self, index: int) -> tuple[int, tuple[Grid, ...], list[FileSize]]:
+        """(tokens, grids of the pictures, sizes of their files) of a row, each header read once.
 
         Raises:
             DataError: the row or a picture cannot be used; names file and row.
         """
-        row = self._outlined(index).row
-        return len(row.token_ids), tuple(picture.grid for picture in row.pictures)
+        found, files = self._outlined(index)
+        return len(found.row.token_ids), tuple(picture.grid for picture in found.row.pictures), files
 
     def measure(self, rows: Sequence[int]) -> tuple[list[StreamSample | str], dict[int, FoundRow]]:
         """Each row as the packer sees it, or why it cannot be used; and the sound ones as `load` takes them, encoded
@@ -132,7 +132,7 @@ class PackLoader:
         encoded: dict[int, FoundRow] = {}
         for index in rows:
             try:
-                found = self._outlined(index)
+                found, _ = self._outlined(index)
                 samples.append(self._sample(index, found.row))
             except DataError as error:
                 samples.append(str(error))
@@ -253,11 +253,14 @@ class PackLoader:
                     )
             return replace(row, pictures=tuple(shown))
 
-    def _outlined(self, index: int) -> FoundRow:
-        """With what the headers of its pictures and videos say of them; raises as `sizes`."""
+    def _outlined(self, index: int) -> tuple[FoundRow, list[FileSize]]:
+        """With what the headers of its pictures and videos say of them, and these; raises as `sizes`."""
         row = self.files.read(index)
         with self._placed(index):
-            return FoundRow(self._encoded(row, self.folder.outlines(row)), tuple(self.folder.views(row)))
+            views = tuple(self.folder.views(row))
+            sizes = [self.folder.size(view) for view in views]
+            outlines = list(map(self.folder.outlined, views, sizes))
+            return FoundRow(self._encoded(row, outlines), views), sizes
 
     @contextmanager
     def _placed(self, index: int) -> Iterator[None]:

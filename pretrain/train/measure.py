@@ -106,19 +106,18 @@ class Measure:
     def _row(self, index: int) -> dict:
         loader = self._loader
         try:
-            tokens, grids = loader.sizes(index)
+            tokens, grids, files = loader.sizes(index)
         except DataError as error:
             return {PROBLEM: str(error)}
-        row = loader.files.read(index)
-        sizes = [loader.folder.size(view) for view in loader.folder.views(row)]
+        videos = any(frames for *_, frames, _ in files)
         shown = sum(frames * (rows * columns // 4 + MARKS) for frames, rows, columns in grids)
         return {
             "id": loader.files.uid(index),
             "text_tokens": tokens - shown,
-            "width": [width for width, *_ in sizes],
-            "height": [height for _, height, *_ in sizes],
-            "frames": [frames for *_, frames, _ in sizes] if row.videos else [],
-            "duration": [seconds for *_, seconds in sizes] if row.videos else [],
+            "width": [width for width, *_ in files],
+            "height": [height for _, height, *_ in files],
+            "frames": [frames for *_, frames, _ in files] if videos else [],
+            "duration": [seconds for *_, seconds in files] if videos else [],
             "source": loader.files.source(index),
         }
 
