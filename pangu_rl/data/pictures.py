@@ -20,7 +20,7 @@ from pangu_rl.config.paths import resolve_path
 from pangu_rl.data.media.views import Shows, View, video_views, views_of
 from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.records import Clip, Picture
-from pangu_rl.storage.copies import has_folder
+from pangu_rl.storage.copies import folder_names, has_folder
 from pretrain.families import known_kinds
 from pretrain.families.family import Family
 from pretrain.processing.embedded import kept_file, original
@@ -245,8 +245,8 @@ def _named(path: str, name: Callable[[str], str] = named) -> Iterator[None]:
 def file_digest(path: str, media_root: Path) -> str:
     """sha256 of the file, or of the folder of frames, at `path`, hex; empty for one that cannot be read."""
     try:
-        if (folder := resolve_inside(path, media_root)).is_dir():
-            return FrameFolder(path, folder, media_root).sha256
+        if (names := folder_names(resolve_inside(path, media_root))) is not None:
+            return FrameFolder(path, names, media_root).sha256
         with open_inside(path, media_root) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except DataError:
