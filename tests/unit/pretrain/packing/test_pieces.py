@@ -41,7 +41,7 @@ def left_out(folder: Path) -> list[dict]:
 def test_nothing_is_lost_and_every_step_but_the_last_is_whole(path, tmp_path, settings):
     chosen = config(context=1500, **settings)
     summary = pack_file(path, tmp_path / "plan", chosen, map)
-    reader = PlanReader(tmp_path / "plan", path)
+    reader = PlanReader(tmp_path / "plan")
     assert len(reader.manifest["parts"]) == 5
     steps = packs_of(reader)
     assert {len(step) for step in steps[:-1]} == {chosen.step_packs}
