@@ -61,9 +61,10 @@ class RegionsConfig(Strict):
 
     file: str | None = None
     """Parquet, a file or a folder, with columns `id` (of a row of `data.train`), `box` (left, top, right, bottom as
-    shares of the picture's sides), `text` (null for an object), `labels` (clusters of an object, null for a line),
-    `confidence`, and perhaps `picture`, all of a row together; or the `regions.arrow` of an earlier run over the same
-    rows. Null makes them first, from the boxes that the rows name and from transcripts."""
+    shares of the picture's sides, 0 to 1), `text` (null for an object), `labels` (clusters of an object, null for a
+    line), `confidence` (of who read a line: 0.7 or less leaves it out; null is 1), and perhaps `picture`, all of a row
+    together; or the `regions.arrow` of an earlier run over the same rows. Null makes them first, from the boxes that
+    the rows name and from transcripts."""
     lines_of: str = "ocr"
     """Source of rows whose last answer is the one line of text in their picture."""
     per_picture: PositiveInt = 10
@@ -124,6 +125,7 @@ class VisionStageConfig(Strict):
     lr: PositiveFloat = 1e-3
     """Of the first resolution; it falls to 0 in a straight line over the whole stage, times the step's `lr_factor`."""
     weight_decay: NonNegativeFloat = 0.2
+    """Of matrices; norms, biases and the class query of regions do not decay."""
     learner: VisionLearnerConfig = VisionLearnerConfig()
     trainer: VisionTrainerConfig
     monitoring: MonitoringConfig = MonitoringConfig()

@@ -20,7 +20,7 @@ from pangu_rl.config.paths import resolve_path
 from pangu_rl.data.media.views import Shows, View, video_views, views_of
 from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.records import Clip, Picture
-from pangu_rl.storage.copies import has_folder
+from pangu_rl.storage.copies import folder_names, has_folder
 from pretrain.families import known_kinds
 from pretrain.families.family import Family
 from pretrain.processing.embedded import kept_file, original
@@ -37,6 +37,8 @@ THREADS = min(32, os.cpu_count() or 1)
 """Decoding and hashing leave the interpreter lock."""
 HEADERS = 65_536
 """Of videos, that are kept: reading one takes a turn of a decoder."""
+FileSize = tuple[int, int, int, float]
+"""(width, height, frames, seconds): 0 frames of a still picture, and of a video those shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,21 @@ class PictureFolder:
 
     def outlines(self, row: Shows) -> list[Picture]:
         """All that `row` shows, in order, without patches and identity, by the headers; raises as `views`."""
-        return [self._outlined(view) for view in self.views(row)]
+        return [self.outlined(view, self.size(view)) for view in self.views(row)]
+
+    def outlined(self, view: View, size: FileSize) -> Picture:
+        """The view of a file of this `size`, without patches and identity.
+
+        Raises:
+            DataError: it has no shape that the model takes.
+        """
+        width, height, frames, _ = size
+        if view.sampling is None:
+            with _named(view.path):
+                return self.family.picture(None, self.family.grid(height, width, self.limits), view.path)
+        with _named(view.path, named_video):
+            _, rows, columns = self.family.grid(height, width, view.limits)
+        return replace(self.family.picture(None, (frames, rows, columns), view.path), clip=Clip(sha256="", seconds=()))
 
     def shown(self, view: View) -> Picture:
         """The whole picture, or the frames of a video; raises as `outline`."""
@@ -111,8 +127,8 @@ class PictureFolder:
             return self.load(view.path)
         return cut_video(view.path, self._usable(view.path, "videos")[0], view.sampling, view.limits)
 
-    def size(self, view: View) -> tuple[int, int, int, float]:
-        """(width, height, frames, seconds) of its file; 0 frames of a still picture, and of a video those shown."""
+    def size(self, view: View) -> FileSize:
+        """Of its file, by the header; raises as `outline`."""
         if view.sampling is None:
             return *picture_size(view.path, self._usable(view.path)[0]), 0, 0.0
         header = self._header(view.path).paced(view.sampling)
@@ -125,10 +141,8 @@ class PictureFolder:
             ConfigError: a text model, no media root, or no picture sizes in the model folder.
             DataError: no picture that can be used.
         """
-        root, family = self._usable(path)
-        width, height = picture_size(path, root)
-        with _named(path):
-            return family.picture(None, family.grid(height, width, self.limits), path)
+        view = View(path)
+        return self.outlined(view, self.size(view))
 
     def load(self, path: str) -> Picture:
         """The whole still picture; raises as `outline`."""
@@ -162,14 +176,6 @@ class PictureFolder:
 
     def _picture_digest(self, path: str, media_root: Path) -> str:
         return open_picture(path, media_root, self._decode).sha256
-
-    def _outlined(self, view: View) -> Picture:
-        if view.sampling is None:
-            return self.outline(view.path)
-        width, height, frames, _ = self.size(view)
-        with _named(view.path, named_video):
-            _, rows, columns = self.family.grid(height, width, view.limits)
-        return replace(self.family.picture(None, (frames, rows, columns), view.path), clip=Clip(sha256="", seconds=()))
 
     @cached_property
     def _header(self) -> Callable[[str], VideoHeader]:
@@ -239,8 +245,8 @@ def _named(path: str, name: Callable[[str], str] = named) -> Iterator[None]:
 def file_digest(path: str, media_root: Path) -> str:
     """sha256 of the file, or of the folder of frames, at `path`, hex; empty for one that cannot be read."""
     try:
-        if (folder := resolve_inside(path, media_root)).is_dir():
-            return FrameFolder(path, folder, media_root).sha256
+        if (names := folder_names(resolve_inside(path, media_root))) is not None:
+            return FrameFolder(path, names, media_root).sha256
         with open_inside(path, media_root) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except DataError:

@@ -80,6 +80,18 @@ def has_folder(path: Path) -> bool:
         return system.isdir(name)
 
 
+def folder_names(path: Path) -> list[str] | None:
+    """Names in the folder at `path`, on disk or in its storage, where a part of it may be fetched already; None of what
+    is no folder. Raises as `local_copy`."""
+    if not is_remote(path):
+        return os.listdir(path) if path.is_dir() else None
+    if path.is_file():
+        return None
+    system, name = file_system(address := remote_address(path))
+    with _reaching(address):
+        return [os.path.relpath(file, name) for file in system.ls(name, detail=False)] if system.isdir(name) else None
+
+
 def _listed(path: Path) -> dict[Path, tuple[int, int]]:
     """Copy -> (size, time of change) of the file at `path`, or of each under it."""
     system, name = file_system(address := remote_address(path))

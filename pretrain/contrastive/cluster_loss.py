@@ -38,6 +38,9 @@ def cluster_loss(
         DataError: a sample without a positive, or a label that is no class.
     """
     _check(labels, centres.classes)
+    if torch.is_grad_enabled() and not embeddings.requires_grad:
+        # The others' backward pass waits for this rank's part in theirs, also where none of its samples is of a kind.
+        embeddings = embeddings.detach().requires_grad_()
     counts = gather_counts(len(embeddings), embeddings.device, centres.group)
     longest = max(gather_counts(labels.shape[1], embeddings.device, centres.group))
     labels = torch.nn.functional.pad(labels, (0, longest - labels.shape[1]), value=NONE)

@@ -152,26 +152,6 @@ def labels_of(shards: Shards, points: Points, labels: int) -> Iterator[Tensor]:
         yield _nearest(shards, unit(points, part), labels)[1]
 
 
-def fit_centres(embeddings: Tensor, classes: int, *, passes: int = 10, batch: int = BATCH, seed: int = 0) -> Tensor:
-    """As `fit`, in this process; unit centres float32 [K, D]."""
-    shards = HereShards(classes, embeddings.shape[1])
-    fit(shards, embeddings.numpy(), classes, passes=passes, batch=batch, seed=seed)
-    return shards.each("centres")[0]
-
-
-def nearest_classes(embeddings: Tensor, centres: Tensor, labels: int) -> Tensor:
-    """The `labels` centres that each embedding is nearest to by cosine, int64 [N, L], the nearest first.
-
-    Raises:
-        ConfigError: more labels than centres.
-    """
-    if labels > len(centres):
-        raise ConfigError(f"{labels} labels of {len(centres)} clusters: ask for fewer")
-    shards = HereShards(*centres.shape)
-    shards.each("hold", 0, normalize(centres.float(), dim=1), len(centres))
-    return torch.cat(list(labels_of(shards, embeddings.numpy(), labels)))
-
-
 def unit(points: Points, numbers: Tensor) -> Tensor:
     """Rows of `points` at unit length, float32 [n, D]."""
     return normalize(torch.from_numpy(points[numbers.numpy()]).float(), dim=1)

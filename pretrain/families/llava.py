@@ -10,7 +10,7 @@ import numpy as np
 from pretrain.families.family import BICUBIC, fixed
 from pretrain.families.tiled import Tiled
 from pretrain.models.positions import Grid
-from pretrain.processing.resize import PixelLimits
+from pretrain.processing.resize import PixelLimits, require_aspect
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -35,6 +35,8 @@ class Llava(Tiled):
 
     def grid(self, height: int, width: int, limits: PixelLimits) -> Grid:
         self.require_own(limits)
+        # The short side becomes the square's before the middle is cut out: of a line that is a picture without an end.
+        require_aspect(height, width)
         return self.smallest
 
     def squares(self, image: Image.Image) -> np.ndarray:

@@ -68,12 +68,14 @@ class Columns:
         self._refuse_some(row, (width > 0) != (height > 0), "width height", "must both be 0 or neither")
         longer, shorter = np.maximum(width, height), np.minimum(width, height)
         self._refuse_some(row, longer > MAX_ASPECT * shorter, "width height", f"differ by more than {MAX_ASPECT} times")
-        frames = self._frames(row, counts)
+        frames = self._frames(row, counts, width > 0)
         self._refuse_some(row, (frames > 0) & (width == 0), "width height", "must be those of the video's frames")
         there = width > 0
         return tuple(values[there].astype(np.int64) for values in (row, width, height, frames))
 
-    def _frames(self, row: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    def _frames(self, row: np.ndarray, counts: np.ndarray, there: np.ndarray) -> np.ndarray:
+        """int64 [K], also of the empty places of rows without pictures, which may have a rate: those that are not
+        `there`."""
         frames, duration, fps = (self._of_pictures(name, counts) for name in OF_VIDEOS)
         self._refuse_some(row, ~_whole(frames, MAX_FRAMES), "frames", f"must be whole numbers from 0 to {MAX_FRAMES}")
         for name, values in (("duration", duration), ("fps", fps)):
@@ -82,7 +84,7 @@ class Columns:
         self._refuse_some(row, sampled & (duration > 0) & (fps == 0), "duration fps", "needs the fps to sample at")
         endless = sampled & (duration * fps >= MAX_FRAMES)
         self._refuse_some(row, endless, "duration fps", f"are over {MAX_FRAMES} frames")
-        return np.where(sampled, sampled_frames(duration, fps, self.max_frames), frames)
+        return np.where(sampled & (there | (duration > 0)), sampled_frames(duration, fps, self.max_frames), frames)
 
     def _of_pictures(self, name: str, counts: np.ndarray) -> np.ndarray:
         """A video column with one value for each picture; a row of pictures may have 0, null or an empty list."""

@@ -82,9 +82,10 @@ def tokens_of_video_frame(
 def sampled_frames(duration: np.ndarray, fps: np.ndarray, max_frames: int) -> np.ndarray:
     """Frames taken of a video at `fps` frames per second, with `duration` seconds from its first to its last frame.
 
-    A video that would have more than `max_frames` is looked at more sparsely; without a duration there is none.
+    A video that would have more than `max_frames` is looked at more sparsely; one of a single frame lasts 0 seconds.
+    Without a rate there is none.
     """
-    return np.where(duration > 0, np.minimum(np.floor(duration * fps) + 1, max_frames), 0).astype(np.int64)
+    return np.where(fps > 0, np.minimum(np.floor(duration * fps) + 1, max_frames), 0).astype(np.int64)
 
 
 def _enlarge_small(height: np.ndarray, width: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 Columns: `id` (text or whole numbers), `text_tokens`, `width` and `height` (a number, or a list with one for each
 picture; 0, null or empty for none), optional `source`, and for videos `frames`, or `duration` in seconds with the `fps`
-to sample at.
+to sample at; what has a size and neither frames nor `fps` (0 or null) is a still picture.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from pretrain.packing.columns import OF_VIDEOS, Columns
 from pretrain.packing.cost import OPENPANGU_VIT, PATCHES_PER_TOKEN, tokens_of_frame, tokens_of_video_frame
 
 NEEDED = ("id", "text_tokens", "width", "height")
+VIDEO_SEED = b"video_seed"
+"""Of the file's own metadata."""
 MARKS = 2
 """The tokens that open and close a picture or video; between two frames stand two more."""
 
@@ -35,6 +37,8 @@ class Metadata:
     name: str
     sha256: str
     """Of the file's bytes."""
+    video_seed: int | None = None
+    """As `video_seed_of` has it; not of a piece."""
     numbers: np.ndarray
     """int64, rows of the file, ascending."""
     ids: pa.Array
@@ -68,6 +72,7 @@ def read_metadata(path: Path, config: PackingConfig) -> Metadata:
     return Metadata(
         name=path.name,
         sha256=file_sha256(path),
+        video_seed=video_seed_of(path),
         numbers=numbers,
         ids=ids,
         source=source,
@@ -122,6 +127,13 @@ def read_rows(path: Path, groups: Sequence[int] | None = None) -> pa.Table:
     with _readable(path), pq.ParquetFile(path) as file:
         wanted = [name for name in (*NEEDED, *OF_VIDEOS, "source") if name in file.schema_arrow.names]
         return file.read_row_groups(list(every if groups is None else groups), columns=wanted)
+
+
+def video_seed_of(path: Path) -> int | None:
+    """The seed that drew how many frames the videos of `path` are shown with, where it says so."""
+    with _readable(path):
+        said = pq.read_metadata(path).metadata.get(VIDEO_SEED)
+    return None if said is None else int(said)
 
 
 @contextmanager

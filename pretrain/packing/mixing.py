@@ -32,7 +32,8 @@ def draw(
     part = {name: have[name] / every[name] if every else 1.0 for name in names}
     random = np.random.default_rng((config.seed, 1))
     drawn = [_take(rows[name], sizes, budgets[name] * part[name], random) for name in names if have[name]]
-    return np.concatenate(drawn)
+    # A piece may have no sample of a source with a share.
+    return np.concatenate([np.empty(0, np.int64), *drawn])
 
 
 def sizes_of(metadata: Metadata, config: PackingConfig) -> np.ndarray:

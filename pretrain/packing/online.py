@@ -24,6 +24,8 @@ class StreamSample:
     visual_tokens: int = 0
     patch_pairs: int = 0
     """Pairs of patches within a frame, over all of the sample's frames."""
+    patches: int = 0
+    """Of all of its frames; how many make a token, the model's family says."""
 
 
 Unit = Literal["packs", "tokens", "samples"]

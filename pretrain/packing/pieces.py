@@ -25,9 +25,9 @@ import xxhash
 from pangu_rl.config.sections.packing import PackingConfig
 from pretrain.packing.balance import global_batches, imbalance
 from pretrain.packing.columns import Columns
-from pretrain.packing.metadata import Metadata, costs, group_rows, read_rows, require_distinct
+from pretrain.packing.metadata import Metadata, costs, group_rows, read_rows, require_distinct, video_seed_of
 from pretrain.packing.mixing import draw, sizes_of
-from pretrain.packing.plan import LEFT_OUT, fitting, plan_of, require_fitting
+from pretrain.packing.plan import LEFT_OUT, fitting, plan_of, require_drawn, require_fitting
 from pretrain.packing.plan_file import Figures, Part, packs_table, rest_table, write_part
 from pretrain.packing.unfinished import PLAN, Tell, replaced, seal, sealed
 
@@ -84,10 +84,11 @@ def plan_pieces(
     every = {name: sum(part.have.get(name, 0) for part in scanned) for part in scanned for name in part.have}
     plan = partial(plan_piece, path, spills, config, every, folder)
     planned: list[Planned] = list(run(plan, range(pieces)))
+    require_drawn(path.name, sum(piece.part.packs + len(piece.over) for piece in planned), config)
     if kept := sum(piece.kept for piece in planned):
         tell(f"{kept} of {pieces} pieces are from a run that was interrupted")
     parts = [*(piece.part for piece in planned), _last_steps(planned, folder / PLAN, config)]
-    return parts, Figures(name=path.name, sha256=sha256, samples=samples)
+    return parts, Figures(name=path.name, sha256=sha256, samples=samples, video_seed=video_seed_of(path))
 
 
 def scan(path: Path, config: PackingConfig, pieces: int, groups: tuple[int, Sequence[int]], spill: Path) -> Scanned:

@@ -58,13 +58,23 @@ def make_plan(metadata: Metadata, config: PackingConfig, workers: int = 1) -> Pl
     """Pack the samples of `metadata`. Deterministic, whatever the number of `workers` (processes).
 
     Raises:
-        DataError: no sample fits.
+        DataError: no sample fits, or none is drawn.
         ConfigError: shares that the metadata cannot serve.
     """
     fits = fitting(metadata, config)
     require_fitting(metadata.name, len(metadata), int(fits.sum()), int(metadata.tokens.min()), config)
     rows = draw(metadata, fits, config) if config.shares else np.flatnonzero(fits)
+    require_drawn(metadata.name, len(rows), config)
     return plan_of(metadata, rows, config, (config.seed,), workers)
+
+
+def require_drawn(name: str, drawn: int, config: PackingConfig) -> None:
+    """
+    Raises:
+        DataError: the draw by shares is so small that it takes no sample.
+    """
+    if not drawn:
+        raise DataError(f"{name}: tokens {config.tokens} draws no sample, each is longer: raise it, or leave it out")
 
 
 def fitting(metadata: Metadata, config: PackingConfig) -> np.ndarray:
@@ -132,7 +142,7 @@ def _pack_shards(samples: Samples, config: PackingConfig, workers: int) -> Packs
     bounds = np.linspace(0, count, -(-count // SHARD_SAMPLES) + 1).astype(np.int64)
     shards = [slice(*pair) for pair in itertools.pairwise(bounds.tolist())]
     tasks = [(_slice(samples, shard), config.context, config.visual_tokens) for shard in shards]
-    members, starts = [], [np.zeros(1, dtype=np.int64)]
+    members, starts = [np.empty(0, dtype=np.int64)], [np.zeros(1, dtype=np.int64)]
     for shard, packs in zip(shards, _run(tasks, workers), strict=True):
         members.append(packs.members + shard.start)
         starts.append(packs.starts[1:] + shard.start)

@@ -26,8 +26,7 @@ import pyarrow.parquet as pq
 
 from pangu_rl.checkpoint.manifest import flush
 from pangu_rl.config.sections.packing import PackingConfig
-from pangu_rl.errors import ConfigError, DataError
-from pretrain.packing.balance import deal
+from pangu_rl.errors import DataError
 from pretrain.packing.metadata import Metadata, file_sha256
 from pretrain.packing.plan import LEFT_OUT, Plan
 from pretrain.packing.unfinished import PLAN, Tell, origin, replaced, unfinished
@@ -61,6 +60,7 @@ class Figures:
     name: str
     sha256: str
     samples: int
+    video_seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +95,7 @@ def write_plan(directory: Path, plan: Plan, metadata: Metadata, config: PackingC
         tokens=int(plan.tokens.sum()),
         visual_imbalance=plan.visual_imbalance,
     )
-    figures = Figures(name=metadata.name, sha256=metadata.sha256, samples=len(metadata))
+    figures = Figures(name=metadata.name, sha256=metadata.sha256, samples=len(metadata), video_seed=metadata.video_seed)
 
     def write(folder: Path) -> tuple[list[Part], Figures]:
         packs = packs_table(plan, metadata, 0, len(plan.tokens))
@@ -175,11 +175,11 @@ def _list_of(kind: pa.DataType) -> pa.DataType | None:
 class PlanReader:
     """A plan that a run trains on. Reading a step touches one part of the file."""
 
-    def __init__(self, directory: Path, metadata: Path | None = None) -> None:
-        """Check the files of `directory`, and with `metadata` that the plan was made from it.
+    def __init__(self, directory: Path) -> None:
+        """Check the files of `directory`.
 
         Raises:
-            DataError: no plan, one that was changed, or one of other metadata; the message has both hashes.
+            DataError: no plan, or one that was changed; the message has both hashes.
         """
         self.directory = directory
         try:
@@ -191,8 +191,6 @@ class PlanReader:
             raise DataError(f"{directory}: a plan of version {version}, this program reads {read}: pack again")
         for name in list(self.manifest["files"])[:CHECKED_FILES]:
             self._require_whole(name)
-        if metadata is not None:
-            _require_hash(metadata, self.manifest["metadata"]["sha256"], f"{directory} was packed from other metadata")
         self.steps: int = self.manifest["steps"]
         self._step_packs: int = self.manifest["step_packs"]
         self._parts: dict[str, int] = self.manifest.get("parts", {PACKS: self.manifest["packs"]})
@@ -237,25 +235,12 @@ class PlanReader:
         return pq.ParquetFile(self.directory / name, memory_map=True)
 
     def _require_whole(self, name: str) -> None:
-        expected = self.manifest["files"][name]
-        _require_hash(self.directory / name, expected, "the plan was changed or is incomplete: pack again")
-
-    def share(self, rank: int, step: int, ranks: int | None = None) -> list[PlannedPack]:
-        """What `rank` trains on at `step`: as many packs as every other rank, heavy pictures first.
-
-        `ranks` is another number of ranks than the plan was made for, if it divides the step's packs.
-
-        Raises:
-            ConfigError: it does not.
-        """
-        packs = self.packs(step)
-        ranks = ranks or self.manifest["settings"]["ranks"]
-        if len(packs) % ranks:
-            raise ConfigError(
-                f"{self.directory}: step {step} has {len(packs)} packs, which {ranks} ranks cannot share equally: "
-                "use a number of ranks that divides them, or pack again"
-            )
-        return [packs[number] for number in deal(np.array([pack.visual_flops for pack in packs]), ranks)[rank]]
+        path, expected = self.directory / name, self.manifest["files"][name]
+        reason = "the plan was changed or is incomplete: pack again"
+        if not path.is_file():
+            raise DataError(f"{path}: no such file: {reason}")
+        if (found := file_sha256(path)) != expected:
+            raise DataError(f"{path}: sha256 {found}, expected {expected}: {reason}")
 
 
 def _packs_per_group(step_packs: int) -> int:
@@ -270,7 +255,12 @@ def _manifest(directory: Path, parts: Sequence[Part], figures: Figures, config: 
     files = [name for part in parts for name in (part.packs_file, part.rest_file)]
     return {
         "version": VERSION,
-        "metadata": {"file": figures.name, "sha256": figures.sha256, "samples": figures.samples},
+        "metadata": {
+            "file": figures.name,
+            "sha256": figures.sha256,
+            "samples": figures.samples,
+            "video_seed": figures.video_seed,
+        },
         "settings": config.model_dump(mode="json"),
         "step_packs": config.step_packs,
         "steps": sum(steps),
@@ -292,10 +282,3 @@ def _require_same(new: Path, old: Path) -> None:
     )
     if not same:
         raise DataError(f"{old}: holds another plan or something else; --output is a new folder for each plan")
-
-
-def _require_hash(path: Path, expected: str, reason: str) -> None:
-    if not path.is_file():
-        raise DataError(f"{path}: no such file: {reason}")
-    if (found := file_sha256(path)) != expected:
-        raise DataError(f"{path}: sha256 {found}, expected {expected}: {reason}")

@@ -14,7 +14,7 @@ from PIL import Image
 from pangu_rl.errors import DataError
 from pangu_rl.records import Picture
 from pretrain.processing.media_root import named
-from pretrain.processing.pictures import LoadedPicture, open_picture
+from pretrain.processing.pictures import Decode, LoadedPicture, decode, open_picture
 from pretrain.processing.resize import MERGE, PATCH, PixelLimits, enlarge_small, smart_resize
 
 COLUMNS = 3 * PATCH * PATCH
@@ -45,13 +45,13 @@ def resized(image: Image.Image, limits: PixelLimits) -> np.ndarray:
     return np.asarray(image)
 
 
-def load_picture(path: str, media_root: Path, limits: PixelLimits) -> Picture:
+def load_picture(path: str, media_root: Path, limits: PixelLimits, decode: Decode = decode) -> Picture:
     """Read, resize and cut the picture at `path`, relative to `media_root`.
 
     Raises:
         DataError: as `open_picture`; also an aspect ratio over 200. One line that names the path.
     """
-    loaded = open_picture(path, media_root)
+    loaded = open_picture(path, media_root, decode)
     try:
         rgb = resized(loaded.image, limits)
     except DataError as error:
@@ -59,10 +59,10 @@ def load_picture(path: str, media_root: Path, limits: PixelLimits) -> Picture:
     return _cut(path, loaded, rgb)
 
 
-def load_square(path: str, media_root: Path, edge: int) -> Picture:
+def load_square(path: str, media_root: Path, edge: int, decode: Decode = decode) -> Picture:
     """The picture at `path`, whatever its shape, as a square of `edge` pixels, a multiple of a cell. Raises as
     `open_picture`."""
-    loaded = open_picture(path, media_root)
+    loaded = open_picture(path, media_root, decode)
     return _cut(path, loaded, np.asarray(loaded.image.resize((edge, edge), Image.Resampling.BICUBIC)))
 
 

@@ -11,16 +11,19 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
 
 from pangu_rl.errors import DataError
-from pretrain.processing.media_root import named, read_inside
+from pretrain.processing.media_root import named, open_inside
 
 log = logging.getLogger(__name__)
 
@@ -72,15 +75,18 @@ def open_picture(path: str, media_root: Path, decode: Decode = decode) -> Loaded
         DataError: one line with the path, for a path that leaves the media root, no regular file, a file that is empty,
             truncated, too large or no picture, an animation, or too many pixels.
     """
-    content = _read(path, media_root)
+    with _opened(path, media_root) as file:
+        content = file.read()
     return LoadedPicture(decode(content, path), hashlib.sha256(content).hexdigest())
 
 
 def picture_size(path: str, media_root: Path) -> tuple[int, int]:
-    """(width, height) of the upright picture, by its header alone. Raises as `open_picture`, but for broken pixels."""
-    header = read_header(_read(path, media_root), path)
-    width, height = header.size
-    return (height, width) if _orientation(header) in _ON_ITS_SIDE else (width, height)
+    """(width, height) of the upright picture, by its header alone, which is all that is read. Raises as `open_picture`,
+    but for broken pixels."""
+    with _opened(path, media_root) as file:
+        header = _header_of(file, path)
+        width, height = header.size
+        return (height, width) if _orientation(header) in _ON_ITS_SIDE else (width, height)
 
 
 def open_stored(path: str, media_root: Path) -> Image.Image:
@@ -94,8 +100,12 @@ def read_header(content: bytes, path: str) -> Image.Image:
     Raises:
         DataError: no picture in one of `FORMATS`, an animation, or more than `MAX_PIXELS`.
     """
+    return _header_of(io.BytesIO(content), path)
+
+
+def _header_of(file: BinaryIO, path: str) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        image = Image.open(file, formats=FORMATS)
         animated = image.format != "MPO" and getattr(image, "is_animated", False)
     except Image.UnidentifiedImageError:
         raise DataError(f"{named(path)}: is no {', '.join(FORMATS)}") from None
@@ -155,11 +165,17 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _read(path: str, media_root: Path) -> bytes:
+@contextmanager
+def _opened(path: str, media_root: Path) -> Iterator[BinaryIO]:
     try:
-        return read_inside(path, media_root, MAX_BYTES)
+        file = open_inside(path, media_root)
     except DataError as error:
         raise DataError(f"{error} (media root {media_root})") from None
+    with file:
+        if (size := file.seek(0, os.SEEK_END)) > MAX_BYTES:
+            raise DataError(f"{named(path)}: {size} bytes, the limit is {MAX_BYTES} (media root {media_root})")
+        file.seek(0)
+        yield file
 
 
 def _one_line(error: Exception) -> str:

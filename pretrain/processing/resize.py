@@ -41,10 +41,6 @@ class PixelLimits:
 
 TRAINING = PixelLimits()
 """4 to 2304 tokens: every stage of the openPangu-VL recipe (its table 2)."""
-RELEASED = PixelLimits(224**2, 1820**2)
-"""64 to 4225 tokens: what the released processor does at inference."""
-EVALUATION = tuple(PixelLimits(edge**2, 2016**2) for edge in (224, 672, 1344))
-"""The three settings of the paper's evaluations, by benchmark."""
 
 
 def smart_resize(height: int, width: int, limits: PixelLimits) -> tuple[int, int]:

@@ -6,6 +6,7 @@ its clock. AVI: `avih` and `strh` of RIFF; MP4: `mdhd` and `stts` of ISO/IEC 144
 
 from __future__ import annotations
 
+import io
 import struct
 from typing import BinaryIO
 
@@ -19,9 +20,12 @@ def unknown_rate(file: BinaryIO) -> str | None:
     """What the header lacks; None of a sound one, and of a container whose frames carry their times. Ends anywhere."""
     file.seek(0)
     head = file.read(HEADER)
-    if head[:4] == b"RIFF":
-        return _of_avi(head)
-    return _of_mp4(file) if head[4:8] == b"ftyp" else None
+    try:
+        if head[:4] == b"RIFF":
+            return _of_avi(head)
+        return _of_mp4(file) if head[4:8] == b"ftyp" else None
+    except struct.error:
+        return "its header is cut"
 
 
 def _of_avi(head: bytes) -> str | None:
@@ -51,8 +55,10 @@ def _of_mp4(file: BinaryIO) -> str | None:
 
 def _movie(file: BinaryIO) -> bytes:
     """The box `moov`, where it can be found."""
-    start = 0
+    start, end = 0, file.seek(0, io.SEEK_END)
     for _ in range(MOST_BOXES):
+        if start >= end:
+            break
         file.seek(start)
         head = file.read(16)
         if len(head) < 8:
@@ -62,7 +68,8 @@ def _movie(file: BinaryIO) -> bytes:
             size = struct.unpack(">Q", head[8:])[0]
         if head[4:8] == b"moov":
             file.seek(start)
-            return file.read(size) + bytes(32)
+            # A size is whatever the file says.
+            return file.read(min(size, end - start)) + bytes(32)
         if size < 8:
             break
         start += size

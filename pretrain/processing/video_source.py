@@ -7,7 +7,7 @@ import math
 import shutil
 import tempfile
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from pangu_rl.errors import ConfigError, DataError
+from pangu_rl.storage.copies import folder_names
 from pretrain.processing.media_root import named, open_inside, resolve_inside
 from pretrain.processing.pictures import MAX_PIXELS, open_picture, picture_size
 from pretrain.processing.video import PRECISE_FPS, Sampling, frame_indices
@@ -69,9 +70,9 @@ def named_video(path: str) -> str:
 def open_video(path: str, media_root: Path) -> Iterator[Source]:
     """The video at `path`, relative to `media_root`; raises as `read_header`."""
     try:
-        folder = resolve_inside(path, media_root)
-        if folder.is_dir():
-            yield FrameFolder(path, folder, media_root)
+        names = folder_names(resolve_inside(path, media_root))
+        if names is not None:
+            yield FrameFolder(path, names, media_root)
             return
         with ExitStack() as opened:
             yield VideoFile(path, opened.enter_context(open_inside(path, media_root)), opened)
@@ -82,9 +83,10 @@ def open_video(path: str, media_root: Path) -> Iterator[Source]:
 class FrameFolder:
     """A folder whose pictures are the frames, in the order of their names."""
 
-    def __init__(self, path: str, folder: Path, media_root: Path) -> None:
+    def __init__(self, path: str, names: Sequence[str], media_root: Path) -> None:
+        """`names` of what lies in it; hidden files are no frames."""
         self.path, self._root = path, media_root
-        self._names = sorted(file.name for file in folder.iterdir() if not file.name.startswith("."))
+        self._names = sorted(name for name in names if not name.startswith("."))
         if not self._names:
             raise DataError(f"{named_video(path)}: is an empty folder")
         width, height = picture_size(self._of(0), media_root)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import islice
 from types import MappingProxyType
 
@@ -26,14 +26,14 @@ from pangu_rl.data.mixing.seen import Seen
 from pangu_rl.data.packs.batching import empty_pack, pack_conversations, root_count
 from pangu_rl.data.packs.layout import TrainingRow
 from pangu_rl.data.packs.micro_batches import merge_packs
-from pangu_rl.data.pictures import PictureFolder, in_threads
+from pangu_rl.data.pictures import FileSize, PictureFolder, in_threads
 from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.learner.measure.flops import ModelFlops, Work, loaded_config
 from pangu_rl.loops.decoding import decode_bounded
 from pangu_rl.records import Pack, Picture
 from pretrain.families.family import Family
 from pretrain.families.pangu import Pangu
-from pretrain.packing.cost import PATCHES_PER_TOKEN
+from pretrain.models.positions import Grid
 from pretrain.packing.online import StreamSample
 from pretrain.processing.media_root import named
 from pretrain.processing.resize import PixelLimits
@@ -57,6 +57,8 @@ NOTHING_KEPT: Mapping[int, FoundRow] = MappingProxyType({})
 class Counts:
     """Of the packs of a rank; those of all ranks add up."""
 
+    packs: int = 0
+    """Of the orders, those without a usable row among them."""
     tokens: int = 0
     """Of the sequences, pictures with them."""
     targets: int = 0
@@ -71,15 +73,7 @@ class Counts:
     """By source, or by what the shares name."""
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(
-            tokens=self.tokens + other.tokens,
-            targets=self.targets + other.targets,
-            sequences=self.sequences + other.sequences,
-            roots=self.roots + other.roots,
-            skipped=self.skipped + other.skipped,
-            rows=self.rows + other.rows,
-            seen=self.seen + other.seen,
-        )
+        return Counts(*(getattr(self, own.name) + getattr(other, own.name) for own in fields(self)))
 
 
 def require_plannable(family: Family | None) -> None:
@@ -118,14 +112,14 @@ class PackLoader:
         self._positions = getattr(shape.get_text_config(), "max_position_embeddings", None) or self.context
         self._trained, self._adapted = config.learner.trainable, config.learner.lora is not None
 
-    def sizes(self, index: int) -> tuple[int, tuple[tuple[int, int, int], ...]]:
-        """(tokens, grids of the pictures) of a row, from the headers of its pictures.
+    def sizes(self, index: int) -> tuple[int, tuple[Grid, ...], list[FileSize]]:
+        """(tokens, grids of the pictures, sizes of their files) of a row, each header read once.
 
         Raises:
             DataError: the row or a picture cannot be used; names file and row.
         """
-        row = self._outlined(index).row
-        return len(row.token_ids), tuple(picture.grid for picture in row.pictures)
+        found, files = self._outlined(index)
+        return len(found.row.token_ids), tuple(picture.grid for picture in found.row.pictures), files
 
     def measure(self, rows: Sequence[int]) -> tuple[list[StreamSample | str], dict[int, FoundRow]]:
         """Each row as the packer sees it, or why it cannot be used; and the sound ones as `load` takes them, encoded
@@ -138,7 +132,7 @@ class PackLoader:
         encoded: dict[int, FoundRow] = {}
         for index in rows:
             try:
-                found = self._outlined(index)
+                found, _ = self._outlined(index)
                 samples.append(self._sample(index, found.row))
             except DataError as error:
                 samples.append(str(error))
@@ -177,7 +171,7 @@ class PackLoader:
         Raises:
             DataError: under `refuse`, a row that cannot be used or that does not fit into its pack.
         """
-        counts = Counts()
+        counts = Counts(packs=len(orders))
         rows = {index: kept.get(index) or self._read(index) for order in orders for index in order.rows}
         pictures = self._decoded(rows.values())
         return [self._pack(order, rows, pictures, counts) for order in orders], counts
@@ -259,11 +253,14 @@ class PackLoader:
                     )
             return replace(row, pictures=tuple(shown))
 
-    def _outlined(self, index: int) -> FoundRow:
-        """With what the headers of its pictures and videos say of them; raises as `sizes`."""
+    def _outlined(self, index: int) -> tuple[FoundRow, list[FileSize]]:
+        """With what the headers of its pictures and videos say of them, and these; raises as `sizes`."""
         row = self.files.read(index)
         with self._placed(index):
-            return FoundRow(self._encoded(row, self.folder.outlines(row)), tuple(self.folder.views(row)))
+            views = tuple(self.folder.views(row))
+            sizes = [self.folder.size(view) for view in views]
+            outlines = list(map(self.folder.outlined, views, sizes))
+            return FoundRow(self._encoded(row, outlines), views), sizes
 
     @contextmanager
     def _placed(self, index: int) -> Iterator[None]:
@@ -279,7 +276,7 @@ class PackLoader:
             DataError: it fits into no pack.
         """
         areas = [(frames, rows * columns) for frames, rows, columns in (picture.grid for picture in row.pictures)]
-        tokens, visual = len(row.token_ids), sum(frames * area // PATCHES_PER_TOKEN for frames, area in areas)
+        tokens, visual = len(row.token_ids), sum(picture.tokens for picture in row.pictures)
         if tokens > self.context:
             raise DataError(
                 f"{self.files.where(index)}: {tokens} tokens are longer than a pack, learner.pack_tokens {self.context}"
@@ -289,7 +286,8 @@ class PackLoader:
                 f"{self.files.where(index)}: {visual} visual tokens are more than a pack may have, data.visual_tokens "
                 f"{self.visual_tokens}"
             )
-        return StreamSample(index, tokens, visual, sum(frames * area**2 for frames, area in areas))
+        pairs, patches = (sum(frames * area**power for frames, area in areas) for power in (2, 1))
+        return StreamSample(index, tokens, visual, pairs, patches)
 
     def _encoded(self, row: Conversation | Document, pictures: Sequence[Picture]) -> TrainingRow:
         if isinstance(row, Document):

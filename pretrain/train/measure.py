@@ -16,7 +16,8 @@ from pangu_rl.cluster.ranges import ranges_of, tables_of
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.data.files.row_files import RowFiles, open_rows
 from pangu_rl.errors import DataError
-from pretrain.train.loader import PackLoader
+from pretrain.packing.metadata import VIDEO_SEED
+from pretrain.train.loader import PackLoader, require_plannable
 
 log = logging.getLogger(__name__)
 MARKS = 2
@@ -56,7 +57,7 @@ def write_sizes(config: PretrainConfig, output: Path, workers: int = 1) -> int:
     for line in files.skipped:
         console.print(f"left out: {line}", markup=False, highlight=False)
     partial_output = output.with_name(f".{output.name}.{os.getpid()}.partial")
-    written = 0
+    written, videos = 0, False
     tables = tables_of(partial(Measure, config, files), len(files), config.cluster, workers)
     shown = track(
         tables, "measuring", total=len(ranges_of(len(files))), console=console, disable=not console.is_terminal
@@ -66,9 +67,12 @@ def write_sizes(config: PretrainConfig, output: Path, workers: int = 1) -> int:
             waiting: list[pa.Table] = []
             for table in shown:
                 waiting.append(_sound(table, config, console))
+                videos = videos or any(table["frames"].to_pylist())
                 if sum(map(len, waiting)) >= GROUP:
                     written += _write(writer, waiting)
             written += _write(writer, waiting)
+            if videos:
+                writer.add_key_value_metadata({VIDEO_SEED: str(config.trainer.seed)})
         if not written:
             raise DataError(f"{files.name}: no usable row among {len(files)}")
         os.replace(partial_output, output)
@@ -83,7 +87,12 @@ class Measure:
     """Row numbers -> a table of `SCHEMA` and `PROBLEM`."""
 
     def __init__(self, config: PretrainConfig, files: RowFiles) -> None:
+        """
+        Raises:
+            UserError: as `PackLoader`, or a family whose pictures plans do not know.
+        """
         self._loader = PackLoader(config, files)
+        require_plannable(self._loader.encoder.family)
 
     def __call__(self, rows: range) -> pa.Table:
         """A row that cannot be used has a problem in place of sizes.
@@ -97,19 +106,18 @@ class Measure:
     def _row(self, index: int) -> dict:
         loader = self._loader
         try:
-            tokens, grids = loader.sizes(index)
+            tokens, grids, files = loader.sizes(index)
         except DataError as error:
             return {PROBLEM: str(error)}
-        row = loader.files.read(index)
-        sizes = [loader.folder.size(view) for view in loader.folder.views(row)]
+        videos = any(frames for *_, frames, _ in files)
         shown = sum(frames * (rows * columns // 4 + MARKS) for frames, rows, columns in grids)
         return {
             "id": loader.files.uid(index),
             "text_tokens": tokens - shown,
-            "width": [width for width, *_ in sizes],
-            "height": [height for _, height, *_ in sizes],
-            "frames": [frames for *_, frames, _ in sizes] if row.videos else [],
-            "duration": [seconds for *_, seconds in sizes] if row.videos else [],
+            "width": [width for width, *_ in files],
+            "height": [height for _, height, *_ in files],
+            "frames": [frames for *_, frames, _ in files] if videos else [],
+            "duration": [seconds for *_, seconds in files] if videos else [],
             "source": loader.files.source(index),
         }
 

@@ -13,7 +13,6 @@ from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.data.files.row_files import RowFiles
 from pangu_rl.data.stream import PromptStream
 from pangu_rl.errors import ConfigError, DataError
-from pretrain.packing.cost import PATCHES_PER_TOKEN
 from pretrain.packing.online import OnlinePacker, PacksApart, StreamSample
 from pretrain.train.measured import Measure, MeasuredStream
 from pretrain.train.order import OrderCost, PackOrder
@@ -97,7 +96,7 @@ class OnlineOrder:
         load = self._cost(
             tokens,
             sum(sample.tokens * (sample.tokens + 1) / 2 for sample in pack),
-            PATCHES_PER_TOKEN * sum(sample.visual_tokens for sample in pack),
+            sum(sample.patches for sample in pack),
             sum(sample.patch_pairs for sample in pack),
         )
         rows = tuple(int(sample.id) for sample in pack)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any, TypeVar
 
 from pangu_rl.config.paths import resolve_path
@@ -88,7 +88,8 @@ class PretrainParts:
 
     def metrics(self, counts: Counts) -> dict[str, float]:
         """Of the step's data; samples and skipped rows are counted from the start of the stage."""
-        capacity = self.config.trainer.packs_per_step * self.config.learner.pack_tokens
+        # The last step of a plan may have fewer packs.
+        capacity = counts.packs * self.config.learner.pack_tokens
         skipped = float(self.skipped + self._passed_over)
         return {"data/fill": counts.tokens / capacity, "data/skipped": skipped} | self.seen.metrics()
 
@@ -170,17 +171,37 @@ def open_order(config: PretrainConfig, loader: PackLoader) -> Order:
         return OnlineOrder(loader.files, config, loader.cost)
     require_plannable(loader.encoder.family)
     reader = PlanReader(resolve_path(config.data.plan))
-    settings = reader.manifest["settings"]
-    if loader.encoder.family is not None:
-        limits = loader.folder.limits
-        planned = settings["min_pixels"], settings["max_pixels"]
-        if planned != (limits.min_pixels, limits.max_pixels):
-            raise ConfigError(
-                f"{reader.directory} was packed for pictures of {planned[0]} to {planned[1]} pixels, the stage shows "
-                f"them at {limits.min_pixels} to {limits.max_pixels}: set data.min_pixels and data.max_pixels, or pack "
-                "again"
-            )
+    _require_same_sizes(reader, config, loader)
     return PlannedOrder(reader, loader.files, config, loader.cost)
+
+
+def _require_same_sizes(reader: PlanReader, config: PretrainConfig, loader: PackLoader) -> None:
+    """
+    Raises:
+        ConfigError: the stage shows pictures or videos in other sizes than the plan's, or with other frames.
+    """
+    family, where, settings = loader.encoder.family, reader.directory, reader.manifest["settings"]
+    if family is None:
+        return
+    limits, planned = loader.folder.limits, (settings["min_pixels"], settings["max_pixels"])
+    if planned != (limits.min_pixels, limits.max_pixels):
+        raise ConfigError(
+            f"{where} was packed for pictures of {planned[0]} to {planned[1]} pixels, the stage shows them at "
+            f"{limits.min_pixels} to {limits.max_pixels}: set data.min_pixels and data.max_pixels, or pack again"
+        )
+    keys = ("video_pixels", "frame_min_pixels", "frame_max_pixels")
+    for key, shown in zip(keys, astuple(family.video_budget), strict=True):
+        if settings[key] != shown:
+            raise ConfigError(
+                f"{where} was packed with {key} {settings[key]}, the processor of model.path says {shown}: pack again "
+                f"with {key}={shown}"
+            )
+    drawn = reader.manifest["metadata"].get("video_seed")
+    if drawn is not None and drawn != config.trainer.seed:
+        raise ConfigError(
+            f"{where} is of videos whose frames were drawn by trainer.seed {drawn}, the stage's is "
+            f"{config.trainer.seed}: set it to {drawn}, or measure and pack again"
+        )
 
 
 @contextmanager

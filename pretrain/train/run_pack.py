@@ -12,9 +12,10 @@ from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.config.sections.packing import PackingConfig
 from pangu_rl.errors import ConfigError
 from pretrain.families import family_of
+from pretrain.families.family import Family
 from pretrain.packing.pack import pack_file
 from pretrain.packing.pieces import pieces_of
-from pretrain.processing.resize import TRAINING, PixelLimits, read_limits
+from pretrain.processing.resize import TRAINING, PixelLimits
 from pretrain.processing.video import VideoBudget
 from pretrain.train.loader import require_plannable
 from pretrain.train.measure import write_sizes
@@ -59,8 +60,9 @@ def packing_of(config: PretrainConfig) -> PackingConfig:
         raise ConfigError(
             f"data.shares names the file {min(files)}, a plan mixes by the `source` of rows: name sources"
         )
-    limits, model = _limits(config), resolve_path(config.model.path)
+    model = resolve_path(config.model.path)
     family = family_of(model_config(model), model)
+    limits = _limits(config, family)
     budget = (family.video_budget if family else None) or VideoBudget()
     return PackingConfig(
         context=config.learner.pack_tokens,
@@ -78,8 +80,8 @@ def packing_of(config: PretrainConfig) -> PackingConfig:
     )
 
 
-def _limits(config: PretrainConfig) -> PixelLimits:
-    """As the stage shows pictures; without any, what they would be does not matter."""
+def _limits(config: PretrainConfig, family: Family | None) -> PixelLimits:
+    """As the stage shows pictures; what they would be to a text model does not matter."""
     if config.data.min_pixels is not None and config.data.max_pixels is not None:
         return PixelLimits(config.data.min_pixels, config.data.max_pixels)
-    return TRAINING if config.data.media_root is None else read_limits(resolve_path(config.model.path))
+    return TRAINING if family is None else family.limits

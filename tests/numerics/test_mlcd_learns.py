@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from torch.nn.functional import normalize
 
 from pangu_rl.config.load import checked
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.monitoring.intervals import wilson
-from pretrain.contrastive.kmeans import nearest_classes
-from pretrain.train.vision.batches import BatchReader
+from pretrain.train.vision.batches import BatchReader, MicroBatch
 from pretrain.train.vision.labels import make_labels, open_labels
 from pretrain.train.vision.learner import VisionLearner
 from pretrain.train.vision.picture_file import PictureFile
@@ -98,7 +98,8 @@ def write_first(config: VisionStageConfig, found: PictureFile, labels: torch.Ten
 def hits(learner: VisionLearner, images: list[str], labels: torch.Tensor) -> int:
     """How many of the pictures have, of all learnt centres, one of their own labels' nearest."""
     with torch.no_grad():
-        nearest = nearest_classes(learner.embed(images, EDGE), learner.centres.weight, 1)
+        [embedded] = learner._embedded(MicroBatch(*learner.reader.pictures(images, EDGE), None))
+        nearest = (embedded @ normalize(learner.centres.weight, dim=1).T).argmax(1, keepdim=True)
     return int((nearest == labels).any(1).sum())
 
 

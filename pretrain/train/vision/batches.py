@@ -15,6 +15,7 @@ from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.data.files.row_files import RowFiles
 from pangu_rl.data.pictures import in_threads
+from pangu_rl.loops.decoding import decode_bounded
 from pangu_rl.records import Picture
 from pretrain.contrastive.regions import Region, RegionPatches, padded_classes, region_patches, sample_regions
 from pretrain.processing.patches import load_picture, load_square
@@ -82,9 +83,10 @@ class BatchReader:
 
     def pictures(self, images: Sequence[str], edge: int) -> tuple[Tensor, Tensor]:
         """uint8 [P, 588] and int64 [N, 3]; raises as `load`."""
-        load = partial(load_square, edge=edge)
+        load = partial(load_square, edge=edge, decode=decode_bounded)
         if self._config.shape == "native":
-            load = partial(load_picture, limits=PixelLimits(max(edge - TOKEN, TOKEN) ** 2, edge**2))
+            limits = PixelLimits(max(edge - TOKEN, TOKEN) ** 2, edge**2)
+            load = partial(load_picture, limits=limits, decode=decode_bounded)
         loaded: list[Picture] = list(in_threads(lambda name: load(name, self._root), images))
         patches = np.concatenate([picture.patches for picture in loaded])
         return torch.from_numpy(patches), torch.tensor([picture.grid for picture in loaded])

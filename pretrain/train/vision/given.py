@@ -22,6 +22,16 @@ from pretrain.train.vision.picture_file import REGION, place_columns
 
 BATCH = 2**18
 REGION_COLUMNS = ("box", "text", "labels", "confidence")
+TYPES = {
+    "id": pa.string(),
+    "picture": pa.int64(),
+    "box": pa.list_(pa.float64()),
+    "text": pa.string(),
+    "labels": pa.list_(pa.int64()),
+    "confidence": pa.float64(),
+}
+MOST_PICTURES = 2**16
+"""Of a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +65,8 @@ def given_labels(path: Path, config: VisionStageConfig, files: RowFiles) -> Iter
     """Tables of `labels_schema`.
 
     Raises:
-        DataError: no such files, other columns, an id that no row has, or a second time, another number of labels, or a
-            class that does not exist.
+        DataError: no such files, other columns or types, an id that no row has, or a second time, a picture that is no
+            number, another number of labels, or a class that does not exist.
     """
     for batch in _batches(path, ("labels",), "data.labels", files):
         same = np.zeros(len(batch.rows), bool)
@@ -76,7 +86,8 @@ def given_labels(path: Path, config: VisionStageConfig, files: RowFiles) -> Iter
 
 
 def given_regions(path: Path, config: VisionStageConfig, files: RowFiles) -> Iterator[pa.Table]:
-    """Tables of `REGIONS_SCHEMA`; raises as `given_labels`, also for a region that is neither object nor line."""
+    """Tables of `REGIONS_SCHEMA`; raises as `given_labels`, also for a region that is neither object nor line, and for
+    a box that is not within its picture."""
     for batch in _batches(path, REGION_COLUMNS, "regions.file", files):
         turned = np.zeros(len(batch.rows), bool)
         turned[1:] = (batch.rows[1:] == batch.rows[:-1]) & (batch.pictures[1:] < batch.pictures[:-1])
@@ -87,11 +98,17 @@ def given_regions(path: Path, config: VisionStageConfig, files: RowFiles) -> Ite
         batch.refuse(both, "a region has text (a line) or labels (an object), and not both")
         corners = pc.fill_null(pc.list_value_length(box), -1).to_numpy(zero_copy_only=False) != 4
         batch.refuse(corners, "box {box}, it has four sides")
+        sides = box.flatten()
+        batch.refuse(
+            _outside(sides),
+            "box {box}, its sides are shares of the picture's, 0 <= left < right <= 1 and 0 <= top < bottom <= 1: "
+            "divide pixels by the picture's width and height",
+        )
         strange = np.zeros(len(batch.rows), bool)
         strange[pc.list_parent_indices(labels).to_numpy()[_strange(labels.flatten(), config.classes)]] = True
         batch.refuse(strange, f"labels {{labels}}, the classes are 0 to {config.classes - 1}")
-        sides = pa.FixedSizeListArray.from_arrays(box.flatten().cast(pa.float64()), 4)
-        kinds = [sides, text.cast(pa.string()), labels.cast(pa.list_(pa.int32())), confidence.cast(pa.float64())]
+        boxes = pa.FixedSizeListArray.from_arrays(sides, 4)
+        kinds = [boxes, text, labels.cast(pa.list_(pa.int32())), confidence.fill_null(1.0)]
         regions = pa.StructArray.from_arrays(kinds, fields=list(REGION))
         news = (np.diff(batch.rows) != 0) | (np.diff(batch.pictures) != 0)
         starts = np.concatenate([[0], np.flatnonzero(news) + 1])
@@ -125,7 +142,18 @@ def _tables(file: Path, columns: Sequence[str], key: str) -> Iterator[pa.Table]:
                 f"{', '.join(columns)}"
             )
         for batch in opened.iter_batches(BATCH, columns=["id", *({"picture"} & there), *columns]):
-            yield pa.Table.from_batches([batch])
+            table = pa.Table.from_batches([batch])
+            kinds = [(name, _as_kind(table[name], name, f"{key} {file}")) for name in table.column_names]
+            yield pa.table(dict(kinds))
+
+
+def _as_kind(column: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArray:
+    try:
+        return column.cast(TYPES[name])
+    except pa.ArrowException as error:
+        raise DataError(
+            f"{where}: column {name} holds {column.type}, not {TYPES[name]}: {str(error).splitlines()[0]}"
+        ) from None
 
 
 def _last_row(table: pa.Table) -> int:
@@ -138,10 +166,12 @@ def _last_row(table: pa.Table) -> int:
 
 def _found(file: Path, first: int, table: pa.Table, files: RowFiles, seen: np.ndarray) -> _Batch:
     """Which rows the lines are of; marks them as `seen`."""
-    ids = table["id"].cast(pa.string()).fill_null("").to_pylist()
+    ids = table["id"].fill_null("").to_pylist()
     rows = files.rows_of(ids)
     named = table["picture"] if "picture" in table.column_names else pa.chunked_array([np.zeros(len(table), np.int64)])
-    batch = _Batch(file, first, table, rows, named.to_numpy().astype(np.int64))
+    batch = _Batch(file, first, table, rows, named.fill_null(-1).to_numpy())
+    strange = (batch.pictures < 0) | (batch.pictures >= MOST_PICTURES)
+    batch.refuse(strange, f"picture {{picture}}, those of a row are numbered from 0 to {MOST_PICTURES - 1}")
     batch.refuse(rows < 0, f"id {{id!r}} is of no row of {files.name}: it belongs to other rows")
     starts = np.concatenate([[0], np.flatnonzero(np.diff(rows)) + 1])
     again = np.zeros(len(rows), bool)
@@ -151,6 +181,12 @@ def _found(file: Path, first: int, table: pa.Table, files: RowFiles, seen: np.nd
     batch.refuse(again, "id {id!r} stands there a second time: all lines of a row stand together")
     seen[rows] = True
     return batch
+
+
+def _outside(sides: pa.Array) -> np.ndarray:
+    """bool [N] of 4 N sides: which boxes have no area, or lie outside of their pictures."""
+    left, top, right, bottom = sides.fill_null(np.nan).to_numpy(zero_copy_only=False).reshape(-1, 4).T
+    return ~((left >= 0) & (left < right) & (right <= 1) & (top >= 0) & (top < bottom) & (bottom <= 1))
 
 
 def _strange(labels: pa.Array, classes: int) -> np.ndarray:

@@ -7,10 +7,11 @@ tower and its head are summed over the ranks, and each rank updates its own cent
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -27,6 +28,7 @@ from pangu_rl.learner.measure.flops import WHOLE, ModelFlops
 from pangu_rl.learner.measure.peak import matmul_peak
 from pangu_rl.learner.model import DTYPES, load_causal_lm
 from pangu_rl.learner.nonfinite import SkippedSteps
+from pangu_rl.learner.parts import decays
 from pangu_rl.learner.weights.export import plan_export, planned_names, write_model
 from pangu_rl.learner.weights.tensors import released
 from pretrain.contrastive.cached_gradients import backward_in_parts
@@ -77,7 +79,7 @@ class VisionLearner:
             )
             self.token_centres = self._centres(len(tokenizer), seed=config.trainer.seed + 1)
         self.trained = dict(_encoder_parameters(lm)) | {f"head.{n}": p for n, p in self.head.named_parameters()}
-        self.optimizer = torch.optim.AdamW(self.trained.values(), lr=config.lr, weight_decay=config.weight_decay)
+        self.optimizer = torch.optim.AdamW(decay_groups(self.trained, config.weight_decay), lr=config.lr)
         tables = [table.weight for table in (self.centres, self.token_centres) if table is not None]
         self.centre_optimizer = RowAdamW(tables, lr=config.lr)
         self.skipped = SkippedSteps(config.learner.nonfinite_limit, "lower lr, or look at the pictures of these steps")
@@ -125,10 +127,6 @@ class VisionLearner:
     def peak_flops(self) -> float:
         """FLOP/s that this rank's device reaches at most, measured now."""
         return matmul_peak(self.accelerator, self.device, DTYPES[self.config.model.dtype])
-
-    def embed(self, images: Sequence[str], edge: int) -> Tensor:
-        """float32 [N, D] of whole pictures; raises as `update`."""
-        return self._embedded(MicroBatch(*self.reader.pictures(images, edge), None))[0]
 
     def _embedded(self, part: MicroBatch) -> tuple[Tensor, ...]:
         """float32 [N, D] of the pictures, or [S, D] of their objects and of their lines."""
@@ -191,11 +189,18 @@ class VisionLearner:
         """Continue exactly where `save` was called.
 
         Raises:
-            CheckpointError: a file is missing, or it was made by another tower, other classes or ranks.
+            CheckpointError: a file is missing, or it was made by another tower, other classes or ranks, or while norms
+                and biases decayed.
         """
         try:
             tower = torch.load(directory / "tower.pt", weights_only=True)
             part = torch.load(directory / f"centres_{self.rank}.pt", weights_only=True)
+            saved, ours = (_sizes(state) for state in (tower["optimizer"], self.optimizer.state_dict()))
+            if saved != ours:
+                raise CheckpointError(
+                    f"{directory}: saved with parameter groups of {saved}, this run has {ours}, matrices that decay "
+                    "and vectors that do not: start in a new run_dir"
+                )
             with torch.no_grad():
                 for name, parameter in self.trained.items():
                     parameter.copy_(tower["model"][name])
@@ -229,6 +234,18 @@ class VisionLearner:
     def _tables(self) -> list[tuple[str, ClassCentres]]:
         tables = {"clusters": self.centres, "tokens": self.token_centres}
         return [(name, table) for name, table in tables.items() if table is not None]
+
+
+def decay_groups(parameters: Mapping[str, nn.Parameter], amount: float) -> list[dict[str, Any]]:
+    """AdamW's parameter groups, as the language model's learner has them: what decays, then what does not."""
+    members: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for name, parameter in parameters.items():
+        members[decays(name, parameter)].append(parameter)
+    return [{"params": own, "weight_decay": amount * does} for does, own in members.items()]
+
+
+def _sizes(optimizer: Mapping[str, Any]) -> list[int]:
+    return [len(group["params"]) for group in optimizer["param_groups"]]
 
 
 def _encoder_parameters(lm: nn.Module) -> list[tuple[str, nn.Parameter]]:

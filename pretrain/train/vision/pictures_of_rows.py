@@ -17,6 +17,7 @@ from pangu_rl.data.fields.bad_row import BadRow
 from pangu_rl.data.files.row_files import RowFiles, open_rows
 from pangu_rl.data.images import image_paths
 from pangu_rl.errors import DataError
+from pangu_rl.loops.decoding import decode_bounded
 from pretrain.processing.pictures import open_picture
 
 PLACES = np.dtype([("row", np.int64), ("picture", np.uint16)])
@@ -94,4 +95,4 @@ class RowPictures:
         return [image_at(self._files, *place) for place in self._places[numbers.start : numbers.stop].tolist()]
 
     def open(self, name: str) -> Image.Image:
-        return open_picture(name, self._root).image
+        return open_picture(name, self._root, decode_bounded).image

@@ -25,6 +25,7 @@ from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.data.conversations import Conversation
 from pangu_rl.data.files.row_files import RowFiles
 from pangu_rl.errors import ConfigError, DataError
+from pangu_rl.loops.decoding import decode_bounded
 from pretrain.contrastive.regions import Region
 from pretrain.processing.pictures import open_picture
 from pretrain.train.vision.given import given_regions
@@ -58,7 +59,9 @@ class Place:
         classes = self.labels
         if self.text is not None:
             classes = tuple(dict.fromkeys(tokenizer(self.text, add_special_tokens=False)["input_ids"]))
-        return Region(picture=picture, box=box, classes=classes or (), confidence=self.confidence)
+        # It says how well a line was read; objects are not left out by it.
+        confidence = 1.0 if self.text is None else self.confidence
+        return Region(picture=picture, box=box, classes=classes or (), confidence=confidence)
 
 
 def places_of(entry: dict[str, Any]) -> tuple[Place, ...]:
@@ -174,7 +177,7 @@ class _Crops:
 
     def open(self, name: tuple[str, Box]) -> Image.Image:
         path, box = name
-        image = open_picture(path, self._root).image
+        image = open_picture(path, self._root, decode_bounded).image
         sides = (*image.size, *image.size)
         left, top, right, bottom = (round(share * side) for share, side in zip(box, sides, strict=True))
         return image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))

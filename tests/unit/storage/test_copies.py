@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pytest
 
 from pangu_rl.config.paths import remote_address, remote_root, resolve_path
@@ -18,6 +19,7 @@ from pangu_rl.storage.copies import bring, has_folder, is_remote, local_copy
 from pangu_rl.storage.space import BOOK, BOUND
 from pretrain.processing.media_root import open_inside
 from pretrain.processing.pictures import open_picture
+from pretrain.processing.video_source import open_video
 from tests.unit.data.vl_folder import draw
 
 
@@ -180,6 +182,18 @@ def test_pictures_are_fetched_when_they_are_due_and_addresses_in_rows_never(tmp_
     ]:
         with pytest.raises(DataError, match=reason):
             open_inside(path, root)
+
+
+def test_a_folder_of_frames_has_those_of_its_storage_whichever_are_there_already(tmp_path: Path) -> None:
+    for number in range(3):
+        frame = draw(tmp_path / f"{number}.png", 60, 40, seed=number)
+        copy = put(f"memory://bucket/media/frames/{number}.png", frame.read_bytes())
+    local_copy(copy)
+    with open_video("frames", copy.parents[1]) as video:
+        assert (video.header.frames, video.header.width) == (3, 60)
+        assert len(list(video.frames(np.arange(3)))) == 3
+    with pytest.raises(DataError, match="video 'none': No such file"), open_video("none", copy.parents[1]):
+        pass
 
 
 def test_rows_are_read_through_their_index_and_come_back_when_they_have_left() -> None:

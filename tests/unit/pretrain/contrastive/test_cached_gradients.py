@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import pytest
@@ -72,25 +71,38 @@ def test_micro_batches_on_two_ranks_equal_the_whole_batch_on_one(tmp_path: Path)
         torch.testing.assert_close(found[0][number] + found[1][number], whole[number], atol=1e-12, rtol=1e-10)
 
 
-def test_two_kinds_of_embeddings_of_which_a_part_may_lack_one():
-    x, clusters, tokens = torch.randn(4, 5).double(), ClassCentres(CLASSES, WIDTH), ClassCentres(CLASSES, WIDTH, seed=1)
-    model, labels = tower(), torch.arange(4).unsqueeze(1)
-    is_line = torch.tensor([True, True, False, True])
-    kept: list[list[Tensor]] = []
+IS_LINE = torch.tensor([True, True, False, True])
 
-    def embed(places: Tensor) -> tuple[Tensor, Tensor]:
-        found = [places[is_line[places] == kind] for kind in (False, True)]
-        objects, lines = (model(x[own]) if len(own) else torch.zeros(0, WIDTH).double() for own in found)
-        return objects, lines
+
+def of_two_kinds(size: int, share: slice = slice(None)) -> list[Tensor]:
+    """Gradients of the tower from parts of `size` samples, each an object or a line, of the `share` of the batch."""
+    torch.manual_seed(1)
+    x, labels, places = torch.randn(4, 5).double(), torch.arange(4).unsqueeze(1), torch.arange(4)[share]
+    model, clusters, tokens = tower(), *(ClassCentres(CLASSES, WIDTH, seed=seed).double() for seed in (0, 1))
+
+    def embed(part: Tensor) -> tuple[Tensor, ...]:
+        kinds = [part[IS_LINE[part] == kind] for kind in (False, True)]
+        return tuple(model(x[own]) if len(own) else x.new_zeros(0, WIDTH) for own in kinds)
 
     def loss(kinds: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
-        sets = [(kind, labels[is_line == bool(number)]) for number, kind in enumerate(kinds)]
-        return text_aware_loss(*sets, copied[0], copied[1], 0, LOSS)
+        sets = [(kind, labels[places[IS_LINE[places] == bool(number)]]) for number, kind in enumerate(kinds)]
+        return text_aware_loss(*sets, clusters, tokens, 0, LOSS)
 
-    for size in (4, 2):
-        copied = [copy.deepcopy(table).double() for table in (clusters, tokens)]
-        model.zero_grad()
-        backward_in_parts(torch.arange(4).split(size), embed, loss)
-        kept.append([parameter.grad.clone() for parameter in model.parameters()])
-    for whole, part in zip(*kept, strict=True):
+    backward_in_parts(places.split(size), embed, loss)
+    return [parameter.grad for parameter in model.parameters()]
+
+
+def test_two_kinds_of_embeddings_of_which_a_part_may_lack_one():
+    for whole, part in zip(of_two_kinds(4), of_two_kinds(2), strict=True):
         torch.testing.assert_close(part, whole, atol=1e-12, rtol=1e-10)
+
+
+def two_kinds_on_rank(rank: int, ranks: int) -> list[Tensor]:
+    """The first rank has two lines and no object, in one part."""
+    return of_two_kinds(2, slice(2 * rank, 2 * rank + 2))
+
+
+def test_a_rank_may_lack_a_kind_in_its_only_part(tmp_path: Path):
+    found = on_ranks(2, two_kinds_on_rank, tmp_path)
+    for one, other, whole in zip(*found, of_two_kinds(4), strict=True):
+        torch.testing.assert_close(one + other, whole, atol=1e-12, rtol=1e-10)

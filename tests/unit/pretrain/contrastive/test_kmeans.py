@@ -9,7 +9,17 @@ from torch.nn.functional import normalize
 
 from pangu_rl.errors import ConfigError
 from pretrain.contrastive import kmeans
-from pretrain.contrastive.kmeans import CentreShard, HereShards, fit, fit_centres, labels_of, nearest_classes
+from pretrain.contrastive.kmeans import CentreShard, HereShards, fit, labels_of
+
+
+def fitted(points: torch.Tensor, classes: int, **settings: int) -> HereShards:
+    shards = HereShards(classes, points.shape[1])
+    fit(shards, points.numpy(), classes, **settings)
+    return shards
+
+
+def nearest(shards: HereShards, points: torch.Tensor, count: int) -> torch.Tensor:
+    return torch.cat(list(labels_of(shards, points.numpy(), count)))
 
 
 def clusters(count: int = 8, each: int = 100) -> tuple[torch.Tensor, torch.Tensor]:
@@ -25,8 +35,7 @@ def clusters(count: int = 8, each: int = 100) -> tuple[torch.Tensor, torch.Tenso
 @pytest.mark.parametrize("seed", range(5))
 def test_well_separated_clusters_are_found_from_any_start(seed):
     points, truth = clusters()
-    centres = fit_centres(points, 8, batch=64, passes=12, seed=seed)
-    labels = nearest_classes(points, centres, 1)[:, 0]
+    labels = nearest(fitted(points, 8, batch=64, passes=12, seed=seed), points, 1)[:, 0]
     table = torch.zeros(8, 8)
     table.index_put_((truth, labels), torch.ones(len(truth)), accumulate=True)
     assert (table.max(1).values / 100).min() > 0.98
@@ -35,10 +44,10 @@ def test_well_separated_clusters_are_found_from_any_start(seed):
 
 def test_the_same_seed_gives_the_same_centres_and_they_are_unit():
     points, _ = clusters()
-    first, again = fit_centres(points, 20, seed=3), fit_centres(points, 20, seed=3)
+    first, again, other = (fitted(points, 20, seed=seed).each("centres")[0] for seed in (3, 3, 4))
     assert torch.equal(first, again)
     torch.testing.assert_close(first.norm(dim=1), torch.ones(20))
-    assert not torch.equal(first, fit_centres(points, 20, seed=4))
+    assert not torch.equal(first, other)
 
 
 def test_labels_are_the_nearest_centres_in_order_in_whatever_parts(monkeypatch):
@@ -46,10 +55,12 @@ def test_labels_are_the_nearest_centres_in_order_in_whatever_parts(monkeypatch):
     centres = torch.randn(9, 16, generator=torch.Generator().manual_seed(0)) * torch.arange(1, 10).unsqueeze(1)
     cosines = normalize(points, dim=1) @ normalize(centres, dim=1).T
     expected = cosines.argsort(dim=1, descending=True)[:, :3]
-    assert torch.equal(nearest_classes(points, centres, 3), expected)
+    shards = HereShards(9, 16)
+    shards.each("hold", 0, normalize(centres, dim=1), 9)
+    assert torch.equal(nearest(shards, points, 3), expected)
     monkeypatch.setattr(kmeans, "BLOCK", 2)
     monkeypatch.setattr(kmeans, "BATCH", 7)
-    assert torch.equal(nearest_classes(points, centres, 3), expected)
+    assert torch.equal(nearest(shards, points, 3), expected)
 
 
 @pytest.mark.parametrize("shards", [2, 3, 7])
@@ -86,8 +97,6 @@ def test_a_centre_moves_by_its_share_of_all_that_it_has_seen():
     assert len(shard.unused()) == 0 and shard.unused().tolist() == [0]
 
 
-def test_more_clusters_than_points_and_more_labels_than_clusters_are_refused():
+def test_more_clusters_than_points_are_refused():
     with pytest.raises(ConfigError, match="5 clusters of 4 embeddings"):
-        fit_centres(torch.randn(4, 2), 5)
-    with pytest.raises(ConfigError, match="3 labels of 2 clusters"):
-        nearest_classes(torch.randn(4, 2), torch.randn(2, 2), 3)
+        fitted(torch.randn(4, 2), 5)

@@ -75,7 +75,8 @@ def test_sampled_frames_are_those_of_the_loader():
     )
     found = sampled_frames((total - 1) / rate, fps, 112).tolist()
     assert found == [len(frame_indices(int(t), r, Sampling(f, 112))) for t, r, f in zip(total, rate, fps)]
-    assert sampled_frames(np.array([0.0, 0.1, 10.0, 1e5]), np.array([2.0] * 4), 112).tolist() == [0, 1, 21, 112]
+    durations, rates = np.array([0.0, 0.0, 0.1, 10.0, 1e5]), np.array([0.0, 2.0, 2.0, 2.0, 2.0])
+    assert sampled_frames(durations, rates, 112).tolist() == [0, 1, 1, 21, 112], "a still picture has no rate"
 
 
 def test_encoder_flops_by_hand():

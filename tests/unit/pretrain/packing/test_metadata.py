@@ -52,6 +52,8 @@ def test_duration_and_fps_give_the_frames(tmp_path):
     timed = write_rows(tmp_path / "t", **TWO, **sizes, duration=[9.0, 4.9], fps=[1.0, 2.0])
     counted = write_rows(tmp_path / "c", **TWO, **sizes, frames=[10, 10])
     assert read_metadata(timed, config()).tokens.tolist() == read_metadata(counted, config()).tokens.tolist()
+    single = write_rows(tmp_path / "s", **TWO, width=[320, 0], height=[320, 0], duration=[0.0, 0.0], fps=[2.0, 2.0])
+    assert read_metadata(single, config()).visual_tokens.tolist() == [144, 0], "one frame; as a still picture 121"
     assert read_metadata(timed, config(max_frames=5)).tokens[0] < read_metadata(timed, config()).tokens[0]
 
 

@@ -38,7 +38,7 @@ def test_a_plan_by_hand_through_the_command(tmp_path):
     assert found["seconds"] > 0
     assert "left out, longer than the context: 'long'" in done.stderr
     assert "left out, carried over: 'rest'" in done.stderr
-    reader = PlanReader(tmp_path / "plan", path)
+    reader = PlanReader(tmp_path / "plan")
     assert found["steps"] == reader.steps == 2
     assert sorted(len(pack.ids) for step in (0, 1) for pack in reader.packs(step)) == [1, 1, 1, 2]
 

@@ -41,7 +41,7 @@ def left_out(folder: Path) -> list[dict]:
 def test_nothing_is_lost_and_every_step_but_the_last_is_whole(path, tmp_path, settings):
     chosen = config(context=1500, **settings)
     summary = pack_file(path, tmp_path / "plan", chosen, map)
-    reader = PlanReader(tmp_path / "plan", path)
+    reader = PlanReader(tmp_path / "plan")
     assert len(reader.manifest["parts"]) == 5
     steps = packs_of(reader)
     assert {len(step) for step in steps[:-1]} == {chosen.step_packs}
@@ -102,6 +102,7 @@ def test_a_repeated_draw_leaves_nothing_out_that_is_trained_on(path, tmp_path):
     ("settings", "message"),
     [
         ({"context": 1}, r"none of 1500 samples fits: the shortest has \d+ tokens, the context 1"),
+        ({"shares": {"text": 1, "vl": 1}, "tokens": 1}, "metadata.parquet: tokens 1 draws no sample"),
         ({"shares": {"text": 1}}, "source 'vl' is in metadata.parquet but has no share"),
         ({"shares": {"text": 1, "vl": 1, "web": 1}}, "source 'web' is not in metadata.parquet"),
     ],
@@ -110,6 +111,19 @@ def test_what_all_pieces_lack_is_refused(path, tmp_path, settings, message):
     with pytest.raises((DataError, ConfigError), match=message):
         pack_file(path, tmp_path / "plan", config(**settings), map)
     assert [file.name for file in tmp_path.iterdir()] == ["metadata.parquet"]
+
+
+def test_a_piece_of_which_no_sample_fits_is_an_empty_part(path, tmp_path):
+    columns = ONE | drawn_rows(ROWS)
+    first = pieces._piece_of(pa.array(columns["id"]), 4, seed=0) == 0
+    columns |= {"text_tokens": np.where(first, 100, 5000), "width": [0] * ROWS, "height": [0] * ROWS}
+    pq.write_table(pa.table(columns), path, row_group_size=100)
+    pack_file(path, tmp_path / "plan", config(context=1000), map)
+    reader = PlanReader(tmp_path / "plan")
+    assert list(reader.manifest["parts"].values())[1:4] == [0, 0, 0]
+    assert {row for step in packs_of(reader) for pack in step for row in pack.rows} == set(
+        np.flatnonzero(first).tolist()
+    )
 
 
 def test_a_bad_row_and_a_repeated_id_are_named_with_their_rows(path, tmp_path):

@@ -10,12 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from pangu_rl.errors import ConfigError, DataError
+from pangu_rl.errors import DataError
 from pretrain.packing import plan, plan_file
-from pretrain.packing.metadata import read_metadata
 from pretrain.packing.plan import LEFT_OUT, make_plan
 from pretrain.packing.plan_file import PlanReader, write_plan
-from tests.unit.pretrain.packing.builders import config, drawn_metadata, drawn_rows, write_rows
+from tests.unit.pretrain.packing.builders import config, drawn_metadata, drawn_rows
 
 ROWS = 1500
 
@@ -89,6 +88,11 @@ def test_settings_that_exclude_each_other():
             config(**settings)
 
 
+def test_a_draw_too_small_for_a_sample_is_refused(metadata):
+    with pytest.raises(DataError, match=r"metadata.parquet: tokens 1 draws no sample"):
+        make_plan(metadata, config(context=1500, shares={"text": 1, "vl": 1}, tokens=1))
+
+
 def test_the_same_input_gives_the_same_bytes(metadata, tmp_path):
     chosen = config(context=1500, ranks=2)
     for name in ("one", "two"):
@@ -106,7 +110,7 @@ def test_the_same_input_gives_the_same_bytes(metadata, tmp_path):
 def written(tmp_path, metadata, **settings) -> PlanReader:
     chosen = config(**{"context": 1500, **settings})
     write_plan(tmp_path / "plan", make_plan(metadata, chosen), metadata, chosen)
-    return PlanReader(tmp_path / "plan", tmp_path / "metadata.parquet")
+    return PlanReader(tmp_path / "plan")
 
 
 @pytest.mark.parametrize("group_packs", [1, 30, 1024])
@@ -115,9 +119,9 @@ def test_a_run_reads_each_sample_once(metadata, tmp_path, monkeypatch, group_pac
     reader = written(tmp_path, metadata, ranks=3, global_batch=6)
     seen = []
     for step in range(reader.steps):
-        shares = [reader.share(rank, step) for rank in range(3)]
-        assert {len(share) for share in shares} == {len(reader.packs(step)) // 3}
-        for pack in (pack for share in shares for pack in share):
+        packs = reader.packs(step)
+        assert len(packs) in (3, 6)
+        for pack in packs:
             assert pack.tokens == metadata.tokens[list(pack.rows)].sum()
             assert pack.visual_tokens == metadata.visual_tokens[list(pack.rows)].sum()
             assert list(pack.ids) == [f"s{row:05d}" for row in pack.rows]
@@ -127,26 +131,6 @@ def test_a_run_reads_each_sample_once(metadata, tmp_path, monkeypatch, group_pac
     assert {row["reason"] for row in rest} <= set(LEFT_OUT)
     with pytest.raises(IndexError, match=f"step {reader.steps} of a plan with {reader.steps} steps"):
         reader.packs(reader.steps)
-
-
-def test_another_number_of_ranks_shares_the_same_step(metadata, tmp_path):
-    reader = written(tmp_path, metadata, ranks=4, global_batch=8)
-    for ranks in (1, 2, 8):
-        shares = [pack.rows for rank in range(ranks) for pack in reader.share(rank, 0, ranks)]
-        assert sorted(shares) == sorted(pack.rows for pack in reader.packs(0))
-    with pytest.raises(ConfigError, match="step 0 has 8 packs, which 3 ranks cannot share equally"):
-        reader.share(0, 0, ranks=3)
-
-
-def test_a_plan_of_other_metadata_is_refused(metadata, tmp_path):
-    written(tmp_path, metadata)
-    other = write_rows(tmp_path / "other.parquet", **drawn_rows(ROWS, seed=1))
-    with pytest.raises(DataError) as caught:
-        PlanReader(tmp_path / "plan", other)
-    for part in (str(other), metadata.sha256, read_metadata(other, config()).sha256, "was packed from other metadata"):
-        assert part in str(caught.value)
-    with pytest.raises(DataError, match="no such file"):
-        PlanReader(tmp_path / "plan", tmp_path / "gone.parquet")
 
 
 def test_a_changed_plan_is_refused(metadata, tmp_path):

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from pangu_rl.errors import DataError
+from pretrain.processing import pictures
 from pretrain.processing.pictures import MAX_PIXELS, open_picture, picture_size
 
 
@@ -189,6 +190,38 @@ def test_a_picture_at_the_limit_of_pixels_is_no_bomb(tmp_path: Path) -> None:
     side = int(MAX_PIXELS**0.5)
     (tmp_path / "large.png").write_bytes(png_that_claims(side, side))
     assert picture_size("large.png", tmp_path) == (side, side)
+
+
+class Counted(io.BytesIO):
+    """A file that counts what is read of it."""
+
+    taken = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        found = super().read(size)
+        self.taken += len(found)
+        return found
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp"])
+def test_of_a_file_whose_size_is_asked_for_the_header_alone_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (600, 500, 3), dtype=np.uint8)
+    name = saved(tmp_path, f"a.{suffix}", Image.fromarray(noise))
+    file = Counted((tmp_path / name).read_bytes())
+    monkeypatch.setattr(pictures, "open_inside", lambda path, root: file)
+    assert len(file.getvalue()) > 100_000
+    assert picture_size(name, tmp_path) == (500, 600)
+    assert file.taken < 20_000
+
+
+def test_a_file_of_too_many_bytes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = saved(tmp_path, "a.bmp", gradient(40, 30))
+    monkeypatch.setattr(pictures, "MAX_BYTES", 3653)
+    for read in (open_picture, picture_size):
+        with pytest.raises(DataError, match=r"'a\.bmp': 3654 bytes, the limit is 3653"):
+            read(name, tmp_path)
 
 
 def test_random_damage_never_raises_anything_else(tmp_path: Path) -> None:

@@ -12,7 +12,12 @@ from hypothesis import strategies as st
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize as qwen_resize
 
 from pangu_rl.errors import ConfigError, DataError
-from pretrain.processing.resize import EVALUATION, RELEASED, TRAINING, PixelLimits, grid_of, read_limits, smart_resize
+from pretrain.processing.resize import TRAINING, PixelLimits, grid_of, read_limits, smart_resize
+
+RELEASED = PixelLimits(224**2, 1820**2)
+"""What the released processor does at inference."""
+EVALUATION = tuple(PixelLimits(edge**2, 2016**2) for edge in (224, 672, 1344))
+"""The three settings of the paper's evaluations."""
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from pangu_rl.data.files.row_files import open_rows
-from pangu_rl.errors import DataError
+from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.learner.measure.flops import ModelFlops, loaded_config
 from pretrain.packing.plan_file import PlanReader
+from pretrain.processing.pictures import picture_size
 from pretrain.train.loader import PackLoader
+from pretrain.train.measure import write_sizes
 from pretrain.train.order import PackOrder
 from pretrain.train.run import open_order
 from pretrain.train.watch import SpikeWatch
+from tests.family_builders import build_tiny_family
 from tests.unit.data.vl_folder import draw
 from tests.unit.pretrain.train.builders import SIZES, measured_by, plan, stage, write_rows
 
@@ -48,6 +52,34 @@ def test_a_pack_holds_its_rows_in_order_and_counts_them(folder, tiny_vl_model):
     assert counts.seen.samples == {"vl": 2, "text": 1}
     assert counts.seen.tokens == {"vl": sizes[0] + sizes[2], "text": sizes[1]}
     assert (counts + counts).seen.samples == {"vl": 4, "text": 2}
+
+
+def test_each_header_is_read_once_when_rows_are_measured(tmp_path, tiny_vl_model, monkeypatch):
+    read = []
+
+    def noted(path: str, root: Path) -> tuple[int, int]:
+        read.append(path)
+        return picture_size(path, root)
+
+    monkeypatch.setattr("pangu_rl.data.pictures.picture_size", noted)
+    write_rows(tmp_path, count=6)
+    write_sizes(stage(tmp_path, tiny_vl_model), tmp_path / "sizes.parquet")
+    assert read == ["a.png", "b.png", "c.png", "d.png", "c.png"]
+
+
+def test_a_family_whose_tokens_are_single_patches(tmp_path):
+    """LLaVA cuts 4 x 4 patches of 14 pixels out of any picture: 16 tokens and patches, 256 pairs. A line is refused."""
+    model = build_tiny_family(tmp_path / "llava", "llava")
+    draw(tmp_path / "media" / "a.png", 84, 112)
+    draw(tmp_path / "media" / "line.png", 1, 201)
+    rows = [{"id": name, "document": "a", "images": [f"{name}.png"]} for name in ("a", "line")]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    loader = open_loader(tmp_path, model)
+    [sound, line], _ = loader.measure([0, 1])
+    assert (sound.visual_tokens, sound.patches, sound.patch_pairs) == (16, 16, 256)
+    assert "row 2 (line): picture 'line.png': 1 x 201 pixels: the aspect ratio 201.0 is over the limit of 200" in line
+    with pytest.raises(ConfigError, match="not those of llava: pack online"):
+        write_sizes(stage(tmp_path, model), tmp_path / "sizes.parquet")
 
 
 def test_the_plan_and_the_loader_agree_on_every_pack_to_the_token(folder, tiny_vl_model):
@@ -90,7 +122,7 @@ def test_packs_that_share_a_micro_batch_are_merged_and_counted_as_before(folder,
     orders = [PackOrder((2, 0), 0.0), PackOrder((1,), 0.0), PackOrder((5,), 0.0)]
     packs, expected = open_loader(folder, tiny_vl_model).load(orders)
     merged, counts = open_loader(folder, tiny_vl_model).load_merged([orders[:2], orders[2:], [], [PackOrder((), 0.0)]])
-    assert counts == expected
+    assert counts == replace(expected, packs=4), "the one without rows is a pack too"
     assert [pack.num_tokens for pack in merged] == [
         packs[0].num_tokens + packs[1].num_tokens,
         packs[2].num_tokens,

@@ -142,6 +142,15 @@ def test_sources_are_packed_apart_and_mixed_by_their_shares(folder, tiny_vl_mode
     assert kinds.count({"vl"}) == 12
 
 
+def test_the_load_of_a_pack_is_of_the_patches_that_its_rows_have(folder, tiny_vl_model):
+    """Two rows of 60 visual tokens each, one patch a token."""
+    config = stage(folder, tiny_vl_model, data={"pool": 4})
+    files = open_rows(Path(config.data.train), on_bad_row="refuse")
+    order = OnlineOrder(files, config, lambda tokens, pairs, patches, patch_pairs: float(patches))
+    batch = order.next_batch(measured_as(lambda row: StreamSample(row, 100, 60, 0, patches=60)))
+    assert [pack.load for pack in batch] == [120.0, 120.0]
+
+
 def test_online_packing_resumes_exactly(folder, tiny_vl_model):
     shares = {"shares": {"vl": 3, "text": 1}}
     order, again = online(folder, tiny_vl_model, **shares), online(folder, tiny_vl_model, **shares)

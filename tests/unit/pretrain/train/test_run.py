@@ -87,6 +87,14 @@ def test_a_step_prepared_ahead_comes_again_after_a_restart_on_another_number_of_
         assert again.metrics(theirs) == parts.metrics(counts)
 
 
+def test_fill_is_of_the_packs_that_a_step_has(folder, tiny_vl_model):
+    """Two packs of 256 tokens a step; the last of a plan may have one, here with 200 tokens."""
+    parts = open_parts(folder, tiny_vl_model, 2)
+    _, counts = parts.next_batch()
+    assert counts.packs == 2 and parts.metrics(counts)["data/fill"] == counts.tokens / 512
+    assert parts.metrics(Counts(packs=1, tokens=200))["data/fill"] == 200 / 256
+
+
 def test_every_rank_trains_on_as_many_packs(folder, tiny_vl_model):
     handles, _ = open_parts(folder, tiny_vl_model, 2).next_batch()
     assert [len(own) for own in handles] == [1, 1]

@@ -9,6 +9,7 @@ import pytest
 
 from pangu_rl.errors import ConfigError
 from pretrain.packing.plan_file import PlanReader
+from pretrain.train.run import open_stage
 from pretrain.train.run_pack import PLAN, SIZES, run_pack
 from tests.unit.pretrain.train.builders import plan, stage, write_rows
 
@@ -35,6 +36,21 @@ def test_shares_are_those_of_the_stage(tmp_path: Path, tiny_vl_model: Path) -> N
     reader = PlanReader(Path(config.trainer.run_dir) / PLAN)
     assert reader.manifest["settings"]["shares"] == {"text": 0, "vl": 1}
     assert reader.manifest["samples"] <= 16, "two thirds of 24 rows show pictures"
+
+
+def test_rows_without_a_media_root_are_packed_for_the_models_own_sizes(tmp_path: Path, tiny_vl_model: Path) -> None:
+    """The tiny model shows pictures at 56 to 448 pixels a side, not at the papers' 56 to 1344."""
+    rows = write_rows(tmp_path)
+    texts = [line for line in rows.read_text().splitlines() if '"images": []' in line]
+    rows.write_text("\n".join(texts) + "\n")
+    stages = {"data": {"media_root": None}, "trainer": {"packs_per_step": 1}, "learner": {"pack_tokens": 64}}
+    config = stage(tmp_path, tiny_vl_model, **stages)
+    Path(config.trainer.run_dir).mkdir()
+    run_pack(config)
+    made = Path(config.trainer.run_dir) / PLAN
+    assert PlanReader(made).manifest["settings"]["max_pixels"] == 448**2
+    stages["data"] = stages["data"] | {"plan": str(made)}
+    open_stage(stage(tmp_path, tiny_vl_model, **stages))
 
 
 def test_rows_that_fill_no_step(tmp_path: Path, tiny_vl_model: Path) -> None:

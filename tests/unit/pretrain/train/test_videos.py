@@ -12,12 +12,14 @@ import pytest
 
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.data.files.row_files import open_rows
-from pangu_rl.errors import DataError
+from pangu_rl.errors import ConfigError, DataError
 from pretrain.packing.metadata import read_metadata
+from pretrain.packing.pack import pack_file
 from pretrain.processing.video import draw_fps
 from pretrain.train.loader import PackLoader
 from pretrain.train.measure import write_sizes
 from pretrain.train.order import PackOrder
+from pretrain.train.run import open_stage
 from pretrain.train.run_pack import packing_of
 from tests.unit.data.vl_folder import build_vl_folder, draw
 from tests.unit.pretrain.processing.drawn_videos import draw_video
@@ -87,6 +89,26 @@ def test_frames_and_seconds_are_in_the_sizes(tmp_path: Path, model: Path) -> Non
     assert (row["width"], row["height"]) == ([84, 96], [112, 48])
     assert row["frames"] == [0, int(2.4 * draw_fps(3, "one")) + 1]
     assert row["duration"] == pytest.approx([0, 2.4])
+
+
+def test_a_plan_of_videos_is_for_their_budget_and_the_seed_of_their_frames(tmp_path: Path, model: Path) -> None:
+    write_mixed_rows(tmp_path, 12)
+    config = stage(tmp_path, model, trainer={"seed": 7, "packs_per_step": 1})
+    write_sizes(config, tmp_path / "sizes.parquet")
+    packing = packing_of(config)
+    for name, budget in (("plan", {}), ("other", {"video_pixels": 7 * 56 * 56})):
+        pack_file(tmp_path / "sizes.parquet", tmp_path / name, packing.model_copy(update=budget))
+
+    def opened(name: str, seed: int) -> None:
+        trainer = {"seed": seed, "packs_per_step": 1}
+        config = stage(tmp_path, model, data={"plan": str(tmp_path / name)}, trainer=trainer)
+        open_stage(config)
+
+    opened("plan", 7)
+    with pytest.raises(ConfigError, match=r"drawn by trainer\.seed 7, the stage's is 8: set it to 7, or measure"):
+        opened("plan", 8)
+    with pytest.raises(ConfigError, match=r"with video_pixels 21952, the processor of model\.path says 25088: pack"):
+        opened("other", 7)
 
 
 def test_a_video_that_cannot_be_used_is_named_and_counted(tmp_path: Path, model: Path) -> None:

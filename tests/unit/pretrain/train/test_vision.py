@@ -14,15 +14,17 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import load_file
 
 from pangu_rl.config.load import checked
 from pangu_rl.config.vision import VisionStageConfig
-from pangu_rl.errors import ConfigError, DataError, RunError
+from pangu_rl.errors import CheckpointError, ConfigError, DataError, RunError
 from pretrain.families.pangu import Pangu
+from pretrain.processing.pictures import decode
 from pretrain.train.vision.batches import BatchReader, PictureBatch
 from pretrain.train.vision.labels import drawn, open_labels, take_labels
-from pretrain.train.vision.learner import VisionLearner
+from pretrain.train.vision.learner import VisionLearner, decay_groups
 from pretrain.train.vision.picture_file import PictureFile
 from pretrain.train.vision.pictures_of_rows import distinct_pictures, image_at, open_picture_rows
 from pretrain.train.vision.run import Cascade, VisionParts
@@ -212,9 +214,18 @@ def test_micro_batches_train_as_the_whole_batch_does(folder: Path, tmp_path: Pat
         require_close(gradients, found[0][2])
 
 
-def test_pictures_keep_their_shape_or_are_squares(folder: Path, tmp_path: Path) -> None:
-    """60 x 90 pixels at an edge of 112: 28 x 56 to 112 x 112 in their own shape; 8 x 8 patches as a square."""
-    grids = []
+def test_pictures_keep_their_shape_or_are_squares(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """60 x 90 pixels at an edge of 112: 28 x 56 to 112 x 112 in their own shape; 8 x 8 patches as a square. Either way
+    they are decoded within bounds."""
+    grids, bounded = [], []
+
+    def noted(content: bytes, path: str) -> Image.Image:
+        bounded.append(path)
+        return decode(content, path)
+
+    monkeypatch.setattr("pretrain.train.vision.batches.decode_bounded", noted)
     for shape in ("native", "square"):
         config = stage(folder, shape=shape)
         reader = BatchReader(config, open_picture_rows(config), labelled(config, tmp_path / "labels.arrow"))
@@ -223,6 +234,7 @@ def test_pictures_keep_their_shape_or_are_squares(folder: Path, tmp_path: Path) 
         grids.append(grid.tolist())
     assert grids[0][0][1] > grids[0][0][2] and grids[0][1][1] < grids[0][1][2]
     assert grids[1] == [[1, 8, 8], [1, 8, 8]]
+    assert sorted(bounded) == ["p00.png", "p00.png", "p11.png", "p11.png"]
     with pytest.raises(ConfigError, match="a square of 90 pixels"):
         stage(folder, shape="square", cascade=[{"edge": 90, "epochs": 1}])
 
@@ -383,6 +395,30 @@ def test_a_gradient_that_is_not_finite_leaves_tower_and_centres_and_the_next_ste
     assert [updated(one, [4, 5, 6, 7], 56, 3)["skipped"] for one in (learner, untouched)] == [0.0, 0.0]
     assert all(map(torch.equal, weights_and_centres(learner), weights_and_centres(untouched)))
     assert not all(map(torch.equal, weights_and_centres(learner), before))
+
+
+def test_decay_is_of_matrices_alone() -> None:
+    """Without a gradient a step at 0.1 with decay 0.5 leaves 1 - 0.1 * 0.5 of a matrix, and all of a vector."""
+    shapes = {"proj.weight": (2, 2), "proj.bias": (2,), "norm.weight": (2,), "patch.weight": (2, 3, 2, 2)}
+    trained = {name: torch.nn.Parameter(torch.ones(shape)) for name, shape in shapes.items()}
+    for parameter in trained.values():
+        parameter.grad = torch.zeros_like(parameter)
+    torch.optim.AdamW(decay_groups(trained, 0.5), lr=0.1).step()
+    assert [one.max().item() for one in trained.values()] == pytest.approx([0.95, 1.0, 1.0, 0.95])
+
+
+def test_a_checkpoint_whose_vectors_decayed_is_refused(folder: Path, tmp_path: Path) -> None:
+    config = stage(folder)
+    learner = learner_of(config, labelled(config, tmp_path / "labels.arrow"))
+    assert [group["weight_decay"] for group in learner.optimizer.param_groups] == [0.2, 0.0]
+    learner.save(tmp_path).result()
+    learner.load(tmp_path)
+    tower = torch.load(tmp_path / "tower.pt", weights_only=True)
+    groups = tower["optimizer"]["param_groups"]
+    groups[:] = [groups[0] | {"params": [*groups[0]["params"], *groups[1]["params"]]}]
+    torch.save(tower, tmp_path / "tower.pt")
+    with pytest.raises(CheckpointError, match=r"saved with parameter groups of \[\d+\], this run has \[\d+, \d+\]"):
+        learner.load(tmp_path)
 
 
 def test_more_steps_that_are_not_finite_than_are_borne_end_the_run(folder: Path, tmp_path: Path) -> None:

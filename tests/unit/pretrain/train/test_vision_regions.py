@@ -16,6 +16,7 @@ from transformers import AutoTokenizer
 
 from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.errors import ConfigError, DataError
+from pretrain.contrastive.regions import sample_regions
 from pretrain.train.vision.picture_file import PictureFile
 from pretrain.train.vision.pictures_of_rows import image_at, open_picture_rows
 from pretrain.train.vision.regions import Place, make_regions, open_regions, places_of, take_regions
@@ -24,6 +25,7 @@ from tests.unit.data.vl_folder import draw
 from tests.unit.pretrain.train.test_vision import gradients_of, learner_of, losses, require_close, run, stage, updated
 
 CLASSES = 3
+BOX = [0.0, 0.0, 1.0, 1.0]
 
 
 def of(folder: Path, **sections: Any) -> VisionStageConfig:
@@ -98,6 +100,16 @@ def test_a_region_has_the_pixels_that_it_is_shown_at_and_its_tokens_once(folder:
         ({"id": ["0", "1", "x", "2"]}, "row 3: id 'x' is of no row"),
         ({"id": ["0", "1", "0", "2"]}, "row 3: id '0' stands there a second time"),
         ({"box": [[0.0, 0.0, 1.0]] * 4}, "row 1: box"),
+        (
+            {"box": [BOX, [0.0, 0.0, 60.0, 50.0], BOX, BOX]},
+            r"row 2: box \[0.0, 0.0, 60.0, 50.0\], its sides are shares",
+        ),
+        ({"box": [BOX, BOX, [0.5, 0.0, 0.25, 1.0], BOX]}, "row 3: box .* left < right"),
+        ({"box": [BOX, BOX, BOX, [0.0, 0.0, 1.0, None]]}, "row 4: box"),
+        ({"box": ["0 0 1 1"] * 4}, r"regions.parquet: column box holds string, not list<item: double>"),
+        ({"labels": [0, 1, 2, 0]}, r"column labels holds int64, not list<item: int64>"),
+        ({"picture": [0, -1, 0, 0]}, "row 2: picture -1, those of a row are numbered from 0"),
+        ({"picture": [0, None, 0, 0]}, "row 2: picture None"),
         ({"confidence": None}, "no column confidence"),
     ],
 )
@@ -110,7 +122,7 @@ def test_regions_that_do_not_fit_are_refused(folder: Path, tmp_path: Path, chang
 def given(path: Path, folder: Path, change: dict[str, Any]) -> VisionStageConfig:
     columns = {
         "id": list("0012"),
-        "box": [[0.0, 0.0, 1.0, 1.0]] * 4,
+        "box": [BOX] * 4,
         "text": pa.array([None] * 4, pa.string()),
         "labels": [[0], [1], [2], [0]],
         "confidence": [1.0] * 4,
@@ -133,6 +145,24 @@ def test_given_regions_are_put_together_by_picture(folder: Path, tmp_path: Path,
         "p1.png": (Place(whole, None, (2,)),),
         "p2.png": (Place(whole, None, (0, 1)),),
     }
+
+
+def test_lines_whose_reader_says_no_confidence_are_sure(folder: Path, tmp_path: Path) -> None:
+    """Columns of nothing but nulls have no type of their own."""
+    config = given(
+        tmp_path / "regions.parquet", folder, {"text": list("abcd"), "labels": [None] * 4, "confidence": [None] * 4}
+    )
+    files = open_picture_rows(config)
+    take_regions(config, files, tmp_path / "regions.arrow")
+    found = by_name(config, open_regions(tmp_path / "regions.arrow", config, files))
+    assert found["p2.png"] == (Place(tuple(BOX), "d", None, 1.0),)
+
+
+def test_confidence_is_of_lines_alone(folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder / "tiny")
+    unsure = [Place(tuple(BOX), text, (1,), 0.3).region(0, (84, 84), tokenizer) for text in (None, "red")]
+    assert len(sample_regions(unsure[:1], 1, [(0,)], min_side=28)) == 1
+    assert not sample_regions(unsure[1:], 1, [(0,)], min_side=28)
 
 
 def test_objects_and_lines_are_learnt_and_a_step_may_lack_one(folder: Path, tmp_path: Path) -> None:
@@ -169,13 +199,21 @@ def test_micro_batches_of_regions_train_as_the_whole_batch_does(folder: Path, tm
 
 
 @pytest.mark.slow
-def test_the_command_on_two_ranks_of_which_one_may_lack_a_kind_trains_as_on_one(folder: Path) -> None:
-    """Four pictures a step, two a rank, one a micro-batch: of the seven with regions, a rank often has no object, or no
-    line. Losses are the same up to float32 rounding, which twelve steps of AdamW carry on."""
+@pytest.mark.parametrize("micro_batch", [None, 1])
+def test_the_command_on_two_ranks_of_which_one_may_lack_a_kind_trains_as_on_one(
+    folder: Path, tmp_path: Path, micro_batch: int | None
+) -> None:
+    """Four pictures a step, two a rank: of the seven with regions, a rank often has no object, or no line. Losses are
+    the same up to float32 rounding, which twelve steps of AdamW carry on."""
     settings = {"cascade": [{"edge": 84, "epochs": 12}]}
-    alone = run(of(folder, **settings, trainer={"run_dir": str(folder / "alone")}))
+    alone = run(of(folder, **settings, trainer={"run_dir": str(tmp_path / "alone")}))
     directory = run(
-        of(folder, **settings, learner={"ranks": 2, "micro_batch": 1}, trainer={"run_dir": str(folder / "run")})
+        of(
+            folder,
+            **settings,
+            learner={"ranks": 2, "micro_batch": micro_batch},
+            trainer={"run_dir": str(tmp_path / "run")},
+        )
     )
     assert losses(directory) == pytest.approx(losses(alone), rel=1e-3)
     rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
