@@ -37,7 +37,7 @@ _SIZE = re.compile(
     r"|it|tiny|scriptsize|footnotesize|small|normalsize|[lL]arge|LARGE|[hH]uge)(?![A-Za-z])"
 )
 _SPACING = re.compile(
-    r"\\[,;: ]|\\(?:quad|qquad|enspace|thinspace|medspace|thickspace)(?![A-Za-z])|\\(?:hspace|[hv]?phantom)\{[^{}]*\}"
+    r"(\\\\)(?: ?\[-?[\d.]+ ?(?:pt|em|ex|mm|cm)\])?|\\[,;: ]|\\(?:quad|qquad|enspace|thinspace|medspace|thickspace)(?![A-Za-z])|\\(?:hspace|[hv]?phantom)\{[^{}]*\}"
     r"|(?<=[\w})])~(?=[\\A-Za-z])|(?<=[\d})] )~(?=[\\A-Za-z])"
 )
 _TIED = re.compile(r"(?:[\d})\]%°]|(?<![A-Za-z\\])[A-Za-z]|\\pi)[ ~]*$")
@@ -71,7 +71,7 @@ def plain(answer: str) -> str:
     text = _NEGATIVE_SPACE.sub("", _drop_wrappers(clean(answer)))
     text = text.replace("{,}", ",").replace("\\%", "%").replace("\\$", "$").replace("\\_", "_")
     text = text.replace("\\&", "&").replace("\\#", "#").replace("\\|", "|")
-    text = _SPACING.sub(" ", _SIZE.sub("", text))
+    text = _SPACING.sub(lambda match: match[1] or " ", _SIZE.sub("", text))  # a row break keeps its two strokes
     text = _NAME.sub(_common_name, text)
     text = (
         re.sub(r"° ?(?=[CF](?![A-Za-z]))", "°", _DEGREE.sub("°", text))

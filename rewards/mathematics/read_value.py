@@ -17,15 +17,17 @@ from rewards.mathematics.read_notation import (
     read_based,
     read_clock,
     read_expression,
+    read_matrix,
     read_nothing,
     read_plain_number,
     read_range,
     read_ratio,
+    read_system,
     with_unit,
 )
 from rewards.mathematics.splitting import outer_brackets, split_top
 from rewards.mathematics.units import CURRENCY_SIGNS, DENYING_WORDS, KNOWN_CHINESE, read_unit
-from rewards.mathematics.values import Equation, Expr, Matrix, Nothing, Row, Text, Value
+from rewards.mathematics.values import Equation, Expr, Nothing, Row, Text, Value
 from rewards.rules.date import read_date
 from rewards.rules.text import chemical_key, text_key
 
@@ -35,7 +37,6 @@ _PREFIX = re.compile(
     r"|\\approx ?|\\therefore ?|= ",
     re.IGNORECASE,
 )
-_MATRIX = re.compile(r"\\begin ?\{([pb]?matrix|array)\}(?: ?\{[clr| ]*\})?(.*)\\end ?\{\1\}", re.DOTALL)
 _COMMA = re.compile(r"[,;]")
 _SPACED_COMMA = re.compile(r"[,;] ")
 _LIST_JOINT = re.compile(r",? (?:and|or) |,? ?\\(?:lor|land|quad)(?![A-Za-z]) ?|[和或与]|[,;]| & |\\\\")
@@ -116,7 +117,8 @@ def _read(text: str, attached: bool = False) -> Value:
         or read_family(text, _read)
         or read_sum_of_units(text)
         or _quantity(text, attached)
-        or _matrix(text)
+        or read_matrix(text, _read)
+        or read_system(text, _read)
         or _chemistry(text)
         or read_interval(text, _read)
         or _brackets(text)
@@ -159,17 +161,6 @@ def _is_plain_expression(body: str, rest: str) -> bool:
         return False
     known = len(rest.strip()) > 1 or not re.search(r"[A-Za-z]", letters)
     return known and is_expression(body) and not _EQUALS.search(body) and not _COMMA.search(body) and "\\pm" not in body
-
-
-def _matrix(text: str) -> Matrix | None:
-    match = _MATRIX.fullmatch(text)
-    if not match:
-        return None
-    rows = [row.strip() for row in match[2].replace("\\hline", "").split("\\\\")]
-    cells = [tuple(_read(tidy(cell)) for cell in row.split("&")) for row in rows if row]
-    if not cells or any(len(row) != len(cells[0]) for row in cells):
-        raise Refused("is a matrix of rows of unequal length")
-    return Matrix(tuple(cells))
 
 
 def _list(text: str) -> Value | None:

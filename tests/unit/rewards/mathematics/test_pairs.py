@@ -1,0 +1,51 @@
+"""Answers beside golds in the spellings that models use: what is right stays right, what is wrong stays wrong.
+
+Algebra runs in this process: the guard makes these rows safe.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from pangu_rl.records import Outcome
+from rewards.rules.dispatch import grade_by_algebra
+from rewards.rules.gold import Gold
+
+RIGHT, WRONG = True, False
+
+ROWS_OF_ARRAYS = [
+    (r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", RIGHT),
+    (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", "\\begin{pmatrix}\n1 & 2 \\\\\n3 & 4\n\\end{pmatrix}", RIGHT),
+    (r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", r"\begin{bmatrix} 1 & 2 \\[2pt] 3 & 4 \end{bmatrix}", RIGHT),
+    (r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", r"\begin{pmatrix} 1 & 2 \\\ 3 & 4 \end{pmatrix}", RIGHT),
+    (r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", r"[[1,2],[3,4]]", RIGHT),
+    (r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", r"\begin{pmatrix} 1 & 2 \\ 4 & 3 \end{pmatrix}", WRONG),
+    (r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", r"\begin{pmatrix} 1 & 3 \\ 2 & 4 \end{pmatrix}", WRONG),
+    (r"(-7,16,5)", r"\begin{pmatrix} -7 \\ 16 \\ 5 \end{pmatrix}", RIGHT),
+    (r"(-7,16,5)", r"\begin{pmatrix} -7 \\ 5 \\ 16 \end{pmatrix}", WRONG),
+    (r"(1,2)", r"\begin{pmatrix} 12 \end{pmatrix}", WRONG),
+    (r"x=3, y=-1", r"\begin{cases} x=3 \\ y=-1 \end{cases}", RIGHT),
+    (r"\begin{cases} x=3 \\ y=-1 \end{cases}", r"\left\{\begin{array}{l} x=3 \\ y=-1 \end{array}\right.", RIGHT),
+    (r"\begin{cases}x=3,\\y=-1\end{cases}", r"(3,-1)", RIGHT),
+    (r"\begin{cases}x=3\\y=-1\end{cases}", r"\begin{cases}x&=3\\y&=-1\end{cases}", RIGHT),
+    (r"\begin{cases}x=3\\y=-1\end{cases}", r"\begin{cases} x=-1 \\ y=3 \end{cases}", WRONG),
+    (r"\begin{cases}x=3\\y=-1\end{cases}", r"(-1,3)", WRONG),
+    (r"\begin{cases}x=3\\y=-1\end{cases}", r"x=3", WRONG),
+    (r"\begin{cases}1, & x=1 \\ 2, & x=2\end{cases}", r"\begin{cases}2, & x=1 \\ 1, & x=2\end{cases}", WRONG),
+]
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        ROWS_OF_ARRAYS,
+    ],
+    ids=["rows of arrays"],
+)
+def test_pairs(pairs: list[tuple[str, str, bool]]) -> None:
+    missed = [row for row in pairs if _credited(row[0], row[1]) != row[2]]
+    assert not missed
+
+
+def _credited(gold: str, answer: str) -> bool:
+    return grade_by_algebra(answer, Gold(gold, "math")).outcome is Outcome.CORRECT
