@@ -13,38 +13,42 @@ from rewards.rules.gold import Gold
 
 RIGHT, WRONG = True, False
 
-ROWS_OF_ARRAYS = [
-    (r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", RIGHT),
-    (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", "\\begin{pmatrix}\n1 & 2 \\\\\n3 & 4\n\\end{pmatrix}", RIGHT),
-    (r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", r"\begin{bmatrix} 1 & 2 \\[2pt] 3 & 4 \end{bmatrix}", RIGHT),
-    (r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", r"\begin{pmatrix} 1 & 2 \\\ 3 & 4 \end{pmatrix}", RIGHT),
-    (r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", r"[[1,2],[3,4]]", RIGHT),
-    (r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", r"\begin{pmatrix} 1 & 2 \\ 4 & 3 \end{pmatrix}", WRONG),
-    (r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", r"\begin{pmatrix} 1 & 3 \\ 2 & 4 \end{pmatrix}", WRONG),
-    (r"(-7,16,5)", r"\begin{pmatrix} -7 \\ 16 \\ 5 \end{pmatrix}", RIGHT),
-    (r"(-7,16,5)", r"\begin{pmatrix} -7 \\ 5 \\ 16 \end{pmatrix}", WRONG),
-    (r"(1,2)", r"\begin{pmatrix} 12 \end{pmatrix}", WRONG),
-    (r"x=3, y=-1", r"\begin{cases} x=3 \\ y=-1 \end{cases}", RIGHT),
-    (r"\begin{cases} x=3 \\ y=-1 \end{cases}", r"\left\{\begin{array}{l} x=3 \\ y=-1 \end{array}\right.", RIGHT),
-    (r"\begin{cases}x=3,\\y=-1\end{cases}", r"(3,-1)", RIGHT),
-    (r"\begin{cases}x=3\\y=-1\end{cases}", r"\begin{cases}x&=3\\y&=-1\end{cases}", RIGHT),
-    (r"\begin{cases}x=3\\y=-1\end{cases}", r"\begin{cases} x=-1 \\ y=3 \end{cases}", WRONG),
-    (r"\begin{cases}x=3\\y=-1\end{cases}", r"(-1,3)", WRONG),
-    (r"\begin{cases}x=3\\y=-1\end{cases}", r"x=3", WRONG),
-    (r"\begin{cases}1, & x=1 \\ 2, & x=2\end{cases}", r"\begin{cases}2, & x=1 \\ 1, & x=2\end{cases}", WRONG),
-]
-
-
-@pytest.mark.parametrize(
-    "pairs",
-    [
-        ROWS_OF_ARRAYS,
+PAIRS = {
+    "rows of arrays": [
+        (r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", RIGHT),
+        (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", "\\begin{pmatrix}\n1 & 2 \\\\\n3 & 4\n\\end{pmatrix}", RIGHT),
+        (r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", r"\begin{bmatrix} 1 & 2 \\[2pt] 3 & 4 \end{bmatrix}", RIGHT),
+        (r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", r"\begin{pmatrix} 1 & 2 \\\ 3 & 4 \end{pmatrix}", RIGHT),
+        (r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", r"[[1,2],[3,4]]", RIGHT),
+        (r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", r"\begin{pmatrix} 1 & 2 \\ 4 & 3 \end{pmatrix}", WRONG),
+        (r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", r"\begin{pmatrix} 1 & 3 \\ 2 & 4 \end{pmatrix}", WRONG),
+        (r"(-7,16,5)", r"\begin{pmatrix} -7 \\ 16 \\ 5 \end{pmatrix}", RIGHT),
+        (r"(-7,16,5)", r"\begin{pmatrix} -7 \\ 5 \\ 16 \end{pmatrix}", WRONG),
+        (r"(1,2)", r"\begin{pmatrix} 12 \end{pmatrix}", WRONG),
+        (r"x=3, y=-1", r"\begin{cases} x=3 \\ y=-1 \end{cases}", RIGHT),
+        (r"\begin{cases} x=3 \\ y=-1 \end{cases}", r"\left\{\begin{array}{l} x=3 \\ y=-1 \end{array}\right.", RIGHT),
+        (r"\begin{cases}x=3,\\y=-1\end{cases}", r"(3,-1)", RIGHT),
+        (r"\begin{cases}x=3\\y=-1\end{cases}", r"\begin{cases}x&=3\\y&=-1\end{cases}", RIGHT),
+        (r"\begin{cases}x=3\\y=-1\end{cases}", r"\begin{cases} x=-1 \\ y=3 \end{cases}", WRONG),
+        (r"\begin{cases}x=3\\y=-1\end{cases}", r"(-1,3)", WRONG),
+        (r"\begin{cases}x=3\\y=-1\end{cases}", r"x=3", WRONG),
+        (r"\begin{cases}1, & x=1 \\ 2, & x=2\end{cases}", r"\begin{cases}2, & x=1 \\ 1, & x=2\end{cases}", WRONG),
     ],
-    ids=["rows of arrays"],
-)
-def test_pairs(pairs: list[tuple[str, str, bool]]) -> None:
-    missed = [row for row in pairs if _credited(row[0], row[1]) != row[2]]
-    assert not missed
+    "powers of ten": [
+        ("1.6×10⁻¹⁹", "1.6×10⁻¹⁹", RIGHT),
+        ("1.6×10⁻¹⁹", r"1.6\times{10}^{-19}", RIGHT),
+        ("12300", r"1.23\times{10}^{4}", RIGHT),
+        ("12300", r"1.23\times{10}^{3}", WRONG),
+        ("12301", r"1.23\times{10}^{4}+1", WRONG),
+        ("11", r"8\mathbf{+}3", WRONG),
+    ],
+}
+"""Gold, answer, verdict."""
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+def test_pairs(kind: str) -> None:
+    assert [pair for pair in PAIRS[kind] if _credited(*pair[:2]) is not pair[2]] == []
 
 
 def _credited(gold: str, answer: str) -> bool:
