@@ -37,7 +37,8 @@ _SIZE = re.compile(
     r"|it|tiny|scriptsize|footnotesize|small|normalsize|[lL]arge|LARGE|[hH]uge)(?![A-Za-z])"
 )
 _SPACING = re.compile(
-    r"(\\\\)(?: ?\[-?[\d.]+ ?(?:pt|em|ex|mm|cm)\])?|\\[,;: ]|\\(?:quad|qquad|enspace|thinspace|medspace|thickspace)(?![A-Za-z])|\\(?:hspace|[hv]?phantom)\{[^{}]*\}"
+    r"(\\\\)(?: ?\[-?[\d.]+ ?(?:pt|em|ex|mm|cm)\])?"
+    r"|\\[,;: ]|\\(?:quad|qquad|enspace|thinspace|medspace|thickspace)(?![A-Za-z])|\\(?:hspace|[hv]?phantom)\{[^{}]*\}"
     r"|(?<=[\w})])~(?=[\\A-Za-z])|(?<=[\d})] )~(?=[\\A-Za-z])"
 )
 _TIED = re.compile(r"(?:[\d})\]%°]|(?<![A-Za-z\\])[A-Za-z]|\\pi)[ ~]*$")
@@ -49,7 +50,8 @@ _NAMES = {
     "infin": "infty", "nicefrac": "frac", "sfrac": "frac", "overrightarrow": "vec", "widehat": "hat",
 }  # fmt: skip
 _NAME = re.compile(r"\\(" + "|".join(_NAMES) + r")(?![A-Za-z])")
-_DEGREE = re.compile(r"\^?\s*\{?\s*\\circ(?![A-Za-z])\s*\}?|\^\s*\{?\s*°\s*\}?")
+_DEGREE = re.compile(r"\^?\s*\{\s*\\circ\s*\}|\^?\s*\\circ(?![A-Za-z])|\^\s*\{\s*°\s*\}|\^\s*°")
+_DEGREES_ABOVE = re.compile(r"\\frac ?\{ ?(-?\d+(?:\.\d+)?) ?° ?\} ?(\{ ?\d+ ?\}|\d)")
 _MATH_MARK = re.compile(r"(?<!\\)\\[()\[\]]")
 _DOLLARS = re.compile(r"(?<!\\)\$\$")
 _ALL_MATH = re.compile(r"\$((?:[^$\\]|\\.)*)\$", re.DOTALL)
@@ -79,7 +81,7 @@ def plain(answer: str) -> str:
         .replace(">=", r"\geq ")
         .replace("!=", r"\neq ")
     )
-    return tidy(text)
+    return tidy(_DEGREES_ABOVE.sub(r"\\frac{\1}\2°", text))
 
 
 def clean(answer: str) -> str:

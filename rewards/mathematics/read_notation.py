@@ -1,4 +1,4 @@
-"""Notations with a meaning of their own: numbers, "no solution", clock times, ratios, ranges, bases, matrices, systems."""
+"""Notations with a meaning of their own: numbers, "no solution", times, ratios, ranges, bases, matrices, systems."""
 
 from __future__ import annotations
 

@@ -42,6 +42,24 @@ PAIRS = {
         ("12301", r"1.23\times{10}^{4}+1", WRONG),
         ("11", r"8\mathbf{+}3", WRONG),
     ],
+    "degrees in braces": [
+        (r"\frac{360}{7}", r"\frac{360^\circ}{7}", RIGHT),
+        (r"\frac{360^{\circ}}{7}", r"\frac{360}{7}^\circ", RIGHT),
+        (r"\frac{180^\circ}{7}", r"\left(\frac{180}{7}\right)^\circ", RIGHT),
+        (r"\frac{180^\circ}{7}", r"\frac{\pi}{7}", RIGHT),
+        (r"\frac{180^\circ}{7}", r"\frac{180}{7}\pi", WRONG),
+        (r"\frac{180^\circ}{7}", r"\frac{360^\circ}{7}", WRONG),
+        ("1", r"\sqrt{2}\sin{45^\circ}", RIGHT),
+        ("2", r"\sqrt{2}\sin{45^\circ}", WRONG),
+        (r"60^\circ", r"{60^\circ}", RIGHT),
+        (r"60^\circ", r"{30^\circ}", WRONG),
+        ("30°或150°", r"30^\circ \text{ or } 150^\circ", RIGHT),
+        ("30°或150°", r"30^\circ", WRONG),
+        ("25℃", r"25^{\circ} \mathrm{C}", RIGHT),
+        ("25℃", r"25^{\circ} \mathrm{F}", WRONG),
+        (r"45^\circ 30'", r"45.5^\circ", RIGHT),
+        (r"45^\circ 30'", r"45.3^\circ", WRONG),
+    ],
 }
 """Gold, answer, verdict."""
 
