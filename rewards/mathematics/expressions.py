@@ -23,14 +23,24 @@ _REPEATING = re.compile(r"\d\.\d*\([\d.]+\)", re.ASCII)
 _NO_VARIABLE = re.compile(r"\\(?!alpha|beta|theta|lambda|mu)[A-Za-z]+")
 _VARIABLE = re.compile(r"[A-DF-HJ-Za-df-hj-z]|\\[a-z]")
 
+_GROUP = r"\{(?:[^{}]|\{[^{}]*\})*\}"
+_NAMED = rf"\\(?!frac|sqrt|left|binom)[A-Za-z]+|\\sqrt ?(?:\[[^\]]*\])? ?{_GROUP}"
 _SHORT_FRACTION = re.compile(
-    r"\\frac ?(?:(\d)|([A-Za-z])(?![A-Za-z])|(\{(?:[^{}]|\{[^{}]*\})*\})) ?(?:(\d)|([A-Za-z])|(?=\{))"
+    rf"\\frac ?(?:(?P<top>\d|[A-Za-z](?![A-Za-z])|{_NAMED})|(?P<group>{_GROUP})) ?"
+    rf"(?:(?P<bottom>\d|[A-Za-z]|{_NAMED})|(?=\{{))"
 )
+_ROOT_OF_FRACTION = re.compile(rf"\\sqrt ?(\[[^\]]*\])? ?(\\frac ?{_GROUP} ?{_GROUP})")
+_SHORT_BINOMIAL = re.compile(r"\\binom ?(\d) ?(\d)")
 _ROOT_WORD = re.compile(r"(?<![\\A-Za-z])sqrt ?\(((?:[^()]|\([^()]*\))*)\)")
 _SHORT_ROOT = re.compile(r"\\sqrt ?(\[[^\]]*\])? ?(\d+(?:\.\d+)?|[A-Za-z](?![A-Za-z])|\\pi)")
 _ROUND_ROOT = re.compile(r"\\sqrt ?(\[[^\]]*\])? ?\(((?:[^()]|\([^()]*\))*)\)")
 _OVER = re.compile(r"^([^{}]*)\\over([^{}A-Za-z][^{}]*)$")
 _LONG_POWER = re.compile(r"\^ ?(-?\d+)")
+_ROUND_POWER = re.compile(r"\^ ?\(((?:[^()]|\([^()]*\))*)\)")
+_LOG_OF_DIGITS = re.compile(
+    r"\\log_ ?([2-9])(\d+(?:\.\d+)?)(?= ?(?:$|[-+*/=<>,)}]|\\(?:cdot|times|div|leq|geq)(?![A-Za-z])))"
+)
+"""`\\log_23`: the base is the first digit where nothing else is there to take the logarithm of."""
 _LOG_BASE = re.compile(r"\\log_ ?(\d+)")
 
 
@@ -51,15 +61,17 @@ def is_expression(text: str) -> bool:
 
 
 def one_form(text: str) -> str:
-    """LaTeX shorthand written out: `\\frac12`, `\\sqrt17`, `sqrt(2)`, `x^10`, `1 \\over 2`, `**`."""
+    """LaTeX shorthand written out: `\\frac\\pi3`, `\\sqrt17`, `sqrt(2)`, `x^10`, `x^(n+1)`, `1 \\over 2`, `**`."""
     text = text.replace("**", "^")
     text = _ROOT_WORD.sub(r"\\sqrt{\1}", text)
     text = _FUNCTION.sub(lambda match: "\\" + match[1], text)
     text = _OVER.sub(r"\\frac{\1}{\2}", text)
     text = _ROUND_ROOT.sub(r"\\sqrt\1{\2}", text)
     text = _SHORT_ROOT.sub(r"\\sqrt\1{\2}", text)
-    text = _SHORT_FRACTION.sub(_fraction, text)
-    text = _LONG_POWER.sub(r"^{\1}", text)
+    text = _ROOT_OF_FRACTION.sub(r"\\sqrt\1{\2}", _SHORT_FRACTION.sub(_fraction, text))
+    text = _SHORT_BINOMIAL.sub(r"\\binom{\1}{\2}", text)
+    text = _LONG_POWER.sub(r"^{\1}", _ROUND_POWER.sub(r"^{\1}", text))
+    text = _LOG_OF_DIGITS.sub(r"\\log_{\1}\2", text)
     return _LOG_BASE.sub(r"\\log_{\1}", text)
 
 
@@ -80,6 +92,5 @@ def has_variables(text: str) -> bool:
 
 
 def _fraction(match: re.Match[str]) -> str:
-    top = match[3] or "{" + (match[1] or match[2]) + "}"
-    bottom = match[4] or match[5]
-    return f"\\frac{top}" + (f"{{{bottom}}}" if bottom else "")
+    top = match["group"] or f"{{{match['top']}}}"
+    return f"\\frac{top}" + (f"{{{match['bottom']}}}" if match["bottom"] else "")

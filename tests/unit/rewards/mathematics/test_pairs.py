@@ -60,6 +60,28 @@ PAIRS = {
         (r"45^\circ 30'", r"45.5^\circ", RIGHT),
         (r"45^\circ 30'", r"45.3^\circ", WRONG),
     ],
+    "short forms": [
+        (r"\frac{\pi}{3}", r"\frac\pi3", RIGHT),
+        (r"\frac{\pi}{3}", r"\frac\pi4", WRONG),
+        (r"\frac{1}{\pi}", r"\frac1\pi", RIGHT),
+        (r"\frac{1}{\sqrt2}", r"\frac1\sqrt2", RIGHT),
+        (r"\sqrt{\frac{1}{2}}", r"\sqrt\frac12", RIGHT),
+        (r"\sqrt{\frac{1}{2}}", r"\frac12", WRONG),
+        (r"\log_2 3", r"\log_23", RIGHT),
+        (r"\log_2 3", r"\log_32", WRONG),
+        (r"\log_2 10", r"\log_210", RIGHT),
+        (r"\log_2 10", r"\log_21", WRONG),
+        (r"\log_{10} 2", r"\log_10 2", RIGHT),
+        ("2^{n+1}", "2^(n+1)", RIGHT),
+        ("2^{n+1}", "2^(n)+1", WRONG),
+        ("e^{-2}", "e^(-2)", RIGHT),
+        (r"\sqrt{3}", "3^(1/2)", RIGHT),
+        (r"\sqrt{3}", "3^(1/3)", WRONG),
+        ("8", "2^(3)", RIGHT),
+        ("9", "2^(3)", WRONG),
+        ("10", r"\binom52", RIGHT),
+        ("10", r"\binom51", WRONG),
+    ],
 }
 """Gold, answer, verdict."""
 
