@@ -44,6 +44,16 @@ _LOG_OF_DIGITS = re.compile(
 _LOG_BASE = re.compile(r"\\log_ ?(\d+)")
 
 
+_TOKEN = re.compile(
+    rf"(?P<function>\\(?:(?P<angle>arc(?:sin|cos|tan)|(?:sin|cos|tan)h?|cot|sec|csc)|ln|log|lg)(?![A-Za-z])"
+    rf"(?: ?_ ?(?:{_GROUP}|\w))?(?: ?\^ ?(?:{_GROUP}|\w))?(?P<own> ?(?=\())?)"
+    r"|(?P<stop>\\(?:cdot|times|div|pm|mp|leq|geq|neq|approx)(?![A-Za-z])|[-*/+=<>,;])"
+    r"|(?P<bar>\||\\vert(?![A-Za-z]))|(?P<open>\\\{|[(\[{]|\\l(?:vert|floor|ceil)(?![A-Za-z]))"
+    r"|(?P<close>\\\}|[)\]}]|\\r(?:vert|floor|ceil)(?![A-Za-z]))|(?P<other>\\[A-Za-z]+|.)",
+    re.DOTALL,
+)
+
+
 def is_expression(text: str) -> bool:
     """Whether `text` (in its plain form) is mathematics and not words: letters alone, or longer words, are words."""
     bare = _FUNCTION.sub(" ", _COMMAND.sub(" ", text))
@@ -73,6 +83,55 @@ def one_form(text: str) -> str:
     text = _LONG_POWER.sub(r"^{\1}", _ROUND_POWER.sub(r"^{\1}", text))
     text = _LOG_OF_DIGITS.sub(r"\\log_{\1}\2", text)
     return _LOG_BASE.sub(r"\\log_{\1}", text)
+
+
+def with_brackets(text: str) -> str:
+    """Brackets around what a function is of: `\\ln 2/2` is half of a logarithm, `\\sin x\\cos y` a product.
+
+    An argument ends before an operator or another function; `\\sin 2\\pi/3` is of the fraction, since nobody divides 0
+    by 3.
+    """
+    written: list[str] = []
+    arguments: list[tuple[int, bool]] = []
+    """The open ones: how deep they stand, and whether they are angles."""
+    bars: list[int] = []
+    depth, before, kind_before = 0, "", "open"
+
+    def end_arguments() -> None:
+        while arguments and arguments[-1][0] >= depth:
+            arguments.pop()
+            written.append(")")
+
+    for token in _TOKEN.finditer(text):
+        piece, kind = token.group(), str(token.lastgroup)
+        if token["function"]:
+            kind = "function" if token["own"] is None else "own"
+        if kind == "bar":
+            ends = bool(bars) and bars[-1] == depth and kind_before in ("close", "other")
+            kind = "close" if ends else "open"
+            if not ends:
+                bars.append(depth + 1)
+        elif kind == "close" and bars and bars[-1] == depth:
+            depth -= 1  # a bar that nothing closes
+            bars.pop()
+        if kind == "close":
+            end_arguments()
+            if bars and bars[-1] == depth:
+                bars.pop()
+            depth = max(0, depth - 1)
+        elif kind in ("stop", "function", "own") and kind_before != "function":
+            of_pi = piece == "/" and before == "\\pi" and arguments and arguments[-1] == (depth, True)
+            if not of_pi:
+                end_arguments()
+        written.append(piece.rstrip() + "(" if kind == "function" else piece)
+        if kind == "function":
+            arguments.append((depth, token["angle"] is not None))
+        depth += kind == "open"
+        if not piece.isspace():
+            before, kind_before = piece, kind
+    depth = 0
+    end_arguments()
+    return "".join(written)
 
 
 def compact(text: str) -> str:

@@ -47,7 +47,8 @@ _NAMES = {
     "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "le": "leq", "leqslant": "leq", "ge": "geq", "geqslant": "geq",
     "ne": "neq", "varnothing": "emptyset", "ast": "cdot", "colon": ":", "lt": "<", "gt": ">", "lbrace": "{",
     "rbrace": "}", "percent": "%", "to": "rightarrow", "degree": "circ", "vee": "lor", "wedge": "land",
-    "infin": "infty", "nicefrac": "frac", "sfrac": "frac", "overrightarrow": "vec", "widehat": "hat",
+    "infin": "infty", "varepsilon": "epsilon", "varphi": "phi", "vartheta": "theta",
+    "nicefrac": "frac", "sfrac": "frac", "overrightarrow": "vec", "widehat": "hat",
 }  # fmt: skip
 _NAME = re.compile(r"\\(" + "|".join(_NAMES) + r")(?![A-Za-z])")
 _DEGREE = re.compile(r"\^?\s*\{\s*\\circ\s*\}|\^?\s*\\circ(?![A-Za-z])|\^\s*\{\s*°\s*\}|\^\s*°")
