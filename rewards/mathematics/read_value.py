@@ -68,7 +68,7 @@ _PRODUCT = re.compile(r"(?<![A-Za-z\\])[a-z]{2}(?![A-Za-z(])")
 _CURRENCY = re.compile(
     rf"(-?) ?(?:(?:US|CA|A|HK|RMB)?([{CURRENCY_SIGNS}])|(USD|EUR|GBP|CNY|RMB|JPY|INR|Rs)\.?(?= ?\d)) ?", re.ASCII
 )
-_LETTER_LIST = re.compile(r"[A-Za-z](?:(?: ?[,;、>]| ?-| ?\\rightarrow| ?→)? ?[A-Za-z])+")
+_LETTER_LIST = re.compile(r"[A-Za-z](?:(?: ?[,;、>]| ?\\rightarrow| ?→)? ?[A-Za-z])+|[A-Z](?: ?- ?[A-Z]){2,}")
 
 
 @functools.lru_cache(maxsize=4096)
@@ -165,7 +165,7 @@ def _is_plain_expression(body: str, rest: str) -> bool:
 
 def _list(text: str) -> Value | None:
     """Several answers without brackets: all values, no words. Letters in a row are an ordering and stay a text."""
-    if _LETTER_LIST.fullmatch(text) and not re.fullmatch(r"[A-Za-z]-[A-Za-z]", text):
+    if _LETTER_LIST.fullmatch(text):
         letters = re.findall(r"[A-Za-z]", text.replace("\\rightarrow", ""))
         separated = re.search(r"[,;>→\\-]", text) or (" " in text and all(len(w) == 1 for w in text.split()))
         return Text(text_key("".join(letters))) if separated and letters else None

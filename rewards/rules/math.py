@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 from pangu_rl.records import Part
 from rewards.mathematics.compare import Leaves, WithoutAlgebra, same
 from rewards.mathematics.guard import Refused
 from rewards.mathematics.normalise import MAX_ANSWER_CHARS, plain
 from rewards.mathematics.read_notation import read_ratio
 from rewards.mathematics.read_value import read_answer, read_gold_value
-from rewards.mathematics.values import Clock, Expr, Number, Ratio, Value
+from rewards.mathematics.values import Clock, Expr, Number, Ratio, Text, Value
 from rewards.rules.gold import Gold
-from rewards.rules.text import gold_text
+from rewards.rules.text import gold_text, text_key
 from rewards.rules.verdict import bad_gold, unparsable, verdict
+
+_LETTERS_BY_DASHES = re.compile(r"[a-z](?: ?- ?[a-z]){2,}")
 
 
 def grade_math(answer: str, gold: Gold, leaves: Leaves | None = None) -> Part | None:
@@ -58,9 +62,12 @@ def _same_spelling(answer: str, gold: Gold) -> bool:
 
 
 def _read_alike(wanted: Value, found: Value, answer: str, gold: Gold) -> tuple[Value, Value]:
-    """Forms that are ambiguous alone are read as the other side's: `12:15` beside a ratio, `5m` beside a length."""
+    """Forms that are ambiguous alone are read as the other side's: `12:15` beside a ratio, `5m` beside a length,
+    `b-d-a` beside an order of letters."""
     if isinstance(wanted, Ratio) and isinstance(found, Clock):
         return wanted, read_ratio(plain(answer)) or found
+    if isinstance(wanted, Text) and not gold.text.isalnum() and _LETTERS_BY_DASHES.fullmatch(plain(answer)):
+        return wanted, Text(text_key(re.sub("[ -]", "", plain(answer))))
     if isinstance(wanted, Number | Expr) and wanted.unit and isinstance(found, Expr) and found.unit is None:
         return wanted, read_answer(answer, attached=True)
     if isinstance(wanted, Expr) and wanted.unit is None and isinstance(found, Number) and found.unit:
