@@ -13,6 +13,7 @@ _FUNCTIONS = """
 _FUNCTION = re.compile(r"(?<![A-Za-z\\])(" + "|".join(_FUNCTIONS.split()) + r")(?![A-Za-z])")
 _LETTERS = re.compile(r"[^\W\d_]+")
 _WORDS = re.compile(r"[A-Z]{2,}|[A-Za-z]{3,}")
+_PRODUCT = re.compile(r"(?=[A-Z]*[a-z])(?![a-h]{3,}$)[b-df-hj-np-tv-zB-DF-HJ-NP-TV-Z]{2,}")
 _OPERATOR = re.compile(r"[-+*/^=<>!|]|\\[A-Za-z]+|\d ?[A-Za-z(]|\)\(|_")
 _GEOMETRY = re.compile(
     r"\\(?:angle|triangle|odot|square|parallel|perp|cong|sim|[Rr]ightarrow|[Ll]eftrightarrow|iff)(?![A-Za-z])"
@@ -142,7 +143,12 @@ def compact(text: str) -> str:
 
 def words(text: str) -> list[str]:
     """Runs of letters that name one thing (`AB`, `max`), sorted: algebra would take them for products."""
-    return sorted(_WORDS.findall(_COMMAND.sub(" ", text)))
+    return sorted(word for word in _WORDS.findall(_COMMAND.sub(" ", text)) if not is_product(word))
+
+
+def is_product(letters: str) -> bool:
+    """Whether a run of letters is a product of variables, as `mgh` is, and no word, figure or order."""
+    return bool(_PRODUCT.fullmatch(letters))
 
 
 def has_variables(text: str) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import re
+from typing import Literal
 
 from rewards.mathematics.expressions import is_expression
-from rewards.mathematics.families import read_family
+from rewards.mathematics.families import read_family, without_naturals
 from rewards.mathematics.guard import Refused, check_text
 from rewards.mathematics.measures import read_sum_of_units
 from rewards.mathematics.normalise import MAX_ANSWER_CHARS, plain, tidy
@@ -26,7 +27,7 @@ from rewards.mathematics.read_notation import (
     with_unit,
 )
 from rewards.mathematics.splitting import outer_brackets, split_top
-from rewards.mathematics.units import CURRENCY_SIGNS, DENYING_WORDS, KNOWN_CHINESE, read_unit
+from rewards.mathematics.units import CURRENCY_SIGNS, DENYING_WORDS, KNOWN_CHINESE, is_product, read_unit
 from rewards.mathematics.values import Equation, Expr, Nothing, Row, Text, Value
 from rewards.rules.date import read_date
 from rewards.rules.text import chemical_key, text_key
@@ -70,6 +71,13 @@ _CURRENCY = re.compile(
 )
 _LETTER_LIST = re.compile(r"[A-Za-z](?:(?: ?[,;、>]| ?\\rightarrow| ?→)? ?[A-Za-z])+|[A-Z](?: ?- ?[A-Z]){2,}")
 
+_BEFORE_UNIT = re.compile(
+    r"(?<=[\d)}!%a-z零〇一二三四五六七八九十百千万亿两])"
+    r"(?= ?[^\W\d_]| ?[°$€£¥₹¢]| ?k?\\Omega| ?\\mu ?[A-Za-z]| ?\\frac)"
+)
+
+Units = Literal["spaced", "attached", "none"]
+
 
 @functools.lru_cache(maxsize=4096)
 def read_gold_value(gold: str) -> Value:
@@ -77,8 +85,9 @@ def read_gold_value(gold: str) -> Value:
     return read_answer(gold)
 
 
-def read_answer(answer: str, attached: bool = False) -> Value:
-    """The value of an answer of any kind but boxes. `attached` reads `5m` as five metres, else it is a product.
+def read_answer(answer: str, units: Units = "spaced") -> Value:
+    """The value of an answer of any kind but boxes. `attached` units read `5m` as five metres, else it is a
+    product; with `none`, `5 m` is a product too.
 
     Raises:
         Refused: empty, too long, or beyond the guard's bounds.
@@ -92,11 +101,11 @@ def read_answer(answer: str, attached: bool = False) -> Value:
     text = tidy(_PREFIX.sub("", text, count=1)) if _PREFIX.match(text) else text
     if not text:
         raise Refused("is empty")
-    return _read(text, attached)
+    return _read(without_naturals(text), units)
 
 
 @functools.lru_cache(maxsize=8192)
-def _read(text: str, attached: bool = False) -> Value:
+def _read(text: str, units: Units = "spaced") -> Value:
     """The first reader that knows the form; words are what is left.
 
     Remembered, since a reader that gives up leaves its pieces to the next: without, nesting costs exponential time.
@@ -116,14 +125,14 @@ def _read(text: str, attached: bool = False) -> Value:
         or read_based(text)
         or read_family(text, _read)
         or read_sum_of_units(text)
-        or _quantity(text, attached)
+        or _quantity(text, units)
         or read_matrix(text, _read)
         or read_system(text, _read)
         or _chemistry(text)
         or read_interval(text, _read)
         or _brackets(text)
         or _list(text)
-        or _equation(text)
+        or _equation(text, units)
         or _two_signs(text)
     )
     return value if value is not None else _expression(text)
@@ -134,23 +143,25 @@ def _chemistry(text: str) -> Text | None:
     return Text(key) if key else None
 
 
-def _quantity(text: str, attached: bool) -> Value | None:
+def _quantity(text: str, units: Units) -> Value | None:
     """A number or an expression with a unit behind it, or a currency sign before it."""
+    if units == "none":
+        return None
     if sign := _CURRENCY.match(text):
         amount = read_plain_number(sign[1] + text[sign.end() :])
         return with_unit(amount, read_unit(sign[2] or sign[3])) if amount else None
-    for gap in re.finditer(
-        r"(?<=[\d)}!%a-z零〇一二三四五六七八九十百千万亿两])(?= ?[^\W\d_]| ?[°$€£¥₹¢]| ?k?\\Omega| ?\\frac)", text
-    ):
+    for gap in _BEFORE_UNIT.finditer(text):
         body, rest = text[: gap.start()].strip(), text[gap.start() :]
         unit = read_unit(rest) if len(rest) <= 48 else None
         if unit is None or (not body.isascii() and rest.strip() not in KNOWN_CHINESE):
             continue  # 三角形 counts nothing
-        spaced = rest.startswith(" ") or attached or len(rest) > 1 or not (rest.isascii() and rest.isalpha())
+        if units == "spaced" and is_product(body, rest):
+            continue
         number = read_plain_number(body)
-        if number and spaced and not re.fullmatch(r"[eE].*", rest):
+        if number and not re.fullmatch(r"[eE].*", rest):
             return with_unit(number, unit)
-        if number is None and rest.startswith((" ", "°")) and _is_plain_expression(body, rest):
+        apart = rest[0] in " °" or not (rest[0].isascii() and body[-1].isalpha())
+        if number is None and apart and _is_plain_expression(body, rest):
             return Expr(checked_form(body), unit)
     return None
 
@@ -187,7 +198,7 @@ def _list(text: str) -> Value | None:
     return Row("", tuple(items))
 
 
-def _equation(text: str) -> Value | None:
+def _equation(text: str, units: Units) -> Value | None:
     pieces = split_top(text, _EQUALS)
     if len(pieces) < 2 or any(not piece for piece in pieces):
         return None
@@ -195,7 +206,7 @@ def _equation(text: str) -> Value | None:
         pieces.reverse()  # 5 = x
     name = compact_name(pieces[0])
     sides = pieces[1:] if name else pieces
-    values = [Expr(piece) if _PRODUCT.fullmatch(piece) else _read(tidy(piece)) for piece in sides]
+    values = [Expr(piece) if _PRODUCT.fullmatch(piece) else _read(tidy(piece), units) for piece in sides]
     signed = [value for value in values if isinstance(value, Row) and not value.brackets]
     if name and len(values) == 1 and signed:
         return Row("", tuple(Equation(name, (item,)) for item in signed[0].items))
