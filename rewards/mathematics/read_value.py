@@ -62,6 +62,7 @@ angle is asked for by its name, that of a variable is not."""
 _LETTER = rf"(?:(?<![A-Za-z\\])[A-Za-z]|\\(?:{'|'.join(_GREEK.split())}))(?![A-Za-z])"
 _LETTERS = re.compile(rf"{_LETTER} ?{_LETTER}")
 _DERIVATIVE = re.compile(r"\\frac\{d[a-z]\}\{d[a-z]\}")
+_INDEX = re.compile(r"(?<=[A-Za-z])_\d$")
 _FUNCTIONS = frozenset(["sqrt", "log", "exp", "sinh", "cosh", "tanh"])
 _OF_VARIABLE = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc) ?\(? ?[a-z]")
 _NO_NAME = re.compile(r"[不非错没无负倍]|一半|平方|立方|次方|根号|倒数|相反|阶乘")
@@ -205,6 +206,8 @@ def _equation(text: str, units: Units) -> Value | None:
     if len(pieces) == 2 and compact_name(pieces[1]) and not compact_name(pieces[0]):
         pieces.reverse()  # 5 = x
     name = compact_name(pieces[0])
+    if name and len(pieces) > 2 and len(letters := {_INDEX.sub("", compact_name(piece)) for piece in pieces[:-1]}) == 1:
+        pieces, name = pieces[-2:], letters.pop()  # x_1 = x_2 = 1
     sides = pieces[1:] if name else pieces
     values = [Expr(piece) if _PRODUCT.fullmatch(piece) else _read(tidy(piece), units) for piece in sides]
     signed = [value for value in values if isinstance(value, Row) and not value.brackets]

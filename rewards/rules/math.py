@@ -10,6 +10,7 @@ from rewards.mathematics.expressions import has_variables, is_product
 from rewards.mathematics.families import without_naturals
 from rewards.mathematics.guard import Refused
 from rewards.mathematics.normalise import MAX_ANSWER_CHARS, plain
+from rewards.mathematics.read_intervals import EVERYTHING
 from rewards.mathematics.read_notation import read_ratio
 from rewards.mathematics.read_value import read_answer, read_gold_value
 from rewards.mathematics.values import Clock, Equation, Expr, Family, Number, Ratio, Text, Value
@@ -78,6 +79,10 @@ def _read_alike(wanted: Value, found: Value, answer: str, gold: Gold) -> tuple[V
         return wanted, read_ratio(plain(answer)) or found
     if isinstance(wanted, Text) and not gold.text.isalnum() and _LETTERS_BY_DASHES.fullmatch(plain(answer)):
         return wanted, Text(text_key(re.sub("[ -]", "", plain(answer))))
+    if wanted == EVERYTHING and plain(answer) == "R":
+        return wanted, EVERYTHING
+    if found == EVERYTHING and plain(gold.text) == "R":
+        return EVERYTHING, found
     wants, finds = _last_side(wanted), _last_side(found)
     if wants is None or finds is None:
         return wanted, found
