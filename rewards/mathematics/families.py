@@ -18,11 +18,11 @@ _INTEGER = re.compile(
     re.DOTALL,
 )
 _NATURALS = re.compile(
-    r"(?P<body>[^<>]*?n[^<>]*?)[ ,;:]{0,3}\(? ?n"
+    r"[ ,;:]{0,3}\(? ?n"
     r"(?: ?\\in ?(?:\\mathbb ?\{? ?)?[NZ] ?\}? ?(?:[*+]|[\^_] ?\{? ?(?:[*+]|\\cdot) ?\}?)"
-    r"| ?\\geq ?1| ?[为是]正整数| (?:is )?(?:a )?positive integer) ?\)?"
+    r"| ?\\geq ?1| ?[为是]正整数| (?:is )?(?:a )?positive integer) ?\)?$"
 )
-_SETS = re.compile(r"\\(?:pi|leq|geq|neq|in)(?![A-Za-z])|°|[ (,=+-]$")
+_SETS = re.compile(r"\\(?:pi|leq|geq|neq|in)(?![A-Za-z])|[<>°]|[(,=+-]$")
 """Angles and relations, where what n may be is part of the answer."""
 _BUILDER = re.compile(r"\\\{ ?[a-z] ?(?:\||\\mid|\\vert|:) ?(.+?) ?\\\}", re.DOTALL)
 _UNSAID = ("k", "n", "m")
@@ -37,8 +37,9 @@ def read_family(text: str, read: Callable[[str], Value]) -> Family | None:
 
 def without_naturals(text: str) -> str:
     """`text` without the remark that its formula is for n = 1, 2, 3, ..., as `a_n = 2n - 1 (n \\in \\mathbb{N}^*)`."""
-    match = _NATURALS.fullmatch(text)
-    return match["body"] if match and not _SETS.search(match["body"]) else text
+    match = _NATURALS.search(text)
+    body = text[: match.start()] if match else ""
+    return body if _named("n").search(body) and not _SETS.search(body) else text
 
 
 def as_family(value: Value) -> Family | None:

@@ -20,7 +20,7 @@ _OR = re.compile(r",? or |,? ?\\(?:lor|cup)(?![A-Za-z]) ?|或")
 _AND = re.compile(r",? and |,? ?\\land(?![A-Za-z]) ?|且")
 _MEMBER = re.compile(r"([A-Za-z]) ?\\in(?![A-Za-z]) ?(.+)")
 _BUILDER = re.compile(r"\\\{ ?([A-Za-z])(?: ?\\in ?(?:\\mathbb ?\{?R\}?|R))? ?(?:\||\\mid|\\vert|:) ?(.+?) ?\\\}")
-_BARE_BUILDER = re.compile(r"([A-Za-z]) ?(?:\||\\mid|:) ?(.+)")
+_BARE_BUILDER = re.compile(r"([A-Za-z]) ?(?:\||\\mid|:) ?([^|:]+)")
 _LESS = re.compile(r"(?:\\mathbb ?\{?R\}?|R) ?\\(?:setminus|backslash) ?\\\{(.+)\\\}")
 _REALS = re.compile(
     r"\\mathbb ?\{?R\}?|(?:the set of )?all real numbers|(?:all )?reals|全体实数|一切实数|任意实数|实数集",
