@@ -32,6 +32,8 @@ _SHORT_FRACTION = re.compile(
 )
 _ROOT_OF_FRACTION = re.compile(rf"\\sqrt ?(\[[^\]]*\])? ?(\\frac ?{_GROUP} ?{_GROUP})")
 _SHORT_BINOMIAL = re.compile(r"\\binom ?(\d) ?(\d)")
+_FACTOR = re.compile(r"(?<![\w.)}/^])(\d+)/(\d+)(?= [A-Za-z\\])")
+"""`1/2 x` is a half of x."""
 _ROOT_WORD = re.compile(r"(?<![\\A-Za-z])sqrt ?\(((?:[^()]|\([^()]*\))*)\)")
 _SHORT_ROOT = re.compile(r"\\sqrt ?(\[[^\]]*\])? ?(\d+(?:\.\d+)?|[A-Za-z](?![A-Za-z])|\\pi)")
 _ROUND_ROOT = re.compile(r"\\sqrt ?(\[[^\]]*\])? ?\(((?:[^()]|\([^()]*\))*)\)")
@@ -73,7 +75,7 @@ def is_expression(text: str) -> bool:
 
 def one_form(text: str) -> str:
     """LaTeX shorthand written out: `\\frac\\pi3`, `\\sqrt17`, `sqrt(2)`, `x^10`, `x^(n+1)`, `1 \\over 2`, `**`."""
-    text = text.replace("**", "^")
+    text = _FACTOR.sub(r"\\frac{\1}{\2}", text.replace("**", "^"))
     text = _ROOT_WORD.sub(r"\\sqrt{\1}", text)
     text = _FUNCTION.sub(lambda match: "\\" + match[1], text)
     text = _OVER.sub(r"\\frac{\1}{\2}", text)
