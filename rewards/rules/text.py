@@ -103,7 +103,7 @@ def chemical_key(text: str) -> str:
     if not compound or not all(keys):
         return ""
     written = keys[0] + "".join(map("".join, zip(joints, keys[1:])))
-    return "=".join(" + ".join(sorted(side.split(" + "))) for side in written.split("="))
+    return "=".join("+".join(sorted(side.split(" + "))) for side in written.split("="))
 
 
 def _formula_key(term: str, alone: bool) -> str:
