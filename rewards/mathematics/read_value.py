@@ -27,7 +27,7 @@ from rewards.mathematics.read_notation import (
     with_unit,
 )
 from rewards.mathematics.splitting import outer_brackets, split_top
-from rewards.mathematics.units import CURRENCY_SIGNS, DENYING_WORDS, KNOWN_CHINESE, is_product, read_unit
+from rewards.mathematics.units import CURRENCY_SIGNS, DENYING_WORDS, KNOWN_CHINESE, read_unit, reads_as_product
 from rewards.mathematics.values import Equation, Expr, Nothing, Row, Text, Value
 from rewards.rules.date import read_date
 from rewards.rules.text import chemical_key, text_key
@@ -156,7 +156,7 @@ def _quantity(text: str, units: Units) -> Value | None:
         unit = read_unit(rest) if len(rest) <= 48 else None
         if unit is None or (not body.isascii() and rest.strip() not in KNOWN_CHINESE):
             continue  # 三角形 counts nothing
-        if units == "spaced" and is_product(body, rest):
+        if units == "spaced" and reads_as_product(body, rest):
             continue
         number = read_plain_number(body)
         if number and not re.fullmatch(r"[eE].*", rest):

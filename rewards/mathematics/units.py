@@ -174,7 +174,7 @@ def read_unit(text: str) -> Unit | None:
     return _compound(text) or _words(text)
 
 
-def is_product(body: str, rest: str) -> bool:
+def reads_as_product(body: str, rest: str) -> bool:
     """Whether letters that follow `body` without a space are variables: `5m`, `12abc`, `\\frac12mg`, `\\sqrt{3}m`.
 
     Units of two letters and more may stand there, as may those that are no Latin letters, and words.
