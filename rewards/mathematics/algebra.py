@@ -18,7 +18,7 @@ from rewards.mathematics.capped import TooLarge, capped
 from rewards.mathematics.compare import Scalar
 from rewards.mathematics.expressions import with_brackets, words
 from rewards.mathematics.families import LETTER
-from rewards.mathematics.guard import Refused
+from rewards.mathematics.guard import Refused, check_text
 from rewards.mathematics.progressions import MemberAt, same_members
 from rewards.mathematics.units import Unit
 from rewards.mathematics.values import Expr, Family, Number
@@ -156,6 +156,7 @@ def _parsed(text: str) -> Any:
     if _LOWERED_DIGIT.search(text):
         raise Refused("has a subscript on a number")  # which the parser would drop
     text = with_brackets(text)
+    check_text(text)  # a hundred functions of one another
     for gamma, free in _FREE_GAMMA:
         text = gamma.sub(lambda _, free=free: free, text)
     latex = _DECIMAL.sub(lambda m: f"\\frac{{{int(m[1] + m[2])}}}{{{10 ** len(m[2])}}}", text)
