@@ -16,9 +16,9 @@ from typing import Any
 
 from rewards.mathematics.capped import TooLarge, capped
 from rewards.mathematics.compare import Scalar
-from rewards.mathematics.expressions import words
+from rewards.mathematics.expressions import with_brackets, words
 from rewards.mathematics.families import LETTER
-from rewards.mathematics.guard import Refused
+from rewards.mathematics.guard import Refused, check_text
 from rewards.mathematics.progressions import MemberAt, same_members
 from rewards.mathematics.units import Unit
 from rewards.mathematics.values import Expr, Family, Number
@@ -41,6 +41,12 @@ _POINTS = (
 _DECIMAL = re.compile(r"(?<![\w.])(\d*)\.(\d+)")
 _DEGREES = re.compile(r"(\d+(?:\.\d+)?|\\frac\{\d+\}\{\d+\}|\([^()]*\))\s*°")
 _PRIME = re.compile(r"'|\\prime")
+_FREE_GAMMA = (
+    (re.compile(r"\\gamma(?![A-Za-z])"), r"\varpi"),
+    (re.compile(r"\\Gamma(?! ?\( ?(?:\d|\\frac)|[A-Za-z])"), r"\varrho"),
+)
+"""The parser takes `\\gamma` for Euler's constant and `\\Gamma` for the function, which is meant before a number in
+brackets only: names that the guard lets nobody else use stand for them."""
 _LOWERED_DIGIT = re.compile(r"\d ?_")
 
 
@@ -149,6 +155,10 @@ def _parsed(text: str) -> Any:
         raise Refused("has a prime, which algebra does not read")
     if _LOWERED_DIGIT.search(text):
         raise Refused("has a subscript on a number")  # which the parser would drop
+    text = with_brackets(text)
+    check_text(text)  # a hundred functions of one another
+    for gamma, free in _FREE_GAMMA:
+        text = gamma.sub(lambda _, free=free: free, text)
     latex = _DECIMAL.sub(lambda m: f"\\frac{{{int(m[1] + m[2])}}}{{{10 ** len(m[2])}}}", text)
     latex = _DEGREES.sub(r"(\1 \\cdot \\frac{\\pi}{180})", latex).replace("\\lg", "\\log_{10}")
     try:

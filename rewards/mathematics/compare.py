@@ -192,14 +192,23 @@ def _same_row(gold: Row, answer: Row, leaves: Leaves) -> bool | None:
     if len(gold.items) != len(answer.items) or _clash(gold.variable, answer.variable):
         return False
     if gold.brackets in loose and answer.brackets in loose:
-        if _names(gold) and not _names(answer):
+        if gold.is_named() and not answer.is_named():
             return _ordered(gold.items, answer.items, leaves)
-        return _unordered(gold.items, answer.items, leaves)
+        return _unordered(*_without_indices(gold, answer), leaves)
     if gold.brackets in ("()", "<>") and answer.brackets in ("()", "<>"):
         return _ordered(gold.items, answer.items, leaves)
-    if {gold.brackets, answer.brackets} == {"", "()"} and (_names(gold) or _names(answer) or _is_point(gold)):
+    if {gold.brackets, answer.brackets} == {"", "()"} and (gold.is_named() or answer.is_named() or gold.is_point()):
         return _ordered(gold.items, answer.items, leaves)  # (1, 2) as x = 1, y = 2; (2, 1) without its brackets
     return _ordered(gold.items, answer.items, leaves) if gold.brackets == answer.brackets else False
+
+
+def _without_indices(gold: Row, answer: Row) -> tuple[Sequence[Value], Sequence[Value]]:
+    """Roots have no first and second: two of x, or of a letter whose indices only one side has."""
+    letter = gold.unknown()
+    bare = any(isinstance(item, Equation) and item.name == letter for row in (gold, answer) for item in row.items)
+    if not letter or letter != answer.unknown() or not (bare or (letter == "x" and len(gold.items) == 2)):
+        return gold.items, answer.items
+    return tuple([Equation(letter, item.sides) for item in row.items] for row in (gold, answer))  # type: ignore
 
 
 def _distinct(row: Row) -> Row:
@@ -209,19 +218,6 @@ def _distinct(row: Row) -> Row:
         if not any(same(kept, item, WithoutAlgebra()) is True for kept in items):
             items.append(item)
     return Row(row.brackets, tuple(items), row.variable)
-
-
-def _is_point(row: Row) -> bool:
-    """Whether a tuple can be no open interval, whose brackets would be part of the answer."""
-    low, high = row.items[0], row.items[-1]
-    falling = isinstance(low, Number) and isinstance(high, Number) and low.value >= high.value
-    return row.brackets == "()" and (len(row.items) > 2 or falling)
-
-
-def _names(row: Row) -> bool:
-    """Whether every item is named, each differently: `x=1, y=2`."""
-    names = [item.name.rstrip("0123456789_") for item in row.items if isinstance(item, Equation)]
-    return len(names) == len(row.items) and len(set(names)) == len(names) and all(names)
 
 
 def _clash(one: str, other: str) -> bool:

@@ -17,6 +17,13 @@ _INTEGER = re.compile(
     r"(?: ?\\in ?(?:\\mathbb ?\{?Z\}?|Z|\\mathbf ?\{?Z\}?)| (?:is )?(?:an|any) integer|为整数|是整数) ?\)?",
     re.DOTALL,
 )
+_NATURALS = re.compile(
+    r"[ ,;:]{0,3}\(? ?n"
+    r"(?: ?\\in ?(?:\\mathbb ?\{? ?)?[NZ] ?\}? ?(?:[*+]|[\^_] ?\{? ?(?:[*+]|\\cdot) ?\}?)"
+    r"| ?\\geq ?1| ?[为是]正整数| (?:is )?(?:a )?positive integer) ?\)?$"
+)
+_SETS = re.compile(r"\\(?:pi|leq|geq|neq|in)(?![A-Za-z])|[<>°]|[(,=+-]$")
+"""Angles and relations, where what n may be is part of the answer."""
 _BUILDER = re.compile(r"\\\{ ?[a-z] ?(?:\||\\mid|\\vert|:) ?(.+?) ?\\\}", re.DOTALL)
 _UNSAID = ("k", "n", "m")
 """Letters that are integers where nobody says what they are, beside a gold or an answer that says so."""
@@ -26,6 +33,13 @@ def read_family(text: str, read: Callable[[str], Value]) -> Family | None:
     builder = _BUILDER.fullmatch(text)
     match = _INTEGER.fullmatch(builder[1] if builder else text)
     return _family(match["body"], match["letter"], read) if match else None
+
+
+def without_naturals(text: str) -> str:
+    """`text` without the remark that its formula is for n = 1, 2, 3, ..., as `a_n = 2n - 1 (n \\in \\mathbb{N}^*)`."""
+    match = _NATURALS.search(text)
+    body = text[: match.start()] if match else ""
+    return body if _named("n").search(body) and not _SETS.search(body) else text
 
 
 def as_family(value: Value) -> Family | None:

@@ -12,6 +12,7 @@ _SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿ"
 _SUBSCRIPTS = "₀₁₂₃₄₅₆₇₈₉₊₋₍₎"
 _RAISED = re.compile(f"[{_SUPERSCRIPTS}]+")
 _LOWERED = re.compile(f"[{_SUBSCRIPTS}]+")
+_CIRCLED = re.compile(r"[①-⑳](?:[ ,，、]{0,2}[①-⑳])+")
 _VULGAR = re.compile(r"(\d?)([¼-¾⅐-⅞↉])")
 _SQUARED_UNIT = re.compile(r"([㎟㎠㎡㎢])|([㎣㎤㎥㎦])")
 _SYMBOLS = {
@@ -37,7 +38,8 @@ _SIZE = re.compile(
     r"|it|tiny|scriptsize|footnotesize|small|normalsize|[lL]arge|LARGE|[hH]uge)(?![A-Za-z])"
 )
 _SPACING = re.compile(
-    r"\\[,;: ]|\\(?:quad|qquad|enspace|thinspace|medspace|thickspace)(?![A-Za-z])|\\(?:hspace|[hv]?phantom)\{[^{}]*\}"
+    r"(\\\\)(?: ?\[-?[\d.]+ ?(?:pt|em|ex|mm|cm)\])?"
+    r"|\\[,;: ]|\\(?:quad|qquad|enspace|thinspace|medspace|thickspace)(?![A-Za-z])|\\(?:hspace|[hv]?phantom)\{[^{}]*\}"
     r"|(?<=[\w})])~(?=[\\A-Za-z])|(?<=[\d})] )~(?=[\\A-Za-z])"
 )
 _TIED = re.compile(r"(?:[\d})\]%°]|(?<![A-Za-z\\])[A-Za-z]|\\pi)[ ~]*$")
@@ -46,10 +48,18 @@ _NAMES = {
     "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "le": "leq", "leqslant": "leq", "ge": "geq", "geqslant": "geq",
     "ne": "neq", "varnothing": "emptyset", "ast": "cdot", "colon": ":", "lt": "<", "gt": ">", "lbrace": "{",
     "rbrace": "}", "percent": "%", "to": "rightarrow", "degree": "circ", "vee": "lor", "wedge": "land",
-    "infin": "infty", "nicefrac": "frac", "sfrac": "frac", "overrightarrow": "vec", "widehat": "hat",
+    "infin": "infty", "varepsilon": "epsilon", "varphi": "phi", "vartheta": "theta",
+    "nicefrac": "frac", "sfrac": "frac", "overrightarrow": "vec", "widehat": "hat",
 }  # fmt: skip
 _NAME = re.compile(r"\\(" + "|".join(_NAMES) + r")(?![A-Za-z])")
-_DEGREE = re.compile(r"\^?\s*\{?\s*\\circ(?![A-Za-z])\s*\}?|\^\s*\{?\s*°\s*\}?")
+_DEGREE = re.compile(r"\^?\s*\{\s*\\circ\s*\}|\^?\s*\\circ(?![A-Za-z])|\^\s*\{\s*°\s*\}|\^\s*°")
+_DEGREES_ABOVE = re.compile(r"\\frac ?\{ ?(-?\d+(?:\.\d+)?) ?° ?\} ?(\{ ?\d+ ?\}|\d)")
+_BRACED_COMMA = re.compile(r"(?<=\d)\{,\}(?=\d{3}(?!\d))")
+_THOUSANDS = re.compile(
+    r"(?:^|(?<=[-+=*/ $]))[1-9]\d{0,2}(?:,\d{3})+(?= ?(?:\\(?:pi|sqrt)(?![A-Za-z])|/ ?\d))"
+    r"|(?<=\\frac\{)[1-9]\d{0,2}(?:,\d{3})+(?=\})"
+)
+"""Groups of a number that is a part of an expression; `(1,200\\pi)` is a point."""
 _MATH_MARK = re.compile(r"(?<!\\)\\[()\[\]]")
 _DOLLARS = re.compile(r"(?<!\\)\$\$")
 _ALL_MATH = re.compile(r"\$((?:[^$\\]|\\.)*)\$", re.DOTALL)
@@ -69,9 +79,10 @@ def plain(answer: str) -> str:
     Example: `plain(r"$\\mathbf{７}.\\;$")` is `"7"`.
     """
     text = _NEGATIVE_SPACE.sub("", _drop_wrappers(clean(answer)))
+    text = _THOUSANDS.sub(lambda match: match[0].replace(",", ""), _BRACED_COMMA.sub("", text))
     text = text.replace("{,}", ",").replace("\\%", "%").replace("\\$", "$").replace("\\_", "_")
     text = text.replace("\\&", "&").replace("\\#", "#").replace("\\|", "|")
-    text = _SPACING.sub(" ", _SIZE.sub("", text))
+    text = _SPACING.sub(lambda match: match[1] or " ", _SIZE.sub("", text))  # a row break keeps its two strokes
     text = _NAME.sub(_common_name, text)
     text = (
         re.sub(r"° ?(?=[CF](?![A-Za-z]))", "°", _DEGREE.sub("°", text))
@@ -79,13 +90,14 @@ def plain(answer: str) -> str:
         .replace(">=", r"\geq ")
         .replace("!=", r"\neq ")
     )
-    return tidy(text)
+    return tidy(_DEGREES_ABOVE.sub(r"\\frac{\1}\2°", text))
 
 
 def clean(answer: str) -> str:
     """NFKC with what it would lose (raised and lowered digits, vulgar fractions) written out; symbols by name."""
     if not answer.isascii():
         answer = re.sub(r"\d", lambda m: str(unicodedata.decimal(m.group())), answer)  # digits of every script
+        answer = _CIRCLED.sub(_labels, answer)
         answer = _RAISED.sub(lambda m: "^{" + unicodedata.normalize("NFKC", m.group()) + "}", answer)
         answer = _LOWERED.sub(lambda m: "_{" + unicodedata.normalize("NFKC", m.group()) + "}", answer)
         answer = _VULGAR.sub(_written_out, answer)
@@ -156,6 +168,13 @@ def _common_name(match: re.Match[str]) -> str:
 
 def _written_out(match: re.Match[str]) -> str:
     return (f"{match[1]} " if match[1] else "") + unicodedata.normalize("NFKC", match[2])
+
+
+def _labels(match: re.Match[str]) -> str:
+    """Circled numbers side by side: labels, in any order where some are left out, else in the order that they have."""
+    labels = [int(unicodedata.numeric(character)) for character in match[0] if character not in " ,，、"]
+    everything = sorted(labels) == list(range(1, len(labels) + 1))
+    return ("→" if everything else ",").join(map(str, labels))
 
 
 def _closing(text: str, start: int) -> int:

@@ -1,14 +1,29 @@
-"""Notations with a meaning of their own: numbers, "no solution", clock times, ratios, ranges, scores, number bases."""
+"""Notations with a meaning of their own: numbers, "no solution", times, ratios, ranges, bases, matrices, systems."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from rewards.mathematics.expressions import is_expression, one_form
-from rewards.mathematics.guard import check_algebra
+from rewards.mathematics.guard import Refused, check_algebra
+from rewards.mathematics.normalise import tidy
 from rewards.mathematics.numbers import read_number
 from rewards.mathematics.units import Unit, read_unit
-from rewards.mathematics.values import Based, Clock, Expr, Infinite, Nothing, Number, Range, Ratio, Value
+from rewards.mathematics.values import (
+    Based,
+    Clock,
+    Equation,
+    Expr,
+    Infinite,
+    Matrix,
+    Nothing,
+    Number,
+    Range,
+    Ratio,
+    Row,
+    Value,
+)
 
 _NO_SOLUTION = re.compile(
     r"(?:(?:there (?:is|are|exists?) |has |have )?(?:no|not any|zero) (?:such |valid |possible |common )?"
@@ -39,6 +54,12 @@ _BASED = re.compile(
     re.ASCII,
 )
 _BASES = {"two": 2, "eight": 8, "ten": 10, "sixteen": 16, "b": 2, "o": 8, "x": 16}
+_MATRIX = re.compile(r"\\begin ?\{([pb]?matrix|array)\}(?: ?\{[clr| ]*\})?(.*)\\end ?\{\1\}", re.DOTALL)
+_SYSTEM = re.compile(
+    r"(?:\\begin ?\{(cases)\}|\\\{ ?\\begin ?\{(array|aligned|matrix)\}(?: ?\{[clr| ]*\})?)(.*)\\end ?\{(?:\1|\2)\}",
+    re.DOTALL,
+)
+_ALIGNED = re.compile(r" ?& ?(?==)")
 _INFINITY = re.compile(r"([+-]?) ?(?:\\infty|infinity|inf|oo)", re.IGNORECASE)
 
 
@@ -110,6 +131,32 @@ def read_based(text: str) -> Based | None:
         return Based(int(digits, base), base)
     except ValueError:  # a digit that the base lacks
         return None
+
+
+def read_matrix(text: str, read: Callable[[str], Value]) -> Matrix | None:
+    match = _MATRIX.fullmatch(text)
+    if not match:
+        return None
+    cells = [tuple(read(tidy(cell)) for cell in row.split("&")) for row in _rows(match[2].replace("\\hline", ""))]
+    if not cells or any(len(row) != len(cells[0]) for row in cells):
+        raise Refused("is a matrix of rows of unequal length")
+    return Matrix(tuple(cells))
+
+
+def read_system(text: str, read: Callable[[str], Value]) -> Row | None:
+    """Equations below each other behind a brace, as the list of them; None for a function by cases."""
+    match = _SYSTEM.fullmatch(text)
+    if not match:
+        return None
+    rows = [tidy(_ALIGNED.sub("", row)) for row in _rows(match[3])]
+    if any("&" in row for row in rows):
+        return None
+    equations = tuple(read(row) for row in rows if row)
+    return Row("", equations) if equations and all(isinstance(one, Equation) for one in equations) else None
+
+
+def _rows(text: str) -> list[str]:
+    return [row for piece in text.split("\\\\") if (row := piece.strip())]
 
 
 def with_unit(number: Number, unit: Unit | None) -> Number:

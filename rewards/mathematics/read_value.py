@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import re
+from typing import Literal
 
 from rewards.mathematics.expressions import is_expression
-from rewards.mathematics.families import read_family
+from rewards.mathematics.families import read_family, without_naturals
 from rewards.mathematics.guard import Refused, check_text
 from rewards.mathematics.measures import read_sum_of_units
 from rewards.mathematics.normalise import MAX_ANSWER_CHARS, plain, tidy
@@ -17,15 +18,17 @@ from rewards.mathematics.read_notation import (
     read_based,
     read_clock,
     read_expression,
+    read_matrix,
     read_nothing,
     read_plain_number,
     read_range,
     read_ratio,
+    read_system,
     with_unit,
 )
 from rewards.mathematics.splitting import outer_brackets, split_top
-from rewards.mathematics.units import CURRENCY_SIGNS, DENYING_WORDS, KNOWN_CHINESE, read_unit
-from rewards.mathematics.values import Equation, Expr, Matrix, Nothing, Row, Text, Value
+from rewards.mathematics.units import CURRENCY_SIGNS, DENYING_WORDS, KNOWN_CHINESE, read_unit, reads_as_product
+from rewards.mathematics.values import Equation, Expr, Nothing, Row, Text, Value
 from rewards.rules.date import read_date
 from rewards.rules.text import chemical_key, text_key
 
@@ -35,7 +38,6 @@ _PREFIX = re.compile(
     r"|\\approx ?|\\therefore ?|= ",
     re.IGNORECASE,
 )
-_MATRIX = re.compile(r"\\begin ?\{([pb]?matrix|array)\}(?: ?\{[clr| ]*\})?(.*)\\end ?\{\1\}", re.DOTALL)
 _COMMA = re.compile(r"[,;]")
 _SPACED_COMMA = re.compile(r"[,;] ")
 _LIST_JOINT = re.compile(r",? (?:and|or) |,? ?\\(?:lor|land|quad)(?![A-Za-z]) ?|[和或与]|[,;]| & |\\\\")
@@ -60,6 +62,7 @@ angle is asked for by its name, that of a variable is not."""
 _LETTER = rf"(?:(?<![A-Za-z\\])[A-Za-z]|\\(?:{'|'.join(_GREEK.split())}))(?![A-Za-z])"
 _LETTERS = re.compile(rf"{_LETTER} ?{_LETTER}")
 _DERIVATIVE = re.compile(r"\\frac\{d[a-z]\}\{d[a-z]\}")
+_INDEX = re.compile(r"(?<=[A-Za-z])_\d$")
 _FUNCTIONS = frozenset(["sqrt", "log", "exp", "sinh", "cosh", "tanh"])
 _OF_VARIABLE = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc) ?\(? ?[a-z]")
 _NO_NAME = re.compile(r"[不非错没无负倍]|一半|平方|立方|次方|根号|倒数|相反|阶乘")
@@ -67,7 +70,14 @@ _PRODUCT = re.compile(r"(?<![A-Za-z\\])[a-z]{2}(?![A-Za-z(])")
 _CURRENCY = re.compile(
     rf"(-?) ?(?:(?:US|CA|A|HK|RMB)?([{CURRENCY_SIGNS}])|(USD|EUR|GBP|CNY|RMB|JPY|INR|Rs)\.?(?= ?\d)) ?", re.ASCII
 )
-_LETTER_LIST = re.compile(r"[A-Za-z](?:(?: ?[,;、>]| ?-| ?\\rightarrow| ?→)? ?[A-Za-z])+")
+_LETTER_LIST = re.compile(r"[A-Za-z](?:(?: ?[,;、>]| ?\\rightarrow| ?→)? ?[A-Za-z])+|[A-Z](?: ?- ?[A-Z]){2,}")
+
+_BEFORE_UNIT = re.compile(
+    r"(?<=[\d)}!%a-z零〇一二三四五六七八九十百千万亿两])"
+    r"(?= ?[^\W\d_]| ?[°$€£¥₹¢]| ?k?\\Omega| ?\\mu ?[A-Za-z]| ?\\frac)"
+)
+
+Units = Literal["spaced", "attached", "none"]
 
 
 @functools.lru_cache(maxsize=4096)
@@ -76,8 +86,9 @@ def read_gold_value(gold: str) -> Value:
     return read_answer(gold)
 
 
-def read_answer(answer: str, attached: bool = False) -> Value:
-    """The value of an answer of any kind but boxes. `attached` reads `5m` as five metres, else it is a product.
+def read_answer(answer: str, units: Units = "spaced") -> Value:
+    """The value of an answer of any kind but boxes. `attached` units read `5m` as five metres, else it is a
+    product; with `none`, `5 m` is a product too.
 
     Raises:
         Refused: empty, too long, or beyond the guard's bounds.
@@ -91,11 +102,11 @@ def read_answer(answer: str, attached: bool = False) -> Value:
     text = tidy(_PREFIX.sub("", text, count=1)) if _PREFIX.match(text) else text
     if not text:
         raise Refused("is empty")
-    return _read(text, attached)
+    return _read(without_naturals(text), units)
 
 
 @functools.lru_cache(maxsize=8192)
-def _read(text: str, attached: bool = False) -> Value:
+def _read(text: str, units: Units = "spaced") -> Value:
     """The first reader that knows the form; words are what is left.
 
     Remembered, since a reader that gives up leaves its pieces to the next: without, nesting costs exponential time.
@@ -115,13 +126,14 @@ def _read(text: str, attached: bool = False) -> Value:
         or read_based(text)
         or read_family(text, _read)
         or read_sum_of_units(text)
-        or _quantity(text, attached)
-        or _matrix(text)
+        or _quantity(text, units)
+        or read_matrix(text, _read)
+        or read_system(text, _read)
         or _chemistry(text)
         or read_interval(text, _read)
         or _brackets(text)
         or _list(text)
-        or _equation(text)
+        or _equation(text, units)
         or _two_signs(text)
     )
     return value if value is not None else _expression(text)
@@ -132,23 +144,25 @@ def _chemistry(text: str) -> Text | None:
     return Text(key) if key else None
 
 
-def _quantity(text: str, attached: bool) -> Value | None:
+def _quantity(text: str, units: Units) -> Value | None:
     """A number or an expression with a unit behind it, or a currency sign before it."""
+    if units == "none":
+        return None
     if sign := _CURRENCY.match(text):
         amount = read_plain_number(sign[1] + text[sign.end() :])
         return with_unit(amount, read_unit(sign[2] or sign[3])) if amount else None
-    for gap in re.finditer(
-        r"(?<=[\d)}!%a-z零〇一二三四五六七八九十百千万亿两])(?= ?[^\W\d_]| ?[°$€£¥₹¢]| ?k?\\Omega| ?\\frac)", text
-    ):
+    for gap in _BEFORE_UNIT.finditer(text):
         body, rest = text[: gap.start()].strip(), text[gap.start() :]
         unit = read_unit(rest) if len(rest) <= 48 else None
         if unit is None or (not body.isascii() and rest.strip() not in KNOWN_CHINESE):
             continue  # 三角形 counts nothing
-        spaced = rest.startswith(" ") or attached or len(rest) > 1 or not (rest.isascii() and rest.isalpha())
+        if units == "spaced" and reads_as_product(body, rest):
+            continue
         number = read_plain_number(body)
-        if number and spaced and not re.fullmatch(r"[eE].*", rest):
+        if number and not re.fullmatch(r"[eE].*", rest):
             return with_unit(number, unit)
-        if number is None and rest.startswith((" ", "°")) and _is_plain_expression(body, rest):
+        apart = rest[0] in " °" or not (rest[0].isascii() and body[-1].isalpha())
+        if number is None and apart and _is_plain_expression(body, rest):
             return Expr(checked_form(body), unit)
     return None
 
@@ -161,20 +175,9 @@ def _is_plain_expression(body: str, rest: str) -> bool:
     return known and is_expression(body) and not _EQUALS.search(body) and not _COMMA.search(body) and "\\pm" not in body
 
 
-def _matrix(text: str) -> Matrix | None:
-    match = _MATRIX.fullmatch(text)
-    if not match:
-        return None
-    rows = [row.strip() for row in match[2].replace("\\hline", "").split("\\\\")]
-    cells = [tuple(_read(tidy(cell)) for cell in row.split("&")) for row in rows if row]
-    if not cells or any(len(row) != len(cells[0]) for row in cells):
-        raise Refused("is a matrix of rows of unequal length")
-    return Matrix(tuple(cells))
-
-
 def _list(text: str) -> Value | None:
     """Several answers without brackets: all values, no words. Letters in a row are an ordering and stay a text."""
-    if _LETTER_LIST.fullmatch(text) and not re.fullmatch(r"[A-Za-z]-[A-Za-z]", text):
+    if _LETTER_LIST.fullmatch(text):
         letters = re.findall(r"[A-Za-z]", text.replace("\\rightarrow", ""))
         separated = re.search(r"[,;>→\\-]", text) or (" " in text and all(len(w) == 1 for w in text.split()))
         return Text(text_key("".join(letters))) if separated and letters else None
@@ -196,15 +199,17 @@ def _list(text: str) -> Value | None:
     return Row("", tuple(items))
 
 
-def _equation(text: str) -> Value | None:
+def _equation(text: str, units: Units) -> Value | None:
     pieces = split_top(text, _EQUALS)
     if len(pieces) < 2 or any(not piece for piece in pieces):
         return None
     if len(pieces) == 2 and compact_name(pieces[1]) and not compact_name(pieces[0]):
         pieces.reverse()  # 5 = x
     name = compact_name(pieces[0])
+    if name and len(pieces) > 2 and len(letters := {_INDEX.sub("", compact_name(piece)) for piece in pieces[:-1]}) == 1:
+        pieces, name = pieces[-2:], letters.pop()  # x_1 = x_2 = 1
     sides = pieces[1:] if name else pieces
-    values = [Expr(piece) if _PRODUCT.fullmatch(piece) else _read(tidy(piece)) for piece in sides]
+    values = [Expr(piece) if _PRODUCT.fullmatch(piece) else _read(tidy(piece), units) for piece in sides]
     signed = [value for value in values if isinstance(value, Row) and not value.brackets]
     if name and len(values) == 1 and signed:
         return Row("", tuple(Equation(name, (item,)) for item in signed[0].items))

@@ -13,7 +13,7 @@ _OPERATION = re.compile(
     r"(?:[+*×·−–]|-|\\times(?![A-Za-z])|\\cdot(?![A-Za-z]))"
     r"\s*(?:\\left)?[({]?\s*[-+]?\s*(?:\d|\\[dt]?frac(?![A-Za-z]))"
 )
-_POWER_OF_TEN = re.compile(r"(?:\\times|\\cdot|[×·*])\s*10\s*(?:\^|\*\*)")
+_POWER_OF_TEN = re.compile(r"(?:\\times|\\cdot|[×·*])\s*(?:10|\{ ?10 ?\})\s*(?:\^|\*\*)")
 _PLAIN_COMMAND = re.compile(r"\\(?:times|cdot|div|[dt]?frac|left|right|sqrt)(?![A-Za-z])|\\[,;:! %]")
 _LETTER = re.compile(r"[A-Za-z]")
 _LAST_SIDE = re.compile(r"[=≈]|\\approx(?![A-Za-z])")

@@ -37,6 +37,7 @@ _add(
     "1/100: cm,centimeter,centimeters,centimetre,centimetres,厘米,公分; 1/1000: mm,millimeter,millimeters,millimetre,"
     "millimetres,毫米; 1000: km,kilometer,kilometers,kilometre,kilometres,千米,公里; 1/1000000: μm,micrometer,"
     "micrometers,micron,microns,微米; 1/1000000000: nm,nanometer,nanometers,纳米; 0.0254: in,inch,inches,英寸;"
+    "1/1000000000000: pm;"
     "0.3048: ft,foot,feet,英尺; 0.9144: yd,yard,yards; 1609.344: mi,mile,miles,英里",
 )
 _add(
@@ -46,8 +47,8 @@ _add("length", "10000: ha,hectare,hectares,公顷; 4046.8564224: acre,acres; 200
 _add(
     "mass",
     "1: g,gram,grams,克; 1000: kg,Kg,KG,kgs,kilogram,kilograms,kilo,kilos,千克,公斤;"
-    "1/1000: mg,milligram,milligrams,毫克; 1000000: t,ton,tons,tonne,tonnes,吨; 500: 斤; 453.59237: lb,lbs,"
-    "pound,pounds; 28.349523125: oz,ounce,ounces",
+    "1/1000: mg,milligram,milligrams,毫克; 1/1000000: μg,微克; 1000000: t,ton,tons,tonne,tonnes,吨; 500: 斤;"
+    "453.59237: lb,lbs,pound,pounds; 28.349523125: oz,ounce,ounces",
 )
 _add(
     "time",
@@ -70,16 +71,35 @@ _add("yen", "1: JPY,yen,日元")
 _add("energy", "1: J,joule,joules,焦,焦耳; 1000: kJ,kilojoule,kilojoules,千焦; 1000000: MJ; "
      "4.184: cal,calorie,calories; 4184: kcal; 3600000: kWh,度电")  # fmt: skip
 _add("electronvolt", "1: eV; 1000: keV; 1000000: MeV; 1000000000: GeV")
-_add("power", "1: W,watt,watts,瓦,瓦特; 1000: kW,kilowatt,kilowatts,千瓦; 1000000: MW; 1/1000: mW")
+_add(
+    "power",
+    "1: W,watt,watts,瓦,瓦特; 1000: kW,kilowatt,kilowatts,千瓦; 1000000: MW; 1000000000: GW; 1/1000: mW; 1/1000000: μW",
+)
 _add("force", "1: N,newton,newtons,牛,牛顿; 1000: kN; 1/1000: mN")
-_add("pressure", "1: Pa,pascal,pascals,帕,帕斯卡; 1000: kPa,千帕; 1000000: MPa,兆帕; 100000: bar; 101325: atm")
-_add("voltage", "1: V,volt,volts,伏,伏特; 1000: kV; 1/1000: mV")
+_add(
+    "pressure",
+    "1: Pa,pascal,pascals,帕,帕斯卡; 100: hPa; 1000: kPa,千帕; 1000000: MPa,兆帕; 1000000000: GPa; 100000: bar;"
+    "101325: atm",
+)
+_add("voltage", "1: V,volt,volts,伏,伏特; 1000: kV; 1000000: MV; 1/1000: mV; 1/1000000: μV")
 _add("current", "1: A,amp,amps,ampere,amperes,安,安培; 1/1000: mA,毫安; 1/1000000: μA")
 _add("resistance", r"1: Ω,ohm,ohms,\Omega,欧,欧姆; 1000: kΩ,k\Omega; 1000000: MΩ")
 _add("frequency", "1: Hz,hertz,赫兹; 1000: kHz; 1000000: MHz; 1000000000: GHz")
-_add("charge", "1: C,coulomb,coulombs,库仑; 1/1000000: μC; 1/1000000000: nC")
+_add("charge", "1: C,coulomb,coulombs,库仑; 1/1000: mC; 1/1000000: μC; 1/1000000000: nC; 1/1000000000000: pC")
 _add("amount", "1: mol,mole,moles,摩尔; 1/1000: mmol")
 _add("tesla", "1: T,tesla; 1/1000: mT")
+_add("weber", "1: Wb,weber,webers; 1/1000: mWb")
+_add("capacitance", "1: F,farad,farads; 1/1000: mF; 1/1000000: μF; 1/1000000000: nF; 1/1000000000000: pF")
+_add("inductance", "1: H,henry,henries,henrys; 1/1000: mH; 1/1000000: μH")
+_add("activity", "1: Bq,becquerel,becquerels; 1000: kBq; 1000000: MBq")
+_add("absorbed dose", "1: Gy,gray,grays; 1/1000: mGy")
+_add("equivalent dose", "1: Sv,sievert,sieverts; 1/1000: mSv; 1/1000000: μSv")
+_add("light", "1: lm,lumen,lumens")
+_add("illuminance", "1: lx,lux,勒克斯")
+_add("luminous intensity", "1: cd,candela,candelas")
+_add("level", "1: dB,decibel,decibels,分贝")
+for _counted in ("rpm", "bpm", "fps", "ppm", "pcs", "pts", "psi", "mmHg"):
+    _add(_counted, f"1: {_counted}")
 _add("data", "1: B,byte,bytes; 1000: KB,kB; 1000000: MB; 1000000000: GB; 1000000000000: TB; 1/8: bit,bits")
 for _short, _long in (("mph", "mile"), ("kph", "km"), ("kmh", "km"), ("kmph", "km")):
     _TABLE[_short] = Unit((("length", 1), ("time", -1)), _TABLE[_long].factor / 3600)
@@ -88,6 +108,7 @@ CURRENCY_SIGNS = "$€£¥₹¢"
 _CLASSIFIERS = "个只本人条张辆朵棵次种位件片双对头匹艘把支枝颗粒间座台盒箱袋瓶杯倍名岁页题道步层排组"
 KNOWN_CHINESE = frozenset((*_CLASSIFIERS, *(name for name in _TABLE if not name.isascii())))
 """Units that may stand behind a Chinese numeral; other words there are no units (三角形)."""
+_SELDOM_GLUED = frozenset(("cd", "lm", "lx", "mF", "mH", "nF", "MV"))
 _NOTHING = frozenset(("unit", "units", "个单位", "单位"))
 _ORDINALS = """
     third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth sixteenth
@@ -116,10 +137,15 @@ CHANGING_WORDS = frozenset(
 """Words behind a number that change or deny it."""
 _POWER = r"(?:\^?\{?(?P<power>-?[1-9])\}?)?"
 _ATOM = re.compile(r"(?P<name>\\Omega|k\\Omega|[^\W\d_]+|°[CF]?|[$€£¥₹¢%])" + _POWER)
+_MICRO = re.compile(r"\\mu ?(?=[A-Za-z])")
 _PREFIXES = (
     ("square ", 2), ("sq. ", 2), ("sq ", 2), ("平方", 2), ("cubic ", 3), ("cu ", 3), ("cu. ", 3), ("立方", 3)
 )  # fmt: skip
 _CHINESE = re.compile(r"[\u4e00-\u9fff]{1,4}")
+_VARIABLES = re.compile(
+    r"(?<![A-Za-z])(?:[b-df-hj-np-tv-xzB-DF-HJ-NP-TV-XZ]+|[A-Za-z]?[a-z]+[A-Z]+[A-Za-z]*)(?![A-Za-z])"
+)
+"""Runs of letters that are no words: without vowels, or with capitals behind small letters."""
 _NO_CHINESE_UNIT = re.compile(
     r"[上下左右多余成折万亿千百十半方乘幂不非没无未否或到至少大小对错负几打]|分之|以[内外]|根号|倒数|相反|^的"
 )
@@ -132,7 +158,7 @@ def read_unit(text: str) -> Unit | None:
     `units` and `square units` are the unit of a bare number. A word that the table lacks (`apples`) is a unit of its
     own; words that change a number's meaning (`or more`, `million`) are none.
     """
-    text = text.strip()
+    text = _MICRO.sub("μ", text.strip())
     if not text or len(text) > MAX_UNIT_CHARS:
         return None
     if text in _TABLE:
@@ -146,6 +172,21 @@ def read_unit(text: str) -> Unit | None:
     if text.casefold() in _NOTHING:
         return Unit(())
     return _compound(text) or _words(text)
+
+
+def reads_as_product(body: str, rest: str) -> bool:
+    """Whether letters that follow `body` without a space are variables: `5m`, `12abc`, `\\frac12mg`, `\\sqrt{3}m`.
+
+    Units of two letters and more may stand there, as may those that are no Latin letters, and words.
+    """
+    letters = re.match(r"[A-Za-z]+", rest)
+    if letters is None:
+        return not body[-1:].isdigit() and rest.startswith("\\") and not rest.startswith("\\Omega")
+    name = letters[0]
+    if len(name) == 1 and len(rest) > 1 and body[-1:].isdigit():
+        return False  # 5m/s, 3m^2
+    weight = name == "mg" and not re.fullmatch(r"-?[\d.,]+", body)
+    return len(name) == 1 or name in _SELDOM_GLUED or weight or (len(name) == 3 and name not in _TABLE)
 
 
 def _compound(text: str) -> Unit | None:
@@ -184,6 +225,8 @@ def _known(name: str) -> Unit | None:
 def _words(text: str) -> Unit | None:
     if _CHINESE.fullmatch(text):
         return None if _NO_CHINESE_UNIT.search(text) else Unit(((text, 1),))
+    if _VARIABLES.search(text):
+        return None
     words = text.casefold().replace("-", " ").split()
     if len(words) > 3 or any(not word.isalpha() or len(word) < 3 or word in CHANGING_WORDS for word in words):
         return None

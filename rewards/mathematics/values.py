@@ -55,6 +55,25 @@ class Row:
     variable: str = ""
     """Of the inequality that this interval was written as."""
 
+    def is_point(self) -> bool:
+        """Whether a tuple can be no open interval, whose brackets would be part of the answer."""
+        low, high = self.items[0], self.items[-1]
+        falling = isinstance(low, Number) and isinstance(high, Number) and low.value >= high.value
+        return self.brackets == "()" and (len(self.items) > 2 or falling)
+
+    def is_named(self) -> bool:
+        """Whether every item is named, each differently: `x=1, y=2`."""
+        names = self._names()
+        return len(names) == len(self.items) and len(set(names)) == len(names) and all(names)
+
+    def unknown(self) -> str:
+        """The letter that every item is a value of, whatever its index: `x=1, x=2` and `x_1=1, x_2=2`; else empty."""
+        names = self._names()
+        return names[0] if len(names) == len(self.items) and len(set(names)) == 1 else ""
+
+    def _names(self) -> list[str]:
+        return [item.name.rstrip("0123456789_") for item in self.items if isinstance(item, Equation)]
+
 
 @dataclass(frozen=True, slots=True)
 class Union:

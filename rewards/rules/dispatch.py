@@ -65,7 +65,7 @@ def grade_directly(answer: str, gold: Gold) -> Part | None:
     if answer_type not in PLACE_TYPES and len(answer) > MAX_ANSWER_CHARS:
         _check_gold(gold, answer_type)
         return unparsable(answer, f"is longer than {MAX_ANSWER_CHARS} characters")
-    if answer_type in _NUMERIC and is_unevaluated(answer) and _is_number(gold):
+    if answer_type in _NUMERIC and is_unevaluated(plain(answer)) and _is_number(gold):
         return unparsable(answer, "is an operation between numbers that is not carried out")
     return _GRADERS[answer_type](answer, gold)
 

@@ -26,6 +26,12 @@ _NO_COUNT = re.compile(r"[A-Za-z)](?:0|1(?!\d))")
 """Nobody writes H_1 or H_0: this is algebra."""
 _RAISED_CHARGE = re.compile(r"(?:\^\{?| )(\d*[+-])\}?$")
 _TERM_JOINT = re.compile(r"\+(?! ?[+=}]|$)|=|\\cdot ?")
+_ARROW = re.compile(
+    r"\\(?:long)?(?:left)?rightarrow(?![A-Za-z])|\\rightleftharpoons(?![A-Za-z])|→|-+>|={2,}"
+    r"|\\x(?:rightarrow|longequal|rightleftharpoons)(?:\[[^\[\]]*\])?\{[^{}]*\}"
+)
+_ESCAPING = re.compile(r"[↑↓]|\\(?:up|down)arrow(?![A-Za-z])")
+"""Gases and precipitates may be marked."""
 _SCRIPTS = str.maketrans("", "", "_{}")
 _LOOSE = str.maketrans("", "", "_{} ")
 _SPACE = re.compile(r"\s*([,;:])\s*|\s+")
@@ -82,9 +88,10 @@ def chemical_key(text: str) -> str:
     """A formula or a reaction without the marks of its scripts, case kept: `CO2`, `Fe2O3`, `NaCl`, `Fe^3+`.
 
     Empty for anything else. A formula is of real elements and has a count, a charge, or two elements in mixed case;
-    words have none of these. What may be algebra is no formula: `A^2`, `2N`, `N_1`, and a sum of `B_2` and `C_2`.
+    words have none of these. The terms of a side of a reaction come in one order. What may be algebra is no formula:
+    `A^2`, `2N`, `N_1`, and a sum of `B_2` and `C_2`.
     """
-    text = text.replace("\\rightarrow", "=").replace("→", "=")
+    text = _ARROW.sub("=", _ESCAPING.sub("", text))
     if not any(character.isupper() for character in text):
         return ""
     terms = _TERM_JOINT.split(text)
@@ -92,8 +99,11 @@ def chemical_key(text: str) -> str:
         return _formula_key(text, alone=True)
     keys = [_formula_key(term.strip(), alone=False) for term in terms]
     compound = any(_is_compound(key) for key in keys)
-    joints = [match.group().strip() for match in _TERM_JOINT.finditer(text)]
-    return keys[0] + "".join(map("".join, zip(joints, keys[1:]))) if compound and all(keys) else ""
+    joints = [" + " if match.group() == "+" else match.group().strip() for match in _TERM_JOINT.finditer(text)]
+    if not compound or not all(keys):
+        return ""
+    written = keys[0] + "".join(map("".join, zip(joints, keys[1:])))
+    return "=".join("+".join(sorted(side.split(" + "))) for side in written.split("="))
 
 
 def _formula_key(term: str, alone: bool) -> str:
