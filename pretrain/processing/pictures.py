@@ -91,7 +91,8 @@ def picture_size(path: str, media_root: Path) -> tuple[int, int]:
 
 def open_stored(path: str, media_root: Path) -> Image.Image:
     """The upright picture in the mode that its file has: for what is data, such as a mask. Raises as `open_picture`."""
-    return _decoded(read_header(_read(path, media_root), path), path, lambda image: image)
+    with _opened(path, media_root) as file:
+        return _decoded(_header_of(file, path), path, lambda image: image)
 
 
 def read_header(content: bytes, path: str) -> Image.Image:
