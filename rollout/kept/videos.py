@@ -13,6 +13,7 @@ from pathlib import Path
 from pangu_rl.checkpoint.manifest import flush
 from pangu_rl.errors import DataError
 from pangu_rl.records import Picture
+from pangu_rl.storage.copies import folder_names
 from pretrain.processing.media_root import open_inside, resolve_inside
 from pretrain.processing.video_source import FrameFolder, named_video
 from rollout.kept.pictures import WAY_OUT
@@ -71,14 +72,14 @@ def drop_unfinished(folder: Path) -> None:
 def copy_video(path: str, media_root: Path, target: Path) -> str:
     """Copy a file, or the frames of a folder and nothing else of it; the sha256 of what was copied. Raises as
     `open_inside`."""
-    folder = resolve_inside(path, media_root)
-    if not folder.is_dir():
+    names = folder_names(resolve_inside(path, media_root))
+    if names is None:
         return _copy_file(path, media_root, target)
     target.mkdir(exist_ok=True)
-    for frame in FrameFolder(path, folder, media_root).frame_paths:
+    for frame in FrameFolder(path, names, media_root).frame_paths:
         _copy_file(frame, media_root, target / Path(frame).name)
     flush(target)
-    return FrameFolder(target.name, target, target.parent).sha256
+    return FrameFolder(target.name, os.listdir(target), target.parent).sha256
 
 
 def _copy_file(path: str, media_root: Path, target: Path) -> str:
