@@ -12,6 +12,7 @@ from pangu_rl.records import Outcome
 from rewards.rules.boxed_answer import extract_boxed
 from rewards.rules.dispatch import grade_directly
 from rewards.rules.gold import ANSWER_TYPES, BadGold, Gold
+from rewards.rules.text import NON_ANSWERS
 
 fixed = settings(derandomize=True, deadline=None, max_examples=150)
 
@@ -23,7 +24,7 @@ UNITS = ("cm", "m", "km", "kg", "g", "s", "h", "cm^2", "m^3", "km/h", "m/s", "mL
 tuples = st.lists(numbers, min_size=2, max_size=4).map(lambda items: "(" + ", ".join(items) + ")")
 sets = st.lists(numbers, min_size=1, max_size=4).map(lambda items: "\\{" + ", ".join(items) + "\\}")
 words = st.text("abcdefghijklmnopqrstuvwxyz", min_size=3, max_size=9)
-texts = st.lists(words, min_size=1, max_size=3).map(" ".join)
+texts = st.lists(words, min_size=1, max_size=3).map(" ".join).filter(lambda text: not NON_ANSWERS.fullmatch(text))
 dates = st.dates().map(str)
 boxes = st.builds(
     lambda x, y, w, h: [x, y, x + w, y + h], *[st.integers(0, 400)] * 2, *[st.integers(1, 400)] * 2
