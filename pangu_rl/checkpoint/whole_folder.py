@@ -28,7 +28,7 @@ def whole_folder(output: Path) -> Iterator[Path]:
         output.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(output.parent, prefix)
         partial.mkdir()
-        with _held(partial):
+        with _held(partial, alone=False):
             yield partial
             for file in partial.iterdir():
                 flush(file)
@@ -44,20 +44,25 @@ def whole_folder(output: Path) -> Iterator[Path]:
 def _remove_abandoned(folder: Path, prefix: str) -> None:
     for left in folder.iterdir():
         if left.name.startswith(prefix):
-            with suppress(OSError), _held(left):
+            with suppress(OSError), _held(left, alone=True):
                 shutil.rmtree(left)
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """As long as this process lives, at most.
+def _held(folder: Path, *, alone: bool) -> Iterator[None]:
+    """As long as this process lives, at most; where a file system has no locks, folders are made all the same, and
+    nothing that stands there is taken for abandoned.
 
     Raises:
-        BlockingIOError: another process holds it.
+        OSError: `alone`, and another process holds it or nobody can.
     """
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if alone:
+                raise
         yield
     finally:
         os.close(handle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -16,6 +17,7 @@ from pangu_rl.checkpoint import whole_model as whole_model_module
 from pangu_rl.checkpoint.adapter_folder import CONFIG, WEIGHTS, FoldedModel, open_model, parameter_name, write_adapter
 from pangu_rl.checkpoint.folding import folded
 from pangu_rl.checkpoint.model_folder import model_config
+from pangu_rl.checkpoint.whole_folder import whole_folder
 from pangu_rl.checkpoint.whole_model import whole_model
 from pangu_rl.errors import DataError
 from tests.unit.learner.builders import llama, save_llama
@@ -167,6 +169,18 @@ def test_two_stages_may_fold_one_model(base: Path, tmp_path: Path, monkeypatch: 
     assert whole_model(checkpoint) == folder
     assert [path.name for path in folder.parent.iterdir()] == ["step_000003"]
     assert load_file(folder / "model.safetensors").keys() == load_file(base / "model.safetensors").keys()
+
+
+def test_a_file_system_without_locks_has_whole_folders_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    other = tmp_path / ".partial-model-1234"
+    other.mkdir()
+    with whole_folder(tmp_path / "model") as partial:
+        (partial / "a").write_text("a")
+    assert (tmp_path / "model" / "a").read_text() == "a" and other.is_dir()
 
 
 def test_an_adapter_is_no_model_path(base: Path, tmp_path: Path) -> None:
