@@ -8,7 +8,6 @@ operator that is another one.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import time
@@ -40,6 +39,7 @@ from pangu_rl.config.paths import is_address, resolve_path
 from pangu_rl.data.index.files import row_files
 from pangu_rl.errors import DataError, RunError
 from pangu_rl.storage.copies import bring
+from pangu_rl.storage.file_lock import lock
 
 if TYPE_CHECKING:
     from pangu_rl.cluster.ray_runtime import Preemption
@@ -225,9 +225,7 @@ def _alone(root: Path) -> Iterator[None]:
     if root.exists() and not (root / "stages").is_dir() and any(root.iterdir()):
         raise DataError(f"{root}: holds something that no pipeline made: name another output")
     root.mkdir(parents=True, exist_ok=True)
-    with (root / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise DataError(f"{root}: another run is at work in it: wait for it, or name another output") from None
+    with (root / ".lock").open("w") as file:
+        if not lock(file, root):
+            raise DataError(f"{root}: another run is at work in it: wait for it, or name another output")
         yield

@@ -6,7 +6,6 @@ left there is removed by the next one to the same place.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from pangu_rl.checkpoint.manifest import flush
 from pangu_rl.errors import DataError
+from pangu_rl.storage.file_lock import lock
 
 
 @contextmanager
@@ -49,10 +49,8 @@ def _owned(partial: Path) -> Iterator[None]:
     partial.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(partial, os.O_RDONLY | os.O_NOFOLLOW)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"{partial}: another export is writing it: wait, or choose another --output") from None
+        if not lock(descriptor, partial):
+            raise DataError(f"{partial}: another export is writing it: wait, or choose another --output")
         for path in partial.iterdir():
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         yield

@@ -8,7 +8,6 @@ checkpoint gives it. Tensors come one by one, and none is used after the next wa
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import math
 import os
@@ -25,6 +24,7 @@ from pangu_rl.accelerators.collective import SENDER, TIMEOUT_S, broadcast_buffer
 from pangu_rl.errors import BrokenBroadcast, RunError, first_line
 from pangu_rl.learner.weights.tensors import Named
 from pangu_rl.records import WeightManifest, WeightTensor
+from pangu_rl.storage.file_lock import lock
 
 BUCKET_BYTES = 256 << 20
 """A receiver holds two beside its KV cache, and a device's link is busy from some tens of MiB on."""
@@ -191,7 +191,7 @@ class _SharedFile:
     def __init__(self, path: Path, size: int) -> None:
         self.path = path
         self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        fcntl.flock(self._handle, fcntl.LOCK_EX)
+        lock(self._handle, path)
         try:
             # All of it now: a full /dev/shm is an error here and a SIGBUS later.
             os.posix_fallocate(self._handle, 0, size)
@@ -215,10 +215,8 @@ def _remove_orphans(directory: Path) -> None:
         except (FileNotFoundError, PermissionError):
             continue
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink(missing_ok=True)
-        except BlockingIOError:
-            pass  # Its learner lives.
+            if lock(handle, path):  # Otherwise its learner lives.
+                path.unlink(missing_ok=True)
         finally:
             os.close(handle)
 
