@@ -30,8 +30,11 @@ class VisionDataConfig(Strict):
     Each picture is used once an epoch."""
     media_root: str
     """Folder under which the pictures that rows name in `images` lie; nothing outside it is ever read."""
+    on_bad_row: Literal["refuse", "skip"] = "refuse"
+    """What a row or a picture that cannot be used does: it ends the run, or is named in the log and counted in
+    `data/skipped`. One that is met as its batch is read has another of the batch in its place."""
     pictures: PositiveInt | None = None
-    """So many of them, drawn by the seed; null takes all."""
+    """So many of them, drawn by the seed, and fewer where some are skipped; null takes all."""
     labels: str | None = None
     """Parquet, a file or a folder, with columns `id` (of a row of `train`), `labels`, and perhaps `picture` (which of
     the row's, from 0); or the `labels.arrow` of an earlier run over the same rows. Null embeds and clusters the

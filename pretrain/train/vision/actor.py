@@ -51,8 +51,8 @@ class VisionActor(RankActor):
     def prepare(self, batch: PictureBatch, step: int) -> None:
         self._learner.prepare(batch, step)
 
-    def wait(self) -> None:
-        self._learner.wait()
+    def wait(self) -> list[str]:
+        return self._learner.wait()
 
     def update(self) -> dict[str, float]:
         return self._learner.update()
@@ -84,9 +84,9 @@ class VisionLearners(RankActors):
         for actor, own in zip(self._actors, batches, strict=True):
             actor.prepare.remote(own, step)
 
-    def wait(self) -> None:
-        """Until every rank has the oldest step that was prepared."""
-        self._call("wait")
+    def wait(self) -> list[str]:
+        """Until every rank has the oldest step that was prepared: why pictures were left out of it."""
+        return [reason for own in self._call("wait") for reason in own]
 
     def update(self) -> dict[str, float]:
         """One optimiser step, the oldest that was prepared; metrics of the global batch."""

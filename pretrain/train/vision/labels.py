@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from torch import Tensor
 
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.data.files.row_files import RowFiles
-from pangu_rl.errors import ConfigError, DataError
+from pangu_rl.errors import DataError
 from pretrain.train.vision.given import given_labels
 from pretrain.train.vision.picture_file import PictureFile, labels_schema, place_columns, write_pictures
 from pretrain.train.vision.pictures_of_rows import RowPictures, distinct_pictures
@@ -32,9 +33,11 @@ def drawn(count: int, config: VisionStageConfig, where: str) -> int:
     """How many of `count` pictures the stage has.
 
     Raises:
-        DataError: there are none, or fewer than `data.pictures` or a batch.
+        DataError: there are none, or fewer than a batch, or than `data.pictures` where none may be skipped.
     """
     wanted = config.data.pictures or max(count, 1)
+    if config.data.on_bad_row == "skip":
+        wanted = min(wanted, max(count, 1))
     if wanted > count:
         raise DataError(f"{where}: {count} pictures, data.pictures asks for {wanted}: set it lower, or give more")
     if wanted < config.batch:
@@ -47,19 +50,17 @@ def make_labels(config: VisionStageConfig, files: RowFiles, target: Path) -> Non
     the seed. The same pictures, teacher and seed give the same labels.
 
     Raises:
-        DataError: a picture that cannot be used; as `drawn`. ConfigError: more classes than pictures, the teacher is
-            not installed.
+        DataError: a picture that cannot be used and may not be skipped; as `drawn`. ConfigError: more classes than
+            pictures, the teacher is not installed.
     """
     places = distinct_pictures(config, files)
     wanted = drawn(len(places), config, files.name)
     places = places[np.sort(np.random.default_rng(config.trainer.seed).permutation(len(places))[:wanted])]
-    if config.classes > wanted:
-        raise ConfigError(f"classes {config.classes} of {wanted} pictures: ask for fewer, or use more pictures")
     listed = target.with_name(PLACES)
     np.save(listed, places)
     try:
         make = partial(RowPictures, files, resolve_path(config.data.media_root), listed)
-        labels = cluster_labels(make, wanted, config, target.parent)
+        labels = cluster_labels(make, wanted, config, target.parent, "pictures")
         write_pictures(
             target, _tables(places, labels, config.labels), labels_schema(config.labels), files, config.classes
         )
@@ -86,10 +87,8 @@ def open_labels(path: Path, config: VisionStageConfig, files: RowFiles) -> Pictu
     return found
 
 
-def _tables(places: np.ndarray, labels: Iterator, count: int) -> Iterator[pa.Table]:
-    first = 0
-    for part in labels:
-        own = places[first : first + len(part)]
-        column = pa.FixedSizeListArray.from_arrays(pa.array(part.flatten().numpy(), pa.int32()), count)
+def _tables(places: np.ndarray, labelled: Iterator[tuple[np.ndarray, Tensor]], count: int) -> Iterator[pa.Table]:
+    for numbers, labels in labelled:
+        own = places[numbers]
+        column = pa.FixedSizeListArray.from_arrays(pa.array(labels.flatten().numpy(), pa.int32()), count)
         yield pa.table({**place_columns(own["row"], own["picture"]), "labels": column})
-        first += len(part)

@@ -91,9 +91,10 @@ class VisionLearner:
         """Begin to read and decode this rank's part of `step`; returns at once."""
         self._ahead.append((batch, step, self._thread.submit(self.reader.load, batch, step)))
 
-    def wait(self) -> None:
-        """Until the oldest step that was prepared is read; raises as `update`."""
-        self._ahead[0][2].result()
+    def wait(self) -> list[str]:
+        """Until the oldest step that was prepared is read: why some of its pictures were left out. Raises as
+        `update`."""
+        return [reason for part in self._ahead[0][2].result() for reason in part.skipped]
 
     def update(self) -> dict[str, float]:
         """One optimiser step, the oldest that was prepared; metrics of the global batch: `loss`, `grad_norm`, `lr`,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from PIL import Image
 from pangu_rl.cluster.ranges import tables_of
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.vision import VisionStageConfig
+from pangu_rl.data.drawn_rows import MEND
 from pangu_rl.data.fields.bad_row import BadRow
 from pangu_rl.data.files.row_files import RowFiles, open_rows
 from pangu_rl.data.images import image_paths
@@ -20,13 +23,17 @@ from pangu_rl.errors import DataError
 from pangu_rl.loops.decoding import decode_bounded
 from pretrain.processing.pictures import open_picture
 
+log = logging.getLogger(__name__)
+
+NAMED = 100
+"""Rows or pictures that are left out, and named in the log."""
 PLACES = np.dtype([("row", np.int64), ("picture", np.uint16)])
 """Where a picture lies: a row, and which of its `images`."""
 
 
 def open_picture_rows(config: VisionStageConfig) -> RowFiles:
     """The rows of `data.train`; they need no more than `images`."""
-    return open_rows([resolve_path(config.data.train)], on_bad_row="refuse")
+    return open_rows([resolve_path(config.data.train)], on_bad_row=config.data.on_bad_row)
 
 
 def images_of(files: RowFiles, row: int) -> tuple[str, ...]:
@@ -56,9 +63,14 @@ def distinct_pictures(config: VisionStageConfig, files: RowFiles) -> np.ndarray:
     """`PLACES` [N] of all pictures, each where it is named first, in the rows' order; `teacher.workers` read the rows.
 
     What is held is 18 bytes for each that a row names.
+
+    Raises:
+        DataError: a row that cannot be used and may not be skipped.
     """
-    tables = list(tables_of(partial(_Names, files), len(files), config.cluster, config.teacher.workers))
-    found = pa.concat_tables(tables)
+    tables = tables_of(partial(_Names, files, config), len(files), config.cluster, config.teacher.workers)
+    found = pa.concat_tables(list(tables))
+    log_skipped(found["reason"].drop_null().to_pylist())
+    found = found.filter(found["name"].is_valid())
     firsts = np.sort(np.unique(found["name"].to_numpy(), return_index=True)[1])
     places = np.empty(len(firsts), PLACES)
     for name in PLACES.names:
@@ -66,20 +78,43 @@ def distinct_pictures(config: VisionStageConfig, files: RowFiles) -> np.ndarray:
     return places
 
 
-class _Names:
-    """Rows -> a table of the pictures that they name, by the hashes of their names."""
+def skipped(config: VisionStageConfig, reason: DataError) -> str:
+    """Why a row or picture is left out.
 
-    def __init__(self, files: RowFiles) -> None:
-        self._files = files
+    Raises:
+        DataError: it may not be.
+    """
+    if config.data.on_bad_row == "refuse":
+        raise DataError(f"{reason} {MEND}") from None
+    return str(reason)
+
+
+def log_skipped(reasons: Sequence[str]) -> None:
+    """Of very many the first."""
+    for reason in reasons[:NAMED]:
+        log.warning("left out: %s", reason)
+    if len(reasons) > NAMED:
+        log.warning("left out: %d more", len(reasons) - NAMED)
+
+
+class _Names:
+    """Rows -> a table of the pictures that they name, by the hashes of their names, or why a row cannot be used."""
+
+    def __init__(self, files: RowFiles, config: VisionStageConfig) -> None:
+        self._files, self._config = files, config
 
     def __call__(self, rows: range) -> pa.Table:
-        found = [
-            (row, number, xxhash.xxh3_64_intdigest(name.encode()))
-            for row in rows
-            for number, name in enumerate(images_of(self._files, row))
-        ]
-        columns = zip(*found, strict=True) if found else ([], [], [])
-        types = {"row": pa.int64(), "picture": pa.uint16(), "name": pa.uint64()}
+        found: list[tuple[int, int, int | None, str | None]] = []
+        for row in rows:
+            try:
+                images = images_of(self._files, row)
+            except DataError as reason:
+                found.append((row, 0, None, skipped(self._config, reason)))
+                continue
+            hashes = (xxhash.xxh3_64_intdigest(name.encode()) for name in images)
+            found += [(row, number, digest, None) for number, digest in enumerate(hashes)]
+        columns = zip(*found, strict=True) if found else ([], [], [], [])
+        types = {"row": pa.int64(), "picture": pa.uint16(), "name": pa.uint64(), "reason": pa.string()}
         return pa.table({name: pa.array(c, kind) for (name, kind), c in zip(types.items(), columns, strict=True)})
 
 

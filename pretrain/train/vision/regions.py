@@ -24,12 +24,13 @@ from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.data.conversations import Conversation
 from pangu_rl.data.files.row_files import RowFiles
-from pangu_rl.errors import ConfigError, DataError
+from pangu_rl.errors import DataError
 from pangu_rl.loops.decoding import decode_bounded
 from pretrain.contrastive.regions import Region
 from pretrain.processing.pictures import open_picture
 from pretrain.train.vision.given import given_regions
 from pretrain.train.vision.picture_file import REGIONS_SCHEMA, PictureFile, write_pictures
+from pretrain.train.vision.pictures_of_rows import log_skipped, skipped
 from pretrain.train.vision.teacher import cluster_labels
 
 if TYPE_CHECKING:
@@ -76,17 +77,19 @@ def make_regions(config: VisionStageConfig, files: RowFiles, target: Path) -> No
     """Find regions, cluster the objects among them, and write `target`; deterministic.
 
     Raises:
-        DataError: a row or picture that cannot be used, or no region. ConfigError: more classes than objects.
+        DataError: a row or picture that cannot be used and may not be skipped, or no region. ConfigError: more classes
+            than objects.
     """
     shown = _pictures(config, files)
     objects = [(image, place.box) for image, found in shown.items() for place in found.places if place.text is None]
     if not shown:
         raise DataError(f"{config.data.train}: no row names a box, and none has source {config.regions.lines_of!r}")
-    if config.classes > len(objects):
-        raise ConfigError(f"classes {config.classes} of {len(objects)} objects: ask for fewer, or use more rows")
     make = partial(_Crops, objects, resolve_path(config.data.media_root))
-    labels = (tuple(own) for part in cluster_labels(make, len(objects), config, target.parent) for own in part.tolist())
-    write_pictures(target, _tables(shown.values(), labels), REGIONS_SCHEMA, files, config.classes)
+    labels: list[tuple[int, ...] | None] = [None] * len(objects)
+    for numbers, own in cluster_labels(make, len(objects), config, target.parent, "objects"):
+        for number, found in zip(numbers.tolist(), own.tolist(), strict=True):
+            labels[number] = tuple(found)
+    write_pictures(target, _tables(shown.values(), iter(labels)), REGIONS_SCHEMA, files, config.classes)
 
 
 def take_regions(config: VisionStageConfig, files: RowFiles, target: Path) -> None:
@@ -118,14 +121,20 @@ class _Picture:
 def _pictures(config: VisionStageConfig, files: RowFiles) -> dict[str, _Picture]:
     """Of rows with one picture: the boxes that the assistant names, and transcripts."""
     found: dict[str, _Picture] = {}
+    bad: list[str] = []
     for index in range(len(files)):
-        row = files.read(index)
+        try:
+            row = files.read(index)
+        except DataError as reason:
+            bad.append(skipped(config, reason))
+            continue
         if not isinstance(row, Conversation) or len(row.images) != 1:
             continue
         for place in _of_row(_said(row), files.source(index) == config.regions.lines_of):
             own = found.setdefault(row.images[0], _Picture(index, []))
             if all(place.box != other.box for other in own.places):
                 own.places.append(place)
+    log_skipped(bad)
     return found
 
 
@@ -149,19 +158,17 @@ def _said(row: Conversation) -> list[str]:
     ]
 
 
-def _tables(shown: Iterable[_Picture], labels: Iterator[tuple[int, ...]]) -> Iterator[pa.Table]:
-    """`labels` of the objects, in order."""
-    entries = (
-        {
-            "row": picture.row,
-            "picture": 0,
-            "regions": [
-                asdict(place if place.text is not None else replace(place, labels=next(labels)))
-                for place in picture.places
-            ],
-        }
+def _tables(shown: Iterable[_Picture], labels: Iterator[tuple[int, ...] | None]) -> Iterator[pa.Table]:
+    """`labels` of the objects, in order; one without any is left out, and a picture without a region."""
+    labelled = (
+        (
+            picture.row,
+            [place if place.text is not None else replace(place, labels=next(labels)) for place in picture.places],
+        )
         for picture in shown
     )
+    regions = ((row, [asdict(one) for one in own if one.text is not None or one.labels]) for row, own in labelled)
+    entries = ({"row": row, "picture": 0, "regions": own} for row, own in regions if own)
     while rows := list(islice(entries, ROWS)):
         yield pa.Table.from_pylist(rows, REGIONS_SCHEMA)
 

@@ -8,6 +8,7 @@ have. The driver knows numbers of pictures; their rows, labels and pixels are re
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,6 +35,8 @@ from pretrain.train.vision.labels import LABELS, drawn, make_labels, open_labels
 from pretrain.train.vision.picture_file import SUFFIX, PictureFile
 from pretrain.train.vision.pictures_of_rows import open_picture_rows
 from pretrain.train.vision.regions import REGIONS, make_regions, open_regions, take_regions
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,8 @@ class VisionParts:
     learners: VisionLearners
     prepared: int = 0
     """The last step whose pictures are under way."""
+    skipped: int = 0
+    """Pictures that others stood for, from the start of the stage."""
 
     def train_step(self, run: Run, step: int) -> dict[str, float]:
         """One update, while the next step's pictures are read and decoded."""
@@ -97,20 +102,23 @@ class VisionParts:
             self.learners.prepare(self.cascade.dealt(ahead), ahead)
             self.prepared = ahead
         with run.phase("data"):
-            self.learners.wait()
+            for reason in (skipped := self.learners.wait()):
+                log.warning("left out: %s", reason)
+            self.skipped += len(skipped)
         with run.phase("train"):
             update = self.learners.update()
         log_skipped(step, update["skipped"], (f"picture {number}" for number in self.cascade.batch(step)))
         metrics = {f"train/{name}": value for name, value in update.items()}
-        edge = float(self.cascade.resolution(step).edge)
-        return metrics | {"data/pictures": float(self.cascade.pictures), "data/edge": edge}
+        edge = self.cascade.resolution(step).edge
+        data = {"pictures": self.cascade.pictures, "edge": edge, "skipped": self.skipped}
+        return metrics | {f"data/{name}": float(value) for name, value in data.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: the seed and a step's number say which pictures it has."""
-        return {}
+        """The seed and a step's number say which pictures it has."""
+        return {"skipped": self.skipped}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        pass
+        self.skipped = state.get("skipped", 0)
 
 
 @lru_cache(maxsize=2)

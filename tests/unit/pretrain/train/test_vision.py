@@ -141,8 +141,9 @@ class Calls:
     def prepare(self, batches: list[PictureBatch], step: int) -> None:
         self.made.append(f"prepare {step} at {batches[0].edge}")
 
-    def wait(self) -> None:
+    def wait(self) -> list[str]:
         self.made.append("wait")
+        return ["p03.png: is none"]
 
     def update(self) -> dict[str, float]:
         self.made.append("update")
@@ -161,7 +162,9 @@ def test_the_next_steps_pictures_are_under_way_while_a_step_trains(folder: Path)
     step = ["data", "wait", "train", "update"]
     expected = ["prepare 6 at 56", "prepare 7 at 84", *step, "prepare 8 at 84", *step, "prepare 9 at 84", *step, *step]
     assert calls.made == expected
-    assert trained[0] == {"train/loss": 1.0, "train/skipped": 0.0, "data/pictures": 12.0, "data/edge": 56.0}
+    data = {"data/pictures": 12.0, "data/edge": 56.0, "data/skipped": 1.0}
+    assert trained[0] == {"train/loss": 1.0, "train/skipped": 0.0} | data
+    assert trained[3]["data/skipped"] == parts.state_dict()["skipped"] == 4
 
 
 def labelled(config: VisionStageConfig, target: Path) -> PictureFile:
@@ -229,9 +232,9 @@ def test_pictures_keep_their_shape_or_are_squares(
     for shape in ("native", "square"):
         config = stage(folder, shape=shape)
         reader = BatchReader(config, open_picture_rows(config), labelled(config, tmp_path / "labels.arrow"))
-        patches, grid = reader.pictures(["p00.png", "p11.png"], 112)
-        assert len(patches) == grid.prod(1).sum()
-        grids.append(grid.tolist())
+        [part] = reader.load(PictureBatch(np.array([0, 11]), 112, 1e-2), 1)
+        assert len(part.patches) == part.grids.prod(1).sum()
+        grids.append(part.grids.tolist())
     assert grids[0][0][1] > grids[0][0][2] and grids[0][1][1] < grids[0][1][2]
     assert grids[1] == [[1, 8, 8], [1, 8, 8]]
     assert sorted(bounded) == ["p00.png", "p00.png", "p11.png", "p11.png"]
