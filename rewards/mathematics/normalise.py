@@ -60,6 +60,9 @@ _THOUSANDS = re.compile(
     r"|(?<=\\frac\{)[1-9]\d{0,2}(?:,\d{3})+(?=\})"
 )
 """Groups of a number that is a part of an expression; `(1,200\\pi)` is a point."""
+_GROUPS = re.compile(r"(?<=\d)\\[,; ](?=\d{3}(?!\d))")
+"""What stands between the groups of `12\\,000`."""
+_ESCAPED = re.compile(r"\\([%$&_#])")
 _MATH_MARK = re.compile(r"(?<!\\)\\[()\[\]]")
 _DOLLARS = re.compile(r"(?<!\\)\$\$")
 _ALL_MATH = re.compile(r"\$((?:[^$\\]|\\.)*)\$", re.DOTALL)
@@ -67,6 +70,7 @@ _ALL_MATH = re.compile(r"\$((?:[^$\\]|\\.)*)\$", re.DOTALL)
 _SOME_MATH = re.compile(r"(?<![\\A-Za-z0-9$])\$(?=[^\s$,;:])((?:[^$\\]|\\.)+)\$(?![0-9$])", re.DOTALL)
 _QUOTED = re.compile(r"(\*\*|`)([^*`]+)\1")
 _SPACE = re.compile(r"\s+")
+_SPACES = re.compile(" {2,}")
 
 
 @functools.lru_cache(maxsize=4096)
@@ -91,6 +95,16 @@ def plain(answer: str) -> str:
         .replace("!=", r"\neq ")
     )
     return tidy(_DEGREES_ABOVE.sub(r"\\frac{\1}\2°", text))
+
+
+def unwrapped(answer: str) -> str:
+    """`answer` without LaTeX that changes its looks only; characters stay as they are written, and so do values.
+
+    Example: `unwrapped(r"\\text{R\\&D}")` is `"R&D"`.
+    """
+    text = _GROUPS.sub("", _NEGATIVE_SPACE.sub("", _drop_wrappers(answer)))
+    text = _SPACING.sub(lambda match: match[1] or " ", _SIZE.sub("", text))
+    return _SPACES.sub(" ", _ESCAPED.sub(r"\1", text)).strip()
 
 
 def clean(answer: str) -> str:

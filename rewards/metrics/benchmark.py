@@ -16,6 +16,7 @@ from functools import partial
 from pangu_rl.records import Completion, Outcome, Part, Prompt
 from rewards.base import whole_answer
 from rewards.mathematics.guard import Refused
+from rewards.mathematics.normalise import unwrapped
 from rewards.metrics.depths import delta
 from rewards.metrics.instructions import unfollowed
 from rewards.metrics.masks import points_in_mask
@@ -36,6 +37,7 @@ from rewards.recipe.accuracy import boxed_accuracy
 from rewards.recipe.temporal import span_iou
 from rewards.rules.boxed_answer import answer_part, extract_boxed
 from rewards.rules.boxes import IOU_THRESHOLD, Box, iou
+from rewards.rules.literal import MAX_CHARS
 from rewards.rules.matching import largest_matching
 from rewards.rules.verdict import short, unparsable
 
@@ -69,9 +71,10 @@ benchmark.keeps_own_deadline = True  # `boxed_accuracy` does; every other metric
 
 
 def said_answer(text: str) -> str | None:
-    """What is scored: the last box, or else all that stands after the thinking block; None of nothing."""
+    """What is scored: the last box without the LaTeX of its looks, of which published metrics know nothing, or else all
+    that stands after the thinking block; None of nothing."""
     boxed = extract_boxed(text)
-    said = answer_part(text) if boxed is None else boxed
+    said = answer_part(text) if boxed is None else unwrapped(boxed) if len(boxed) <= MAX_CHARS else boxed
     return said.strip() or None if said is not None else None
 
 

@@ -8,14 +8,28 @@ from collections.abc import Mapping
 from typing import Any
 
 from rewards.mathematics.guard import Refused, check_text
-from rewards.mathematics.normalise import clean
+from rewards.mathematics.normalise import clean, unwrapped
 
 MAX_CHARS = 8192
 _TAG = re.compile(r"<\|(box|point|quad|object_ref)_(start|end)\|>")
 _REFERENCE = re.compile(r"<\|object_ref_start\|>.*?<\|object_ref_end\|>", re.DOTALL)
+# Of Qwen-VL, InternVL and UI-TARS: `<ref>cat</ref><box>(1,2),(3,4)</box>`, `<point>60 100</point>`.
+_FOREIGN_TAG = re.compile(r"<ref>[^<]*+</ref>|</?(?:box|point|quad)>")
+_FOREIGN_POINT = re.compile(r"<point> ?(\d++(?:\.\d++)?) (\d++(?:\.\d++)?) ?</point>")
+_BETWEEN = re.compile(r"(?<=[])}])(?: ?; ?| ?,? and )(?=[\[({])")
+_NUMBER = re.compile(r"-?\d{1,9}(?:\.\d{1,9})?")
+_AROUND = re.compile(r"[\d\[\](){}\"']")
 _BOX_KEYS = ("bbox_2d", "bbox", "box_2d", "box", "bboxes", "boxes", "bounding_box", "bounding_boxes")
-_KEYS = (*_BOX_KEYS, "point_2d", "point", "points", "coordinates")
-_CORNERS = (("x1", "y1", "x2", "y2"), ("x", "y"))
+_KEYS = (*_BOX_KEYS, "point_2d", "point", "points", "coordinate", "coordinates")
+_CORNERS = (
+    ("x1", "y1", "x2", "y2"),
+    ("xmin", "ymin", "xmax", "ymax"),
+    ("x_min", "y_min", "x_max", "y_max"),
+    ("left", "top", "right", "bottom"),
+)
+_SIZED = (("x", "y", "width", "height"), ("x", "y", "w", "h"), ("left", "top", "width", "height"))
+"""Keys of a corner and of how far a box reaches from it."""
+_POINT = ("x", "y")
 _ABSENT = frozenset(("null", "none", "[]", "no box", "no object", "not present", "absent"))
 # A quote closes where the structure goes on, so that one inside (`'boy's hat'`) does not. Linear: possessive, and a
 # string that does not close runs to the end.
@@ -45,10 +59,10 @@ def read_data(text: str) -> Any:
     """
     if len(text) > MAX_CHARS:
         raise Refused(f"is longer than {MAX_CHARS} characters")
-    cleaned = _unfenced(clean(text))
+    cleaned = _unfenced(unwrapped(clean(text))).rstrip(". ")
     if not cleaned:
         raise Refused("is empty")
-    if cleaned.casefold().strip(". ") in _ABSENT:
+    if cleaned.casefold().lstrip(". ") in _ABSENT:
         return None
     cleaned = (
         _REFERENCE.sub("", cleaned)
@@ -57,6 +71,8 @@ def read_data(text: str) -> Any:
     )
     if _TAG.search(cleaned):
         cleaned = f"[{_TAG.sub('', cleaned)}]"
+    cleaned = _FOREIGN_TAG.sub("", _FOREIGN_POINT.sub(r"(\1,\2),", cleaned)).rstrip(", ")
+    cleaned = _alone(_BETWEEN.sub(",", cleaned))
     raw, bare = _unfenced(text), cleaned.replace("\\", "")  # `\"` stands in a string, or it is LaTeX's and begins one
     for one in (raw, cleaned, bare):
         check_text(_STRING.sub("", one))
@@ -69,6 +85,14 @@ def read_data(text: str) -> Any:
     raise Refused("is no box, point or list of them")
 
 
+def _alone(text: str) -> str:
+    """From the first bracket to the last, where the words around have no digit and no bracket: `The box is [...]`."""
+    start = next((index for index, character in enumerate(text) if character in "[{("), 0)
+    end = max(map(text.rfind, "]})"))
+    around = text[:start] + text[end + 1 :]
+    return text if end < start or _AROUND.search(around) else text[start : end + 1]
+
+
 def places_of(value: Any, count: int) -> Any:
     """Data without its keys: `{"bbox_2d": [...]}` -> `[...]`.
 
@@ -77,12 +101,16 @@ def places_of(value: Any, count: int) -> Any:
     """
     if isinstance(value, list):
         return [places_of(item, count) for item in value]
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        return float(value)
     if not isinstance(value, dict):
         return value
     value = lower_keys(value)
-    for names in _CORNERS:
-        if value.keys() >= set(names) and not _named(value):
-            return places_of([value[name] for name in names], count)
+    if not _named(value):
+        if numbers := _spelled_out(value):
+            return places_of(numbers, count)
+        if len(value) == 1 and isinstance(place := next(iter(value.values())), list):
+            return places_of(place, count)
     places = {key: places_of(value[key], count) for key in _named(value)}
     if not places:
         raise Refused("has no bbox_2d or point_2d")
@@ -91,12 +119,28 @@ def places_of(value: Any, count: int) -> Any:
 
 def names_a_place(value: Mapping[str, Any]) -> bool:
     """Whether `places_of` finds one in an object."""
-    keys = lower_keys(value).keys()
-    return bool(_named(keys)) or any(keys >= set(names) for names in _CORNERS)
+    lowered = lower_keys(value)
+    return bool(_named(lowered) or _spelled_out(lowered))
 
 
 def lower_keys(value: Mapping[str, Any]) -> dict[str, Any]:
     return {key.casefold(): item for key, item in value.items()}
+
+
+def _spelled_out(value: Mapping[str, Any]) -> list[Any]:
+    """The corners of a box, or a point, that has a key for each of its numbers."""
+    for names in _CORNERS:
+        if value.keys() >= set(names):
+            return [value[name] for name in names]
+    for names in _SIZED:
+        if value.keys() >= set(names) and all(_is_number(value[name]) for name in names):
+            x, y, width, height = (value[name] for name in names)
+            return [x, y, x + width, y + height]
+    return [value[name] for name in _POINT] if value.keys() >= set(_POINT) else []
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _named(keys: Any) -> list[str]:

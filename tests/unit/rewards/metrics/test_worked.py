@@ -150,6 +150,13 @@ MASK = {"size": [2, 4], "counts": [2, 2, 4]}
     ("metric", "said", "data", "value", "outcome"),
     [
         ("anls", "so \\boxed{stop}", {"answers": ["stop"]}, 1.0, Outcome.CORRECT),
+        ("anls", "\\boxed{\\text{R\\&D}}", {"answers": ["R&D"]}, 1.0, Outcome.CORRECT),
+        ("vqa_accuracy", "\\boxed{\\mathbf{red}}", {"answers": ["red"] * 10}, 1.0, Outcome.CORRECT),
+        ("relaxed_accuracy", "\\boxed{25\\%}", {"answers": ["25%"]}, 1.0, Outcome.CORRECT),
+        ("relaxed_accuracy", "\\boxed{12\\,000}", {"answers": ["12000"]}, 1.0, Outcome.CORRECT),
+        ("exact", "\\boxed{x_{1}}", {"answers": ["x1"]}, 0.0, Outcome.INCORRECT),
+        ("box_iou", "\\boxed{\\left[0, 0, 100, 100\\right]}", {"boxes": [[0, 0, 100, 200]]}, 1.0, Outcome.CORRECT),
+        ("span_iou", "\\boxed{2 \\text{ to } 6}", {"span": [3.0, 7.0]}, 0.6, Outcome.CORRECT),
         ("anls", "<think>stop", {"answers": ["stop"]}, 0.0, Outcome.NO_BOX),
         ("choice", "B.", {"answer": "B", "choices": ["one", "two"]}, 1.0, Outcome.CORRECT),
         ("choice", "A and B", {"answer": "B", "choices": ["one", "two"]}, 0.0, Outcome.UNPARSABLE),

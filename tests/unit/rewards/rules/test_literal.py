@@ -81,6 +81,43 @@ def test_graded(answer: str, answer_type: str, gold: str, outcome: Outcome) -> N
     assert grade(f"\\boxed{{{answer}}}", gold, answer_type, coordinates="0-999").outcome is outcome
 
 
+@pytest.mark.parametrize(
+    ("text", "count", "found"),
+    [
+        (r"\left[10, 20, 110, 220\right]", 4, [10, 20, 110, 220]),
+        (r"\text{[10,20,110,220]}", 4, [10, 20, 110, 220]),
+        ("10,20,110,220.", 4, [10, 20, 110, 220]),
+        ("The bounding box is [10, 20, 110, 220].", 4, [10, 20, 110, 220]),
+        ("click(60, 100)", 2, [60, 100]),
+        ('{"cat": [10,20,110,220]}', 4, [10, 20, 110, 220]),
+        ('["10", "20", "110", "220.5"]', 4, [10, 20, 110, 220.5]),
+        ('{"xmin": 1, "ymin": 2, "xmax": 3, "ymax": 4, "label": "hat"}', 4, BOX),
+        ('{"left": 1, "top": 2, "right": 3, "bottom": 4}', 4, BOX),
+        ('{"x": 10, "y": 20, "width": 5, "height": 6}', 4, [10, 20, 15, 26]),
+        ('{"left": 10, "top": 20, "width": 5, "height": 6}', 4, [10, 20, 15, 26]),
+        ('{"coordinate": [60, 100]}', 2, [60, 100]),
+        ("<ref>a cat</ref><box>(10,20),(110,220)</box>", 4, [[10, 20], [110, 220]]),
+        ("<box>[[10, 20, 110, 220]]</box>", 4, [[10, 20, 110, 220]]),
+        ("<point>60 100</point>", 2, [60, 100]),
+        ("<point>1 2</point><point>3 4</point>", 2, [[1, 2], [3, 4]]),
+        ("(60,100) and (310,310)", 2, [[60, 100], [310, 310]]),
+        ("(60,100); (310,310)", 2, [[60, 100], [310, 310]]),
+        ("box 3 is [10,20,110,220]", 4, None),
+        ("[10,20,110,220] or [1,2,3,4]", 4, None),
+        ("[10,20,110,220], not [1,2,3,4]", 4, None),
+        ('{"cat": [1,2,3,4], "dog": [5,6,7,8]}', 4, None),
+        ('{"x": 10, "y": 20, "width": "five", "height": 6}', 4, [10, 20]),
+    ],
+)
+def test_places_as_other_models_write_them(text: str, count: int, found: Any) -> None:
+    """Words around one list say nothing; a second number or list among them does. What is no box may be a point."""
+    if found is not None:
+        assert read_literal(text, count) == found
+        return
+    with pytest.raises(Refused):
+        read_literal(text, count)
+
+
 @pytest.mark.parametrize("piece", ['"', "'", "'\"", '"\\"', '["', '{"', "'\\", '" ', "[[", '["x“:", [[', "'a',"])
 def test_hostile_quotes_and_brackets_cost_milliseconds(piece: str) -> None:
     """Measured at most 66 ms beside two trainings."""
