@@ -196,8 +196,8 @@ def test_adapters_start_alike_wherever_random_numbers_stand(model_path: Path) ->
 
 
 def test_a_step_counts_no_gradients_of_frozen_weights(model_path: Path) -> None:
-    """A layer: q and o 32 x 32, k and v 32 x 16, three of 32 x 48: 7680 weights. Two layers: 30720 a token, 2 * 4 * 32 =
-    256 a pair of attention, which has no weights; 2 * 32 * 97 = 6208 a target.
+    """A layer: q and o 32 x 32, k and v 32 x 16, three of 32 x 48: 7680 weights. Two layers: 30720 a token, 2 * 4 * 32
+    = 256 a pair of attention, which has no weights; 2 * 32 * 97 = 6208 a target.
 
     60 tokens, 38 targets. Pairs: 21 + (45 + 9 * 6) + (10 + 4 * 6) = 154, 66 + (15 + 55) + (28 + 77) + (3 + 22) = 266,
     15 + (36 + 40) + (6 + 15) = 112, together 532.
