@@ -7,7 +7,7 @@ FROM vllm/vllm-openai:${VLLM}
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 WORKDIR /opt/pangu_rl
 
-# vllm and torch are there; the extra names their versions, so that nothing replaces them.
+# The image has vllm and torch: the extra names the same vllm, which asks for the same torch, so nothing replaces them.
 COPY . .
 RUN DS_BUILD_OPS=0 python3 -m pip install --no-cache-dir -e '.[cuda]'
 

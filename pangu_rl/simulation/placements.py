@@ -86,25 +86,25 @@ def predict(case: Case, split: Split) -> Prediction:
     memory = stage_memory(case.model.shape, any(case.devices), case.with_split(split))
     setup = set_up(case, split, memory)
     run = stale(setup, case.prompts, split.staleness, STEPS) if split.staleness else None
-    engine_gib = case.model.weight_bytes / case.config.rollout.devices_per_actor / GIB
-    cache = cache_bytes(case) / case.config.rollout.devices_per_actor / GIB
+    engine_gib = case.model.weight_bytes / case.config.rollout.devices_per_actor / GIB + cache_gib(case)
     asleep = _states(memory) if split.shared else 0
     return Prediction(
         split=split,
         steps=run or synchronous(setup, case.prompts, STEPS),
-        engine_gib=engine_gib + cache,
+        engine_gib=engine_gib,
         learner_gib=memory.total / GIB if memory else None,
         host_gib=((memory.host if memory else 0) + asleep) / GIB,
-        problems=tuple(_problems(case, engine_gib + cache, memory)),
+        problems=tuple(_problems(case, engine_gib, memory)),
     )
 
 
 def set_up(case: Case, split: Split, memory: Memory | None) -> Setup:
     rollout, algorithm = case.config.rollout, case.config.algorithm
-    tokens = int(cache_bytes(case) / case.model.cached_bytes)
+    cached_gib = case.model.shape.cached_bytes(rollout.devices_per_actor, case.model.size) / GIB
+    tokens = int(cache_gib(case) / cached_gib)
     longest = longest_sequence(case.config)
     if tokens < longest:
-        needed = longest * case.model.cached_bytes / GIB
+        needed = longest * cached_gib
         raise ConfigError(
             f"rollout.kv_cache_gib holds {tokens} tokens of this model, and a prompt with its answer has up to "
             f"{longest}: set it to {needed:.2g} or more, or null to take what rollout.memory_share leaves"
@@ -153,21 +153,22 @@ def learner_cost(case: Case, split: Split, memory: Memory | None) -> LearnerCost
     )
 
 
-def cache_bytes(case: Case) -> float:
-    """Of an engine, over all its devices.
+def cache_gib(case: Case) -> float:
+    """On each device of an engine.
 
     Raises:
         ConfigError: the cache takes what is left of a device whose memory the profile does not say.
     """
     rollout = case.config.rollout
     if rollout.kv_cache_gib is not None:
-        return rollout.kv_cache_gib * GIB
+        return rollout.kv_cache_gib
     if case.device_gib is None:
         raise ConfigError(
             "rollout.kv_cache_gib is null and the profile has no device_memory_gib: set one of the two, since the "
             "cache takes what the weights leave"
         )
-    return max(0.0, case.device_gib * rollout.memory_share * rollout.devices_per_actor * GIB - case.model.weight_bytes)
+    weights_gib = case.model.weight_bytes / rollout.devices_per_actor / GIB
+    return max(0.0, case.device_gib * rollout.memory_share - weights_gib)
 
 
 def _each(case: Case, workers: int, devices: int) -> float:

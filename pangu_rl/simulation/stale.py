@@ -71,6 +71,8 @@ class _Loop:
     scoring: list[tuple[float, int]] = field(default_factory=list)
     """(when its score is there, number of the group), a heap."""
     ready: list[int] = field(default_factory=list)
+    aside: int = 0
+    """Groups without variance that others are drawn for since the last step."""
     number: int = 0
     tokens: int = 0
     free_at: float = 0.0
@@ -119,10 +121,12 @@ class _Loop:
 
     def _score(self) -> None:
         _, number = heapq.heappop(self.scoring)
-        if self.begun[number].varied or not self.setup.max_rounds:
+        # As in `Backlog`: a step replaces so many, and further ones count among its own.
+        if self.begun[number].varied or self.aside >= self.setup.max_rounds * self.setup.prompts_per_step:
             self.ready.append(number)
         else:
             del self.begun[number]
+            self.aside += 1
             self.counted -= 1
 
     def _take_step(self, now: float) -> None:
@@ -136,6 +140,7 @@ class _Loop:
         # The oldest first: what is due now, then what is whole; `sorted` keeps the order in which they became so.
         self.ready.sort(key=lambda number: number not in due)
         chosen, self.ready = self.ready[:wanted], self.ready[wanted:]
+        self.aside = 0
         groups = [self.begun.pop(number) for number in chosen]
         training = self.setup.train([group.group for group in groups if group.varied])
         self.update = _Update(now, now + training.seconds, self.version, training, groups)

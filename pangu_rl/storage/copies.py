@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 from pangu_rl.config.paths import remote_address, remote_root
 from pangu_rl.errors import DataError, RunError, UserError
 from pangu_rl.storage.drivers import file_system
-from pangu_rl.storage.file_lock import lock
-from pangu_rl.storage.space import PARTIAL, make_room, require_room, used_now
+from pangu_rl.storage.space import PARTIAL, alone, make_room, require_room, used_now
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -143,16 +142,9 @@ def _changed(system: AbstractFileSystem, name: str, info: dict[str, Any]) -> int
     return int(hashlib.sha256(str(system.checksum(name)).encode()).hexdigest()[:12], 16) * 1000
 
 
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Who comes second waits, and finds the copy."""
-    locks = remote_root().with_name("remote_locks")
-    locks.mkdir(parents=True, exist_ok=True)
-    number = int(hashlib.sha256(str(path).encode()).hexdigest(), 16) % LOCKS
-    place = locks / str(number)
-    with place.open("w") as file:
-        lock(file, place, wait=True)
-        yield
+def _alone(path: Path) -> AbstractContextManager[None]:
+    """Who comes second finds the copy."""
+    return alone(remote_root(), str(int(hashlib.sha256(str(path).encode()).hexdigest(), 16) % LOCKS))
 
 
 @contextmanager

@@ -6,16 +6,17 @@ folder is walked and the sum is what is there.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import TextIO
 
 from pangu_rl.errors import ConfigError
-from pangu_rl.storage.file_lock import lock
+from pangu_rl.storage.file_lock import held
+
+log = logging.getLogger(__name__)
 
 BOUND = "PANGU_RL_REMOTE_CACHE_BYTES"
 """In the environment of the run's processes: `cluster.remote_cache_gib`."""
@@ -25,6 +26,8 @@ KEPT = 0.9
 BOOK = ".bytes"
 PARTIAL = re.compile(r"\..+\.\d+\.\d+")
 """Name of what a thread of a process is just fetching."""
+QUIET_S = 10.0
+"""A wait for another process that fetches the same file, or makes room, is nothing to speak of for so long."""
 ABANDONED_S = 86_400
 """A file that nothing was written to for so long is not being fetched any more."""
 
@@ -54,13 +57,21 @@ def make_room(root: Path, size: int, name: str) -> None:
     """
     require_room(size, name)
     root.mkdir(parents=True, exist_ok=True)
-    with _book(root) as book:
-        used = int(book.read() or 0)
+    book = root / BOOK
+    with alone(root, "book"):
+        used = int(book.read_text(encoding="utf-8") or 0) if book.exists() else 0
         if used + size > bound():
             used = _left_after_leaving(root, int(KEPT * bound()) - size)
-        book.seek(0)
-        book.truncate()
-        book.write(str(used + size))
+        book.write_text(str(used + size), encoding="utf-8")
+
+
+def alone(root: Path, name: str) -> AbstractContextManager[None]:
+    """What one process at a time does to the copies under `root`. Who comes second waits, and says for whom.
+
+    Raises:
+        ConfigError: as `held`.
+    """
+    return held(root.with_name(f"{root.name}_locks") / name, log.warning, quiet_s=QUIET_S)
 
 
 def used_now(path: Path) -> None:
@@ -68,14 +79,6 @@ def used_now(path: Path) -> None:
     with suppress(OSError):  # it left meanwhile
         status = path.stat()
         os.utime(path, ns=(time.time_ns(), status.st_mtime_ns))
-
-
-@contextmanager
-def _book(root: Path) -> Iterator[TextIO]:
-    with (root / BOOK).open("a+", encoding="utf-8") as book:
-        lock(book, root / BOOK, wait=True)
-        book.seek(0)
-        yield book
 
 
 def _left_after_leaving(root: Path, most: int) -> int:

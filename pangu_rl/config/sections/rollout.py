@@ -32,8 +32,8 @@ class RolloutConfig(Strict):
     max_concurrent: PositiveInt = 256
     """Sequences an engine decodes at once."""
     kv_cache_gib: PositiveFloat | None = None
-    """KV cache per engine in GiB; null lets the engine take `memory_share` of the device, and 1 GiB on a cpu, whose
-    memory is everybody's."""
+    """KV cache on each device of an engine in GiB; null lets the engine take `memory_share` of the device, and 1 GiB on
+    a cpu, whose memory is everybody's."""
     memory_share: Share = 0.8
     """The rest is for what a weight sync has under way."""
     eager: bool | None = None

@@ -67,8 +67,9 @@ class ScorerEngineConfig(Strict):
     reply. Pictures need room of their own."""
     max_concurrent: PositiveInt = 64
     kv_cache_gib: PositiveFloat | None = 4.0
-    """Null lets the engine take `memory_share` of the device. It must hold one request of `max_model_tokens`: 4 GiB are
-    256 KiB a token, which a dense model of 32 billion parameters with grouped queries needs."""
+    """On each device of the engine; null lets it take `memory_share` of the device. All together must hold one request
+    of `max_model_tokens`: 4 GiB are 256 KiB a token, which a dense model of 32 billion parameters with grouped queries
+    needs."""
     memory_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.9
     eager: bool = True
     """Skip graph capture and compilation: a shorter start, slower replies."""

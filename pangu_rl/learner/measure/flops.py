@@ -22,7 +22,8 @@ from pretrain.families import family_of
 from pretrain.families.family import Family
 
 FORWARD, THROUGH, WHOLE = 1, 2, 3
-"""Forward alone; with the gradient of the inputs; with that of the weights too."""
+"""Forward alone; with the gradient of the inputs; with that of the weights too. The two products of attention have no
+weights: whatever is passed through them, both of their factors get a gradient, so that they count `WHOLE`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,9 @@ class ModelFlops:
     window: int | None = None
     """Tokens that such a layer attends to, the token itself among them."""
     per_patch: float = 0.0
-    """The tower without its connector."""
+    """The tower without its connector, attention in windows included."""
+    windows_per_patch: float = 0.0
+    """Of it, attention in windows."""
     per_patch_pair: float = 0.0
     """Two patches of one frame, in the blocks with full attention."""
     connector_per_patch: float = 0.0
@@ -96,8 +99,8 @@ class ModelFlops:
         """Forward and backward passes of a pack; what is frozen is passed through, or not entered at all. An empty pack
         asks for nothing.
 
-        Where the `trained` parts are `adapted` they have no gradients of weights; the adapters' own products, a few
-        per cent of a layer's, are not counted.
+        Where the `trained` parts are `adapted` they have no gradients of weights (attention has none to lose); the
+        adapters' own products, a few per cent of a layer's, are not counted.
         """
         if not pack.num_targets:
             return 0.0
@@ -116,33 +119,42 @@ class ModelFlops:
 
     def of_language(self, work: Work) -> float:
         """Forward pass of the language model alone."""
-        return (
-            work.tokens * self.per_token
-            + work.pairs * self.per_pair
-            + work.near_pairs * self.per_near_pair
-            + work.targets * self.per_target
-        )
+        return sum(self._language(work))
 
     def of_work(self, work: Work, trained: Collection[ModelPart], adapted: bool = False) -> float:
         """As `of_training`."""
-        language, learned = self.of_language(work), THROUGH if adapted else WHOLE
+        learned = THROUGH if adapted else WHOLE
         if not self.per_patch:
-            return learned * language
-        tower = self._tower(work.patches, work.patch_pairs)
-        connector = work.patches * self.connector_per_patch
+            return _passes(learned, *self._language(work))
         factors = (
             learned if "language" in trained else THROUGH,
             learned if "encoder" in trained else FORWARD,
             learned if "connector" in trained else THROUGH if "encoder" in trained else FORWARD,
         )
-        return sum(factor * part for factor, part in zip(factors, (language, tower, connector), strict=True))
+        connector = work.patches * self.connector_per_patch, 0.0
+        parts = self._language(work), self._tower(work.patches, work.patch_pairs), connector
+        return sum(_passes(factor, *part) for factor, part in zip(factors, parts, strict=True))
 
     def of_tower(self, grids: Iterable[tuple[int, int, int]]) -> float:
         """Forward pass of the tower alone over pictures of (t, h, w) patches."""
-        return self._tower(*_patches(grids))
+        return sum(self._tower(*_patches(grids)))
 
-    def _tower(self, patches: float, patch_pairs: float) -> float:
-        return patches * self.per_patch + patch_pairs * self.per_patch_pair
+    def _language(self, work: Work) -> tuple[float, float]:
+        """Of a forward pass: products with weights, and those of attention."""
+        return (
+            work.tokens * self.per_token + work.targets * self.per_target,
+            work.pairs * self.per_pair + work.near_pairs * self.per_near_pair,
+        )
+
+    def _tower(self, patches: float, patch_pairs: float) -> tuple[float, float]:
+        """As `_language`."""
+        windows = patches * self.windows_per_patch
+        return patches * self.per_patch - windows, windows + patch_pairs * self.per_patch_pair
+
+
+def _passes(factor: int, weighted: float, attention: float) -> float:
+    """All passes of a part that is entered so far, by the products of its forward pass."""
+    return factor * weighted + (FORWARD if factor == FORWARD else WHOLE) * attention
 
 
 def attended(lengths: np.ndarray, before: np.ndarray, window: int | None = None) -> float:
@@ -202,8 +214,10 @@ def _layer(config: Any, number: int) -> _Layer:
 def _tower_flops(family: Family, vision: Any, text_width: int) -> dict[str, float]:
     tower = family.tower_size(vision, text_width)
     block = 2 * (4 * tower.width**2 + tower.matrices * tower.width * tower.inner)
+    windows = (tower.depth - tower.full) * 4 * tower.window * tower.width
     return {
-        "per_patch": tower.depth * block + (tower.depth - tower.full) * 4 * tower.window * tower.width,
+        "per_patch": tower.depth * block + windows,
+        "windows_per_patch": windows,
         "per_patch_pair": tower.full * 4 * tower.width,
         "connector_per_patch": 2 * tower.connector / family.merge**2,
     }

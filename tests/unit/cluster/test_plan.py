@@ -319,6 +319,18 @@ def test_variables_that_contradict_each_other(change, says):
     assert plan("grpo", grpo(), profile(**change)).all_problems == says
 
 
+NPU_PROFILES = sorted(path.stem for path in (ROOT / "configs/clusters").glob("atlas_*.yaml"))
+
+
+@pytest.mark.parametrize("name", NPU_PROFILES)
+def test_the_profiles_of_npus_set_the_learners_queue_and_cores(name, monkeypatch):
+    """As docs/ascend.md says. What `npu_env.py` has by default they leave to it."""
+    monkeypatch.chdir(ROOT)
+    found = load_profile(name)
+    assert found.learner_env == {"TASK_QUEUE_ENABLE": "2", "CPU_AFFINITY_CONF": "2"}
+    assert (found.env, found.engine_env) == ({}, {})
+
+
 def test_paths_that_not_every_node_sees():
     config = grpo(model={"path": "cache://models/x"}, trainer={"run_dir": "/home/me/runs", "steps": 1})
     problems = plan("grpo", config, profile()).all_problems

@@ -78,6 +78,21 @@ def test_rounds_replace_groups_without_variance_one_after_the_other():
     assert trained == [2, 3] and alone.phases["rollout"] == 6.0 and rounds.phases["rollout"] == 12.0
 
 
+def test_a_run_that_learns_nothing_comes_to_its_end():
+    """All groups are flat. A step of 4 groups replaces 2 * 4 of them, so 12 are drawn for it: 24 answers of 3 tokens in
+    4 slots of a token a second, 18 seconds. Training nothing takes none."""
+    trained: list[int] = []
+
+    def train(groups):
+        trained.append(len(groups))
+        return Training(seconds=0.0, computing=0.0)
+
+    prompts = Prompts(lengths=Given((3, 3)), completions=2, flat=1.0)
+    steps = stale(replace(setup(0.0, max_rounds=2), train=train), prompts, 1, 4)
+    assert set(trained) == {0}
+    assert (steps.step_s, steps.tokens) == (pytest.approx(18.0), pytest.approx(72.0))
+
+
 LONG = LognormalLengths(median=100, sigma=0.8, prompt=10, cap=1000)
 
 

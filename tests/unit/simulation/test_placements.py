@@ -19,7 +19,7 @@ from pangu_rl.learner.measure.model_shape import read_shape
 from pangu_rl.simulation.case import read_case
 from pangu_rl.simulation.lengths import LognormalLengths, Prompts
 from pangu_rl.simulation.measured import non_negative
-from pangu_rl.simulation.placements import Case, Split, predict
+from pangu_rl.simulation.placements import Case, Split, predict, set_up
 from pangu_rl.simulation.rates import Constants, ModelSize, communication, engine_cost
 from pangu_rl.simulation.search import best, predictions, recommended, shared_split, splits
 from pangu_rl.simulation.shown import draw, recommendation
@@ -126,6 +126,19 @@ def test_staler_placements_are_shown_and_not_recommended_unasked():
 def test_a_cache_that_holds_no_answer_is_refused():
     with pytest.raises(ConfigError, match=r"kv_cache_gib holds 7710 tokens.*has up to 8192: set it to 1\.1"):
         predict(case(cluster(1, 8), "rollout.kv_cache_gib=1", "data.max_prompt_tokens=4096"), Split(engines=1, ranks=1))
+
+
+@pytest.mark.parametrize(
+    ("devices", "tokens"),
+    # 2 layers' tensors x 34 layers x 128 x 2 bytes = 17,408 a head; of 8 heads a device has 8, 2, and at least 1.
+    [(1, 20 * 2**30 // 139_264), (4, 20 * 2**30 // 34_816), (16, 20 * 2**30 // 17_408)],
+)
+def test_the_cache_is_that_of_each_device_as_vllm_takes_it(devices, tokens):
+    """`kv_cache_memory_bytes` is "Size of KV Cache per GPU" (vllm/config/cache.py)."""
+    own = case(cluster(1, 32), f"rollout.devices_per_actor={devices}")
+    split = Split(engines=1, ranks=1)
+    assert set_up(own, split, None).cache_tokens == tokens
+    assert predict(own, split).engine_gib == pytest.approx(MODEL.weight_bytes / devices / 2**30 + 20)
 
 
 def test_an_engine_takes_what_its_weights_leave():

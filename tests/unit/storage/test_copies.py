@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fsspec
@@ -15,7 +17,9 @@ import pytest
 from pangu_rl.config.paths import remote_address, remote_root, resolve_path
 from pangu_rl.data.files.row_files import open_rows
 from pangu_rl.errors import ConfigError, DataError, RunError
+from pangu_rl.storage import copies, space
 from pangu_rl.storage.copies import bring, has_folder, is_remote, local_copy
+from pangu_rl.storage.file_lock import held
 from pangu_rl.storage.space import BOOK, BOUND
 from pretrain.processing.media_root import open_inside
 from pretrain.processing.pictures import open_picture
@@ -85,6 +89,27 @@ def test_a_file_is_fetched_once(memory: fsspec.AbstractFileSystem) -> None:
         local_copy(resolve_path("memory://bucket/b.txt"))
     assert local_copy(Path("/nowhere")) == Path("/nowhere")
     assert [file.name for file in remote_root().rglob("*") if file.is_file()] == [BOOK, "a.txt"]
+
+
+@pytest.mark.parametrize("lock", ["book", "file"])
+def test_who_waits_for_another_process_says_for_whom(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, lock: str
+) -> None:
+    """It has the file, or the book of all sizes, for as long as it takes; what is left free soon is no word."""
+    copy = put("memory://bucket/a.txt", b"one")
+    monkeypatch.setattr(copies, "LOCKS", 1)
+    place = remote_root().with_name("remote_locks") / ("book" if lock == "book" else "0")
+    with ThreadPoolExecutor(1) as pool:
+        for quiet_s, lines in ((60.0, 0), (0.0, 1)):
+            monkeypatch.setattr(space, "QUIET_S", quiet_s)
+            with held(place, print):
+                waiting = pool.submit(local_copy, copy)
+                with pytest.raises(TimeoutError):
+                    waiting.result(timeout=0.2)
+            assert waiting.result(timeout=10).read_bytes() == b"one"
+            assert len(caplog.messages) == lines
+            copy.unlink()
+    assert f"remote_locks/{place.name} is held by process {os.getpid()} on {platform.node()}: waiting" in caplog.text
 
 
 def age(copy: Path, seconds: int) -> None:

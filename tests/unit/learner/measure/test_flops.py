@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from transformers import CONFIG_MAPPING, Gemma3TextConfig, LlamaConfig, MistralConfig, Qwen3MoeConfig
 
-from pangu_rl.learner.measure.flops import ModelFlops
+from pangu_rl.learner.measure.flops import ModelFlops, Work
 from pretrain.models.configuration import PanguVLConfig
 from pretrain.packing.cost import OPENPANGU_VIT
 from tests.unit.learner.builders import join, plain_pack, tree_pack
@@ -86,13 +86,41 @@ def test_the_released_tower_costs_what_the_planner_says():
     assert flops.per_patch_pair == OPENPANGU_VIT.per_pair
 
 
+TOWER = ModelFlops(
+    per_token=10.0, per_pair=1.0, per_target=100.0, per_near_pair=2.0, per_patch=1000.0, windows_per_patch=400.0,
+    per_patch_pair=3.0, connector_per_patch=50.0,
+)  # fmt: skip
+WORK = Work(tokens=7, targets=5, pairs=28, near_pairs=20, patches=4, patch_pairs=16)
+
+
+@pytest.mark.parametrize(
+    ("trained", "adapted", "language", "tower", "connector"),
+    [
+        (("encoder", "connector", "language"), False, 3 * 638, 3 * 4048, 3 * 200),
+        (("encoder", "connector", "language"), True, 2 * 570 + 3 * 68, 2 * 2400 + 3 * 1648, 2 * 200),
+        (("language",), True, 2 * 570 + 3 * 68, 4048, 200),
+        (("connector",), False, 2 * 570 + 3 * 68, 4048, 3 * 200),
+        (("encoder",), False, 2 * 570 + 3 * 68, 3 * 4048, 2 * 200),
+    ],
+)
+def test_attention_has_no_weights_whose_gradients_could_be_missing(trained, adapted, language, tower, connector):
+    """Language: 7 * 10 + 5 * 100 = 570 with weights and 28 + 2 * 20 = 68 of pairs, whose backward pass is always twice
+    the forward one. Tower: 4 * 600 = 2400 and 4 * 400 + 16 * 3 = 1648. Connector: 200."""
+    assert TOWER.of_work(WORK, trained, adapted) == language + tower + connector
+    assert TOWER.of_language(WORK) == 638 and TOWER.of_tower([(1, 2, 2)]) == 4048
+
+
 def test_frozen_parts_are_passed_through_and_a_shared_picture_is_encoded_once():
     shown = picture("p", 2, 3)
     [pack] = packed([group("one", [shown], [5]), group("two", [shown], [4])])
     flops = ModelFlops.of(pangu_vl().config)
     tower = 24 * flops.per_patch + 24**2 * flops.per_patch_pair
     connector = 24 * flops.connector_per_patch
-    language = flops.of_training(pack, ("language",)) - tower - connector
+    # A prompt of 4 words, a picture of 6 between its marks and 3 words is 15; 120 pairs, with an answer of 5 or 4.
+    pairs = 2 * 120 + (5 * 15 + 15) + (4 * 15 + 10)
+    language = 39 * flops.per_token + 9 * flops.per_target
+    through = 2 * language + 3 * pairs * flops.per_pair
     found = {parts: flops.of_training(pack, parts) for parts in (("connector",), ("encoder", "connector"))}
-    assert found["connector",] == pytest.approx(language * 2 / 3 + tower + 3 * connector)
-    assert found["encoder", "connector"] == pytest.approx(language * 2 / 3 + 3 * tower + 3 * connector)
+    assert found["connector",] == pytest.approx(through + tower + 3 * connector)
+    assert found["encoder", "connector"] == pytest.approx(through + 3 * tower + 3 * connector)
+    assert flops.of_training(pack, ("language",)) == pytest.approx(through + language + tower + connector)
