@@ -77,9 +77,7 @@ def read_eval_inputs(config: EvalConfig) -> EvalInputs:
 def _largest_limits(config: EvalConfig) -> PixelLimits | None:
     if (grid := config.resolutions) is not None:
         return PixelLimits(max(grid.min_pixels), max(grid.max_pixels))
-    if config.data.min_pixels is None or config.data.max_pixels is None:
-        return None
-    return PixelLimits(config.data.min_pixels, config.data.max_pixels)
+    return PixelLimits.of(config.data)
 
 
 def _how_asked(path: Path, prompts: QuestionPromptsConfig, sets: dict[str, list[Prompt]]) -> str:
