@@ -181,7 +181,7 @@ class RewardPool:
             return self._without_verdict(job, Outcome.KILLED, f"the worker died, alone with this completion: {reason}")
 
     def _without_verdict(self, job: _Job, outcome: Outcome, detail: str) -> Score:
-        part = Part(value=None, outcome=outcome, detail=detail)
+        part = Part.no_verdict(outcome, detail)
         parts = {function.name: part for function in self._rubric.functions}
         return Score(completion_uid=job.completion.uid, reward=None, parts=parts)
 

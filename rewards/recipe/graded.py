@@ -52,7 +52,7 @@ def graded(prompt: Prompt, completion: Completion) -> Part:
     try:
         gold = gold_of(prompt)
     except BadGold as error:
-        return Part(value=None, outcome=Outcome.ERROR, detail=str(error))
+        return Part.no_verdict(Outcome.ERROR, str(error))
     part = default_grader().grade(whole_answer(prompt, completion), gold)
     if not part.outcome.is_verdict:
         return part
