@@ -60,7 +60,7 @@ def read_eval_inputs(config: EvalConfig) -> EvalInputs:
 
     reading = Reading.of(data, encoder.template.opened)
     loaded = [
-        load_prompts(resolve_path(path), on_bad_row=data.on_bad_row, check_gold=problem, reading=reading)
+        load_prompts(resolve_path(path), on_bad_row=data.on_bad_row, check=problem, reading=reading)
         for path in data.sets.values()
     ]
     sound, loader = with_sound_pictures(loaded, encoder, folder)
