@@ -21,7 +21,7 @@ from pangu_rl.checkpoint.manifest import Entry, check_files
 from pangu_rl.checkpoint.shared_folder import Answer, answer
 from pangu_rl.checkpoint.store import ADAPTER, MODEL, RANKS
 from pangu_rl.learner.spec import LearnerSpec
-from pangu_rl.records import MiniBatch, Outline, Pack, WeightManifest
+from pangu_rl.records import MiniBatch, PackLike, WeightManifest
 from pangu_rl.records.prompts import with_patches
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class LearnerActor(RankActor):
         return {ADAPTER: outlet.export_adapters} if self._spec.learner.lora else {MODEL: outlet.export}
 
     def log_probs(
-        self, packs: Sequence[Pack | Outline], temperature: float | None = None, adapted: bool = True
+        self, packs: Sequence[PackLike], temperature: float | None = None, adapted: bool = True
     ) -> list[np.ndarray]:
         return self._learner.log_probs(with_patches(packs, ray.ObjectRef, ray.get), temperature, adapted)
 

@@ -24,7 +24,7 @@ from pangu_rl.learner.measure.flops import ModelFlops, loaded_config
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.loops.actors.actor_calls import ActorCalls
 from pangu_rl.loops.session import Run
-from pangu_rl.records import MiniBatch, Outline, Pack, WeightManifest
+from pangu_rl.records import MiniBatch, Pack, PackLike, WeightManifest
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ class Learners(RankActors):
         return self._call("log_probs", list(packs), temperature)[0]
 
     def shared_log_probs(
-        self, packs: Sequence[Sequence[Pack | Outline]], temperature: float, adapted: bool = True
+        self, packs: Sequence[Sequence[PackLike]], temperature: float, adapted: bool = True
     ) -> list[list[np.ndarray]]:
         """[group][pack] -> float32 [M] each: every group computes its own packs, all the same number of them. Not
         `adapted`, adapters are switched off, if there are any."""
