@@ -42,7 +42,16 @@ def take_device(accelerator: Accelerator) -> int:
     return index
 
 
-class RankActor:
+class Living:
+    """An actor that says that it lives, whatever else it does."""
+
+    @ray.method(concurrency_group="health")
+    def ping(self) -> str:
+        """Where."""
+        return f"pid {os.getpid()} on {ray.util.get_node_ip_address()}"
+
+
+class RankActor(Living):
     """What an actor around one rank does whatever it trains: checkpoints, and signs of life.
 
     `save`, `load` and `close` are collective.
@@ -94,11 +103,6 @@ class RankActor:
     @ray.method(concurrency_group="files")
     def answer(self, folder: Path) -> Answer:
         return answer(folder, self._rank)
-
-    @ray.method(concurrency_group="health")
-    def ping(self) -> str:
-        """That this rank lives, and where."""
-        return f"pid {os.getpid()} on {ray.util.get_node_ip_address()}"
 
     @ray.method(concurrency_group="health")
     def pid(self) -> int:
