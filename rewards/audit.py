@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-from collections.abc import Awaitable
-
 from pangu_rl.errors import RewardError, RunError, UserError
 from pangu_rl.records import THINK_CLOSE, Completion, FinishReason, Outcome, Part, Prompt
-from rewards.base import RewardFunction
+from rewards.base import RewardFunction, call
 from rewards.grounding.right_answers import right_answer
 from rewards.recipe.accuracy import gold_of
 from rewards.rubric import checked_part
@@ -22,7 +18,7 @@ def gold_problem(prompt: Prompt, function: RewardFunction) -> str | None:
         RewardError: the function itself failed, which is no fault of the row.
     """
     try:
-        result = _gold_result(prompt, function)
+        result = call(function, prompt, _gold_completion(prompt))
     except BadGold as error:
         return f"the gold {prompt.answer[:60]!r} cannot be graded: {error}"
     except TimeoutError as error:  # its way to say that it has no verdict
@@ -46,17 +42,12 @@ def gold_problem(prompt: Prompt, function: RewardFunction) -> str | None:
 
 def gold_part(prompt: Prompt, function: RewardFunction) -> Part:
     """What `function` says of the boxed gold; raises what it raises, and `RewardError` if that is no score."""
-    result = _gold_result(prompt, function)
+    result = call(function, prompt, _gold_completion(prompt))
     return checked_part(result, f"reward function {_name(function)} on the gold of {prompt.uid}")
 
 
 def _name(function: RewardFunction) -> str:
     return getattr(getattr(function, "func", function), "__name__", type(function).__name__)
-
-
-def _gold_result(prompt: Prompt, function: RewardFunction) -> Part | float:
-    result = function(prompt, _gold_completion(prompt))
-    return asyncio.run(_resolved(result)) if inspect.isawaitable(result) else result
 
 
 def _gold_completion(prompt: Prompt) -> Completion:
@@ -71,7 +62,3 @@ def _gold_completion(prompt: Prompt) -> Completion:
         finish_reason=FinishReason.STOP,
         weight_versions=(),
     )
-
-
-async def _resolved(result: Awaitable[Part | float]) -> Part | float:
-    return await result

@@ -10,8 +10,10 @@ plain number. It may be `async`. It must not return 0 for its own failure: raise
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 from collections.abc import Awaitable
-from typing import Protocol
+from typing import Any, Protocol
 
 from pangu_rl.records import Completion, Part, Prompt
 
@@ -25,3 +27,13 @@ class RewardFunction(Protocol):
     """`(prompt, completion) -> Part | float`, sync or async; `args` of the configuration come as keywords."""
 
     def __call__(self, prompt: Prompt, completion: Completion, /) -> Part | float | Awaitable[Part | float]: ...
+
+
+def call(function: RewardFunction, prompt: Prompt, completion: Completion) -> Any:
+    """What `function` says, also an async one; outside of any event loop."""
+    result = function(prompt, completion)
+    return asyncio.run(_awaited(result)) if inspect.isawaitable(result) else result
+
+
+async def _awaited(result: Awaitable[Any]) -> Any:
+    return await result

@@ -25,6 +25,7 @@ from rewards.children import ChildError, ChildKilled, ChildPool, ChildTimeout, T
 from rewards.rules.boxed_answer import extract_boxed
 from rewards.rules.dispatch import grade_by_algebra, grade_directly
 from rewards.rules.gold import BadGold, Gold
+from rewards.rules.verdict import no_box
 
 REMEMBERED = 8192
 """Verdicts kept for equal (answer, gold) pairs: a step's groups many times over."""
@@ -74,8 +75,7 @@ class Grader:
         start = time.perf_counter()
         answer = extract_boxed(prediction)
         if answer is None:
-            part = Part(value=0.0, outcome=Outcome.NO_BOX, detail="no complete \\boxed{} after the thinking block")
-            return Checked(part, time.perf_counter() - start)
+            return Checked(no_box(), time.perf_counter() - start)
         pair = (answer, gold)
         with self._lock:
             if pair in self._verdicts:
@@ -84,7 +84,7 @@ class Grader:
         try:
             part = grade_directly(answer, gold)
         except BadGold as error:
-            part = _no_verdict(Outcome.ERROR, str(error))
+            part = Part.no_verdict(Outcome.ERROR, str(error))
         if part is None:
             return self._by_algebra(pair, deadline_s)
         checked = Checked(part, time.perf_counter() - start)
@@ -164,13 +164,9 @@ def _part_of(task: Task) -> Part:
     try:
         part = task.future.result()
     except ChildTimeout as error:
-        return _no_verdict(Outcome.TIMEOUT, str(error))
+        return Part.no_verdict(Outcome.TIMEOUT, str(error))
     except ChildKilled as error:
-        return _no_verdict(Outcome.KILLED, str(error))
+        return Part.no_verdict(Outcome.KILLED, str(error))
     except ChildError as error:
-        return _no_verdict(Outcome.ERROR, error.text if error.kind == BadGold.__name__ else str(error))
+        return Part.no_verdict(Outcome.ERROR, error.text if error.kind == BadGold.__name__ else str(error))
     return part
-
-
-def _no_verdict(outcome: Outcome, detail: str) -> Part:
-    return Part(value=None, outcome=outcome, detail=detail)

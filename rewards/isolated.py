@@ -6,18 +6,17 @@ environment and a memory limit; its result comes back as data. A child past the 
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import functools
-import inspect
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from pangu_rl.config.sections.rewards import RewardFunctionConfig
 from pangu_rl.errors import ConfigError
 from pangu_rl.records import Completion, Outcome, Part, Prompt
 from rewards import registry
+from rewards.base import call
 from rewards.children import ChildError, ChildKilled, ChildPool, ChildTimeout
 
 MEMORY_MIB = 4096
@@ -55,7 +54,7 @@ class IsolatedFunction:
 
     def _no_verdict(self, outcome: Outcome, completion: Completion, reason: str) -> Part:
         detail = f"reward function {self._config.name}, completion {completion.uid}: {reason}"
-        return Part(value=None, outcome=outcome, detail=detail)
+        return Part.no_verdict(outcome, detail)
 
 
 def call_plugin(config: RewardFunctionConfig, prompt: Prompt, completion: Completion) -> Any:
@@ -63,8 +62,7 @@ def call_plugin(config: RewardFunctionConfig, prompt: Prompt, completion: Comple
     key = repr(config)
     if key not in _loaded:
         _loaded[key] = registry.resolve(config)
-    result = _loaded[key](prompt, completion)
-    return asyncio.run(_resolved(result)) if inspect.isawaitable(result) else result
+    return call(_loaded[key], prompt, completion)
 
 
 def import_plugin(config: RewardFunctionConfig) -> None:
@@ -95,7 +93,3 @@ def _pool() -> ChildPool:
 
 os.register_at_fork(after_in_child=_pool.cache_clear)
 """A forked process has none of the parent's threads: it makes a pool of its own."""
-
-
-async def _resolved(result: Awaitable[Any]) -> Any:
-    return await result

@@ -84,8 +84,7 @@ class Rubric:
             async with asyncio.timeout_at(until):
                 result = await _call(function.call, prompt, completion)
         except TimeoutError as error:
-            detail = str(error) or f"no answer within {self.timeout_s:g} s"
-            return Part(value=None, outcome=Outcome.TIMEOUT, detail=detail)
+            return Part.no_verdict(Outcome.TIMEOUT, str(error) or f"no answer within {self.timeout_s:g} s")
         except Exception as error:  # whatever a plugin raises, the run must name the plugin and the sample
             cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise RewardError(f"{_where(function, completion)} raised {cause}") from error

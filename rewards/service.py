@@ -6,7 +6,6 @@ A score that takes too long, or that takes its worker with it, ends as "no verdi
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -41,10 +40,6 @@ class RewardService:
         """Grade one completion; see `Rubric.score`. Waiting for a slot does not count against the deadline."""
         async with self._slots:
             return await self._rubric.score(prompt, completion)
-
-    async def pid(self) -> int:
-        """This worker's process, for whoever looks into a stall."""
-        return os.getpid()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +125,6 @@ class RewardPool:
         """Completions without a score yet, for the watchdog."""
         return [job.completion.uid for job in (*self._jobs.values(), *self._suspects)]
 
-    def worker_pids(self) -> list[int]:
-        """Process ids of the workers; waits until they have started."""
-        return ray.get([worker.pid.remote() for worker in self._workers])
-
     def close(self) -> None:
         for worker in self._workers:
             ray.kill(worker)
@@ -190,7 +181,7 @@ class RewardPool:
             return self._without_verdict(job, Outcome.KILLED, f"the worker died, alone with this completion: {reason}")
 
     def _without_verdict(self, job: _Job, outcome: Outcome, detail: str) -> Score:
-        part = Part(value=None, outcome=outcome, detail=detail)
+        part = Part.no_verdict(outcome, detail)
         parts = {function.name: part for function in self._rubric.functions}
         return Score(completion_uid=job.completion.uid, reward=None, parts=parts)
 

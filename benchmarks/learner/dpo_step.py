@@ -81,7 +81,7 @@ def measure(setting: Setting, folder: Path, args: argparse.Namespace) -> dict[st
         for _ in range(args.steps + 1):
             begun = time.perf_counter()
             [batch], *_ = parts.next_batch()
-            parts.learners.update([[batch]])
+            parts.learners.update_from(parts.learners.hand_out([[batch]]))
             ours.append(time.perf_counter() - begun)
             tokens.append(sum(pack.num_tokens for pack in batch.packs))
             packs.append(len(batch.packs))

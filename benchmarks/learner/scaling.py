@@ -31,7 +31,7 @@ from pangu_rl.data.packs.batching import loss_counts, outline_groups, split_rank
 from pangu_rl.data.packs.micro_batches import BY_TOKENS, Dealing
 from pangu_rl.learner.measure.flops import ModelFlops, loaded_config
 from pangu_rl.learner.spec import LearnerSpec
-from pangu_rl.records import Completion, FinishReason, Group, MiniBatch, Outcome, Outline, Pack, Part, Prompt, Score
+from pangu_rl.records import Completion, FinishReason, Group, MiniBatch, Outcome, PackLike, Part, Prompt, Score
 
 REPO = Path(__file__).parents[2]
 FACTORS = (1, 2, 4, 8)
@@ -97,7 +97,7 @@ def waits(groups: Sequence[Group], ranks: int, by_flops: Dealing) -> dict[str, d
 
 
 def _waits(
-    groups: Sequence[Group], ranks: int, dealing: Dealing, cost: Callable[[Pack | Outline], float]
+    groups: Sequence[Group], ranks: int, dealing: Dealing, cost: Callable[[PackLike], float]
 ) -> dict[str, float]:
     def costs(rule: Dealing) -> np.ndarray:
         return np.array([[cost(pack) for pack in batch.packs] for batch in dealt(groups, ranks, rule)])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 from pangu_rl.config.base import Strict
 from pangu_rl.config.paths import RunDir
+from pangu_rl.config.sections.pixels import Area, PixelRange
 
 
 class AssembleTrainerConfig(Strict):
@@ -33,7 +34,7 @@ class FramesConfig(Strict):
 
     total_pixels: PositiveInt = 11_239_424
     """Of all frames of a sample together."""
-    frame_min_pixels: Annotated[int, Field(ge=28**2)] = 100_352
+    frame_min_pixels: Area = 100_352
     frame_max_pixels: PositiveInt = 200_704
 
     @model_validator(mode="after")
@@ -46,7 +47,7 @@ class FramesConfig(Strict):
         return self
 
 
-class AssembleConfig(Strict):
+class AssembleConfig(PixelRange):
     """openPangu-VL and MindVL before their first stage, and openPangu-VL before its warm-up: a new connector between an
     aligned encoder and the language model. Wherever a folder is named a run directory may stand (the tower of a `vit`
     run, the connector of an alignment, the language model of an SFT), or a name on the hub, `Qwen/Qwen2.5-7B`."""
@@ -65,7 +66,7 @@ class AssembleConfig(Strict):
     processor: str | None = None
     """Folder whose picture sizes are taken; null takes `min_pixels` and `max_pixels`."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    min_pixels: Annotated[int, Field(ge=28**2)] = 56**2
+    min_pixels: Area = 56**2
     """Least area that a picture is shown at where a stage says nothing; with the next, those of openPangu-VL."""
     max_pixels: PositiveInt = 1344**2
     """Greatest area."""
@@ -79,9 +80,7 @@ class AssembleConfig(Strict):
     trainer: AssembleTrainerConfig
 
     @model_validator(mode="after")
-    def limits_ascend(self) -> AssembleConfig:
-        if self.min_pixels > self.max_pixels:
-            raise ValueError(f"min_pixels {self.min_pixels} exceeds max_pixels {self.max_pixels}: lower the first")
+    def a_processor_has_its_limits(self) -> AssembleConfig:
         if self.processor is not None and {"min_pixels", "max_pixels"} & self.model_fields_set:
             raise ValueError(
                 "processor and min_pixels or max_pixels are both set: a processor has its own, leave one out"

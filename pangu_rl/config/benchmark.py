@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from pangu_rl.config.base import Strict
+from pangu_rl.config.sections.pixels import PixelRange
 
 ANY = "any"
 PLACE = re.compile(r"(?<![a-z])\{(\w+)\}")
@@ -77,7 +78,7 @@ class AskedConfig(Strict):
     """How a boxed answer is read, see docs/grading.md; for the metric `boxed`."""
 
 
-class BenchmarkConfig(Strict):
+class BenchmarkConfig(PixelRange):
     title: str
     """The name in tables."""
     split: str
@@ -116,7 +117,6 @@ class BenchmarkConfig(Strict):
     """Rows whose group is the same number modulo this are one question, right where all of them are."""
     min_pixels: PositiveInt | None = None
     """Least area that a picture is shown at; null, as `max_pixels`, for benchmarks without pictures."""
-    max_pixels: PositiveInt | None = None
 
     @property
     def counted_by_category(self) -> bool:
@@ -171,12 +171,4 @@ class BenchmarkConfig(Strict):
             raise ValueError(
                 f"likeliest_letter is for the metric choice without a judge, not {self.metric}, judged {self.judged}"
             )
-        return self
-
-    @model_validator(mode="after")
-    def limits_are_a_range(self) -> BenchmarkConfig:
-        if (self.min_pixels is None) != (self.max_pixels is None):
-            raise ValueError(f"min_pixels {self.min_pixels}, max_pixels {self.max_pixels}: set both or neither")
-        if self.min_pixels is not None and self.min_pixels > self.max_pixels:
-            raise ValueError(f"min_pixels {self.min_pixels} exceeds max_pixels {self.max_pixels}: lower the first")
         return self

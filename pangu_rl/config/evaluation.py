@@ -9,37 +9,30 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 from pangu_rl.config.base import Strict
 from pangu_rl.config.paths import RunDir
 from pangu_rl.config.sections.model import ModelConfig
+from pangu_rl.config.sections.pixels import TOKEN_AREA, Area, PixelRange
 from pangu_rl.config.sections.rewards import RewardFunctionConfig, RewardsConfig
 from pangu_rl.config.sections.rollout import RolloutConfig, require_room, require_split
 from pangu_rl.config.sections.rows import RowsConfig
 from pangu_rl.config.sections.trainer import ClusterConfig, MonitoringConfig
 
-TOKEN_AREA = 28**2
-"""Pixels of a token of a picture."""
 BY_METRIC = ("benchmark", "judged_benchmark")
 """Reward functions that score an answer by its benchmark's metric."""
-Areas = Annotated[tuple[Annotated[int, Field(ge=TOKEN_AREA)], ...], Field(min_length=1)]
+Areas = Annotated[tuple[Area, ...], Field(min_length=1)]
 """In pixels."""
 
 
-class BenchmarkFileConfig(Strict):
+class BenchmarkFileConfig(PixelRange):
     """One benchmark of an evaluation."""
 
     definition: str
     """Such as `configs/eval/benchmarks/chartqa.yaml`."""
     file: str
     """As the hub has it: Parquet, TSV of VLMEvalKit, JSON lines, or a folder of the first or the last."""
-    min_pixels: Annotated[int, Field(ge=TOKEN_AREA)] | None = None
+    min_pixels: Area | None = None
     """In place of the definition's least area, for models that are made for smaller pictures."""
-    max_pixels: PositiveInt | None = None
-
-    @model_validator(mode="after")
-    def limits_come_in_pairs(self) -> BenchmarkFileConfig:
-        _require_range(self.min_pixels, self.max_pixels)
-        return self
 
 
-class EvalDataConfig(RowsConfig):
+class EvalDataConfig(RowsConfig, PixelRange):
     sets: dict[str, str] = Field(default_factory=dict)
     """Name -> rows as GRPO reads them. Sets whose rows have the same ids are compared item by item, in this order."""
     benchmarks: dict[str, BenchmarkFileConfig] = Field(default_factory=dict)
@@ -55,18 +48,9 @@ class EvalDataConfig(RowsConfig):
     prompts: str | None = None
     """YAML of how each category of rows is asked, such as `configs/prompts/openpangu_vl.yaml`; a row whose `source` it
     does not name is asked as it stands."""
-    min_pixels: Annotated[int, Field(ge=TOKEN_AREA)] | None = None
-    """Least area that a picture is shown at; null is what the model folder's processor says."""
-    max_pixels: PositiveInt | None = None
-    """Greatest area."""
     limit: PositiveInt | None = None
     """Evaluate on the first so many rows of each set only; where several rows of a benchmark are one question, on whole
     ones."""
-
-    @model_validator(mode="after")
-    def limits_come_in_pairs(self) -> EvalDataConfig:
-        _require_range(self.min_pixels, self.max_pixels)
-        return self
 
     @model_validator(mode="after")
     def sets_or_benchmarks(self) -> EvalDataConfig:
@@ -77,13 +61,6 @@ class EvalDataConfig(RowsConfig):
                 if getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True):
                     raise ValueError(f"data.{name} is for data.sets: a benchmark's definition says what its rows are")
         return self
-
-
-def _require_range(least: int | None, greatest: int | None) -> None:
-    if (least is None) != (greatest is None):
-        raise ValueError(f"min_pixels {least}, max_pixels {greatest}: set both or neither")
-    if least is not None and greatest is not None and least > greatest:
-        raise ValueError(f"min_pixels {least} exceeds max_pixels {greatest}: lower the first")
 
 
 class ResolutionGridConfig(Strict):

@@ -13,12 +13,13 @@ from pangu_rl.config.sections.algorithm import SupervisedConfig
 from pangu_rl.config.sections.learner import LearnerConfig
 from pangu_rl.config.sections.model import TrainedModelConfig
 from pangu_rl.config.sections.packing import Share, require_shares
+from pangu_rl.config.sections.pixels import PixelRange
 from pangu_rl.config.sections.trainer import ClusterConfig, MonitoringConfig, TrainerConfig
 
 _COUNT = TypeAdapter(PositiveInt)
 
 
-class PretrainDataConfig(Strict):
+class PretrainDataConfig(PixelRange):
     train: str | Annotated[tuple[str, ...], Field(min_length=1)]
     """Rows, read one by one when a pack is due, by its rank alone: a JSONL or Parquet file, a WebDataset tar, a folder
     of files of one of these kinds, a list of such files and folders, or a folder that `pangu-rl index` made. Rows are
@@ -46,10 +47,6 @@ class PretrainDataConfig(Strict):
     visual_tokens: PositiveInt | None = None
     """At most so many in a pack, where the encoder's memory needs it: a row with more is a bad row, and a plan of other
     packs is refused."""
-    min_pixels: Annotated[int, Field(ge=28**2)] | None = None
-    """Least area that a picture is shown at; null is what the model folder's processor says."""
-    max_pixels: PositiveInt | None = None
-    """Greatest area."""
     on_bad_row: Literal["refuse", "skip"] = "refuse"
     """What a row that cannot be read or encoded, or is longer than a pack, does when its turn comes: end the run, or be
     left out, named in the log and counted in `data/skipped`."""
@@ -61,12 +58,6 @@ class PretrainDataConfig(Strict):
     def media_path(self) -> Path | None:
         """The folder of `media_root`."""
         return resolve_path(self.media_root) if self.media_root else None
-
-    @model_validator(mode="after")
-    def limits_come_in_pairs(self) -> PretrainDataConfig:
-        if (self.min_pixels is None) != (self.max_pixels is None):
-            raise ValueError(f"min_pixels {self.min_pixels}, max_pixels {self.max_pixels}: set both or neither")
-        return self
 
     @model_validator(mode="after")
     def a_plan_is_mixed_already(self) -> PretrainDataConfig:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from pangu_rl.data.chat.turns import is_trained, text_of, trained_last_alone, without_reasoning
 from pangu_rl.data.fields.bad_row import BadRow, Row, text_field
 from pangu_rl.data.fields.messages import message_list, prompt_messages, require_answer, tool_list
-from pangu_rl.data.files.rows import Loaded, OnBadRow, load_records
+from pangu_rl.data.files.rows import Check, Loaded, OnBadRow, load_records
 from pangu_rl.data.formats.reading import AS_OURS, Reading
 from pangu_rl.data.media.columns import is_time_precise, media_of
 
@@ -35,25 +35,22 @@ def load_conversations(
     path: Path,
     *,
     on_bad_row: OnBadRow = "refuse",
-    check: Callable[[Conversation], str | None] = lambda conversation: None,
+    check: Check[Conversation] | None = None,
     reading: Reading = AS_OURS,
 ) -> Loaded[Conversation]:
     """Read SFT rows: `messages` that end with the assistant's turn, or `prompt` and `response`.
 
-    `check` returns why a conversation cannot be used (it is too long), or None.
-
     Raises:
         DataError: no such file, no usable row, or a bad row that may not be skipped; names file and row.
     """
-
-    def parse(row: Row, uid: str) -> Conversation:
-        conversation = trained_conversation(row, uid, reading)
-        problem = check(conversation)
-        if problem is not None:
-            raise BadRow(problem)
-        return conversation
-
-    return load_records(path, "conversation", on_bad_row=on_bad_row, parse=parse, reading=reading)
+    return load_records(
+        path,
+        "conversation",
+        on_bad_row=on_bad_row,
+        parse=lambda row, uid: trained_conversation(row, uid, reading),
+        check=check,
+        reading=reading,
+    )
 
 
 def trained_conversation(row: Row, uid: str, reading: Reading) -> Conversation:

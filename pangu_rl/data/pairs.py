@@ -12,7 +12,7 @@ from pangu_rl.data.chat.turns import is_trained, without_reasoning
 from pangu_rl.data.conversations import Conversation
 from pangu_rl.data.fields.bad_row import BadRow, Row, is_blank, text_field
 from pangu_rl.data.fields.messages import message_list, prompt_messages, require_answer, tool_list
-from pangu_rl.data.files.rows import Loaded, OnBadRow, load_records
+from pangu_rl.data.files.rows import Check, Loaded, OnBadRow, load_records
 from pangu_rl.data.formats.reading import AS_OURS, Reading
 from pangu_rl.data.images import with_image_parts
 from pangu_rl.data.media.columns import is_time_precise, media_of
@@ -44,13 +44,11 @@ def load_pairs(
     path: Path,
     *,
     on_bad_row: OnBadRow = "refuse",
-    check: Callable[[Pair], str | None] = lambda pair: None,
+    check: Check[Pair] | None = None,
     reading: Reading = AS_OURS,
 ) -> Loaded[Pair]:
     """Read preference rows: `messages` (or `prompt`, one user message), `chosen` and `rejected`; `rejected_ended` is
     false of a rejected answer that was cut.
-
-    `check` returns why a pair cannot be used (it is too long), or None.
 
     Raises:
         DataError: no such file, no usable row, or a bad row that may not be skipped; names file and row.
@@ -58,14 +56,9 @@ def load_pairs(
 
     def parse(row: Row, uid: str) -> Pair:
         pair = parse_pair(row, uid)
-        if reading.reasoning == "strip":
-            pair = _stripped(pair)
-        problem = check(pair)
-        if problem is not None:
-            raise BadRow(problem)
-        return pair
+        return _stripped(pair) if reading.reasoning == "strip" else pair
 
-    return load_records(path, "pair", on_bad_row=on_bad_row, parse=parse, reading=reading)
+    return load_records(path, "pair", on_bad_row=on_bad_row, parse=parse, check=check, reading=reading)
 
 
 def parse_pair(row: Row, uid: str) -> Pair:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from pangu_rl.data.fields.bad_row import BadRow, Row, is_blank, text_field
 from pangu_rl.data.fields.messages import prompt_messages, tool_list
-from pangu_rl.data.files.rows import Loaded, OnBadRow, load_records
+from pangu_rl.data.files.rows import Check, Loaded, OnBadRow, load_records
 from pangu_rl.data.formats.reading import AS_OURS, Reading
 from pangu_rl.data.media.columns import is_time_precise, media_of
 from pangu_rl.records import Prompt
@@ -21,25 +20,22 @@ def load_prompts(
     path: Path,
     *,
     on_bad_row: OnBadRow = "refuse",
-    check_gold: Callable[[Prompt], str | None] = lambda prompt: None,
+    check: Check[Prompt] | None = None,
     reading: Reading = AS_OURS,
 ) -> Loaded[Prompt]:
     """Read a prompt set: rows with `messages` (or `prompt`, one user message) and `answer`.
 
-    `check_gold` returns why a prompt cannot be used (its gold does not grade itself correct, it is too long), or None.
-
     Raises:
         DataError: no such file, no usable row, or a bad row that may not be skipped; names file and row.
     """
-
-    def parse(row: Row, uid: str) -> Prompt:
-        prompt = replace(parse_prompt(row, uid), opened=reading.opened)
-        problem = check_gold(prompt)
-        if problem is not None:
-            raise BadRow(problem)
-        return prompt
-
-    return load_records(path, "prompt", on_bad_row=on_bad_row, parse=parse, reading=reading)
+    return load_records(
+        path,
+        "prompt",
+        on_bad_row=on_bad_row,
+        parse=lambda row, uid: replace(parse_prompt(row, uid), opened=reading.opened),
+        check=check,
+        reading=reading,
+    )
 
 
 def parse_prompt(row: Row, uid: str) -> Prompt:

@@ -11,8 +11,8 @@ from pangu_rl.config.sampling import SelectorConfig
 from pangu_rl.data.chat.turns import text_of
 from pangu_rl.data.conversations import parse_conversation
 from pangu_rl.data.drawn_rows import IndexedRows, read_when_drawn
-from pangu_rl.data.fields.bad_row import BadRow, Row
-from pangu_rl.data.files.rows import Loaded, OnBadRow, load_records
+from pangu_rl.data.fields.bad_row import Row
+from pangu_rl.data.files.rows import Check, Loaded, OnBadRow, load_records
 from pangu_rl.data.formats.reading import AS_OURS, Reading
 from pangu_rl.data.prompts import parse_prompt
 from pangu_rl.records import Prompt
@@ -26,11 +26,11 @@ def load_queries(
     *,
     on_bad_row: OnBadRow,
     read_answer: ReadAnswer,
-    check: Callable[[Prompt], str | None] = lambda prompt: None,
+    check: Check[Prompt] | None = None,
     reading: Reading = AS_OURS,
     limit: int | None = None,
 ) -> Loaded[Prompt]:
-    """Read prompt rows and conversations alike; see `parse_query`. `check` returns why a query cannot be used, or None.
+    """Read prompt rows and conversations alike; see `parse_query`.
 
     Of a file that is too large to be read whole only the rows that `evenly` takes of `limit` are read.
 
@@ -39,13 +39,9 @@ def load_queries(
     """
 
     def parse(row: Row, uid: str) -> Prompt:
-        prompt = replace(parse_query(row, uid, read_answer), opened=reading.opened)
-        problem = check(prompt)
-        if problem is not None:
-            raise BadRow(problem)
-        return prompt
+        return replace(parse_query(row, uid, read_answer), opened=reading.opened)
 
-    how = {"on_bad_row": on_bad_row, "parse": parse, "reading": reading}
+    how = {"on_bad_row": on_bad_row, "parse": parse, "check": check, "reading": reading}
     if limit is not None and read_when_drawn(path, reading):
         return IndexedRows.of(path, "query", **how).evenly(limit)
     return load_records(path, "query", **how)

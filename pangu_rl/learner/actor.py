@@ -21,7 +21,8 @@ from pangu_rl.checkpoint.manifest import Entry, check_files
 from pangu_rl.checkpoint.shared_folder import Answer, answer
 from pangu_rl.checkpoint.store import ADAPTER, MODEL, RANKS
 from pangu_rl.learner.spec import LearnerSpec
-from pangu_rl.records import MiniBatch, Outline, Pack, Picture, WeightManifest
+from pangu_rl.records import MiniBatch, PackLike, WeightManifest
+from pangu_rl.records.prompts import with_patches
 
 if TYPE_CHECKING:
     from pangu_rl.learner.checks.packing_check import PackingCheck
@@ -41,7 +42,16 @@ def take_device(accelerator: Accelerator) -> int:
     return index
 
 
-class RankActor:
+class Living:
+    """An actor that says that it lives, whatever else it does."""
+
+    @ray.method(concurrency_group="health")
+    def ping(self) -> str:
+        """Where."""
+        return f"pid {os.getpid()} on {ray.util.get_node_ip_address()}"
+
+
+class RankActor(Living):
     """What an actor around one rank does whatever it trains: checkpoints, and signs of life.
 
     `save`, `load` and `close` are collective.
@@ -95,11 +105,6 @@ class RankActor:
         return answer(folder, self._rank)
 
     @ray.method(concurrency_group="health")
-    def ping(self) -> str:
-        """That this rank lives, and where."""
-        return f"pid {os.getpid()} on {ray.util.get_node_ip_address()}"
-
-    @ray.method(concurrency_group="health")
     def pid(self) -> int:
         return os.getpid()
 
@@ -126,13 +131,13 @@ class LearnerActor(RankActor):
         return {ADAPTER: outlet.export_adapters} if self._spec.learner.lora else {MODEL: outlet.export}
 
     def log_probs(
-        self, packs: Sequence[Pack | Outline], temperature: float | None = None, adapted: bool = True
+        self, packs: Sequence[PackLike], temperature: float | None = None, adapted: bool = True
     ) -> list[np.ndarray]:
-        return self._learner.log_probs(with_pixels(packs), temperature, adapted)
+        return self._learner.log_probs(with_patches(packs, ray.ObjectRef, ray.get), temperature, adapted)
 
     def update(self, batches: Sequence[MiniBatch]) -> list[dict[str, float]]:
         own = [ray.get(batch.packs) if isinstance(batch.packs, ray.ObjectRef) else batch.packs for batch in batches]
-        packs = iter(with_pixels([pack for some in own for pack in some]))
+        packs = iter(with_patches([pack for some in own for pack in some], ray.ObjectRef, ray.get))
         return self._learner.update(
             [replace(batch, packs=tuple(itertools.islice(packs, len(some)))) for batch, some in zip(batches, own)]
         )
@@ -165,19 +170,6 @@ class LearnerActor(RankActor):
 
     def send(self) -> None:
         self._learner.outlet.send()
-
-
-def with_pixels(packs: Sequence[Pack | Outline]) -> list[Pack | Outline]:
-    """The packs with every handle to a picture's patches replaced by the array, each fetched once."""
-    pictures = [picture for pack in packs for picture in pack.pictures]
-    handles = list({picture.patches for picture in pictures if isinstance(picture.patches, ray.ObjectRef)})
-    arrays = dict(zip(handles, ray.get(handles), strict=True))
-
-    def resolved(picture: Picture) -> Picture:
-        is_handle = isinstance(picture.patches, ray.ObjectRef)
-        return replace(picture, patches=arrays[picture.patches]) if is_handle else picture
-
-    return [replace(pack, pictures=tuple(map(resolved, pack.pictures))) for pack in packs]
 
 
 def create_learners(

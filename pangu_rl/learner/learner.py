@@ -52,7 +52,7 @@ from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.learner.weights.outlet import Outlet
 from pangu_rl.learner.weights.parking import Parking
 from pangu_rl.learner.weights.tensors import ModelWeights
-from pangu_rl.records import MiniBatch, Outline, Pack
+from pangu_rl.records import MiniBatch, PackLike
 
 
 class Learner:
@@ -115,7 +115,7 @@ class Learner:
 
     @torch.no_grad()
     def log_probs(
-        self, packs: Sequence[Pack | Outline], temperature: float | None = None, adapted: bool = True
+        self, packs: Sequence[PackLike], temperature: float | None = None, adapted: bool = True
     ) -> list[np.ndarray]:
         """Log-probs of every pack's targets under the current weights, float32 [M] each, at the sampling temperature
         unless another is given; not `adapted`, adapters are switched off, if there are any."""
@@ -224,7 +224,7 @@ class Learner:
 
         return bare
 
-    def _on_device(self, packs: Sequence[Pack | Outline]) -> Iterator[PackTensors]:
+    def _on_device(self, packs: Sequence[PackLike]) -> Iterator[PackTensors]:
         """The packs in order, each laid out and brought to the device while that still works on the one before."""
         assert not self._parking.taken
         batches = (PackTensors.of(pack.lay_out(), self.device, self.sequence) for pack in packs)
@@ -234,7 +234,7 @@ class Learner:
             yield batch
 
     @torch.no_grad()
-    def _statistic(self, packs: Sequence[Pack | Outline], mini_batch: MiniBatch) -> Tensor | None:
+    def _statistic(self, packs: Sequence[PackLike], mini_batch: MiniBatch) -> Tensor | None:
         """What `packs` add to the objective's statistic, by a forward pass each; None when it has none.
 
         The first pack's share comes from the pass that its gradient needs anyway: one pack a rank costs nothing more.
@@ -268,7 +268,7 @@ class Learner:
         return frozen
 
 
-def _by_sequence(packs: Sequence[Pack | Outline], columns: Sequence[Tensor]) -> dict[int, np.ndarray]:
+def _by_sequence(packs: Sequence[PackLike], columns: Sequence[Tensor]) -> dict[int, np.ndarray]:
     """Of columns, [M] each, what each sequence has of them: it lies in one piece."""
     found = {}
     for pack, column in zip(packs, columns, strict=True):

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from pangu_rl.accelerators.transfer import to_device
-from pangu_rl.learner.parallel.encoder_parallel import SharedPack, encode_dealt
+from pangu_rl.learner.parallel.encoder_parallel import encode_dealt
 from pangu_rl.learner.parallel.sequence_parallel import SequenceGroup
 from pangu_rl.records import Pack, Picture
 from pretrain.families import family_of
@@ -86,7 +86,7 @@ def picture_states(
         patches = token_ids.new_zeros((int(np.prod(family.smallest)), family.columns)).byte()
         grids = torch.tensor([family.smallest])
     if sequence is not None and isinstance(getattr(lm, "visual", None), VisionModel):
-        features = (encode_dealt(lm.visual, patches, grids, SharedPack(group=sequence.group)),)
+        features = (encode_dealt(lm.visual, patches, grids, sequence.group),)
     else:
         features = family.encode(lm, patches, grids)
     embeddings = lm.get_input_embeddings()(token_ids)

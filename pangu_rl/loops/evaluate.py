@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from pangu_rl.checkpoint.settings import write_whole
 from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.loops.scored_completions import drawn_stream, requests_of
 from pangu_rl.records import Completion, Evaluation, Outcome, Part, Prompt, RolloutRequest, SamplingParams, Score
@@ -105,3 +108,8 @@ def evaluate(
     """The verdicts on the greedy answers to `prompts`."""
     answered = answers(prompts, loader=loader, pool=pool, rewards=rewards, sampling=sampling)
     return verdicts(name, step, answered)
+
+
+def write_evaluations(run_dir: Path, evaluations: Sequence[Evaluation]) -> None:
+    """`evaluations.json`: every item's verdict."""
+    write_whole(run_dir / "evaluations.json", json.dumps([asdict(evaluation) for evaluation in evaluations]))

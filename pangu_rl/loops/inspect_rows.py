@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -19,7 +19,6 @@ from rich.text import Text
 from pangu_rl.config.sections.rows import RowsConfig
 from pangu_rl.data.conversations import Conversation, load_conversations
 from pangu_rl.data.encoding import Encoder
-from pangu_rl.data.files.rows import Loaded
 from pangu_rl.data.formats.reading import Reading
 from pangu_rl.data.packs.layout import TrainingRow
 from pangu_rl.data.pairs import Pair, load_pairs
@@ -82,7 +81,7 @@ def inspect_rows(
     def encode(row: Conversation | Pair | Prompt) -> None:
         encoded.append((row, _encoded(row, encoder, folder)))
 
-    loaded = _LOADERS[stage](path, Reading.of(data), encode)
+    loaded = _LOADERS[stage](path, on_bad_row="skip", reading=Reading.of(data), check=encode)
     trims = [f"{note} of {count} rows" for note, count in encoder.template.notes.items()]
     return Inspection(
         shown=[(row.uid, _text(row, parts, encoder)) for row, parts in encoded[:rows]],
@@ -93,19 +92,7 @@ def inspect_rows(
     )
 
 
-def _conversations(path: Path, reading: Reading, encode: Callable[[Any], None]) -> Loaded[Any]:
-    return load_conversations(path, on_bad_row="skip", reading=reading, check=encode)
-
-
-def _pairs(path: Path, reading: Reading, encode: Callable[[Any], None]) -> Loaded[Any]:
-    return load_pairs(path, on_bad_row="skip", reading=reading, check=encode)
-
-
-def _prompts(path: Path, reading: Reading, encode: Callable[[Any], None]) -> Loaded[Any]:
-    return load_prompts(path, on_bad_row="skip", reading=reading, check_gold=encode)
-
-
-_LOADERS = {"sft": _conversations, "dpo": _pairs, "grpo": _prompts}
+_LOADERS = {"sft": load_conversations, "dpo": load_pairs, "grpo": load_prompts}
 
 
 def _encoded(row: Conversation | Pair | Prompt, encoder: Encoder, folder: PictureFolder) -> list[TrainingRow]:

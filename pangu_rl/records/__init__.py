@@ -7,7 +7,7 @@ travels through Ray, Parquet and tests alike. Lengths in brackets: T tokens, N c
 from __future__ import annotations
 
 from pangu_rl.records.evaluations import Evaluation
-from pangu_rl.records.packs import MiniBatch, Outline, Pack
+from pangu_rl.records.packs import MiniBatch, Pack, PackLike
 from pangu_rl.records.prompts import Clip, Picture, Prompt
 from pangu_rl.records.rollouts import (
     Begun,
@@ -36,8 +36,8 @@ __all__ = [
     "Group",
     "MiniBatch",
     "Outcome",
-    "Outline",
     "Pack",
+    "PackLike",
     "Part",
     "Picture",
     "Progress",

@@ -61,12 +61,12 @@ class Pack:
         return len(self.targets)
 
     def lay_out(self) -> Pack:
-        """Itself: what `Outline.lay_out` gives."""
+        """Itself."""
         return self
 
 
-class Outline(Protocol):
-    """What a pack holds, before its arrays are made.
+class PackLike(Protocol):
+    """A pack, or an outline of one: what it holds, before its arrays are made.
 
     A token of a rollout is its id and its log-prob, 8 bytes, and 48 in a `Pack`, whose positions, targets and
     advantages are counts and repetitions. So packs travel as outlines, and a rank lays one out when its turn comes.
@@ -89,7 +89,7 @@ class Outline(Protocol):
 class MiniBatch:
     """One optimiser step's data for one rank."""
 
-    packs: tuple[Pack | Outline, ...]
+    packs: tuple[PackLike, ...]
     """Micro-batches; every rank gets the same number (ZeRO 2 and 3 reduce at each), an empty one has no targets. Or a
     handle to them, which the actors resolve."""
     loss_tokens: int

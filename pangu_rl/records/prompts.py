@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+Shown = TypeVar("Shown")
+"""A record with `pictures`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,3 +75,17 @@ class Picture:
         """Tokens of the language model: one per 2 x 2 patches."""
         t, h, w = self.grid
         return t * h * w // self.merge**2
+
+
+def with_patches(items: Sequence[Shown], handle: type, fetch: Callable[[list[Any]], list[Any]]) -> list[Shown]:
+    """The same items with arrays in place of each `handle` to a picture's patches; one is fetched once, however many
+    hold it."""
+    held = {picture.patches for item in items for picture in item.pictures if isinstance(picture.patches, handle)}
+    handles = list(held)
+    arrays = dict(zip(handles, fetch(handles), strict=True))
+
+    def whole(picture: Picture) -> Picture:
+        is_handle = isinstance(picture.patches, handle)
+        return replace(picture, patches=arrays[picture.patches]) if is_handle else picture
+
+    return [replace(item, pictures=tuple(map(whole, item.pictures))) if item.pictures else item for item in items]

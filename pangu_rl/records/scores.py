@@ -64,6 +64,11 @@ class Part:
     extraction: Extraction | None = None
     """Of an evaluation with a judge, where that one was asked."""
 
+    @classmethod
+    def no_verdict(cls, outcome: Outcome, detail: str, votes: tuple[Vote, ...] = ()) -> Part:
+        """`outcome` and why; the row is masked."""
+        return cls(value=None, outcome=outcome, detail=detail, votes=votes)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:

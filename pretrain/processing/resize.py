@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pangu_rl.config.sections.pixels import PixelRange
 from pangu_rl.errors import ConfigError, DataError
 
 PATCH = 14
@@ -37,6 +38,13 @@ class PixelLimits:
             raise ConfigError(
                 f"min_pixels {self.min_pixels} and max_pixels {self.max_pixels}: must ascend from {TOKEN**2}, one token"
             )
+
+    @classmethod
+    def of(cls, section: PixelRange) -> PixelLimits | None:
+        """Those that `section` sets; None if it sets none."""
+        if section.min_pixels is None or section.max_pixels is None:
+            return None
+        return cls(section.min_pixels, section.max_pixels)
 
 
 TRAINING = PixelLimits()

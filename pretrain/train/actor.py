@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -15,6 +14,7 @@ from pangu_rl.cluster.placement import Placement
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.data.files.row_files import RowFiles
 from pangu_rl.data.packs.micro_batches import Dealing
+from pangu_rl.learner.actor import Living
 from pangu_rl.loops.actors.actor_calls import ActorCalls
 from pangu_rl.records import MiniBatch, Pack
 from pretrain.packing.online import StreamSample
@@ -22,7 +22,7 @@ from pretrain.train.loader import Counts, FoundRow, PackLoader
 from pretrain.train.order import PackOrder, deal_packs
 
 
-class LoaderActor:
+class LoaderActor(Living):
     """One `PackLoader`. Both results of a method are objects of their own: what is large stays where it is needed."""
 
     def __init__(self) -> None:
@@ -44,11 +44,6 @@ class LoaderActor:
         rows = {index: row for chunk in ray.get(list(kept)) for index, row in chunk.items()}
         packs, counts = self._loader.load_merged(shared, rows)
         return counts, tuple(packs)
-
-    @ray.method(concurrency_group="health")
-    def ping(self) -> str:
-        """That this loader lives, and where."""
-        return f"pid {os.getpid()} on {ray.util.get_node_ip_address()}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,8 +100,8 @@ class PackLoader:
         self.folder = PictureFolder(
             config.data.media_root, path, self.encoder.family, seed=config.trainer.seed, decode=decode_bounded
         )
-        if config.data.min_pixels is not None and config.data.max_pixels is not None:
-            self.folder.limits = PixelLimits(config.data.min_pixels, config.data.max_pixels)
+        if (limits := PixelLimits.of(config.data)) is not None:
+            self.folder.limits = limits
         self.context = config.learner.pack_tokens
         self.visual_tokens = config.data.visual_tokens
         self._sources = Sources(files, config.data)

@@ -82,6 +82,4 @@ def packing_of(config: PretrainConfig) -> PackingConfig:
 
 def _limits(config: PretrainConfig, family: Family | None) -> PixelLimits:
     """As the stage shows pictures; what they would be to a text model does not matter."""
-    if config.data.min_pixels is not None and config.data.max_pixels is not None:
-        return PixelLimits(config.data.min_pixels, config.data.max_pixels)
-    return TRAINING if family is None else family.limits
+    return PixelLimits.of(config.data) or (TRAINING if family is None else family.limits)

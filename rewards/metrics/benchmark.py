@@ -57,7 +57,7 @@ async def benchmark(prompt: Prompt, completion: Completion) -> Part:
     if name == "instructions":
         return _instructions(prompt, completion)
     if name not in METRICS:
-        return Part(value=None, outcome=Outcome.ERROR, detail=f"the row's metric scored_by is {name!r}: none is known")
+        return Part.no_verdict(Outcome.ERROR, f"the row's metric scored_by is {name!r}: none is known")
     said = said_answer(whole_answer(prompt, completion))
     if said is None:
         return Part(value=0.0, outcome=Outcome.NO_BOX, detail="nothing stands after the thinking block")

@@ -164,7 +164,7 @@ def _call(pool: ChildPool, config: RewardFunctionConfig, pair: tuple[Prompt, Com
         return _Answer(part=checked_part(reply["result"], "it"), touched=reply["touched"], seconds=task.seconds)
     except ChildError as error:
         if error.kind == "TimeoutError":  # its way to say that there is no verdict
-            return _Answer(part=Part(value=None, outcome=Outcome.TIMEOUT, detail=error.text))
+            return _Answer(part=Part.no_verdict(Outcome.TIMEOUT, error.text))
         return _Answer(problem=f"raised {error}", mend=_MEND_RAISED)
     except RewardError as error:
         return _Answer(problem=str(error), mend=_MEND_RESULT)

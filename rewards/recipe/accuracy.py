@@ -20,7 +20,7 @@ async def boxed_accuracy(prompt: Prompt, completion: Completion, *, deadline_s: 
     try:
         gold = gold_of(prompt)
     except BadGold as error:
-        return Part(value=None, outcome=Outcome.ERROR, detail=str(error))
+        return Part.no_verdict(Outcome.ERROR, str(error))
     return await default_grader().agrade(whole_answer(prompt, completion), gold, deadline_s=deadline_s)
 
 

@@ -10,6 +10,7 @@ from rewards.base import whole_answer
 from rewards.recipe.accuracy import gold_of
 from rewards.rules.boxed_answer import extract_boxed
 from rewards.rules.gold import BadGold, Gold
+from rewards.rules.verdict import no_box
 
 
 def judge_box(prompt: Prompt, completion: Completion, answer_type: str, judge: Callable[[str, Gold], Part]) -> Part:
@@ -18,7 +19,7 @@ def judge_box(prompt: Prompt, completion: Completion, answer_type: str, judge: C
         gold = replace(gold_of(prompt), answer_type=answer_type)
         answer = extract_boxed(whole_answer(prompt, completion))
         if answer is None:
-            return Part(value=0.0, outcome=Outcome.NO_BOX, detail="no complete \\boxed{} after the thinking block")
+            return no_box()
         return judge(answer, gold)
     except BadGold as error:
-        return Part(value=None, outcome=Outcome.ERROR, detail=str(error))
+        return Part.no_verdict(Outcome.ERROR, str(error))

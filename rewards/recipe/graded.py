@@ -48,28 +48,16 @@ letters would pay for naming them all."""
 
 
 def graded(prompt: Prompt, completion: Completion) -> Part:
-    """`graded_score` of the completion's last box as a reward of 1.0 to 5.0, with the outcome of the verdict."""
+    """The score of the completion's last box, 1.0 to 5.0, with the outcome of the verdict."""
     try:
         gold = gold_of(prompt)
     except BadGold as error:
-        return Part(value=None, outcome=Outcome.ERROR, detail=str(error))
+        return Part.no_verdict(Outcome.ERROR, str(error))
     part = default_grader().grade(whole_answer(prompt, completion), gold)
     if not part.outcome.is_verdict:
         return part
     score = _score(part.outcome, extract_boxed(whole_answer(prompt, completion)), gold)
     return Part(value=float(score), outcome=part.outcome, detail=f"{score} of 5: {part.detail}")
-
-
-def graded_score(answer: str, gold: Gold) -> int | None:
-    """The score of the content of a box; None if the check of it was ended without a verdict.
-
-    Raises:
-        BadGold: the gold cannot be graded against.
-    """
-    part = default_grader().grade(f"\\boxed{{{answer}}}", gold)
-    if part.outcome is Outcome.ERROR:
-        raise BadGold(part.detail)
-    return _score(part.outcome, answer, gold) if part.outcome.is_verdict else None
 
 
 def nearness(answer: str, gold: Gold) -> tuple[str, float]:

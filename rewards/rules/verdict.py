@@ -14,6 +14,11 @@ def verdict(equal: bool, answer: str, gold: Gold) -> Part:
     return Part(value=float(equal), outcome=outcome, detail=f"{short(answer)} against {short(gold.text)}")
 
 
+def no_box() -> Part:
+    """There is no answer to read; it earns 0."""
+    return Part(value=0.0, outcome=Outcome.NO_BOX, detail="no complete \\boxed{} after the thinking block")
+
+
 def unparsable(answer: str, why: str) -> Part:
     """The answer cannot be read; it earns 0."""
     return Part(value=0.0, outcome=Outcome.UNPARSABLE, detail=f"answer {short(answer)} {why}")

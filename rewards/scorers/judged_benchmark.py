@@ -49,7 +49,7 @@ async def _read(judge: Judge, part: Part, prompt: Prompt, completion: Completion
     try:
         answer = await judge.read(said)
     except NoVote as reason:
-        return Part(value=None, outcome=Outcome.ERROR, detail=str(reason)) if unread else part
+        return Part.no_verdict(Outcome.ERROR, str(reason)) if unread else part
     extraction = Extraction(judge=judge.name, answer=answer)
     if answer is None:
         return replace(part, extraction=replace(extraction, agrees=None if unread else False))

@@ -65,10 +65,6 @@ class ScorerPanel:
             missing = (f"sample {item.uid}: no criterion applies: it lacks what they need (a reference, a picture)",)
         return PanelResult(uid=item.uid, value=self._value(item, votes), votes=votes, missing=missing)
 
-    def tokens_spent(self) -> dict[str, int]:
-        """By scorer, since the cache was made."""
-        return {scorer.config.name: self._cache.spent(scorer.config.name) for scorer in self._scorers}
-
     async def close(self) -> None:
         for endpoint in self._endpoints:
             await endpoint.close()

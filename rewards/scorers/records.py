@@ -112,7 +112,7 @@ class PanelResult:
         """As a reward part: 5 is correct, less is incorrect, no verdict is an error with its reasons."""
         if self.value is None:
             more = f"; and {len(self.missing) - 3} more" if len(self.missing) > 3 else ""
-            return Part(value=None, outcome=Outcome.ERROR, detail="; ".join(self.missing[:3]) + more, votes=self.votes)
+            return Part.no_verdict(Outcome.ERROR, "; ".join(self.missing[:3]) + more, votes=self.votes)
         outcome = Outcome.CORRECT if self.value >= TOP_SCORE else Outcome.INCORRECT
         said = ", ".join(f"{vote.criterion} {vote.score} ({vote.scorer})" for vote in self.votes)
         return Part(value=self.value, outcome=outcome, detail=said, votes=self.votes)

@@ -9,19 +9,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import ray
 
 from pangu_rl.accelerators import Accelerator
 from pangu_rl.records import RolloutRequest, Scorable, WeightManifest
+from pangu_rl.records.prompts import Shown, with_patches
 from rollout.engine import Drawn, Engine, EngineSpec, Link
 from rollout.intake import Intake
-
-Seen = TypeVar("Seen", RolloutRequest, Scorable)
-"""What may hold pictures."""
-
 
 CONCURRENCY = {"health": 1, "intake": 1}
 """Threads beside the one that calls the engine."""
@@ -91,23 +87,8 @@ def see_own_devices(accelerator: Accelerator) -> None:
         os.environ.update(accelerator.own_devices(ids, os.environ))
 
 
-def fetch_patches(items: Sequence[Seen]) -> list[Seen]:
-    """The same items with arrays for handles in their pictures; each handle is fetched once, however many hold it."""
-    found = {picture.patches for item in items for picture in item.pictures if _is_handle(picture.patches)}
-    handles = list(found)
-    arrays = dict(zip(handles, ray.get(handles)))
-
-    def fetched(item: Seen) -> Seen:
-        if not item.pictures:
-            return item
-        pictures = (replace(p, patches=arrays[p.patches]) if _is_handle(p.patches) else p for p in item.pictures)
-        return replace(item, pictures=tuple(pictures))
-
-    return [fetched(item) for item in items]
-
-
-def _is_handle(patches: object) -> bool:
-    return isinstance(patches, ray.ObjectRef)
+def fetch_patches(items: Sequence[Shown]) -> list[Shown]:
+    return with_patches(items, ray.ObjectRef, ray.get)
 
 
 QUIET = {

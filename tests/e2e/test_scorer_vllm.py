@@ -149,7 +149,7 @@ def test_fifty_completions_through_a_kill_of_the_server(server: Server, tmp_path
         panel = ScorerPanel(config)
         results, settled = await score_through_a_kill(panel, server)
         seconds = time.monotonic() - started
-        spent = panel.tokens_spent()["smollm2"]
+        spent = panel._cache.spent("smollm2")
         await panel.close()
         assert_honest(results)
         assert [result.uid for result in results] == [item.uid for item in ITEMS]
@@ -160,7 +160,7 @@ def test_fifty_completions_through_a_kill_of_the_server(server: Server, tmp_path
         assert all(result.value is not None for result in again), [r.missing for r in again if r.value is None]
         kept = [(old, new) for old, new in zip(results, again) if old.value is not None]
         assert all(old == new for old, new in kept)
-        more = panel.tokens_spent()["smollm2"] - spent
+        more = panel._cache.spent("smollm2") - spent
         canaries = {name: (count.fooled, count.asked) for name, count in panel.canaries.counts.items()}
         await panel.close()
         print(

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from pangu_rl.config.base import Strict
+from pangu_rl.config.sections.pixels import Area, PixelRange
 
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -25,7 +25,7 @@ def require_shares(name: str, shares: Mapping[str, float]) -> None:
         )
 
 
-class PackingConfig(Strict):
+class PackingConfig(PixelRange):
     context: PositiveInt
     """Tokens of a pack, at most. Longer samples are left out and named."""
     ranks: PositiveInt
@@ -34,7 +34,7 @@ class PackingConfig(Strict):
     """Packs of a step over all ranks, a multiple of them; null is one per rank."""
     visual_tokens: PositiveInt | None = None
     """At most so many in a pack, where the encoder's memory needs it. Samples with more are left out and named."""
-    min_pixels: Annotated[int, Field(ge=28**2)] = 56**2
+    min_pixels: Area = 56**2
     """Least area that a still picture is shown at. The default and the next are the paper's in every stage."""
     max_pixels: PositiveInt = 1344**2
     """Greatest area."""
@@ -43,7 +43,7 @@ class PackingConfig(Strict):
     video_pixels: PositiveInt = 11_239_424
     """Budget of all frames of a sample together. This and the next two are the released model's; a stage's own are what
     its model folder's processor says."""
-    frame_min_pixels: Annotated[int, Field(ge=28**2)] = 100_352
+    frame_min_pixels: Area = 100_352
     """Least area of a frame."""
     frame_max_pixels: PositiveInt = 200_704
     """Greatest area of a frame."""
@@ -76,9 +76,7 @@ class PackingConfig(Strict):
         return self
 
     @model_validator(mode="after")
-    def limits_ascend(self) -> "PackingConfig":
-        if self.min_pixels > self.max_pixels:
-            raise ValueError(f"min_pixels {self.min_pixels} exceeds max_pixels {self.max_pixels}: lower the first")
+    def a_frame_fits(self) -> "PackingConfig":
         if self.frame_min_pixels > min(self.frame_max_pixels, self.video_pixels):
             raise ValueError(
                 f"frame_min_pixels {self.frame_min_pixels} exceeds frame_max_pixels {self.frame_max_pixels} or "

@@ -24,6 +24,8 @@ from pangu_rl.errors import ConfigError, DataError
 
 OnBadRow = Literal["refuse", "skip"]
 Record = TypeVar("Record")
+Check = Callable[[Record], str | None]
+"""Why a record cannot be used (it is too long, its gold does not grade itself correct), or None."""
 
 MAX_CONSECUTIVE_BAD = 100
 """More bad rows than this on end are a wrong file, not bad rows."""
@@ -49,7 +51,7 @@ class Loaded(Generic[Record]):
     notes: list[str] = field(default_factory=list)
     """Lines on how the file was read: its format, columns that are not used, text that looks like markers."""
 
-    def without(self, problem: Callable[[Record], str | None]) -> Loaded[Record]:
+    def without(self, problem: Check[Record]) -> Loaded[Record]:
         """Judge the records once more: one with a `problem` is a bad row like any other.
 
         Raises:
@@ -72,12 +74,19 @@ class Loaded(Generic[Record]):
 
 
 def load_records(
-    path: Path, kind: Kind, *, on_bad_row: OnBadRow, parse: Callable[[Row, str], Record], reading: Reading = AS_OURS
+    path: Path,
+    kind: Kind,
+    *,
+    on_bad_row: OnBadRow,
+    parse: Callable[[Row, str], Record],
+    check: Check[Record] | None = None,
+    reading: Reading = AS_OURS,
 ) -> Loaded[Record]:
     """Read `path` and parse each row under its uid: the row's `id`, or `<file stem>:<row number>`, numbers from 1.
 
     `reading` says what the file's columns mean; `parse` gets rows of our own columns. A row is bad when `parse` raises
-    `BadRow` or `DataError`, or when it has a column that looks meant for training and is not used.
+    `BadRow` or `DataError`, when `check` finds a fault, or when it has a column that looks meant for training and is
+    not used.
 
     Raises:
         DataError: no such file, a bad row under `refuse`, too many bad rows on end, or no usable row.
@@ -94,7 +103,7 @@ def load_records(
             uid = row_uid(row, f"{path.stem}:{number}")
             if uid in numbers:
                 raise BadRow(f"id {uid!r} is already that of row {numbers[uid]}: ids must be unique")
-            records.append(parse(row, uid))
+            records.append(checked(parse(row, uid), check))
             numbers[uid] = number
             consecutive = 0
         except (BadRow, DataError) as reason:
@@ -109,6 +118,13 @@ def load_records(
     if not records:
         raise _nothing_usable(path, skipped)
     return Loaded(path, on_bad_row, records, list(numbers.values()), skipped, reader.notes())
+
+
+def checked(record: Record, check: Check[Record] | None) -> Record:
+    """`record`; raises `BadRow` with the fault that `check` finds."""
+    if check is not None and (problem := check(record)) is not None:
+        raise BadRow(problem)
+    return record
 
 
 def evenly(records: Sequence[Record], limit: int | None) -> list[Record]:

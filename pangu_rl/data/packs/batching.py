@@ -22,7 +22,7 @@ import numpy as np
 from pangu_rl.data.packs.bins import first_fit_decreasing
 from pangu_rl.data.packs.layout import Outline, Segment, TrainingRow, Tree, outline_trees, root_segment
 from pangu_rl.data.packs.micro_batches import BY_TOKENS, Dealing, merge_packs
-from pangu_rl.records import Completion, FinishReason, Group, MiniBatch, Pack
+from pangu_rl.records import Completion, FinishReason, Group, MiniBatch, Pack, PackLike
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,13 +66,13 @@ def loss_counts(groups: Sequence[Group], overlong: Literal["train", "mask"] = "t
     return sum(lengths), len(lengths)
 
 
-def pack_counts(packs: Sequence[Pack | Outline]) -> tuple[int, int]:
+def pack_counts(packs: Sequence[PackLike]) -> tuple[int, int]:
     """(loss tokens, loss sequences) of packs that hold every sequence of the batch, as conversations do."""
     sequences = {int(sequence) for pack in packs for sequence in np.unique(pack.sequence_ids)}
     return sum(pack.num_targets for pack in packs), len(sequences)
 
 
-def root_count(packs: Sequence[Pack | Outline]) -> float:
+def root_count(packs: Sequence[PackLike]) -> float:
     """Sum over the sequences of the root of their targets, of packs that hold every sequence of the batch."""
     sequences = np.concatenate([np.zeros(0, dtype=np.int64), *(pack.sequence_ids for pack in packs)])
     return float(np.sqrt(np.unique(sequences, return_counts=True)[1]).sum())
@@ -164,7 +164,7 @@ def outline_pairs(
 
 
 def split_ranks(
-    packs: Sequence[Pack] | Sequence[Outline],
+    packs: Sequence[PackLike],
     ranks: int,
     loss_tokens: int,
     loss_sequences: int,
@@ -173,7 +173,7 @@ def split_ranks(
     """One mini-batch per rank: equally many micro-batches, work balanced, short ranks filled up with empty packs."""
     costs = [dealing.cost(pack) for pack in packs]
     shared = dealing.share([pack.num_tokens for pack in packs], costs, ranks)
-    filler = _filler(packs)
+    filler = None if all(map(all, shared)) else _filler(packs)
     return [
         MiniBatch(
             packs=tuple(merge_packs([packs[number] for number in numbers]) if numbers else filler for numbers in own),
@@ -202,7 +202,7 @@ def empty_pack(columns: Sequence[str] = (), axes: tuple[int, ...] = ()) -> Pack:
     )
 
 
-def _filler(packs: Sequence[Pack] | Sequence[Outline]) -> Pack:
+def _filler(packs: Sequence[PackLike]) -> Pack:
     """An empty pack of the kind of `packs`."""
     if not packs:
         return empty_pack()

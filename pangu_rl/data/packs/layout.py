@@ -71,7 +71,7 @@ class Tree:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outline:
-    """Packs that share a micro-batch, before they are laid out; see `records.Outline`."""
+    """Packs that share a micro-batch, before they are laid out: a `records.PackLike`."""
 
     packs: tuple[tuple[Tree, ...], ...]
     """The trees of each pack."""

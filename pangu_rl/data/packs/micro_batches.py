@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from pangu_rl.data.packs.layout import Outline
-from pangu_rl.records import Pack
+from pangu_rl.records import Pack, PackLike
 from pretrain.packing.balance import deal
 
 
-def by_tokens(pack: Pack | Outline) -> float:
+def by_tokens(pack: PackLike) -> float:
     """The work of a pack where nothing is known of the model."""
     return float(pack.num_tokens)
 
@@ -29,7 +29,7 @@ def by_tokens(pack: Pack | Outline) -> float:
 class Dealing:
     """How the packs of a step come to the ranks (to groups of ranks, where these share packs)."""
 
-    cost: Callable[[Pack | Outline], float] = by_tokens
+    cost: Callable[[PackLike], float] = by_tokens
     """Work of a pack, above 0, in any unit."""
     micro_batch_tokens: int | None = None
     """What packs that share a micro-batch hold together at most; None gives each its own."""
@@ -55,7 +55,7 @@ BY_TOKENS = Dealing()
 """A micro-batch for each pack."""
 
 
-def merge_packs(packs: Sequence[Pack] | Sequence[Outline]) -> Pack | Outline:
+def merge_packs(packs: Sequence[PackLike]) -> PackLike:
     """One pack of all of them, with the column `pack_ids`: of which of them a target is, 0, 1, ... One is itself.
 
     Their trees stand side by side as they stood alone, so every log-prob is what it was; a loss that sums within a pack

@@ -17,7 +17,7 @@ import numpy as np
 
 from pangu_rl.config.sections.learner import ModelPart
 from pangu_rl.learner.measure.model_shape import ModelShape
-from pangu_rl.records import Outline, Pack
+from pangu_rl.records import PackLike
 from pretrain.families import family_of
 from pretrain.families.family import Family
 
@@ -95,7 +95,7 @@ class ModelFlops:
             per_target=2 * shape.embedding,
         )
 
-    def of_training(self, pack: Pack | Outline, trained: Collection[ModelPart], adapted: bool = False) -> float:
+    def of_training(self, pack: PackLike, trained: Collection[ModelPart], adapted: bool = False) -> float:
         """Forward and backward passes of a pack; what is frozen is passed through, or not entered at all. An empty pack
         asks for nothing.
 
@@ -229,7 +229,7 @@ def _patches(grids: Iterable[tuple[int, int, int]]) -> tuple[int, int]:
     return sum(count * size for count, size in frames), sum(count * size**2 for count, size in frames)
 
 
-def _segments(pack: Pack | Outline) -> tuple[np.ndarray, np.ndarray]:
+def _segments(pack: PackLike) -> tuple[np.ndarray, np.ndarray]:
     """float64 [S] each: tokens of every segment, and of those that it attends to beside its own."""
     lengths, parents = np.diff(pack.segment_starts).astype(np.float64), pack.segment_parents
     before, ancestor = np.zeros_like(lengths), parents.copy()

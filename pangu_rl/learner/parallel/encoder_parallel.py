@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,25 +21,14 @@ from pretrain.models.vit import VisionModel
 from pretrain.packing.cost import EncoderCost
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SharedPack:
-    """How the ranks that hold one pack go on from its features."""
-
-    group: dist.ProcessGroup | None = None
-    """The ranks that hold it; None is all of them."""
-    partial: bool = True
-    """Each computes a part of the loss (sequence or context parallel): a feature's gradients are added up. False: each
-    computes all of it (tensor parallel): the gradients are copies, and none is added."""
-
-
-def encode_dealt(visual: VisionModel, patches: Tensor, grids: Tensor, shared: SharedPack) -> Tensor:
+def encode_dealt(visual: VisionModel, patches: Tensor, grids: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
     """What `visual(patches, grids)` gives, [K, E], with the tower run on this rank's share of the frames.
 
-    patches [P, 588 | 1176] and grids int64 [I, 3], at least one picture, are the same on all ranks of the group. The
-    result must enter the loss of every one of them (an empty selection of it will do), since the backward pass is
-    collective too. Then the tower's gradients are shares: `sum_gradients` completes them.
+    patches [P, 588 | 1176] and grids int64 [I, 3], at least one picture, are the same on all ranks of the group, of all
+    without one. The result must enter the loss of every one of them (an empty selection of it will do), since the
+    backward pass is collective too. Each computes a part of that loss, and the tower's gradients are shares of a sum.
     """
-    ranks, rank = dist.get_world_size(shared.group), dist.get_rank(shared.group)
+    ranks, rank = dist.get_world_size(group), dist.get_rank(group)
     merge = visual.config.spatial_merge_size
     sizes = _frames(grids)
     share = deal_frames(sizes, encoder_cost(visual), ranks)
@@ -57,7 +45,7 @@ def encode_dealt(visual: VisionModel, patches: Tensor, grids: Tensor, shared: Sh
         features = visual(blank, torch.tensor([(1, merge, merge)]))[:0]
     cells = rows // merge**2
     counts = [int(cells[part].sum()) for part in share]
-    return gather_rows(features, counts, shared.group, partial=shared.partial)[_places(share, cells).to(patches.device)]
+    return gather_rows(features, counts, group)[_places(share, cells).to(patches.device)]
 
 
 def deal_frames(sizes: np.ndarray, cost: EncoderCost, ranks: int) -> list[list[int]]:
@@ -91,17 +79,6 @@ def encoder_cost(visual: VisionModel) -> EncoderCost:
         per_patch=config.depth * block + (config.depth - full) * window + connector // cell,
         per_pair=full * 4 * width,
     )
-
-
-def sum_gradients(module: torch.nn.Module, group: dist.ProcessGroup | None = None) -> None:
-    """Add the gradients of `module` up over the group, in place, in one collective for each dtype."""
-    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
-    for dtype in dict.fromkeys(gradient.dtype for gradient in gradients):
-        alike = [gradient for gradient in gradients if gradient.dtype == dtype]
-        flat = torch.cat([gradient.flatten() for gradient in alike])
-        dist.all_reduce(flat, group=group)
-        for gradient, part in zip(alike, flat.split([gradient.numel() for gradient in alike]), strict=True):
-            gradient.copy_(part.view_as(gradient))
 
 
 def _frames(grids: Tensor) -> np.ndarray:

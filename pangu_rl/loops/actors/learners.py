@@ -24,7 +24,7 @@ from pangu_rl.learner.measure.flops import ModelFlops, loaded_config
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.loops.actors.actor_calls import ActorCalls
 from pangu_rl.loops.session import Run
-from pangu_rl.records import MiniBatch, Outline, Pack, WeightManifest
+from pangu_rl.records import MiniBatch, Pack, PackLike, WeightManifest
 
 log = logging.getLogger(__name__)
 
@@ -121,10 +121,6 @@ class Learners(RankActors):
         """Have rank 0 profile the next update into `folder`."""
         self._calls.first("profile_next", folder.resolve())
 
-    def update(self, mini_batches: Sequence[Sequence[MiniBatch]]) -> list[dict[str, float]]:
-        """[mini-batch][group] -> metrics per optimiser step."""
-        return self.update_from(self.hand_out(mini_batches))
-
     def hand_out(self, mini_batches: Sequence[Sequence[MiniBatch]]) -> list[ray.ObjectRef]:
         """[mini-batch][group] -> a handle per rank to its own, stored once for all ranks of a group."""
         groups, degree = self._spec.learner.groups, self._spec.learner.sequence_parallel
@@ -134,7 +130,8 @@ class Learners(RankActors):
             return [handle for handle in stored for _ in range(degree)]
 
     def update_from(self, own: Sequence[ray.ObjectRef | Sequence[MiniBatch]]) -> list[dict[str, float]]:
-        """As `update`, of each rank's mini-batches or a handle to them: their packs never pass through the driver."""
+        """Metrics per optimiser step, of each rank's mini-batches or a handle to them: the packs of a handle never pass
+        through the driver."""
         return self._calls.dealt("update", own)[0]
 
     def log_probs(self, packs: Sequence[Pack], temperature: float) -> list[np.ndarray]:
@@ -142,7 +139,7 @@ class Learners(RankActors):
         return self._call("log_probs", list(packs), temperature)[0]
 
     def shared_log_probs(
-        self, packs: Sequence[Sequence[Pack | Outline]], temperature: float, adapted: bool = True
+        self, packs: Sequence[Sequence[PackLike]], temperature: float, adapted: bool = True
     ) -> list[list[np.ndarray]]:
         """[group][pack] -> float32 [M] each: every group computes its own packs, all the same number of them. Not
         `adapted`, adapters are switched off, if there are any."""

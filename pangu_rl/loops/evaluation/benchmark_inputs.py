@@ -105,9 +105,7 @@ def _require_use_of_a_judge(config: EvalConfig, sets: Sequence[BenchmarkSet]) ->
 
 
 def _limits(file: BenchmarkFileConfig, definition: BenchmarkConfig) -> PixelLimits | None:
-    if definition.min_pixels is None or definition.max_pixels is None:
-        return None
-    return PixelLimits(file.min_pixels or definition.min_pixels, file.max_pixels or definition.max_pixels)
+    return None if definition.min_pixels is None else PixelLimits.of(file) or PixelLimits.of(definition)
 
 
 def _leave_out(one: BenchmarkSet, audit: Audit) -> None:

@@ -60,7 +60,7 @@ def read_eval_inputs(config: EvalConfig) -> EvalInputs:
 
     reading = Reading.of(data, encoder.template.opened)
     loaded = [
-        load_prompts(resolve_path(path), on_bad_row=data.on_bad_row, check_gold=problem, reading=reading)
+        load_prompts(resolve_path(path), on_bad_row=data.on_bad_row, check=problem, reading=reading)
         for path in data.sets.values()
     ]
     sound, loader = with_sound_pictures(loaded, encoder, folder)
@@ -77,9 +77,7 @@ def read_eval_inputs(config: EvalConfig) -> EvalInputs:
 def _largest_limits(config: EvalConfig) -> PixelLimits | None:
     if (grid := config.resolutions) is not None:
         return PixelLimits(max(grid.min_pixels), max(grid.max_pixels))
-    if config.data.min_pixels is None or config.data.max_pixels is None:
-        return None
-    return PixelLimits(config.data.min_pixels, config.data.max_pixels)
+    return PixelLimits.of(config.data)
 
 
 def _how_asked(path: Path, prompts: QuestionPromptsConfig, sets: dict[str, list[Prompt]]) -> str:

@@ -25,7 +25,7 @@ from pangu_rl.config.paths import resolve_path
 from pangu_rl.data.stream import fingerprint
 from pangu_rl.errors import ConfigError
 from pangu_rl.loops.actors.engines import Engines
-from pangu_rl.loops.evaluate import evaluate, greedy
+from pangu_rl.loops.evaluate import evaluate, greedy, write_evaluations
 from pangu_rl.loops.evaluation.eval_inputs import EvalInputs
 from pangu_rl.loops.evaluation.open_evaluation import open_evaluation
 from pangu_rl.loops.free_keys import OPERATIONAL
@@ -75,7 +75,7 @@ def search_resolutions(config: EvalConfig, inputs: EvalInputs) -> dict[str, Any]
             "warning": OPTIMISTIC if grid.choose_on is None or len(inputs.sets) == 1 else "",
         }
         write_whole(run.dir / RESULT, json.dumps(result, indent=1) + "\n")
-        write_whole(run.dir / "evaluations.json", json.dumps(best.as_json()["evaluations"]))
+        write_evaluations(run.dir, best.evaluations)
         draw_map(run.dir / PICTURE, cells, best, grid.choose_on)
         run.say(resolution_table(cells, best, grid.choose_on))
         run.say(best_text(best, grid.choose_on))

@@ -22,7 +22,7 @@ from pangu_rl.checkpoint.settings import write_whole
 from pangu_rl.config.evaluation import BY_METRIC, EvalConfig
 from pangu_rl.config.sections.rewards import RewardFunctionConfig
 from pangu_rl.loops.actors.engines import Engines
-from pangu_rl.loops.evaluate import Answered, answers, greedy, verdicts
+from pangu_rl.loops.evaluate import Answered, answers, greedy, verdicts, write_evaluations
 from pangu_rl.loops.evaluation.benchmark_inputs import BenchmarkSet, read_benchmarks
 from pangu_rl.loops.evaluation.benchmark_scores import figure, figures_by_category, incomplete_questions
 from pangu_rl.loops.evaluation.eval_inputs import EvalInputs
@@ -150,7 +150,7 @@ def _result(one: BenchmarkSet, answered: list[Answered]) -> dict[str, Any]:
 def _write(run: Run, done: Sequence[KeptBenchmark], results: dict[str, Any]) -> None:
     said = [row for one in done for row in one.answers]
     write_whole(run.dir / "answers.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in said))
-    write_whole(run.dir / "evaluations.json", json.dumps([dataclasses.asdict(one.evaluation) for one in done]))
+    write_evaluations(run.dir, [one.evaluation for one in done])
     write_whole(run.dir / RESULT, json.dumps(_without_nan(results), indent=1) + "\n")
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
-from pathlib import Path
 from typing import Any
 
 from pangu_rl.checkpoint.settings import write_whole
 from pangu_rl.config.evaluation import EvalConfig
-from pangu_rl.loops.evaluate import answers, greedy, verdicts
+from pangu_rl.loops.evaluate import answers, greedy, verdicts, write_evaluations
 from pangu_rl.loops.evaluation.eval_inputs import read_eval_inputs
 from pangu_rl.loops.evaluation.open_evaluation import open_evaluation
 from pangu_rl.loops.evaluation.resolution_search import search_resolutions
@@ -58,7 +56,6 @@ def run_eval(config: EvalConfig) -> dict[str, Any]:
             said += [one.as_row(name) for one in answered]
             run.log(step, {"heldout/accuracy": evaluations[-1].accuracy})
         write_whole(run.dir / "answers.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in said))
-        rows = [dataclasses.asdict(evaluation) for evaluation in evaluations]
-        write_whole(Path(config.trainer.run_dir) / "evaluations.json", json.dumps(rows))
+        write_evaluations(run.dir, evaluations)
         run.say(accuracy_table(evaluations))
     return {evaluation.name: figures(evaluation) for evaluation in evaluations}

@@ -12,7 +12,6 @@ from pangu_rl.config.stages import SftConfig
 from pangu_rl.data.conversations import Conversation, load_conversations, trained_conversation
 from pangu_rl.data.drawn_rows import IndexedRows, ReadRows, StageRows, read_when_drawn
 from pangu_rl.data.encoding import Encoder
-from pangu_rl.data.fields.bad_row import BadRow, Row
 from pangu_rl.data.files.rows import Loaded
 from pangu_rl.data.formats.reading import Reading
 from pangu_rl.data.pictures import PictureFolder
@@ -60,17 +59,15 @@ def indexed_conversations(
     """The rows of `path`, each read and judged when it is drawn."""
     problem, reading = conversation_problem(data, encoder, folder), Reading.of(data)
 
-    def parse(row: Row, uid: str) -> Conversation:
-        conversation = trained_conversation(row, uid, reading)
-        if reason := problem(conversation) or folder.audit([conversation]).problem(conversation):
-            raise BadRow(reason)
-        return conversation
+    def check(row: Conversation) -> str | None:
+        return problem(row) or folder.audit([row]).problem(row)
 
     return IndexedRows.of(
         resolve_path(path),
         "conversation",
         on_bad_row=data.on_bad_row,
-        parse=parse,
+        parse=lambda row, uid: trained_conversation(row, uid, reading),
+        check=check,
         reading=reading,
         media_root=folder.root,
         passed_over=passed_over,

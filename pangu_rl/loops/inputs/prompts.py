@@ -62,7 +62,7 @@ def read_grpo_inputs(config: GrpoConfig) -> GrpoInputs:
     reading = Reading.of(config.data, encoder.template.opened)
 
     def load(path: str) -> Loaded[Prompt]:
-        return load_prompts(resolve_path(path), on_bad_row=config.data.on_bad_row, check_gold=problem, reading=reading)
+        return load_prompts(resolve_path(path), on_bad_row=config.data.on_bad_row, check=problem, reading=reading)
 
     loaded = [mixture(config.data, load), *([load(config.data.heldout)] if config.data.heldout else [])]
     (train, *rest), loader = with_sound_pictures(loaded, encoder, folder)

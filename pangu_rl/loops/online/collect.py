@@ -16,8 +16,8 @@ from pangu_rl.config.stages import GrpoConfig
 from pangu_rl.data.packs.batching import valid_rows
 from pangu_rl.data.stream import PromptStream
 from pangu_rl.loops.pictures import RowLoader
-from pangu_rl.loops.scored_completions import requests_of, sampling_seed, score_stream
-from pangu_rl.records import Group, Outcome, Prompt, RolloutRequest, SamplingParams
+from pangu_rl.loops.scored_completions import begin_groups, fill, sampling_of
+from pangu_rl.records import Group, Outcome, Prompt, RolloutRequest
 from rewards.service import RewardPool
 from rollout.pool import RolloutPool
 
@@ -48,13 +48,7 @@ class Collector:
         self.loader = loader
         self.pool = pool
         self.rewards = rewards
-        rollout = config.rollout
-        self.sampling = SamplingParams(
-            temperature=rollout.temperature,
-            top_p=rollout.top_p,
-            top_k=rollout.top_k,
-            max_new_tokens=rollout.max_new_tokens,
-        )
+        self.sampling = sampling_of(config.rollout)
 
     def collect(self, step: int) -> Batch:
         """Draw until the step has its prompts' worth of groups to train, or the rounds are used up."""
@@ -70,37 +64,13 @@ class Collector:
         return Batch(step=step, groups=groups, rounds=rounds, stream_state=self.stream.state_dict())
 
     def begin(self, drawn: Sequence[tuple[int, Prompt]], step: int) -> tuple[list[Group], list[RolloutRequest]]:
-        """Empty groups of (epoch, prompt), and the requests that fill them, group after group; seeded for `step`."""
-        groups, requests = [], []
-        rows = self.loader.prompts([prompt for _, prompt in drawn])
-        for (epoch, prompt), row in zip(drawn, rows, strict=True):
-            name = f"{epoch}:{prompt.uid}"
-            groups.append(
-                Group(
-                    prompt=prompt,
-                    group=name,
-                    prompt_token_ids=tuple(row.token_ids),
-                    completions=[],
-                    scores=[],
-                    pictures=row.pictures,
-                    prompt_positions=row.positions,
-                )
-            )
-            seeds = [
-                sampling_seed(self.config.trainer.seed, step, f"{name}/{index}")
-                for index in range(self.config.rollout.completions)
-            ]
-            requests += requests_of(prompt, name, row, self.sampling, seeds)
-        return groups, requests
+        """As `begin_groups`."""
+        config = self.config
+        return begin_groups(drawn, self.loader, self.sampling, config.trainer.seed, step, config.rollout.completions)
 
     def _draw(self, step: int, count: int) -> list[Group]:
         groups, requests = self.begin(self.stream.next(count), step)
-        named = {group.group: group for group in groups}
-        prompts = {name: group.prompt for name, group in named.items()}
-        completions, scores = score_stream(requests, prompts, self.pool, self.rewards)
-        for request in requests:
-            named[request.group].completions.append(completions[request.uid])
-            named[request.group].scores.append(scores[request.uid])
+        fill(groups, requests, self.pool, self.rewards)
         self.judge(groups)
         return groups
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -18,7 +17,7 @@ from pangu_rl.config.stages import GrpoConfig
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.loops.actors.engines import Engines
 from pangu_rl.loops.actors.learners import Learners, closing_ranks
-from pangu_rl.loops.evaluate import evaluate, greedy
+from pangu_rl.loops.evaluate import evaluate, greedy, write_evaluations
 from pangu_rl.loops.online import in_flight
 from pangu_rl.loops.online.collect import Batch, Collector
 from pangu_rl.loops.online.draw_ahead import DrawAhead
@@ -221,8 +220,7 @@ class GrpoParts:
         """The table of held-out accuracies, `evaluations.json` and `curves.png`."""
         if self.evaluations:
             self.run.say(accuracy_table(self.evaluations))
-            rows = [dataclasses.asdict(evaluation) for evaluation in self.evaluations]
-            (self.run.dir / "evaluations.json").write_text(json.dumps(rows), encoding="utf-8")
+            write_evaluations(self.run.dir, self.evaluations)
         plot_curves(self.run.dir)
         return {f"heldout/{evaluation.name}": evaluation.accuracy for evaluation in self.evaluations}
 

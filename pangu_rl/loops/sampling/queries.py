@@ -58,7 +58,7 @@ def read_queries(config: SampledStage) -> Queries:
     queries = resolve_path(data.queries)
     loaded = [load_queries(queries, read_answer=extract_boxed, check=problem, limit=data.limit, **how)]
     if isinstance(config, IterativeConfig) and config.data.heldout:
-        loaded.append(load_prompts(resolve_path(config.data.heldout), check_gold=problem, **how))
+        loaded.append(load_prompts(resolve_path(config.data.heldout), check=problem, **how))
     (queries, *rest), loader = with_sound_pictures(loaded, encoder, folder)
     if isinstance(config, ScoredStage) and grade is not None:
         _require_scale(queries.records[0], grade, function.name)

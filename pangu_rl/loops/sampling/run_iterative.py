@@ -11,7 +11,6 @@ it is over, `manifest.json`. A round with a manifest is never repeated; an unfin
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,12 +20,13 @@ from rich.console import Console
 
 from pangu_rl.checkpoint.model_folder import model_checksum
 from pangu_rl.checkpoint.run_lock import run_lock
-from pangu_rl.checkpoint.settings import claim, write_whole
+from pangu_rl.checkpoint.settings import claim
 from pangu_rl.cluster import ray_runtime
 from pangu_rl.config.load import dump_config
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.sampling import IterativeConfig
 from pangu_rl.data.stream import fingerprint
+from pangu_rl.loops.evaluate import write_evaluations
 from pangu_rl.loops.free_keys import OPERATIONAL
 from pangu_rl.loops.sampling.iterative_round import Round, heldout_file, measure, run_round
 from pangu_rl.loops.sampling.queries import Queries, read_queries
@@ -86,7 +86,7 @@ def _finish(config: IterativeConfig, rounds: Sequence[dict[str, Any]], turns: Se
     }
     write_manifest(run_dir, manifest)
     if evaluations:
-        write_whole(run_dir / "evaluations.json", json.dumps([dataclasses.asdict(e) for e in evaluations]))
+        write_evaluations(run_dir, evaluations)
         Console(stderr=True).print(accuracy_table(evaluations))
     return manifest
 

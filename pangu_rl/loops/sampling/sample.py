@@ -24,9 +24,9 @@ from pangu_rl.loops.free_keys import OPERATIONAL
 from pangu_rl.loops.metrics import rollout_metrics
 from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.loops.samples import samples_of
-from pangu_rl.loops.scored_completions import requests_of, sampling_seed, score_stream
+from pangu_rl.loops.scored_completions import begin_groups, fill, sampling_of
 from pangu_rl.loops.session import Run, open_run
-from pangu_rl.records import Evaluation, FinishReason, Group, Outcome, Prompt, RolloutRequest, SamplingParams, Score
+from pangu_rl.records import Evaluation, FinishReason, Group, Outcome, Prompt, Score
 from rewards.service import RewardPool
 from rollout.store import RolloutStore
 
@@ -45,12 +45,7 @@ class Sampler:
         self.run = run
         self.loader = loader
         self.store = RolloutStore(run.dir, loader.folder.root)
-        self.sampling = SamplingParams(
-            temperature=config.rollout.temperature,
-            top_p=config.rollout.top_p,
-            top_k=config.rollout.top_k,
-            max_new_tokens=config.rollout.max_new_tokens,
-        )
+        self.sampling = sampling_of(config.rollout)
         self._start = start
 
     @cached_property
@@ -114,29 +109,14 @@ class Sampler:
         return done
 
     def _draw(self, step: int, prompts: Sequence[Prompt], epoch: int) -> list[Group]:
-        seed, count = self.config.trainer.seed, self.config.rollout.completions
-        groups: dict[str, Group] = {}
-        requests: list[RolloutRequest] = []
-        for prompt, row in zip(prompts, self.loader.prompts(prompts), strict=True):
-            name = f"{epoch}:{prompt.uid}"
-            groups[name] = Group(
-                prompt=prompt,
-                group=name,
-                prompt_token_ids=tuple(row.token_ids),
-                completions=[],
-                scores=[],
-                advantages=[0.0] * count,
-                trained=False,
-                pictures=row.pictures,
-            )
-            seeds = [sampling_seed(seed, step, f"{name}/{index}") for index in range(count)]
-            requests += requests_of(prompt, name, row, self.sampling, seeds)
-        by_name = {name: group.prompt for name, group in groups.items()}
-        completions, scores = score_stream(requests, by_name, self.engines.pool, self.engines.rewards)
-        for request in requests:
-            groups[request.group].completions.append(completions[request.uid])
-            groups[request.group].scores.append(final_score(scores[request.uid], self.config))
-        return list(groups.values())
+        config, drawn = self.config, [(epoch, prompt) for prompt in prompts]
+        count = config.rollout.completions
+        groups, requests = begin_groups(drawn, self.loader, self.sampling, config.trainer.seed, step, count)
+        fill(groups, requests, self.engines.pool, self.engines.rewards)
+        for group in groups:
+            group.scores = [final_score(score, config) for score in group.scores]
+            group.advantages, group.trained = [0.0] * count, False
+        return groups
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pangu_rl.config.paths import resolve_path
@@ -18,16 +18,13 @@ from pangu_rl.data.pairs import Pair
 from pangu_rl.data.reference import Reference, ReferenceStore
 from pangu_rl.data.stream import PromptStream, fingerprint
 from pangu_rl.errors import ConfigError
-from pangu_rl.loops.actors.learners import Learners
 from pangu_rl.loops.actors.restarts import with_restarts
-from pangu_rl.loops.ahead import Ahead
 from pangu_rl.loops.begun_with import begun_with
 from pangu_rl.loops.inputs.pairs import DpoInputs, read_dpo_inputs
-from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.loops.session import Run, open_run
-from pangu_rl.loops.skipped import log_skipped
 from pangu_rl.loops.stage_report import write_rows_read
 from pangu_rl.loops.supervised.reference import open_store, reference_log_probs
+from pangu_rl.loops.supervised.row_stage import RowStage
 from pangu_rl.loops.supervised.stage import open_learners, train_stage
 from pangu_rl.monitoring.milestones import milestone
 from pangu_rl.monitoring.run_log import logs_refusals
@@ -37,26 +34,15 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, kw_only=True)
-class PreferenceParts:
-    """What the preference loop works with."""
+class PreferenceParts(RowStage):
+    """What the preference loop works with; what it has seen are pairs."""
 
     config: DpoConfig
-    loader: RowLoader
     pairs: PromptStream[Pair]
     sft: RowStream[Conversation] | None
     reference: Mapping[str, Reference]
-    learners: Learners
-    seen: Seen = field(default_factory=Seen)
-    """Pairs trained on, by source."""
-    _ahead: Ahead[tuple[list[Any], Seen, list[str], dict[str, int]]] = field(init=False)
-    """A step: a handle to each rank's mini-batches, its pairs, all ids, and the SFT rows left out by then."""
-
-    def __post_init__(self) -> None:
-        self._ahead = Ahead(self._prepared, self._consumed)
 
     def next_batch(self) -> tuple[list[MiniBatch], Seen, list[str]]:
-        """The next pairs and SFT rows, packed together, one mini-batch per group of ranks, what the pairs are, and the
-        ids of all."""
         drawn = [pair for _, pair in self.pairs.next(self.config.trainer.pairs_per_step)]
         pairs = [self.reference[pair.uid].on(row) for pair, row in zip(drawn, self.loader.pairs(drawn), strict=True)]
         mixed_in = self.sft.next(self.config.sft_per_step) if self.sft else []
@@ -69,35 +55,11 @@ class PreferenceParts:
         ids = [row.uid for row in [*drawn, *(conversation for _, conversation in mixed_in)]]
         return [replace(batch, loss_pairs=len(pairs), row_tokens=row_tokens) for batch in batches], seen, ids
 
-    def train_step(self, run: Run, step: int) -> dict[str, float]:
-        """One update, while the next step's rows are read."""
-        with run.phase("data"):
-            handles, seen, ids, left_out = self._ahead.take()
-        self.seen += seen
-        if step < self.config.trainer.steps:
-            self._ahead.start()
-        with run.phase("train"):
-            [update] = self.learners.update_from(handles)
-        log_skipped(step, update["skipped"], ids)
-        counts = {f"data/sft/{name}": float(count) for name, count in left_out.items()}
-        return {f"train/{name}": value for name, value in update.items()} | counts | self.seen.metrics()
-
-    def close(self) -> None:
-        self._ahead.close()
-
-    def _prepared(self) -> tuple[list[Any], Seen, list[str], dict[str, int]]:
-        batches, seen, ids = self.next_batch()
-        return self.learners.hand_out([batches]), seen, ids, dict(self.sft.left_out) if self.sft else {}
-
-    def state_dict(self) -> dict[str, Any]:
-        return self._ahead.state_dict() | {"seen": self.seen.state_dict()}
-
-    def _consumed(self) -> dict[str, Any]:
+    def drawn(self) -> dict[str, Any]:
         return {"pairs": self.pairs.state_dict(), "sft": self.sft.state_dict() if self.sft else None}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_drawn(self, state: Mapping[str, Any]) -> None:
         self.pairs.load_state_dict(state["pairs"])
-        self.seen = Seen.from_state(state["seen"])
         if (self.sft is None) != (state["sft"] is None):
             was, now = ("mixed in", "not") if state["sft"] else ("not mixed in", "they are")
             raise ConfigError(
@@ -105,6 +67,10 @@ class PreferenceParts:
             )
         if self.sft:
             self.sft.load_state_dict(state["sft"])
+
+    def left_out(self) -> dict[str, float]:
+        left_out = self.sft.left_out if self.sft else {}
+        return {f"data/sft/{name}": float(count) for name, count in left_out.items()}
 
 
 @logs_refusals

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pangu_rl.config.paths import resolve_path
@@ -14,15 +14,12 @@ from pangu_rl.data.conversations import Conversation
 from pangu_rl.data.drawn_rows import RowStream
 from pangu_rl.data.mixing.seen import Seen
 from pangu_rl.data.packs.batching import outline_conversations, pack_counts, root_count, split_ranks
-from pangu_rl.loops.actors.learners import Learners
 from pangu_rl.loops.actors.restarts import with_restarts
-from pangu_rl.loops.ahead import Ahead
 from pangu_rl.loops.begun_with import begun_with
 from pangu_rl.loops.inputs.conversations import SftInputs, read_sft_inputs
-from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.loops.session import Run, open_run
-from pangu_rl.loops.skipped import log_skipped
 from pangu_rl.loops.stage_report import write_rows_read
+from pangu_rl.loops.supervised.row_stage import RowStage
 from pangu_rl.loops.supervised.stage import open_learners, train_stage
 from pangu_rl.monitoring.milestones import milestone
 from pangu_rl.monitoring.run_log import logs_refusals
@@ -32,23 +29,13 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, kw_only=True)
-class SftParts:
+class SftParts(RowStage):
     """What the SFT loop works with."""
 
     config: SftConfig
-    loader: RowLoader
     stream: RowStream[Conversation]
-    learners: Learners
-    seen: Seen = field(default_factory=Seen)
-    """What was trained on, by source."""
-    _ahead: Ahead[tuple[list[Any], Seen, list[str], dict[str, int]]] = field(init=False)
-    """A step: a handle to each rank's mini-batches, what is in them, its ids, and the rows left out by then."""
-
-    def __post_init__(self) -> None:
-        self._ahead = Ahead(self._prepared, self.stream.state_dict)
 
     def next_batch(self) -> tuple[list[MiniBatch], Seen, list[str]]:
-        """The next rows, packed, one mini-batch per group of ranks, what they are, and their ids."""
         drawn = self.stream.next(self.config.trainer.sequences_per_step)
         rows = self.loader.conversations([conversation for _, conversation in drawn])
         packs = outline_conversations(rows, self.config.learner.pack_tokens, self.loader.encoder.placeholders)
@@ -57,32 +44,14 @@ class SftParts:
         ids = [conversation.uid for _, conversation in drawn]
         return [replace(batch, loss_roots=root_count(packs)) for batch in batches], seen, ids
 
-    def train_step(self, run: Run, step: int) -> dict[str, float]:
-        """One update, while the next step's rows are read."""
-        with run.phase("data"):
-            handles, seen, ids, left_out = self._ahead.take()
-        self.seen += seen
-        if step < self.config.trainer.steps:
-            self._ahead.start()
-        with run.phase("train"):
-            [update] = self.learners.update_from(handles)
-        log_skipped(step, update["skipped"], ids)
-        counts = {f"data/{name}": float(count) for name, count in left_out.items()}
-        return {f"train/{name}": value for name, value in update.items()} | counts | self.seen.metrics()
+    def drawn(self) -> dict[str, Any]:
+        return {"stream": self.stream.state_dict()}
 
-    def close(self) -> None:
-        self._ahead.close()
-
-    def _prepared(self) -> tuple[list[Any], Seen, list[str], dict[str, int]]:
-        batches, seen, ids = self.next_batch()
-        return self.learners.hand_out([batches]), seen, ids, dict(self.stream.left_out)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"stream": self._ahead.state_dict(), "seen": self.seen.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_drawn(self, state: Mapping[str, Any]) -> None:
         self.stream.load_state_dict(state["stream"])
-        self.seen = Seen.from_state(state["seen"])
+
+    def left_out(self) -> dict[str, float]:
+        return {f"data/{name}": float(count) for name, count in self.stream.left_out.items()}
 
 
 @logs_refusals

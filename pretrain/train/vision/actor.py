@@ -16,7 +16,7 @@ from pangu_rl.accelerators.threads import threads_each
 from pangu_rl.cluster.placement import Placement
 from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.data.files.row_files import RowFiles
-from pangu_rl.learner.actor import CONCURRENCY, RankActor, take_device
+from pangu_rl.learner.actor import CONCURRENCY, Living, RankActor, take_device
 from pangu_rl.loops.actors.actor_calls import ActorCalls
 from pangu_rl.loops.actors.learners import RankActors
 from pretrain.contrastive.kmeans import CentreShard, parts_of
@@ -93,7 +93,7 @@ class VisionLearners(RankActors):
         return self._call("update")[0]
 
 
-class CentreActor:
+class CentreActor(Living):
     """A shard of the centres of k-means."""
 
     def __init__(self, first: int, last: int, width: int) -> None:
@@ -101,11 +101,6 @@ class CentreActor:
 
     def call(self, method: str, *args: Any) -> Any:
         return getattr(self._shard, method)(*args)
-
-    @ray.method(concurrency_group="health")
-    def ping(self) -> str:
-        """That this shard lives, and where."""
-        return f"pid {os.getpid()} on {ray.util.get_node_ip_address()}"
 
 
 class CentreActors:

@@ -24,7 +24,7 @@ from pretrain.processing.patches import load_picture, load_square
 from pretrain.processing.resize import PATCH, TOKEN, PixelLimits
 from pretrain.train.vision.picture_file import PictureFile
 from pretrain.train.vision.pictures_of_rows import image_at, skipped
-from pretrain.train.vision.regions import places_of
+from pretrain.train.vision.places import places_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ class BatchReader:
         return RegionsOfKind(region_patches(drawn, shapes, PATCH), padded_classes(drawn))
 
 
-def labels_of(parts: Sequence[Tensor], none: int = -1) -> Tensor:
+def padded_labels(parts: Sequence[Tensor], none: int = -1) -> Tensor:
     """int64 [N, L] of all parts, `none` where one has fewer columns than the most."""
     longest = max(part.shape[1] for part in parts)
     return torch.cat([torch.nn.functional.pad(part, (0, longest - part.shape[1]), value=none) for part in parts])

@@ -38,7 +38,7 @@ from pretrain.contrastive.heads import PictureHead, RegionHead
 from pretrain.contrastive.text_aware import text_aware_loss
 from pretrain.families.pangu import Pangu
 from pretrain.models.pangu_vl import PanguVLForConditionalGeneration
-from pretrain.train.vision.batches import BatchReader, MicroBatch, PictureBatch, labels_of
+from pretrain.train.vision.batches import BatchReader, MicroBatch, PictureBatch, padded_labels
 
 
 class VisionLearner:
@@ -143,10 +143,10 @@ class VisionLearner:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Of the embeddings of all `parts`."""
         if self.config.regions is None:
-            labels = labels_of([part.labels for part in parts]).to(self.device)
+            labels = padded_labels([part.labels for part in parts]).to(self.device)
             return cluster_loss(found[0], labels, self.centres, self.config.loss, step)
         kinds = [
-            (embeddings, labels_of([part.regions[kind].classes for part in parts]).to(self.device))
+            (embeddings, padded_labels([part.regions[kind].classes for part in parts]).to(self.device))
             for kind, embeddings in enumerate(found)
         ]
         return text_aware_loss(*kinds, self.centres, self.token_centres, step, self.config.loss)

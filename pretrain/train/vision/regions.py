@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from PIL import Image
@@ -26,51 +25,18 @@ from pangu_rl.data.conversations import Conversation
 from pangu_rl.data.files.row_files import RowFiles
 from pangu_rl.errors import DataError
 from pangu_rl.loops.decoding import decode_bounded
-from pretrain.contrastive.regions import Region
 from pretrain.processing.pictures import open_picture
 from pretrain.train.vision.given import given_regions
 from pretrain.train.vision.picture_file import REGIONS_SCHEMA, PictureFile, write_pictures
 from pretrain.train.vision.pictures_of_rows import log_skipped, skipped
+from pretrain.train.vision.places import Box, Place
 from pretrain.train.vision.teacher import cluster_labels
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 REGIONS = "regions.arrow"
 _BOX = re.compile(r"<\|box_start\|>\((\d{3}),(\d{3})\),\((\d{3}),(\d{3})\)<\|box_end\|>")
 _ANSWER = re.compile(r"\\boxed\{(.*)\}", re.DOTALL)
 ROWS = 4096
 """Pictures that are written at once."""
-
-Box = tuple[float, float, float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A region before it is laid over a picture: of a line its text, of an object its clusters."""
-
-    box: Box
-    text: str | None
-    labels: tuple[int, ...] | None = None
-    confidence: float = 1.0
-
-    def region(self, picture: int, size: tuple[int, int], tokenizer: PreTrainedTokenizerBase) -> Region:
-        """In picture number `picture` of a batch, which is shown at `size` (width, height) pixels."""
-        box = tuple(share * side for share, side in zip(self.box, (*size, *size), strict=True))
-        classes = self.labels
-        if self.text is not None:
-            classes = tuple(dict.fromkeys(tokenizer(self.text, add_special_tokens=False)["input_ids"]))
-        # It says how well a line was read; objects are not left out by it.
-        confidence = 1.0 if self.text is None else self.confidence
-        return Region(picture=picture, box=box, classes=classes or (), confidence=confidence)
-
-
-def places_of(entry: dict[str, Any]) -> tuple[Place, ...]:
-    """Of one picture in the file of regions."""
-    return tuple(
-        Place(tuple(region["box"]), region["text"], region["labels"] and tuple(region["labels"]), region["confidence"])
-        for region in entry["regions"]
-    )
 
 
 def make_regions(config: VisionStageConfig, files: RowFiles, target: Path) -> None:

@@ -136,7 +136,7 @@ def run_vit(config: VisionStageConfig) -> dict[str, float]:
     files = open_picture_rows(config)
     begun = begun_with("vit", config, resolve_path(config.model.path), _digests(config, files))
     with open_run(config, "vision stage", steps=config.trainer.steps or 1, settings=begun) as run:
-        found = labelled(config, files, run) if config.regions is None else with_regions(config, files, run)
+        found = labelled(config, files, run)
         pictures = drawn(len(found), config, str(found.path))
         cascade = Cascade(config, pictures, len(found))
         stage = StagePictures(files, found.path)
@@ -165,34 +165,23 @@ def _identity(path: Path) -> str:
 
 
 def labelled(config: VisionStageConfig, files: RowFiles, run: Run) -> PictureFile:
-    """With the labels that the configuration names, or those of the run directory, which are made first."""
-    given = resolve_path(config.data.labels) if config.data.labels is not None else None
+    """With the labels or regions that the configuration names, or those of the run directory, which are made first."""
+    if config.regions is None:
+        named, name, shown = config.data.labels, LABELS, "the pictures"
+        opened, take, make = open_labels, take_labels, make_labels
+    else:
+        named, name, shown = config.regions.file, REGIONS, "the objects in the rows"
+        opened, take, make = open_regions, take_regions, make_regions
+    given = resolve_path(named) if named is not None else None
     if given is not None and given.suffix == SUFFIX:
-        return open_labels(given, config, files)
-    path = Path(config.trainer.run_dir) / LABELS
+        return opened(given, config, files)
+    path = Path(config.trainer.run_dir) / name
     if not path.is_file():
         with run.phase("labels"):
             if given is not None:
-                run.say(f"finding the rows of the labels in {given}")
-                take_labels(config, files, path)
+                run.say(f"finding the rows of the {path.stem} in {given}")
+                take(config, files, path)
             else:
-                run.say(f"{config.teacher.encoder} embeds the pictures for {config.classes} clusters")
-                make_labels(config, files, path)
-    return open_labels(path, config, files)
-
-
-def with_regions(config: VisionStageConfig, files: RowFiles, run: Run) -> PictureFile:
-    """With the regions that the configuration names, or those of the run directory, which are made first."""
-    given = resolve_path(config.regions.file) if config.regions.file is not None else None
-    if given is not None and given.suffix == SUFFIX:
-        return open_regions(given, config, files)
-    path = Path(config.trainer.run_dir) / REGIONS
-    if not path.is_file():
-        with run.phase("labels"):
-            if given is not None:
-                run.say(f"finding the rows of the regions in {given}")
-                take_regions(config, files, path)
-            else:
-                run.say(f"{config.teacher.encoder} embeds the objects in the rows for {config.classes} clusters")
-                make_regions(config, files, path)
-    return open_regions(path, config, files)
+                run.say(f"{config.teacher.encoder} embeds {shown} for {config.classes} clusters")
+                make(config, files, path)
+    return opened(path, config, files)

@@ -21,11 +21,13 @@ from torch import Tensor, nn
 
 from pangu_rl.accelerators import Accelerator, get_accelerator
 from pangu_rl.cluster.ranges import tables_of
+from pangu_rl.cluster.ray_runtime import session
 from pangu_rl.config.vision import VisionStageConfig
 from pangu_rl.data.pictures import in_threads
 from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.learner.actor import take_device
 from pretrain.contrastive.kmeans import HereShards, Shards, fit, labels_of
+from pretrain.train.vision.actor import CentreActors
 from pretrain.train.vision.pictures_of_rows import log_skipped, skipped
 
 BATCH = 32
@@ -95,9 +97,6 @@ def _shards(config: VisionStageConfig) -> Iterator[Shards]:
     if config.teacher.workers == 1:
         yield HereShards(config.classes, WIDTH)
         return
-    from pangu_rl.cluster.ray_runtime import session
-    from pretrain.train.vision.actor import CentreActors
-
     with session(config.cluster):
         actors = CentreActors(config.classes, WIDTH, config.teacher.workers, config.trainer.silence_s)
         try:

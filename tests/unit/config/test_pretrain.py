@@ -37,6 +37,10 @@ def test_steps_follow_from_tokens_unless_they_are_given():
         ({"trainer": {"tokens": 2.5}}, "trainer.tokens is 2.5"),
         ({"trainer": {"tokens": 2000}, "learner": "big"}, "learner is 'big': is to be a section"),
         ({"data": {"train": "t", "min_pixels": 4000}, "trainer": {"steps": 1}}, "set both or neither"),
+        (
+            {"data": {"train": "t", "min_pixels": 100_000, "max_pixels": 1000}, "trainer": {"steps": 1}},
+            "min_pixels 100000 exceeds max_pixels 1000: lower the first",
+        ),
         ({"data": {"train": "t", "plan": "p", "shares": {"a": 1}}, "trainer": {"steps": 1}}, "give the shares to"),
     ],
 )

@@ -150,7 +150,7 @@ def test_what_the_configuration_lacks_is_no_bad_row(tmp_path: Path) -> None:
         raise ConfigError("data.media_root is not set")
 
     with pytest.raises(ConfigError, match=r"set\.jsonl, row 1: data\.media_root is not set"):
-        load_prompts(jsonl(tmp_path, {"prompt": "?", "answer": "1"}), on_bad_row="skip", check_gold=check)
+        load_prompts(jsonl(tmp_path, {"prompt": "?", "answer": "1"}), on_bad_row="skip", check=check)
 
 
 def test_markers_say_where_pictures_stand() -> None:

@@ -114,8 +114,8 @@ def test_gold_check_is_a_bad_row(tmp_path: Path) -> None:
         return None if prompt.answer == "2" else "the gold is wrong"
 
     with pytest.raises(DataError, match="row 2: the gold is wrong"):
-        load_prompts(path, check_gold=check)
-    assert len(load_prompts(path, on_bad_row="skip", check_gold=check).records) == 1
+        load_prompts(path, check=check)
+    assert len(load_prompts(path, on_bad_row="skip", check=check).records) == 1
 
 
 def test_many_bad_rows_on_end_are_fatal_even_when_skipping(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_the_same_bytes_every_time(built: Path, tmp_path: Path) -> None:
 
 def test_every_gold_grades_itself_correct(built: Path) -> None:
     for split in ("train", "heldout"):
-        loaded = load_prompts(built / f"{split}.jsonl", check_gold=lambda prompt: gold_problem(prompt, boxed_accuracy))
+        loaded = load_prompts(built / f"{split}.jsonl", check=lambda prompt: gold_problem(prompt, boxed_accuracy))
         assert len(loaded.records) == text_prompts.SIZES[split]
 
 

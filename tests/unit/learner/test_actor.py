@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import ray
 
@@ -15,10 +14,9 @@ from pangu_rl.config.sections.learner import LearnerConfig, OptimizerConfig
 from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.data.packs.batching import split_ranks
 from pangu_rl.errors import DataError
-from pangu_rl.learner.actor import create_learners, with_pixels
+from pangu_rl.learner.actor import create_learners
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.loops.actors.learners import Learners
-from pangu_rl.records import Picture
 from tests.unit.learner.builders import save_llama, tree_pack
 
 PACKS = [tree_pack([(6, [9, 4]), (11, [5])]), tree_pack([(5, [8, 3])], seed=1, first_sequence=3)]
@@ -71,18 +69,3 @@ def test_two_ranks_step_together(tmp_path: Path) -> None:
 def test_a_bad_model_arrives_as_its_own_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         Learners(replace(spec(tmp_path / "missing"), world_size=1), silence_s=60)
-
-
-def test_each_handle_to_pixels_is_fetched_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    arrays = [np.full((4, 588), value, dtype=np.uint8) for value in (1, 2)]
-    first, second = (
-        Picture(path=str(i), sha256=str(i), grid=(1, 2, 2), patches=ray.put(a)) for i, a in enumerate(arrays)
-    )
-    local = Picture(path="2", sha256="2", grid=(1, 2, 2), patches=arrays[0])
-    packs = [replace(PACKS[0], pictures=(first, second, first)), PACKS[1], replace(PACKS[1], pictures=(second, local))]
-    fetched, get = [], ray.get
-    monkeypatch.setattr(ray, "get", lambda handles: fetched.extend(handles) or get(handles))
-    found = with_pixels(packs)
-    assert len(fetched) == 2
-    assert [[int(p.patches[0, 0]) for p in pack.pictures] for pack in found] == [[1, 2, 1], [], [2, 1]]
-    assert found[0].pictures[0].patches is found[0].pictures[2].patches

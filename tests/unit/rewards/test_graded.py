@@ -9,13 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pangu_rl.records import Outcome
-from rewards.recipe.graded import graded, graded_score
+from rewards.recipe.graded import graded
 from rewards.rules.dispatch import grade_directly
-from rewards.rules.gold import BadGold, Gold
+from rewards.rules.gold import Gold
 from tests.unit.rewards.builders import completion, prompt
 
 SQUARE = "[0, 0, 10, 10]"
 THREE = "[[0, 0, 10, 10], [20, 20, 30, 30], [40, 40, 50, 50]]"
+
+
+def graded_score(answer: str, gold: Gold) -> float | None:
+    asked = replace(prompt(gold.text, gold.answer_type), extra={"choices": gold.choices, "image_size": gold.image_size})
+    return graded(asked, completion(f"\\boxed{{{answer}}}")).value
 
 
 @pytest.mark.parametrize(
@@ -115,8 +120,8 @@ def test_reward_is_the_score_with_the_outcome_of_the_verdict() -> None:
 
 
 def test_bad_gold() -> None:
-    with pytest.raises(BadGold):
-        graded_score("7", Gold(""))
+    part = graded(prompt(""), completion(r"\boxed{7}"))
+    assert (part.value, part.outcome) == (None, Outcome.ERROR)
 
 
 GOLDS = [

@@ -81,6 +81,11 @@ def outcomes(pool: RewardPool) -> list[str]:
     return [str(score.outcome) for _, score in sorted(pool.collect().items())]
 
 
+def worker_pids(pool: RewardPool) -> list[int]:
+    """Waits until they have started."""
+    return ray.get([worker.__ray_call__.remote(lambda worker: os.getpid()) for worker in pool._workers])
+
+
 def test_scores_come_back_by_uid_and_the_pool_is_reusable(make_pool: MakePool) -> None:
     pool = make_pool(workers=2)
     submit(pool, [r"\boxed{42}", r"\boxed{41}", "nothing"])
@@ -111,7 +116,7 @@ def test_finished_scores_are_handed_out_once_and_count_among_the_rest(make_pool:
 
 def test_a_slow_row_times_out_and_blocks_nobody(make_pool: MakePool) -> None:
     pool = make_pool(timeout_s=1.0)
-    pool.worker_pids()
+    worker_pids(pool)
     submit(pool, ["sleep", *[r"\boxed{42}"] * 8])
     start = time.monotonic()
     assert outcomes(pool) == ["timeout", *["correct"] * 8]
@@ -128,7 +133,7 @@ def test_a_row_that_kills_its_worker_is_found_and_its_neighbours_keep_their_verd
 
 def test_a_worker_killed_from_outside_costs_no_verdict(make_pool: MakePool) -> None:
     pool = make_pool(workers=2, timeout_s=20.0)
-    pid = pool.worker_pids()[0]
+    pid = worker_pids(pool)[0]
     submit(pool, ["sleep", "sleep", *[r"\boxed{42}"] * 4])
     time.sleep(0.3)
     os.kill(pid, signal.SIGKILL)

@@ -24,7 +24,7 @@ def test_each_handle_is_fetched_once_and_arrays_stay(ray_session, monkeypatch):
     arrays = [np.full((4, 588), value, np.uint8) for value in (1, 2, 3)]
     first, second = ray.put(arrays[0]), ray.put(arrays[1])
     items = [
-        Scorable(token_ids=(1,), pictures=(picture(first), picture(second))),
+        Scorable(token_ids=(1,), pictures=(picture(first), picture(second), picture(first))),
         Scorable(token_ids=(2,)),
         # Another record around the same handle: what a group that crossed processes in pieces looks like.
         Scorable(token_ids=(3,), pictures=(picture(first), picture(arrays[2]))),
@@ -38,7 +38,7 @@ def test_each_handle_is_fetched_once_and_arrays_stay(ray_session, monkeypatch):
     assert sorted(fetched, key=str) == sorted([first, second], key=str)
     assert [item.token_ids for item in whole] == [(1,), (2,), (3,)]
     shown = [[int(p.patches[0, 0]) for p in item.pictures] for item in whole]
-    assert shown == [[1, 2], [], [1, 3]]
+    assert shown == [[1, 2, 1], [], [1, 3]]
     assert whole[0].pictures[0].patches is whole[2].pictures[0].patches
 
 

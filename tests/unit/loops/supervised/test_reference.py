@@ -21,7 +21,7 @@ from pangu_rl.data.pairs import Pair
 from pangu_rl.data.reference import Reference, ReferenceIdentity, ReferenceStore
 from pangu_rl.errors import Preempted
 from pangu_rl.loops.supervised.reference import reference_log_probs
-from pangu_rl.records import Outline
+from pangu_rl.records import PackLike
 from pangu_rl.storage.file_lock import held
 
 PAIRS = [Pair(uid=f"p{i}", messages=(), chosen="", rejected="") for i in range(7)]
@@ -36,7 +36,7 @@ class CountingLearners:
         self.calls: list[list[int]] = []
 
     def shared_log_probs(
-        self, packs: Sequence[Sequence[Outline]], temperature: float, adapted: bool
+        self, packs: Sequence[Sequence[PackLike]], temperature: float, adapted: bool
     ) -> list[list[np.ndarray]]:
         assert not adapted, "the reference is the model without its adapters"
         self.calls.append([len(own) for own in packs])

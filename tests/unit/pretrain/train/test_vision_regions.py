@@ -19,7 +19,8 @@ from pangu_rl.errors import ConfigError, DataError
 from pretrain.contrastive.regions import sample_regions
 from pretrain.train.vision.picture_file import PictureFile
 from pretrain.train.vision.pictures_of_rows import image_at, open_picture_rows
-from pretrain.train.vision.regions import Place, make_regions, open_regions, places_of, take_regions
+from pretrain.train.vision.places import Place, places_of
+from pretrain.train.vision.regions import make_regions, open_regions, take_regions
 from tests.builders import build_tiny_vl_model
 from tests.unit.data.vl_folder import draw
 from tests.unit.pretrain.train.test_vision import gradients_of, learner_of, losses, require_close, run, stage, updated
