@@ -22,6 +22,8 @@ class Key:
     field: FieldInfo
     section: type[BaseModel] | None
     """Schema of what lies under it, of a list or mapping of each entry."""
+    default: Any
+    """By the default of the section that it stands in, if that has one; `PydanticUndefined` where there is none."""
 
     @property
     def says(self) -> str:
@@ -29,13 +31,16 @@ class Key:
         return " ".join((self.field.description or "").split())
 
 
-def keys_of(schema: type[BaseModel], prefix: str = "") -> Iterator[Key]:
-    """All keys of `schema`, each section before what lies under it."""
+def keys_of(schema: type[BaseModel], prefix: str = "", default: BaseModel | None = None) -> Iterator[Key]:
+    """All keys of `schema`, each section before what lies under it; `default` is the section where nothing is said."""
     for name, field in schema.model_fields.items():
         section, path = section_of(field.annotation)
-        yield Key(f"{prefix}{name}", field, section)
+        own = field.get_default(call_default_factory=True, validated_data={})
+        held = own if default is None else getattr(default, name)
+        yield Key(f"{prefix}{name}", field, section, held)
         if section is not None:
-            yield from keys_of(section, f"{prefix}{name}{path}.")
+            below = held if isinstance(held, section) and not path else None
+            yield from keys_of(section, f"{prefix}{name}{path}.", below)
 
 
 def section_of(annotation: Any) -> tuple[type[BaseModel] | None, str]:

@@ -5,6 +5,7 @@ openPangu-VL-7B's report is [P], MindVL's [M].
 
 from __future__ import annotations
 
+import asyncio
 import re
 from functools import cache
 from typing import Any
@@ -15,8 +16,13 @@ from pangu_rl.config.load import load_config
 from pangu_rl.config.pipelines.graph import read_graph
 from pangu_rl.config.pipelines.node import Node
 from pangu_rl.config.pipelines.override_set import load_pipeline
+from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.config.sections.scorers import ScorersConfig
+from pangu_rl.data.prompts import parse_prompt
+from rewards.audit import gold_problem
+from rewards.registry import resolve
 from tests.contracts.source_tree import ROOT
+from tests.unit.rewards.builders import completion
 
 ALL = ("encoder", "connector", "language")
 FOLDERS = {"openpangu_7b": "openPangu-VL-7B", "mindvl_8b": "MindVL"}
@@ -179,6 +185,8 @@ def test_the_chains_are_joined_as_the_papers_say() -> None:
         starts = [pangu[f"{stage}_{branch}"]["model.path"] for stage in chain]
         assert starts == ["annealing.model", *(f"{stage}_{branch}.model" for stage in chain[:-1])], "[P] 4.2"
     sft = stages("openpangu_7b")["sft_general"]
+    alone = load_config(PretrainConfig, "configs/openpangu_7b/pretrain_sft.yaml").trainer
+    assert alone.run_dir.endswith("/sft_general") and alone.keep_steps == sft.steps, "what difficulty.yaml reads"
     assert sft.steps == (sft.draft().trainer.steps // 2,), "[P] 3.2: a preliminary checkpoint; of two epochs the first"
     mindvl = {name: {k: str(v) for k, v in node.takes.items()} for name, node in stages("mindvl_8b").items()}
     assert all(one.startswith("warmup.step_") for one in mindvl["warmup_mean"].values()), "[M] 3.5.1"
@@ -186,6 +194,16 @@ def test_the_chains_are_joined_as_the_papers_say() -> None:
     assert mindvl["multitask"]["model.path"] == "warmup_mean.model"
     assert mindvl["merged"] == {f"models.{i}": f"sft_{n}.model" for i, n in enumerate(("2k", "4k", "8k"))}, "[M] 3.5.2"
     assert mindvl["resolutions"]["model.path"] == "merged.model"
+
+
+def test_the_resolution_search_scores_an_answer_without_a_box() -> None:
+    """[M] 3.6 and 5.5: OCRBench asks for no box, and a gold that stands in the answer is right."""
+    [scored] = stages("mindvl_8b")["resolutions"].draft().rewards.functions
+    row = {"prompt": "What is written?", "answer": "EXIT", "answers": ["EXIT"], "scored_by": "containment"}
+    prompt, function = parse_prompt(row, "1"), resolve(scored)
+    said = map(completion, ("The sign says exit.", "The sign is green."))
+    assert [asyncio.run(function(prompt, one)).value for one in said] == [1.0, 0.0]
+    assert gold_problem(prompt, function) is None
 
 
 @pytest.mark.parametrize(("file", "key"), SILENT, ids=lambda one: one.replace("/", "-"))

@@ -1,8 +1,10 @@
-"""The schemas -> **docs/settings.md**: every setting of every stage, from its docstring. `make reference` writes it."""
+"""The schemas -> **docs/settings.md**: every setting of every stage and file, from its docstring. `make reference`
+writes it."""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,38 +14,43 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from pangu_rl.config.benchmark import BenchmarkConfig
+from pangu_rl.config.cluster_profile import ClusterProfile
+from pangu_rl.config.curate import CurateConfig
 from pangu_rl.config.keys import Key, keys_of
 from pangu_rl.config.pipelines.node import SCHEMAS
 from pangu_rl.config.pipelines.pipeline import PipelineConfig
+from pangu_rl.config.sections.packing import PackingConfig
 from pangu_rl.config.sections.scorers import ScorersConfig
 
-TITLES = {
-    **{stage: f"`pangu-rl {stage}`" for stage in (*SCHEMAS, "pipeline")},
-    "scorers": "A file of scorers, for the reward `llm_score`",
+DESCRIBED: dict[str, tuple[str, type[BaseModel]]] = {
+    **{stage: (f"`pangu-rl {stage}`", schema) for stage, schema in {**SCHEMAS, "pipeline": PipelineConfig}.items()},
+    "curate": ("`pangu-rl curate`", CurateConfig),
+    "pack": ("`pangu-rl pack`", PackingConfig),
+    "benchmark": ("A benchmark's definition, for `data.benchmarks`", BenchmarkConfig),
+    "scorers": ("A file of scorers, for the reward `llm_score`", ScorersConfig),
+    "profile": ("A cluster profile, for `--profile`", ClusterProfile),
 }
+"""Name -> title and schema, in the order of the page."""
 HEAD = """# Every setting
 
 This page is written from the program itself (`make reference`). A setting is a key of the configuration's file, or
 `section.key=value` behind a command. `pangu-rl config show STAGE --config FILE` prints the same for one configuration,
-with its own values. Settings of several stages stand at the first of them.
+with its own values. Settings of several stages stand at the first of them; of a section that is nearly the same, only
+what differs stands again.
 """
+Rows = dict[str, str]
+"""Setting -> its line in a table."""
 
 
 def reference() -> str:
     """The page. A section that stands in several stages alike is described once and linked to from the others."""
-    schemas: dict[str, type[BaseModel]] = {**SCHEMAS, "pipeline": PipelineConfig, "scorers": ScorersConfig}
-    told: dict[tuple[str, type[BaseModel]], str] = {}
+    told: dict[str, dict[str, Rows]] = {}
     parts = [HEAD]
-    for stage, schema in schemas.items():
-        parts.append(f"## {TITLES[stage]}\n")
+    for stage, (title, schema) in DESCRIBED.items():
+        parts.append(f"## {title}\n")
         for name, keys in _sections(schema).items():
-            section = keys[0].section
-            if section is not None and (where := told.get((name, section))):
-                parts.append(f"### {stage}: {name}\n\nAs of [{where}](#{_anchor(f'{where}: {name}')}).\n")
-                continue
-            if section is not None:
-                told[name, section] = stage
-            parts.append("\n".join(_table(stage, name, keys)))
+            parts.append("\n".join(_section(stage, name, keys, told.setdefault(name, {}))))
     return "\n".join(parts)
 
 
@@ -57,25 +64,48 @@ def _sections(schema: type[BaseModel]) -> dict[str, list[Key]]:
     return found
 
 
-def _table(stage: str, name: str, keys: list[Key]) -> Iterator[str]:
+def _section(stage: str, name: str, keys: list[Key], told: dict[str, Rows]) -> Iterator[str]:
+    """Its heading and its table, or what differs from the nearest table that is `told` whole, if that is little."""
     yield f"### {stage}: {name}\n"
-    if name != "top level" and keys[0].says:
-        yield f"{_text(keys[0].says)}\n"
+    says = _text(keys[0].says) if name != "top level" else ""
+    rows = {key.name: _row(key) for key in (keys if name == "top level" else keys[1:] or keys)}
+    if says:
+        yield f"{says}\n"
+    others = {where: _changed(rows, whole) for where, whole in told.items() if whole.keys() <= rows.keys()}
+    where = min(others, key=lambda one: len(others[one]), default=None)
+    if where is None or 2 * len(others[where]) > len(rows):
+        told[stage] = rows
+        yield from _table(rows)
+        return
+    if others[where]:
+        yield from _table(others[where])
+    yield f"{'All else as' if others[where] else 'As'} of [{where}](#{_anchor(f'{where}: {name}')}).\n"
+
+
+def _changed(rows: Rows, whole: Rows) -> Rows:
+    return {setting: row for setting, row in rows.items() if whole.get(setting) != row}
+
+
+def _table(rows: Rows) -> Iterator[str]:
     yield "| setting | takes | default | |"
     yield "|---|---|---|---|"
-    for key in keys if name == "top level" else keys[1:] or keys:
-        yield f"| `{key.name}` | {_takes(key.field.annotation)} | {_default(key)} | {_text(key.says)} |"
+    yield from rows.values()
     yield ""
 
 
+def _row(key: Key) -> str:
+    return f"| `{key.name}` | {_takes(key.field.annotation)} | {_default(key)} | {_text(key.says)} |"
+
+
 def _default(key: Key) -> str:
-    default = key.field.get_default(call_default_factory=True, validated_data={})
-    if default is PydanticUndefined:
+    if key.default is PydanticUndefined:
         return "needed"
-    if key.section is not None:
-        return "null" if default is None else ""
-    shown = json.dumps(default, ensure_ascii=False, default=str)
-    return f"`{shown}`"
+    if key.section is None:
+        return f"`{json.dumps(key.default, ensure_ascii=False, default=str)}`"
+    if isinstance(key.default, (list, tuple)) and key.default:
+        entries = [entry.model_dump(mode="json", exclude_defaults=True) for entry in key.default]
+        return f"`{json.dumps(entries, ensure_ascii=False)}`"
+    return "null" if key.default is None else ""
 
 
 def _takes(annotation: Any) -> str:
@@ -98,7 +128,8 @@ def _takes(annotation: Any) -> str:
 
 
 def _text(says: str) -> str:
-    return says.replace("|", "\\|").replace("<", "&lt;")
+    """As Markdown of a table's cell: in code `<` stands for itself."""
+    return re.sub(r"(`[^`]*`)|<", lambda found: found[1] or "&lt;", says).replace("|", "\\|")
 
 
 def _anchor(title: str) -> str:

@@ -1,4 +1,4 @@
-"""GRPO's own numbers. Defaults are the openPangu-VL recipe (paper 4.3) with clip-higher (DAPO) and no KL."""
+"""GRPO's own numbers. Defaults are the openPangu-VL recipe (paper 4.2): clip-higher with DAPO's numbers, no KL."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ LARGEST_SEQUENCE_CLIP = 0.1
 
 class DynamicSamplingConfig(Strict):
     enabled: bool = True
-    """Set groups aside that have nothing to compare and draw further prompts in their place."""
+    """Set groups aside that have nothing to compare; `max_rounds` says whether further prompts are drawn in their
+    place."""
     judge: Literal["reward", "accuracy"] = "reward"
     """`reward`: a group of equal rewards is set aside. `accuracy`: so is one whose rows are all correct or all not, by
     the first reward function, whatever format and length add (DAPO's rule)."""

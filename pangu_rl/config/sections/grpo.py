@@ -1,4 +1,4 @@
-"""Sections of the GRPO stage whose defaults are openPangu-VL's own (paper 4.3), on devices that hold them."""
+"""Sections of the GRPO stage whose defaults are openPangu-VL's own (paper 4.2), on devices that hold them."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class TunedOptimizerConfig(OptimizerConfig):
     """Of the stages after pre-training, from SFT on."""
 
     encoder_lr_ratio: PositiveFloat = 0.1
-    """Factor on `lr` for the vision tower of a multimodal model (openPangu-VL 4.3); the schedule multiplies both."""
+    """Factor on `lr` for the vision tower of a multimodal model (openPangu-VL 4.2); the schedule multiplies both."""
 
 
 class OffloadConfig(Strict):
