@@ -51,7 +51,7 @@ def index(
 ) -> None:
     """Index large files of rows, once for all stages.
 
-    Where rows lie and how large they are: every stage that reads them opens the index instead.
+    Where rows lie: every stage that reads them opens the index instead.
     A stage makes a missing one by itself. A folder named here is given as `data.train` (or `data.sft`) in place of the
     files. Rows that cannot be used are named, and the exit code is 2 when there is no other.
     """
@@ -82,7 +82,7 @@ def pack(
 
     No picture is opened. The same input gives the same plan.
     Columns: width and height are numbers, or lists for several pictures (0 or empty for none); optional are source, and
-    for videos frames, or duration with the fps to sample at. Settings: those of pangu_rl/config/sections/packing.py.
+    for videos frames, or duration with the fps to sample at. Settings: docs/settings.md has them.
     More than a million samples are planned in pieces, on the CPUs of this machine, or of the cluster of RAY_ADDRESS.
     """
     from pangu_rl.config.load import apply_override, checked

@@ -14,7 +14,9 @@ from pangu_rl.cli.program import DATA
 @app.command(rich_help_panel=DATA)
 def inspect(
     file: Annotated[str, typer.Argument(help="JSONL, JSON array, Parquet, tar, a saved `datasets` folder.")],
-    model: Annotated[str, typer.Option(help="Folder of the model whose tokenizer and template read it, or a run's.")],
+    model: Annotated[
+        str, typer.Option(help="Model whose tokenizer and template read it: a folder, a hub id, or a run directory.")
+    ],
     stage: Annotated[Literal["sft", "dpo", "grpo"], typer.Option(help="Who is to train on it.")] = "sft",
     template: Annotated[str | None, typer.Option(help="Jinja file instead of the model's own template.")] = None,
     rows: Annotated[int, typer.Option(min=0, help="Rows to show token by token.")] = 3,

@@ -80,7 +80,7 @@ def assemble(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = 
 
 @app.command(rich_help_panel=TRAIN)
 def vit(config: ConfigFile, overrides: Overrides = None, dry: DryRun = False, as_json: AsJson = False) -> None:
-    """Train a vision tower alone, by MLCD.
+    """Train a vision tower alone, on clusters of pictures (MLCD).
 
     Resumes by itself. Its labels are the clusters of what a real encoder makes of the pictures.
     """
@@ -100,9 +100,9 @@ def pretrain(
     dry: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train on packs of any rows, parts frozen.
+    """Pre-train on packed documents and conversations.
 
-    Resumes by itself. A stage of pre-training: packs come from a plan or are made on the way.
+    Resumes by itself. Parts of the model may be frozen; packs come from a plan or are made on the way.
     """
     stage = load_run("pretrain", config, overrides, not dry and measure is None)
     if measure is None:

@@ -27,7 +27,7 @@ class BenchmarkFileConfig(PixelRange):
     definition: str
     """Such as `configs/eval/benchmarks/chartqa.yaml`."""
     file: str
-    """As the hub has it: Parquet, TSV of VLMEvalKit, JSON lines, or a folder of the first or the last."""
+    """As the hub has it: Parquet, TSV of VLMEvalKit, CSV, JSON lines, or a folder of the first or the last."""
     min_pixels: Area | None = None
     """In place of the definition's least area, for models that are made for smaller pictures."""
 
@@ -44,7 +44,7 @@ class EvalDataConfig(RowsConfig, PixelRange):
     """Folder under which the pictures that rows name in `images` lie; nothing outside it is ever read."""
     on_bad_row: Literal["refuse", "skip"] = "refuse"
     max_prompt_tokens: PositiveInt = 1024
-    """A longer prompt is a bad row; a picture counts with all its tokens, one per 28 x 28 pixels."""
+    """A longer prompt is a bad row; a picture counts with all its tokens (docs/models.md)."""
     prompts: str | None = None
     """YAML of how each category of rows is asked, such as `configs/prompts/openpangu_vl.yaml`; a row whose `source` it
     does not name is asked as it stands."""

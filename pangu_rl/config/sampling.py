@@ -31,7 +31,7 @@ class QueryDataConfig(RowsConfig):
     on_bad_row: Literal["refuse", "skip"] = "refuse"
     """What a row that cannot be read or scored does: end the run, or be left out and counted."""
     max_prompt_tokens: PositiveInt = 1024
-    """A longer prompt is a bad row; a picture counts with all its tokens, one per 28 x 28 pixels."""
+    """A longer prompt is a bad row; a picture counts with all its tokens (docs/models.md)."""
     limit: PositiveInt | None = None
     """Take so many usable rows only, spread evenly over the file."""
 

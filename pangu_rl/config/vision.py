@@ -107,7 +107,7 @@ class VisionTrainerConfig(TrainerConfig):
 
 
 class VisionStageConfig(Strict):
-    """Multi-label cluster discrimination (MLCD): openPangu-VL 4.1 names pictures, classes, labels and the cascade; loss
+    """Multi-label cluster discrimination (MLCD): openPangu-VL 2.2 names pictures, classes, labels and the cascade; loss
     and optimiser are those of MLCD and RICE."""
 
     model: TrainedModelConfig

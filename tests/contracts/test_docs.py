@@ -119,6 +119,15 @@ def test_each_kind_of_row_is_what_its_stage_reads() -> None:
     assert read == 8
 
 
+def test_numbers_of_a_step_are_ones_that_the_program_writes() -> None:
+    page = (ROOT / "docs/operations.md").read_text("utf-8")
+    section = page.partition("## Numbers of a step")[2].partition("\n## ")[0]
+    names = re.findall(r"`([a-z]+/([a-z_]+))`", section)
+    code = "".join(path.read_text("utf-8") for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
+    assert len(names) > 20
+    assert not [name for name, last in names if f'"{name}"' not in code and f'"{last}"' not in code]
+
+
 def test_every_built_in_reward_is_described() -> None:
     page = (ROOT / "docs/rewards.md").read_text(encoding="utf-8")
     assert not [name for name in BUILT_IN if f"`{name}`" not in page]

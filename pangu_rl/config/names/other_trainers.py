@@ -51,6 +51,8 @@ COUNTERPARTS: dict[str, tuple[str, ...]] = {
     "pref_beta": ("algorithm.beta",),
     "pref_loss": ("algorithm.weights",),
     "importance_sampling_level": ("algorithm.loss",),
+    "filter_groups": ("algorithm.dynamic_sampling",),
+    "max_num_gen_batches": ("algorithm.dynamic_sampling.max_rounds",),
     **dict.fromkeys(("num_iterations", "ppo_mini_batch_size"), ("algorithm.mini_batches",)),
     "scale_rewards": ("algorithm.advantage_scale",),
     "loss_type": ("algorithm.aggregation",),
@@ -61,6 +63,7 @@ COUNTERPARTS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("lora_target", "target_modules", "lora_target_modules"), ("learner.lora.targets",)),
     **dict.fromkeys(("ulysses_sequence_parallel_size", "sequence_parallel_size"), ("learner.sequence_parallel",)),
     **dict.fromkeys(("freeze_vit", "freeze_vision_tower"), ("learner.trainable",)),
+    **dict.fromkeys(("report_to", "logger"), ("monitoring",)),
 }
 """Of several keys those that a stage has: mostly one."""
 
@@ -70,10 +73,12 @@ REMARKS: dict[str, str] = {
     "warmup_ratio": "a number of steps",
     "cutoff_len": "a longer row is refused, not cut",
     "packing": "it is always done, and sequences in a pack never see each other",
+    "max_num_gen_batches": "rounds behind the first",
     "num_iterations": "it splits a step; answers are not learned from twice",
     "remote_rm_url": "one that asks a service: examples/rewards/http_judge.py",
     "importance_sampling_level": "gspo is that of sequences",
     "pref_loss": "[1, 0, 0] is plain DPO",
+    "report_to": "wandb_project and others; TensorBoard is on",
     **dict.fromkeys(("nnodes", "n_gpus_per_node"), "nodes are Ray's"),
 }
 """Where it is counted otherwise here: how."""

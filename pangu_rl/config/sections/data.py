@@ -23,7 +23,7 @@ class DataConfig(TrainedRowsConfig):
     """What a row that cannot be read, whose picture cannot be decoded, or whose gold does not grade itself correct,
     does: end the run, or be left out with its row number in the log."""
     max_prompt_tokens: PositiveInt = 1024
-    """A longer prompt is a bad row; a picture counts with all its tokens, one per 28 x 28 pixels."""
+    """A longer prompt is a bad row; a picture counts with all its tokens (docs/models.md)."""
     heldout_limit: PositiveInt | None = None
     """Evaluate on the first so many rows only."""
 
@@ -46,4 +46,4 @@ class SftDataConfig(TrainedRowsConfig):
     """By the seed: numpy's permutation of up to 1,048,576 rows, of more a Feistel network that holds no list."""
     on_bad_row: Literal["refuse", "skip"] = "refuse"
     max_tokens: PositiveInt = 2048
-    """A longer conversation is a bad row; a picture counts with all its tokens, one per 28 x 28 pixels."""
+    """A longer conversation is a bad row; a picture counts with all its tokens (docs/models.md)."""

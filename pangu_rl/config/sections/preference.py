@@ -42,7 +42,7 @@ class DpoDataConfig(TrainedRowsConfig):
     on_bad_row: Literal["refuse", "skip"] = "refuse"
     max_tokens: PositiveInt = 2048
     """A pair whose prompt and longer response have more, or a longer SFT row, is a bad row; a picture counts with all
-    its tokens, one per 28 x 28 pixels."""
+    its tokens (docs/models.md)."""
     reference: str | None = None
     """File of the start model's log-probs, made if it is not there; null is `reference.jsonl` in the run directory."""
 

@@ -141,8 +141,9 @@ class CanaryConfig(Strict):
 class ScorersConfig(Strict):
     scorers: tuple[ScorerConfig, ...]
     criteria: tuple[str, ...] = ("hallucination", "similarity", "linguistic_quality", "consistency")
-    """Built-in names (these four), or paths of prompt files of your own that end in `.md`. A criterion whose parts an
-    item lacks (a picture, a reference) is not asked."""
+    """Built-in names: these four, and for curation `text_quality`, `no_loops`, `question_answer`, `picture_relevance`,
+    `complementarity` and `information_density`. Or paths of prompt files of your own that end in `.md`. A criterion
+    whose parts an item lacks (a picture, a reference) is not asked."""
     aggregation: Literal["min_of_means", "mean_of_means", "min_of_min"] = "min_of_means"
     """Over criteria, of what is taken over scorers."""
     on_missing_vote: Literal["mask", "drop_scorer"] = "mask"
