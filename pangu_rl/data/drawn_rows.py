@@ -15,7 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from pangu_rl.data.fields.bad_row import BadRow, Row
 from pangu_rl.data.fields.columns import Kind
 from pangu_rl.data.files.row_files import RowFiles, open_rows
-from pangu_rl.data.files.rows import MAX_CONSECUTIVE_BAD, Check, Loaded, OnBadRow, checked, evenly
+from pangu_rl.data.files.rows import MAX_CONSECUTIVE_BAD, Loaded, OnBadRow, evenly
 from pangu_rl.data.formats.reading import AS_OURS, Reading, RowReader
 from pangu_rl.data.index.files import row_files, rows_bytes
 from pangu_rl.data.index.manifest import MANIFEST
@@ -115,7 +115,6 @@ class IndexedRows(Generic[Record]):
         *,
         on_bad_row: OnBadRow,
         parse: Callable[[Row, str], Record],
-        check: Check[Record] | None = None,
         reading: Reading = AS_OURS,
         media_root: Path | None = None,
         passed_over: Callable[[Record], str | None] = lambda record: None,
@@ -133,11 +132,7 @@ class IndexedRows(Generic[Record]):
         except BadRow as reason:
             if on_bad_row == "refuse":
                 raise DataError(f"{files.index.place(0)}: {reason} {MEND}") from None
-
-        def sound(row: Row, uid: str) -> Record:
-            return checked(parse(row, uid), check)
-
-        return cls(path=path, files=files, reader=reader, parse=sound, passed_over=passed_over, on_bad_row=on_bad_row)
+        return cls(path=path, files=files, reader=reader, parse=parse, passed_over=passed_over, on_bad_row=on_bad_row)
 
     def mixed(self, shares: Mapping[str, float]) -> IndexedRows[Record]:
         """The same rows, each source as often as gives it its share of an epoch.

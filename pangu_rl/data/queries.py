@@ -12,7 +12,7 @@ from pangu_rl.data.chat.turns import text_of
 from pangu_rl.data.conversations import parse_conversation
 from pangu_rl.data.drawn_rows import IndexedRows, read_when_drawn
 from pangu_rl.data.fields.bad_row import Row
-from pangu_rl.data.files.rows import Check, Loaded, OnBadRow, load_records
+from pangu_rl.data.files.rows import Check, Loaded, OnBadRow, checked, load_records
 from pangu_rl.data.formats.reading import AS_OURS, Reading
 from pangu_rl.data.prompts import parse_prompt
 from pangu_rl.records import Prompt
@@ -39,9 +39,9 @@ def load_queries(
     """
 
     def parse(row: Row, uid: str) -> Prompt:
-        return replace(parse_query(row, uid, read_answer), opened=reading.opened)
+        return checked(replace(parse_query(row, uid, read_answer), opened=reading.opened), check)
 
-    how = {"on_bad_row": on_bad_row, "parse": parse, "check": check, "reading": reading}
+    how = {"on_bad_row": on_bad_row, "parse": parse, "reading": reading}
     if limit is not None and read_when_drawn(path, reading):
         return IndexedRows.of(path, "query", **how).evenly(limit)
     return load_records(path, "query", **how)

@@ -12,7 +12,7 @@ from pangu_rl.config.stages import SftConfig
 from pangu_rl.data.conversations import Conversation, load_conversations, trained_conversation
 from pangu_rl.data.drawn_rows import IndexedRows, ReadRows, StageRows, read_when_drawn
 from pangu_rl.data.encoding import Encoder
-from pangu_rl.data.files.rows import Loaded
+from pangu_rl.data.files.rows import Loaded, checked
 from pangu_rl.data.formats.reading import Reading
 from pangu_rl.data.pictures import PictureFolder
 from pangu_rl.loops.inputs.model import check_length, open_model
@@ -66,8 +66,7 @@ def indexed_conversations(
         resolve_path(path),
         "conversation",
         on_bad_row=data.on_bad_row,
-        parse=lambda row, uid: trained_conversation(row, uid, reading),
-        check=check,
+        parse=lambda row, uid: checked(trained_conversation(row, uid, reading), check),
         reading=reading,
         media_root=folder.root,
         passed_over=passed_over,
