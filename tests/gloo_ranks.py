@@ -21,7 +21,8 @@ def on_ranks(ranks: int, function: Callable[..., Any], folder: Path, *arguments:
 
 
 def _run(rank: int, ranks: int, port: int, function: Callable[..., Any], folder: Path, arguments: tuple) -> None:
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), DS_ACCELERATOR="cpu")
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(ranks), LOCAL_RANK=str(rank))
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=ranks)
     try:

@@ -113,7 +113,8 @@ def receive(location: str, rank: int, versions: list[WeightManifest], results: m
 def test_broadcast_reaches_every_receiver_beside_a_default_group(
     tmp_path: Path, default_group: bool, bucket_bytes: int
 ) -> None:
-    if default_group and not torch.distributed.is_initialized():
+    begun = default_group and not torch.distributed.is_initialized()
+    if begun:
         torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     publisher = BroadcastPublisher(
         backend="gloo", host="127.0.0.1", receivers=2, device="cpu", bucket_bytes=bucket_bytes
@@ -127,15 +128,21 @@ def test_broadcast_reaches_every_receiver_beside_a_default_group(
     ]
     for process in processes:
         process.start()
-    for _ in range(2):
-        publisher.send(weights(2.0))
-        expected = {tensor.name: tensor.digest for tensor in second.tensors}
-        got = dict(results.get(timeout=60) for _ in range(2))
-        assert got == {1: expected, 2: expected}
-    for process in processes:
-        process.join(30)
-        assert process.exitcode == 0
-    publisher.close()
+    try:
+        for _ in range(2):
+            publisher.send(weights(2.0))
+            expected = {tensor.name: tensor.digest for tensor in second.tensors}
+            got = dict(results.get(timeout=60) for _ in range(2))
+            assert got == {1: expected, 2: expected}
+        for process in processes:
+            process.join(30)
+            assert process.exitcode == 0
+    finally:
+        for process in processes:
+            process.kill()
+        publisher.close()
+        if begun:
+            torch.distributed.destroy_process_group()
     assert [a.digest == b.digest for a, b in zip(first.tensors, second.tensors)] == [False, False, False]
 
 
