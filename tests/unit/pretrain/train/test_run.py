@@ -5,15 +5,18 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pangu_rl.data.files.row_files import open_rows
+from pretrain.train import run as whole
 from pretrain.train.loader import Counts, PackLoader
 from pretrain.train.order import PackOrder, deal_packs
 from pretrain.train.run import PretrainParts, open_order
@@ -35,6 +38,9 @@ class HereLoaders:
         kept = {index: row for order in batch for chunk in order.kept for index, row in chunk.items()}
         loaded = [self.loader.load_merged(own, kept) for own in deal_packs(batch, self.ranks)]
         return [packs for packs, _ in loaded], reduce(add, [counts for _, counts in loaded])
+
+    def close(self) -> None:
+        pass
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +104,20 @@ def test_fill_is_of_the_packs_that_a_step_has(folder, tiny_vl_model):
 def test_every_rank_trains_on_as_many_packs(folder, tiny_vl_model):
     handles, _ = open_parts(folder, tiny_vl_model, 2).next_batch()
     assert [len(own) for own in handles] == [1, 1]
+
+
+def test_a_loss_beyond_the_trainers_factor_is_said_and_counted(folder, tiny_vl_model, monkeypatch):
+    """Ten losses of 2 and a factor of 3: 5.9 is no spike, 6.1 is one."""
+    losses = iter([2.0] * 10 + [5.9, 6.1])
+    learners = SimpleNamespace(update_from=lambda batches: [{"nll": next(losses), "skipped": 0.0}])
+    config = stage(folder, tiny_vl_model, trainer={"loss_spike": 3.0, "steps": 12})
+    loader = PackLoader(config, open_rows(Path(config.data.train), on_bad_row="refuse"))
+    monkeypatch.setattr(whole, "Loaders", lambda *_: HereLoaders(loader, 1))
+    monkeypatch.setattr(whole, "open_learners", lambda *_: nullcontext(learners))
+    said = []
+    run = SimpleNamespace(placed=nullcontext, phase=nullcontext, say=said.append)
+    with whole.open_parts(config, run, loader, open_order(config, loader)) as parts:
+        parts.prepare()
+        rows = [parts.train_step(run, step) for step in range(1, 13)]
+    assert [row["train/loss_spike"] for row in rows] == [0.0] * 11 + [1.0]
+    assert said == ["step 12: the loss 6.100 is a spike, the median of the last steps is 2.000"]
