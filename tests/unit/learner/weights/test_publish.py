@@ -94,7 +94,8 @@ def test_buffers_of_the_dead_are_removed_and_of_the_living_are_kept(tmp_path: Pa
 
 
 def receive(location: str, rank: int, versions: list[WeightManifest], results: multiprocessing.Queue) -> None:
-    """As an engine's worker: bucket after bucket of every version; digests by name come back."""
+    """As an engine's worker: its rank as it starts; then bucket after bucket of every version, and digests by name."""
+    results.put(rank)
     host, _, port = location.rpartition(":")
     group = build_group("gloo", host, int(port), rank, 3, timeout_s=60)
     for manifest in versions:
@@ -129,6 +130,8 @@ def test_broadcast_reaches_every_receiver_beside_a_default_group(
     for process in processes:
         process.start()
     try:
+        # A process may take longer to start than receivers, which are there already, may take to come.
+        assert {results.get(timeout=300) for _ in processes} == {1, 2}
         for _ in range(2):
             publisher.send(weights(2.0))
             expected = {tensor.name: tensor.digest for tensor in second.tensors}
