@@ -39,9 +39,6 @@ class HereLoaders:
         loaded = [self.loader.load_merged(own, kept) for own in deal_packs(batch, self.ranks)]
         return [packs for packs, _ in loaded], reduce(add, [counts for _, counts in loaded])
 
-    def close(self) -> None:
-        pass
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
@@ -106,17 +103,19 @@ def test_every_rank_trains_on_as_many_packs(folder, tiny_vl_model):
     assert [len(own) for own in handles] == [1, 1]
 
 
-def test_a_loss_beyond_the_trainers_factor_is_said_and_counted(folder, tiny_vl_model, monkeypatch):
-    """Ten losses of 2 and a factor of 3: 5.9 is no spike, 6.1 is one."""
+def test_a_loss_beyond_the_trainers_factor_is_said_and_counted(tmp_path, monkeypatch):
+    """Ten losses of 2 and a factor of 3: 5.9 is no spike, 6.1 is one. Nothing is read or trained."""
     losses = iter([2.0] * 10 + [5.9, 6.1])
     learners = SimpleNamespace(update_from=lambda batches: [{"nll": next(losses), "skipped": 0.0}])
-    config = stage(folder, tiny_vl_model, trainer={"loss_spike": 3.0, "steps": 12})
-    loader = PackLoader(config, open_rows(Path(config.data.train), on_bad_row="refuse"))
-    monkeypatch.setattr(whole, "Loaders", lambda *_: HereLoaders(loader, 1))
+    loaders = SimpleNamespace(load=lambda batch: ([[]], Counts(packs=1)), measure=None, close=list)
+    order = SimpleNamespace(next_batch=lambda _: [], look_ahead=lambda _: None, state_dict=dict, skipped=0)
+    monkeypatch.setattr(whole, "Loaders", lambda *_: loaders)
     monkeypatch.setattr(whole, "open_learners", lambda *_: nullcontext(learners))
     said = []
     run = SimpleNamespace(placed=nullcontext, phase=nullcontext, say=said.append)
-    with whole.open_parts(config, run, loader, open_order(config, loader)) as parts:
+    loader = SimpleNamespace(files=SimpleNamespace(left_out=0))
+    config = stage(tmp_path, Path("m"), trainer={"loss_spike": 3.0, "steps": 12})
+    with whole.open_parts(config, run, loader, order) as parts:
         parts.prepare()
         rows = [parts.train_step(run, step) for step in range(1, 13)]
     assert [row["train/loss_spike"] for row in rows] == [0.0] * 11 + [1.0]
