@@ -7,11 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+from pangu_rl.accelerators.collective import free_port
 from tests.builders import build_tiny_model, build_tiny_vl_model
 
 # As a private Ray of ours has it: at Ray's own 15, a Ray of the tests waits for whatever else runs on the machine.
 os.environ.setdefault("RAY_worker_niceness", "0")
+
+# A busy machine makes an example slow, not wrong; and what one run finds, every run finds.
+settings.register_profile("fixed", deadline=None, derandomize=True)
+settings.load_profile("fixed")
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +30,16 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_vl_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The two-layer PanguVL with SmolLM2's tokenizer and the four vision tokens, bf16."""
     return build_tiny_vl_model(tmp_path_factory.mktemp("vl_model") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def rendezvous() -> Iterator[None]:
+    """Where a learner of one rank in this process meets itself. Its group stays: DeepSpeed keeps handles to it."""
+    place = {"DS_ACCELERATOR": "cpu", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in place.items():
+            patch.setenv(name, value)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from pangu_rl.records import Completion, FinishReason, Group
 def rollout_metrics(groups: Sequence[Group], known_tokens: int | None = None) -> dict[str, float]:
     """Means over all completions drawn in a step, those of groups set aside included.
 
-    Keys: `reward/mean`, `reward/<part>`, `reward/solved` (share of correct), `outcome/<outcome>` (share of rows),
+    Keys: `reward/mean`, `reward/<part>`, `outcome/<outcome>` (share of rows; `outcome/correct` is the share solved),
     `response/tokens|length_mean|length_max|truncated`, `groups/drawn|trained|zero_variance`; and, of a tokenizer with
     `known_tokens`, `response/unknown_tokens`: drawn from rows that pad the model's vocabulary, they have no text.
     """

@@ -40,7 +40,7 @@ def test_sft_tells_how_the_experts_are_loaded(mixture: Path, tmp_path: Path) -> 
         # Two experts of four for a token: no expert has more than half of the routes, none less than nothing.
         assert 0.25 <= row["train/expert_share_max"] <= 0.5
         assert 0.0 <= row["train/expert_share_min"] <= 0.25
-        assert row["train/expert_load_max"] == pytest.approx(4 * row["train/expert_share_max"])
+        assert 1.0 <= row["train/expert_load_max"] <= 2.0
     names = runs.weights(tmp_path / "run", 3)
     assert "model.layers.1.mlp.experts.3.down_proj.weight" in names
     assert not any("gate_up_proj" in name for name in names)

@@ -5,16 +5,13 @@ The reference is plain torch on a padded batch with the model's own forward, in 
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 import pytest
 import torch
 
-from pangu_rl.accelerators.collective import free_port
 from pangu_rl.algorithms.grpo import grpo_loss
 from pangu_rl.config.sections.algorithm import GrpoAlgorithmConfig
 from pangu_rl.config.sections.learner import LearnerConfig, OptimizerConfig
@@ -23,6 +20,7 @@ from pangu_rl.data.packs.batching import split_ranks
 from pangu_rl.data.packs.micro_batches import Dealing
 from pangu_rl.learner.checks.packing_check import unpacked
 from pangu_rl.learner.spec import LearnerSpec
+from tests.gloo_ranks import on_ranks
 from tests.unit.learner.builders import join, llama, save_llama, tree_pack
 
 GROUPS = [
@@ -121,11 +119,8 @@ def packed_step(path: Path, case: Case, rank: int, ranks: int) -> Outcome:
     return Outcome(metrics["loss"], metrics["grad_norm"], weights)
 
 
-def run_rank(path: Path, rank: int, port: int) -> None:
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), DS_ACCELERATOR="cpu")
-    torch.set_num_threads(1)
-    outcomes = [packed_step(path, case, rank, 2) for case in TWO_RANKS]
-    torch.save(outcomes, path / f"outcomes_{rank}.pt")
+def all_steps(rank: int, ranks: int, path: Path) -> list[dict]:
+    return [asdict(packed_step(path, case, rank, ranks)) for case in TWO_RANKS]
 
 
 @pytest.fixture(scope="module")
@@ -151,24 +146,14 @@ def test_the_reference_moves_every_weight(references: dict[str, Outcome]) -> Non
         assert (tensor - start[name]).abs().max() > 100 * TOLERANCE, name
 
 
+@pytest.mark.usefixtures("rendezvous")
 @pytest.mark.parametrize("case", ONE_RANK, ids=str)
 def test_one_rank_equals_the_padded_step(tmp_path: Path, case: Case, references: dict[str, Outcome]) -> None:
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-    os.environ.setdefault("MASTER_PORT", str(free_port()))
     assert_same_step(case, packed_step(save_llama(tmp_path), case, 0, 1), references[case.aggregation])
 
 
 def test_two_ranks_equal_the_padded_step(tmp_path: Path, references: dict[str, Outcome]) -> None:
     save_llama(tmp_path)
-    context, port = multiprocessing.get_context("spawn"), free_port()
-    processes = [context.Process(target=run_rank, args=(tmp_path, rank, port)) for rank in (0, 1)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(300)
-        assert process.exitcode == 0
-    for rank in (0, 1):
-        outcomes = torch.load(tmp_path / f"outcomes_{rank}.pt", weights_only=False)
+    for outcomes in on_ranks(2, all_steps, tmp_path, tmp_path):
         for case, outcome in zip(TWO_RANKS, outcomes, strict=True):
-            assert_same_step(case, outcome, references[case.aggregation])
+            assert_same_step(case, Outcome(**outcome), references[case.aggregation])

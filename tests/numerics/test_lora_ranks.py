@@ -6,14 +6,11 @@ one rank are those of plain peft (`unit/learner`).
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from pathlib import Path
 
 import pytest
 import torch
 
-from pangu_rl.accelerators.collective import free_port
 from pangu_rl.config.sections.algorithm import GrpoAlgorithmConfig
 from pangu_rl.config.sections.learner import LearnerConfig
 from pangu_rl.config.sections.lora import LoraConfig
@@ -21,6 +18,7 @@ from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.data.packs.batching import split_ranks
 from pangu_rl.data.packs.micro_batches import Dealing
 from pangu_rl.learner.spec import LearnerSpec
+from tests.gloo_ranks import on_ranks
 from tests.numerics.test_learner_invariance import GROUPS, OPTIMIZER, SEQUENCES, TOKENS
 from tests.unit.learner.builders import save_llama
 
@@ -67,29 +65,18 @@ def two_steps(
     return told | {name: tensor.clone() for name, tensor in learner.outlet.tensors.adapter_stream()} | folded
 
 
-def run_rank(path: Path, rank: int, port: int) -> None:
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), DS_ACCELERATOR="cpu")
-    torch.set_num_threads(1)
-    found = {str(stage): two_steps(path, stage, rank, 2) for stage in STAGES}
-    found["resumed"] = two_steps(path, 1, rank, 2, resumed=True)
-    found["shared"] = two_steps(path, 1, rank, 2, shared=True)
-    torch.save(found, path / f"rank_{rank}.pt")
+def all_cases(rank: int, ranks: int, path: Path) -> dict[str, dict[str, torch.Tensor]]:
+    found = {str(stage): two_steps(path, stage, rank, ranks) for stage in STAGES}
+    found["resumed"] = two_steps(path, 1, rank, ranks, resumed=True)
+    return found | {"shared": two_steps(path, 1, rank, ranks, shared=True)}
 
 
-def test_two_ranks_take_the_steps_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("rendezvous")
+def test_two_ranks_take_the_steps_of_one(tmp_path: Path) -> None:
     save_llama(tmp_path / "model")
-    for name, value in {"DS_ACCELERATOR": "cpu", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}.items():
-        monkeypatch.setenv(name, value)
     expected = two_steps(tmp_path, 1, 0, 1)
-    context, port = multiprocessing.get_context("spawn"), free_port()
-    processes = [context.Process(target=run_rank, args=(tmp_path, rank, port)) for rank in (0, 1)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(300)
-        assert process.exitcode == 0
-    for rank in (0, 1):
-        for case, found in torch.load(tmp_path / f"rank_{rank}.pt", weights_only=True).items():
+    for cases in on_ranks(2, all_cases, tmp_path, tmp_path):
+        for case, found in cases.items():
             assert found.keys() == expected.keys()
             for name, tensor in expected.items():
                 # A step moves an adapter by up to 1e-2; float32 sums in another order.

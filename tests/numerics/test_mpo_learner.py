@@ -5,15 +5,12 @@ Everything in float32 with pictures; the tolerances are those of float32 sums in
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import PreTrainedModel
 
-from pangu_rl.accelerators.collective import free_port
 from pangu_rl.config.sections.learner import LearnerConfig, OptimizerConfig
 from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.config.sections.preference import MpoAlgorithmConfig
@@ -21,9 +18,11 @@ from pangu_rl.learner.model import PackedCausalLM, PackTensors
 from pangu_rl.learner.objectives import build_objective
 from pangu_rl.learner.packed_attention import PACKED, attend_by
 from pangu_rl.learner.spec import LearnerSpec
+from tests.gloo_ranks import on_ranks
 from tests.unit.learner.pair_builders import loss_alone, mini_batches, pair, sft_row, summed_alone
 from tests.unit.learner.vl_builders import pangu_vl, picture, save_pangu_vl
 
+pytestmark = pytest.mark.usefixtures("rendezvous")
 WIDE, TALL = picture("wide", 2, 3), picture("tall", 4, 1)
 PAIRS = [
     pair("wide", [WIDE], (5, 3), (-30.0, -11.0)),
@@ -62,13 +61,6 @@ def build(path: Path, *args, **options):
 @pytest.fixture(scope="module")
 def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_pangu_vl(tmp_path_factory.mktemp("pangu_vl"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def rendezvous() -> None:
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-    os.environ.setdefault("MASTER_PORT", str(free_port()))
 
 
 def gradients(lm: PreTrainedModel, loss: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -182,28 +174,14 @@ def steps_of(path: Path, stage: int, rank: int, ranks: int) -> tuple[list[dict[s
     return learner.update(batches), {name: tensor.clone() for name, tensor in learner.outlet.stream()}
 
 
-def run_rank(path: Path, output: Path, rank: int, port: int) -> None:
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), DS_ACCELERATOR="cpu")
-    torch.set_num_threads(1)
-    torch.save([steps_of(path, stage, rank, 2) for stage in (1, 3)], output / f"outcomes_{rank}.pt")
+def of_both_stages(rank: int, ranks: int, path: Path) -> list:
+    return [steps_of(path, stage, rank, ranks) for stage in (1, 3)]
 
 
 def test_two_ranks_take_the_steps_of_one(model_path: Path, tmp_path: Path) -> None:
     """Losses are shares of the global mean, and the shift is that of the global batch on both ranks."""
-    context, port = multiprocessing.get_context("spawn"), free_port()
-    processes = [context.Process(target=run_rank, args=(model_path, tmp_path, rank, port)) for rank in (0, 1)]
-    for process in processes:
-        process.start()
-    try:
-        for process in processes:
-            process.join(300)
-            assert process.exitcode == 0
-    finally:
-        for process in processes:
-            process.kill()
     expected, weights = steps_of(model_path, 1, 0, 1)
-    outcomes = [torch.load(tmp_path / f"outcomes_{rank}.pt", weights_only=False) for rank in (0, 1)]
-    for one, other in zip(*outcomes, strict=True):
+    for one, other in zip(*on_ranks(2, of_both_stages, tmp_path, model_path), strict=True):
         assert one[0] == other[0]
         for found, alone in zip(one[0], expected, strict=True):
             assert found == pytest.approx(alone, abs=1e-5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,7 +60,6 @@ def weights_of(learner) -> dict[str, torch.Tensor]:
 
 
 def met(rank: int, ranks: int, path: Path, stages: list[int]) -> list[dict]:
-    os.environ.update(DS_ACCELERATOR="cpu", RANK=str(rank), WORLD_SIZE=str(ranks), LOCAL_RANK=str(rank))
     found = []
     for stage in stages:
         untouched, learner = (learner_of(path, stage, rank, ranks) for _ in range(2))
@@ -86,7 +84,6 @@ def met(rank: int, ranks: int, path: Path, stages: list[int]) -> list[dict]:
 def test_all_ranks_skip_together_and_end_together(tmp_path: Path, stages: list[int]) -> None:
     """What is not finite leaves weights and moments as they were: the next clean step is the one that it would have
     been without."""
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")
     path = save_llama(tmp_path / "model")
     ranks = on_ranks(2, met, tmp_path, path, stages)
     for first, second in zip(*ranks, strict=True):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal
 
 import pytest
 import torch
 
-from pangu_rl.accelerators.collective import free_port
 from pangu_rl.config.sections.learner import LearnerConfig, OptimizerConfig
 from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.errors import CheckpointError
@@ -64,7 +62,6 @@ def folder_of(home: Path, case: Case, ranks: int) -> Path:
 
 def two_ranks(rank: int, ranks: int, path: Path, home: Path, cases: list[Case]) -> list[dict]:
     """A first step, saved; a second one; and a second one after the first of a single rank."""
-    os.environ.update(DS_ACCELERATOR="cpu", RANK=str(rank), WORLD_SIZE=str(ranks), LOCAL_RANK=str(rank))
     found = []
     for case in cases:
         learner = build(path, case, rank, ranks)
@@ -77,6 +74,7 @@ def two_ranks(rank: int, ranks: int, path: Path, home: Path, cases: list[Case]) 
     return found
 
 
+@pytest.mark.usefixtures("rendezvous")
 @pytest.mark.parametrize(
     "cases",
     [
@@ -85,8 +83,6 @@ def two_ranks(rank: int, ranks: int, path: Path, home: Path, cases: list[Case]) 
     ],
 )
 def test_the_next_step_is_the_same(tmp_path: Path, cases: list[Case]) -> None:
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
     path = save_pangu_vl(tmp_path / "model")
     for case in cases:
         learner = build(path, case, 0, 1)
@@ -105,13 +101,13 @@ def test_the_next_step_is_the_same(tmp_path: Path, cases: list[Case]) -> None:
             theirs, tensors = outcome
             assert theirs["loss"] == pytest.approx(metrics["loss"], abs=tolerance)
             assert theirs["lr"] == metrics["lr"]
+            relative = 1e-5 if case[1] == "float32" else 1e-2  # bfloat16 has steps of 1 in 128 to 256
             for name, tensor in weights.items():
-                torch.testing.assert_close(tensors[name], tensor, atol=tolerance, rtol=1e-2, msg=f"{name} {case}")
+                torch.testing.assert_close(tensors[name], tensor, atol=tolerance, rtol=relative, msg=f"{name} {case}")
 
 
+@pytest.mark.usefixtures("rendezvous")
 def test_zero_3_says_that_it_cannot(tmp_path: Path) -> None:
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
     learner = build(save_pangu_vl(tmp_path / "model"), (3, "float32"), 0, 1)
     folder = folder_of(tmp_path, (3, "float32"), 1)
     learner.save(folder).result()

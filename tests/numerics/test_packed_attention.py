@@ -106,7 +106,8 @@ def test_gradient_checkpointing_recomputes_with_the_same_layout() -> None:
     lm, pack = llama(), tree_pack([(12, [9, 4])])
     weights = torch.ones(len(pack.targets))
     lm.set_attn_implementation(PACKED)
-    batch = PackTensors.of(pack, "cpu")
+    batch, layers = PackTensors.of(pack, "cpu"), []
+    lm.model.layers[0].register_forward_pre_hook(lambda *_: layers.append(1))
 
     def run() -> list[Tensor]:
         lm.zero_grad()
@@ -119,6 +120,7 @@ def test_gradient_checkpointing_recomputes_with_the_same_layout() -> None:
     lm.train()
     for expected, found in zip(plain, run()):
         assert torch.equal(expected, found)
+    assert len(layers) == 3, "once plain, then forwards and again in the backward pass"
 
 
 def mistral(window: int | None) -> PreTrainedModel:

@@ -5,7 +5,6 @@ In float32 the order of sums is all that differs, so gradients agree to 1e-5 of 
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +14,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pangu_rl.accelerators.collective import free_port
 from pangu_rl.config.sections.algorithm import GrpoAlgorithmConfig, SupervisedConfig
 from pangu_rl.config.sections.learner import LearnerConfig, OptimizerConfig
 from pangu_rl.config.sections.model import ModelConfig
@@ -202,7 +200,6 @@ def two_ranks(rank: int, ranks: int, home: Path) -> dict[str, Any]:
     """Gradients and steps of every case, a checkpoint, and the step after that of a single rank."""
     from pangu_rl.learner.parallel.sequence_parallel import open_sequence_group
 
-    os.environ.update(DS_ACCELERATOR="cpu", RANK=str(rank), WORLD_SIZE=str(ranks), LOCAL_RANK=str(rank))
     sequence = open_sequence_group(ranks)
     found = {"text": gradients(text_packs(), llama(), sequence), "vl": gradients(vl_packs(), pangu_vl(), sequence)}
     found["steps"] = [outcome(home, case, rank, ranks) for case in DEFAULT]
@@ -231,15 +228,11 @@ def second_step(home: Path, rank: int, ranks: int, *, after: int) -> dict[str, A
 
 
 def four_ranks(rank: int, ranks: int, home: Path) -> list[dict[str, Any]]:
-    os.environ.update(DS_ACCELERATOR="cpu", RANK=str(rank), WORLD_SIZE=str(ranks), LOCAL_RANK=str(rank))
     return [outcome(home, case, rank, ranks) for case in REST]
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-    os.environ.setdefault("MASTER_PORT", str(free_port()))
+def home(tmp_path_factory: pytest.TempPathFactory, rendezvous: None) -> Path:
     folder = tmp_path_factory.mktemp("models")
     save_llama(folder / "text")
     save_pangu_vl(folder / "vl")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from pathlib import Path
 from typing import Literal
 
 import pytest
 import torch
 
-from pangu_rl.accelerators.collective import free_port
 from pangu_rl.config.sections.algorithm import GrpoAlgorithmConfig
 from pangu_rl.config.sections.learner import LearnerConfig, OptimizerConfig
 from pangu_rl.config.sections.model import ModelConfig
@@ -19,8 +16,10 @@ from pangu_rl.learner.model import load_causal_lm
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.records import MiniBatch, Pack
 from pretrain.families.pangu import Pangu
+from tests.gloo_ranks import on_ranks
 from tests.unit.learner.vl_builders import group, packed, picture, save_pangu_vl
 
+pytestmark = pytest.mark.usefixtures("rendezvous")
 WIDE, TALL = picture("wide", 2, 3), picture("tall", 4, 1)
 SHOWN = packed([group("shown", [WIDE, TALL], [5, 3])])
 TEXT = packed([group("text", [], [4, 4, 2])])
@@ -35,13 +34,6 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = save_pangu_vl(tmp_path_factory.mktemp("pangu_vl"))
     (path / "preprocessor_config.json").write_text('{"min_pixels": 784}')
     return path
-
-
-@pytest.fixture(scope="module", autouse=True)
-def rendezvous() -> None:
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-    os.environ.setdefault("MASTER_PORT", str(free_port()))
 
 
 def build(
@@ -201,10 +193,8 @@ def one_step(path: Path, case: Case, rank: int, ranks: int) -> dict[str, object]
     return {"metrics": metrics, "weights": weights_of(learner)}
 
 
-def run_rank(path: Path, output: Path, cases: list[Case], rank: int, port: int) -> None:
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), DS_ACCELERATOR="cpu")
-    torch.set_num_threads(1)
-    torch.save([one_step(path, case, rank, 2) for case in cases], output / f"outcomes_{rank}.pt")
+def all_steps(rank: int, ranks: int, path: Path, cases: list[Case]) -> list[dict[str, object]]:
+    return [one_step(path, case, rank, ranks) for case in cases]
 
 
 @pytest.mark.parametrize(
@@ -218,21 +208,8 @@ def test_a_rank_without_pictures_steps_with_one_that_has_them(
     model_path: Path, tmp_path: Path, cases: list[Case]
 ) -> None:
     """Rank 0 has two pictures and rank 1 text alone; together they take the step of one rank that has both packs."""
-    context, port = multiprocessing.get_context("spawn"), free_port()
-    arguments = [(model_path, tmp_path, cases, rank, port) for rank in (0, 1)]
-    processes = [context.Process(target=run_rank, args=args) for args in arguments]
-    for process in processes:
-        process.start()
-    try:
-        for process in processes:
-            process.join(300)
-            assert process.exitcode == 0
-    finally:
-        for process in processes:
-            process.kill()
     expected = {trained: one_step(model_path, (1, trained), 0, 1) for trained in {trained for _, trained in cases}}
-    for rank in (0, 1):
-        outcomes = torch.load(tmp_path / f"outcomes_{rank}.pt", weights_only=False)
+    for outcomes in on_ranks(2, all_steps, tmp_path, model_path, cases):
         for (stage, trained), found in zip(cases, outcomes, strict=True):
             alone = expected[trained]
             assert found["metrics"]["loss"] == pytest.approx(alone["metrics"]["loss"], abs=1e-6)

@@ -73,7 +73,7 @@ def open_parts(config: GrpoConfig, run: Run, inputs: GrpoInputs, start: Path) ->
             heldout=inputs.heldout,
             collector=collector,
             ahead=DrawAhead(collector, inputs.train) if config.trainer.max_staleness else None,
-            spec=_learner_spec(config, start, run.accelerator),
+            spec=learner_spec(config, start, run.accelerator),
             engines=engines,
             store=RolloutStore(run.dir, loader.folder.root),
             probe=probe,
@@ -94,7 +94,8 @@ def _transport(config: GrpoConfig, placement: Placement) -> str:
     return chosen if chosen != "auto" else "shm" if placement.shares_memory else "broadcast"
 
 
-def _learner_spec(config: GrpoConfig, start: Path, accelerator: Accelerator) -> LearnerSpec:
+def learner_spec(config: GrpoConfig, start: Path, accelerator: Accelerator) -> LearnerSpec:
+    """What every rank of the learner is built from, but for its rank."""
     return LearnerSpec(
         model=config.model.model_copy(update={"path": str(start)}),
         learner=config.learner,

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from pangu_rl.accelerators.collective import free_port
 from pangu_rl.config.sections.algorithm import GrpoAlgorithmConfig
 from pangu_rl.config.sections.learner import LearnerConfig, OptimizerConfig
 from pangu_rl.config.sections.model import ModelConfig
@@ -22,19 +21,13 @@ from pangu_rl.records import MiniBatch, Pack
 from tests.unit.data.groups import make_group
 from tests.unit.learner.builders import llama, save_llama, tree_pack
 
+pytestmark = pytest.mark.usefixtures("rendezvous")
 PACKS = (tree_pack([(6, [9, 4]), (11, [5, 7, 2])]), tree_pack([(5, [8, 3])], seed=1, first_sequence=5))
 
 
 @pytest.fixture(scope="module")
 def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_llama(tmp_path_factory.mktemp("llama"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def rendezvous() -> None:
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-    os.environ.setdefault("MASTER_PORT", str(free_port()))
 
 
 def spec(path: Path, *, stage: int = 1, dtype: str = "float32", **options: object) -> LearnerSpec:

@@ -23,10 +23,10 @@ from pangu_rl.learner.lora import adapters_of, add_adapters, target_layers
 from pangu_rl.learner.model import load_causal_lm
 from pangu_rl.learner.weights.publish import read_tensor
 from tests.unit.learner.builders import llama, save_llama
-from tests.unit.learner.test_learner import PACKS, batch, rendezvous, spec, weights_of
+from tests.unit.learner.test_learner import PACKS, batch, spec, weights_of
 from tests.unit.learner.vl_builders import pangu_vl
 
-__all__ = ["rendezvous"]
+pytestmark = pytest.mark.usefixtures("rendezvous")
 
 LORA = LoraConfig(rank=4, alpha=8.0)
 APART = GrpoLoraConfig(rank=4, alpha=8.0, in_engines="apart")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from itertools import groupby
 from pathlib import Path
@@ -27,7 +26,6 @@ MIB = 2**20
 
 
 def spec(path: Path, rank: int, ranks: int, dtype: str = "float32", stage: int = 3) -> LearnerSpec:
-    os.environ.update(DS_ACCELERATOR="cpu")
     return LearnerSpec(
         model=ModelConfig(path=str(path), dtype=dtype),
         learner=LearnerConfig(ranks=ranks, zero_stage=stage),

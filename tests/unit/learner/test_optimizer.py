@@ -29,6 +29,19 @@ def test_a_run_of_one_step_has_the_full_rate() -> None:
     assert rates(1, schedule="linear") == [1.0]
 
 
+@pytest.mark.parametrize("stage", [0, 1])
+def test_the_moments_decay_by_the_betas_of_the_configuration(stage: int) -> None:
+    """Gradients 1 and 0, betas 1/2 and 3/5. The first step is 1; then m = 0.5 * 0.5 and v = 0.6 * 0.4, over 1 - 0.25
+    and 1 - 0.36: the second is (1 / 3) / sqrt(0.375) = 0.54433."""
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    config = OptimizerConfig(lr=1.0, betas=(0.5, 0.6), eps=1e-12, weight_decay=0.0, grad_clip=9.0)
+    optimizer = build_optimizer([parameter], config, zero_stage=stage)
+    for gradient in (1.0, 0.0):
+        parameter.grad = torch.tensor([gradient])
+        optimizer.step()
+    assert parameter.item() == pytest.approx(-1.54433, abs=1e-5)
+
+
 def test_zero_0_clips_to_the_global_norm_and_skips_what_is_not_finite() -> None:
     parameter = torch.nn.Parameter(torch.zeros(2))
     optimizer = build_optimizer([parameter], OptimizerConfig(lr=1.0, grad_clip=0.5), zero_stage=0)

@@ -1,6 +1,8 @@
-"""How old the tokens of a step are, worked by hand."""
+"""What a step drew and how old its tokens are, worked by hand."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 
@@ -37,6 +39,45 @@ def test_staleness_is_a_mean_over_tokens() -> None:
 def test_no_tokens_have_no_age() -> None:
     assert staleness_metrics([], step=5) == {}
     assert staleness_metrics([group(())], step=5) == {}
+
+
+def score(reward: float | None, outcome: Outcome, **parts: float | None) -> Score:
+    return Score(
+        completion_uid="g", reward=reward, parts={name: Part(value=v, outcome=outcome) for name, v in parts.items()}
+    )
+
+
+def test_what_a_step_drew() -> None:
+    """Answers of 2, 5 (cut), 3 and 0, 4 tokens, the third without a verdict of its `accuracy`.
+
+    reward (1.5 + 0.5 + 0.25 + 0.25) / 4; accuracy (1 + 0 + 0 + 0) / 4; length (0.5 + 0.5 + 0.5 + 0.25 + 0.25) / 5.
+    """
+    first, second = group((1,) * 2, (1,) * 5, (1,) * 3), group((), (1,) * 4)
+    first.completions[1] = replace(first.completions[1], finish_reason=FinishReason.LENGTH)
+    first.scores += [
+        score(1.5, Outcome.CORRECT, accuracy=1.0, length=0.5),
+        score(0.5, Outcome.NO_BOX, accuracy=0.0, length=0.5),
+        score(None, Outcome.TIMEOUT, accuracy=None, length=0.5),
+    ]
+    second.scores += [score(0.25, Outcome.NO_BOX, accuracy=0.0, length=0.25)] * 2
+    first.advantages, second.advantages, second.trained = [0.7, -0.7, 0.0], [0.0, 0.0], False
+    assert rollout_metrics([first, second]) == pytest.approx(
+        {
+            "reward/mean": 0.625,
+            "reward/accuracy": 0.25,
+            "reward/length": 0.4,
+            "outcome/correct": 0.2,
+            "outcome/no_box": 0.6,
+            "outcome/timeout": 0.2,
+            "response/tokens": 14,
+            "response/length_mean": 2.8,
+            "response/length_max": 5,
+            "response/truncated": 0.2,
+            "groups/drawn": 2,
+            "groups/trained": 1,
+            "groups/zero_variance": 0.5,
+        }
+    )
 
 
 def test_tokens_without_a_text_are_counted() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from pangu_rl.cluster import ray_runtime
 from pangu_rl.config.load import checked
 from pangu_rl.config.stages import SftConfig
 from pangu_rl.errors import CheckpointError
+from pangu_rl.loops import session
 from pangu_rl.loops.session import Run, open_run, with_speeds
 
 
@@ -73,6 +75,26 @@ def test_a_run_whose_first_checkpoint_has_no_room_is_refused_before_ray_starts(
         open_run(checked(SftConfig, tree, "test"), "sft"),
     ):
         pass
+
+
+def test_checkpoints_are_due_by_the_trainers_steps_and_seconds(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_runtime, "session", lambda cluster: nullcontext())
+    monkeypatch.setattr(session, "require_room", lambda *_: None)
+
+    def due(name: str, **trainer: float | None) -> list[int]:
+        tree = {
+            "model": {"path": str(tiny_model)},
+            "data": {"train": "rows.jsonl"},
+            "trainer": {"run_dir": str(tmp_path / name), "steps": 6, "checkpoint_every": 3} | trainer,
+            "monitoring": {"tensorboard": False},
+        }
+        with open_run(checked(SftConfig, tree, "test"), "sft") as run:
+            return [step for step in range(1, 7) if run.saving.is_due(step)]
+
+    assert due("by steps") == [3, 6], "half an hour is not over"
+    assert due("by both", checkpoint_every_s=1e-9) == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_note_is_told_once_and_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:

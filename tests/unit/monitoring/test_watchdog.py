@@ -34,12 +34,21 @@ def test_a_stall_names_phase_actor_and_samples_once(tmp_path):
 
 
 def test_a_phase_in_time_is_not_reported(tmp_path):
-    messages = []
-    phases = PhaseTimer()
-    with Watchdog(phases, 0.4, tmp_path, on_stall=messages.append):
+    """Four phases of 0.08 s, looked at in their last moment, where 0.1 s would be a stall."""
+    now, looked, messages = [0.0], threading.Event(), []
+
+    def clock():
+        if threading.current_thread().name == "watchdog":
+            looked.set()
+        return now[0]
+
+    phases = PhaseTimer(clock)
+    with Watchdog(phases, 0.1, tmp_path, on_stall=messages.append):
         for _ in range(4):
             with phases.phase("train"):
-                time.sleep(0.15)
+                now[0] += 0.08
+                looked.clear()
+                assert looked.wait(10)
     assert messages == []
     assert list(tmp_path.iterdir()) == []
 
@@ -73,9 +82,10 @@ def test_long_lists_are_cut(tmp_path):
 
 
 def test_stacks_of_another_process(tmp_path):
-    other = subprocess.Popen([sys.executable, "-c", "import time\ndef lingering(): time.sleep(60)\nlingering()"])
+    code = "import time\ndef lingering():\n    print('ready', flush=True)\n    time.sleep(60)\nlingering()"
+    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
-        time.sleep(0.5)
+        assert other.stdout.readline() == "ready\n"
         dump_stacks(tmp_path / "stacks.txt", {"rollout actor 0": other.pid})
     finally:
         other.kill()

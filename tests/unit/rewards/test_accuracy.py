@@ -103,31 +103,6 @@ def test_the_deadline_is_an_argument_of_the_configuration() -> None:
     assert (part.value, part.outcome) == (None, Outcome.TIMEOUT)
 
 
-HONEST_WRONG = r"17 + 25 = \boxed{41}"
-DEGENERATE = {
-    "empty box": r"\boxed{}",
-    "blank box": r"\boxed{ }",
-    "all letters": r"\boxed{A B C D}",
-    "a box per letter": r"\boxed{A}\boxed{B}\boxed{C}\boxed{D}",
-    "prompt copied": "? Put the final answer in \\boxed{}.",
-    "thinking never closed": r"<think>\boxed{42}",
-    "answer in thought alone": r"<think>\boxed{42}</think>",
-    "unterminated": r"\boxed{42",
-    "a megabyte": r"\boxed{" + "4" * 1_000_000 + "}",
-    "many boxes": r"\boxed{41}" * 1000,
-    "nothing": "",
-}
-
-
-@pytest.mark.parametrize("text", DEGENERATE.values(), ids=DEGENERATE.keys())
-def test_degenerate_policies_earn_no_more_than_an_honest_wrong_answer(text: str) -> None:
-    def total(text: str) -> float:
-        parts = [f(prompt("42", "integer"), completion(text)) for f in (accuracy, boxed_format)]
-        return parts[0].value + 0.1 * parts[1].value
-
-    assert total(text) <= total(HONEST_WRONG) == pytest.approx(0.1)
-
-
 @pytest.mark.parametrize(
     ("text", "value"),
     [

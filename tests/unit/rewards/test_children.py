@@ -230,16 +230,16 @@ def test_from_many_threads(pool: ChildPool) -> None:
 
 
 def test_asyncio_goes_on_while_a_child_hangs(pool: ChildPool) -> None:
-    async def main() -> tuple[float, list[Any]]:
+    async def main() -> tuple[int, list[Any]]:
         hung = [asyncio.create_task(pool.arun(hostile.power_in_c, deadline_s=0.5)) for _ in range(2)]
-        longest, last = 0.0, time.monotonic()
-        while not all(task.done() for task in hung):
+        turns = 0
+        while not any(task.done() for task in hung):
             await asyncio.sleep(0.005)
-            longest, last = max(longest, time.monotonic() - last), time.monotonic()
-        return longest, await asyncio.gather(*hung, pool.arun(hostile.square, 7), return_exceptions=True)
+            turns += 1
+        return turns, await asyncio.gather(*hung, pool.arun(hostile.square, 7), return_exceptions=True)
 
-    longest, (one, two, square) = asyncio.run(main())
-    assert longest < 0.3
+    turns, (one, two, square) = asyncio.run(main())
+    assert turns > 5, "of a hundred; a loop that is held up makes one or two"
     assert isinstance(one, ChildTimeout) and isinstance(two, ChildTimeout) and square == 49
 
 

@@ -84,6 +84,7 @@ def degenerate(task: Task) -> dict[str, str]:
         "copied prompt": QUESTION,
         "copied prompt in the box": boxed(QUESTION.replace("{}", "")),
         "unclosed thinking": f"<think> it must be {boxed(task.gold)}",
+        "answer in thought alone": f"<think> it is {boxed(task.gold)}</think>",
         "answer without its box": f"The answer is {task.gold}.",
         "unterminated box": f"\\boxed{{{task.gold}",
         "a megabyte without a box": "so " * (MEGABYTE // 3),

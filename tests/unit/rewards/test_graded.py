@@ -139,7 +139,7 @@ GOLDS = [
 ]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=40) | st.text("0123456789[](),.-{} ", max_size=40), st.sampled_from(GOLDS))
 def test_five_is_correct_and_nothing_else(answer: str, gold: Gold) -> None:
     part = grade_directly(answer, gold)

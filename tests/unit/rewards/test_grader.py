@@ -160,19 +160,14 @@ def test_what_is_remembered_is_bounded(grader: Grader, monkeypatch: pytest.Monke
     assert [answer for answer, _ in grader._verdicts] == [str(number) for number in range(90, 100)]
 
 
-def check_all_at_once(name: str, grader: Grader, pairs: list[tuple[str, Gold]]) -> list[Checked]:
-    if name == "threads":
-        with ThreadPoolExecutor(len(pairs)) as threads:
-            return list(threads.map(lambda pair: grader.check(*pair), pairs))
-
+def check_all_at_once(grader: Grader, pairs: list[tuple[str, Gold]]) -> list[Checked]:
     async def together() -> list[Checked]:
         return await asyncio.gather(*(grader.acheck(*pair) for pair in pairs))
 
     return asyncio.run(together())
 
 
-@pytest.mark.parametrize("caller", ["threads", "asyncio"])
-def test_hostile_rows_all_at_once(caller: str, pool: CountingPool, grader: Grader) -> None:
+def test_hostile_rows_all_at_once(pool: CountingPool, grader: Grader) -> None:
     """The guard settles nearly all rows, so tasks that never end occupy the children that the others wait for."""
     cases = hostile_cases()
     assert len(cases) >= 20
@@ -186,7 +181,7 @@ def test_hostile_rows_all_at_once(caller: str, pool: CountingPool, grader: Grade
         for function in (hostile.spin, hostile.backtrack, hostile.ignore_signals_and_spin, hostile.spin)
     ]
     pairs = [(case.prediction, case.gold) for case in cases] + [pair[:2] for pair in algebra]
-    found = check_all_at_once(caller, grader, pairs)
+    found = check_all_at_once(grader, pairs)
     elapsed = time.monotonic() - start
     assert all(isinstance(task.future.exception(), ChildTimeout) for task in endless)
     assert pool.replaced - replaced >= len(endless)

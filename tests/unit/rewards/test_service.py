@@ -43,6 +43,9 @@ def misbehave(prompt, completion):
         re.match(r"(a+)+$", "a" * 40 + "b")
     return 1.0
 """
+DEADLINE_S = 2.0
+SLACK_S = 5.0
+"""A kill and a new child on a busy machine; without a kill a hostile check takes minutes."""
 MakePool = Callable[..., RewardPool]
 
 
@@ -115,12 +118,14 @@ def test_finished_scores_are_handed_out_once_and_count_among_the_rest(make_pool:
 
 
 def test_a_slow_row_times_out_and_blocks_nobody(make_pool: MakePool) -> None:
-    pool = make_pool(timeout_s=1.0)
+    pool = make_pool(timeout_s=2.0)
     worker_pids(pool)
     submit(pool, ["sleep", *[r"\boxed{42}"] * 8])
-    start = time.monotonic()
-    assert outcomes(pool) == ["timeout", *["correct"] * 8]
-    assert time.monotonic() - start < 2.4
+    early: dict[str, Score] = {}
+    while len(early) < 8:
+        early |= pool.finished(wait_s=0.05)
+    assert "0:p/0" not in early, "the others waited for it"
+    assert [str(score.outcome) for _, score in sorted(pool.collect(early).items())] == ["timeout", *["correct"] * 8]
     assert pool.restarts == 0
 
 
@@ -200,7 +205,7 @@ class GradingActor:
     """An async actor of somebody else's run, which grades hostile text."""
 
     def __init__(self) -> None:
-        self._pool = ChildPool(2)
+        self._pool = ChildPool(2, deadline_s=DEADLINE_S)
         self._grader = Grader(self._pool)
 
     async def warm(self) -> Outcome:
@@ -221,8 +226,8 @@ def test_hostile_rows_all_at_once_in_an_async_actor() -> None:
     cases = hostile_cases()
     start = time.monotonic()
     found = ray.get([actor.grade.remote(case.prediction, case.gold) for case in cases])
-    assert time.monotonic() - start <= math.ceil(len(cases) / size) * 2.5
-    assert max(checked.seconds for checked in found) <= 2.5
+    assert time.monotonic() - start <= math.ceil(len(cases) / size) * (DEADLINE_S + SLACK_S)
+    assert max(checked.seconds for checked in found) <= DEADLINE_S + SLACK_S
     assert [case.id for case, checked in zip(cases, found) if (checked.part.value == 1.0) is not case.expected] == []
     assert ray.get(actor.warm.remote()) is Outcome.CORRECT
     after, _, pids = ray.get(actor.state.remote())

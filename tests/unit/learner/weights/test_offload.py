@@ -11,9 +11,10 @@ from pydantic import ValidationError
 from pangu_rl.config.sections.learner import LearnerConfig
 from pangu_rl.errors import CheckpointError, ConfigError
 from pangu_rl.learner.weights.offload import offload_settings, offloaded_bytes
-from tests.unit.learner.test_learner import PACKS, batch, build, model_path, rendezvous, weights_of
+from tests.unit.learner.test_learner import PACKS, batch, build, model_path, weights_of
 
-__all__ = ["model_path", "rendezvous"]
+__all__ = ["model_path"]
+pytestmark = pytest.mark.usefixtures("rendezvous")
 
 CPU = {"optimizer": "cpu"}
 BOTH = {"optimizer": "cpu", "parameters": "cpu"}

@@ -16,11 +16,9 @@ from pangu_rl.learner.learner import Learner
 from pangu_rl.learner.weights import offload
 from pangu_rl.learner.weights.parking import Parking, tensors_in
 from tests.unit.learner.builders import save_llama
-from tests.unit.learner.test_learner import PACKS, batch, build, rendezvous, spec, weights_of
+from tests.unit.learner.test_learner import PACKS, batch, build, spec, weights_of
 
-__all__ = ["rendezvous"]
-
-
+pytestmark = pytest.mark.usefixtures("rendezvous")
 KEPT = {(0, "float32"): 1.0, (1, "bfloat16"): 14 / 18, (2, "bfloat16"): 1.0, (2, "float32"): 1.0, (3, "bfloat16"): 1.0}
 """Share of the bytes that has a copy: BF16_Optimizer alone keeps gradients, 4 bytes of 18 a weight, and of zeros."""
 

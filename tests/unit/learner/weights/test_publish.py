@@ -13,7 +13,7 @@ import pytest
 import torch
 import xxhash
 
-from pangu_rl.accelerators.collective import broadcast_buffer, build_group, free_port
+from pangu_rl.accelerators.collective import broadcast_buffer, build_group, free_port, serve_store
 from pangu_rl.errors import BrokenBroadcast
 from pangu_rl.learner.weights.publish import (
     BUCKET_BYTES,
@@ -94,7 +94,8 @@ def test_buffers_of_the_dead_are_removed_and_of_the_living_are_kept(tmp_path: Pa
 
 
 def receive(location: str, rank: int, versions: list[WeightManifest], results: multiprocessing.Queue) -> None:
-    """As an engine's worker: bucket after bucket of every version; digests by name come back."""
+    """As an engine's worker: its rank as it starts; then bucket after bucket of every version, and digests by name."""
+    results.put(rank)
     host, _, port = location.rpartition(":")
     group = build_group("gloo", host, int(port), rank, 3, timeout_s=60)
     for manifest in versions:
@@ -113,7 +114,8 @@ def receive(location: str, rank: int, versions: list[WeightManifest], results: m
 def test_broadcast_reaches_every_receiver_beside_a_default_group(
     tmp_path: Path, default_group: bool, bucket_bytes: int
 ) -> None:
-    if default_group and not torch.distributed.is_initialized():
+    begun = default_group and not torch.distributed.is_initialized()
+    if begun:
         torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     publisher = BroadcastPublisher(
         backend="gloo", host="127.0.0.1", receivers=2, device="cpu", bucket_bytes=bucket_bytes
@@ -127,15 +129,23 @@ def test_broadcast_reaches_every_receiver_beside_a_default_group(
     ]
     for process in processes:
         process.start()
-    for _ in range(2):
-        publisher.send(weights(2.0))
-        expected = {tensor.name: tensor.digest for tensor in second.tensors}
-        got = dict(results.get(timeout=60) for _ in range(2))
-        assert got == {1: expected, 2: expected}
-    for process in processes:
-        process.join(30)
-        assert process.exitcode == 0
-    publisher.close()
+    try:
+        # A process may take longer to start than receivers, which are there already, may take to come.
+        assert {results.get(timeout=300) for _ in processes} == {1, 2}
+        for _ in range(2):
+            publisher.send(weights(2.0))
+            expected = {tensor.name: tensor.digest for tensor in second.tensors}
+            got = dict(results.get(timeout=60) for _ in range(2))
+            assert got == {1: expected, 2: expected}
+        for process in processes:
+            process.join(30)
+            assert process.exitcode == 0
+    finally:
+        for process in processes:
+            process.kill()
+        publisher.close()
+        if begun:
+            torch.distributed.destroy_process_group()
     assert [a.digest == b.digest for a, b in zip(first.tensors, second.tensors)] == [False, False, False]
 
 
@@ -179,19 +189,14 @@ def test_receivers_that_do_not_come_are_one_line(monkeypatch: pytest.MonkeyPatch
         publisher.send(weights())
 
 
-def test_a_receiver_that_does_not_join_is_named() -> None:
-    """Of three, ranks 0 and 2 wait half a second and no longer."""
-    port = free_port("127.0.0.1")
-
-    def join(rank: int) -> str:
-        with pytest.raises(TimeoutError) as error:
-            build_group("gloo", "127.0.0.1", port, rank, 3, join_s=0.5)
-        return str(error.value)
-
-    with ThreadPoolExecutor(2) as threads:
-        # The store lives with the sender's call; both name whom they lack.
-        said = list(threads.map(join, (0, 2)))
-    assert said[0] == "rank 1 did not come to the group within 0.5 s"
+def test_receivers_that_do_not_join_are_named() -> None:
+    """The sender of three lacks both others; rank 2, whose sender is there, lacks one."""
+    with pytest.raises(TimeoutError, match=r"^rank 1, rank 2 did not come to the group within 0\.5 s$"):
+        build_group("gloo", "127.0.0.1", free_port("127.0.0.1"), 0, 3, join_s=0.5)
+    store = serve_store("127.0.0.1")
+    torch.distributed.PrefixStore("pangu_rl", store).set("rank 0", "here")
+    with pytest.raises(TimeoutError, match=r"^rank 1 did not come to the group within 0\.5 s$"):
+        build_group("gloo", "127.0.0.1", store.port, 2, 3, join_s=0.5)
 
 
 def test_a_member_that_hangs_breaks_the_broadcast_after_its_time() -> None:

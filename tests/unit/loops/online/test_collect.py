@@ -109,6 +109,14 @@ def test_a_step_of_mixed_groups_needs_one_round() -> None:
         assert group.advantages == pytest.approx([1.154699, -0.577350, -0.577350], abs=1e-5)
 
 
+def test_advantages_that_are_only_centred_or_have_a_great_epsilon() -> None:
+    """The same rewards: 1 - 1/3 and 0 - 1/3 (Dr. GRPO); over 0.57735 + 1 with an epsilon of 1: 0.42265, -0.21132."""
+    centred = collector(first_right, advantage_scale="none").collect(step=1)
+    assert centred.groups[0].advantages == pytest.approx([2 / 3, -1 / 3, -1 / 3])
+    bounded = collector(first_right, advantage_eps=1.0).collect(step=1)
+    assert bounded.groups[0].advantages == pytest.approx([0.422650, -0.211325, -0.211325], abs=1e-5)
+
+
 def test_zero_variance_groups_are_set_aside_and_refilled() -> None:
     """p0 and p2 are all wrong, so two more prompts are drawn: p4 and p5."""
     hard = ("0:p0/", "0:p2/")

@@ -5,15 +5,18 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pangu_rl.data.files.row_files import open_rows
+from pretrain.train import run as whole
 from pretrain.train.loader import Counts, PackLoader
 from pretrain.train.order import PackOrder, deal_packs
 from pretrain.train.run import PretrainParts, open_order
@@ -98,3 +101,22 @@ def test_fill_is_of_the_packs_that_a_step_has(folder, tiny_vl_model):
 def test_every_rank_trains_on_as_many_packs(folder, tiny_vl_model):
     handles, _ = open_parts(folder, tiny_vl_model, 2).next_batch()
     assert [len(own) for own in handles] == [1, 1]
+
+
+def test_a_loss_beyond_the_trainers_factor_is_said_and_counted(tmp_path, monkeypatch):
+    """Ten losses of 2 and a factor of 3: 5.9 is no spike, 6.1 is one. Nothing is read or trained."""
+    losses = iter([2.0] * 10 + [5.9, 6.1])
+    learners = SimpleNamespace(update_from=lambda batches: [{"nll": next(losses), "skipped": 0.0}])
+    loaders = SimpleNamespace(load=lambda batch: ([[]], Counts(packs=1)), measure=None, close=list)
+    order = SimpleNamespace(next_batch=lambda _: [], look_ahead=lambda _: None, state_dict=dict, skipped=0)
+    monkeypatch.setattr(whole, "Loaders", lambda *_: loaders)
+    monkeypatch.setattr(whole, "open_learners", lambda *_: nullcontext(learners))
+    said = []
+    run = SimpleNamespace(placed=nullcontext, phase=nullcontext, say=said.append)
+    loader = SimpleNamespace(files=SimpleNamespace(left_out=0))
+    config = stage(tmp_path, Path("m"), trainer={"loss_spike": 3.0, "steps": 12})
+    with whole.open_parts(config, run, loader, order) as parts:
+        parts.prepare()
+        rows = [parts.train_step(run, step) for step in range(1, 13)]
+    assert [row["train/loss_spike"] for row in rows] == [0.0] * 11 + [1.0]
+    assert said == ["step 12: the loss 6.100 is a spike, the median of the last steps is 2.000"]

