@@ -23,8 +23,8 @@ TOLD = re.compile(
     rf"use_cache|(?:pad|bos|eos|sep)_token_id|.*dropout.*|\w+_pdrop|drop_path\w*|gradient_checkpointing|unsloth_\w+|"
     rf"auto_map|tokenizer_class|initializer_range|return_dict|output_(?:attentions|hidden_states)|{LONGEST}"
 )
-"""Keys of config.json that a trained model's forward pass does not read: of training, sampling or another program. Where
-they differ, the first folder's are taken."""
+"""Keys of config.json that a trained model's forward pass does not read: of training, sampling or another program.
+Where they differ, the first folder's are taken."""
 
 
 def require_alike(models: Sequence[ModelTensors], meant: Callable[[Path], Any] | None = None) -> list[str]:
