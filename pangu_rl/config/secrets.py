@@ -17,7 +17,7 @@ _KEY = re.compile(
     r"|(?:api|access|secret|private|auth|bearer|session|refresh|bot|hf|github|gitlab)_?tokens?"
     r"|secrets?|passwd|pwd|[a-z]*passwords?|passphrase|credentials?|auth|authorization|cookies?|dsn|connection_?string|jwt"
     r"|(?:db|user|admin|root|smtp|mail|redis|mysql|pg|mongo|proxy)_?pass|(?:git[a-z]*|azure)_pat"
-    r"|(?:obs|sdk|cloud|huawei|hw)_?(?:ak|sk))(?:_[0-9]+)?$|passwords?_"
+    r"|(?:obs|sdk|cloud|huawei|hw|modelarts|volc|s3)_?(?:ak|sk))(?:_[0-9]+)?$|passwords?_"
 )
 """Names of keys, whatever they hold, in small letters and with `_` between words; `ak` and `sk` are Huawei's."""
 _MAYBE = re.compile(
@@ -31,14 +31,14 @@ _JOINT = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z0-
 _LONG = r"(?:[A-Za-z0-9]+[_-])*[A-Za-z0-9]{16,}"
 """The rest of a key behind its prefix: one unbroken run is long, unlike in `sk-learn-baseline-2026`."""
 _ARGUMENT = (
-    r"(?:api[_-]?key|access[_-]?key|account[_-]?key|shared[_-]?access[_-]?(?:key|signature)|(?:access|auth)[_-]?token|"
-    r"client[_-]?secret|secret|password|pwd)"
+    r"(?:(?:api|access|account|shared[_-]?access)[_-]?key|shared[_-]?access[_-]?signature|client[_-]?secret|"
+    r"(?:access|auth|hf|github)[_-]?token|secret|password|pwd)"
 )
 _VALUE = re.compile(
     r"://[^/\s:@]*:[^/\s@]+@"  # a user and a password in an address
     rf"|\b(?:sk|pk|rk)-{_LONG}|\b(?:sk|rk)_(?:live|test)_[A-Za-z0-9]{{8,}}"
     r"|\bhf_[A-Za-z0-9]{16,}|\bgh[pousr]_[A-Za-z0-9]{16,}|\bglpat-[A-Za-z0-9_-]{16,}|\bgithub_pat_[A-Za-z0-9_]{16,}"
-    r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bxox[abpr]-[A-Za-z0-9-]{10,}|\bAIza[A-Za-z0-9_-]{30,}|\bya29\.[A-Za-z0-9_-]{16,}"
+    r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bxox[abeprs]-[A-Za-z0-9-]{10,}|\bAIza[A-Za-z0-9_-]{30,}|\bya29\.[A-Za-z0-9_-]{16,}"
     rf"|\b(?:gsk|npm|dckr_pat|xai|nvapi|r8|pypi)[_-]{_LONG}|-----BEGIN [A-Z ]*PRIVATE KEY-----"
     r"|\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\."
     r"|\bBearer\s+[A-Za-z0-9._~+/-]{8,}|(?i:\bbearer\s+(?=\S*[0-9])[A-Za-z0-9._~+/=-]{12,}|\bauthorization:\s*\w+\s+[^\s<{$]\S+)"

@@ -94,6 +94,7 @@ def test_keys_by_what_they_hold(value: str) -> None:
         "OBS_AK",
         "OBS_SK",
         "HUAWEICLOUD_SDK_SK",
+        "MODELARTS_SK",
         "GITHUB_PAT",
         "api_keys",
         "APIKey",
