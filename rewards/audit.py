@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pangu_rl.errors import RewardError, RunError, UserError
-from pangu_rl.records import THINK_CLOSE, Completion, FinishReason, Outcome, Part, Prompt
+from pangu_rl.records import THINKING, Completion, FinishReason, Outcome, Part, Prompt
 from rewards.base import RewardFunction, call
 from rewards.grounding.right_answers import right_answer
 from rewards.recipe.accuracy import gold_of
@@ -58,7 +58,7 @@ def _gold_completion(prompt: Prompt) -> Completion:
         prompt_uid=prompt.uid,
         token_ids=(),
         logprobs=(),
-        text=f"{THINK_CLOSE if prompt.opened else ''}\\boxed{{{answer}}}",
+        text=f"{THINKING.get(prompt.opened, '')}\\boxed{{{answer}}}",
         finish_reason=FinishReason.STOP,
         weight_versions=(),
     )

@@ -106,11 +106,16 @@ def checked_part(result: Any, where: str) -> Part:
     """A function's result as a part; a plain number counts as correct from 1.0 on.
 
     Raises:
-        RewardError: neither a number nor a `Part`, not finite, or a value without a verdict.
+        RewardError: neither a number nor a `Part`, not finite, a value without a verdict, or a detail that is no text.
     """
     result = _plain(result)
     if isinstance(result, Part):
-        result = dataclasses.replace(result, value=_plain(result.value), outcome=_outcome(result.outcome, where))
+        result = dataclasses.replace(
+            result,
+            value=_plain(result.value),
+            outcome=_outcome(result.outcome, where),
+            detail=_detail(result.detail, where),
+        )
     if isinstance(result, numbers.Real):
         value = _number(result, where)
         result = Part(value=value, outcome=Outcome.CORRECT if value >= 1.0 else Outcome.INCORRECT)
@@ -138,6 +143,14 @@ def _outcome(value: Any, where: str) -> Outcome:
         raise RewardError(
             f"{where} returned a Part with outcome {str(value)[:60]!r}: use one of {', '.join(Outcome)}"
         ) from None
+
+
+def _detail(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise RewardError(
+            f"{where} returned a Part with detail {str(value)[:60]!r}, a {type(value).__name__}: use text"
+        )
+    return value.encode("utf-8", "backslashreplace").decode()  # half a surrogate pair could be stored nowhere
 
 
 def _number(value: numbers.Real, where: str) -> float:

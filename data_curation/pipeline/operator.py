@@ -171,10 +171,16 @@ def bound(name: str, function: Callable[..., Any], declaration: Declared, config
         )
         for parameter in _settings_of(function).values()
     }
-    model = create_model("Settings", __base__=Strict, **fields)
-    model.model_config = ConfigDict(**Strict.model_config)
+    model = create_model("Settings", __base__=_Settings, **fields)
+    model.model_config = ConfigDict(**_Settings.model_config)
     settings = checked(model, dict(config.args), f"operator {name}").model_dump(mode="python")
     return Operator(name=name, config=config, function=function, declared=declaration, settings=settings)
+
+
+class _Settings(Strict):
+    """An operator may take infinity for no limit."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
 
 
 @cache

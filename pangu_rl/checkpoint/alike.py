@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,20 +11,25 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
-from pangu_rl.checkpoint.model_folder import COMPANIONS, model_config
+from pangu_rl.checkpoint.model_folder import COMPANIONS, model_config, read_object
 from pangu_rl.checkpoint.model_tensors import ModelTensors
-from pangu_rl.checkpoint.settings import brief, flat
+from pangu_rl.checkpoint.settings import ABSENT, brief, flat
 from pangu_rl.errors import DataError
 
 FREE_KEYS = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
 """Keys of config.json that say nothing of the architecture; dtypes are compared tensor by tensor."""
-CALLERS = ("truncation", "padding")
-"""What a tokenizer's file keeps of whoever called it last."""
+LONGEST = "max_position_embeddings"
+TOLD = re.compile(
+    rf"use_cache|(?:pad|bos|eos|sep)_token_id|.*dropout.*|\w+_pdrop|drop_path\w*|gradient_checkpointing|unsloth_\w+|"
+    rf"auto_map|tokenizer_class|initializer_range|return_dict|output_(?:attentions|hidden_states)|{LONGEST}"
+)
+"""Keys of config.json that a trained model's forward pass does not read: of training, sampling or another program.
+Where they differ, the first folder's are taken."""
 
 
 def require_alike(models: Sequence[ModelTensors], meant: Callable[[Path], Any] | None = None) -> list[str]:
-    """Refuse another architecture or vocabulary; a line for each other file that differs from the first folder's.
-    `meant` reads what a `config.json` means, where two are spelled differently.
+    """Refuse another architecture or vocabulary; a line for each setting and other file that differs from the first
+    folder's. `meant` reads what a `config.json` means, where two are spelled differently.
 
     Raises:
         DataError: names what differs, with both values.
@@ -41,11 +47,10 @@ def companions(folder: Path) -> list[Path]:
 
 
 def _compare_folders(folders: Sequence[Path], meant: Callable[[Path], Any]) -> list[str]:
-    """Refuse another architecture or vocabulary; a line for each other file that differs from the first folder's."""
     differences = []
     first = folders[0]
     for folder in folders[1:]:
-        _compare((first / "config.json", folder / "config.json"), meant, FREE_KEYS)
+        differences += _compare((first / "config.json", folder / "config.json"), meant, FREE_KEYS)
         if (first / "tokenizer.json").is_file() or (folder / "tokenizer.json").is_file():
             _compare((first / "tokenizer.json", folder / "tokenizer.json"), _tokenizer)
         for name in sorted({file.name for place in (first, folder) for file in companions(place)} - {"tokenizer.json"}):
@@ -54,21 +59,40 @@ def _compare_folders(folders: Sequence[Path], meant: Callable[[Path], Any]) -> l
     return differences
 
 
-def _compare(paths: tuple[Path, Path], read: Callable[[Path], Any], free: Sequence[str] = ()) -> None:
-    one, other = paths
+def _compare(paths: tuple[Path, Path], read: Callable[[Path], Any], free: Sequence[str] = ()) -> list[str]:
+    """Lines for what differs and may; only a configuration, which has `free` keys, has such."""
     written = [flat(_json(path), free) for path in paths]
     if written[0] == written[1]:
-        return
+        return []
     meant = [flat(read(path), free) for path in paths]
-    if meant[0] == meant[1]:
-        return
-    # As written, where that shows the difference: a person finds it in the files.
-    trees = [{key: value for key, value in tree.items() if not key.startswith(CALLERS)} for tree in written]
-    trees = meant if trees[0] == trees[1] else trees
-    for key in sorted(trees[0].keys() | trees[1].keys()):
-        mine, theirs = (tree.get(key, "absent") for tree in trees)
-        if mine != theirs:
-            raise DataError(f"{key} is {brief(mine)} in {one} and {brief(theirs)} in {other}: no mean of the two")
+    differing = _differing(meant)
+    if against := [key for key in differing if not (free and _is_told(key, meant))]:
+        # As written, where that shows the difference: a person finds it in the files.
+        shown = _differing(written)
+        key, trees = next(((key, written) for key in against if key in shown), (against[0], meant))
+        raise DataError(f"{key} is {_values(key, trees, paths)}: no mean of the two")
+    return [f"{paths[0].name}: {key} is {_values(key, meant, paths)}: the first is taken" for key in differing]
+
+
+def _differing(trees: Sequence[dict[str, Any]]) -> list[str]:
+    """Keys of two flat trees that differ, in order; what is null or empty is absent."""
+    one, other = ({key: value for key, value in tree.items() if value not in (None, {}, [])} for tree in trees)
+    return sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key))
+
+
+def _is_told(key: str, meant: Sequence[dict[str, Any]]) -> bool:
+    """Rotary positions that are scaled may be so by the longest context."""
+    name = next((part for part in key.split(".") if TOLD.fullmatch(part)), None)
+    return name is not None and not (name == LONGEST and any(map(_scales, meant)))
+
+
+def _scales(tree: dict[str, Any]) -> bool:
+    types = (value for key, value in tree.items() if key.endswith(("rope_type", "rope_scaling.type")))
+    return any(value not in (None, "default") for value in types)
+
+
+def _values(key: str, trees: Sequence[dict[str, Any]], paths: tuple[Path, Path]) -> str:
+    return " and ".join(f"{brief(tree.get(key, ABSENT))} in {path}" for tree, path in zip(trees, paths, strict=True))
 
 
 def _compare_tensors(one: ModelTensors, other: ModelTensors) -> None:
@@ -114,11 +138,9 @@ def _tokenizer(path: Path) -> Any:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_object(path)
     except FileNotFoundError:
         raise DataError(f"{path} is missing, another of the models has it") from None
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON: {error}") from None
 
 
 def _content(path: Path) -> bytes | None:

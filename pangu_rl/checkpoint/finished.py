@@ -9,14 +9,15 @@ from typing import Any
 from pangu_rl.checkpoint.manifest import check_quickly
 from pangu_rl.checkpoint.settings import write_whole
 from pangu_rl.checkpoint.store import CheckpointStore
-from pangu_rl.config.load import dump_config
+from pangu_rl.config.load import config_digest, dump_config
 
 FILE = "finished.json"
 
 
 def write_finished(config: Any, figures: dict[str, float]) -> None:
     """When the last step is saved and all is told."""
-    row = {"steps": CheckpointStore(Path(config.trainer.run_dir), 1).newest_step(), "figures": figures}
+    steps = CheckpointStore(Path(config.trainer.run_dir), 1).newest_step()
+    row = {"steps": steps, "config": config_digest(config), "figures": figures}
     write_whole(Path(config.trainer.run_dir) / FILE, json.dumps(row) + "\n")
 
 
@@ -30,10 +31,10 @@ def finished(config: Any) -> dict[str, float] | None:
     folder = Path(config.trainer.run_dir)
     try:
         row = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        same = (folder / "config.yaml").read_text(encoding="utf-8") == dump_config(config)
+        begun = (folder / "config.yaml").read_text(encoding="utf-8") == dump_config(config)
     except (OSError, ValueError):
         return None
-    if not same or config.trainer.steps not in (None, row["steps"]):
+    if not begun or row.get("config") != config_digest(config) or config.trainer.steps not in (None, row["steps"]):
         return None
     newest = CheckpointStore(folder, 1).latest(check_quickly)
     return row["figures"] if newest is not None and newest.step == row["steps"] else None

@@ -16,6 +16,9 @@ from pangu_rl.errors import DataError
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
+PICKLES = ("*.bin", "*.pt", "*.pth")
+TEXT_SECTIONS = ("text_config", "llm_config")
+"""Keys of config.json under which a model with pictures has its language model's, when it is not flat."""
 SAMPLES, SAMPLE_BYTES = 64, 4096
 GENERATION = "generation_config.json"
 COMPANIONS = (
@@ -44,7 +47,7 @@ def model_config(path: Path, key: str = "model.path") -> dict[str, Any]:
             "the hub is fetched"
         )
     try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        config = read_object(path / "config.json")
     except FileNotFoundError:
         if (path / ADAPTER_CONFIG).is_file():
             raise DataError(
@@ -53,11 +56,51 @@ def model_config(path: Path, key: str = "model.path") -> dict[str, Any]:
         raise DataError(
             f"{key} {path}: no config.json in it; give a Hugging Face model folder, or a run that has made a model"
         ) from None
-    except ValueError as error:
-        raise DataError(f"{key} {path}: its config.json is not JSON: {error}: copy the whole folder again") from None
-    if not weight_files(path):
-        raise DataError(f"{key} {path}: no weights, the folder has no .safetensors file: copy the whole folder")
+    for section in TEXT_SECTIONS:
+        if not isinstance(config.get(section) or {}, dict):
+            raise DataError(f"{path / 'config.json'}: {section} is {config[section]!r}: it is to be keys with values")
+    _require_weights(path, key)
     return config
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON file of keys with values, as all settings of a model folder are.
+
+    Raises:
+        DataError: it is something else, or cannot be read. FileNotFoundError: there is none.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        way_out = "save it without a byte order mark" if "BOM" in str(error) else "copy the whole folder again"
+        raise DataError(f"{path} is not JSON: {error}: {way_out}") from None
+    if not isinstance(found, dict):
+        raise DataError(f"{path} holds {json.dumps(found)[:40]}: it is to be keys with values; copy the file again")
+    return found
+
+
+def _require_weights(path: Path, key: str) -> None:
+    """Learners look for `model.safetensors` or an index, and engines take what there is."""
+    names = [file.name for file in weight_files(path)]
+    if not names and (pickles := sorted(file.name for pattern in PICKLES for file in path.glob(pattern))):
+        raise DataError(
+            f"{key} {path}: its weights are {pickles[0]}, and pickles are not read: convert the folder to safetensors "
+            "(transformers: from_pretrained, then save_pretrained to another folder)"
+        )
+    if not names:
+        raise DataError(f"{key} {path}: no weights, the folder has no .safetensors file: copy the whole folder")
+    if (path / INDEX).is_file() or names == [SINGLE]:
+        return
+    if len(names) > 1:
+        raise DataError(f"{key} {path}: {names[0]} and others without {INDEX}: copy the whole folder")
+    raise DataError(
+        f"{key} {path}: its weights are {names[0]}, and {SINGLE} is looked for: rename it, if it is the whole model "
+        "under the names of transformers, or convert it"
+    )
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -92,10 +135,12 @@ def weight_files(folder: Path) -> list[Path]:
 
 def _listed(index: Path) -> list[str]:
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError):
-        raise DataError(f"{index}: no index of safetensors shards") from None
+        names = sorted(set(read_object(index)["weight_map"].values()))
+    except (KeyError, AttributeError, TypeError):
+        raise DataError(f"{index}: no index of safetensors shards: it has no weight_map of names") from None
     for name in names:
+        if not isinstance(name, str):
+            raise DataError(f"{index}: names the shard {name!r}, which is no name of a file")
         if Path(name).name != name:
             raise DataError(f"{index}: names the shard {name!r}, which leaves the folder")
     if not names:
@@ -129,14 +174,11 @@ def end_of_sequence(path: Path) -> tuple[int, ...]:
     """
     config = model_config(path)
     generation = path / GENERATION
-    try:
-        chosen = json.loads(generation.read_text(encoding="utf-8")) if generation.is_file() else {}
-    except (ValueError, OSError) as error:
-        raise DataError(f"{generation}: no JSON: {error}") from None
-    for tree in (chosen, config, config.get("text_config") or {}):
+    chosen = read_object(generation) if generation.is_file() else {}
+    for tree in (chosen, config, *(config.get(section) or {} for section in TEXT_SECTIONS)):
         if (named := tree.get("eos_token_id")) is not None:
             ids = named if isinstance(named, list) else [named]
-            if not all(isinstance(index, int) and index >= 0 for index in ids):
+            if not all(type(index) is int and index >= 0 for index in ids):
                 raise DataError(f"{path}: eos_token_id is {named!r}: give a token's id, or a list of ids")
             return tuple(ids)
     return ()

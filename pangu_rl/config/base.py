@@ -1,20 +1,27 @@
 """The parent of every schema: unknown keys are refused, values are frozen once loaded."""
 
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, field_validator
+
+from pangu_rl.config.yaml_text import plain
+
+Arguments = Annotated[dict[str, Any], AfterValidator(plain)]
+"""Of a function: numbers are numbers, however they are written."""
 
 
 class Strict(BaseModel):
     """A section of the configuration. A docstring under each field is its documentation (`pangu-rl config show`)."""
 
-    # A number is text where text is wanted: a run directory may be called 20261128.
+    # A number is text where text is wanted, as it is written: a run directory may be called 20261128 or 1.10.
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
         use_attribute_docstrings=True,
         validate_default=True,
         coerce_numbers_to_str=True,
+        allow_inf_nan=False,
+        ser_json_inf_nan="constants",  # in `Arguments`, where they may stand
     )
 
     @field_validator("*", mode="before")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from pangu_rl.config.base import Strict
+from pangu_rl.config.base import Arguments, Strict
 from pangu_rl.config.sections.trainer import ClusterConfig
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -15,7 +15,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 class OperatorConfig(Strict):
     name: str
     """A built-in operator, `path/to/file.py:function`, or an entry point in the group `pangu_rl.operators`."""
-    args: dict[str, Any] = Field(default_factory=dict)
+    args: Arguments = Field(default_factory=dict)
     """Its own settings."""
 
     @model_validator(mode="before")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -83,12 +85,14 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 def apply_override(tree: dict[str, Any], override: str) -> None:
     """Set `a.b.c=value` in a nested dict, in place."""
     key, found, text = override.partition("=")
+    # No more than the key is repeated: what stands behind it may be one that opens doors.
+    shown = masked_text(re.split(r"[\s:{\[]", key, maxsplit=1)[0])
     if not found or not all(key.split(".")):
-        raise ConfigError(f"override {masked_text(override)!r}: write it as section.key=value")
+        raise ConfigError(f"override {shown!r}: write it as section.key=value")
     try:
         value = yaml_text.parse(text)
     except yaml.YAMLError:
-        raise ConfigError(f"override {masked_text(override)!r}: the value is not YAML; quote it") from None
+        raise ConfigError(f"override {shown!r}: the value is not YAML; quote it") from None
     set_key(tree, key, value)
 
 
@@ -118,7 +122,12 @@ def set_key(tree: dict[str, Any], key: str, value: Any) -> None:
 
 def dump_config(config: BaseModel) -> str:
     """The resolved configuration as YAML; loading it back gives an equal configuration, but for keys in it (`***`)."""
-    return yaml.safe_dump(masked(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
+    return yaml_text.dumped(masked(config.model_dump(mode="json")))
+
+
+def config_digest(config: BaseModel) -> str:
+    """sha256 over all of it, hex, also over keys: of two configurations that are shown alike as well."""
+    return hashlib.sha256(yaml_text.dumped(config.model_dump(mode="json")).encode()).hexdigest()
 
 
 _FORMS = {
@@ -142,7 +151,7 @@ def _told(schema: type[BaseModel], error: dict[str, Any], where: str) -> str:
         return f"unknown key {where}: " + likely_key(schema, error["loc"][:-1], str(error["loc"][-1]), error["input"])
     if error["type"] == "missing":
         return f"missing key {where}: add it to the file or as an override {where}=VALUE"
-    message = error["msg"].removeprefix("Value error, ")
+    message = masked_text(error["msg"].removeprefix("Value error, "))
     if error["type"] == "value_error":
         return f"{where}: {message}" if where else message
     name = next((part for part in reversed(error["loc"]) if isinstance(part, str)), "")

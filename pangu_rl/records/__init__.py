@@ -19,13 +19,13 @@ from pangu_rl.records.rollouts import (
     Scorable,
 )
 from pangu_rl.records.scores import Extraction, Group, Outcome, Part, Score, Vote
-from pangu_rl.records.tags import CONTENT_TAGS, GROUNDING_TAGS, THINK_CLOSE, THINK_OPEN
+from pangu_rl.records.tags import CONTENT_TAGS, GROUNDING_TAGS, THINK_OPEN, THINKING
 from pangu_rl.records.weights import WeightManifest, WeightTensor
 
 __all__ = [
     "CONTENT_TAGS",
     "GROUNDING_TAGS",
-    "THINK_CLOSE",
+    "THINKING",
     "THINK_OPEN",
     "Begun",
     "Clip",

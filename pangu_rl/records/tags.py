@@ -9,9 +9,17 @@ GROUNDING_TAGS = tuple(
 them as special tokens: they neither end a turn nor ask for a picture, and graders read them."""
 
 
-THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
-"""What an answer writes around its reasoning."""
+THINK_OPEN = "<think>"
+THINKING = {
+    THINK_OPEN: "</think>",
+    "[unused16]": "[unused17]",  # openPangu
+    "◁think▷": "◁/think▷",  # Kimi-VL
+    "[THINK]": "[/THINK]",  # Magistral
+    "<thinking>": "</thinking>",
+    "<thought>": "</thought>",
+}
+"""What an answer writes around its reasoning, by the family of models: what opens the block -> what closes it."""
 
 
-CONTENT_TAGS = (*GROUNDING_TAGS, THINK_OPEN, THINK_CLOSE)
+CONTENT_TAGS = (*GROUNDING_TAGS, *THINKING, *THINKING.values())
 """All tags that are content of a turn."""

@@ -6,7 +6,7 @@ import re
 import sys
 import unicodedata
 
-from pangu_rl.records import THINK_CLOSE, THINK_OPEN
+from pangu_rl.records import THINKING
 
 MAX_BRACES = 10_000
 """A box with more braces is an unterminated one: nobody answers so, and it bounds the scan."""
@@ -25,16 +25,20 @@ _UNSEEN = dict.fromkeys(
     for code in range(sys.maxunicode + 1)
     if unicodedata.category(chr(code)) in ("Cc", "Cf") and chr(code) not in "\t\n\r"
 )
+_TAGS = re.compile("|".join(map(re.escape, [*THINKING, *THINKING.values()])))
 # Of these, ASCII has control characters alone, and nearly no text has one.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 def answer_part(text: str) -> str | None:
-    """The text after the last `</think>`; None while a thinking block is still open."""
-    head, closed, tail = text.rpartition(THINK_CLOSE)
-    if THINK_OPEN in tail:
-        return None
-    return tail if closed else head + tail
+    """The text after the last `</think>`, or what else closes a thinking block; None while one is still open."""
+    opened, start = "", 0
+    for tag in _TAGS.finditer(text):
+        if tag[0] == THINKING.get(opened, tag[0]) and tag[0] not in THINKING:
+            opened, start = "", tag.end()
+        elif not opened:
+            opened = tag[0]
+    return None if opened else text[start:]
 
 
 def boxes(text: str) -> list[str | None]:

@@ -6,9 +6,9 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-import yaml
 from pydantic import BaseModel
 
+from pangu_rl.config import yaml_text
 from pangu_rl.config.secrets import masked
 
 WIDTH = 120
@@ -30,5 +30,5 @@ def _lines(config: BaseModel, tree: dict[str, Any], indent: str) -> Iterator[str
             yield f"{indent}{name}:"
             yield from _lines(value, tree[name], indent + INDENT)
         else:
-            text = yaml.safe_dump({name: tree[name]}, sort_keys=False, allow_unicode=True, width=WIDTH)
+            text = yaml_text.dumped({name: tree[name]}, WIDTH)
             yield textwrap.indent(text.rstrip("\n"), indent)

@@ -12,11 +12,14 @@ ModelPart = Literal["encoder", "connector", "language"]
 and the language model with its embeddings and head."""
 
 
+Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
 class OptimizerConfig(Strict):
     lr: PositiveFloat = 1e-6
     encoder_lr_ratio: PositiveFloat = 1.0
     """Factor on `lr` for the vision tower of a multimodal model; the schedule multiplies both."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     eps: PositiveFloat = 1e-8
     weight_decay: NonNegativeFloat = 0.0
     grad_clip: PositiveFloat = 1.0

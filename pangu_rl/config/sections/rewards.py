@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from pangu_rl.config.base import Strict
+from pangu_rl.config.base import Arguments, Strict
 from pangu_rl.config.secrets import first_secret
 
 
@@ -13,7 +13,7 @@ class RewardFunctionConfig(Strict):
     """A built-in name (`boxed_accuracy`, `boxed_format`, `grounding`, ...), an installed entry point of group
     `pangu_rl.rewards`, or `path/to/file.py:function`."""
     weight: float = 1.0
-    args: dict[str, Any] = Field(default_factory=dict)
+    args: Arguments = Field(default_factory=dict)
     """Keyword arguments bound to the function."""
 
     @field_validator("args")

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from pangu_rl.data.chat.turns import Message, text_of
-from pangu_rl.records import THINK_OPEN
 
 
 class Render(Protocol):
@@ -29,14 +28,14 @@ def left_out(text: str, written: str) -> bool:
     return bool(text) and text not in written and squeezed(text) not in squeezed(written)
 
 
-def missing_of_turn(message: Message, written: str, opened: bool) -> str:
+def missing_of_turn(message: Message, written: str, opened: str) -> str:
     """What of an assistant's turn is not in what the template wrote for it, named for an error; empty if nothing is.
 
-    `opened`: the prompt has written the `<think>` that the turn begins with.
+    `opened`: the `<think>` that the turn begins with, where the prompt has written it; else empty.
     """
     content = text_of(message)
     if opened:
-        content = content.strip().removeprefix(THINK_OPEN)
+        content = content.strip().removeprefix(opened)
     if left_out(content, written):
         return f"text ({content.strip()[:40]!r})"
     reasoning = message.get("reasoning_content") or ""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from pangu_rl.records import THINK_CLOSE, THINK_OPEN
+from pangu_rl.records import THINK_OPEN, THINKING
 
 Message = dict[str, Any]
 TRAIN = "train"
@@ -56,8 +56,10 @@ def without_reasoning(messages: Iterable[Message]) -> tuple[Message, ...]:
 
 def answer_alone(text: str) -> str:
     """What follows the reasoning at the beginning of `text`; all of it where no block is closed."""
-    head, closed, tail = text.rpartition(THINK_CLOSE)
-    return tail.lstrip() if closed and head.count(THINK_OPEN) <= 1 else text
+    # An answer may speak of tags: those that no prompt is known to open count where the text begins with them.
+    opened = next((opening for opening in THINKING if text.lstrip().startswith(opening)), THINK_OPEN)
+    head, closed, tail = text.rpartition(THINKING[opened])
+    return tail.lstrip() if closed and head.count(opened) <= 1 else text
 
 
 def _shown(message: Message) -> Message:

@@ -9,7 +9,7 @@ from functools import cached_property
 from pangu_rl.data.chat.dropped import Render, missing_of_turn
 from pangu_rl.data.chat.turns import Message, text_of
 from pangu_rl.errors import ConfigError, DataError
-from pangu_rl.records import THINK_CLOSE, THINK_OPEN
+from pangu_rl.records import THINKING
 
 ANSWER = "ANSWERQ"
 """Stands for an answer where only what the template writes around it counts."""
@@ -76,7 +76,8 @@ class TemplateWriter:
         through = self._render(messages, tools)
         message = messages[-1]
         missing = _missing(message, before, through)
-        cut_in_thought = not ended and opened_block(before) and THINK_CLOSE not in text_of(message)
+        opened = opened_block(before)
+        cut_in_thought = not ended and opened and THINKING[opened] not in text_of(message)
         if not missing and not cut_in_thought:
             return through
         return before + self._by_hand(message, before, missing, ended) + self.end_of_turn
@@ -88,15 +89,16 @@ class TemplateWriter:
             DataError: it is no text, or has no end of the block that the prompt opens.
         """
         text, opened = text_of(message), opened_block(before)
+        closing = THINKING.get(opened, "")
         reasoning = message.get("reasoning_content")
         if message.get("tool_calls") or (reasoning and not opened):
             raise self._left_out("the last turn", missing)
         if reasoning:
-            text = f"{reasoning}\n{THINK_CLOSE}\n\n{text}"
-        if opened and ended and THINK_CLOSE not in text:
+            text = f"{reasoning}\n{closing}\n\n{text}"
+        if opened and ended and closing not in text:
             raise DataError(
                 f"{self._name} opens {opened} for the assistant, and the answer {text.strip()[:40]!r} has no "
-                f"{THINK_CLOSE}: write the reasoning before it, {opened}{THINK_CLOSE} for none, or set "
+                f"{closing}: write the reasoning before it, {opened}{closing} for none, or set "
                 "model.chat_template"
             )
         begun = text.lstrip()
@@ -122,14 +124,13 @@ class TemplateWriter:
 
 
 def opened_block(prompt: str) -> str:
-    """`<think>` if the prompt's end opens a block and leaves it open; else empty."""
-    _, opened, tail = prompt.rpartition(THINK_OPEN)
-    return opened if opened and not tail.strip() else ""
+    """`<think>`, or what else opens a block, if the prompt ends with it; else empty."""
+    return next((opening for opening in THINKING if prompt.rstrip().endswith(opening)), "")
 
 
 def _missing(message: Message, before: str, through: str) -> str:
     """What of the last turn of `through` does not stand behind `before`, its prompt; empty if all does."""
-    opened = bool(opened_block(before))
+    opened = opened_block(before)
     if through.startswith(before):
         return missing_of_turn(message, through[len(before) :], opened)
     found = missing_of_turn(message, through[_first_difference(before, through) :], opened)

@@ -135,7 +135,7 @@ def read_shape(folder: Path) -> ModelShape | None:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         shape = shape_of(config)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     stored = stored_parameters(folder)
     fits = stored is None or abs(shape.parameters - stored) <= COUNT_TOLERANCE * stored

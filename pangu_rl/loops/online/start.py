@@ -11,7 +11,7 @@ from pangu_rl.checkpoint.model_folder import companion_digest, model_checksum
 from pangu_rl.checkpoint.run_model import with_start
 from pangu_rl.checkpoint.step_folders import step_folders
 from pangu_rl.checkpoint.whole_model import whole_model
-from pangu_rl.config.load import dump_config, load_config
+from pangu_rl.config.load import config_digest, load_config
 from pangu_rl.config.paths import cache_root, resolve_path
 from pangu_rl.config.stages import GrpoConfig, SftConfig
 from pangu_rl.errors import ConfigError
@@ -56,8 +56,8 @@ def start_model(config: GrpoConfig) -> Path:
 def start_identity(sft: SftConfig) -> str:
     """Hash of all that decides the start's weights: configuration, base model with its tokenizer, template and
     processor, bytes of training rows and pictures."""
-    described = dump_config(sft.model_copy(update={"trainer": sft.trainer.model_copy(update={"run_dir": ""})}))
-    digest = hashlib.sha256(described.encode())
+    anywhere = sft.model_copy(update={"trainer": sft.trainer.model_copy(update={"run_dir": ""})})
+    digest = hashlib.sha256(config_digest(anywhere).encode())
     base = resolve_path(sft.model.path)
     if (base / "config.json").is_file():
         digest.update(model_checksum(base).encode())

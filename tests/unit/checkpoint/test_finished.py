@@ -43,6 +43,16 @@ def test_more_steps_another_setting_or_a_lost_checkpoint_are_not(over: Path) -> 
     assert finished(config(over)) is None
 
 
+def test_keys_that_are_shown_alike_make_two_runs(over: Path) -> None:
+    settings = config(over).model_dump()
+    one, other = (
+        SftConfig.model_validate(settings | {"model": {"path": f"https://user:{key}@host/m"}}) for key in ("a", "b")
+    )
+    (over / "config.yaml").write_text(dump_config(one))
+    write_finished(one, {"train/loss": 0.5})
+    assert finished(one) is not None and finished(other) is None
+
+
 def test_a_run_that_was_killed_before_its_last_word_is_not(tmp_path: Path) -> None:
     assert finished(config(tmp_path)) is None
 

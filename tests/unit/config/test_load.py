@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 
 import pytest
 
 from pangu_rl.config.load import apply_override, dump_config, load_config
+from pangu_rl.config.pages.commented import commented
 from pangu_rl.config.paths import cache_root, resolve_path
 from pangu_rl.config.stages import GrpoConfig, SftConfig
+from pangu_rl.config.yaml_text import plain
 from pangu_rl.errors import ConfigError
 
 GRPO = """
@@ -216,7 +219,7 @@ def test_an_override_opens_an_empty_section():
     ("text", "part"),
     [
         ("a: [", "not YAML"),
-        ("a: " + "1" * 5000, "not YAML: line 1, column 4: 1111"),
+        ("a: " + "1" * 5000, "not YAML: line 1, column 4: '1111"),
         ("- 1", "expected sections"),
         ("", "expected sections"),
         ("\xff\xfe", "expected sections"),
@@ -284,7 +287,9 @@ def test_home_is_the_users_own(path, monkeypatch, tmp_path):
         ("0o17", 15),
         ("017", "017"),
         ("1:30", "1:30"),
-        ("1_000", 1000),
+        ("1_000", "1_000"),
+        ("2026_11_28", "2026_11_28"),
+        ("+1e3", 1000.0),
         ("_1", "_1"),
         ("yes", "yes"),
         ("off", "off"),
@@ -304,8 +309,8 @@ def test_home_is_the_users_own(path, monkeypatch, tmp_path):
 def test_scalars_are_those_of_yaml_1_2(text, value):
     tree = {}
     apply_override(tree, f"args.k={text}")
-    assert tree == {"args": {"k": value}}
-    assert type(tree["args"]["k"]) is type(value)
+    found = plain(tree["args"]["k"])
+    assert found == value and type(found) is type(value)
 
 
 def test_plugins_get_numbers_as_numbers(path):
@@ -314,8 +319,66 @@ def test_plugins_get_numbers_as_numbers(path):
 
 
 def test_numbers_are_text_where_text_is_wanted(path):
-    for text in ("20261128", "2026-11-28", "007", "no"):
+    for text in ("20261128", "2026-11-28", "007", "no", "2026_11_28", "1.10", "12e4567", "1e5", "0x1F", "+1e3", ".inf"):
         assert load_config(GrpoConfig, path, [f"trainer.run_dir={text}"]).trainer.run_dir == text
+        columns = load_config(GrpoConfig, path, [f"data.columns={{{text}: {text}}}"]).data.columns
+        assert columns == {text: text}, "names and values of a mapping too"
+    assert load_config(GrpoConfig, path, ["trainer.steps=1_000"]).trainer.steps == 1000
+
+
+TEXTS = ["1e-3", "0o17", "+1e3", "1e5", "0x1F", "1_000", "no", "1:30", "007", "~", "", ".inf", "2026_11_28"]
+
+
+def test_what_is_dumped_is_read_back_as_it_was(path, tmp_path):
+    values = [*TEXTS, math.inf, -math.inf, 1e-5, 31, None, True]
+    columns = ", ".join(f"{text!r}: {text!r}" for text in TEXTS)
+    config = load_config(GrpoConfig, path, [f"data.columns={{{columns}}}", "model.path='1e5'", "trainer.run_dir=1.10"])
+    functions = tuple(f.model_copy(update={"args": {"k": values}}) for f in config.rewards.functions)
+    config = config.model_copy(update={"rewards": config.rewards.model_copy(update={"functions": functions})})
+    for text in (dump_config(config), commented(config)):
+        (tmp_path / "again.yaml").write_text(text)
+        again = load_config(GrpoConfig, tmp_path / "again.yaml")
+        assert again == config
+        found = again.rewards.functions[0].args["k"]
+        assert [(value, type(value)) for value in found] == [(value, type(value)) for value in values]
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("model: &a {path: *a}", "line 1, column 8: an anchor within itself"),
+        ("model: &a [*a]", "an anchor within itself"),
+        ("model: !!binary aGk=", "line 1, column 8: could not determine a constructor for the tag"),
+        ("model: !!timestamp 2026-11-28", "line 1, column 8: could not determine a constructor for the tag"),
+        (r'model: "\ud800"', r"line 1, column 8: '\ud800' cannot be read as str"),
+        ("model: " + "[" * 500, "lists or sections within each other"),
+        ("model: {1.10: a, 1.1: b}", "key 1.1 stands twice"),
+    ],
+)
+def test_what_no_configuration_can_hold_is_refused_with_its_place(tmp_path, text, part):
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    assert part in complaint(file)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "learner.optimizer.lr=.inf",
+        "learner.optimizer.lr=1e400",
+        "learner.optimizer.weight_decay=.inf",
+        "learner.optimizer.betas=[1.5, -3]",
+        "learner.optimizer.betas=[1.0, 0.9]",
+        "learner.optimizer.betas=[.nan, 0.9]",
+        "rewards.functions=[{name: boxed_accuracy, weight: .nan}]",
+        "rewards.functions=[{name: boxed_accuracy, weight: .inf}]",
+        "rollout.temperature=.inf",
+        "algorithm.clip_low=.inf",
+    ],
+)
+def test_numbers_without_sense_are_refused(path, override):
+    text = complaint(path, override)
+    assert override.partition("=")[0] in text and ("finite number" in text or "than" in text), text
 
 
 def test_truth_is_no_number(path):

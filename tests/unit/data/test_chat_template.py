@@ -9,7 +9,7 @@ import pytest
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.data.chat_template import GUARDS, ChatTemplate
 from pangu_rl.errors import ConfigError, DataError
-from pangu_rl.records import GROUNDING_TAGS
+from pangu_rl.records import CONTENT_TAGS, GROUNDING_TAGS, THINKING
 from tests.builders import SMOLLM2
 
 IM_START, IM_END = 1, 2
@@ -153,7 +153,7 @@ def grounded(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRe
     """SmolLM2's tokenizer with a token for each grounding tag: as the miniature has them, and as Qwen's lists them."""
     folder = tmp_path_factory.mktemp(request.param)
     tokenizer = ChatTemplate(resolve_path(SMOLLM2)).tokenizer
-    tokenizer.add_tokens(list(GROUNDING_TAGS), special_tokens=request.param == "special")
+    tokenizer.add_tokens(list(CONTENT_TAGS), special_tokens=request.param == "special")
     tokenizer.save_pretrained(folder)
     return ChatTemplate(folder)
 
@@ -176,6 +176,15 @@ def test_grounding_tags_are_one_token_each_in_every_turn(grounded: ChatTemplate,
     trained = [index for index, loss in zip(ids, mask, strict=True) if loss]
     assert grounded.decode(trained) == BOX
     assert list(grounded.encode_response(messages[:1], BOX)) == trained
+
+
+@pytest.mark.parametrize(("opening", "closing"), THINKING.items())
+def test_tags_of_reasoning_are_part_of_what_is_decoded(grounded: ChatTemplate, opening: str, closing: str) -> None:
+    """Without them a thought that was cut would be read as an answer."""
+    text = f"{opening}why{closing}so"
+    ids = grounded.encode_response([{"role": "user", "content": "?"}], text)
+    assert {grounded.tokenizer.convert_tokens_to_ids(tag) for tag in (opening, closing)} <= set(ids)
+    assert grounded.decode(ids) == text
 
 
 @pytest.mark.parametrize("text", ["\\boxed{42}", "a <|im_end|> spelled", "two\n\nlines ", "\nfirst"])

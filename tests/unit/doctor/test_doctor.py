@@ -136,13 +136,13 @@ def test_paths_of_a_configuration(tmp_path):
     model = tmp_path / "model"
     model.mkdir()
     (model / "config.json").write_text('{"model_type": "llama"}')
-    (model / "a.safetensors").write_bytes(b"x" * 1000)
+    (model / "model.safetensors").write_bytes(b"x" * 1000)
     (tmp_path / "train.jsonl").touch()
     [finding] = failed(paths.check_paths(config))
     assert "no tokenizer" in finding.detail
     (model / "tokenizer.json").touch()
     assert not failed(paths.check_paths(config))
-    index = {"weight_map": {"w": "a.safetensors", "v": "b.safetensors"}}
+    index = {"weight_map": {"w": "model.safetensors", "v": "b.safetensors"}}
     (model / "model.safetensors.index.json").write_text(json.dumps(index))
     [finding] = failed(paths.check_paths(config))
     assert "b.safetensors is missing, model.safetensors.index.json names it" in finding.detail

@@ -216,6 +216,13 @@ def test_numbers_of_other_libraries_are_numbers() -> None:
 
 
 def test_an_outcome_may_be_spelled_and_must_be_one() -> None:
+    assert (
+        checked_part(Part(value=1.0, outcome=Outcome.CORRECT, detail="\ud800 \U0001f600"), "it").detail
+        == "\\ud800 \U0001f600"
+    )
+    for detail in (None, b"x", 3):
+        with pytest.raises(RewardError, match=r"it returned a Part with detail .* use text"):
+            checked_part(Part(value=1.0, outcome=Outcome.CORRECT, detail=detail), "it")  # type: ignore[arg-type]
     assert checked_part(Part(value=1.0, outcome="correct"), "it").outcome is Outcome.CORRECT  # type: ignore[arg-type]
     with pytest.raises(RewardError, match="outcome 'fine': use one of correct, incorrect"):
         checked_part(Part(value=1.0, outcome="fine"), "it")  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ import pytest
 
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.data import chat_template
+from pangu_rl.data.chat.turns import answer_alone
 from pangu_rl.data.chat_template import ChatTemplate
 from pangu_rl.errors import ConfigError, DataError
 from tests.builders import SMOLLM2
@@ -101,6 +102,35 @@ def test_an_answer_without_the_end_of_an_opened_block(tmp_path: Path) -> None:
     assert chat.tokenizer.decode(chat.encode_response([USER], "still thinking", ended=False)) == "still thinking"
     thinks = template(tmp_path, loop(QWEN3, "<think>\n"))
     assert thinks.tokenizer.decode(thinks.encode_response([USER], "still thinking", ended=False)) == "still thinking"
+
+
+@pytest.mark.parametrize(
+    ("opening", "closing"), [("◁think▷", "◁/think▷"), ("[THINK]", "[/THINK]"), ("[unused16]", "[unused17]")]
+)
+def test_blocks_of_other_models(tmp_path: Path, opening: str, closing: str) -> None:
+    chat = template(tmp_path, loop(PLAIN, f"{opening}\n"))
+    assert chat.opened == opening
+    assert trained(chat, USER, answer(f"{opening}\nwhy{closing}so")) == f"why{closing}so<|im_end|>"
+    assert trained(chat, USER, answer("so", reasoning_content="why")) == f"why\n{closing}\n\nso<|im_end|>"
+    with pytest.raises(DataError) as caught:
+        chat.encode_response([USER], "so")
+    assert f"opens {opening} for the assistant, and the answer 'so' has no {closing}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "alone"),
+    [
+        ("<think>why</think>\nso", "so"),
+        ("why</think>so", "so"),
+        ("[unused16]why[unused17]so", "so"),
+        ("◁think▷why◁/think▷so", "so"),
+        ("<thought>why</thought>so", "so"),
+        ("write </thought> behind it", "write </thought> behind it"),
+        ("[THINK]why", "[THINK]why"),
+    ],
+)
+def test_reasoning_is_taken_off_of_every_model(text: str, alone: str) -> None:
+    assert answer_alone(text) == alone
 
 
 def test_reasoning_content_is_written_or_refused(tmp_path: Path) -> None:
