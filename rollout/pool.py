@@ -176,11 +176,11 @@ class RolloutPool:
         self._dispatch_live()
 
     def sleep(self) -> None:
-        """Have all engines give up their devices' memory until `wake`."""
-        if self._weights.asleep:
-            return
+        """Have all engines give up their devices' memory until `wake`. One that was left on the way is waited for."""
         self.interrupt()
         self._crew.settle()
+        if self._weights.asleep:
+            return
         self._weights.asleep = True
         for slot in self._crew.slots:
             self._weights.lull(slot)

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -85,7 +84,7 @@ class GrpoParts:
         self.run.milestone(f"learner starting: {self.spec.world_size} x {self.spec.accelerator}")
         learners = Learners(self.spec, self.config.trainer.silence_s, self.engines.placement)
         with closing_ranks(learners, self.run) as self.learners:
-            self.turns = SharedTurns(pool, learners, partial(self.run.phase, "switch")) if shared else Turns()
+            self.turns = SharedTurns(pool, learners, self.run.phase) if shared else Turns()
             self.run.watchdog.pids = self.pids
             learners.choose_transport(self.transport, every_node=shared)
             yield

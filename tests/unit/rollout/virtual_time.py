@@ -20,6 +20,10 @@ Script = Callable[[Sequence[RolloutRequest]], Iterator[tuple[float, Item]]]
 """Requests of a stream -> its items, each with the seconds from the stream's begin; a hung one stops and never ends."""
 
 
+CHANGE_S = 3.0
+"""To fall asleep, to wake, to load weights."""
+
+
 class Call:
     """A stream of (due, item) or, with the one item `None`, a plain call."""
 
@@ -33,18 +37,28 @@ class Call:
         self.due, self.item = next(self._items, (self.due if self._ends else math.inf, StopIteration))
 
 
+def plain(due: float, result: Any = None) -> Call:
+    """A call that is no stream."""
+    return Call(iter([(due, result)]), True)
+
+
 class VirtualActor:
     """One whose streams follow `script`; `silent_end` is one whose streams never end."""
 
     def __init__(self, actors: VirtualActors, script: Script, ends: bool) -> None:
         now = actors.now
-        self.start = _Method(lambda: Call(iter([(now(), None)]), True))
+        self.start = _Method(lambda: plain(now()))
         self.generate = _Method(
             lambda number, requests, live: Call(
                 ((begin + at, item) for begin, (at, item) in zip(itertools.repeat(now()), script(requests))), ends
             )
         )
         self.interrupt = _Method(lambda number: None)
+        self.sleep = _Method(lambda level: plain(now() + CHANGE_S))
+        self.wake = _Method(lambda: plain(now() + CHANGE_S))
+        self.load_weights = _Method(
+            lambda manifest, link: plain(now() + CHANGE_S, {tensor.name: tensor.digest for tensor in manifest.tensors})
+        )
 
 
 class _Method:
