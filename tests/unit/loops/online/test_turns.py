@@ -1,4 +1,4 @@
-"""Engines and learner that share devices, in virtual time: whenever SIGTERM comes, a checkpoint can be written after."""
+"""Engines and learner on the same devices, in virtual time: whenever SIGTERM comes, a checkpoint can be written."""
 
 from __future__ import annotations
 
