@@ -14,7 +14,8 @@ POINTS_ELSEWHERE = ("See root cause above", "See stack trace for root cause")
 READ_BYTES = 256 << 10
 """From the end of a log."""
 
-_ERROR = re.compile(r"(?:^|[\s\])])((?:\w+\.)*\w*(?:Error|Exception): .+)$", re.MULTILINE)
+_ERROR = re.compile(r"^\(\w+ pid=\d+\) (?:.*?\s)??((?:\w+\.)*\w*(?:Error|Exception): .+)$", re.MULTILINE)
+"""As vLLM's processes begin their lines. Others, Python's own helpers among them, complain of the end alone."""
 _STDERR = Path("/proc/self/fd/2")
 
 
