@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from pangu_rl.errors import WeightSyncError
+from pangu_rl.monitoring.watchdog import Process
 from pangu_rl.records import Completion, Progress, RolloutRequest, Scorable, WeightManifest
 from rollout.actors.actor import RayActors
 from rollout.actors.crew import STOP_S, Crew
@@ -23,6 +24,7 @@ from rollout.actors.held_weights import Resend
 from rollout.actors.senders import SendCall
 from rollout.actors.slots import Slot, deal_by_load, deal_in_turn
 from rollout.engine import EngineSpec, Interrupted
+from rollout.probe import check_agreement
 
 
 class RolloutPool:
@@ -141,12 +143,16 @@ class RolloutPool:
         nobody = [request.uid for request in (*self._orphans, *self._waiting)]
         return lines + ([f"no actor yet: {', '.join(nobody[:4])}"] if nobody else [])
 
+    def end_resending(self) -> None:
+        """The learner's ranks are about to end: an engine that starts waits for the weights of others."""
+        self._weights.end_resending()
+
     def members(self) -> tuple[str, ...]:
         """A name for every worker that the next weights are for, in the order of their ranks from 1 on.
 
         Waits for actors that are being replaced; from here on no weights are sent again.
         """
-        self._weights.end_resending()
+        self.end_resending()
         self.interrupt()
         self._crew.settle()
         return self._weights.members(self._crew.slots)
@@ -177,11 +183,11 @@ class RolloutPool:
         self._dispatch_live()
 
     def sleep(self) -> None:
-        """Have all engines give up their devices' memory until `wake`."""
-        if self._weights.asleep:
-            return
+        """Have all engines give up their devices' memory until `wake`. One that was left on the way is waited for."""
         self.interrupt()
         self._crew.settle()
+        if self._weights.asleep:
+            return
         self._weights.asleep = True
         for slot in self._crew.slots:
             self._weights.lull(slot)
@@ -203,53 +209,46 @@ class RolloutPool:
         self._dispatch_live()
 
     def score(self, sequences: Sequence[Scorable]) -> list[list[float]]:
-        """Prompt log-probs at temperature 1 of the first actor; [T] ids -> [T - 1] floats each. What was submitted is
-        interrupted for it, and goes on after.
+        """Prompt log-probs at temperature 1 of the first actor with the weights; [T] ids -> [T - 1] floats each. What
+        was submitted is interrupted for it, and goes on after.
 
         Raises:
+            RunError: no actor has the weights.
             WeightSyncError: another actor's mean |difference| from them exceeds `rollout.probe_tolerance`.
         """
         self.interrupt()
         self._crew.settle()
         scores: dict[int, list[list[float]]] = {}
         while not scores:
-            for slot in self._crew.slots:
+            for slot in self._holders():
                 slot.begin(slot.actor.score.remote(sequences), functools.partial(scores.__setitem__, slot.index))
+            self._crew.advance()  # raises if nobody has the weights
             self._crew.settle()
-        first = scores[min(scores)]
-        for index, found in scores.items():
-            gap, limit = mean_gap(first, found), self._probe_tolerance
-            if not gap <= limit:
-                raise WeightSyncError(
-                    f"rollout actors {min(scores)} and {index} differ by {gap:.3f} nats on the probe "
-                    f"(rollout.probe_tolerance {limit}): they do not hold the same weights"
-                )
+        check_agreement(scores, self._probe_tolerance)
         self._dispatch_live()
-        return first
+        return scores[min(scores)]
 
-    def pids(self) -> list[int]:
-        """Process ids of the actors, by place."""
-        return self._crew.pids()
+    def processes(self) -> dict[int, Process]:
+        """As `Crew.processes`."""
+        return self._crew.processes()
 
     def close(self) -> None:
         self._crew.close()
         self._orphans, self._waiting = [], []
 
     def _dispatch(self) -> None:
+        ready = [slot for slot in self._holders() if slot.call is None]
         for slot in self._crew.slots:
-            if slot.call is not None or slot.version != self.weight_version:
-                continue
+            if slot.call is None and slot not in ready:  # it waits for the next weights
+                self._orphans += slot.release()
+        for slot in ready:
             if not slot.queue:
                 slot.queue, self._orphans = self._orphans, []
             if slot.queue:
                 self._open(slot, live=False)
 
     def _dispatch_live(self) -> None:
-        ready = [
-            slot
-            for slot in self._crew.slots
-            if slot.version == self.weight_version and (slot.call is None or (slot.live and not slot.interrupted))
-        ]
+        ready = [slot for slot in self._holders() if slot.call is None or (slot.live and not slot.interrupted)]
         if ready:
             deal_by_load(self._waiting, ready)
             self._waiting = []
@@ -261,6 +260,10 @@ class RolloutPool:
             else:
                 slot.actor.add.remote(slot.number, slot.queue)
                 self._sent(slot)
+
+    def _holders(self) -> list[Slot]:
+        """Whose engines have the current weights."""
+        return [slot for slot in self._crew.slots if slot.version == self.weight_version]
 
     def _open(self, slot: Slot, *, live: bool) -> None:
         slot.number += 1
@@ -319,9 +322,3 @@ class RolloutPool:
         lost = slot.release()
         (self._waiting if slot.live else self._orphans).extend(lost)
         return len(lost)
-
-
-def mean_gap(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]) -> float:
-    """Mean |difference| over all tokens of two sets of log-probs, in nats."""
-    pairs = [pair for left, right in zip(ours, theirs, strict=True) for pair in zip(left, right, strict=True)]
-    return sum(abs(left - right) for left, right in pairs) / len(pairs)

@@ -7,7 +7,9 @@ default group the process has (DeepSpeed's, vLLM's) and touches none of torch.di
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -21,6 +23,9 @@ JOIN_S = 60.0
 """Seconds in which all must have come to a group: they are called at the same time, and each was idle."""
 TIMEOUT_S = 300.0
 """Longest that one collective may take. What is in it is a piece of a buffer, so more is no slowness: a rank hangs."""
+BLOCKING_WAIT = ("TORCH_NCCL_BLOCKING_WAIT", "HCCL_BLOCKING_WAIT", "TORCH_HCCL_BLOCKING_WAIT")
+"""Read where a group is made. Its `wait()` then raises what went wrong, the timeout with it; without, it only orders
+streams, and torch's watchdog of the group takes the whole process down when a member is lost."""
 PIECE_BYTES = 256 << 20
 """A buffer is sent in pieces of so many bytes: few enough calls, and bounded staging memory."""
 
@@ -44,7 +49,8 @@ def build_group(
     store = dist.PrefixStore("pangu_rl", server)
     _meet(store, rank, world_size, join_s)
     server.set_timeout(timeout)
-    return _create(backend, f"pangu_rl {port}", store, rank, world_size, timeout)
+    with _blocking_wait():
+        return _create(backend, f"pangu_rl {port}", store, rank, world_size, timeout)
 
 
 def serve_store(host: str, port: int = 0, timeout_s: float = TIMEOUT_S) -> dist.TCPStore:
@@ -69,13 +75,17 @@ def meeting_at(host: str, port: int) -> dict[str, str]:
 
 
 def broadcast_buffer(group: dist.ProcessGroup, buffer: Tensor) -> None:
-    """Make the sender's uint8 `buffer` [bytes] everyone's, in place; collective and blocking."""
+    """Make the sender's uint8 `buffer` [bytes] everyone's, in place; collective and blocking.
+
+    Raises:
+        RuntimeError: a member was lost, or took longer than the group's timeout. The group cannot be used again.
+    """
     for piece in buffer.split(PIECE_BYTES):
         options = dist.BroadcastOptions()
         options.rootRank, options.rootTensor = SENDER, 0
         group.broadcast([piece], options).wait()
     if buffer.device.type != "cpu":
-        # wait() of a device backend only orders streams; the bytes are hashed next.
+        # wait() of a device's backend may leave the rest to its streams; the bytes are hashed next.
         torch.get_device_module(buffer.device.type).synchronize()
 
 
@@ -95,6 +105,21 @@ def _meet(store: dist.Store, rank: int, world_size: int, join_s: float) -> None:
     except dist.DistError as error:
         absent = [name for name in arrivals if not store.check([name])]
         raise TimeoutError(f"{', '.join(absent)} did not come to the group within {join_s:g} s") from error
+
+
+@contextlib.contextmanager
+def _blocking_wait() -> Iterator[None]:
+    """For groups that are made meanwhile alone: those of DeepSpeed and of vLLM keep their watchdogs."""
+    before = {name: os.environ.get(name) for name in BLOCKING_WAIT}
+    os.environ.update(dict.fromkeys(BLOCKING_WAIT, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _create(backend: str, name: str, store: dist.Store, rank: int, world_size: int, timeout: timedelta) -> Any:

@@ -21,6 +21,7 @@ from pangu_rl.checkpoint.manifest import Entry, check_files
 from pangu_rl.checkpoint.shared_folder import Answer, answer
 from pangu_rl.checkpoint.store import ADAPTER, MODEL, RANKS
 from pangu_rl.learner.spec import LearnerSpec
+from pangu_rl.monitoring.watchdog import Process
 from pangu_rl.records import MiniBatch, PackLike, WeightManifest
 from pangu_rl.records.prompts import with_patches
 
@@ -104,10 +105,6 @@ class RankActor(Living):
     def answer(self, folder: Path) -> Answer:
         return answer(folder, self._rank)
 
-    @ray.method(concurrency_group="health")
-    def pid(self) -> int:
-        return os.getpid()
-
 
 class LearnerActor(RankActor):
     """One rank in a Ray actor. Every call is collective."""
@@ -116,7 +113,7 @@ class LearnerActor(RankActor):
         super().__init__(spec.rank)
         self._spec = spec
 
-    def start(self, host: str, port: int) -> None:
+    def start(self, host: str, port: int) -> Process:
         """Join the other ranks and build the engine. Not in the constructor, whose errors arrive without a cause."""
         from pangu_rl.learner.learner import Learner
 
@@ -125,6 +122,7 @@ class LearnerActor(RankActor):
         ranks = {"LOCAL_RANK": index, "RANK": spec.rank, "WORLD_SIZE": spec.world_size}
         os.environ.update(meeting_at(host, port) | {name: str(value) for name, value in ranks.items()})
         self._learner = Learner(spec)
+        return Process.here()
 
     def _exports(self) -> dict[str, Callable[[Path], Future[dict[str, Entry]]]]:
         outlet = self._learner.outlet

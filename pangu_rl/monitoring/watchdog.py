@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import faulthandler
 import logging
+import os
+import platform
 import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from pangu_rl.monitoring.phases import Phase, PhaseTimer
 
@@ -18,10 +21,22 @@ log = logging.getLogger(__name__)
 _SHOWN = 8
 
 
+class Process(NamedTuple):
+    """One of the run's, on any of its nodes."""
+
+    host: str
+    pid: int
+
+    @classmethod
+    def here(cls) -> Process:
+        """The one that asks."""
+        return cls(platform.node(), os.getpid())
+
+
 class Watchdog:
     """A thread beside the loop. It reports a stalled phase once and never interferes with it.
 
-    `pids` names the processes whose stacks help (`{"rollout actor 0": 4711}`), asked at the time of the stall;
+    `processes` names those whose stacks help (`rollout actor 0`), asked at the time of the stall;
     `on_stall` gets the message, after the stacks are written to `stacks-<phase>.txt` in `directory`.
     """
 
@@ -31,13 +46,13 @@ class Watchdog:
         stall_s: float,
         directory: Path,
         *,
-        pids: Callable[[], Mapping[str, int]] = dict,
+        processes: Callable[[], Mapping[str, Process]] = dict,
         on_stall: Callable[[str], None] | None = None,
     ) -> None:
         self.phases = phases
         self.stall_s = stall_s
         self.directory = Path(directory)
-        self.pids = pids
+        self.processes = processes
         self.on_stall = on_stall
         self._reported: Phase | None = None
         self._stop = threading.Event()
@@ -72,22 +87,24 @@ class Watchdog:
         if self.on_stall is not None:
             self.on_stall(message)
 
-    def _processes(self) -> Mapping[str, int]:
+    def _processes(self) -> Mapping[str, Process]:
         try:
-            return self.pids()
+            return self.processes()
         except Exception as error:
             log.warning("watchdog: the processes to look at are not known: %r", error)
             return {}
 
 
-def dump_stacks(path: Path, pids: Mapping[str, int]) -> None:
-    """Stacks of every thread of this process and, if py-spy is installed and allowed to, of the given ones."""
+def dump_stacks(path: Path, processes: Mapping[str, Process]) -> None:
+    """Stacks of every thread of this process and, if py-spy is installed and allowed to, of those on this node."""
     with path.open("w", encoding="utf-8") as file:
         file.write("== this process ==\n")
         file.flush()
         faulthandler.dump_traceback(file, all_threads=True)
-        for name, pid in pids.items():
-            file.write(f"\n== {name}, pid {pid} ==\n{_spy(pid)}")
+        here = Process.here().host
+        for name, (host, pid) in processes.items():
+            stacks = _spy(pid) if host == here else f"look there: py-spy dump --pid {pid}\n"
+            file.write(f"\n== {name}, pid {pid} on {host} ==\n{stacks}")
 
 
 def _describe(phase: Phase) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import ray
 
 from pangu_rl.accelerators import Accelerator
+from pangu_rl.monitoring.watchdog import Process
 from pangu_rl.records import RolloutRequest, Scorable, WeightManifest
 from pangu_rl.records.prompts import Shown, with_patches
 from rollout.engine import Drawn, Engine, EngineSpec, Link
@@ -32,10 +33,11 @@ class RolloutActor:
         self._engine: Engine | None = None
         self._intakes: dict[int, Intake] = {}
 
-    def start(self) -> None:
+    def start(self) -> Process:
         """Build the engine. Not in the constructor, whose errors reach the caller as a dead actor without a cause."""
         see_own_devices(self._spec.accelerator)
         self._engine = (self._spec.factory or engine_factory(self._spec.rollout.engine))(self._spec)
+        return Process.here()
 
     @ray.method(num_returns="streaming")
     def generate(self, number: int, requests: Sequence[RolloutRequest], live: bool = False) -> Iterator[Drawn]:
@@ -72,10 +74,6 @@ class RolloutActor:
     def ping(self) -> bool:
         return True
 
-    @ray.method(concurrency_group="health")
-    def pid(self) -> int:
-        return os.getpid()
-
     def _intake(self, number: int) -> Intake:
         return self._intakes.setdefault(number, Intake(fetch_patches))
 
@@ -94,6 +92,8 @@ def fetch_patches(items: Sequence[Shown]) -> list[Shown]:
 QUIET = {
     # vLLM warns of what we chose, and at every sync of tied and derived tensors that have no bytes; its errors raise.
     "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"),
+    # Where an engine that does not start looks for the cause, which a worker of several says in vLLM's log alone.
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
     "VLLM_NO_USAGE_STATS": "1",
     "TORCH_CPP_LOG_LEVEL": "ERROR",
     "PYTHONWARNINGS": "ignore::FutureWarning",

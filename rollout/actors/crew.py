@@ -6,17 +6,18 @@ Every actor has at most one call in flight, and one loop (`advance`) waits for a
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import ray
 from ray.exceptions import ActorUnschedulableError, RayActorError, RayTaskError
 
 from pangu_rl.errors import BrokenBroadcast, NoPlace, RunError, UserError, first_line
+from pangu_rl.monitoring.watchdog import Process
 from rollout.actors.actor import RayActors
 from rollout.actors.held_weights import HeldWeights
-from rollout.actors.senders import HEALTH_S, unanswering
+from rollout.actors.senders import unanswering
 from rollout.actors.slots import Slot
 from rollout.engine import UNKNOWN_VERSION, Drawn, EngineSpec
 
@@ -99,9 +100,10 @@ class Crew:
         self._replace_silent(slots, silence_s)
         return None if ready is None else self._take(next(slot for slot in slots if slot.call is ready))
 
-    def pids(self) -> list[int]:
-        """Process ids of the actors, by place; asked when something hangs already, so it waits for seconds at most."""
-        return ray.get([slot.actor.pid.remote() for slot in self.slots], timeout=HEALTH_S)
+    def processes(self) -> dict[int, Process]:
+        """Of the actors that have started, by the index of their slot: whoever hangs is not asked any more. Callable
+        from another thread."""
+        return {slot.index: slot.process for slot in list(self.slots) if slot.process is not None}
 
     def close(self) -> None:
         for slot in self.slots:
@@ -112,13 +114,17 @@ class Crew:
     def _launch(self, slot: Slot) -> None:
         slot.actor = self._actors.create(self._spec, self._options and self._options(slot.index))
         slot.version = UNKNOWN_VERSION
-        slot.begin(slot.actor.start.remote(), lambda _: self.weights.started(slot), starting=True)
+        slot.begin(slot.actor.start.remote(), functools.partial(self._started, slot), starting=True)
+
+    def _started(self, slot: Slot, process: Process) -> None:
+        slot.process = process
+        self.weights.started(slot)
 
     def _replace_silent(self, slots: list[Slot], silence_s: float) -> None:
         late = [slot for slot in slots if slot.waited >= slot.limit(silence_s)]
         late = [slot for slot in late if self._actors.wait([slot.call], 0.0) is None]
         for slot in self.weights.senders.silent(late, silence_s):
-            self._replace(slot, f"gave no sign of life for {slot.limit(silence_s):g} s")
+            self._replace(slot, slot.silence(silence_s))
         for slot in slots:
             # One that is answered is taken: what it says is known.
             if (
@@ -150,9 +156,14 @@ class Crew:
                 log.warning("rollout actor %d: %s", slot.index, error.cause)
                 slot.call = None
                 return None
-            if isinstance(error.cause, UserError | RunError) and not isinstance(error.cause, BrokenBroadcast):
+            if slot.starting and slot.restarts:
+                # The configuration let one start in this place: what keeps another from it may pass, as memory that the
+                # lost one has not given back.
+                self._replace(slot, f"did not start: {first_line(error.cause)}")
+            elif isinstance(error.cause, UserError | RunError) and not isinstance(error.cause, BrokenBroadcast):
                 raise error.cause from None
-            self._replace(slot, f"failed: {error.cause!r}")
+            else:
+                self._replace(slot, f"failed: {error.cause!r}")
         return None
 
     def _stream_ended(self, slot: Slot) -> None:
@@ -164,7 +175,7 @@ class Crew:
     def _replace(self, slot: Slot, reason: str) -> None:
         self._actors.kill(slot.actor)
         lost = self._lose(slot)
-        slot.call, slot.actor, slot.live = None, None, False
+        slot.call, slot.actor, slot.process, slot.live = None, None, None, False
         if slot.restarts >= self._spec.rollout.max_restarts:
             self._give_up(slot, reason, f" after {slot.restarts} restarts of it (rollout.max_restarts)")
             return

@@ -26,6 +26,8 @@ class HeldWeights:
         self._spec = spec
         self._manifest: WeightManifest | None = None
         self._resend: Resend | None = None
+        self._is_kept = False
+        """Whether the senders keep what they wrote into shared memory."""
         self.asleep = False
         """Whether the engines are to sleep: one that starts meanwhile does too."""
         self.senders = Senders()
@@ -47,12 +49,13 @@ class HeldWeights:
         return tuple(f"{slot.actor._actor_id.hex()}/{device}" for slot in slots for device in devices)
 
     def end_resending(self) -> None:
-        """The senders are about to have other weights, or to be others."""
-        self._resend, self.senders = None, Senders()
+        """The senders are about to have other weights, or to be others; who has not loaded these waits for those."""
+        self._resend, self._is_kept, self.senders = None, False, Senders()
 
     def give(self, slots: Sequence[Slot], manifest: WeightManifest, sending: Sequence[SendCall]) -> None:
         """Begin to load `manifest` everywhere; `sending` are the calls of those who send a broadcast."""
         self._manifest, self.senders = manifest, Senders(manifest.version, sending)
+        self._is_kept = manifest.transport == "shm"
         self._link(slots)
         for slot in slots:
             self.load(slot)
@@ -101,13 +104,13 @@ class HeldWeights:
             self.lull(slot)
         elif self._manifest is None:
             return
-        elif self._manifest.transport == "shm":
+        elif self._is_kept:
             self.load(slot)
         elif self._resend is not None:
             self._manifest, _ = self._resend(self.members([slot]))
             self._link([slot])
             self.load(slot)
-        # Else it waits for the next weights: a broadcast that is over cannot be repeated.
+        # Else it waits for the next weights: these are gone.
 
     def _link(self, slots: Sequence[Slot]) -> None:
         devices = self._spec.rollout.devices_per_actor

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pangu_rl.monitoring.watchdog import Process
 from pangu_rl.records import RolloutRequest
 from rollout.engine import UNKNOWN_VERSION, Link
 
@@ -20,6 +21,8 @@ class Slot:
 
     index: int
     actor: Any = None
+    process: Process | None = None
+    """The actor's, once its engine is up."""
     version: int = UNKNOWN_VERSION
     """Version of the weights that the actor is known to hold."""
     call: Any = None
@@ -78,6 +81,11 @@ class Slot:
         if self.on_done is not None:
             return max(silence_s, START_LIMIT_S)
         return math.inf if self.live and not self.running and not self.interrupted else silence_s
+
+    def silence(self, silence_s: float) -> str:
+        """In words, why an actor that has reached its limit is replaced."""
+        building = " while it built its engine: raise rollout.silence_s if it needs longer" if self.starting else ""
+        return f"gave no sign of life for {self.limit(silence_s):g} s{building}"
 
     def must_answer(self, silence_s: float) -> bool:
         """Whether the call, which has no signs of life of its own, has lasted so long since the actor last answered. A

@@ -36,6 +36,7 @@ from pretrain.families import family_of, known_kinds
 from rollout.engine import UNKNOWN_VERSION, Drawn, EngineSpec, Interrupted, Link, before_stop, seed_of
 from rollout.intake import Intake
 from rollout.pulse import Pulse
+from rollout.vllm.refusal import REFUSED
 from rollout.vllm.running import Running, gone_on
 from rollout.vllm.start import start_engine
 from rollout.vllm.worker import ADAPTER, BROKEN
@@ -171,11 +172,12 @@ class VllmEngine:
         """The digests of every worker.
 
         Raises:
-            BrokenBroadcast: a worker's own, which vLLM gives as a RuntimeError when the worker is another process.
+            BrokenBroadcast: a worker's own. Of one in another process vLLM gives the text alone, as a RuntimeError, and
+                as a bare Exception where the engine's core is a process of its own, as is the rule on devices.
         """
         try:
             return self._llm.collective_rpc(call, args=args)
-        except RuntimeError as error:
+        except Exception as error:
             if BROKEN in str(error):
                 raise BrokenBroadcast(first_line(error)) from error
             raise
@@ -183,7 +185,7 @@ class VllmEngine:
     def _add(self, uid: str, prompt: TokensPrompt, params: VllmSamplingParams) -> None:
         try:
             self._llm.add_request(uid, prompt, params, lora_request=self._adapter)
-        except ValueError as error:
+        except REFUSED as error:
             raise RunError(f"{uid}: vLLM does not admit it: {error}") from error
 
     def _prompt(self, token_ids: Sequence[int], pictures: Sequence[Picture]) -> TokensPrompt:

@@ -6,20 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from vllm import LLM, RequestOutput, exceptions
+from vllm import LLM, RequestOutput
 from vllm import SamplingParams as VllmSamplingParams
 from vllm.sampling_params import StructuredOutputsParams
 
 from rollout.engine import EngineSpec
 from rollout.vllm.engine_args import common_args
+from rollout.vllm.refusal import REFUSED
 
 Chat = dict[str, Any]
 """`messages` in the OpenAI form (pictures as data URLs), `schema`, `temperature`, `seed`, `max_tokens`."""
 ChatReply = dict[str, Any]
 """`text`, `tokens` (read and written) and `problem` (why it is no whole reply, or empty); or `error` alone."""
-
-REFUSED = (ValueError, getattr(exceptions, "VLLMClientError", ValueError))
-"""What vLLM raises for a request that it does not admit: its own class from some 0.2x on, a ValueError before."""
 
 
 class VllmScorer:

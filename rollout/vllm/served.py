@@ -27,6 +27,8 @@ class ServedModel(nn.Module, SupportsMultiModal, SupportsMRoPE, SupportsPP):
     language_model: nn.Module
     hf_to_vllm_mapper: WeightsMapper
     """From the names of any checkpoint to those of the modules here."""
+    _is_whole = False
+    """Whether all tensors have come once."""
     shapes: dict[str, tuple[int, ...]]
     """Of each tensor that a checkpoint may have, by its place in the model, before vLLM fuses or ties any."""
 
@@ -74,16 +76,21 @@ class ServedModel(nn.Module, SupportsMultiModal, SupportsMRoPE, SupportsPP):
         return self.language_model.compute_logits(hidden_states)
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
-        """Load a whole checkpoint, by the names of either style; at the start and at every sync.
+        """Load a whole checkpoint, by the names of either style; at the start and at every sync. A sync is known to be
+        whole by its names and digests; one whose broadcast breaks is not, and ends without an error here, so that vLLM
+        puts its layers in order again.
 
         Raises:
-            ValueError: a tensor is missing, unknown or of another shape; vLLM's own loaders let some of that pass.
+            ValueError: a tensor is unknown, of another shape or, at the start, missing; vLLM's own loaders let some of
+                that pass.
         """
         mapper, seen = self.hf_to_vllm_mapper, set()
         loaded = AutoWeightsLoader(self).load_weights(self._checked(weights, seen), mapper=mapper)
         tied = {"language_model.lm_head.weight"} if self.config.tie_word_embeddings else set()
-        if missing := sorted(self.shapes.keys() - seen - tied):
+        missing = sorted(self.shapes.keys() - seen - tied)
+        if missing and not self._is_whole:
             raise ValueError(f"{len(missing)} tensors are missing from the checkpoint, the first is {missing[0]}")
+        self._is_whole = True
         return loaded
 
     def _checked(

@@ -11,6 +11,7 @@ from vllm import EngineArgs, LLMEngine
 from pangu_rl.errors import ConfigError, UserError
 from rollout.engine import EngineSpec
 from rollout.vllm.engine_args import adapter_args, common_args
+from rollout.vllm.root_cause import points_elsewhere, root_cause
 
 MIN_PREFILL_TOKENS = 8192
 """Tokens of a step's batch: 64 prompts of 128 tokens enter in one step, and short ones never queue."""
@@ -57,6 +58,8 @@ def _engine_args(spec: EngineSpec) -> dict[str, Any]:
 
 def _explained(spec: EngineSpec, error: Exception) -> Exception:
     rollout, text = spec.rollout, " ".join(str(error).split())
+    if points_elsewhere(text):
+        text = root_cause() or text
     needed = re.search(r"([\d.]+) GiB KV cache is needed", text)
     if needed or "No available memory for the cache" in text:
         size = f" ({needed[1]} GiB)" if needed else ""

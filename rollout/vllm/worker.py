@@ -94,6 +94,11 @@ class WeightSyncExtension:
         received = _Received(tensors, self._pangu_group, self.device)
         try:
             digests = self._pangu_load(received, adapter)
+        except Exception:
+            # vLLM may refuse an adapter of which a part did not come: the model is as it was, and the next adapter is
+            # loaded whole. What went wrong within a model's layers would stay there.
+            if received.error is None or adapter is None:
+                raise
         finally:
             # The sender waits for every receiver, also for one whose load failed.
             received.drain()

@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from pangu_rl.records import RolloutRequest, SamplingParams
-from rollout.pool import RolloutPool, mean_gap
+from rollout.pool import RolloutPool
+from rollout.probe import mean_gap
 from tests.e2e.published import perturbed, publish
 from tests.e2e.test_rollout_vllm import BF16_NATS, forward_logprobs, requests, spec_for
 from tests.small_ray import small_ray
@@ -103,7 +104,7 @@ def test_a_hung_engine_is_found_and_an_answer_ten_times_as_long_as_the_limit_fin
     pool = RolloutPool(spec_for(long_model, actors=2, max_model_tokens=16_384, silence_s=silence_s))
     pool.start()
     wanted = requests(2, SamplingParams(max_new_tokens=10_000, ignore_eos=True), size=1)
-    victim, began = pool.pids()[0], time.monotonic()
+    victim, began = pool.processes()[0].pid, time.monotonic()
     pool.submit(wanted)
     found: list[float] = []
     stopped: list[float] = []

@@ -20,7 +20,8 @@ from pangu_rl.errors import BrokenBroadcast, ConfigError, WeightSyncError
 from pangu_rl.learner.weights.publish import BroadcastPublisher
 from pangu_rl.records import FinishReason, RolloutRequest, SamplingParams, Scorable
 from rollout.engine import EngineSpec
-from rollout.pool import RolloutPool, mean_gap
+from rollout.pool import RolloutPool
+from rollout.probe import mean_gap
 from tests.e2e.published import Weights, perturbed, publish, tensor_digest, zero_in_place
 from tests.small_ray import small_ray
 
@@ -268,15 +269,15 @@ def test_engines_lost_under_broadcast_are_replaced(ray_session, tiny_model, refe
         sender = Sender(perturbed(weights), 1)
         manifest, _ = sender.publish(pool.members())
         pool.sync(manifest)
-        os.kill(pool.pids()[0], signal.SIGKILL)
+        os.kill(pool.processes()[0].pid, signal.SIGKILL)
         assert each_once(pool.generate(wanted), wanted)
 
         broken = Sender(weights, 2)
         manifest, _ = broken.publish(pool.members(), cut=True)
-        pids = pool.pids()
+        processes = pool.processes()
         with pytest.raises(BrokenBroadcast, match="are without weights version 2"):
             pool.sync(manifest)
-        assert pool.pids() == pids
+        assert pool.processes() == processes
         again = Sender(weights, 3)
         manifest, _ = again.publish(pool.members())
         pool.sync(manifest)
@@ -298,7 +299,7 @@ def test_only_engine_lost_in_mid_phase_is_sent_its_weights_again(ray_session, ti
         wanted = requests(8, SamplingParams(max_new_tokens=60, ignore_eos=True))
         stream = pool.generate(wanted)
         first = next(stream)
-        os.kill(pool.pids()[0], signal.SIGKILL)
+        os.kill(pool.processes()[0].pid, signal.SIGKILL)
         assert each_once([first, *stream], wanted)
         assert mean_gap(pool.score(PROBE), learner_scores(reference, perturbed(weights))) < BF16_NATS
         assert (sender.asked, pool.restarts) == ([1, 1], 1)

@@ -29,7 +29,7 @@ from pretrain.processing.resize import read_limits
 from rollout.actors.actor import CONCURRENCY, QUIET, RolloutActor
 from rollout.engine import EngineSpec, Interrupted
 from rollout.intake import Intake
-from rollout.pool import mean_gap
+from rollout.probe import mean_gap
 from tests.builders import build_tiny_vl_model
 from tests.e2e.published import Weights, perturbed, publish, tensor_digest, zero_in_place
 from tests.small_ray import small_ray

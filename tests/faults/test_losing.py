@@ -67,7 +67,7 @@ def test_a_rank_that_dies_before_the_first_checkpoint_begins_anew_and_then_ends_
 
 def long_answers(folder: Path, model: Path, **sections: dict) -> Path:
     """Two steps of answers of 900 tokens."""
-    rollout = {"max_new_tokens": 900, "max_model_tokens": 1024, "completions": 4}
+    rollout = {"max_new_tokens": 900, "max_model_tokens": 1024, "completions": 4} | sections.pop("rollout", {})
     return runs.write_config(folder, model, rollout=rollout, learner={"pack_tokens": 1024}, **sections)
 
 
@@ -87,12 +87,14 @@ def signalled_in_drawing(config: Path, run_dir: Path, number: signal.Signals) ->
     return seconds
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("placement", "number"), [("split", signal.SIGTERM), ("split", signal.SIGINT), ("shared", signal.SIGTERM)]
+)
 def test_a_signal_in_a_long_rollout_ends_the_run_within_ten_seconds(
-    tiny_model: Path, tmp_path: Path, number: signal.Signals
+    tiny_model: Path, tmp_path: Path, placement: str, number: signal.Signals
 ) -> None:
     """Answers of 900 tokens: step 2 is left, and the checkpoint is that of step 1, which was not due."""
-    config = long_answers(tmp_path, tiny_model)
+    config = long_answers(tmp_path, tiny_model, rollout={"placement": placement})
     assert signalled_in_drawing(config, tmp_path / "run", number) < 10
     assert alike.stored(tmp_path / "run") == 1
     done = runs.run("grpo", config)

@@ -45,7 +45,7 @@ class RolloutConfig(Strict):
     silence_s: PositiveFloat = 300.0
     """An engine that draws and makes no token for so long is hung and is replaced; an answer may take as long as it
     takes. More than its longest step, which reads whole prompts with their pictures. Nor may a bucket of weights that
-    are broadcast take longer."""
+    are broadcast take longer. To be built, an engine has this time too, and never less than 600 s."""
     engine: Literal["vllm", "fake"] = "vllm"
     """`fake` echoes deterministic tokens, for unit tests."""
     weight_transport: Literal["auto", "shm", "broadcast"] = "auto"

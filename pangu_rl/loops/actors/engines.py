@@ -15,6 +15,7 @@ from pangu_rl.config.sections.rewards import RewardsConfig
 from pangu_rl.config.sections.rollout import RolloutConfig
 from pangu_rl.loops.actors.scorer_engine import scorer_engines
 from pangu_rl.loops.session import Run
+from pangu_rl.monitoring.watchdog import Process
 from pretrain.processing.resize import PixelLimits
 from rewards.service import RewardPool
 from rollout.engine import EngineSpec
@@ -48,9 +49,9 @@ class Engines:
         scoring = self.rewards.waiting_for()
         return self.pool.waiting() + ([f"reward service: {', '.join(scoring[:4])}"] if scoring else [])
 
-    def pids(self) -> dict[str, int]:
-        """Processes whose stacks a stalled step needs."""
-        return {f"rollout actor {index}": pid for index, pid in enumerate(self.pool.pids())}
+    def processes(self) -> dict[str, Process]:
+        """Those whose stacks a stalled step needs."""
+        return {f"rollout actor {index}": process for index, process in self.pool.processes().items()}
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from pangu_rl.learner.measure.flops import ModelFlops, loaded_config
 from pangu_rl.learner.spec import LearnerSpec
 from pangu_rl.loops.actors.actor_calls import ActorCalls
 from pangu_rl.loops.session import Run
+from pangu_rl.monitoring.watchdog import Process
 from pangu_rl.records import MiniBatch, Pack, PackLike, WeightManifest
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class RankActors:
         self._calls = ActorCalls("learner rank", actors, silence_s, *places)
         try:
             host, port = self._calls.first("address")
-            self._call("start", host, port)
+            self._processes: list[Process] = self._call("start", host, port)
         except BaseException:
             self._calls.kill()
             raise
@@ -85,9 +86,9 @@ class RankActors:
         """FLOP/s that the devices of all ranks reach together at most; measured, unless the configuration says."""
         return sum(self._call("peak_flops"))
 
-    def pids(self) -> dict[str, int]:
-        """Process of every rank, for the watchdog."""
-        return {f"learner rank {r}": ray.get(actor.pid.remote(), timeout=10.0) for r, actor in enumerate(self._actors)}
+    def processes(self) -> dict[str, Process]:
+        """Of every rank, for the watchdog; none is asked for it."""
+        return {f"learner rank {rank}": process for rank, process in enumerate(self._processes)}
 
     def close(self) -> None:
         """End the ranks; what they published in shared memory goes with them."""
@@ -241,7 +242,7 @@ def closing_ranks(learners: Ranks, run: Run) -> Iterator[Ranks]:
     Raises:
         ConfigError: a rank does not see the run directory.
     """
-    run.watchdog.pids = learners.pids
+    run.watchdog.processes = learners.processes
     run.view.start_at(0)
     try:
         run.peak_flops = learners.peak_flops()

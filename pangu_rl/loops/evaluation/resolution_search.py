@@ -116,7 +116,7 @@ class _Search:
 
     def _evaluated(self, step: int, limits: PixelLimits) -> tuple[Evaluation, ...]:
         if not self._started:
-            self.run.watchdog.pids = self.engines.pids
+            self.run.watchdog.processes = self.engines.processes
             self.engines.pool.start()
             self._started = True
         self.inputs.loader.folder.limits = limits

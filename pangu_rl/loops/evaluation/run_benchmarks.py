@@ -102,7 +102,7 @@ class Benchmarks:
 
     def _answers(self, one: BenchmarkSet) -> list[Answered]:
         if not self._started:
-            self.run.watchdog.pids = self.engines.pids
+            self.run.watchdog.processes = self.engines.processes
             self.engines.pool.start()
             self._started = True
         if one.limits is not None:

@@ -41,7 +41,7 @@ def run_eval(config: EvalConfig) -> dict[str, Any]:
     evaluations: list[Evaluation] = []
     said: list[dict[str, Any]] = []
     with open_evaluation(config, inputs, "evaluation", len(inputs.sets)) as (run, engines):
-        run.watchdog.pids = engines.pids
+        run.watchdog.processes = engines.processes
         engines.pool.start()
         for step, (name, prompts) in enumerate(inputs.sets.items(), start=1):
             with run.phase("evaluate", waiting=engines.waiting):

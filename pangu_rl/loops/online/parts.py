@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -30,6 +29,7 @@ from pangu_rl.loops.session import Run
 from pangu_rl.monitoring.accuracy_table import accuracy_table
 from pangu_rl.monitoring.live import Sample
 from pangu_rl.monitoring.plots import plot_curves
+from pangu_rl.monitoring.watchdog import Process
 from pangu_rl.records import Evaluation, Prompt
 from rollout.store import RolloutStore
 
@@ -84,10 +84,13 @@ class GrpoParts:
         self.run.milestone(f"learner starting: {self.spec.world_size} x {self.spec.accelerator}")
         learners = Learners(self.spec, self.config.trainer.silence_s, self.engines.placement)
         with closing_ranks(learners, self.run) as self.learners:
-            self.turns = SharedTurns(pool, learners, partial(self.run.phase, "switch")) if shared else Turns()
-            self.run.watchdog.pids = self.pids
+            self.turns = SharedTurns(pool, learners, self.run.phase) if shared else Turns()
+            self.run.watchdog.processes = self.processes
             learners.choose_transport(self.transport, every_node=shared)
-            yield
+            try:
+                yield
+            finally:
+                pool.end_resending()
 
     def restore(self) -> int:
         """Steps done. A fresh run measures its start; a resumed one goes on where its checkpoint was written."""
@@ -128,9 +131,9 @@ class GrpoParts:
         """Answers that are asked for and not there yet."""
         return len(self.engines.pool.outstanding())
 
-    def pids(self) -> dict[str, int]:
-        """Processes whose stacks a stalled step needs."""
-        return self.engines.pids() | self.learners.pids()
+    def processes(self) -> dict[str, Process]:
+        """Those whose stacks a stalled step needs."""
+        return self.engines.processes() | self.learners.processes()
 
     def take_batch(self, step: int) -> Batch:
         """The groups of `step`."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 
 from pangu_rl.loops.actors.learners import Learners
 from rollout.pool import RolloutPool
@@ -30,10 +31,12 @@ class SharedTurns(Turns):
     """Of engines and a learner on the same devices; begins with the learner's turn, the engines asleep."""
 
     def __init__(
-        self, pool: RolloutPool, learners: Learners, switching: Callable[[], AbstractContextManager[None]]
+        self, pool: RolloutPool, learners: Learners, phase: Callable[..., AbstractContextManager[None]]
     ) -> None:
-        """`switching()` times a change of turns."""
-        self._pool, self._learners, self._switching = pool, learners, switching
+        """`phase` is the run's: it times a change of turns, which SIGTERM does not end halfway. What the signal leaves
+        then still has one owner of the devices, and a checkpoint can be written."""
+        self._pool, self._learners = pool, learners
+        self._switching = partial(phase, "switch", whole=True)
         self._drawing = False
 
     def draw(self) -> None:

@@ -14,7 +14,8 @@ from pangu_rl.loops.actors.learners import Learners
 from pangu_rl.loops.online.turns import Turns
 from pangu_rl.loops.pictures import RowLoader
 from pangu_rl.records import Pack, Prompt, Scorable
-from rollout.pool import RolloutPool, mean_gap
+from rollout.pool import RolloutPool
+from rollout.probe import mean_gap
 
 log = logging.getLogger(__name__)
 

@@ -52,7 +52,7 @@ class Sampler:
     def engines(self) -> Engines:
         engines = self._start()
         engines.pool.start()
-        self.run.watchdog.pids = engines.pids
+        self.run.watchdog.processes = engines.processes
         return engines
 
     def draw(self, batches: Sequence[Sequence[Prompt]], epoch: int = 0) -> None:

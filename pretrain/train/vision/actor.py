@@ -19,6 +19,7 @@ from pangu_rl.data.files.row_files import RowFiles
 from pangu_rl.learner.actor import CONCURRENCY, Living, RankActor, take_device
 from pangu_rl.loops.actors.actor_calls import ActorCalls
 from pangu_rl.loops.actors.learners import RankActors
+from pangu_rl.monitoring.watchdog import Process
 from pretrain.contrastive.kmeans import CentreShard, parts_of
 from pretrain.train.vision.batches import BatchReader, PictureBatch
 from pretrain.train.vision.learner import VisionLearner
@@ -41,12 +42,13 @@ class VisionActor(RankActor):
         super().__init__(rank)
         self._config, self._accelerator, self._stage = config, accelerator, stage
 
-    def start(self, host: str, port: int) -> None:
+    def start(self, host: str, port: int) -> Process:
         """Join the other ranks. Not in the constructor, whose errors arrive without a cause."""
         index = take_device(get_accelerator(self._accelerator))
         os.environ.update(meeting_at(host, port))
         reader = BatchReader(self._config, self._stage.files, PictureFile(self._stage.path))
         self._learner = VisionLearner(self._config, self._accelerator, self._rank, reader, index)
+        return Process.here()
 
     def prepare(self, batch: PictureBatch, step: int) -> None:
         self._learner.prepare(batch, step)

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from pangu_rl.monitoring.phases import PhaseTimer
-from pangu_rl.monitoring.watchdog import Watchdog, dump_stacks
+from pangu_rl.monitoring.watchdog import Process, Watchdog, dump_stacks
 
 
 def test_a_stall_names_phase_actor_and_samples_once(tmp_path):
@@ -65,7 +65,7 @@ def test_callables_that_fail_do_not_end_the_watch(tmp_path):
         reported.append(message)
         done.set()
 
-    with Watchdog(phases, 0.05, tmp_path, pids=broken, on_stall=on_stall), phases.phase("sync", waiting=broken):
+    with Watchdog(phases, 0.05, tmp_path, processes=broken, on_stall=on_stall), phases.phase("sync", waiting=broken):
         assert done.wait(10)
     assert "something that cannot tell (RuntimeError('actor died'))" in reported[0]
 
@@ -86,12 +86,15 @@ def test_stacks_of_another_process(tmp_path):
     other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
         assert other.stdout.readline() == "ready\n"
-        dump_stacks(tmp_path / "stacks.txt", {"rollout actor 0": other.pid})
+        here = Process.here()
+        processes = {"rollout actor 0": here._replace(pid=other.pid), "learner rank 9": Process("another-node", 4711)}
+        dump_stacks(tmp_path / "stacks.txt", processes)
     finally:
         other.kill()
         other.wait()
     text = (tmp_path / "stacks.txt").read_text()
-    assert f"== rollout actor 0, pid {other.pid} ==" in text
+    assert f"== rollout actor 0, pid {other.pid} on {here.host} ==" in text
+    assert "== learner rank 9, pid 4711 on another-node ==\nlook there: py-spy dump --pid 4711\n" in text
     if "ermission" in text:
         pytest.skip("py-spy may not look into processes here")
     assert "lingering" in text

@@ -83,6 +83,17 @@ def test_over_shared_memory_a_new_engine_is_given_the_current_weights() -> None:
     assert late.version == 2
 
 
+def test_when_the_learner_has_gone_a_new_engine_waits_for_the_next_weights() -> None:
+    """What its ranks had written into shared memory is gone with them."""
+    weights, late = held(), slot(1)
+    given(weights, [slot(0)], manifest(2))
+    weights.end_resending()
+    weights.started(late)
+    assert (late.call, late.version) == (None, UNKNOWN_VERSION)
+    given(weights, [slot(0), late], manifest(2))
+    assert late.version == 2
+
+
 def test_weights_that_no_sync_sends_are_not_slept_away() -> None:
     weights, one = held(placement="shared"), slot(0)
     for sent, level in ((manifest(1), 2), (replace(manifest(2), adapter={"r": 8}), 1)):

@@ -7,11 +7,13 @@ import os
 import signal
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import pytest
 
 from pangu_rl.errors import Preempted
 from pangu_rl.records import Completion, RolloutRequest
+from rollout import pulse
 from rollout.fake_engine import FakeEngine
 from rollout.pool import RolloutPool
 from tests.unit.rollout.asked import manifest, requests, wait_for
@@ -73,15 +75,25 @@ def test_interrupted_answers_keep_their_tokens_and_go_on(make_pool):
     assert tokens(by_uid(done) | drawn(pool, len(waiting))) == tokens(expected)
 
 
+class Reporting(FakeEngine):
+    """Reports every token."""
+
+    def __init__(self, spec, seconds):
+        super().__init__(spec, seconds=seconds)
+        pulse.PULSE_S = 0.0  # of the actor's process
+
+
 def test_a_sync_keeps_the_tokens_and_goes_on_under_the_new_weights(make_pool):
-    """Each token, with its log-prob, is the one that its own version draws at its place."""
-    wanted = requests(6, size=2)
-    pool = make_pool(slow=SLOW_S)
+    """Each token, with its log-prob, is the one that its own version draws at its place. All answers have 5 tokens, at
+    0.3 s each, and the sync comes when one is seen to have begun."""
+    wanted = [replace(request, seed=4 + number) for number, request in enumerate(requests(2, size=1))]
+    pool = make_pool(Reporting, slow=1.5)
     pool.sync(manifest(1))
     pool.submit(wanted)
-    time.sleep(1.5 * SLOW_S)
+    while not pool.progress():
+        assert not pool.finished(wait_s=0.1)
     pool.sync(manifest(2))
-    found = drawn(pool, 12)
+    found = drawn(pool, 2)
     by_version = {1: undisturbed(wanted, 1), 2: undisturbed(wanted, 2)}
     mixed = 0
     for uid, completion in found.items():
@@ -92,7 +104,7 @@ def test_a_sync_keeps_the_tokens_and_goes_on_under_the_new_weights(make_pool):
         places = range(len(versions))
         assert completion.token_ids == tuple(by_version[v][uid].token_ids[n] for n, v in zip(places, versions))
     assert {v for c in found.values() for v in c.weight_versions} == {1, 2}
-    assert mixed <= 2, "at most one answer for each actor, which draws one after the other"
+    assert 1 <= mixed <= 2
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
@@ -101,7 +113,7 @@ def test_what_a_lost_engine_had_is_drawn_once_by_another(make_pool, end):
     pool = make_pool(slow=0.1, silence_s=2.0)
     pool.submit(wanted)
     first = wait_for(pool, 1)
-    os.kill(pool.pids()[0], end)
+    os.kill(pool.processes()[0].pid, end)
     assert tokens(by_uid(first) | drawn(pool, 12 - len(first))) == tokens(undisturbed(wanted))
     assert pool.restarts >= 1
 

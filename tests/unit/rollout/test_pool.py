@@ -15,7 +15,8 @@ import ray
 from pangu_rl.errors import BrokenBroadcast, ConfigError, RunError, WeightSyncError
 from pangu_rl.records import RolloutRequest, Scorable, WeightManifest
 from rollout.fake_engine import FakeEngine
-from rollout.pool import RolloutPool, mean_gap
+from rollout.pool import RolloutPool
+from rollout.probe import mean_gap
 from tests.unit.rollout.asked import manifest, requests
 
 
@@ -60,22 +61,33 @@ def test_groups_are_dealt_whole_and_in_turn(make_pool):
     assert pool.outstanding() == []
 
 
-def test_completions_stream_before_the_last_is_drawn(make_pool):
-    pool = make_pool(actors=1, slow=0.2)
-    started = time.monotonic()
+class Gated(FakeEngine):
+    """Draws its second answer when the file `gate` is there."""
+
+    def __init__(self, spec, gate):
+        super().__init__(spec)
+        self._gate = gate
+
+    def generate(self, requests, intake=None):
+        for drawn in super().generate(requests, intake):
+            yield drawn
+            while not self._gate.exists():
+                time.sleep(0.01)
+
+
+def test_completions_stream_before_the_last_is_drawn(make_pool, tmp_path):
+    pool = make_pool(functools.partial(Gated, gate=tmp_path / "gate"), actors=1, max_restarts=0)
     stream = pool.generate(requests(2))
     next(stream)
-    first = time.monotonic() - started
-    list(stream)
-    # 8 completions of 0.2 s each: the first must not have waited for the seven others.
-    assert time.monotonic() - started > 1.5 > 1.0 > first
+    (tmp_path / "gate").touch()
+    assert len(list(stream)) == 7
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
 def test_lost_actor_is_replaced_and_no_uid_is_lost_or_doubled(make_pool, caplog, end):
     pool = make_pool(slow=0.05, silence_s=2.0)
     undisturbed = drawn(pool, requests(6))
-    victim = pool.pids()[0]
+    victim = pool.processes()[0].pid
     with caplog.at_level(logging.WARNING):
         completions = []
         for completion in pool.generate(requests(6)):
@@ -87,14 +99,14 @@ def test_lost_actor_is_replaced_and_no_uid_is_lost_or_doubled(make_pool, caplog,
     assert pool.restarts == 1
     assert "rollout actor 0" in caplog.text and "restart 1 of 3" in caplog.text
     pool._crew.settle()
-    assert victim not in pool.pids()
+    assert victim not in [process.pid for process in pool.processes().values()]
     assert len(drawn(pool, requests(4))) == 16
 
 
 def test_only_actor_lost_while_idle_and_replacement_gets_the_last_weights(make_pool):
     pool = make_pool(actors=1)
     pool.sync(manifest(4))
-    os.kill(pool.pids()[0], signal.SIGKILL)
+    os.kill(pool.processes()[0].pid, signal.SIGKILL)
     completions = drawn(pool, requests(2))
     assert {c.weight_version for c in completions.values()} == {4}
     assert pool.restarts == 1
@@ -111,7 +123,7 @@ def test_actor_lost_during_a_sync(make_pool, monkeypatch, end):
     """The other one takes longer than the silence for its load, and answers."""
     monkeypatch.setattr("rollout.actors.senders.HEALTH_S", 5.0)
     pool = make_pool(SlowLoad, silence_s=0.5)
-    os.kill(pool.pids()[1], end)
+    os.kill(pool.processes()[1].pid, end)
     pool.sync(manifest(1))
     assert pool.restarts == 1
     assert {c.weight_version for c in drawn(pool, requests(4)).values()} == {1}
@@ -127,13 +139,13 @@ def test_run_ends_when_no_actor_is_left_and_names_it_and_the_uids(make_pool):
 
 def test_survivor_finishes_the_work_of_an_actor_without_restarts(make_pool):
     pool = make_pool(slow=0.05, max_restarts=0)
-    victim, completions = pool.pids()[0], []
+    victim, completions = pool.processes()[0].pid, []
     for completion in pool.generate(requests(4)):
         completions.append(completion.uid)
         if len(completions) == 3:
             os.kill(victim, signal.SIGKILL)
     assert sorted(completions) == sorted(r.uid for r in requests(4))
-    assert len(pool.pids()) == 1
+    assert len(pool.processes()) == 1
 
 
 def test_completions_of_old_weights_are_refused(make_pool):
@@ -190,7 +202,7 @@ def test_an_engine_that_is_lost_asleep_is_replaced_and_has_the_weights(make_pool
     pool.start()
     pool.sync(manifest(1))
     pool.sleep()
-    os.kill(pool.pids()[0], signal.SIGKILL)
+    os.kill(pool.processes()[0].pid, signal.SIGKILL)
     pool.wake()
     pool.reload()
     assert {c.weight_version for c in pool.generate(requests(2))} == {1}
@@ -219,7 +231,7 @@ def test_replaced_actor_is_a_member_of_the_next_broadcast(make_pool, tmp_path):
     pool = make_pool(functools.partial(Broadcast, folder=tmp_path))
     before = pool.members()
     pool.sync(by_broadcast(1))
-    os.kill(pool.pids()[0], signal.SIGKILL)
+    os.kill(pool.processes()[0].pid, signal.SIGKILL)
     drawn(pool, requests(4))
     after = pool.members()
     assert (len(after), len(set(before) & set(after))) == (2, 1)
@@ -241,7 +253,7 @@ def test_only_actor_lost_in_a_phase_is_sent_the_same_weights_again(make_pool, tm
     pool.sync(by_broadcast(0), resend=resend)
     stream = pool.generate(requests(3))
     completions = [next(stream)]
-    os.kill(pool.pids()[0], signal.SIGKILL)
+    os.kill(pool.processes()[0].pid, signal.SIGKILL)
     completions += stream
     assert {c.uid: c.token_ids for c in completions} == {uid: c.token_ids for uid, c in undisturbed.items()}
     assert len(asked) == 1 and asked[0] != lost
@@ -251,11 +263,11 @@ def test_broken_broadcast_keeps_the_living_for_the_next_try(make_pool, tmp_path)
     pool = make_pool(functools.partial(Broadcast, folder=tmp_path))
     broken = tmp_path / "break_5_3"
     broken.touch()
-    members, pids = pool.members(), pool.pids()
+    members, processes = pool.members(), pool.processes()
     with pytest.raises(BrokenBroadcast, match=r"rollout actors \[0, 1\] are without weights version 5"):
         pool.sync(by_broadcast(5))
     broken.unlink()
-    assert pool.members() == members and pool.pids() == pids
+    assert pool.members() == members and pool.processes() == processes
     pool.sync(by_broadcast(5))
     assert {c.weight_version for c in drawn(pool, requests(2)).values()} == {5}
 

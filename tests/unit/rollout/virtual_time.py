@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ray.exceptions import RayTaskError
+
 from pangu_rl.accelerators import get_accelerator
 from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.config.sections.rollout import RolloutConfig
@@ -18,6 +20,10 @@ from rollout.pool import RolloutPool
 Item = Completion | Progress
 Script = Callable[[Sequence[RolloutRequest]], Iterator[tuple[float, Item]]]
 """Requests of a stream -> its items, each with the seconds from the stream's begin; a hung one stops and never ends."""
+
+
+CHANGE_S = 3.0
+"""To fall asleep, to wake, to load weights."""
 
 
 class Call:
@@ -33,18 +39,27 @@ class Call:
         self.due, self.item = next(self._items, (self.due if self._ends else math.inf, StopIteration))
 
 
+def plain(due: float, result: Any = None) -> Call:
+    """A call that is no stream."""
+    return Call(iter([(due, result)]), True)
+
+
 class VirtualActor:
-    """One whose streams follow `script`; `silent_end` is one whose streams never end."""
+    """One whose streams follow `script`, and end if they `ends`; it is given `start` and `score` where it is made."""
 
     def __init__(self, actors: VirtualActors, script: Script, ends: bool) -> None:
         now = actors.now
-        self.start = _Method(lambda: Call(iter([(now(), None)]), True))
         self.generate = _Method(
             lambda number, requests, live: Call(
                 ((begin + at, item) for begin, (at, item) in zip(itertools.repeat(now()), script(requests))), ends
             )
         )
         self.interrupt = _Method(lambda number: None)
+        self.sleep = _Method(lambda level: plain(now() + CHANGE_S))
+        self.wake = _Method(lambda: plain(now() + CHANGE_S))
+        self.load_weights = _Method(
+            lambda manifest, link: plain(now() + CHANGE_S, {tensor.name: tensor.digest for tensor in manifest.tensors})
+        )
 
 
 class _Method:
@@ -53,22 +68,35 @@ class _Method:
 
 
 class VirtualActors:
-    """Follows `RayActors`. `hung` are the actors, by the order of their making, that fall silent."""
+    """Follows `RayActors`. Actors are named by the order of their making: the `hung` fall silent, the `refusing` raise
+    when their engines are built, which takes the others `start_s`. Each scores a token by its own place: 0, -1, ..."""
 
-    def __init__(self, script: Script, hung: dict[int, float] | None = None) -> None:
+    def __init__(
+        self,
+        script: Script,
+        hung: dict[int, float] | None = None,
+        refusing: dict[int, Exception] | None = None,
+        start_s: float = 0.0,
+    ) -> None:
         self.killed_at: list[float] = []
         self._script = script
         self._hung = hung or {}
+        self._refusing = refusing or {}
+        self._start_s = start_s
         self._made = itertools.count()
         self._now = 0.0
 
     def create(self, spec: EngineSpec, options: None = None) -> VirtualActor:
-        until = self._hung.get(next(self._made), math.inf)
+        made = next(self._made)
+        until = self._hung.get(made, math.inf)
 
         def script(requests: Sequence[RolloutRequest]) -> Iterator[tuple[float, Item]]:
             return itertools.takewhile(lambda timed: timed[0] <= until, self._script(requests))
 
-        return VirtualActor(self, script, ends=until == math.inf)
+        actor = VirtualActor(self, script, ends=until == math.inf)
+        actor.start = _Method(lambda: plain(self._now + self._start_s, self._refusing.get(made)))
+        actor.score = _Method(lambda sequences: plain(self._now, [[-float(made)]]))
+        return actor
 
     def kill(self, actor: VirtualActor) -> None:
         self.killed_at.append(self._now)
@@ -83,6 +111,8 @@ class VirtualActors:
         return first if found else None
 
     def result(self, call: Call) -> Any:
+        if isinstance(call.item, Exception):
+            raise RayTaskError("method", "", call.item)
         return call.item
 
     def item(self, call: Call) -> Item:

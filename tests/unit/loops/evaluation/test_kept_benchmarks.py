@@ -41,7 +41,7 @@ class Machine:
         folder = Path(config.trainer.run_dir)
         folder.mkdir(exist_ok=True)
         run = SimpleNamespace(
-            dir=folder, watchdog=SimpleNamespace(pids=None), phase=lambda *_, **__: nullcontext(),
+            dir=folder, watchdog=SimpleNamespace(processes=None), phase=lambda *_, **__: nullcontext(),
             log=lambda *_: None, say=self.said.append, say_each=self.said.extend, raise_if_preempted=lambda _: None,
         )  # fmt: skip
         pool = SaysTheGold({prompt.uid: prompt.answer for rows in inputs.sets.values() for prompt in rows})
@@ -64,7 +64,7 @@ class Machine:
                     raise RunError("the judge is down")
                 rewards.submit(prompt, completion)
 
-        yield run, SimpleNamespace(pool=Pool(), rewards=Rewards(), pids=[], waiting=tuple)
+        yield run, SimpleNamespace(pool=Pool(), rewards=Rewards(), processes=dict, waiting=tuple)
 
 
 def test_the_same_command_goes_on(tiny_vl_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

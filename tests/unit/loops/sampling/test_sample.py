@@ -31,9 +31,6 @@ class SeedPool:
 
     def start(self) -> None: ...
 
-    def pids(self) -> list[int]:
-        return []
-
     def generate(self, requests: Sequence[RolloutRequest]) -> Iterator[Completion]:
         for number, request in enumerate(reversed(requests)):
             if self.calls == 0 and number == 2:
@@ -84,7 +81,7 @@ class QuietRun:
         self.logged: list[tuple[int, dict[str, float]]] = []
         self.view = SimpleNamespace(start_at=lambda step: None)
         self.sinks = SimpleNamespace(truncate_after=lambda step: None)
-        self.watchdog = SimpleNamespace(pids=None)
+        self.watchdog = SimpleNamespace(processes=None)
         self.preempt_after: int | None = None
 
     def phase(self, name: str, waiting: Any = tuple) -> Any:
