@@ -25,6 +25,10 @@ class RankLost(RunError):
     """An actor that trains died or hangs: names it. What it computed since the last checkpoint is gone."""
 
 
+class NoPlace(RunError):
+    """The node of an actor is gone, and its devices are nowhere else to be had: names both."""
+
+
 class RewardError(RunError):
     """A reward function raised, or returned something that is not a finite score; names plugin and sample."""
 

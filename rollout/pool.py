@@ -34,12 +34,13 @@ class RolloutPool:
         options: Callable[[int], Mapping[str, Any]] | None = None,
         stop: Callable[[], None] = lambda: None,
         actors: RayActors | None = None,
+        place_lost: Callable[[int], str | None] = lambda index: None,
     ) -> None:
         """`options` are Ray's for the actor of each place, the first one's and those that replace it; without them Ray
         chooses. `stop` is asked every second of a wait. What it raises leaves as it is, and what was submitted in
-        flight."""
+        flight. `place_lost` is the node that an actor would start on, if that is gone."""
         self._probe_tolerance = spec.rollout.probe_tolerance
-        self._crew = Crew(spec, options, stop, actors, self._lose, self.outstanding)
+        self._crew = Crew(spec, options, stop, actors, self._lose, self.outstanding, place_lost)
         self._weights = self._crew.weights
         self._orphans: list[RolloutRequest] = []
         """Of `generate`, without an actor."""

@@ -1,9 +1,9 @@
 """The plan of a run -> **one Ray placement group, and the options of every actor**.
 
-A bundle holds an amount of its node's own resource (`node:IP`) beside its devices, so Ray grants it on the planned node
-or not at all; and all bundles are one group, so two jobs never hold half of what each needs. An actor that died leaves
-its bundle to the one that replaces it. Actors without devices get no bundle, since Ray has no empty ones: they are sent
-to their node, and elsewhere if it is gone. The group ends with the run, or with its driver.
+All bundles are one group, pinned to their nodes (`bundles.py`), so two jobs never hold half of what each needs. An
+actor that died leaves its bundle to the one that replaces it; what lay on a node that is gone moves to devices that are
+free, each block to one node, in a further group. Actors without devices get no bundle, since Ray has no empty ones:
+they are sent to their node, and elsewhere if it is gone. All groups end with the run, or with its driver.
 """
 
 from __future__ import annotations
@@ -11,87 +11,191 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
-from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table, remove_placement_group
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pangu_rl.accelerators import Accelerator
-from pangu_rl.cluster.demand import ENGINE, LEARNER, REWARD, ROLES, SCORER, blocks_of
+from pangu_rl.cluster.bundles import Bundles
+from pangu_rl.cluster.demand import ENGINE, LEARNER, REWARD, ROLES, SCORER, Block, blocks_of
 from pangu_rl.cluster.live_plan import live_nodes, live_phase, with_free
 from pangu_rl.cluster.nodes import Node
-from pangu_rl.cluster.plan import STRATEGY, Phase, Placed, asked
-from pangu_rl.errors import RunError
+from pangu_rl.cluster.plan import Phase, Placed, place
+from pangu_rl.errors import NoPlace, RunError
 
 log = logging.getLogger(__name__)
 
-PIN = 0.001
-"""Of the node's own resource, which is 1: a thousand bundles of a node, and more devices than one has."""
+LOOK_S = 1.0
+"""Between two looks at which nodes live, whoever asks for it."""
+MOVE_S = 30.0
+"""For Ray to grant devices that nobody holds."""
 
 Options = dict[str, Any]
 """Arguments of Ray's `.options()`."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Of one actor."""
+
+    placed: Placed
+    node: Node
+    bundles: Bundles | None
+
+    @property
+    def name(self) -> str:
+        return self.placed.actor.name
+
+
 class Placement:
-    """Where each actor of a run goes. Every method gives Ray's options of one actor, whoever makes it and how often."""
+    """Where each actor of a run goes. Every method gives Ray's options of one actor, whoever makes it and how often.
+
+    Raises (`*_options`):
+        NoPlace: its node is gone, and its devices are nowhere else to be had.
+    """
 
     def __init__(
         self,
+        blocks: Sequence[Block],
         phase: Phase,
         nodes: Sequence[Node],
         accelerator: Accelerator,
-        group: PlacementGroup | None = None,
-        visible: Mapping[int, Sequence[str]] | None = None,
+        bundles: Bundles | None = None,
     ) -> None:
-        """`visible` are the identifiers of the devices in the bundles that several actors share."""
-        self._nodes = {node.name: node for node in nodes}
-        self._accelerator, self._group, self._visible = accelerator, group, visible or {}
-        self._placed: dict[str, list[Placed]] = {role: [] for role in ROLES}
-        for placed in phase.placed:
-            self._placed[placed.actor.role].append(placed)
+        """`phase` is the plan of `blocks`, `bundles` what was granted of it."""
+        self._blocks, self._accelerator = blocks, accelerator
+        self._groups = [bundles] if bundles is not None else []
+        self._places: dict[str, _Place] = {}
+        """Of each actor, by its name."""
+        self._take(phase, nodes, bundles)
+        self._names = {role: [one.actor.name for one in phase.placed if one.actor.role == role] for role in ROLES}
+        self._looked_at, self._lost_now = time.monotonic(), frozenset[str]()
+        # Weights in the memory of one node, and engines on the devices of ranks, are of no use elsewhere.
+        self._stays = any(one.actor.shares for one in phase.placed) or (
+            bool(self._names[ENGINE] and self._names[LEARNER]) and self.shares_memory
+        )
 
     def scorer_options(self, index: int) -> Options:
         """Of the scorers' engines, in the order of the configuration."""
-        return self._options(self._placed[SCORER][index])
+        return self._options(self._names[SCORER][index])
 
     def engine_options(self, index: int) -> Options:
-        return self._options(self._placed[ENGINE][index])
+        return self._options(self._names[ENGINE][index])
 
     def learner_options(self, rank: int) -> Options:
-        return self._options(self._placed[LEARNER][rank])
+        try:
+            return self._options(self._names[LEARNER][rank])
+        except NoPlace as error:
+            raise NoPlace(
+                f"{error}; the same command goes on from the newest checkpoint, once the cluster has what it asks for"
+            ) from None
 
     def reward_options(self, index: int) -> Options:
-        return self._options(self._placed[REWARD][index])
+        return self._options(self._names[REWARD][index])
 
     def beside_learner(self, rank: int) -> Options:
         """Of an actor without devices on the node of a rank."""
-        return self._near(self._placed[LEARNER][rank])
+        return _near(self._places[self._names[LEARNER][rank]].node)
+
+    def engine_lost(self, index: int) -> str | None:
+        """The node of its devices, if that is gone: whoever waits there to start never does."""
+        return self._lost(self._names[ENGINE][index])
+
+    def learner_lost(self, rank: int) -> str | None:
+        """As `engine_lost`."""
+        return self._lost(self._names[LEARNER][rank])
 
     @property
     def shares_memory(self) -> bool:
         """Whether all engines are on the node of rank 0, which publishes the weights."""
-        return {placed.node for placed in self._placed[ENGINE]} == {self._placed[LEARNER][0].node}
+        engines = {self._places[name].node.id for name in self._names[ENGINE]}
+        return engines == {self._places[self._names[LEARNER][0]].node.id}
 
-    def _options(self, placed: Placed) -> Options:
-        if placed.bundle is None:
-            return self._near(placed)
-        strategy = PlacementGroupSchedulingStrategy(self._group, placed.bundle)
-        if not placed.actor.shares:
-            return {**self._accelerator.ray_options(placed.actor.devices), "scheduling_strategy": strategy}
+    def give_back(self) -> None:
+        for bundles in self._groups:
+            bundles.give_back()
+
+    def _options(self, name: str) -> Options:
+        if self._lost(name) is not None:
+            self._move(name)
+        place = self._places[name]
+        if place.bundles is None:
+            return _near(place.node)
+        bundle = place.placed.bundle
+        strategy = place.bundles.strategy(bundle)
+        if not place.placed.actor.shares:
+            return {**self._accelerator.ray_options(place.placed.actor.devices), "scheduling_strategy": strategy}
         # Ray's books give the devices to the ranks, and to an actor without any it shows none.
-        environment = {self._accelerator.visible_env: ",".join(self._visible[placed.bundle])}
+        environment = {self._accelerator.visible_env: ",".join(place.bundles.visible[bundle])}
         environment[self._accelerator.noset_env] = "1"
         return {"num_cpus": 0, "scheduling_strategy": strategy, "runtime_env": {"env_vars": environment}}
 
-    def _near(self, placed: Placed) -> Options:
-        node = self._nodes[placed.node].id
-        if node not in {there["NodeID"] for there in ray.nodes() if there["Alive"]}:
-            return {"num_cpus": 0}  # its node is gone: whoever replaces it may run anywhere
-        # Not soft: Ray sends an actor that asks for nothing to any node then.
-        return {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)}
+    def _take(self, phase: Phase, nodes: Sequence[Node], bundles: Bundles | None) -> None:
+        named = {node.name: node for node in nodes}
+        self._places = self._places | {one.actor.name: _Place(one, named[one.node], bundles) for one in phase.placed}
+
+    def _lost(self, name: str) -> str | None:
+        if self._groups and time.monotonic() - self._looked_at >= LOOK_S:
+            gone = {bundles: bundles.lost() for bundles in self._groups}
+            self._lost_now = frozenset(
+                one.name
+                for one in self._places.values()
+                if one.bundles is not None and one.placed.bundle in gone[one.bundles]
+            )
+            self._looked_at = time.monotonic()
+        return self._places[name].node.name if name in self._lost_now else None
+
+    def _move(self, name: str) -> None:
+        """Devices elsewhere for all that was lost, ranks first: without one of them nothing is trained."""
+        home = self._places[name].node.name
+        if self._stays:
+            raise NoPlace(f"the node of {name}, {home}, is gone, and with it what engines and learner shared there")
+        lost = [block for block in self._blocks if block.actors[0].name in self._lost_now]
+        nodes = live_nodes(self._accelerator)
+        free = with_free(nodes, self._accelerator.ray_resource)
+        for is_learner in (True, False):
+            own = [block for block in lost if (block.actors[0].role == LEARNER) == is_learner]
+            free = self._moved(own, nodes, free)
+        if name in self._lost_now:
+            wanted = next(block for block in lost if name in [actor.name for actor in block.actors]).devices
+            there = ", ".join(f"{node.name} {node.devices}" for node in free)
+            raise NoPlace(
+                f"the node of {name}, {home}, is gone, and no other has {wanted} free devices for it ({there})"
+            )
+
+    def _moved(self, blocks: Sequence[Block], nodes: Sequence[Node], free: Sequence[Node]) -> Sequence[Node]:
+        """What is free when those of the `blocks` have moved for which there is room."""
+        phase = place("moved", blocks, free) if any(node.devices for node in free) else Phase(name="moved")
+        if not phase.bundles:
+            return free
+        try:
+            bundles = Bundles(phase, nodes, self._accelerator, MOVE_S)
+        except RunError as error:  # others were faster
+            log.warning("%s", error)
+            return free
+        before = self._places
+        self._groups.append(bundles)
+        self._take(phase, nodes, bundles)
+        for block in blocks:
+            old, new = (places[block.actors[0].name].node for places in (before, self._places))
+            if old is not new:
+                log.warning("%s: moved to %s, since node %s is gone", block.name, new.name, old.name)
+        self._lost_now -= {one.actor.name for one in phase.placed}
+        used: Counter[str] = Counter()
+        for bundle in phase.bundles:
+            used[bundle.node] += bundle.devices
+        return [replace(node, devices=node.devices - used[node.name]) for node in free]
+
+
+def _near(node: Node) -> Options:
+    if node.id not in {there["NodeID"] for there in ray.nodes() if there["Alive"]}:
+        return {"num_cpus": 0}  # its node is gone: whoever replaces it may run anywhere
+    # Not soft: Ray sends an actor that asks for nothing to any node then.
+    return {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node.id, soft=False)}
 
 
 @contextmanager
@@ -103,83 +207,30 @@ def open_placement(
     Nodes are chosen by what is free now; where that is too little, by what they have, and the run waits.
 
     Raises:
-        RunError: Ray did not grant the group within `cluster.wait_s`.
+        RunError: Ray did not grant the group within `cluster.wait_s`, or has no nodes for it any more.
     """
-    nodes = live_nodes(accelerator)
-    phase = live_phase(blocks_of(config), nodes, accelerator)
-    for node in nodes:
-        if here := [placed.actor.name for placed in phase.placed if placed.node == node.name]:
-            log.info("%s: %s", node.name, ", ".join(here))
-    if not phase.bundles:
-        yield Placement(phase, nodes, accelerator)
-        return
-    group = placement_group(pinned(phase, nodes, accelerator), strategy=STRATEGY)
+    placement = _opened(blocks_of(config), accelerator, config.cluster.wait_s, stop)
     try:
-        if not _is_granted(group, config.cluster.wait_s, stop):
-            raise RunError(_not_granted(phase, nodes, accelerator.ray_resource, config.cluster.wait_s))
-        _check(group, phase, nodes)
-        yield Placement(phase, nodes, accelerator, group, _visible(group, phase, accelerator))
+        yield placement
     finally:
-        remove_placement_group(group)
+        placement.give_back()
 
 
-def pinned(phase: Phase, nodes: Sequence[Node], accelerator: Accelerator) -> list[dict[str, float]]:
-    """The plan's bundles as Ray is asked for them, each with the resource that its node alone has."""
-    address = {node.name: node.address for node in nodes}
-    wanted = asked(phase, accelerator.ray_resource)
-    return [{**one["resources"], f"node:{address[one['node']]}": PIN} for one in wanted]
-
-
-def _is_granted(group: PlacementGroup, seconds: float, stop: Callable[[], None]) -> bool:
-    end = time.monotonic() + seconds
-    while not group.wait(timeout_seconds=min(1.0, seconds)):
-        stop()
-        if time.monotonic() >= end:
-            return False
-    return True
-
-
-def _not_granted(phase: Phase, nodes: Sequence[Node], resource: str, seconds: float) -> str:
-    wanted: Counter[str] = Counter()
-    for bundle in phase.bundles:
-        wanted[bundle.node] += bundle.devices
-    lines = [
-        f"{node.name} {wanted[node.name]}, where {free.devices} of {node.devices} are free"
-        for node, free in zip(nodes, with_free(nodes, resource), strict=True)
-        if wanted[node.name]
-    ]
-    return (
-        f"{phase.devices} {resource} were not granted within {seconds:g} s (cluster.wait_s): {'; '.join(lines)}; other "
-        "jobs hold the rest: wait longer for them, or ask for less"
-    )
-
-
-def _check(group: PlacementGroup, phase: Phase, nodes: Sequence[Node]) -> None:
-    """What was printed is what was granted, whatever this Ray makes of a pin."""
-    names = {node.id: node.name for node in nodes}
-    granted = placement_group_table(group)["bundles_to_node_id"]
-    for index, bundle in enumerate(phase.bundles):
-        if (there := names.get(granted[index], granted[index])) != bundle.node:
+def _opened(blocks: Sequence[Block], accelerator: Accelerator, wait_s: float, stop: Callable[[], None]) -> Placement:
+    while True:
+        nodes = live_nodes(accelerator)
+        phase = live_phase(blocks, nodes, accelerator)
+        if phase.problems:  # there was room when the run began: its ranks start again after one was lost
             raise RunError(
-                f"Ray {ray.__version__} granted bundle {index} on {there}, and it was asked for on {bundle.node}: two "
-                "nodes with one address cannot be told apart; start each on its own"
+                f"{'; '.join(phase.problems)}; nodes have left this Ray since the run began: the same command goes on "
+                "from the newest checkpoint, once the cluster has what it asks for"
             )
-
-
-def _visible(group: PlacementGroup, phase: Phase, accelerator: Accelerator) -> dict[int, list[str]]:
-    """Of each bundle that an engine shares, the devices in it; Ray tells them only to who holds all of them."""
-    shared = [placed.bundle for placed in phase.placed if placed.actor.shares]
-    ask = ray.remote(_own_devices)
-    asking = {
-        index: ask.options(
-            **accelerator.ray_options(phase.bundles[index].devices),
-            scheduling_strategy=PlacementGroupSchedulingStrategy(group, index),
-        ).remote(accelerator.ray_resource)
-        for index in shared
-        if index is not None
-    }
-    return dict(zip(asking, ray.get(list(asking.values())), strict=True))
-
-
-def _own_devices(resource: str) -> list[str]:
-    return ray.get_runtime_context().get_accelerator_ids()[resource]
+        for node in nodes:
+            if here := [placed.actor.name for placed in phase.placed if placed.node == node.name]:
+                log.info("%s: %s", node.name, ", ".join(here))
+        try:
+            bundles = Bundles(phase, nodes, accelerator, wait_s, stop) if phase.bundles else None
+        except NoPlace as error:
+            log.warning("%s: they are looked for anew", error)
+            continue
+        return Placement(blocks, phase, nodes, accelerator, bundles)

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import ActorUnschedulableError, RayActorError, RayTaskError
 
-from pangu_rl.errors import BrokenBroadcast, RunError, UserError, first_line
+from pangu_rl.errors import BrokenBroadcast, NoPlace, RunError, UserError, first_line
 from rollout.actors.actor import RayActors
 from rollout.actors.held_weights import HeldWeights
 from rollout.actors.senders import HEALTH_S, unanswering
@@ -37,15 +37,17 @@ class Crew:
         actors: RayActors | None,
         lose: Callable[[Slot], int],
         outstanding: Callable[[], list[str]],
+        place_lost: Callable[[int], str | None],
     ) -> None:
-        """`options`, `stop` and `actors` are the pool's. `lose` takes back what a slot was asked for and says how many
-        requests that is; `outstanding` names those that nobody has finished."""
+        """`options`, `stop`, `actors` and `place_lost` are the pool's. `lose` takes back what a slot was asked for and
+        says how many requests that is; `outstanding` names those that nobody has finished."""
         self._spec = spec
         self._options = options
         self._stop = stop
         self._actors = actors or RayActors()
         self._lose = lose
         self._outstanding = outstanding
+        self._place_lost = place_lost
         self.slots = [Slot(index) for index in range(spec.rollout.actors)]
         self.weights = HeldWeights(spec)
         self.restarts = 0
@@ -117,6 +119,15 @@ class Crew:
         late = [slot for slot in late if self._actors.wait([slot.call], 0.0) is None]
         for slot in self.weights.senders.silent(late, silence_s):
             self._replace(slot, f"gave no sign of life for {slot.limit(silence_s):g} s")
+        for slot in slots:
+            # One that is answered is taken: what it says is known.
+            if (
+                slot.starting
+                and slot.waited
+                and slot not in late
+                and (node := self._place_lost(slot.index)) is not None
+            ):
+                self._replace(slot, f"had not started when its node {node} was gone")
         asked = [slot for slot in slots if slot not in late and slot.must_answer(silence_s)]
         for slot in unanswering(asked):
             self._replace(slot, f"gave no sign of life for {slot.waited:.0f} s")
@@ -131,7 +142,7 @@ class Crew:
             slot.on_done(result)
         except StopIteration:
             self._stream_ended(slot)
-        except RayActorError as error:
+        except (RayActorError, ActorUnschedulableError) as error:
             self._replace(slot, f"died: {first_line(error)}")
         except RayTaskError as error:
             if isinstance(error.cause, BrokenBroadcast) and not self.weights.is_sent_again:
@@ -155,13 +166,12 @@ class Crew:
         lost = self._lose(slot)
         slot.call, slot.actor, slot.live = None, None, False
         if slot.restarts >= self._spec.rollout.max_restarts:
-            self.slots.remove(slot)
-            log.error("rollout actor %d %s; it had its %d restarts", slot.index, reason, slot.restarts)
-            if not self.slots:
-                raise RunError(
-                    f"rollout actor {slot.index} {reason}; no actor is left after {slot.restarts} restarts of it "
-                    f"(rollout.max_restarts); {self._outstanding_text()}"
-                )
+            self._give_up(slot, reason, f" after {slot.restarts} restarts of it (rollout.max_restarts)")
+            return
+        try:
+            self._launch(slot)
+        except NoPlace as error:
+            self._give_up(slot, reason, f": {error}")
             return
         slot.restarts += 1
         self.restarts += 1
@@ -169,7 +179,12 @@ class Crew:
             "rollout actor %d %s; restart %d of %d, %d requests are drawn again",
             *(slot.index, reason, slot.restarts, self._spec.rollout.max_restarts, lost),
         )
-        self._launch(slot)
+
+    def _give_up(self, slot: Slot, reason: str, why: str) -> None:
+        self.slots.remove(slot)
+        log.error("rollout actor %d %s; it is given up%s", slot.index, reason, why)
+        if not self.slots:
+            raise RunError(f"rollout actor {slot.index} {reason}; no actor is left{why}; {self._outstanding_text()}")
 
     def _outstanding_text(self) -> str:
         return f"outstanding: {', '.join(self._outstanding()) or 'none'}"

@@ -7,11 +7,11 @@ that holds the interpreter, does not. So the one that is named is the one that t
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
+from ray.exceptions import ActorUnschedulableError, ObjectLostError, RayActorError, RayError, RayTaskError
 
 from pangu_rl.cluster.own_ray import require_own_ray
 from pangu_rl.errors import RankLost, RunError, UserError, first_line
@@ -36,9 +36,17 @@ class ActorCalls:
             that the run's own Ray is gone.
     """
 
-    def __init__(self, kind: str, actors: Sequence[ray.actor.ActorHandle], silence_s: float) -> None:
-        """`kind` names an actor together with its place, as in `learner rank 3`."""
+    def __init__(
+        self,
+        kind: str,
+        actors: Sequence[ray.actor.ActorHandle],
+        silence_s: float,
+        place_lost: Callable[[int], str | None] = lambda index: None,
+    ) -> None:
+        """`kind` names an actor together with its place, as in `learner rank 3`; `place_lost` is the node that one
+        would start on, if that is gone."""
         self._kind, self._actors, self._silence_s = kind, list(actors), silence_s
+        self._place_lost = place_lost
         self._alive = [False] * len(self._actors)
         """Whether each has been heard of at all."""
         self._places = [""] * len(self._actors)
@@ -99,7 +107,7 @@ class ActorCalls:
             # A collective fails on the ranks that are left, often before Ray knows of the one that is gone.
             self._blame_the_dead(method)
             raise
-        except (RayActorError, ObjectLostError) as error:
+        except (RayActorError, ActorUnschedulableError, ObjectLostError) as error:
             raise self._lose(index, f"died in {method}: {first_line(error)}") from None
         self._alive[index] = True
         return result
@@ -111,6 +119,8 @@ class ActorCalls:
             limit = self._silence_s if self._alive[index] else max(self._silence_s, START_LIMIT_S)
             if seconds > limit:
                 raise self._lose(index, f"gave no sign of life for {limit:g} s in {method} (trainer.silence_s)")
+            if not self._alive[index] and (node := self._place_lost(index)) is not None:
+                raise self._lose(index, f"had not started when its node {node} was gone")
 
     def _blame_the_dead(self, method: str) -> None:
         pings = {actor.ping.remote(): index for index, actor in enumerate(self._actors)}

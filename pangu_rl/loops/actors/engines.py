@@ -76,6 +76,6 @@ def open_engines(config: EnginesConfig, run: Run, placement: Placement) -> Itera
             end_tokens=config.end_tokens,
             lora=config.lora,
         )
-        pool = RolloutPool(spec, placement.engine_options, stop=run.stop)
+        pool = RolloutPool(spec, placement.engine_options, stop=run.stop, place_lost=placement.engine_lost)
         stack.callback(pool.close)
         yield Engines(pool=pool, rewards=rewards, placement=placement)

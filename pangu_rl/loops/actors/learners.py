@@ -40,11 +40,15 @@ class RankActors:
             rank raised.
     """
 
-    def __init__(self, actors: Sequence[ray.actor.ActorHandle], silence_s: float) -> None:
-        """Ranks that are to `start` yet; one that gives no sign of life for `silence_s` hangs."""
+    def __init__(
+        self, actors: Sequence[ray.actor.ActorHandle], silence_s: float, placement: Placement | None = None
+    ) -> None:
+        """Ranks that are to `start` yet, where `placement` says; one that gives no sign of life for `silence_s`
+        hangs."""
         self._actors = list(actors)
         self._silence_s = silence_s
-        self._calls = ActorCalls("learner rank", actors, silence_s)
+        places = [] if placement is None else [placement.learner_lost]
+        self._calls = ActorCalls("learner rank", actors, silence_s, *places)
         try:
             host, port = self._calls.first("address")
             self._call("start", host, port)
@@ -106,7 +110,7 @@ class Learners(RankActors):
         Raises:
             DataError: its packed log-probs are not its own; see `pangu_rl.learner.checks.packing_check`.
         """
-        super().__init__(create_learners(spec, placement and placement.learner_options), silence_s)
+        super().__init__(create_learners(spec, placement and placement.learner_options), silence_s, placement)
         self._spec = spec
         self._transport, self._every_node, self._members = "shm", False, ()
         self.dealing = dealing(spec)

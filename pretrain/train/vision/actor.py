@@ -77,7 +77,7 @@ class VisionLearners(RankActors):
             )
             for rank in range(ranks)
         ]
-        super().__init__(actors, config.trainer.silence_s)
+        super().__init__(actors, config.trainer.silence_s, placement)
 
     def prepare(self, batches: Sequence[PictureBatch], step: int) -> None:
         """Have a part for each rank read and decoded, while earlier steps train; returns at once."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 import ray
 import torch
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pangu_rl.errors import DataError, RankLost, RunError
 from pangu_rl.loops.actors.actor_calls import ActorCalls
@@ -109,3 +110,21 @@ def test_one_that_has_no_memory_left_is_named_in_one_line(calls: ActorCalls) -> 
     with pytest.raises(RunError, match=line):
         calls.dealt("act", ["ping", "ask_for_all"])
     assert len(calls.each("ping")) == 2
+
+
+def test_one_that_is_to_start_on_a_lost_node_is_named_at_once() -> None:
+    """Ray waits for ever for devices that no node has, where the first sign of life may take 600 s; an actor without
+    devices it refuses with an error of its own."""
+    gone = NodeAffinitySchedulingStrategy("ab" * 28, soft=False)
+    for options, says in (
+        ({"num_cpus": 64}, r"^learner rank 1 had not started when its node b was gone$"),
+        ({"num_cpus": 0, "scheduling_strategy": gone}, r"^learner rank 1 died in ping: "),
+    ):
+        remote = ray.remote(concurrency_groups={"health": 1})(Member)
+        actors = [remote.options(**own).remote() for own in ({"num_cpus": 0}, options)]
+        made = ActorCalls("learner rank", actors, SILENCE_S, {0: None, 1: "b"}.get)
+        try:
+            with pytest.raises(RankLost, match=says):
+                made.each("ping")
+        finally:
+            made.kill()
