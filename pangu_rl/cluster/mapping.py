@@ -8,11 +8,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from pangu_rl.cluster.ray_runtime import Preemption, session
+from pangu_rl.cluster.slow_result import told_when_slow
 from pangu_rl.config.sections.trainer import ClusterConfig
 from pangu_rl.errors import ConfigError, RunError, UserError, first_line
 
 AHEAD = 2
 """Calls that are under way for each worker."""
+POLL_S = 1.0
+"""Between two questions whether to stop."""
+LOST = "what was worked so far is not kept; the same command begins anew"
 
 
 @contextmanager
@@ -46,14 +50,19 @@ def _mapped(
             waiting.append(remote.remote(shared, *own))
         if not waiting:
             return
+        call = waiting.popleft()
+        with told_when_slow(workers, "CPU"):
+            while not ray.wait([call], timeout=POLL_S)[0]:
+                if preemption.requested:
+                    raise preemption.preempted(LOST)
         try:
-            result = ray.get(waiting.popleft())
+            result = ray.get(call)
         except ray.exceptions.RayError as error:
             raise RunError(f"a worker failed: {first_line(error)}") from None
         if isinstance(result, UserError):
             raise result
         if preemption.requested:
-            raise preemption.preempted("what was worked so far is not kept; the same command begins anew")
+            raise preemption.preempted(LOST)
         yield result
 
 

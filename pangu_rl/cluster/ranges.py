@@ -16,6 +16,9 @@ import pyarrow as pa
 
 from pangu_rl import errors
 from pangu_rl.accelerators import Accelerator
+from pangu_rl.cluster.mapping import LOST
+from pangu_rl.cluster.ray_runtime import Preemption, session
+from pangu_rl.cluster.slow_result import told_when_slow
 from pangu_rl.config.sections.trainer import ClusterConfig
 from pangu_rl.errors import ConfigError, RunError, UserError
 
@@ -58,14 +61,9 @@ def tables_of(
         work = make()
         yield from (work(some) for some in ranges)
         return
-    from pangu_rl.cluster.ray_runtime import session
-
     with session(cluster) as preemption:
         options = accelerator.ray_options(1) if device else {"num_cpus": 1}
-        for table in _on_ray(make, ranges, workers, options, device or "CPU"):
-            yield table
-            if preemption.requested:
-                raise preemption.preempted("what was worked so far is not kept; the same command begins anew")
+        yield from _on_ray(make, ranges, workers, options, device or "CPU", preemption)
 
 
 def ranges_of(count: int, rows: int = ROWS) -> list[range]:
@@ -75,7 +73,12 @@ def ranges_of(count: int, rows: int = ROWS) -> list[range]:
 
 
 def _on_ray(
-    make: Callable[[], Work], ranges: list[range], workers: int, options: dict[str, Any], resource: str
+    make: Callable[[], Work],
+    ranges: list[range],
+    workers: int,
+    options: dict[str, Any],
+    resource: str,
+    preemption: Preemption,
 ) -> Iterator[pa.Table]:
     """`options` are Ray's of a worker, which takes one of `resource`."""
     import ray
@@ -91,13 +94,14 @@ def _on_ray(
     context.execution_options.preserve_order, context.enable_progress_bars = True, False
     try:
         shared = ray.put(make)  # held here: an actor that is started anew needs it again
-        blocks = [pa.table({"start": [some.start], "stop": [some.stop]}) for some in ranges]
-        results = ray.data.from_arrow(blocks).map_batches(
+        bounds = [{"start": some.start, "stop": some.stop} for some in ranges]
+        # Of tables Ray Data would ask a task for their schema, and wait for its CPU where nobody hears SIGTERM.
+        results = ray.data.from_items(bounds, override_num_blocks=len(bounds)).map_batches(
             _Worker,
             fn_constructor_args=([shared],),
             batch_size=1,
             batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=min(workers, len(blocks))),
+            compute=ray.data.ActorPoolStrategy(size=min(workers, len(bounds))),
             **options,
             max_restarts=RESTARTS,
             max_task_retries=RESTARTS,
@@ -105,7 +109,11 @@ def _on_ray(
         # Nothing ahead: the thread that fetches it never ends, and one that asks a stopped Ray ends the process.
         batches = results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
         with closing(iter(batches)) as tables:
-            for block in tables:
+            while True:
+                with told_when_slow(workers, resource), preemption.leaving_at_once(LOST):
+                    block = next(tables, None)
+                if block is None:
+                    return
                 yield from map(_opened, block.to_pylist())
     except ray.exceptions.RayError as error:
         raise RunError(f"a worker failed: {str(error).strip().splitlines()[0]}") from None

@@ -40,12 +40,15 @@ class Preemption:
         self.requested = False
         self.signal = signal.SIGTERM
         """The one that came."""
+        self._leaves = False
 
     def request(self, signum: int, frame: FrameType | None) -> None:
         self.requested, self.signal = True, signal.Signals(signum)
         log.warning("%s: a checkpoint, then the end; a second one ends the run at once, without it", self.signal.name)
         for number in SIGNALS:
             signal.signal(number, signal.SIG_DFL)
+        if self._leaves:
+            raise KeyboardInterrupt  # the one exception that Ray lets through where it waits in C++
 
     def preempted(self, done: str) -> Preempted:
         """To be raised, with what is `done`."""
@@ -55,6 +58,26 @@ class Preemption:
         """Raises `Preempted` with what is `done`."""
         if self.requested:
             raise self.preempted(f"{done}; the same command goes on from there")
+
+    @contextmanager
+    def leaving_at_once(self, done: str) -> Iterator[None]:
+        """Within it the signal ends whatever the main thread waits for: for a wait inside of a library, which asks
+        nobody whether to stop.
+
+        Raises:
+            Preempted: with what is `done`; also where the signal came before.
+        """
+        try:
+            self._leaves = True
+            if self.requested:
+                raise KeyboardInterrupt
+            yield
+        except KeyboardInterrupt:
+            if not self.requested:
+                raise
+            raise self.preempted(done) from None
+        finally:
+            self._leaves = False
 
 
 @contextmanager

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from pangu_rl.cluster.mapping import AHEAD, cluster_map
+from pangu_rl.cluster.mapping import AHEAD, LOST, cluster_map
 from pangu_rl.config.sections.trainer import ClusterConfig
-from pangu_rl.errors import ConfigError, DataError, RunError
-from tests.small_ray import small_ray
+from pangu_rl.errors import ConfigError, DataError, Preempted, RunError
+from tests.small_ray import all_taken, sigterm_when_told, small_ray
 
 CLUSTER = ClusterConfig()
 
@@ -57,3 +57,13 @@ def test_mistakes_and_deaths_are_one_line(small: None) -> None:
             list(run(square, [14]))
     with pytest.raises(ConfigError, match="64 workers and 2 CPUs in the cluster"), cluster_map(CLUSTER, 64):
         pass
+
+
+def test_cpus_that_another_job_holds_are_waited_for_with_a_word_until_sigterm(
+    small: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    preempted = pytest.raises(Preempted, match=f"^SIGTERM: {LOST}$")
+    with all_taken("CPU", 2), sigterm_when_told(), cluster_map(CLUSTER, 2) as run, preempted:
+        next(run(square, [1]))
+    [told] = [line for line in caplog.messages if line.startswith("no result")]
+    assert "from 2 workers, each on one CPU: of the cluster's 2 0 are free" in told

@@ -14,13 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
-from pangu_rl.accelerators import ACCELERATORS
+from pangu_rl.accelerators import ACCELERATORS, Accelerator
 from pangu_rl.cluster import ranges
+from pangu_rl.cluster.mapping import LOST
 from pangu_rl.cluster.ranges import Work, ranges_of, tables_of
 from pangu_rl.config.sections.trainer import ClusterConfig
-from pangu_rl.errors import ConfigError, DataError, RunError
+from pangu_rl.errors import ConfigError, DataError, Preempted, RunError
 from pretrain.train.measure import write_sizes
-from tests.small_ray import small_ray
+from tests.small_ray import all_taken, sigterm_when_told, small_ray
 from tests.unit.pretrain.train.builders import stage, write_rows
 
 CLUSTER = ClusterConfig()
@@ -47,6 +48,19 @@ def test_ranges_cover_every_row_once_and_are_not_too_many() -> None:
         found = ranges_of(count)
         assert sum(map(len, found)) == count and len(found) <= 8192
         assert all(one.stop == other.start for one, other in itertools.pairwise(found))
+
+
+@pytest.mark.parametrize(("taken", "accelerator"), [("CPU", None), ("GPU", ACCELERATORS["cuda"])])
+def test_what_another_job_holds_is_waited_for_with_a_word_until_sigterm(
+    small: None, caplog: pytest.LogCaptureFixture, taken: str, accelerator: Accelerator | None
+) -> None:
+    """No thread of Ray Data is left that would ask a Ray that has stopped."""
+    before = set(threading.enumerate())
+    with all_taken(taken, 2), sigterm_when_told(), pytest.raises(Preempted, match=f"^SIGTERM: {LOST}$"):
+        next(tables_of(squares, 10, CLUSTER, 2, accelerator=accelerator))
+    assert f"from 2 workers, each on one {taken}: of the cluster's 2 0 are free" in caplog.text
+    left = [thread.name for thread in set(threading.enumerate()) - before]
+    assert not [name for name in left if name.startswith(ranges.THREADS)]
 
 
 def test_two_workers_give_the_tables_of_one_in_its_order(small: None) -> None:
