@@ -9,6 +9,7 @@ they are sent to their node, and elsewhere if it is gone. All groups end with th
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -74,6 +75,7 @@ class Placement:
         self._take(phase, nodes, bundles)
         self._names = {role: [one.actor.name for one in phase.placed if one.actor.role == role] for role in ROLES}
         self._looked_at, self._lost_now = time.monotonic(), frozenset[str]()
+        self._moving = threading.Lock()
         # Weights in the memory of one node, and engines on the devices of ranks, are of no use elsewhere.
         self._stays = any(one.actor.shares for one in phase.placed) or (
             bool(self._names[ENGINE] and self._names[LEARNER]) and self.shares_memory
@@ -120,8 +122,9 @@ class Placement:
             bundles.give_back()
 
     def _options(self, name: str) -> Options:
-        if self._lost(name) is not None:
-            self._move(name)
+        with self._moving:  # engines are replaced in one thread, ranks in another
+            if self._lost(name) is not None:
+                self._move(name)
         place = self._places[name]
         if place.bundles is None:
             return _near(place.node)
@@ -174,8 +177,8 @@ class Placement:
             return free
         try:
             bundles = Bundles(phase, nodes, self._accelerator, MOVE_S)
-        except RunError as error:  # others were faster
-            log.warning("%s", error)
+        except RunError:
+            log.warning("devices of %s went to others just now", ", ".join({one.node for one in phase.bundles}))
             return free
         before = self._places
         self._groups.append(bundles)
