@@ -46,6 +46,7 @@ class _Place:
     placed: Placed
     node: Node
     bundles: Bundles | None
+    """None of an actor without devices."""
 
     @property
     def name(self) -> str:
@@ -139,7 +140,10 @@ class Placement:
 
     def _take(self, phase: Phase, nodes: Sequence[Node], bundles: Bundles | None) -> None:
         named = {node.name: node for node in nodes}
-        self._places = self._places | {one.actor.name: _Place(one, named[one.node], bundles) for one in phase.placed}
+        self._places = self._places | {
+            one.actor.name: _Place(one, named[one.node], None if one.bundle is None else bundles)
+            for one in phase.placed
+        }
 
     def _lost(self, name: str) -> str | None:
         if self._groups and time.monotonic() - self._looked_at >= LOOK_S:

@@ -37,6 +37,7 @@ class Machines:
         monkeypatch.setattr(placement, "live_nodes", lambda _: [one for one in self.nodes if one.name not in self.dead])
         monkeypatch.setattr(placement, "with_free", self.with_free)
         monkeypatch.setattr(placement, "live_phase", lambda blocks, nodes, _: place("now", blocks, nodes))
+        monkeypatch.setattr(placement, "_near", lambda node: {"num_cpus": 0, "node": node.name})
         monkeypatch.setattr(placement, "Bundles", lambda phase, *_: Granted(self, phase))
 
     def with_free(self, nodes: Sequence[Node], _: str | None) -> list[Node]:
@@ -86,6 +87,7 @@ def test_a_node_that_is_gone_gives_its_ranks_and_engines_to_another(monkeypatch,
     machines.dead = {"b"}
     assert [found.learner_lost(rank) for rank in range(4)] == ["b", "b", None, None]
     assert found.engine_lost(0) is None
+    assert found.reward_options(0)["num_cpus"] == 0
     assert [node_of(found.learner_options(rank)) for rank in range(4)] == ["d", "d", "c", "c"]
     assert caplog.messages == ["learner ranks 0 to 1: moved to d, since node b is gone"]
     assert found.learner_lost(0) is None and node_of(found.engine_options(0)) == "a"
