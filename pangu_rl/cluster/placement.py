@@ -87,9 +87,12 @@ class Placement:
         return self._options(self._names[SCORER][index])
 
     def engine_options(self, index: int) -> Options:
+        self._look()  # the engine before may have died with its node just now
         return self._options(self._names[ENGINE][index])
 
     def learner_options(self, rank: int) -> Options:
+        if rank == 0:
+            self._look()  # as above; all ranks are asked for together
         try:
             return self._options(self._names[LEARNER][rank])
         except NoPlace as error:
@@ -145,15 +148,19 @@ class Placement:
             for one in phase.placed
         }
 
+    def _look(self) -> None:
+        """At which actors have lost their devices."""
+        gone = {bundles: bundles.lost() for bundles in self._groups}
+        self._lost_now = frozenset(
+            one.name
+            for one in self._places.values()
+            if one.bundles is not None and one.placed.bundle in gone[one.bundles]
+        )
+        self._looked_at = time.monotonic()
+
     def _lost(self, name: str) -> str | None:
-        if self._groups and time.monotonic() - self._looked_at >= LOOK_S:
-            gone = {bundles: bundles.lost() for bundles in self._groups}
-            self._lost_now = frozenset(
-                one.name
-                for one in self._places.values()
-                if one.bundles is not None and one.placed.bundle in gone[one.bundles]
-            )
-            self._looked_at = time.monotonic()
+        if time.monotonic() - self._looked_at >= LOOK_S:
+            self._look()
         return self._places[name].node.name if name in self._lost_now else None
 
     def _move(self, name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -12,12 +13,17 @@ from pangu_rl.cluster import placement
 from pangu_rl.cluster.live_plan import live_nodes
 from pangu_rl.cluster.placement import Placement, open_placement
 from pangu_rl.config.load import load_config
+from pangu_rl.config.sections.model import ModelConfig
+from pangu_rl.config.sections.rollout import RolloutConfig
 from pangu_rl.config.stages import SftConfig
 from pangu_rl.errors import NoPlace
+from rollout.engine import EngineSpec
+from rollout.pool import RolloutPool
 from tests.contracts.source_tree import ROOT
 from tests.fake_cluster import fake_cluster
 from tests.unit.cluster.test_placement import start, where
 from tests.unit.cluster.test_plan import grpo
+from tests.unit.rollout.test_silence import request
 
 NPU = get_accelerator("npu")
 
@@ -70,6 +76,32 @@ def test_what_lay_on_a_lost_node_moves_to_free_devices_while_there_are_some(
             with pytest.raises(NoPlace, match=r"no other has 2 free .*; the same command goes on from the newest"):
                 found.learner_options(1)
             found.engine_options(0)
+
+
+@pytest.mark.slow
+def test_an_engine_of_a_node_that_was_killed_draws_elsewhere() -> None:
+    """Its process is gone before Ray knows that its node is: it is sent back there once, and waits for no 600 s."""
+    spec = EngineSpec(
+        model=ModelConfig(path="unused"),
+        rollout=RolloutConfig(engine="fake", actors=2),
+        accelerator=get_accelerator("cpu"),
+        model_path=Path("unused"),
+    )
+    config = grpo(actors=2, width=1, learner={"ranks": 1, "zero_stage": 1})
+    with fake_cluster([2, 1, 1]) as cluster, open_placement(config, NPU) as found:
+        pool = RolloutPool(spec, found.engine_options, place_lost=found.engine_lost)
+        pool.start()
+        home = next(node for node in live_nodes(NPU) if node.name == found._places["rollout actor 1"].node.name)
+        [killed] = [node for node in cluster.list_all_nodes() if node.node_ip_address == home.address]
+        began = time.monotonic()
+        cluster.remove_node(killed, allow_graceful=False)
+        while not pool.restarts:
+            assert len(list(pool.generate([request(name, 4) for name in "abcd"]))) == 4
+        pool._crew.settle()  # as every sync begins
+        assert pool.restarts in (1, 2) and len(pool._crew.slots) == 2
+        assert time.monotonic() - began < 120
+        assert found._places["rollout actor 1"].node.name != home.name
+        pool.close()
 
 
 @pytest.mark.slow
