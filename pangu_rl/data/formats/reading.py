@@ -141,6 +141,8 @@ class RowReader:
         for name in sorted(set(row) - USED[self._kind]):
             if near := difflib.get_close_matches(name, lacking, n=1):
                 return f"is {name} meant as {near[0]}?"
+        if self._kind == "pair" and missing == ["prompt"]:
+            return "put there what chosen and rejected answer, and take it off their beginnings"
         return ""
 
     def _require_told(self, row: Row) -> None:

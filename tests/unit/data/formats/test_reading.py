@@ -32,7 +32,11 @@ def read(row: dict, kind: Any, reading: Reading = AS_OURS) -> dict:
         ("conversation", {"prompt": "1 + 1?", "output": "2"}, "key response is missing: .*output=response"),
         ("conversation", {"prompt": "1 + 1?", "respones": "2"}, "missing: is respones meant as response"),
         ("conversation", {"messages": None, "prompt": "1 + 1?"}, "key response is missing$"),
-        ("pair", {"chosen": "Human: 1 + 1?", "rejected": "Human: ?"}, "key prompt is missing$"),
+        (
+            "pair",
+            {"chosen": "Human: 1 + 1?", "rejected": "Human: ?"},
+            "missing: put there what chosen and rejected answer",
+        ),
         ("query", {"prompt": "1 + 1?"}, "key answer is missing$"),
         (
             "conversation",
