@@ -35,7 +35,7 @@ class RenderedTexts:
             if text and text.endswith(self._ends if answers else self._prompt_ends):
                 way = "take that off" if answers else "give the messages that it was made of"
                 raise DataError(
-                    f"the {message['role']} turn ends with {text[-30:]!r}, which the chat template writes itself: its "
+                    f"the {message['role']} turn ends with {text[-40:]!r}, which the chat template writes itself: its "
                     f"text was rendered before; {way}"
                 )
 

@@ -71,12 +71,20 @@ class TemplateWriter:
         message = self._unreasoned(messages[-1]) if before.rstrip().endswith(THINK_CLOSE) else messages[-1]
         through = self._render([*messages[:-1], message], tools)
         opened = opened_block(before)
-        if not (opened or through.startswith(before)):
-            return self._behind_prefill(messages[:-1], message, tools, before, through)
-        missing = _missing(message, before, through)
-        cut_in_thought = not ended and opened and THINK_CLOSE not in text_of(message)
-        if not missing and not cut_in_thought:
-            return through
+        if opened or through.startswith(before):
+            missing = _missing(message, before, through)
+            cut_in_thought = not ended and opened and THINK_CLOSE not in text_of(message)
+            if not missing and not cut_in_thought:
+                return through
+        else:
+            # The prompt begins the answer with words that the template does not write in finished turns.
+            opening, _ = self._around_answer(messages[:-1], tools)
+            if not (before.startswith(opening) and through.startswith(opening)):
+                return through
+            answer = through[len(opening) :]
+            missing = missing_of_turn(message, answer, opened=False)
+            if not missing:
+                return before + answer
         return before + self._by_hand(message, before, missing, ended) + self.end_of_turn
 
     def _unreasoned(self, message: Message) -> Message:
@@ -94,23 +102,6 @@ class TemplateWriter:
                 f"{reasoning.strip()[:40]!r}): set data.reasoning to strip, or another model.chat_template"
             )
         return {**message, "content": tail.lstrip()} if opened else message
-
-    def _behind_prefill(
-        self, asked: Sequence[Message], message: Message, tools: Sequence[Message], before: str, through: str
-    ) -> str:
-        """The last turn of `through` behind `before`, a prompt that begins the answer with words that the template does
-        not write in finished turns; `through` as it is where the two differ before the answer.
-
-        Raises:
-            DataError: something is left out.
-        """
-        opening, _ = self._around_answer(asked, tools)
-        if not (before.startswith(opening) and through.startswith(opening)):
-            return through
-        answer = through[len(opening) :]
-        if missing := missing_of_turn(message, answer, opened=False):
-            raise self._left_out("the last turn", missing)
-        return before + answer
 
     def _around_answer(self, asked: Sequence[Message], tools: Sequence[Message]) -> tuple[str, str]:
         """What the template writes before and behind an answer.

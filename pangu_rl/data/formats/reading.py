@@ -134,12 +134,12 @@ class RowReader:
     def _hint(self, row: Row, missing: list[str]) -> str:
         """What may be meant as the columns that are missing; empty where nothing of the row looks like them."""
         ours = {column: name for name in sorted(row, reverse=True) if (column := meant(name, row, self._kind))}
-        if mapped := {column: name for column, name in ours.items() if column in missing}:
+        if mapped := {column: ours[column] for column in missing if column in ours}:
             settings = " ".join(f"data.columns.{name}={column}" for column, name in mapped.items())
             return f"if {' and '.join(mapped.values())} {'is' if len(mapped) == 1 else 'are'} meant, set {settings}"
         lacking = [key for keys in NEEDED[self._kind] for key in keys if row.get(key) is None]
         for name in sorted(set(row) - USED[self._kind]):
-            if near := difflib.get_close_matches(name, lacking, n=1):
+            if near := difflib.get_close_matches(name, lacking, n=1, cutoff=0.75):
                 return f"is {name} meant as {near[0]}?"
         if self._kind == "pair" and missing == ["prompt"]:
             return "put there what chosen and rejected answer, and take it off their beginnings"

@@ -225,6 +225,11 @@ def test_a_last_turn_stands_behind_the_words_that_its_prompt_begins_it_with(
         chat.encode_conversation([USER, answer("so"), USER, answer("so")])
 
 
+def test_what_the_template_leaves_out_stands_behind_a_prefill_too(tmp_path: Path) -> None:
+    text = "<think>why</think>so"
+    assert trained(template(tmp_path, loop(DROPS, "Sure: ")), USER, answer(text)) == text + "<|im_end|>"
+
+
 def test_calls_stand_behind_a_prefill_too(tmp_path: Path) -> None:
     call = '<tool_call>\n{"name": "search", "arguments": {"q": "x", "n": 2}}\n</tool_call><|im_end|>'
     assert trained(template(tmp_path, loop(CALLS, EMPTY)), USER, answer("", tool_calls=[SEARCH])) == call
