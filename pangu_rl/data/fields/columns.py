@@ -53,9 +53,9 @@ _MEANT = {
     "images": _with_plurals("image img picture pic photo screenshot figure"),
     "videos": _with_plurals("video clip"),
     "tools": _with_plurals("tool function"),
-    "prompt": _with_plurals("question problem query instruction"),
-    "answer": _with_plurals("solution label target gold truth ground"),
-    "response": _with_plurals("completion output reply answer"),
+    "prompt": _with_plurals("prompt question problem query instruction"),
+    "answer": _with_plurals("answer solution label target gold truth ground"),
+    "response": _with_plurals("response completion output reply answer"),
 }
 """Our column -> words of names that other files have for the same."""
 _WORD = re.compile(r"[A-Z]?[a-z]+|\d+|[A-Z]+(?![a-z])")

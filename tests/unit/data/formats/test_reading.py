@@ -30,6 +30,11 @@ def read(row: dict, kind: Any, reading: Reading = AS_OURS) -> dict:
         ("prompt", {"prompt": "1 + 1?", "image": "a.png"}, "key answer is missing$"),
         ("prompt", {"system": "Be brief.", **GSM8K}, "set data.columns.question=prompt$"),
         ("conversation", {"prompt": "1 + 1?", "output": "2"}, "key response is missing: .*output=response"),
+        (
+            "conversation",
+            {"Prompt": "1 + 1?", "Response": "2"},
+            "data.columns.Prompt=prompt data.columns.Response=response",
+        ),
         ("conversation", {"prompt": "1 + 1?", "respones": "2"}, "missing: is respones meant as response"),
         ("conversation", {"messages": None, "prompt": "1 + 1?"}, "key response is missing$"),
         (
