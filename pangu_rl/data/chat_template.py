@@ -14,20 +14,24 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pangu_rl.data.chat.bounded import BoundedTemplate
 from pangu_rl.data.chat.dropped import dropped_turns, shape, trimmed
-from pangu_rl.data.chat.turns import Message, for_template, is_trained, with_spelled_arguments
+from pangu_rl.data.chat.rendered import RenderedTexts
+from pangu_rl.data.chat.rendering import Rendering
+from pangu_rl.data.chat.turns import Message, for_template, is_trained
 from pangu_rl.data.chat.written import TemplateWriter, opened_block
 from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.records import CONTENT_TAGS
 
 Token = tuple[int, int, int]
 """Id, and the span of characters in the rendered conversation that it covers."""
+
+TRIMMED = "rows: the chat template trims white space at the ends of contents"
+SPELLED = "rows: tokens that the chat template writes stand in texts, and stay text"
+SPELLED_ANSWER = "answers: tokens that the chat template writes stand in them, and stay text"
 
 # Private-use characters: the first one that no message contains guards this conversation.
 GUARDS = tuple(map(chr, range(0xE000, 0xE010)))
@@ -46,15 +50,14 @@ class ChatTemplate:
         self.model_path = model_path
         self._name = f"the chat template of {model_path}"
         self.tokenizer = _load_tokenizer(model_path, trust_remote_code)
-        self.template = _read_template(template) if template else self.tokenizer.chat_template
-        if not self.template:
+        self.template = _read_template(template) if template else None
+        """Jinja to use instead of the tokenizer's own."""
+        if not (self.template or self.tokenizer.chat_template):
             raise ConfigError(
                 f"{model_path}: the tokenizer has no chat template; set model.chat_template to a Jinja file"
             )
         self.notes: Counter[str] = Counter()
-        """What the template did to rows that were encoded, and to how many: white space that it trims."""
-        self._bounded: dict[str, BoundedTemplate] = {}
-        """By source: a tokenizer may have a template of its own for tools."""
+        """How many rows, or answers of pairs, there was something to say of, which follows the number."""
         self._dropped: dict[tuple, tuple[str, ...]] = {}
         added = self.tokenizer.added_tokens_decoder
         self._special = {token.content: index for index, token in added.items() if token.special}
@@ -62,6 +65,7 @@ class ChatTemplate:
         structure = {token: index for token, index in self._special.items() if token not in CONTENT_TAGS}
         self._structure_ids = frozenset(structure.values())
         self._structure_pattern = _any_of(structure)
+        self._render = Rendering(self._name, self.tokenizer, self.template)
         self._writer = TemplateWriter(self._name, self._render, self._structure_pattern)
 
     def encode_prompt(self, messages: Sequence[Message], tools: Sequence[Message] = ()) -> tuple[int, ...]:
@@ -71,9 +75,10 @@ class ChatTemplate:
             DataError: the template refuses the messages (an unknown role, an order it does not allow), or leaves a turn
                 or the tools out.
         """
+        self._rendered.refuse(messages)
         guard, guarded, tools = self._guard(messages, tools)
         rendered = self._render(guarded, tools, prompt=True)
-        self._require_written(guarded, tools, rendered)
+        self._require_written(guarded, tools, rendered, guard)
         return tuple(index for index, *_ in self._tokens(rendered, guard))
 
     def encode_conversation(
@@ -89,10 +94,11 @@ class ChatTemplate:
                 ones follow.
             ConfigError: the template writes no end of turn.
         """
+        self._rendered.refuse(messages)
         guard, guarded, tools = self._guard(messages, tools)
         trained = [index for index, message in enumerate(messages) if is_trained(message)]
         rendered, turns = self._writer.written(guarded, tools, trained)
-        self._require_written(guarded, tools, rendered)
+        self._require_written(guarded, tools, rendered, guard)
         tokens = self._tokens_from(rendered, guard, [start for start, _ in turns])
         mask = tuple(any(start < right and left < end for start, end in turns) for _, left, right in tokens)
         return tuple(index for index, *_ in tokens), mask
@@ -113,8 +119,11 @@ class ChatTemplate:
             DataError, ConfigError: as `encode_conversation`.
         """
         turn = answer if isinstance(answer, dict) else {"role": "assistant", "content": answer}
+        self._rendered.refuse([turn])
         guard, guarded, tools = self._guard([*messages, turn], tools)
         rendered, [(start, end)] = self._writer.written(guarded, tools, [len(messages)], ended=ended)
+        if guard in rendered[start:end]:
+            self.notes[SPELLED_ANSWER] += 1
         tokens = self._tokens_from(rendered, guard, [start])
         ids = [index for index, left, right in tokens if left < end and start < right]
         return tuple(ids if ended else ids[:-1])
@@ -138,8 +147,15 @@ class ChatTemplate:
         """Id of the token that ends the assistant's turn; None under a template that writes none."""
         try:
             return self._special[self._structure_pattern.findall(self._writer.end_of_turn)[-1]]
-        except (ConfigError, DataError, ValueError):
+        except (ConfigError, DataError):
             return None
+
+    @cached_property
+    def _rendered(self) -> RenderedTexts:
+        ends = {
+            token for token, index in self._special.items() if index in (self.end_token, self.tokenizer.eos_token_id)
+        }
+        return RenderedTexts(self._render, self._structure_pattern, ends)
 
     def _guard(
         self, messages: Sequence[Message], tools: Sequence[Message]
@@ -161,30 +177,9 @@ class ChatTemplate:
             return [self._broken(item, guard) for item in value]
         return value
 
-    def _render(self, messages: Sequence[Message], tools: Sequence[Message], *, prompt: bool = False) -> str:
-        try:
-            return self._applied(messages, tools, prompt)
-        except Exception as error:  # a template raises jinja2's errors, or any error of the Python it calls
-            spelled = with_spelled_arguments(messages)
-            if spelled != list(messages):
-                with suppress(Exception):  # of two ways to write arguments the first one's error is told
-                    return self._applied(spelled, tools, prompt)
-            raise DataError(f"{self._name} refuses the messages: {error}") from error
-
-    def _applied(self, messages: Sequence[Message], tools: Sequence[Message], prompt: bool) -> str:
-        """As `tokenizer.apply_chat_template`, bounded."""
-        source = self.tokenizer.get_chat_template(self.template, list(tools) or None)
-        if source not in self._bounded:
-            self._bounded[source] = BoundedTemplate(source)
-        return self._bounded[source].render(
-            **self.tokenizer.special_tokens_map,
-            messages=list(messages),
-            tools=list(tools) or None,
-            documents=None,
-            add_generation_prompt=prompt,
-        )
-
-    def _require_written(self, messages: Sequence[Message], tools: Sequence[Message], rendered: str) -> None:
+    def _require_written(
+        self, messages: Sequence[Message], tools: Sequence[Message], rendered: str, guard: str
+    ) -> None:
         """
         Raises:
             DataError: the template leaves whole turns or the tools out.
@@ -198,23 +193,37 @@ class ChatTemplate:
                 "set model.chat_template to one that writes it"
             )
         if trimmed(messages, rendered):
-            self.notes["the chat template trims white space at the ends of contents"] += 1
+            self.notes[TRIMMED] += 1
+        if guard in rendered:
+            self.notes[SPELLED] += 1
 
     def _tokens_from(self, rendered: str, guard: str, starts: Sequence[int]) -> list[Token]:
-        """Tokens of a rendered conversation, cut at those `starts` of assistant turns that a token would cross.
+        """Tokens of a rendered conversation, cut at those `starts` of assistant turns where the prompt alone has other
+        ones.
 
-        A tokenizer may join the prompt's last character with the answer's first (a line break with a line break). No
-        model writes across that border.
+        A tokenizer may join the prompt's last character with the answer's first (a line break with a line break), or
+        part the prompt's last line breaks before a word. No model reads or writes across that border.
         """
         tokens = list(self._tokens(rendered, guard))
-        crossed = [start for start in starts if any(left < start < right for _, left, right in tokens)]
-        if not crossed:
+        cut = [start for start in starts if self._differs(tokens, rendered, guard, start)]
+        if not cut:
             return tokens
         return [
             (index, first + left, first + right)
-            for first, end in itertools.pairwise([0, *crossed, len(rendered)])
+            for first, end in itertools.pairwise([0, *cut, len(rendered)])
             for index, left, right in self._tokens(rendered[first:end], guard)
         ]
+
+    def _differs(self, tokens: Sequence[Token], rendered: str, guard: str, start: int) -> bool:
+        """Whether a token crosses `start`, or those before it are not the prompt's own; only runs of white space are
+        parted by what follows them."""
+        if any(left < start < right for _, left, right in tokens):
+            return True
+        if len(run := rendered[max(0, start - 2) : start]) < 2 or not run.isspace():
+            return False
+        head = max((match.end() for match in self._special_pattern.finditer(rendered, 0, start)), default=0)
+        alone = [index for index, *_ in self._tokens(rendered[head:start], guard)]
+        return alone != [index for index, left, right in tokens if head <= left and right <= start]
 
     def _tokens(self, rendered: str, guard: str) -> Iterator[Token]:
         """Tokens of a rendered conversation, whose only whole tokens of structure are the template's own."""

@@ -33,12 +33,15 @@ def image_paths(row: Row) -> tuple[str, ...]:
     return tuple(_image(image, index) for index, image in enumerate(images))
 
 
-def named_or_kept(entry: Any) -> str | None:
+def named_or_kept(entry: Any, kind: str) -> str | None:
     """The path that an entry of a column of media names, or the name under which its bytes are kept; None of neither.
+    `{kind: path}` is the path, as verl writes both kinds.
 
     Raises:
         DataError: no bytes.
     """
+    if isinstance(entry, dict) and set(entry) == {kind}:
+        entry = entry[kind]
     if isinstance(entry, dict) and not set(entry) - {"bytes", "path"}:
         path = entry.get("path") or ""
         if isinstance(entry.get("bytes"), bytes) and isinstance(path, str):
@@ -50,7 +53,7 @@ def named_or_kept(entry: Any) -> str | None:
 
 def _image(image: Any, index: int) -> str:
     try:
-        if (name := named_or_kept(image)) is not None:
+        if (name := named_or_kept(image, "image")) is not None:
             content = from_text(name)
             return name if content is None else keep(content)
     except DataError as error:
@@ -93,7 +96,7 @@ def with_image_parts(messages: Sequence[Message], pictures: int) -> list[Message
     if not pictures or any(isinstance(message["content"], list) for message in messages):
         return list(messages)
     if markers(messages) == pictures:
-        return with_parts(messages)
+        return with_parts(messages, {MARKER: IMAGE_PART})
     first = next(index for index, message in enumerate(messages) if message["role"] == "user")
     text = {"type": "text", "text": messages[first]["content"]}
     shown = {**messages[first], "content": [*[IMAGE_PART] * pictures, text]}

@@ -42,7 +42,10 @@ def parse_prompt(row: Row, uid: str) -> Prompt:
     """One row -> a prompt; raises `BadRow` with the key at fault."""
     messages = prompt_messages(row)
     if messages[-1]["role"] == "assistant":
-        raise BadRow("messages end with an assistant turn: leave the answer out, `answer` carries it")
+        raise BadRow(
+            "messages end with an assistant turn: leave the answer out, `answer` carries it; where another column "
+            "holds the question, name messages in data.pass_through"
+        )
     answer = answer_text(row)
     messages, images, videos = media_of(row, messages)
     return Prompt(

@@ -82,13 +82,13 @@ def inspect_rows(
         encoded.append((row, _encoded(row, encoder, folder)))
 
     loaded = _LOADERS[stage](path, on_bad_row="skip", reading=Reading.of(data), check=encode)
-    trims = [f"{note} of {count} rows" for note, count in encoder.template.notes.items()]
+    told = [f"{count} {note}" for note, count in encoder.template.notes.items()]
     return Inspection(
         shown=[(row.uid, _text(row, parts, encoder)) for row, parts in encoded[:rows]],
         lengths=[max(len(part.token_ids) for part in parts) for _, parts in encoded],
         trained=[sum(sum(part.trained) for part in parts) for _, parts in encoded],
         refused=_by_reason(loaded.skipped),
-        notes=[*loaded.notes, *trims],
+        notes=[*loaded.notes, *told],
     )
 
 

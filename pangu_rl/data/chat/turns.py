@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pangu_rl.records import THINK_OPEN, THINKING
@@ -19,10 +19,20 @@ def for_template(messages: Iterable[Message]) -> list[Message]:
 
 
 def with_spelled_arguments(messages: Iterable[Message]) -> list[Message]:
-    """Arguments of tool calls as JSON text, for templates that join them to text themselves."""
+    """Arguments of tool calls as JSON text, for templates that write them as they are."""
+    return [_with_calls(message, lambda arguments: json.dumps(arguments, ensure_ascii=False)) for message in messages]
+
+
+def with_arguments(messages: Iterable[Message], arguments: Message) -> list[Message]:
+    """Every tool call with the same arguments."""
+    return [_with_calls(message, lambda _: arguments) for message in messages]
+
+
+def with_text_parts(messages: Iterable[Message]) -> list[Message]:
+    """Contents of text as one part, for templates that read nothing else."""
     return [
-        {**message, "tool_calls": [_spelled(call) for call in message["tool_calls"]]}
-        if message.get("tool_calls")
+        {**message, "content": [{"type": "text", "text": message["content"]}]}
+        if isinstance(message["content"], str)
         else message
         for message in messages
     ]
@@ -72,9 +82,13 @@ def _shown(message: Message) -> Message:
     return shown
 
 
-def _spelled(call: Message) -> Message:
-    function = call["function"]
-    return {**call, "function": {**function, "arguments": json.dumps(function["arguments"], ensure_ascii=False)}}
+def _with_calls(message: Message, changed: Callable[[Any], Any]) -> Message:
+    if not message.get("tool_calls"):
+        return message
+    functions = [call["function"] for call in message["tool_calls"]]
+    written = [{**function, "arguments": changed(function["arguments"])} for function in functions]
+    calls = [{**call, "function": function} for call, function in zip(message["tool_calls"], written, strict=True)]
+    return {**message, "tool_calls": calls}
 
 
 def _stripped(message: Message) -> Message:

@@ -31,10 +31,9 @@ class TemplateWriter:
         """What the template writes behind an answer, up to the token that ends the turn.
 
         Raises:
-            ConfigError: it writes none.
+            ConfigError: it writes none, or no answer.
         """
-        through = self._render([{"role": "user", "content": "?"}, {"role": "assistant", "content": ANSWER}], ())
-        closing = through[through.rindex(ANSWER) + len(ANSWER) :]
+        _, closing = self._around_answer([{"role": "user", "content": "?"}], ())
         return closing[: self._end(closing, 0)]
 
     def written(
@@ -63,24 +62,61 @@ class TemplateWriter:
                 if missing and missing != PLACE:
                     raise self._left_out(f"turn {turn + 1}", missing)
             if not (through.startswith(before) and rendered.startswith(through)):
-                raise DataError(
-                    f"{self._name} writes turn {turn + 1} differently when others follow: split the conversation into "
-                    "rows that end with one assistant turn, set data.turns to last (or that turn's `train` to false), "
-                    "or set model.chat_template"
-                )
+                raise self._moved(turn, last)
             spans.append((len(before), self._end(through, len(before))))
         return rendered, spans
 
     def _last(self, messages: Sequence[Message], tools: Sequence[Message], ended: bool) -> str:
         before = self._render(messages[:-1], tools, prompt=True)
-        through = self._render(messages, tools)
-        message = messages[-1]
-        missing = _missing(message, before, through)
+        closed = next((opening for opening, closing in THINKING.items() if before.rstrip().endswith(closing)), "")
+        message = self._unreasoned(messages[-1], closed) if closed else messages[-1]
+        through = self._render([*messages[:-1], message], tools)
         opened = opened_block(before)
-        cut_in_thought = not ended and opened and THINKING[opened] not in text_of(message)
-        if not missing and not cut_in_thought:
-            return through
+        if opened or through.startswith(before):
+            missing = _missing(message, before, through)
+            cut_in_thought = not ended and opened and THINKING[opened] not in text_of(message)
+            if not missing and not cut_in_thought:
+                return through
+        else:
+            # The prompt begins the answer with words that the template does not write in finished turns.
+            opening, _ = self._around_answer(messages[:-1], tools)
+            if not (before.startswith(opening) and through.startswith(opening)):
+                return through
+            answer = through[len(opening) :]
+            missing = missing_of_turn(message, answer, opened=False)
+            if not missing:
+                return before + answer
         return before + self._by_hand(message, before, missing, ended) + self.end_of_turn
+
+    def _unreasoned(self, message: Message, opening: str) -> Message:
+        """The turn without an empty block, which its prompt has written and closed; `opening` begins it.
+
+        Raises:
+            DataError: it has reasoning.
+        """
+        head, closed, tail = text_of(message).partition(THINKING[opening])
+        opened = closed and head.lstrip().startswith(opening)
+        reasoning = message.get("reasoning_content") or (head.lstrip().removeprefix(opening) if opened else "")
+        if reasoning.strip():
+            raise DataError(
+                f"{self._name} closes the reasoning before the answer, and the last turn has some ("
+                f"{reasoning.strip()[:40]!r}): set data.reasoning to strip, or another model.chat_template"
+            )
+        return {**message, "content": tail.lstrip()} if opened else message
+
+    def _around_answer(self, asked: Sequence[Message], tools: Sequence[Message]) -> tuple[str, str]:
+        """What the template writes before and behind an answer.
+
+        Raises:
+            ConfigError: it writes no answer.
+        """
+        through = self._render([*asked, {"role": "assistant", "content": ANSWER}], tools)
+        opening, written, closing = through.rpartition(ANSWER)
+        if not written:
+            raise ConfigError(
+                f"{self._name} does not write what the assistant says: set model.chat_template to one that does"
+            )
+        return opening, closing
 
     def _by_hand(self, message: Message, before: str, missing: str, ended: bool) -> str:
         """The text of the turn as it goes on from its prompt.
@@ -112,6 +148,18 @@ class TemplateWriter:
             "one that writes it, data.reasoning to strip if it is reasoning, or take it out of the row"
         )
 
+    def _moved(self, turn: int, last: int) -> DataError:
+        if turn == last:
+            return DataError(
+                f"{self._name} does not write the last turn behind the prompt that asks for it: set "
+                "model.chat_template to one that does"
+            )
+        return DataError(
+            f"{self._name} writes turn {turn + 1} differently when others follow: split the conversation into rows "
+            "that end with one assistant turn, set data.turns to last (or that turn's `train` to false), or set "
+            "model.chat_template"
+        )
+
     def _end(self, rendered: str, start: int) -> int:
         """Where the assistant's turn, which begins at `start` of `rendered` and is the last one, ends."""
         end = max((match.end() for match in self._structure.finditer(rendered, start)), default=0)
@@ -133,10 +181,10 @@ def _missing(message: Message, before: str, through: str) -> str:
     opened = opened_block(before)
     if through.startswith(before):
         return missing_of_turn(message, through[len(before) :], opened)
-    found = missing_of_turn(message, through[_first_difference(before, through) :], opened)
+    found = missing_of_turn(message, through[first_difference(before, through) :], opened)
     return found or (PLACE if opened else "")
 
 
-def _first_difference(before: str, through: str) -> int:
+def first_difference(before: str, through: str) -> int:
     pairs = enumerate(zip(before, through))
     return next((index for index, (a, b) in pairs if a != b), min(len(before), len(through)))

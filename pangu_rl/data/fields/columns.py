@@ -32,15 +32,36 @@ NOTED = "curation"
 SIZES = ("frames", "duration")
 """Numbers of a row's videos, which its files tell themselves."""
 _MEDIA = "image img picture pic photo video audio frame clip speech sound screenshot figure media pixel document pdf"
-_TRAINED = "tool function system instruction history reasoning thinking thought rationale weight loss mask developer"
-_WORDS = frozenset(f"{word}{end}" for word in f"{_MEDIA} {_TRAINED}".split() for end in ("", "s")) | {"imgs", "input"}
+_TEXT = "instruction history reasoning thinking think thought rationale cot context passage persona"
+_TRAINED = "tool function system chain weight loss mask developer"
+
+
+def _with_plurals(words: str) -> frozenset[str]:
+    return frozenset(f"{word}{end}" for word in words.split() for end in ("", "s"))
+
+
+_TEXTS = _with_plurals(_TEXT)
+"""Words that tell wherever they stand in the name of a column of text."""
+_WORDS = _with_plurals(f"{_MEDIA} {_TEXT} {_TRAINED}") | {"input"}
+"""Words that tell where the name has no others but those beside them."""
 _PLACES = (
     "path paths file files filename url urls uri uris bytes base64 b64 data value values list raw main input 0 1 2 3"
 )
 _PARTS = "prompt prompts content call calls message schema definitions available"
 _BESIDE = frozenset(f"{_PLACES} {_PARTS}".split())
+_MEANT = {
+    "images": _with_plurals("image img picture pic photo screenshot figure"),
+    "videos": _with_plurals("video clip"),
+    "tools": _with_plurals("tool function"),
+    "prompt": _with_plurals("prompt question problem query instruction"),
+    "answer": _with_plurals("answer solution label target gold truth ground"),
+    "response": _with_plurals("response completion output reply answer"),
+}
+"""Our column -> words of names that other files have for the same."""
 _WORD = re.compile(r"[A-Z]?[a-z]+|\d+|[A-Z]+(?![a-z])")
-_FILE = re.compile(r"[^\s]{1,500}\.(?:png|jpe?g|webp|bmp|gif|tiff?|mp4|mov|mkv|webm|avi|wav|mp3|flac|ogg)", re.I)
+_PICTURES = "png|jpe?g|jfif|webp|bmp|gif|tiff?|heic|heif|avif|svg|ppm"
+_CLIPS = "mp4|m4v|mov|mkv|webm|avi|mpe?g|wmv|flv|3gp|wav|mp3|m4a|aac|opus|wma|flac|ogg"
+_FILE = re.compile(rf"[^\n]{{1,500}}\.(?:{_PICTURES}|{_CLIPS})(?:[?#]\S{{0,500}})?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,23 +114,25 @@ def unused(row: Row, kind: Kind, passed: Collection[str] = ()) -> list[str]:
         if name not in (*USED[kind], *passed, NOTED) and not _nothing(value) and not _is_size(name, value)
     ]
     for name in left:
-        if _by_name(name) or _by_value(row[name]):
+        if _by_name(name) or _by_text(name, row[name]) or _by_value(row[name]):
+            ours = meant(name, row, kind)
+            way = f"map it, such as data.columns.{name}={ours}" if ours else "make it part of a column that is used"
             raise BadRow(
-                f"key {name} looks like media, tools or text to train on, and is not used: map it, such as "
-                f"data.columns.{name}={_ours(name)}, or name it in data.pass_through; used are "
-                f"{', '.join(sorted(USED[kind]))}"
+                f"key {name} looks like media, tools or text to train on, and is not used: {way}, or name it in "
+                f"data.pass_through; used are {', '.join(sorted(USED[kind]))}"
             )
     return left
 
 
-def _ours(name: str) -> str:
-    """The column of ours that one of this name is most likely meant as."""
-    words = {word.lower().removesuffix("s") for word in _WORD.findall(name)}
-    if words & {"tool", "function"}:
-        return "tools"
-    if words & {"video", "clip"}:
-        return "videos"
-    return "prompt" if words & {"instruction", "input", "system", "history"} else "images"
+def meant(name: str, row: Row, kind: Kind) -> str | None:
+    """The column of ours, of those that the row lacks, that one of this name holds the same as."""
+    lacks = {column for column in USED[kind] if row.get(column) is None}
+    if row.get("messages") is not None:
+        lacks -= {"prompt", "response"}
+    for column, known in _MEANT.items():
+        if column in lacks and any(words & known and words <= known | _BESIDE for words in _words(name)):
+            return column
+    return None
 
 
 def _is_size(name: str, value: Any) -> bool:
@@ -121,9 +144,20 @@ def _nothing(value: Any) -> bool:
     return value is None or (isinstance(value, (str, list, dict, bytes)) and not value)
 
 
+def _words(name: str) -> tuple[set[str], set[str]]:
+    """Those of `imagePath` and those of `Complex_CoT`."""
+    return {word.lower() for word in _WORD.findall(name)}, set(re.split(r"[\W_]+", name.lower())) - {""}
+
+
 def _by_name(name: str) -> bool:
-    words = [word.lower() for word in _WORD.findall(name)]
-    return any(word in _WORDS for word in words) and all(word in _WORDS | _BESIDE for word in words)
+    return any(words & _WORDS and words <= _WORDS | _BESIDE for words in _words(name))
+
+
+def _by_text(name: str, value: Any) -> bool:
+    """Text of several words: `reasoning_effort` is one."""
+    texts = value if isinstance(value, (list, tuple)) else [value]
+    several = any(isinstance(text, str) and len(text.split(maxsplit=1)) > 1 for text in texts[:3])
+    return several and any(words & _TEXTS for words in _words(name))
 
 
 def _by_value(value: Any) -> bool:

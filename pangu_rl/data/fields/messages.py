@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ KEYS = ("role", "content", "name", "tool_calls", "tool_call_id", "reasoning_cont
 """What templates read."""
 WEIGHTS = (TRAIN, "weight", "loss")
 """What says that a turn is not trained: false or 0."""
+FILES = ("image", "video", "image_url", "video_url", "url", "path", "file", "bytes")
+"""Keys of a part that hold its file elsewhere."""
 HINTS = {
     "images": "pictures belong in the row's images, each at an image part",
     "videos": "videos belong in the row's videos, each at a video part",
@@ -35,7 +38,9 @@ def message_list(row: Row, key: str = "messages") -> tuple[Row, ...]:
     for index, message in enumerate(messages):
         if not isinstance(message, dict) or message.get("role") not in ROLES:
             raise BadRow(f"{key}[{index}] needs a role of {', '.join(ROLES)}")
-    return tuple(_message(message, f"{key}[{index}]") for index, message in enumerate(messages))
+    read = tuple(_message(message, f"{key}[{index}]") for index, message in enumerate(messages))
+    _drop_indices(read, key)
+    return read
 
 
 def prompt_messages(row: Row) -> tuple[Row, ...]:
@@ -94,7 +99,7 @@ def _message(raw: Mapping[str, Any], where: str) -> Row:
         if not isinstance(kept.get(key, ""), str):
             raise BadRow(f"{where}.{key} is {type(kept[key]).__name__}, not text")
     if isinstance(kept["content"], list):
-        _check_parts(kept["content"], f"{where}.content")
+        kept["content"] = [_part(part, f"{where}.content[{i}]") for i, part in enumerate(kept["content"])]
     if not _trained(message, where):
         kept[TRAIN] = False
     return kept
@@ -151,18 +156,40 @@ def _tool(tool: Any, index: int) -> Row:
     return tool if "function" in tool else {"type": "function", "function": tool}
 
 
-def _check_parts(parts: list[Any], where: str) -> None:
-    for index, part in enumerate(parts):
-        kind = part.get("type") if isinstance(part, dict) else None
-        if kind == "text" and isinstance(part.get("text"), str):
-            continue
-        if kind not in ("image", "video"):
-            raise BadRow(
-                f'{where}[{index}] is neither {{"type": "text", "text": ...}} nor {{"type": "image"}} or '
-                '{"type": "video"}'
-            )
-        if extra := sorted(set(part) - {"type"}):
-            raise BadRow(f"{where}[{index}] of type {kind} has {extra[0]}: its file belongs in the row's {kind}s")
+def _part(part: Any, where: str) -> Row:
+    """A part without the empty text that Parquet gives to all; `index` stays for now."""
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind == "text" and isinstance(part.get("text"), str):
+        return part
+    if kind not in ("image", "video"):
+        raise BadRow(
+            f'{where} is neither {{"type": "text", "text": ...}} nor {{"type": "image"}} or {{"type": "video"}}'
+        )
+    kept = {key: value for key, value in part.items() if (key, value) != ("text", "")}
+    if extra := sorted(set(kept) - {"type", "index"}):
+        file = next((key for key in extra if key in FILES), None)
+        way = f"its file belongs in the row's {kind}s" if file else "no model reads it: take it out"
+        raise BadRow(f"{where} of type {kind} has {file or extra[0]}: {way}")
+    return kept
+
+
+def _drop_indices(messages: Sequence[Row], key: str) -> None:
+    """Parts of pictures and videos may say which of the row's they are: those of their place.
+
+    Raises:
+        BadRow: another one.
+    """
+    seen: Counter[str] = Counter()
+    for number, message in enumerate(messages):
+        for place, part in enumerate(message["content"] if isinstance(message["content"], list) else ()):
+            if part["type"] == "text":
+                continue
+            if (index := part.pop("index", seen[part["type"]])) != seen[part["type"]]:
+                raise BadRow(
+                    f"{key}[{number}].content[{place}] has index {index!r} and is {part['type']} "
+                    f"{seen[part['type']]} of the row: put the row's {part['type']}s in the order of their parts"
+                )
+            seen[part["type"]] += 1
 
 
 def without_nulls(message: Mapping[str, Any]) -> Row:

@@ -27,7 +27,7 @@ class Format:
     """Columns that `convert` reads."""
     only: Mapping[str, tuple[Kind, ...]] = field(default_factory=dict)
     """Of the used columns, those that some kinds of rows alone read."""
-    within: Callable[[Row], bool] = lambda row: False
+    within: Callable[[Row, Kind], bool] = lambda row, kind: False
     """Whether a row that has our own columns writes them in this format's way."""
     passed: frozenset[str] = frozenset()
     """Columns that are known to the format and that no stage trains on; reward functions see them."""

@@ -61,11 +61,11 @@ def _recognises(row: Row) -> bool:
     if isinstance(row.get("query"), str):
         return bool(row.keys() & {"response", "rejected_response", "solution"})
     return isinstance(row.get("messages"), list) and (
-        _within(row) or bool(row.keys() & {"rejected_response", "solution"})
+        _within(row, "conversation") or bool(row.keys() & {"rejected_response", "solution"})
     )
 
 
-def _within(row: Row) -> bool:
+def _within(row: Row, kind: Kind) -> bool:
     turns = row.get("messages")
     return any(
         isinstance(turn, dict) and turn.get("role") in TOOL_ROLES for turn in (turns if isinstance(turns, list) else ())

@@ -55,10 +55,10 @@ def _functions(asked: Row) -> list[Row] | None:
 
 
 def _recognises(row: Row) -> bool:
-    return (isinstance(row.get("input"), dict) and "preferred_output" in row) or _within(row)
+    return (isinstance(row.get("input"), dict) and "preferred_output" in row) or _within(row, "conversation")
 
 
-def _within(row: Row) -> bool:
+def _within(row: Row, kind: Kind) -> bool:
     if row.keys() & {"functions", "parallel_tool_calls"}:
         return True
     turns = row.get("messages")

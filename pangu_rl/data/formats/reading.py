@@ -6,12 +6,12 @@ import difflib
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pangu_rl.config.sections.rows import RowsConfig
 from pangu_rl.data.fields.bad_row import BadRow, Row
-from pangu_rl.data.fields.columns import Columns, Kind, unused
-from pangu_rl.data.fields.markers import spelled
+from pangu_rl.data.fields.columns import USED, Columns, Kind, meant, unused
+from pangu_rl.data.fields.markers import OBJECTS, spelled, texts_of
 from pangu_rl.data.formats import FORMATS
 from pangu_rl.data.formats.dataset_info import described
 from pangu_rl.data.formats.format import Format
@@ -21,7 +21,7 @@ NEEDED: dict[Kind, tuple[tuple[str, ...], ...]] = {
     "conversation": (("messages",), ("prompt", "response")),
     "pair": (("messages", "chosen", "rejected"), ("prompt", "chosen", "rejected")),
     "prompt": (("messages", "answer"), ("prompt", "answer")),
-    "query": (("messages",), ("prompt", "answer"), ("prompt", "response")),
+    "query": (("messages",), ("prompt", "response"), ("prompt", "answer")),
     "document": (("document",),),
 }
 """Columns of which a row of our own has one of the sets."""
@@ -73,18 +73,22 @@ class RowReader:
             BadRow: it is none of its file's format, or has a column that looks meant for training and is not used.
         """
         row = self._reading.columns.applied(raw)
-        if not self._decided:
-            self._format, self._decided = self._told(row), True
         passed = self._reading.columns.passed
+        if not self._decided:
+            self._format, self._decided = self._told({k: v for k, v in row.items() if k not in passed}), True
+        read = USED[self._kind] | (self._format.used if self._format else frozenset())
+        # Messages have keys of the names of the last two as well, and those are rather meant.
+        off = passed & read - {"id", "source"}
+        row = {name: value for name, value in row.items() if name not in off}
         if self._format is not None:
-            passed |= self._format.passed
             row = self._format.row(row, self._kind)
         else:
             self._require_ours(row)
-        left = unused(row, self._kind, passed)
+        self._require_told(row)
+        left = unused(row, self._kind, passed | self._format.passed if self._format else passed)
         if self._kind not in ("prompt", "query"):  # there they go to the reward functions
             self._unused.update(left)
-        self._spelled.update(spelled(_texts(row), bool(row.get("images")), bool(row.get("videos"))))
+        self._spelled.update(spelled(row))
         return row
 
     def notes(self) -> list[str]:
@@ -104,38 +108,52 @@ class RowReader:
         if wanted != AUTO:
             return next((one for one in FORMATS if one.name == wanted), None)
         ours = any(all(row.get(key) is not None for key in keys) for keys in NEEDED[self._kind])
-        return next((one for one in FORMATS if (one.within(row) if ours else one.recognises(row))), None)
+        return next((one for one in FORMATS if (one.within(row, self._kind) if ours else one.recognises(row))), None)
 
     def _require_ours(self, row: Row) -> None:
-        known = {key for keys in NEEDED[self._kind] for key in keys}
-        if self._reading.format != AUTO or row.keys() & known or self._kind == "document":
+        """
+        Raises:
+            BadRow: a column is missing, with what may be meant as it.
+        """
+        sets = NEEDED[self._kind]
+        if self._kind == "document" or any(all(row.get(key) is not None for key in keys) for keys in sets):
             return
+        nearest = max(reversed(sets), key=lambda keys: sum(row.get(key) is not None for key in keys))
+        missing = [key for key in nearest if row.get(key) is None]
+        hint = self._hint(row, missing)
+        if self._reading.format != AUTO or len(missing) < len(nearest):
+            raise BadRow(f"key {missing[0]} is missing{hint and f': {hint}'}")
         near = max(FORMATS, key=lambda one: len(row.keys() & one.used))
-        hint = f"nearest is {near.name} ({near.shown})" if row.keys() & near.used else _similar(row, known)
-        plain = next((name for name in row if name.isidentifier()), None)
-        example = f", such as data.columns.{plain}={NEEDED[self._kind][-1][0]}" if plain else ""
+        known = f"nearest is {near.name} ({near.shown})" if row.keys() & near.used else "no key of it is known"
         raise BadRow(
             f"fits no format: its keys are {', '.join(sorted(row)) or 'none'}; a {self._kind} has "
-            f"{' or '.join(' and '.join(keys) for keys in NEEDED[self._kind])}; {hint}; map columns with "
-            f"data.columns{example}, or set data.format ({', '.join(one.name for one in FORMATS)})"
+            f"{' or '.join(' and '.join(keys) for keys in sets)}; {hint or known}; map columns with data.columns, or "
+            f"set data.format ({', '.join(one.name for one in FORMATS)})"
         )
 
+    def _hint(self, row: Row, missing: list[str]) -> str:
+        """What may be meant as the columns that are missing; empty where nothing of the row looks like them."""
+        ours = {column: name for name in sorted(row, reverse=True) if (column := meant(name, row, self._kind))}
+        if mapped := {column: ours[column] for column in missing if column in ours}:
+            settings = " ".join(f"data.columns.{name}={column}" for column, name in mapped.items())
+            return f"if {' and '.join(mapped.values())} {'is' if len(mapped) == 1 else 'are'} meant, set {settings}"
+        lacking = [key for keys in NEEDED[self._kind] for key in keys if row.get(key) is None]
+        for name in sorted(set(row) - USED[self._kind]):
+            if near := difflib.get_close_matches(name, lacking, n=1, cutoff=0.75):
+                return f"is {name} meant as {near[0]}?"
+        if self._kind == "pair" and missing == ["prompt"]:
+            return "put there what chosen and rejected answer, and take it off their beginnings"
+        return ""
 
-def _similar(row: Row, known: set[str]) -> str:
-    for name in sorted(row):
-        if near := difflib.get_close_matches(name, sorted(known), n=1):
-            return f"is {name} meant as {near[0]}?"
-    return "no key of it is known"
-
-
-def _texts(value: Any) -> list[str]:
-    """Every text in the messages of a row."""
-    found = []
-    for key in ("messages", "prompt"):
-        content = value.get(key)
-        if isinstance(content, str):
-            found.append(content)
-        for message in content if isinstance(content, list) else ():
-            said = message.get("content") if isinstance(message, dict) else None
-            found += [said] if isinstance(said, str) else []
-    return found
+    def _require_told(self, row: Row) -> None:
+        """
+        Raises:
+            BadRow: the text has places of boxes and names that another column holds.
+        """
+        if not row.get("objects") or "objects" in self._reading.columns.passed:
+            return
+        if held := sorted({marker for text, _ in texts_of(row) for marker in OBJECTS if marker in text}):
+            raise BadRow(
+                f"key objects holds what {' and '.join(held)} in the text stand for, and it is not put in there: write "
+                "names and coordinates into the text, or name objects in data.pass_through"
+            )

@@ -31,8 +31,25 @@ def _pair(row: Row, prompt: list[Row]) -> Row:
         shared += 1
     if not prompt and not shared:
         raise BadRow("key prompt is missing, and chosen and rejected do not begin with the same turns")
+    if row.get("messages"):
+        _require_repeated(_turns(row["messages"], "user", "messages"), chosen, rejected)
     messages = _joined(prompt, chosen[:shared], "chosen")
     return {"messages": messages, "chosen": chosen[shared:], "rejected": rejected[shared:]}
+
+
+def _require_repeated(messages: list[Row], *answers: list[Row]) -> None:
+    """`messages` beside whole conversations say one of them once more, or what it begins with, as
+    `HuggingFaceH4/ultrafeedback_binarized` has it.
+
+    Raises:
+        BadRow: they are another conversation.
+    """
+    said = list(map(_said, messages))
+    if not any(list(map(_said, turns))[: len(said)] == said for turns in answers):
+        raise BadRow(
+            f"messages begin with {said[0][1][:40]!r} and are the beginning of neither chosen nor rejected, which are "
+            "whole conversations: take them out, or name them in data.pass_through"
+        )
 
 
 def _joined(prompt: list[Row], turns: list[Row], key: str) -> list[Row]:
@@ -72,11 +89,22 @@ def _turns(value: Any, role: str, key: str) -> list[Row]:
 
 
 def _recognises(row: Row) -> bool:
-    return "completion" in row or _within(row)
+    return "completion" in row or _holds_answers(row)
 
 
-def _within(row: Row) -> bool:
-    return "messages" not in row and isinstance(row.get("chosen"), list) and isinstance(row.get("rejected"), list)
+def _holds_answers(row: Row) -> bool:
+    return isinstance(row.get("chosen"), list) and isinstance(row.get("rejected"), list)
+
+
+def _within(row: Row, kind: Kind) -> bool:
+    """Our own `messages` stand beside answers alone, never beside whole conversations."""
+    if not _holds_answers(row) or row.get("messages") is None:
+        return _holds_answers(row)
+    return kind == "pair" and all(_begins_asking(row[key]) for key in ("chosen", "rejected"))
+
+
+def _begins_asking(turns: list[Any]) -> bool:
+    return bool(turns) and isinstance(turns[0], dict) and turns[0].get("role") not in ("assistant", "tool")
 
 
 FORMAT = Format(
@@ -84,7 +112,12 @@ FORMAT = Format(
     shown="prompt and completion, or prompt, chosen and rejected, as text or messages; tools, images",
     recognises=_recognises,
     convert=convert,
-    used=frozenset({"prompt", "completion", "chosen", "rejected", "label", "tools", "image", "images"}),
-    only={"chosen": ("pair",), "rejected": ("pair",), "completion": ("conversation", "query")},
+    used=frozenset({"messages", "prompt", "completion", "chosen", "rejected", "label", "tools", "image", "images"}),
+    only={
+        "messages": ("pair",),
+        "chosen": ("pair",),
+        "rejected": ("pair",),
+        "completion": ("conversation", "query"),
+    },
     within=_within,
 )

@@ -20,15 +20,8 @@ def convert(row: Row, kind: Kind) -> Row:
         "answer": _unwrapped(graded["ground_truth"]),
         "source": row.get("data_source"),
         "images": row.get("images"),
-        "videos": _videos(row.get("videos")),
+        "videos": row.get("videos"),
     }
-
-
-def _videos(videos: Any) -> Any:
-    """Its entries are paths, or objects that hold one as `video`."""
-    if not isinstance(videos, list):
-        return videos
-    return [video["video"] if isinstance(video, dict) and set(video) == {"video"} else video for video in videos]
 
 
 def _recognises(row: Row) -> bool:
@@ -45,7 +38,7 @@ FORMAT = Format(
     name="verl",
     shown="prompt, reward_model with ground_truth, data_source, images, videos, ability, extra_info",
     recognises=_recognises,
-    within=_recognises,
+    within=lambda row, kind: _recognises(row),
     convert=convert,
     used=frozenset({"prompt", "reward_model", "data_source", "images", "videos"}),
     passed=frozenset({"ability", "extra_info"}),

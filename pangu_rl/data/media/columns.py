@@ -95,13 +95,12 @@ _NAMED = (
 
 
 def _entries(value: Any) -> list[Any]:
-    entries = value if isinstance(value, (list, tuple)) else [] if value is None else [value]
-    return [entry["video"] if isinstance(entry, dict) and set(entry) == {"video"} else entry for entry in entries]
+    return list(value) if isinstance(value, (list, tuple)) else [] if value is None else [value]
 
 
 def _video(video: Any, index: int) -> str:
     try:
-        if (name := named_or_kept(video)) is not None:
+        if (name := named_or_kept(video, "video")) is not None:
             return name
     except DataError as error:
         raise BadRow(str(error).replace("picture", "video", 1)) from None
@@ -115,7 +114,9 @@ def _video(video: Any, index: int) -> str:
 def _with_places(messages: Sequence[Message], images: int, videos: int) -> list[Message]:
     found = markers(messages), markers(messages, VIDEO_MARKER)
     if found == (images, videos):
-        return with_parts(messages, (MARKER, VIDEO_MARKER))
+        return with_parts(messages)
+    if found == (1, 0) and (images, videos) == (0, 1):  # as LLaVA-Video has it
+        return with_parts(messages, {MARKER: VIDEO_PART})
     if any(found):
         raise BadRow(
             f"keys images and videos name {images} and {videos} files, and the text has {found[0]} {MARKER} and "

@@ -49,8 +49,8 @@ def with_sound_pictures(
     """The rows whose pictures and videos all decode, and what loads them."""
     audit = folder.audit(row for part in loaded for row in part.records)
     sound = [part.without(audit.problem) for part in loaded]
-    trims = [f"{note} of {rows} rows" for note, rows in encoder.template.notes.items()]
-    notes = [*(note for part in loaded for note in part.notes), *trims]
+    told = [f"{count} {note}" for note, count in encoder.template.notes.items()]
+    notes = [*(note for part in loaded for note in part.notes), *told]
     return sound, RowLoader(encoder, folder, audit.digests, notes=notes)
 
 

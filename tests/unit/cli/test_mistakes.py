@@ -183,7 +183,7 @@ MISTAKES = {
     "other columns": (
         check("grpo", "data.train=columns.jsonl"),
         "its keys are question, solution",
-        "such as data.columns.question=prompt",
+        "if question and solution are meant, set data.columns.question=prompt data.columns.solution=answer",
     ),
     "half a line": (dry("grpo", "data.train=cut.jsonl"), "cut.jsonl, row 2: is not JSON: Expecting value at column 27"),
     "no gold": (

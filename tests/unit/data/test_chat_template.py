@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pangu_rl.config.paths import resolve_path
+from pangu_rl.data.chat.rendering import Rendering
 from pangu_rl.data.chat_template import GUARDS, ChatTemplate
 from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.records import CONTENT_TAGS, GROUNDING_TAGS, THINKING
@@ -211,3 +212,20 @@ def test_an_answer_that_begins_with_white_space_is_not_joined_with_the_prompts(c
     answer = chat.encode_response(SUM, text)
     assert chat.tokenizer.decode(answer[:-1]) == text
     assert answer == tuple(token for token, trained in zip(whole, mask, strict=True) if trained)
+
+
+def test_named_templates_are_taken_by_their_names(tmp_path: Path) -> None:
+    """As Command R's and Hermes' folders have them: `tool_use` for rows with tools, `default` for others."""
+    turns = "{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}"
+    tokenizer = ChatTemplate(resolve_path(SMOLLM2)).tokenizer
+    tokenizer.chat_template = {"default": turns, "tool_use": "{{ tools[0].function.name }}" + turns}
+    tokenizer.save_pretrained(tmp_path)
+    chat = ChatTemplate(tmp_path)
+    tool = {"type": "function", "function": {"name": "search"}}
+    written = {"": chat.encode_prompt(SUM), "search": chat.encode_prompt(SUM, [tool])}
+    for name, ids in written.items():
+        said = "".join(f"<|im_start|>{message['content']}<|im_end|>" for message in SUM)
+        assert chat.tokenizer.decode(ids) == name + said
+    tokenizer.chat_template = {"rag": turns, "tool_use": turns}
+    with pytest.raises(ConfigError, match="the template is one of rag, tool_use, none of them named default"):
+        Rendering("the template", tokenizer, None)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 
 import pytest
 
 from pangu_rl.config.paths import resolve_path
-from pangu_rl.data import chat_template
 from pangu_rl.data.chat.turns import answer_alone
 from pangu_rl.data.chat_template import ChatTemplate
 from pangu_rl.errors import ConfigError, DataError
@@ -33,14 +31,6 @@ CALLS = (
     '{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}\n</tool_call>'
     "{% endfor %}"
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_tokenizer() -> None:
-    """Loading it takes a second; no test here changes it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chat_template, "_load_tokenizer", cache(chat_template._load_tokenizer))
-        yield
 
 
 def template(folder: Path, text: str) -> ChatTemplate:
@@ -191,7 +181,7 @@ def test_trimmed_white_space_is_noted(tmp_path: Path) -> None:
     chat.encode_conversation([USER, answer("x")])
     assert not chat.notes
     assert trained(chat, USER, answer("  x ")) == "x<|im_end|>"
-    assert list(chat.notes.values()) == [1]
+    assert list(chat.notes.items()) == [("rows: the chat template trims white space at the ends of contents", 1)]
 
 
 SEARCH = {"type": "function", "function": {"name": "search", "arguments": {"q": "x", "n": 2}}}
@@ -226,3 +216,71 @@ def test_parts_of_text_are_text(tmp_path: Path) -> None:
 def test_the_token_that_ends_a_turn(tmp_path: Path) -> None:
     assert template(tmp_path, loop(PLAIN)).end_token == 2
     assert template(tmp_path, loop(PLAIN).replace("<|im_end|>", "<|endoftext|>")).end_token == 0
+
+
+PARTS = "{% for part in m.content %}{% if part.type == 'text' %}{{ part.text }}{% endif %}{% endfor %}"
+"""As SmolVLM and LLaVA read contents."""
+
+
+def test_templates_that_read_parts_alone_get_parts(tmp_path: Path) -> None:
+    chat = template(tmp_path, loop(PARTS))
+    assert trained(chat, USER, answer("one"), USER, answer("two")) == "one<|im_end|>two<|im_end|>"
+    assert chat.tokenizer.decode(chat.encode_response([USER], "so")) == "so<|im_end|>"
+    assert chat.end_token == 2
+
+
+def test_a_template_that_writes_no_answer_is_refused(tmp_path: Path) -> None:
+    chat = template(tmp_path, loop("{{ m.content if m.role == 'user' }}"))
+    for call in (lambda: trained(chat, USER, answer("so")), lambda: chat.encode_response([USER], "so")):
+        with pytest.raises(ConfigError, match="does not write what the assistant says"):
+            call()
+
+
+EMPTY = "<think>\n\n</think>\n\n"
+
+
+@pytest.mark.parametrize("prefill", [EMPTY, "<think></think>", "◁think▷◁/think▷", "Sure: "])
+@pytest.mark.parametrize("turn", [PLAIN, DROPS, PARTS, "{{ m.content | trim }}"])
+def test_a_last_turn_stands_behind_the_words_that_its_prompt_begins_it_with(
+    tmp_path: Path, prefill: str, turn: str
+) -> None:
+    chat = template(tmp_path, loop(turn, prefill))
+    ids, mask = chat.encode_conversation([USER, answer("so")])
+    assert chat.tokenizer.decode(ids).endswith(f"assistant\n{prefill}so<|im_end|>\n")
+    assert chat.tokenizer.decode([index for index, kept in zip(ids, mask, strict=True) if kept]) == "so<|im_end|>"
+    prompt = chat.encode_prompt([USER])
+    assert ids[: len(prompt)] == prompt
+    assert chat.tokenizer.decode(chat.encode_response([USER], "so", ended=False)) == "so"
+    with pytest.raises(DataError, match="writes turn 2 differently when others follow"):
+        chat.encode_conversation([USER, answer("so"), USER, answer("so")])
+
+
+def test_what_the_template_leaves_out_stands_behind_a_prefill_too(tmp_path: Path) -> None:
+    text = "<think>why</think>so"
+    assert trained(template(tmp_path, loop(DROPS, "Sure: ")), USER, answer(text)) == text + "<|im_end|>"
+
+
+def test_calls_stand_behind_a_prefill_too(tmp_path: Path) -> None:
+    call = '<tool_call>\n{"name": "search", "arguments": {"q": "x", "n": 2}}\n</tool_call><|im_end|>'
+    assert trained(template(tmp_path, loop(CALLS, EMPTY)), USER, answer("", tool_calls=[SEARCH])) == call
+    with pytest.raises(DataError, match="leaves out the call of search"):
+        trained(template(tmp_path, loop(PLAIN, EMPTY)), USER, answer("so", tool_calls=[SEARCH]))
+
+
+@pytest.mark.parametrize("turn", [PLAIN, DROPS, QWEN3])
+def test_a_prompt_that_closes_the_reasoning_takes_answers_without_any(tmp_path: Path, turn: str) -> None:
+    chat = template(tmp_path, loop(turn, EMPTY))
+    for content in ("so", "<think>\n\n</think>\n\nso", "<think></think>so"):
+        assert trained(chat, USER, answer(content)) == "so<|im_end|>"
+    for message in (answer("<think>why</think>so"), answer("so", reasoning_content="why")):
+        with pytest.raises(DataError, match=r"closes the reasoning before the answer, .* has some \('why'\)"):
+            trained(chat, USER, message)
+
+
+@pytest.mark.parametrize("written", ["{{ call.function.arguments }}", "{{ ':' + call.function.arguments }}"])
+def test_arguments_are_json_where_the_template_writes_them_as_they_are(tmp_path: Path, written: str) -> None:
+    call = {"type": "function", "function": {"name": "search", "arguments": {"a": True, "b": "it's", "c": None}}}
+    chat = template(tmp_path, loop(CALLS.replace("{{ call.function.arguments | tojson }}", written)))
+    assert '{"a": true, "b": "it\'s", "c": null}' in trained(chat, USER, answer("", tool_calls=[call]))
+    plain = template(tmp_path, loop(CALLS))
+    assert '"arguments": {"a": true, "b": "it\'s", "c": null}}' in trained(plain, USER, answer("", tool_calls=[call]))

@@ -51,6 +51,16 @@ def jsonl(folder: Path, *rows: dict) -> Path:
         ("anything", [{"file": "b.webp"}]),
         ("anything", "data:image/png;base64,AAAA"),
         ("anything", b"x"),
+        ("left", "my photo.jpg"),
+        ("left", "a.HEIC"),
+        ("left", "https://x/a.jpg?w=1"),
+        ("cot", "x"),
+        ("Complex_CoT", "First, add."),
+        ("chain_of_thought", "First, add."),
+        ("deepseek_reasoning", "First, add."),
+        ("think", "x"),
+        ("context", "The text."),
+        ("passages", ["The text."]),
     ],
 )
 @pytest.mark.parametrize("kind", ["conversation", "pair", "prompt", "query", "document"])
@@ -72,10 +82,37 @@ def test_what_looks_like_training_data_is_refused_by_name(name: str, value: Any,
         ("choices", ["a", "b"]),
         ("created", "2024-01-01"),
         ("tools", []),
+        ("reasoning_effort", "high"),
+        ("context_length", 4096),
+        ("is_reasoning_complete", [True]),
+        ("link", "https://example.org/paper.pdf?page=2"),
     ],
 )
 def test_what_looks_harmless_is_told(name: str, value: Any) -> None:
     assert unused({name: value}, "prompt") == ([] if value == [] else [name])
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "more", "column"),
+    [
+        ("conversation", "picture", {}, "images"),
+        ("conversation", "image_path", {"images": ["b.png"]}, None),
+        ("pair", "rejected_images", {}, None),
+        ("conversation", "video_path", {}, "videos"),
+        ("prompt", "functions", {}, "tools"),
+        ("prompt", "instruction", {"answer": "1"}, "prompt"),
+        ("prompt", "instruction", {"prompt": "p"}, None),
+        *(
+            ("conversation", name, {}, None)
+            for name in ("reasoning_content", "thoughts", "audios", "system", "history")
+        ),
+    ],
+)
+def test_a_mapping_is_offered_only_to_a_column_of_the_same_kind(name: str, kind: Any, more: dict, column: str) -> None:
+    with pytest.raises(BadRow) as refusal:
+        unused({name: ["a.png"], **more}, kind)
+    way = f"map it, such as data.columns.{name}={column}," if column else "make it part of a column that is used,"
+    assert f"is not used: {way} or name it in data.pass_through" in str(refusal.value)
 
 
 def test_sizes_of_videos_are_numbers_and_known() -> None:

@@ -92,3 +92,34 @@ def test_responses_of_a_pair_may_call() -> None:
     assert pair.rejected == "no"
     with pytest.raises(BadRow, match="key rejected is empty"):
         parse_pair({**row, "rejected": [assistant(" ")]}, "1")
+
+
+def shown(*parts: dict) -> tuple:
+    return message_list({"messages": [{"role": "user", "content": list(parts)}]})[0]["content"]
+
+
+def test_parts_as_parquet_merges_them() -> None:
+    """As `HuggingFaceH4/llava-instruct-mix-vsft` has them: each part has all keys, pictures say which they are."""
+    rows = [
+        {"role": "user", "content": [{"type": "image", "index": 0, "text": None}, {"type": "text", "text": "?"}]},
+        {"role": "user", "content": [{"type": "image", "index": 1, "text": ""}, {"type": "video", "index": 0}]},
+    ]
+    first, second = message_list({"messages": rows})
+    assert first["content"] == [{"type": "image"}, {"type": "text", "text": "?"}]
+    assert second["content"] == [{"type": "image"}, {"type": "video"}]
+
+
+@pytest.mark.parametrize(
+    ("parts", "reason"),
+    [
+        ([{"type": "image", "index": 1}], r"content\[0\] has index 1 and is image 0 of the row: put the row's images"),
+        ([{"type": "image"}, {"type": "image", "index": 0}], r"content\[1\] has index 0 and is image 1"),
+        ([{"type": "video", "fps": 1, "video": "a.mp4"}], "has video: its file belongs in the row's videos"),
+        ([{"type": "image", "image": "a.png", "alt": "x"}], "has image: its file belongs in the row's images"),
+        ([{"type": "video", "fps": 1}], "has fps: no model reads it: take it out"),
+        ([{"type": "image", "text": "x"}], "has text: no model reads it"),
+    ],
+)
+def test_keys_of_parts_that_are_refused(parts: list, reason: str) -> None:
+    with pytest.raises(BadRow, match=reason):
+        shown(*parts)

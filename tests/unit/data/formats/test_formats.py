@@ -303,6 +303,14 @@ def test_llama_factorys_dataset_info_names_file_and_columns(tmp_path: Path) -> N
         (load_conversations, {"conversations": [{"from": "robot", "value": "x"}]}, "is from 'robot': one of human"),
         (load_conversations, {"conversations": SHAREGPT_CALLED, "audios": ["v.mp3"]}, "key audios looks like media"),
         (load_conversations, {"query": "?", "response": "2", "objects": {"bbox": ["a.png"]}}, "key objects looks like"),
+        *(
+            (
+                load_conversations,
+                {"query": "find <ref-object>", "response": answer, "objects": {"ref": ["it"], "bbox": [[1, 2, 3, 4]]}},
+                f"key objects holds what {held} in the text stand for, and it is not put in",
+            )
+            for answer, held in (("<bbox>", "<bbox> and <ref-object>"), ("there", "<ref-object>"))
+        ),
         (load_conversations, {"instruction": "a", "output": "b", "history": ["x"]}, "key history is no list of"),
         (load_conversations, {"system": "a", "query": "?", "response": "2", "messages": []}, "key system looks like"),
     ],

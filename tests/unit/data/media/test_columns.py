@@ -36,6 +36,7 @@ def test_places_by_marker_or_before_the_first_question() -> None:
     marked = asked({"prompt": "first <video> then <image>?", **files})
     assert marked == [text("first "), VIDEO, text(" then "), IMAGE, text("?")]
     assert asked({"prompt": "which?", **files}) == [IMAGE, VIDEO, text("which?")]
+    assert asked({"prompt": "<image>\nwhich?", "videos": ["v.mp4"]}) == [VIDEO, text("\nwhich?")], "LLaVA-Video's way"
     assert asked({"prompt": "a <video> tag", "images": ["a.png"]}) == "a <video> tag", "without videos it is text"
 
 
@@ -43,6 +44,7 @@ def test_places_by_marker_or_before_the_first_question() -> None:
     ("row", "reason"),
     [
         ({"prompt": "<video> <video>?", "videos": ["v.mp4"]}, "0 <image> and 2 <video>: write one where each stands"),
+        ({"prompt": "<image>?", "videos": ["v.mp4", "w.mp4"]}, "1 <image> and 0 <video>: write one where each stands"),
         ({"prompt": "?", "videos": "v.mp4"}, "key videos is no list of paths"),
         ({"prompt": "?", "videos": [3]}, r"videos\[0\] is int '3'"),
         ({"prompt": "?", "videos": [["0.png", "1.png"]]}, r"videos\[0\] is a list of frames: put them into a folder"),
@@ -70,6 +72,15 @@ def test_every_kind_of_row_holds_videos() -> None:
         assert row.messages[0]["content"] == [VIDEO, text("when?")]
     query = rows[-1]
     assert parse_prompt(query_row(query), "u") == query
+
+
+def test_an_entry_may_name_its_kind() -> None:
+    """As verl's may, of both kinds."""
+    row = {"prompt": "?", "answer": "1", "images": [{"image": "a.png"}], "videos": [{"video": "v.mp4"}]}
+    prompt = parse_prompt(row, "u")
+    assert (prompt.images, prompt.videos) == (("a.png",), ("v.mp4",))
+    with pytest.raises(BadRow, match=r"images\[0\] is an object of video"):
+        parse_prompt({**row, "images": row["videos"]}, "u")
 
 
 def test_a_document_holds_videos() -> None:
