@@ -93,6 +93,16 @@ def read_answer(answer: str, units: Units = "spaced") -> Value:
     Raises:
         Refused: empty, too long, or beyond the guard's bounds.
     """
+    text = answer_text(answer)
+    return _read(without_naturals(text), units)
+
+
+def answer_text(answer: str) -> str:
+    """The plain form of an answer without what introduces it: `The answer is 5` is `5`.
+
+    Raises:
+        Refused: empty, too long, or beyond the guard's bounds.
+    """
     if len(answer) > MAX_ANSWER_CHARS:
         raise Refused(f"is longer than {MAX_ANSWER_CHARS} characters")
     text = plain(answer)
@@ -102,7 +112,7 @@ def read_answer(answer: str, units: Units = "spaced") -> Value:
     text = tidy(_PREFIX.sub("", text, count=1)) if _PREFIX.match(text) else text
     if not text:
         raise Refused("is empty")
-    return _read(without_naturals(text), units)
+    return text
 
 
 @functools.lru_cache(maxsize=8192)

@@ -18,6 +18,7 @@ from rewards.grounding.points import grade_point_count, grade_points
 from rewards.grounding.quads import grade_quads
 from rewards.mathematics.normalise import MAX_ANSWER_CHARS, plain
 from rewards.mathematics.unevaluated import is_unevaluated
+from rewards.mathematics.values import Row
 from rewards.rules.boxes import grade_box, grade_boxes
 from rewards.rules.choice import grade_choice
 from rewards.rules.date import grade_date
@@ -65,16 +66,19 @@ def grade_directly(answer: str, gold: Gold) -> Part | None:
     if answer_type not in PLACE_TYPES and len(answer) > MAX_ANSWER_CHARS:
         _check_gold(gold, answer_type)
         return unparsable(answer, f"is longer than {MAX_ANSWER_CHARS} characters")
-    if answer_type in _NUMERIC and is_unevaluated(plain(answer)) and _is_number(gold):
+    if answer_type in _NUMERIC and is_unevaluated(answer) and _is_carried_out(gold):
         return unparsable(answer, "is an operation between numbers that is not carried out")
     return _GRADERS[answer_type](answer, gold)
 
 
-def _is_number(gold: Gold) -> bool:
+def _is_carried_out(gold: Gold) -> bool:
+    """Whether the gold is a number, or several, that is written as no operation itself, as `2^2 \\cdot 3` is."""
     try:
-        return scalar_of(gold_value(gold)) is not None
+        value = gold_value(gold)
     except BadGold:
         return False
+    items = value.items if isinstance(value, Row) else (value,)
+    return all(scalar_of(item) for item in items) and not is_unevaluated(gold.text)
 
 
 def grade_by_algebra(answer: str, gold: Gold) -> Part:
