@@ -33,8 +33,8 @@ from rewards.rules.date import read_date
 from rewards.rules.text import chemical_key, text_key
 
 _PREFIX = re.compile(
-    r"(?:(?:so|thus|therefore|hence)[,:]? )?(?:the )?(?:final |correct |exact )?(?:answer|result|solution|value)s?"
-    r"(?: is| are|:| =)+ |(?:最终)?(?:答案|结果)(?:是|为|:|=)+ ?|(?:so|thus|therefore|hence),? (?=\d|\\)"
+    r"(?:(?:so|thus|therefore|hence)[,:]? )?(?:the )?(?:final |correct |exact )?(?:answer|ans\.?|result|solution|value)"
+    r"s?(?: is| are|:| =)+ |(?:最终)?(?:答案|结果)(?:是|为|:|=)+ ?|(?:so|thus|therefore|hence),? (?=\d|\\)"
     r"|\\approx ?|\\therefore ?|= ",
     re.IGNORECASE,
 )
