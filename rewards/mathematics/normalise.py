@@ -22,7 +22,7 @@ _SYMBOLS = {
     "∪": r"\cup ", "∩": r"\cap ", "∅": r"\emptyset ", "∈": r"\in ", "∠": r"\angle ", "△": r"\triangle ",
     "≈": r"\approx ", "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "λ": r"\lambda ",
     "ℝ": r"\mathbb{R}", "、": ",", "。": ".", "“": '"', "”": '"', "‘": "'", "’": "'", "′": "'", "【": "[", "】": "]",
-    "⟨": r"\langle ", "⟩": r"\rangle ", "µ": "μ", "⇌": "→", "∶": ":",
+    "⟨": r"\langle ", "⟩": r"\rangle ", "µ": "μ", "⇌": "→", "∶": ":", "٫": ".", "٬": ",",
 }  # fmt: skip
 
 _WRAPPER = re.compile(
@@ -65,6 +65,7 @@ _DOLLARS = re.compile(r"(?<!\\)\$\$")
 _ALL_MATH = re.compile(r"\$((?:[^$\\]|\\.)*)\$", re.DOTALL)
 # A part between dollars, which begin and end it: in `$5 and $6` and in `$5-$6` they are a currency.
 _SOME_MATH = re.compile(r"(?<![\\A-Za-z0-9$])\$(?=[^\s$,;:])((?:[^$\\]|\\.)+)\$(?![0-9$])", re.DOTALL)
+_GOING_ON = re.compile(r"(?<=\d) ?\\[lc]?dots(?![A-Za-z])")
 _QUOTED = re.compile(r"(\*\*|`)([^*`]+)\1")
 _SPACE = re.compile(r"\s+")
 
@@ -83,7 +84,7 @@ def plain(answer: str) -> str:
     text = text.replace("{,}", ",").replace("\\%", "%").replace("\\$", "$").replace("\\_", "_")
     text = text.replace("\\&", "&").replace("\\#", "#").replace("\\|", "|")
     text = _SPACING.sub(lambda match: match[1] or " ", _SIZE.sub("", text))  # a row break keeps its two strokes
-    text = _NAME.sub(_common_name, text)
+    text = _NAME.sub(_common_name, _GOING_ON.sub("...", text))
     text = (
         re.sub(r"° ?(?=[CF](?![A-Za-z]))", "°", _DEGREE.sub("°", text))
         .replace("<=", r"\leq ")

@@ -11,7 +11,7 @@ from rewards.mathematics.families import read_family, without_naturals
 from rewards.mathematics.guard import Refused, check_text
 from rewards.mathematics.measures import read_sum_of_units
 from rewards.mathematics.normalise import MAX_ANSWER_CHARS, plain, tidy
-from rewards.mathematics.numbers import read_number
+from rewards.mathematics.numbers import in_full, read_number
 from rewards.mathematics.read_intervals import read_interval
 from rewards.mathematics.read_notation import (
     checked_form,
@@ -159,7 +159,7 @@ def _quantity(text: str, units: Units) -> Value | None:
     if units == "none":
         return None
     if sign := _CURRENCY.match(text):
-        amount = read_plain_number(sign[1] + text[sign.end() :])
+        amount = read_plain_number(in_full(sign[1] + text[sign.end() :]))
         return with_unit(amount, read_unit(sign[2] or sign[3])) if amount else None
     for gap in _BEFORE_UNIT.finditer(text):
         body, rest = text[: gap.start()].strip(), text[gap.start() :]

@@ -17,8 +17,9 @@ from rewards.grounding.objects import grade_objects
 from rewards.grounding.points import grade_point_count, grade_points
 from rewards.grounding.quads import grade_quads
 from rewards.mathematics.normalise import MAX_ANSWER_CHARS, plain
+from rewards.mathematics.numbers import in_full
 from rewards.mathematics.unevaluated import is_unevaluated
-from rewards.mathematics.values import Row
+from rewards.mathematics.values import Number, Row
 from rewards.rules.boxes import grade_box, grade_boxes
 from rewards.rules.choice import grade_choice
 from rewards.rules.date import grade_date
@@ -66,19 +67,24 @@ def grade_directly(answer: str, gold: Gold) -> Part | None:
     if answer_type not in PLACE_TYPES and len(answer) > MAX_ANSWER_CHARS:
         _check_gold(gold, answer_type)
         return unparsable(answer, f"is longer than {MAX_ANSWER_CHARS} characters")
-    if answer_type in _NUMERIC and is_unevaluated(answer) and _is_carried_out(gold):
-        return unparsable(answer, "is an operation between numbers that is not carried out")
+    if answer_type in _NUMERIC:
+        if is_unevaluated(answer) and _numbers(gold) and not is_unevaluated(gold.text):
+            return unparsable(answer, "is an operation between numbers that is not carried out")
+        short = plain(answer)
+        full = in_full(short)
+        answer = full if full != short and [number.unit for number in _numbers(gold)] == [None] else answer
     return _GRADERS[answer_type](answer, gold)
 
 
-def _is_carried_out(gold: Gold) -> bool:
-    """Whether the gold is a number, or several, that is written as no operation itself, as `2^2 \\cdot 3` is."""
+def _numbers(gold: Gold) -> list[Number]:
+    """The numbers that the gold is; none if it is anything else, or not all of it is read."""
     try:
         value = gold_value(gold)
     except BadGold:
-        return False
+        return []
     items = value.items if isinstance(value, Row) else (value,)
-    return all(scalar_of(item) for item in items) and not is_unevaluated(gold.text)
+    numbers = [scalar_of(item) for item in items]
+    return [number for number in numbers if number] if all(numbers) else []
 
 
 def grade_by_algebra(answer: str, gold: Gold) -> Part:
