@@ -49,7 +49,7 @@ _NAMES = {
     "ne": "neq", "varnothing": "emptyset", "ast": "cdot", "colon": ":", "lt": "<", "gt": ">", "lbrace": "{",
     "rbrace": "}", "percent": "%", "to": "rightarrow", "degree": "circ", "vee": "lor", "wedge": "land",
     "infin": "infty", "varepsilon": "epsilon", "varphi": "phi", "vartheta": "theta",
-    "nicefrac": "frac", "sfrac": "frac", "overrightarrow": "vec", "widehat": "hat",
+    "AA": "Å", "nicefrac": "frac", "sfrac": "frac", "overrightarrow": "vec", "widehat": "hat",
 }  # fmt: skip
 _NAME = re.compile(r"\\(" + "|".join(_NAMES) + r")(?![A-Za-z])")
 _DEGREE = re.compile(r"\^?\s*\{\s*\\circ\s*\}|\^?\s*\\circ(?![A-Za-z])|\^\s*\{\s*°\s*\}|\^\s*°")
@@ -164,7 +164,7 @@ def _unwrap_one(text: str) -> str:
 
 def _common_name(match: re.Match[str]) -> str:
     name = _NAMES[match[1]]
-    return ("\\" + name) if name.isalpha() or name in "{}" else name
+    return ("\\" + name) if (name.isascii() and name.isalpha()) or name in "{}" else name
 
 
 def _written_out(match: re.Match[str]) -> str:

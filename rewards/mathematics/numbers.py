@@ -14,6 +14,7 @@ _GROUPED = re.compile(r"[+-]?\d{1,3}(?:(?:,\d{3})+|(?: \d{3})+|(?:'\d{3})+|(?:_\
 _MIXED = re.compile(r"(?P<sign>[+-]?)(?P<whole>\d+) ?(?P<part>\\frac\{\d+\}\{\d+\}|(?<= )\d+ ?/ ?\d+)", re.ASCII)
 _MINUS_WORD = re.compile(r"^(?:minus|negative) (?=[\d.]|\\frac)", re.IGNORECASE)
 _INDIAN = re.compile(r"-?[1-9]\d?(?:,\d{2})+,\d{3}(?:\.\d+)?", re.ASCII)
+_IN_UNITS = re.compile(rf"({_DECIMAL.pattern}) ?u\^(?:[23]|\{{[23]\}})", re.ASCII)
 _SHORT = re.compile(rf"(?P<digits>(?:{_DECIMAL.pattern}))(?P<scale>[kKMB]| ?(?:mn|bn|tn))", re.ASCII)
 _SCALES = {"k": 3, "K": 3, "M": 6, "mn": 6, "B": 9, "bn": 9, "tn": 12}
 """Powers of ten."""
@@ -104,9 +105,11 @@ def _read_bare(text: str) -> Exact | None:
 
 def in_full(text: str) -> str:
     """`text` with all digits of a number that is another thing elsewhere: `1.5M` and `2.3k` are products of letters,
-    and the Indian groups of `12,34,567` a list."""
+    as is the `12u^2` of squares on paper, and the Indian groups of `12,34,567` a list."""
     if _INDIAN.fullmatch(text):
         return text.replace(",", "")
+    if area := _IN_UNITS.fullmatch(text):
+        return area[1]
     short = _SHORT.fullmatch(text)
     return f"{short['digits']}e{_SCALES[short['scale'].strip()]}" if short else text
 

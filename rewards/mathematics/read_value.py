@@ -27,8 +27,17 @@ from rewards.mathematics.read_notation import (
     with_unit,
 )
 from rewards.mathematics.splitting import outer_brackets, split_top
-from rewards.mathematics.units import CURRENCY_SIGNS, DENYING_WORDS, KNOWN_CHINESE, read_unit, reads_as_product
-from rewards.mathematics.values import Equation, Expr, Nothing, Row, Text, Value
+from rewards.mathematics.units import (
+    CURRENCY_SIGNS,
+    DENYING_WORDS,
+    KNOWN_CHINESE,
+    Unit,
+    divided,
+    read_unit,
+    reads_as_product,
+    split_price,
+)
+from rewards.mathematics.values import Equation, Expr, Nothing, Number, Row, Text, Value
 from rewards.rules.date import read_date
 from rewards.rules.text import chemical_key, text_key
 
@@ -158,6 +167,10 @@ def _quantity(text: str, units: Units) -> Value | None:
     """A number or an expression with a unit behind it, or a currency sign before it."""
     if units == "none":
         return None
+    money, bought = split_price(text)
+    if money != text:
+        price, of = _quantity(money, units), read_unit(bought) if bought else Unit(())
+        return with_unit(price, divided(price.unit, of)) if isinstance(price, Number) and price.unit and of else None
     if sign := _CURRENCY.match(text):
         amount = read_plain_number(in_full(sign[1] + text[sign.end() :]))
         return with_unit(amount, read_unit(sign[2] or sign[3])) if amount else None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 from pangu_rl.records import Part
 from rewards.grounding.depths import grade_depths
@@ -19,6 +20,7 @@ from rewards.grounding.quads import grade_quads
 from rewards.mathematics.normalise import MAX_ANSWER_CHARS, plain
 from rewards.mathematics.numbers import in_full
 from rewards.mathematics.unevaluated import is_unevaluated
+from rewards.mathematics.units import split_price
 from rewards.mathematics.values import Number, Row
 from rewards.rules.boxes import grade_box, grade_boxes
 from rewards.rules.choice import grade_choice
@@ -70,10 +72,20 @@ def grade_directly(answer: str, gold: Gold) -> Part | None:
     if answer_type in _NUMERIC:
         if is_unevaluated(answer) and _numbers(gold) and not is_unevaluated(gold.text):
             return unparsable(answer, "is an operation between numbers that is not carried out")
-        short = plain(answer)
-        full = in_full(short)
-        answer = full if full != short and [number.unit for number in _numbers(gold)] == [None] else answer
+        answer, gold = _alike(answer, gold)
     return _GRADERS[answer_type](answer, gold)
+
+
+def _alike(answer: str, gold: Gold) -> tuple[str, Gold]:
+    """Beside a gold that is a number: what is short for one in full, and prices without what they buy if one side says
+    it alone."""
+    numbers, text = _numbers(gold), plain(answer)
+    if len(numbers) != 1:
+        return answer, gold
+    if numbers[0].unit is None and (full := in_full(text)) != text:
+        return full, gold
+    (paid, bought), (asked, of) = split_price(text), split_price(plain(gold.text))
+    return (answer, gold) if bool(bought) == bool(of) else (paid, replace(gold, text=asked))
 
 
 def _numbers(gold: Gold) -> list[Number]:
