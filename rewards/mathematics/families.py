@@ -15,12 +15,14 @@ from rewards.mathematics.values import Equation, Expr, Family, Infinite, Number,
 LETTER = "\\kappa"
 """What the parameter of every family is called once it is read."""
 _Z = r"\\in ?(?:\\mathbb ?\{?Z\}?|Z|\\mathbf ?\{?Z\}?)"
+_L = r"(?<![A-Za-z\\])[a-z]"
+_BOTH_WAYS = r"(?=.*(?:\\pm|-))(?=.*(?:dots|\.\.\.))(?:(?:\\[lc]?dots|\.\.\.|\\pm ?\d|-?\d)[ ,]{0,2}){2,}"
 _SAID = re.compile(
     r" ?(?:[,;:|]|\\(?:mid|vert)(?![A-Za-z]))? ?\(? ?(?:where |with |for )?(?:"
-    r"(?:all |any |every |each |some )?(?:\\forall ?)?(?P<in>[a-z]) ?" + _Z + r"|\\forall ?(?P<all>[a-z])"
-    r"|(?:all |any |every |each |some )?integers? (?:values? (?:of )?)?(?P<of>[a-z])"
-    r"|(?P<is>[a-z])(?: (?:is |being )?(?:an |any |some )?(?:arbitrary )?integer|[为是](?:任意)?整数)"
-    r"|(?P<list>[a-z]) ?= ?(?=.*(?:\\pm|-))(?=.*(?:dots|\.\.\.))(?:(?:\\[lc]?dots|\.\.\.|\\pm ?\d|-?\d)[ ,]{0,2}){2,}"
+    rf"(?:all |any |every |each |some )?(?:\\forall ?)?(?P<in>{_L}) ?{_Z}|\\forall ?(?P<all>{_L})"
+    rf"|(?:all |any |every |each |some )?integers? (?:values? (?:of )?)?(?P<of>{_L})"
+    rf"|(?P<is>{_L})(?: (?:is |being )?(?:an |any |some )?(?:arbitrary )?integer|[为是](?:任意)?整数)"
+    rf"|(?P<list>{_L}) ?= ?{_BOTH_WAYS}"
     r") ?\)?$"
 )
 """That a letter is an integer, at the end of a family."""
