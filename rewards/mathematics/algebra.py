@@ -1,8 +1,7 @@
 """Equality by computer algebra: math-verify's LaTeX parser, then exact sympy numbers at many digits. In a child only.
 
-Two expressions are equal if they agree, relatively and at 80 digits, at every one of several rational points: small
-values stay apart, and nothing is simplified or grows without bound (`capped`). Names of several letters must be the
-same ones on both sides: the parser reads them as products, which commute.
+Two expressions are equal if they agree, relatively and at 80 digits, at several rational points: nothing is simplified
+or grows without bound (`capped`). Their names of several letters must be the same, which the parser reads as products.
 """
 
 from __future__ import annotations
