@@ -1,9 +1,7 @@
 """Equality by computer algebra: math-verify's LaTeX parser, then exact sympy numbers at many digits. In a child only.
 
-Two expressions are equal if they agree, relatively and at 80 digits, at every one of several rational points: small
-values stay apart, nothing is simplified, so nothing hangs in a simplifier, and nothing grows without bound (`capped`).
-Names of several letters must be the same ones on both sides, since the parser reads them as products and products
-commute.
+Two expressions are equal if they agree, relatively and at 80 digits, at several rational points: nothing is simplified
+or grows without bound (`capped`). Their names of several letters must be the same, which the parser reads as products.
 """
 
 from __future__ import annotations
@@ -19,9 +17,9 @@ from rewards.mathematics.compare import Scalar
 from rewards.mathematics.expressions import with_brackets, words
 from rewards.mathematics.families import LETTER
 from rewards.mathematics.guard import Refused, check_text
-from rewards.mathematics.progressions import MemberAt, same_members
+from rewards.mathematics.progressions import Formula, same_members
 from rewards.mathematics.units import Unit
-from rewards.mathematics.values import Expr, Family, Number
+from rewards.mathematics.values import Expr, Family, Number, Row
 from rewards.rules.gold import BadGold
 
 DIGITS = 100
@@ -54,6 +52,8 @@ class SympyLeaves:
     """`Leaves` by sympy."""
 
     def equal(self, gold: Scalar, answer: Scalar) -> bool:
+        import sympy
+
         if not _same_words([gold], [answer]):
             return False
         wanted, found = _gold_of(gold), _sympy_of(answer)
@@ -61,9 +61,9 @@ class SympyLeaves:
             ratio = gold.unit.factor / answer.unit.factor
             wanted = wanted * _rational(ratio)
         elif _is_degrees(gold.unit) and isinstance(answer, Expr) and "\\pi" in answer.text:
-            wanted = wanted * _pi() / 180
+            wanted = wanted * sympy.pi / 180
         elif _is_degrees(answer.unit) and isinstance(gold, Expr) and "\\pi" in gold.text:
-            found = found * _pi() / 180
+            found = found * sympy.pi / 180
         if isinstance(gold, Number) != isinstance(answer, Number) and _rounds_to(gold, answer, wanted, found):
             return True
         symbols = sorted(wanted.free_symbols | found.free_symbols, key=str)
@@ -75,8 +75,12 @@ class SympyLeaves:
         return _fraction(number.real) if number is not None and _is_real(number) else None
 
     def same_family(self, gold: Family, answer: Family) -> bool:
-        """Raises BadGold, which is no verdict, of families that are no arithmetic progressions."""
-        return same_members(*([_member_at(member) for member in family.members] for family in (gold, answer)))
+        """Raises BadGold of families that are no arithmetic progressions."""
+        try:
+            wanted = list(map(_formula, gold.members))
+        except Refused as refused:
+            raise _bad_gold(" ".join(item.text for row in gold.members for item in row.items), refused) from None
+        return same_members(wanted, list(map(_formula, answer.members)))
 
     def same_relation(self, gold: Sequence[Scalar], answer: Sequence[Scalar], directed: bool) -> bool:
         if not _same_words(gold, answer):
@@ -89,16 +93,18 @@ class SympyLeaves:
         return _proportional(_both_at(points, wanted, found, gold), directed)
 
 
-def _member_at(member: Expr) -> MemberAt:
+def _formula(member: Row) -> Formula:
     import sympy
 
-    parsed, letter = _parsed(member.text), sympy.Symbol(LETTER.removeprefix("\\"))
+    letter = sympy.Symbol(LETTER.removeprefix("\\"))
+    parsed = [_parsed(item.text) for item in member.items]  # type: ignore[union-attr]
 
-    def at(index: int) -> Fraction | None:
-        value = _at(parsed.subs(letter, index), {})
-        return _fraction(value.real) if value is not None and _is_real(value) else None
+    def at(index: int) -> tuple[Fraction, ...] | None:
+        values = [_at(one.subs(letter, index), {}) for one in parsed]
+        whole = all(value is not None and _is_real(value) for value in values)
+        return tuple(_fraction(value.real) for value in values) if whole else None
 
-    return at
+    return member.brackets, at
 
 
 def _fraction(value: Any) -> Fraction:
@@ -291,9 +297,3 @@ def _rational(value: Fraction) -> Any:
     import sympy
 
     return sympy.Rational(value.numerator, value.denominator)
-
-
-def _pi() -> Any:
-    import sympy
-
-    return sympy.pi

@@ -1,4 +1,4 @@
-"""Sums of units that are one amount: `1 h 30 min`, `5 ft 6 in`, `2 kg 500 g`, `12°30'36''`. Text -> **a number**."""
+"""Sums of units that are one amount: `1 h 30 min`, `5'6"`, `2 kg 500 g`, `12°30'36''`. Text -> **a number**."""
 
 from __future__ import annotations
 
@@ -11,15 +11,24 @@ from rewards.mathematics.values import Number
 
 _AMOUNT = r"\d+(?:\.\d+)?|\\frac\{\d+\}\{\d+\}|[A-Za-z]+(?:-[a-z]+)?"
 _PART = re.compile(rf"({_AMOUNT}) ?([A-Za-z]+|[\u4e00-\u9fff]{{1,3}})(?:,? and |,? ?|$)(?=\d|\\|[a-z]|$)")
+_ONE_STROKE, _TWO_STROKES = r" ?(?:'|\^ ?\{?\\prime\}?)(?!') ?", r" ?(?:''|\"|\^ ?\{?\\prime ?\\prime\}?)"
 _ANGLE = re.compile(
-    r"(?P<sign>-?)(?P<degrees>\d+)° ?(?P<minutes>\d+(?:\.\d+)?) ?(?:'|\^ ?\{?\\prime\}?)(?!') ?"
-    r"(?:(?P<seconds>\d+(?:\.\d+)?) ?(?:''|\"|\^ ?\{?\\prime ?\\prime\}?))?",
+    rf"(?P<sign>-?)(?P<degrees>\d+)° ?(?P<minutes>\d+(?:\.\d+)?){_ONE_STROKE}"
+    rf"(?:(?P<seconds>\d+(?:\.\d+)?){_TWO_STROKES})?",
     re.ASCII,
 )
+_FEET = re.compile(rf"(\d+){_ONE_STROKE}(\d+(?:\.\d+)?){_TWO_STROKES}", re.ASCII)
+_CLOCK_MINUTES = re.compile(r"(?<=\d) ?m(?=$| ?\d+ ?s(?:ec)?$)", re.ASCII)
+_DURATION = re.compile(r"\d+ ?(?:hr?|hours?) ?\d+ ?m(?: ?\d+ ?s(?:ec)?)?|\d+ ?m ?\d+ ?s(?:ec)?", re.ASCII)
+"""Where an `m` is a minute."""
 
 
 def read_sum_of_units(text: str) -> Number | None:
     """The amount in its first unit; None unless two or more units of one kind follow each other, the larger first."""
+    if feet := _FEET.fullmatch(text):
+        text = f"{feet[1]} ft {feet[2]} in"
+    if _DURATION.fullmatch(text):
+        text = _CLOCK_MINUTES.sub(" min", text)
     return _angle(text) or _parts(text)
 
 

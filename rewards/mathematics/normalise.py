@@ -22,7 +22,7 @@ _SYMBOLS = {
     "∪": r"\cup ", "∩": r"\cap ", "∅": r"\emptyset ", "∈": r"\in ", "∠": r"\angle ", "△": r"\triangle ",
     "≈": r"\approx ", "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "λ": r"\lambda ",
     "ℝ": r"\mathbb{R}", "、": ",", "。": ".", "“": '"', "”": '"', "‘": "'", "’": "'", "′": "'", "【": "[", "】": "]",
-    "⟨": r"\langle ", "⟩": r"\rangle ", "µ": "μ", "⇌": "→", "∶": ":",
+    "⟨": r"\langle ", "⟩": r"\rangle ", "µ": "μ", "⇌": "→", "∶": ":", "٫": ".", "٬": ",",
 }  # fmt: skip
 
 _WRAPPER = re.compile(
@@ -49,7 +49,7 @@ _NAMES = {
     "ne": "neq", "varnothing": "emptyset", "ast": "cdot", "colon": ":", "lt": "<", "gt": ">", "lbrace": "{",
     "rbrace": "}", "percent": "%", "to": "rightarrow", "degree": "circ", "vee": "lor", "wedge": "land",
     "infin": "infty", "varepsilon": "epsilon", "varphi": "phi", "vartheta": "theta",
-    "nicefrac": "frac", "sfrac": "frac", "overrightarrow": "vec", "widehat": "hat",
+    "AA": "Å", "nicefrac": "frac", "sfrac": "frac", "overrightarrow": "vec", "widehat": "hat",
 }  # fmt: skip
 _NAME = re.compile(r"\\(" + "|".join(_NAMES) + r")(?![A-Za-z])")
 _DEGREE = re.compile(r"\^?\s*\{\s*\\circ\s*\}|\^?\s*\\circ(?![A-Za-z])|\^\s*\{\s*°\s*\}|\^\s*°")
@@ -68,6 +68,7 @@ _DOLLARS = re.compile(r"(?<!\\)\$\$")
 _ALL_MATH = re.compile(r"\$((?:[^$\\]|\\.)*)\$", re.DOTALL)
 # A part between dollars, which begin and end it: in `$5 and $6` and in `$5-$6` they are a currency.
 _SOME_MATH = re.compile(r"(?<![\\A-Za-z0-9$])\$(?=[^\s$,;:])((?:[^$\\]|\\.)+)\$(?![0-9$])", re.DOTALL)
+_GOING_ON = re.compile(r"(?<=\d) ?\\[lc]?dots(?![A-Za-z])")
 _QUOTED = re.compile(r"(\*\*|`)([^*`]+)\1")
 _SPACE = re.compile(r"\s+")
 _SPACES = re.compile(" {2,}")
@@ -87,7 +88,7 @@ def plain(answer: str) -> str:
     text = text.replace("{,}", ",").replace("\\%", "%").replace("\\$", "$").replace("\\_", "_")
     text = text.replace("\\&", "&").replace("\\#", "#").replace("\\|", "|")
     text = _SPACING.sub(lambda match: match[1] or " ", _SIZE.sub("", text))  # a row break keeps its two strokes
-    text = _NAME.sub(_common_name, text)
+    text = _NAME.sub(_common_name, _GOING_ON.sub("...", text))
     text = (
         re.sub(r"° ?(?=[CF](?![A-Za-z]))", "°", _DEGREE.sub("°", text))
         .replace("<=", r"\leq ")
@@ -177,7 +178,7 @@ def _unwrap_one(text: str) -> str:
 
 def _common_name(match: re.Match[str]) -> str:
     name = _NAMES[match[1]]
-    return ("\\" + name) if name.isalpha() or name in "{}" else name
+    return ("\\" + name) if (name.isascii() and name.isalpha()) or name in "{}" else name
 
 
 def _written_out(match: re.Match[str]) -> str:

@@ -14,9 +14,11 @@ _ONES = {word: value for value, word in enumerate(_UP_TO_NINETEEN.split())}
 _TENS = {word: 10 * value for value, word in enumerate(_TENTHS.split(), start=2)}
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _FIXED = {"half": Fraction(1, 2), "one half": Fraction(1, 2), "a half": Fraction(1, 2), "a dozen": Fraction(12),
-          "one dozen": Fraction(12), "dozen": Fraction(12), "a hundred": Fraction(100), "a thousand": Fraction(1000),
-          "a million": Fraction(10**6), "一半": Fraction(1, 2)}  # fmt: skip
-_MULTIPLE = re.compile(r"(-?\d+(?:\.\d+)?) ?(thousand|million|billion|trillion|万亿|[十百千]?[亿万]|[百千])", re.ASCII)
+          "one dozen": Fraction(12), "dozen": Fraction(12), "half a dozen": Fraction(6), "a hundred": Fraction(100),
+          "a thousand": Fraction(1000), "a million": Fraction(10**6), "一半": Fraction(1, 2)}  # fmt: skip
+_MULTIPLE = re.compile(
+    r"(-?\d+(?:\.\d+)?) ?(dozen|thousand|million|billion|trillion|万亿|[十百千]?[亿万]|[百千])", re.ASCII
+)
 _DENOMINATORS = "half third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth"
 _PARTS = {name: value for value, name in enumerate(_DENOMINATORS.split(), start=2)}
 _PARTS |= {"quarter": 4, "twentieth": 20, "hundredth": 100, "thousandth": 1000}
@@ -25,6 +27,7 @@ _PLURALS = {"halves" if name == "half" else f"{name}s": value for name, value in
 _DIGITS = dict(zip("零〇一二三四五六七八九两", (0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 2)))
 _UNITS = {"十": 10, "百": 100, "千": 1000}
 _MYRIADS = {"万": 10**4, "亿": 10**8}
+_DOZEN = {"dozen": 12}
 _CHINESE_MULTIPLES = {"百": 100, "千": 1000, "万亿": 10**12} | {
     few + many: (_UNITS[few] if few else 1) * _MYRIADS[many] for few in ("", *_UNITS) for many in _MYRIADS
 }
@@ -39,7 +42,7 @@ def spelled_number(text: str) -> Fraction | None:
     if text in _FIXED:
         return _FIXED[text]
     if multiple := _MULTIPLE.fullmatch(text):
-        return Fraction(multiple[1]) * (_SCALES | _CHINESE_MULTIPLES)[multiple[2]]
+        return Fraction(multiple[1]) * (_DOZEN | _SCALES | _CHINESE_MULTIPLES)[multiple[2]]
     if text.isascii():
         return _english(text)
     return _chinese(text)
@@ -56,6 +59,9 @@ def _english(text: str) -> Fraction | None:
     part = _part(words)
     if part is not None:
         return sign * part
+    if words[-1] == "dozen" and len(words) > 1:
+        count = _english(" ".join(words[:-1]))
+        return None if count is None else sign * 12 * count
     whole, joint, rest = text.rpartition(" and ")
     if joint and (part := _part(rest.split())) is not None:
         before = _english(whole)

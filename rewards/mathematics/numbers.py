@@ -12,14 +12,28 @@ from rewards.mathematics.number_words import spelled_number
 _DECIMAL = re.compile(r"[+-]? ?(?:\d+(?:\.\d*)?|\.\d+)", re.ASCII)
 _GROUPED = re.compile(r"[+-]?\d{1,3}(?:(?:,\d{3})+|(?: \d{3})+|(?:'\d{3})+|(?:_\d{3})+)(?:\.\d+)?", re.ASCII)
 _MIXED = re.compile(r"(?P<sign>[+-]?)(?P<whole>\d+) ?(?P<part>\\frac\{\d+\}\{\d+\}|(?<= )\d+ ?/ ?\d+)", re.ASCII)
+_MINUS_WORD = re.compile(r"^(?:minus|negative) (?=[\d.]|\\frac)", re.IGNORECASE)
+_INDIAN = re.compile(r"-?[1-9]\d?(?:,\d{2})+,\d{3}(?:\.\d+)?", re.ASCII)
+_IN_UNITS = re.compile(rf"({_DECIMAL.pattern}) ?u\^(?:[23]|\{{[23]\}})", re.ASCII)
+_SHORT = re.compile(rf"(?P<digits>(?:{_DECIMAL.pattern}))(?P<scale>[kKMB]| ?(?:mn|bn|tn))", re.ASCII)
+_SCALES = {"k": 3, "K": 3, "M": 6, "mn": 6, "B": 9, "bn": 9, "tn": 12}
+"""Powers of ten."""
 _SPAN = re.compile(r"\d+(?:\.\d+)? ?- ?\d+(?:\.\d+)?(?:[ -].*)?", re.ASCII)
 _REPEATING = re.compile(
-    r"(?P<sign>[+-]?)(?P<whole>\d+)\.(?P<fixed>\d*)(?:(?P<round>\()|\\(?:overline|bar|dot)\{?)(?P<block>\d+)"
+    r"(?P<sign>[+-]?)(?P<whole>\d*)\.(?P<fixed>\d*)(?:(?P<round>\()|\\(?:overline|bar|dot)\{?)(?P<block>\d+)"
     r"(?(round)\)|\}?)",
     re.ASCII,
 )
 _DOTTED = re.compile(r"(?<=[\d.])\\dot ?\{? ?(?P<first>\d) ?\}?(?P<between>\d*)\\dot ?\{? ?(?P<last>\d) ?\}?", re.ASCII)
 """A block between two dots, `0.\\dot{1}4285\\dot{7}`."""
+_ABOVE = re.compile(r"\\(?:overset|stackrel) ?\{ ?(?:\\(?:cdot|bullet)|\.) ?\} ?\{ ?(\d) ?\}")
+_BARRED = re.compile(r"(?:\\(?:bar|overline) ?(?:\d|\{ ?\d ?\}) ?){2,}", re.ASCII)
+"""Digits that have a bar each, `0.\\bar3\\bar6`."""
+_GOING_ON = re.compile(
+    r"(?P<sign>[+-]?)(?P<whole>\d*)\.(?P<fixed>\d*?)(?:(?P<one>\d)(?P=one){2,}|(?P<block>\d{2,6})(?P=block)+)\.\.\.",
+    re.ASCII,
+)
+"""`0.1666...` and `0.3636...`: a digit three times or a block twice before the dots."""
 _ONE_DOT = re.compile(r"\\(dot|bar|overline) (?=\d)")
 _DIGIT = re.compile(r"\d", re.ASCII)
 _TIMES_TEN = re.compile(r"(?<=\d) ?[xX] ?(?=10\^)")
@@ -57,6 +71,7 @@ def read_number(text: str) -> Exact | None:
 
 
 def _read_bare(text: str) -> Exact | None:
+    text = _MINUS_WORD.sub("-", text)
     if _SPAN.fullmatch(text):
         return None
     if _GROUPED.fullmatch(text):
@@ -72,6 +87,11 @@ def _read_bare(text: str) -> Exact | None:
         if part is None or len(mixed["whole"]) > MAX_DIGITS:
             return None
         return Exact((-1 if mixed["sign"] == "-" else 1) * (int(mixed["whole"]) + part))
+    if text.endswith("...") and len(text) < 2 * MAX_DIGITS and (going_on := _GOING_ON.fullmatch(text)):
+        return _repeating(going_on)
+    text = _BARRED.sub(
+        lambda match: f"\\overline{{{''.join(_DIGIT.findall(match[0]))}}}", _ABOVE.sub(r"\\dot{\1}", text)
+    )
     block = _DOTTED.sub(r"\\overline{\g<first>\g<between>\g<last>}", _ONE_DOT.sub(r"\\\1", text))
     if repeating := _REPEATING.fullmatch(block):
         return _repeating(repeating)
@@ -83,8 +103,19 @@ def _read_bare(text: str) -> Exact | None:
     return Exact(value) if value is not None else None
 
 
+def in_full(text: str) -> str:
+    """`text` with all digits of a number that is another thing elsewhere: `1.5M` and `2.3k` are products of letters,
+    as is the `12u^2` of squares on paper, and the Indian groups of `12,34,567` a list."""
+    if _INDIAN.fullmatch(text):
+        return text.replace(",", "")
+    if area := _IN_UNITS.fullmatch(text):
+        return area[1]
+    short = _SHORT.fullmatch(text)
+    return f"{short['digits']}e{_SCALES[short['scale'].strip()]}" if short else text
+
+
 def _repeating(match: re.Match[str]) -> Exact | None:
-    whole, fixed, block = match["whole"], match["fixed"], match["block"]
+    whole, fixed, block = match["whole"] or "0", match["fixed"], match["block"] or match["one"]
     if len(whole + fixed + block) > MAX_DIGITS:
         return None
     shift = 10 ** len(fixed)

@@ -1,7 +1,8 @@
-"""Numbers that a formula gives for every integer: formulas -> **whether they give the same numbers**.
+"""Numbers, intervals or points that formulas give for every integer -> **whether they give the same ones**.
 
-Of arithmetic progressions, and of formulas whose even and odd members are one each (`(-1)^k`): compared as residues of
-a period that all steps divide, so that neither letters nor starts nor the way they are split count.
+Of arithmetic progressions, and of formulas whose even and odd members are one each (`(-1)^k`). The members of one lie
+on a line, and there they are compared as residues of a period that all steps divide, so that neither letters nor starts
+nor the way they are split count.
 """
 
 from __future__ import annotations
@@ -12,10 +13,14 @@ from fractions import Fraction
 
 from rewards.rules.gold import BadGold
 
-MemberAt = Callable[[int], Fraction | None]
-"""Number of a member -> its value to 100 digits; None where it has none."""
+Point = tuple[Fraction, ...]
+"""One coordinate for a number, two for an interval."""
+Formula = tuple[str, Callable[[int], Point | None]]
+"""The brackets; and number of a member -> its values to 100 digits, None where it has none."""
+Line = tuple[str, int, tuple[int, ...], tuple[int, ...]]
+"""Brackets, the first coordinate that changes, and slope and intercept of all along it, in 10^-60ths."""
 Progression = tuple[Fraction, Fraction]
-"""First member, and a step above 0."""
+"""First member along its line, and a step above 0."""
 
 MAX_RESIDUES = 64
 """Members in one period."""
@@ -25,17 +30,37 @@ AGREEMENT = Fraction(1, 10**80)
 """Part of a value by which equal ones may differ."""
 
 
-def same_members(gold: Sequence[MemberAt], answer: Sequence[MemberAt]) -> bool:
+def same_members(gold: Sequence[Formula], answer: Sequence[Formula]) -> bool:
     """
     Raises:
         BadGold: a formula is no progression, or their steps have no common multiple: no verdict.
     """
-    wanted, found = ([part for formula in side for part in _progressions(formula)] for side in (gold, answer))
+    wanted, found = _lines(gold), _lines(answer)
+    return wanted.keys() == found.keys() and all(_same_on(wanted[line], found[line]) for line in wanted)
+
+
+def _same_on(wanted: Sequence[Progression], found: Sequence[Progression]) -> bool:
     period = _common_period([*wanted, *found])
     return _residues(wanted, period) == _residues(found, period)
 
 
-def _progressions(member_at: MemberAt) -> list[Progression]:
+def _lines(formulas: Sequence[Formula]) -> dict[Line, list[Progression]]:
+    lines: dict[Line, list[Progression]] = {}
+    for brackets, member_at in formulas:
+        for first, step in _progressions(member_at):
+            along = next(index for index, length in enumerate(step) if length)
+            slopes = [length / step[along] for length in step]
+            starts = [start - first[along] * slope for start, slope in zip(first, slopes)]
+            line = (brackets, along, _in_places(slopes), _in_places(starts))
+            lines.setdefault(line, []).append((first[along], abs(step[along])))
+    return lines
+
+
+def _in_places(values: Sequence[Fraction]) -> tuple[int, ...]:
+    return tuple(round(value * 10**PLACES) for value in values)
+
+
+def _progressions(member_at: Callable[[int], Point | None]) -> list[tuple[Point, Point]]:
     whole = _progression(member_at, 0, 1)
     parts = [whole] if whole else [_progression(member_at, 0, 2), _progression(member_at, 1, 2)]
     found = [part for part in parts if part is not None]
@@ -44,14 +69,18 @@ def _progressions(member_at: MemberAt) -> list[Progression]:
     return found
 
 
-def _progression(member_at: MemberAt, start: int, stride: int) -> Progression | None:
+def _progression(member_at: Callable[[int], Point | None], start: int, stride: int) -> tuple[Point, Point] | None:
+    """The first member and the step of each coordinate."""
     values = [member_at(start + stride * index) for index in (0, 1, 2, 7)]
-    if None in values:
+    points = [value for value in values if value is not None]
+    if len(points) < len(values):
         return None
-    first, second, third, eighth = values
-    step = second - first
-    even = step and _near(third - second, step) and _near(eighth - first, 7 * step)
-    return (first, abs(step)) if even else None
+    steps = tuple(second - first for first, second in zip(*points[:2]))
+    even = all(
+        _near(third - second, step) and _near(eighth - first, 7 * step)
+        for first, second, third, eighth, step in zip(*points, steps)
+    )
+    return (points[0], steps) if even and any(steps) else None
 
 
 def _common_period(progressions: Sequence[Progression]) -> Fraction:

@@ -9,6 +9,7 @@ from rewards.mathematics.expressions import is_expression, one_form
 from rewards.mathematics.guard import Refused, check_algebra
 from rewards.mathematics.normalise import tidy
 from rewards.mathematics.numbers import read_number
+from rewards.mathematics.splitting import split_top
 from rewards.mathematics.units import Unit, read_unit
 from rewards.mathematics.values import (
     Based,
@@ -60,6 +61,7 @@ _SYSTEM = re.compile(
     re.DOTALL,
 )
 _ALIGNED = re.compile(r" ?& ?(?==)")
+_COLON = re.compile(r":|\\colon(?![A-Za-z])")
 _INFINITY = re.compile(r"([+-]?) ?(?:\\infty|infinity|inf|oo)", re.IGNORECASE)
 
 
@@ -95,7 +97,7 @@ def read_clock(text: str) -> Clock | None:
 
 def read_ratio(text: str) -> Ratio | None:
     """`2:3`, `1:2:3`; also what reads as a clock time, for golds that are ratios."""
-    pieces = re.split(r" ?: ?|\\colon", text)
+    pieces = split_top(text, _COLON)
     if len(pieces) < 2 or any(not piece for piece in pieces):
         return None
     terms = [read_plain_number(piece) or read_expression(piece) for piece in pieces]

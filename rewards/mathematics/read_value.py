@@ -11,7 +11,7 @@ from rewards.mathematics.families import read_family, without_naturals
 from rewards.mathematics.guard import Refused, check_text
 from rewards.mathematics.measures import read_sum_of_units
 from rewards.mathematics.normalise import MAX_ANSWER_CHARS, plain, tidy
-from rewards.mathematics.numbers import read_number
+from rewards.mathematics.numbers import in_full, read_number
 from rewards.mathematics.read_intervals import read_interval
 from rewards.mathematics.read_notation import (
     checked_form,
@@ -27,14 +27,23 @@ from rewards.mathematics.read_notation import (
     with_unit,
 )
 from rewards.mathematics.splitting import outer_brackets, split_top
-from rewards.mathematics.units import CURRENCY_SIGNS, DENYING_WORDS, KNOWN_CHINESE, read_unit, reads_as_product
-from rewards.mathematics.values import Equation, Expr, Nothing, Row, Text, Value
+from rewards.mathematics.units import (
+    CURRENCY_SIGNS,
+    DENYING_WORDS,
+    KNOWN_CHINESE,
+    Unit,
+    divided,
+    read_unit,
+    reads_as_product,
+    split_price,
+)
+from rewards.mathematics.values import Equation, Expr, Nothing, Number, Row, Text, Value
 from rewards.rules.date import read_date
 from rewards.rules.text import chemical_key, text_key
 
 _PREFIX = re.compile(
-    r"(?:(?:so|thus|therefore|hence)[,:]? )?(?:the )?(?:final |correct |exact )?(?:answer|result|solution|value)s?"
-    r"(?: is| are|:| =)+ |(?:最终)?(?:答案|结果)(?:是|为|:|=)+ ?|(?:so|thus|therefore|hence),? (?=\d|\\)"
+    r"(?:(?:so|thus|therefore|hence)[,:]? )?(?:the )?(?:final |correct |exact )?(?:answer|ans\.?|result|solution|value)"
+    r"s?(?: is| are|:| =)+ |(?:最终)?(?:答案|结果)(?:是|为|:|=)+ ?|(?:so|thus|therefore|hence),? (?=\d|\\)"
     r"|\\approx ?|\\therefore ?|= ",
     re.IGNORECASE,
 )
@@ -93,6 +102,16 @@ def read_answer(answer: str, units: Units = "spaced") -> Value:
     Raises:
         Refused: empty, too long, or beyond the guard's bounds.
     """
+    text = answer_text(answer)
+    return _read(without_naturals(text), units)
+
+
+def answer_text(answer: str) -> str:
+    """The plain form of an answer without what introduces it: `The answer is 5` is `5`.
+
+    Raises:
+        Refused: empty, too long, or beyond the guard's bounds.
+    """
     if len(answer) > MAX_ANSWER_CHARS:
         raise Refused(f"is longer than {MAX_ANSWER_CHARS} characters")
     text = plain(answer)
@@ -102,7 +121,7 @@ def read_answer(answer: str, units: Units = "spaced") -> Value:
     text = tidy(_PREFIX.sub("", text, count=1)) if _PREFIX.match(text) else text
     if not text:
         raise Refused("is empty")
-    return _read(without_naturals(text), units)
+    return text
 
 
 @functools.lru_cache(maxsize=8192)
@@ -121,10 +140,10 @@ def _read(text: str, units: Units = "spaced") -> Value:
         or read_date(text)
         or read_plain_number(text)
         or read_clock(text)
+        or read_family(text, _read)
         or read_ratio(text)
         or read_range(text)
         or read_based(text)
-        or read_family(text, _read)
         or read_sum_of_units(text)
         or _quantity(text, units)
         or read_matrix(text, _read)
@@ -148,8 +167,12 @@ def _quantity(text: str, units: Units) -> Value | None:
     """A number or an expression with a unit behind it, or a currency sign before it."""
     if units == "none":
         return None
+    money, bought = split_price(text)
+    if money != text:
+        price, of = _quantity(money, units), read_unit(bought) if bought else Unit(())
+        return with_unit(price, divided(price.unit, of)) if isinstance(price, Number) and price.unit and of else None
     if sign := _CURRENCY.match(text):
-        amount = read_plain_number(sign[1] + text[sign.end() :])
+        amount = read_plain_number(in_full(sign[1] + text[sign.end() :]))
         return with_unit(amount, read_unit(sign[2] or sign[3])) if amount else None
     for gap in _BEFORE_UNIT.finditer(text):
         body, rest = text[: gap.start()].strip(), text[gap.start() :]

@@ -142,9 +142,10 @@ class Inequality:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """What the expressions are for every integer that their parameter can be."""
+    """What the rows are for every integer that the parameter of their expressions can be: intervals, points, or single
+    numbers without brackets."""
 
-    members: tuple[Expr, ...]
+    members: tuple[Row, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 from pangu_rl.records import Part
 from rewards.grounding.depths import grade_depths
@@ -17,7 +18,10 @@ from rewards.grounding.objects import grade_objects
 from rewards.grounding.points import grade_point_count, grade_points
 from rewards.grounding.quads import grade_quads
 from rewards.mathematics.normalise import MAX_ANSWER_CHARS, plain
+from rewards.mathematics.numbers import in_full
 from rewards.mathematics.unevaluated import is_unevaluated
+from rewards.mathematics.units import split_price
+from rewards.mathematics.values import Number, Row
 from rewards.rules.boxes import grade_box, grade_boxes
 from rewards.rules.choice import grade_choice
 from rewards.rules.date import grade_date
@@ -65,16 +69,34 @@ def grade_directly(answer: str, gold: Gold) -> Part | None:
     if answer_type not in PLACE_TYPES and len(answer) > MAX_ANSWER_CHARS:
         _check_gold(gold, answer_type)
         return unparsable(answer, f"is longer than {MAX_ANSWER_CHARS} characters")
-    if answer_type in _NUMERIC and is_unevaluated(plain(answer)) and _is_number(gold):
-        return unparsable(answer, "is an operation between numbers that is not carried out")
+    if answer_type in _NUMERIC:
+        if is_unevaluated(answer) and _numbers(gold) and not is_unevaluated(gold.text):
+            return unparsable(answer, "is an operation between numbers that is not carried out")
+        answer, gold = _alike(answer, gold)
     return _GRADERS[answer_type](answer, gold)
 
 
-def _is_number(gold: Gold) -> bool:
+def _alike(answer: str, gold: Gold) -> tuple[str, Gold]:
+    """Beside a gold that is a number: what is short for one in full, and prices without what they buy if one side says
+    it alone."""
+    numbers, text = _numbers(gold), plain(answer)
+    if len(numbers) != 1:
+        return answer, gold
+    if numbers[0].unit is None and (full := in_full(text)) != text:
+        return full, gold
+    (paid, bought), (asked, of) = split_price(text), split_price(plain(gold.text))
+    return (answer, gold) if bool(bought) == bool(of) else (paid, replace(gold, text=asked))
+
+
+def _numbers(gold: Gold) -> list[Number]:
+    """The numbers that the gold is; none if it is anything else, or not all of it is read."""
     try:
-        return scalar_of(gold_value(gold)) is not None
+        value = gold_value(gold)
     except BadGold:
-        return False
+        return []
+    items = value.items if isinstance(value, Row) else (value,)
+    numbers = [scalar_of(item) for item in items]
+    return [number for number in numbers if number] if all(numbers) else []
 
 
 def grade_by_algebra(answer: str, gold: Gold) -> Part:

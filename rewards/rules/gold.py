@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rewards.rules.wrapped import unwrapped
+
 ANSWER_TYPES = (
     "auto",
     "math",
@@ -36,6 +38,7 @@ class Gold:
     """One gold answer. Hashable, so that equal (answer, gold) pairs are graded once."""
 
     text: str
+    """Of a solution, tags or a box that are given for it, the answer alone."""
     answer_type: str = "auto"
     choices: tuple[str, ...] = ()
     """Option texts in the order of their letters, with or without the letter in front."""
@@ -45,3 +48,6 @@ class Gold:
     """Space of the gold's *and* the prediction's coordinates: `pixel`, `0-999` or `0-1`."""
     image_size: tuple[int, int] | None = None
     """Width and height: pixel coordinates beyond them are no answer."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", unwrapped(self.text, self.answer_type))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 from pangu_rl.records import Part
@@ -12,15 +13,17 @@ from rewards.mathematics.guard import Refused
 from rewards.mathematics.normalise import MAX_ANSWER_CHARS, plain
 from rewards.mathematics.read_intervals import EVERYTHING
 from rewards.mathematics.read_notation import read_ratio
-from rewards.mathematics.read_value import read_answer, read_gold_value
+from rewards.mathematics.read_value import answer_text, read_answer, read_gold_value
 from rewards.mathematics.values import Clock, Equation, Expr, Family, Number, Ratio, Text, Value
 from rewards.rules.gold import Gold
 from rewards.rules.text import chemical_key, gold_text, text_key
 from rewards.rules.verdict import bad_gold, unparsable, verdict
+from rewards.rules.wrapped import is_prose, is_solution
 
 _TIMES = re.compile(r"\\(?:cdot|times) ?|[* ]")
 _LETTER_UNIT = re.compile(r"-?\d[\d.,]*[NAVJW]")
 """Newtons and volts behind a number are no variables where the gold has none."""
+_OPTION = re.compile(r"(?:[A-E][.)]|\([A-E]\)) (..+)", re.DOTALL)
 _LETTERS_BY_DASHES = re.compile(r"[a-z](?: ?- ?[a-z]){2,}")
 
 
@@ -63,6 +66,31 @@ def _check_gold(gold: Gold) -> None:
     if len(gold.text) > MAX_ANSWER_CHARS:
         raise bad_gold(gold, f"is longer than {MAX_ANSWER_CHARS} characters")
     gold_text(gold)
+    if fault := _fault(gold.text, bool(gold.choices)):
+        raise bad_gold(gold, fault)
+
+
+@functools.lru_cache(maxsize=4096)
+def _fault(gold: str, choices: bool) -> str:
+    """Why a gold that can be read is held to be no answer; empty if it is one."""
+    try:
+        words = isinstance(read_gold_value(gold), Text)
+        text = answer_text(gold)
+    except Refused:
+        words, text = True, plain(gold)
+    if is_solution(text) or (words and is_prose(text)):
+        return "is no answer, it is a solution: give the answer alone"
+    option = None if choices else _OPTION.fullmatch(text)
+    if option and not isinstance(_read_or_words(option[1]), Text):
+        return "names an option, and there are no choices: give them, or the answer alone"
+    return ""
+
+
+def _read_or_words(text: str) -> Value:
+    try:
+        return read_answer(text)
+    except Refused:
+        return Text(text)
 
 
 def _same_spelling(answer: str, gold: Gold) -> bool:

@@ -8,6 +8,7 @@ from pangu_rl.records import Part
 from rewards.mathematics.normalise import plain
 from rewards.rules.gold import Gold
 from rewards.rules.verdict import bad_gold, unparsable, verdict
+from rewards.rules.wrapped import wrapping
 
 _SYMBOLS = """
     H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb Mo
@@ -61,13 +62,15 @@ def gold_text(gold: Gold) -> str:
     """The gold in its plain form.
 
     Raises:
-        BadGold: it is empty, or only points elsewhere (`see image`).
+        BadGold: it is empty, only points elsewhere (`see image`), or has its answer in something.
     """
     text = plain(gold.text)
     if not text:
         raise bad_gold(gold, "is empty")
     if NON_ANSWERS.fullmatch(text):
         raise bad_gold(gold, "is no answer: it only points elsewhere")
+    if what := wrapping(gold.text, gold.answer_type):
+        raise bad_gold(gold, f"is no answer, it {what}: give the answer alone")
     return text
 
 

@@ -182,6 +182,9 @@ def test_gold_audit() -> None:
     assert gold_problem(prompt("1,234", "integer"), boxed_accuracy) is None
     assert gold_problem(prompt("1,234", "integer"), async_accuracy) is None
     assert gold_problem(prompt("x^2 - 1", "math"), boxed_accuracy) is None
+    assert gold_problem(prompt("2^{10}-1", "math"), boxed_accuracy) is None
+    assert gold_problem(prompt("She sold 48+24 = 72 clips.\n#### 72"), boxed_accuracy) is None
+    assert "is a JSON object" in gold_problem(prompt('{"target": ["Paris"]}'), boxed_accuracy)
     assert "the gold '1.5' cannot be graded: gold '1.5' is no whole" in gold_problem(
         prompt("1.5", "integer"), boxed_accuracy
     )

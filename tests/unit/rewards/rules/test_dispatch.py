@@ -87,6 +87,47 @@ def test_the_second_step_repeats_the_first() -> None:
     assert grade_by_algebra("8", Gold("7")).outcome is Outcome.INCORRECT
 
 
+@pytest.mark.parametrize("answer_type", ["math", "integer", "float2"])
+@pytest.mark.parametrize(
+    ("gold", "answer", "right"),
+    [
+        ("1500000", "1.5M", True),
+        ("1500000", "1.5k", False),
+        ("2300", "2.3k", True),
+        ("1200000000", "1.2bn", True),
+        ("5", "5B", False),
+        ("1234567", "12,34,567", True),
+        ("1234567", "12,34,57", False),
+        ("12", "١٢٫٠", True),
+        ("1000", "1٬000", True),
+        ("1000", "1٫000", False),
+        ("36", "3 dozen eggs", True),
+        (r"\$1.5 million", r"\$1.5M", True),
+        (r"\$15", r"\$1.5M", False),
+    ],
+)
+def test_numbers_in_short_and_in_other_groups(gold: str, answer: str, right: bool, answer_type: str) -> None:
+    assert (grade_directly(answer, Gold(gold, answer_type)).value == 1.0) is right
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "right"),
+    [
+        ("5k", "5000", False),
+        ("5\\cdot k", "5k", True),
+        ("300 K", "300K", True),
+        ("300 K", "0.3k", False),
+        ("12,34,567", "12, 34, 567", True),
+        ("1/3", r"0.333\ldots", True),
+        ("0.333", "0.333...", False),
+        ("1/6", "0.16...", False),
+        ("0.16...", r"0.16\ldots", True),
+    ],
+)
+def test_what_is_short_for_a_number_is_not_elsewhere(gold: str, answer: str, right: bool) -> None:
+    assert (grade_by_algebra(answer, Gold(gold, "math")).value == 1.0) is right
+
+
 def test_iou_by_hand() -> None:
     """[0,4]x[0,4] and [2,6]x[0,4] share 2x4 = 8 of 16 + 16 - 8 = 24; touching boxes share nothing."""
     assert iou((0, 0, 4, 4), (2, 0, 6, 4)) == pytest.approx(8 / 24)
