@@ -22,8 +22,10 @@ def manifest(**digests: str) -> WeightManifest:
 
 def write_model(folder: Path, names: list[str], tied: bool) -> None:
     (folder / "config.json").write_text(json.dumps({"tie_word_embeddings": tied}))
-    for number, name in enumerate(names):
-        save_file({name: np.zeros(1, np.float32)}, folder / f"model-{number}.safetensors")
+    shards = {name: f"model-{number}.safetensors" for number, name in enumerate(names)}
+    for name, shard in shards.items():
+        save_file({name: np.zeros(1, np.float32)}, folder / shard)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
 
 
 @pytest.mark.parametrize(
