@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from pangu_rl.accelerators import get_accelerator
 from pangu_rl.config.sections.model import ModelConfig
 from pangu_rl.config.sections.rollout import RolloutConfig
-from pangu_rl.errors import BrokenBroadcast, ConfigError, WeightSyncError
+from pangu_rl.errors import BrokenBroadcast, ConfigError, RunError, WeightSyncError
 from pangu_rl.learner.weights.publish import BroadcastPublisher
 from pangu_rl.records import FinishReason, RolloutRequest, SamplingParams, Scorable
 from rollout.engine import EngineSpec
@@ -155,12 +155,15 @@ def test_sync_changes_what_is_computed_and_the_way_back_is_exact(pool, reference
     assert pool.score(PROBE) == before
 
 
-def test_missing_tensor_is_caught_before_anything_is_loaded(pool, weights, versions, tmp_path):
+def test_a_missing_tensor_is_caught_and_nobody_is_asked_before_the_next_sync(pool, weights, versions, tmp_path):
     before = pool.score(PROBE)
     gone = "model.layers.1.self_attn.k_proj.weight"
     incomplete = {name: tensor for name, tensor in perturbed(weights).items() if name != gone}
     with pytest.raises(WeightSyncError, match=rf"{gone} missing from the {len(weights) - 1} tensors"):
         pool.sync(publish(incomplete, next(versions), tmp_path / "incomplete"))
+    with pytest.raises(RunError, match="no rollout actor holds weights version"):
+        pool.score(PROBE)
+    pool.sync(publish(weights, next(versions), tmp_path / "whole"))
     assert pool.score(PROBE) == before
 
 
