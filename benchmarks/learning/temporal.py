@@ -35,7 +35,7 @@ ASK = {
     "count": "How many frames are coloured?",
 }
 SETS = ("clips", "shuffled", "first_frame")
-SPLITS = {"sft": 3000, "train": 1200, "heldout": 300}
+SPLITS = {"sft": 3000, "train": 6000, "heldout": 300}
 
 
 def draw(rng: Random, task: str, frames: int = FRAMES) -> tuple[list[str | None], str]:
@@ -117,7 +117,7 @@ def settings(folder: Path, model: Path, stage: str, steps: int) -> Path:
             "data": {"train": str(folder / "train.jsonl"), "max_prompt_tokens": 128} | media,
             "rollout": rollout | {"completions": 8, "temperature": 1.0},
             "algorithm": {"mini_batches": 4},
-            "learner": {"optimizer": optimizer | {"lr": 5e-5, "warmup_steps": 2}, "pack_tokens": 4096},
+            "learner": {"optimizer": optimizer | {"lr": 1e-4, "warmup_steps": 2}, "pack_tokens": 4096},
             "trainer": trainer | {"prompts_per_step": 64},
         },
     }.get(stage) or {
@@ -142,8 +142,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--sft-steps", type=int, default=120)
-    parser.add_argument("--grpo-steps", type=int, default=30)
+    parser.add_argument("--sft-steps", type=int, default=90)
+    parser.add_argument("--grpo-steps", type=int, default=120)
     args = parser.parse_args()
     folder = args.out.resolve()
     write_data(folder, args.seed)
