@@ -15,8 +15,6 @@ from vllm.v1.outputs import LogprobsTensors, SamplerOutput
 from vllm.v1.sample.metadata import SamplingMetadata
 from vllm.v1.sample.sampler import Sampler
 
-from pangu_rl.accelerators.native import load_native
-
 
 class CpuSampler(torch.nn.Module):
     """In the place of an engine's own sampler, which it keeps.
@@ -48,12 +46,6 @@ class CpuSampler(torch.nn.Module):
             return super().__getattr__(name)
         except AttributeError:
             return getattr(self.vllm, name)
-
-
-def use_cpu_sampler(worker: Any) -> None:
-    """Give a vLLM worker the sampler, where its kernel is compiled."""
-    if load_native():
-        worker.model_runner.sampler = CpuSampler(worker.model_runner.sampler)
 
 
 def _is_plain(logits: torch.Tensor, asked: SamplingMetadata) -> bool:

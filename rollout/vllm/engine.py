@@ -62,9 +62,7 @@ class VllmEngine:
         self._llm = start_engine(spec)
         self._llm.collective_rpc("pangu_keep_logprobs_mode")
         if spec.accelerator.name == "cpu":
-            from rollout.vllm.cpu_sampler import use_cpu_sampler
-
-            self._llm.collective_rpc(use_cpu_sampler)
+            self._llm.collective_rpc("pangu_use_cpu_sampler")
         self._tokenizer = self._llm.get_tokenizer()
         added = self._tokenizer.added_tokens_decoder.items()
         # Graders read the tags of contents, also of a tokenizer that lists them as special tokens.

@@ -25,9 +25,11 @@ from vllm.lora.request import LoRARequest
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
 
 from pangu_rl.accelerators.collective import broadcast_buffer, build_group
+from pangu_rl.accelerators.native import load_native
 from pangu_rl.accelerators.storage import contents, storages_of
 from pangu_rl.checkpoint.adapter_folder import CONFIG, WEIGHTS
 from pangu_rl.errors import BrokenBroadcast, first_line
+from rollout.vllm.cpu_sampler import CpuSampler
 
 BROKEN = "the broadcast of weights broke"
 """Begins what a worker says of it; of an error in another process vLLM keeps no more than the text."""
@@ -55,6 +57,11 @@ class WeightSyncExtension:
         sampler, mode = self.model_runner.sampler, self.vllm_config.model_config.logprobs_mode
         if sampler.logprobs_mode != mode:
             self.model_runner.sampler = type(sampler)(logprobs_mode=mode)
+
+    def pangu_use_cpu_sampler(self) -> None:
+        """Draw by the kernel of a CPU, where it is compiled."""
+        if load_native():
+            self.model_runner.sampler = CpuSampler(self.model_runner.sampler)
 
     def pangu_load_shm(self, tensors: list[dict[str, Any]], adapter: Numbered | None, path: str) -> dict[str, str]:
         """Load from the buffer file `path`; `tensors` are the manifest's entries as dicts, of the model or of an

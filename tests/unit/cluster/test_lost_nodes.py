@@ -114,7 +114,7 @@ def test_what_one_node_alone_held_does_not_move(monkeypatch: pytest.MonkeyPatch)
         ["learner.ranks=2", "learner.zero_stage=1", "trainer.run_dir=/shared/r"],
     )
     both = (grpo(actors=1, width=2, ranks=2), supervised)
-    with fake_cluster([0, 2, 4, 2]) as cluster, ExitStack() as stack:
+    with fake_cluster([0, 4, 4, 4]) as cluster, ExitStack() as stack:
         online, alone = (stack.enter_context(open_placement(config, NPU)) for config in both)
         by_address = {node.node_ip_address: node for node in cluster.list_all_nodes()}
         named = {node.name: node.address for node in live_nodes(NPU)}
