@@ -31,8 +31,8 @@ class VisionDataConfig(Strict):
     media_root: str
     """Folder under which the pictures that rows name in `images` lie; nothing outside it is ever read."""
     on_bad_row: Literal["refuse", "skip"] = "refuse"
-    """What a row or a picture that cannot be used does: it ends the run, or is named in the log and counted in
-    `data/skipped`. One that is met as its batch is read has another of the batch in its place."""
+    """What a row or a picture that cannot be used does: it ends the run, or is named in the log and has no label. One
+    that is met as its batch is read has another of the batch in its place, and is counted in `data/skipped`."""
     pictures: PositiveInt | None = None
     """So many of them, drawn by the seed, and fewer where some are skipped; null takes all."""
     labels: str | None = None

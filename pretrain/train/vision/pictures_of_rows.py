@@ -69,7 +69,7 @@ def distinct_pictures(config: VisionStageConfig, files: RowFiles) -> np.ndarray:
     """
     tables = tables_of(partial(_Names, files, config), len(files), config.cluster, config.teacher.workers)
     found = pa.concat_tables(list(tables))
-    log_skipped(found["reason"].drop_null().to_pylist())
+    log_left_out(found["reason"].drop_null().to_pylist())
     found = found.filter(found["name"].is_valid())
     firsts = np.sort(np.unique(found["name"].to_numpy(), return_index=True)[1])
     places = np.empty(len(firsts), PLACES)
@@ -89,7 +89,7 @@ def skipped(config: VisionStageConfig, reason: DataError) -> str:
     return str(reason)
 
 
-def log_skipped(reasons: Sequence[str]) -> None:
+def log_left_out(reasons: Sequence[str]) -> None:
     """Of very many the first."""
     for reason in reasons[:NAMED]:
         log.warning("left out: %s", reason)

@@ -28,7 +28,7 @@ from pangu_rl.loops.decoding import decode_bounded
 from pretrain.processing.pictures import open_picture
 from pretrain.train.vision.given import given_regions
 from pretrain.train.vision.picture_file import REGIONS_SCHEMA, PictureFile, write_pictures
-from pretrain.train.vision.pictures_of_rows import log_skipped, skipped
+from pretrain.train.vision.pictures_of_rows import log_left_out, skipped
 from pretrain.train.vision.places import Box, Place
 from pretrain.train.vision.teacher import cluster_labels
 
@@ -100,7 +100,7 @@ def _pictures(config: VisionStageConfig, files: RowFiles) -> dict[str, _Picture]
             own = found.setdefault(row.images[0], _Picture(index, []))
             if all(place.box != other.box for other in own.places):
                 own.places.append(place)
-    log_skipped(bad)
+    log_left_out(bad)
     return found
 
 

@@ -33,7 +33,7 @@ from pretrain.train.vision.actor import StagePictures, VisionLearners
 from pretrain.train.vision.batches import PictureBatch
 from pretrain.train.vision.labels import LABELS, drawn, make_labels, open_labels, take_labels
 from pretrain.train.vision.picture_file import SUFFIX, PictureFile
-from pretrain.train.vision.pictures_of_rows import open_picture_rows
+from pretrain.train.vision.pictures_of_rows import log_left_out, open_picture_rows
 from pretrain.train.vision.regions import REGIONS, make_regions, open_regions, take_regions
 
 log = logging.getLogger(__name__)
@@ -136,6 +136,7 @@ def run_vit(config: VisionStageConfig) -> dict[str, float]:
     files = open_picture_rows(config)
     begun = begun_with("vit", config, resolve_path(config.model.path), _digests(config, files))
     with open_run(config, "vision stage", steps=config.trainer.steps or 1, settings=begun) as run:
+        log_left_out(files.skipped)
         found = labelled(config, files, run)
         pictures = drawn(len(found), config, str(found.path))
         cascade = Cascade(config, pictures, len(found))

@@ -28,7 +28,7 @@ from pangu_rl.errors import ConfigError, DataError
 from pangu_rl.learner.actor import take_device
 from pretrain.contrastive.kmeans import HereShards, Shards, fit, labels_of
 from pretrain.train.vision.actor import CentreActors
-from pretrain.train.vision.pictures_of_rows import log_skipped, skipped
+from pretrain.train.vision.pictures_of_rows import log_left_out, skipped
 
 BATCH = 32
 WIDTH = 1280
@@ -64,7 +64,7 @@ def cluster_labels(
         work = partial(_Embedding, make, config, path, accelerator)
         tables = tables_of(work, count, config.cluster, config.teacher.workers, accelerator=accelerator)
         bad = pa.concat_tables(list(tables))
-        log_skipped(bad["reason"].to_pylist())
+        log_left_out(bad["reason"].to_pylist())
         numbers = np.delete(np.arange(count), bad["number"].to_numpy())
         _require_enough(config, len(numbers), what)
         points = _gathered(np.load(path, mmap_mode="r+"), numbers)
