@@ -20,7 +20,7 @@ from typing import Any
 import xxhash
 
 from benchmarks.machine import machine
-from pangu_rl.accelerators.cpu import CPU, MEMORY
+from pangu_rl.accelerators.cpu import CPU, ENGINE_MEMORY
 from pangu_rl.accelerators.threads import threads_each
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.config.sections.model import ModelConfig
@@ -57,7 +57,7 @@ def main() -> None:
 def turn(side: str, args: argparse.Namespace) -> dict[str, Any]:
     environment = os.environ | QUIET | CPU.rollout_env(threads_each(1))
     if side == "bare":
-        environment = {name: value for name, value in environment.items() if name not in MEMORY}
+        environment = {name: value for name, value in environment.items() if name not in ENGINE_MEMORY}
         environment["VLLM_PLUGINS"] = ""
     if args.no_amx:
         environment["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE_BF16"

@@ -26,34 +26,45 @@ SPIN = "10000"
 """Turns that an idle OpenMP thread spins for before it sleeps. The default spins on: with any other process on the
 cores, every small kernel then waits for a thread that has lost its own, and a step takes ten times as long."""
 
-MEMORY = {
+ENGINE_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
     "MALLOC_TRIM_THRESHOLD_": str(512 * 2**20),
-    "THP_MEM_ALLOC_ENABLE": "1",
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
-"""glibc keeps half a GiB of freed memory, and torch asks for pages of 2 MiB. By default what a step frees goes back to
-the kernel and comes again in pages of 4 KiB: 16,000 faults for the logits of 64 sequences, two thirds of that time.
-torch asks for tensors of 2 MiB and more alone; with the tunable (glibc 2.35) the heap of all others has such pages too,
-the weights of a small model among them, which a decoding step reads from end to end. What is exported wins."""
+"""glibc keeps half a GiB of freed memory, and asks for pages of 2 MiB (from version 2.35 on). By default what a step
+frees goes back to the kernel and comes again in pages of 4 KiB: 16,000 faults for the logits of 64 sequences, two
+thirds of that time. What is larger than 32 MiB goes back, a sleeping engine's cache above all. What is exported wins."""
+
+LEARNER_MEMORY = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**40),
+    "MALLOC_ARENA_MAX": "1",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.tcache_count=0",
+}
+"""glibc keeps all that a step frees, as a device's allocator does, and what fitted fits again (`benchmarks/README.md`).
+
+One heap: those of other threads than the main one, where Ray runs an actor's calls, are pieces of 64 MiB that come and
+go. No cache of a thread: it takes the few bytes beside a large tensor, which then never fit together again. And
+`THP_MEM_ALLOC_ENABLE` is left out: torch then wants addresses of whole 2 MiB, which a hole of the same size seldom has."""
 
 
 def _train_env(threads: int, environ: Mapping[str, str] = os.environ) -> Environment:
-    return {**_process_env(threads, environ), "DS_ACCELERATOR": "cpu", **variables_of(LEARNER, environ)}
+    return {**_process_env(threads, LEARNER_MEMORY, environ), "DS_ACCELERATOR": "cpu", **variables_of(LEARNER, environ)}
 
 
 def _rollout_env(threads: int, environ: Mapping[str, str] = os.environ) -> Environment:
     # The engine core in its own process starts three times slower and samples a third slower than in the actor's.
-    return {**_process_env(threads, environ), "VLLM_ENABLE_V1_MULTIPROCESSING": "0", **variables_of(ENGINE, environ)}
+    own = {**_process_env(threads, ENGINE_MEMORY, environ), "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+    return {**own, **variables_of(ENGINE, environ)}
 
 
-def _process_env(threads: int, environ: Mapping[str, str]) -> Environment:
+def _process_env(threads: int, memory: Environment, environ: Mapping[str, str]) -> Environment:
     # Ray gives an actor OMP_NUM_THREADS=1 unless its environment says otherwise.
     return {
         "OMP_NUM_THREADS": str(threads),
         "GOMP_SPINCOUNT": SPIN,
-        **MEMORY,
-        **variables_named(tuple(MEMORY), environ),
+        **memory,
+        **variables_named(tuple(memory), environ),
     }
 
 

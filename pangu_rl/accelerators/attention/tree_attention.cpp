@@ -5,19 +5,23 @@
 // scores are kept as [keys, queries], so that every softmax step is a plain loop over neighbouring queries, and the
 // queries of several heads that share a key head lie side by side in one product.
 //
-// Products run as bf16 through brgemm where the processor has tiles for it (AMX), as float32 elsewhere. No result depends
-// on the number of threads: a task owns what it writes, and what several tasks add to is added up in a fixed order.
+// Products run as bf16 through brgemm where the processor has instructions for them (AMX, AVX-512 BF16), as float32
+// elsewhere. No result depends on the number of threads: a task owns what it writes, and what several tasks add to is
+// added up in a fixed order.
 //
 // Letters: T tokens, H heads, K key heads, D head size, n keys of a tile, m queries of a block (heads side by side).
 
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/native/CPUBlas.h>
 #include <torch/library.h>
 #include <torch/types.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstring>
+#include <exception>
 #include <limits>
 #include <vector>
 
@@ -588,7 +592,31 @@ void check(const Tensor& query, const Tensor& key, const Tensor& value, const Te
   for (const Tensor& x : {query, key, value}) TORCH_CHECK(x.stride(2) == 1, "heads must be dense");
 }
 
-bool has_tiles() { return blas::could_pack(at::kBFloat16); }
+// Whether a product of bf16 comes out right with its right side laced. Without tiles torch does not say.
+bool laced_product_is_right() {
+  constexpr int64_t side = 32;
+  std::vector<BFloat16> left(side * side, 1.0f), rows(side * side), laced(side * side);
+  for (int64_t r = 0; r < side; ++r) std::fill_n(rows.begin() + r * side, side, static_cast<float>(r + 1));
+  lace(side, side, rows.data(), laced.data());
+  std::vector<float> out(side * side);
+  try {
+    multiply<BFloat16>(side, side, side, left.data(), side, laced.data(), out.data(), false);
+    blas::brgemm_release();
+  } catch (const std::exception&) {  // oneDNN is kept from what the processor has
+    return false;
+  }
+  return std::all_of(out.begin(), out.end(), [](float x) { return x == side * (side + 1) / 2; });
+}
+
+bool multiplies_halves() {
+  if (blas::could_pack(at::kBFloat16)) return true;  // AMX
+#ifdef __AVX512BF16__
+  static const bool right = laced_product_is_right();
+  return right && at::globalContext().userEnabledMkldnn();
+#else
+  return false;
+#endif
+}
 
 std::tuple<Tensor, Tensor> tree_attention(
     const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& starts, const Tensor& parents,
@@ -599,7 +627,7 @@ std::tuple<Tensor, Tensor> tree_attention(
   Tensor out = at::empty(query.sizes(), query.options());
   Tensor lse = at::empty({shape.heads, shape.tokens}, query.options().dtype(at::kFloat));
   if (query.scalar_type() == at::kFloat) forward<float, float>(tree, shape, query, key, value, out, lse);
-  else if (has_tiles()) forward<BFloat16, BFloat16>(tree, shape, query, key, value, out, lse);
+  else if (multiplies_halves()) forward<BFloat16, BFloat16>(tree, shape, query, key, value, out, lse);
   else forward<BFloat16, float>(tree, shape, query, key, value, out, lse);
   return {out, lse};
 }
@@ -616,7 +644,7 @@ std::tuple<Tensor, Tensor, Tensor> tree_attention_backward(
   Tensor grad_key = at::empty(key.sizes(), key.options()), grad_value = at::empty(value.sizes(), value.options());
   if (query.scalar_type() == at::kFloat)
     backward<float, float>(tree, shape, grad_out, query, key, value, out, lse, grad_query, grad_key, grad_value);
-  else if (has_tiles())
+  else if (multiplies_halves())
     backward<BFloat16, BFloat16>(tree, shape, grad_out, query, key, value, out, lse, grad_query, grad_key, grad_value);
   else
     backward<BFloat16, float>(tree, shape, grad_out, query, key, value, out, lse, grad_query, grad_key, grad_value);

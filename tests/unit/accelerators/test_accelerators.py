@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pangu_rl.accelerators import ACCELERATORS, get_accelerator
-from pangu_rl.accelerators.cpu import MEMORY
+from pangu_rl.accelerators.cpu import ENGINE_MEMORY, LEARNER_MEMORY
 from pangu_rl.errors import ConfigError
 
 CPU, CUDA, NPU = (get_accelerator(name) for name in ("cpu", "cuda", "npu"))
@@ -96,31 +96,60 @@ def test_device_names():
 
 
 def test_cpu_environments():
-    both = {"GOMP_SPINCOUNT": "10000", **MEMORY}
-    assert CPU.train_env(2) == {"OMP_NUM_THREADS": "2", "DS_ACCELERATOR": "cpu"} | both
-    assert CPU.rollout_env(1) == {"OMP_NUM_THREADS": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"} | both
+    spin = {"GOMP_SPINCOUNT": "10000"}
+    assert CPU.train_env(2) == {"OMP_NUM_THREADS": "2", "DS_ACCELERATOR": "cpu"} | spin | LEARNER_MEMORY
+    engine = {"OMP_NUM_THREADS": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+    assert CPU.rollout_env(1) == engine | spin | ENGINE_MEMORY
 
 
 def test_a_users_own_settings_of_the_heap_win_on_a_cpu():
     own = {"GLIBC_TUNABLES": "glibc.malloc.arena_max=2"}
-    for env in (CPU.train_env(1, own), CPU.rollout_env(1, own)):
-        assert {name: env[name] for name in MEMORY} == MEMORY | own
+    for env, memory in ((CPU.train_env(1, own), LEARNER_MEMORY), (CPU.rollout_env(1, own), ENGINE_MEMORY)):
+        assert {name: env[name] for name in memory} == memory | own
 
 
-def test_freed_memory_is_kept_on_a_cpu():
-    """Four tensors of 12 MiB, made and freed again and again: 12,000 pages of 4 KiB each time unless they are kept."""
+FREED = """
+import resource, threading, torch
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def again():
+    make = lambda: [torch.ones({values}) for _ in range({count})]
+    for _ in range(3): make()
+    before = faults()
+    for _ in range(10): make()
+    print(faults() - before)
+thread = threading.Thread(target=again); thread.start(); thread.join()
+"""
+"""Tensors made and freed again and again by another thread than the main one, as in an actor."""
+
+
+@pytest.mark.parametrize(("count", "values"), [(4, 3 << 20), (1, 24 << 20), (200, 1 << 18)])
+def test_a_learner_on_a_cpu_keeps_what_it_freed(count, values):
+    """48, 96 and 200 MiB, as much as they hold in pages of 4 KiB, or of 2 MiB, when each comes anew."""
+    code = FREED.format(count=count, values=values)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | CPU.train_env(1), capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 20  # 240 to 1,000 of 2 MiB, 120,000 and more of 4 KiB
+
+
+def test_an_engine_on_a_cpu_keeps_small_tensors_and_gives_back_large_ones():
+    """Four tensors of 12 MiB: 12,000 pages of 4 KiB each time unless they are kept; one of 256 MiB, which is not."""
     code = (
         "import resource, torch\n"
         "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "held = lambda: int(open('/proc/self/status').read().split('RssAnon:')[1].split()[0]) >> 10\n"
         "make = lambda: [torch.ones(3 << 20) for _ in range(4)]\n"
         "make(); before = faults()\n"
         "for _ in range(10): make()\n"
-        "print(faults() - before)"
+        "print(faults() - before)\n"
+        "large = torch.ones(1 << 26); before = held(); del large; print(before - held())"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], env=os.environ | CPU.rollout_env(1), capture_output=True, text=True, check=True
     )
-    assert int(done.stdout) < 30_000  # 120,000 if all come anew each time
+    faults, given_back = map(int, done.stdout.split())
+    assert faults < 30_000  # 120,000 if all come anew each time
+    assert given_back > 250  # MiB
 
 
 def has_huge_heaps() -> bool:
