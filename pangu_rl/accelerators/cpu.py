@@ -33,7 +33,7 @@ ENGINE_MEMORY = {
 }
 """glibc keeps half a GiB of freed memory, and asks for pages of 2 MiB (from version 2.35 on). By default what a step
 frees goes back to the kernel and comes again in pages of 4 KiB: 16,000 faults for the logits of 64 sequences, two
-thirds of that time. What is larger than 32 MiB goes back, a sleeping engine's cache above all. What is exported wins."""
+thirds of that time. What is larger than 32 MiB goes back, a sleeper's cache above all. What is exported wins."""
 
 LEARNER_MEMORY = {
     "MALLOC_MMAP_MAX_": "0",
@@ -45,7 +45,7 @@ LEARNER_MEMORY = {
 
 One heap: those of other threads than the main one, where Ray runs an actor's calls, are pieces of 64 MiB that come and
 go. No cache of a thread: it takes the few bytes beside a large tensor, which then never fit together again. And
-`THP_MEM_ALLOC_ENABLE` is left out: torch then wants addresses of whole 2 MiB, which a hole of the same size seldom has."""
+`THP_MEM_ALLOC_ENABLE` is left out: torch then wants addresses of whole 2 MiB, which a hole of its size seldom has."""
 
 
 def _train_env(threads: int, environ: Mapping[str, str] = os.environ) -> Environment:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -221,6 +224,16 @@ def test_bfloat16_rounds_inputs_and_probabilities_and_nothing_else(kernel: str) 
     exact = replace(wanted, inputs=[x.bfloat16().double() for x in wanted.inputs])
     reference = results(exact, PLAIN, torch.float64)
     assert max(distances(results(exact, KERNELS[kernel], torch.bfloat16), reference)) < 6e-3
+
+
+def test_bfloat16_is_right_where_onednn_is_kept_from_its_instructions() -> None:
+    """Products of bf16 do not run then: they are noticed before the first pass, and float32 takes their place."""
+    test = f"{__file__}::{test_bfloat16_rounds_inputs_and_probabilities_and_nothing_else.__name__}[compiled]"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test]
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert "1 passed" in done.stdout
 
 
 def test_the_compiled_kernel_gives_the_same_bits_again_and_for_any_number_of_threads() -> None:
