@@ -90,7 +90,7 @@ def _on_ray(
         )
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
-    before = context.execution_options.preserve_order, context.enable_progress_bars
+    before, threads = (context.execution_options.preserve_order, context.enable_progress_bars), threading.enumerate()
     context.execution_options.preserve_order, context.enable_progress_bars = True, False
     try:
         shared = ray.put(make)  # held here: an actor that is started anew needs it again
@@ -119,12 +119,15 @@ def _on_ray(
         raise RunError(f"a worker failed: {str(error).strip().splitlines()[0]}") from None
     finally:
         context.execution_options.preserve_order, context.enable_progress_bars = before
-        _wait_for_threads()
+        _wait_for_threads(threads)
 
 
-def _wait_for_threads() -> None:
-    """Ray Data waits two seconds for some of its threads, for others not at all; Ray must not stop under one."""
-    for thread in threading.enumerate():
+def _wait_for_threads(others: list[threading.Thread]) -> None:
+    """Ray Data waits two seconds for some of its threads, for others not at all; Ray must not stop under one.
+
+    `others` were there before: where one of them never ended, its own run has waited for it.
+    """
+    for thread in set(threading.enumerate()).difference(others):
         if thread.name.startswith(THREADS):
             thread.join(THREAD_WAIT)
 

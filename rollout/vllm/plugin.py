@@ -1,7 +1,7 @@
-"""Teach vLLM our multimodal models, our pictures to its own, and a kernel of its own that it leaves out on a CPU.
+"""Teach vLLM our multimodal models, our pictures to its own, and kernels for a CPU.
 
 vLLM's start -> **registration** -> `rollout.vllm.pangu_vl` or `rollout.vllm.families`, once a model needs one, and
-`rollout.vllm.cpu_layers`.
+`rollout.vllm.cpu_attention` and `rollout.vllm.cpu_layers`.
 
 vLLM calls `register` in each of its processes (entry point `vllm.general_plugins`), sometimes more than once.
 """
@@ -34,4 +34,5 @@ def register() -> None:
         ModelRegistry.register_model(architecture, "rollout.vllm.families:VllmFamily")
     if current_platform.is_cpu():
         # Imported for what it registers; a second import does nothing.
+        import rollout.vllm.cpu_attention
         import rollout.vllm.cpu_layers  # noqa: F401
