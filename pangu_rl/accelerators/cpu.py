@@ -29,23 +29,26 @@ cores, every small kernel then waits for a thread that has lost its own, and a s
 ENGINE_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
     "MALLOC_TRIM_THRESHOLD_": str(512 * 2**20),
+    "THP_MEM_ALLOC_ENABLE": "1",
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
-"""glibc keeps half a GiB of freed memory, and asks for pages of 2 MiB (from version 2.35 on). By default what a step
-frees goes back to the kernel and comes again in pages of 4 KiB: 16,000 faults for the logits of 64 sequences, two
-thirds of that time. What is larger than 32 MiB goes back, a sleeper's cache above all. What is exported wins."""
+"""glibc keeps half a GiB of freed memory, and torch asks for pages of 2 MiB, for tensors as large; from version 2.35 on
+glibc asks for all else. By default what a step frees goes back to the kernel and comes again in pages of 4 KiB: 16,000
+faults for the logits of 64 sequences, two thirds of that time. What is larger than 32 MiB goes back, a sleeper's cache
+above all. What is exported wins."""
 
 LEARNER_MEMORY = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**40),
     "MALLOC_ARENA_MAX": "1",
+    "THP_MEM_ALLOC_ENABLE": "0",
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.tcache_count=0",
 }
 """glibc keeps all that a step frees, as a device's allocator does, and what fitted fits again (`benchmarks/README.md`).
 
 One heap: those of other threads than the main one, where Ray runs an actor's calls, are pieces of 64 MiB that come and
 go. No cache of a thread: it takes the few bytes beside a large tensor, which then never fit together again. And
-`THP_MEM_ALLOC_ENABLE` is left out: torch then wants addresses of whole 2 MiB, which a hole of its size seldom has."""
+`THP_MEM_ALLOC_ENABLE` is off: torch would want addresses of whole 2 MiB, which a hole of its size seldom has."""
 
 
 def _train_env(threads: int, environ: Mapping[str, str] = os.environ) -> Environment:

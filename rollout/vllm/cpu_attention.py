@@ -16,7 +16,8 @@ from vllm.v1.attention.backends.registry import AttentionBackendEnum, register_b
 from pangu_rl.accelerators.native import load_native
 
 TASKS = 8
-"""Sequences times key heads for each thread, from which on no thread waits for a long one: vLLM's splits those."""
+"""Sequences times key heads for each thread, from which on no thread waits for a long one: vLLM's splits those. The two
+round apart, as vLLM's does with itself for other numbers of threads: a batch that runs empty changes over."""
 
 
 class CpuAttention(CPUAttentionBackendImpl):
@@ -45,10 +46,11 @@ class CpuAttention(CPUAttentionBackendImpl):
         """One token each of many sequences, all of its past, nothing that bends or adds scores."""
         return (
             isa == "vec"
-            and asked.num_actual_tokens * cache.shape[1] >= TASKS * torch.get_num_threads()
-            and asked.max_query_len == 1
-            and asked.causal is True
             and self.attn_type == AttentionType.DECODER
+            and asked.max_query_len == 1
+            and asked.num_actual_tokens == len(asked.seq_lens)
+            and asked.num_actual_tokens * cache.shape[1] >= TASKS * torch.get_num_threads()
+            and asked.causal is True
             and self.sliding_window == -1
             and self.alibi_slopes is None
             and self.logits_soft_cap == 0

@@ -55,12 +55,13 @@ def long_model(tiny_model: Path, tmp_path: Path) -> Path:
 def interrupted(pool: RolloutPool, wanted: list[RolloutRequest]) -> list[RolloutRequest]:
     """Submit and break off in mid-answer; what waits, in the order asked for."""
     pool.submit(wanted)
-    time.sleep(0.2)
-    pool.interrupt()
+    seconds = 0.05  # and more each time: how long an answer takes, and its first token, is the machine's
     while not any(r.begun for r in pool.in_flight()):
+        assert pool.in_flight(), "all were answered before they were broken off"
         pool._dispatch_live()
-        time.sleep(0.1)
+        time.sleep(seconds)
         pool.interrupt()
+        seconds *= 1.2
     assert not pool.finished()
     order = [r.uid for r in wanted]
     return sorted(pool.in_flight(), key=lambda r: order.index(r.uid))

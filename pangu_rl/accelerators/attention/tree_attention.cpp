@@ -611,8 +611,9 @@ bool laced_product_is_right() {
 bool multiplies_halves() {
   if (blas::could_pack(at::kBFloat16)) return true;  // AMX
 #ifdef __AVX512BF16__
+  if (!at::globalContext().userEnabledMkldnn()) return false;
   static const bool right = laced_product_is_right();
-  return right && at::globalContext().userEnabledMkldnn();
+  return right;
 #else
   return false;
 #endif

@@ -14,6 +14,7 @@
 #include <atomic>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 #include <vector>
 
 #include "row_math.h"
@@ -77,7 +78,7 @@ float softmax(float* scores, int64_t n) {
   for (int64_t t = 0; t < n; ++t) largest = scores[t] > largest ? scores[t] : largest;
 #pragma omp simd reduction(+ : sum)
   for (int64_t t = 0; t < n; ++t) sum += scores[t] = exponential(scores[t] - largest);
-  return 1.0f / sum;
+  return n ? 1.0f / sum : 0.0f;
 }
 
 // weights [G, room] -> out [G, D], their sums of the values; a block's values lie as [N, D].
@@ -136,7 +137,7 @@ void decode_attention(
       "queries ", query.sizes(), ", outputs ", out.sizes(), ", cache ", cache.sizes());
   TORCH_CHECK(
       table.scalar_type() == at::kInt && table.size(0) >= sequences && table.stride(1) == 1 &&
-          lengths.scalar_type() == at::kInt && lengths.numel() >= sequences && lengths.is_contiguous(),
+          lengths.scalar_type() == at::kInt && lengths.numel() == sequences && lengths.is_contiguous(),
       "block table ", table.sizes(), ", lengths ", lengths.sizes());
   TORCH_CHECK(
       query.stride(2) == 1 && query.stride(1) == size && out.stride(2) == 1 && out.stride(1) == size &&

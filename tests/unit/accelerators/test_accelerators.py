@@ -129,7 +129,7 @@ def test_a_learner_on_a_cpu_keeps_what_it_freed(count, values):
     done = subprocess.run(
         [sys.executable, "-c", code], env=os.environ | CPU.train_env(1), capture_output=True, text=True, check=True
     )
-    assert int(done.stdout) < 20  # 240 to 1,000 of 2 MiB, 120,000 and more of 4 KiB
+    assert int(done.stdout) < 200  # 240 to 1,000 of 2 MiB, 120,000 and more of 4 KiB
 
 
 def test_an_engine_on_a_cpu_keeps_small_tensors_and_gives_back_large_ones():

@@ -86,6 +86,28 @@ def test_no_thread_that_asks_ray_is_left(small: None, read: int) -> None:
     assert left <= {"Prefetcher", "PythonGCThread"}
 
 
+class Left(threading.Thread):
+    """Of an earlier run, which has waited for it."""
+
+    joined = False
+
+    def join(self, timeout: float | None = None) -> None:
+        self.joined = True
+
+
+def test_a_thread_that_was_there_before_is_not_waited_for(small: None) -> None:
+    """One that never ends would cost every later run in the process its minute."""
+    ended = threading.Event()
+    threads = [Left(name=name, target=ended.wait, daemon=True) for name in ranges.THREADS]
+    for thread in threads:
+        thread.start()
+    try:
+        assert len(list(tables_of(squares, 2 * 512, CLUSTER, 2))) == 2
+        assert not any(thread.joined for thread in threads)
+    finally:
+        ended.set()
+
+
 def held() -> Work:
     ids = ray.get_runtime_context().get_accelerator_ids()["GPU"]
     return lambda rows: pa.table({"gpu": [ids] * len(rows)})

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import platform
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from pangu_rl.accelerators.native import load_native
 
 vllm_ops = pytest.importorskip("vllm._custom_ops")
+if platform.machine() != "x86_64" or not hasattr(torch.ops._C, "cpu_attn_reshape_and_cache"):
+    pytest.skip("vLLM's vector kernels are those of an x86 processor", allow_module_level=True)
 
 SHAPES = {
     "three heads a key head": ([1, 31, 32, 33, 64, 65, 200], (9, 3), 64, 32),
@@ -122,3 +127,97 @@ def test_other_shapes_are_refused(step: dict) -> None:
     for wrong in ({"query": query.float()}, {"query": query[..., :-2]}, {"lengths": step["lengths"].long()}):
         with pytest.raises(RuntimeError):
             ours(step | wrong)
+
+
+def built(**changes: object) -> torch.nn.Module:
+    """An attention without vLLM's configuration, of which `forward` reads nothing."""
+    from rollout.vllm.cpu_attention import CpuAttention
+
+    attention = object.__new__(CpuAttention)
+    plain = {"attn_type": "decoder", "sliding_window": -1, "alibi_slopes": None, "logits_soft_cap": 0, "sinks": None}
+    for name, value in (plain | {"kv_cache_dtype": "auto", "scale": 0.125} | changes).items():
+        setattr(attention, name, value)
+    return attention
+
+
+def asked(sequences: int, **changes: object) -> SimpleNamespace:
+    """32 tokens of each sequence, in a block of its own."""
+    lengths, starts = torch.full((sequences,), 32, dtype=torch.int32), torch.arange(sequences + 1, dtype=torch.int32)
+    metadata = vllm_ops.cpu_attn_get_scheduler_metadata(
+        num_reqs=sequences,
+        num_heads=4,
+        num_kv_heads=2,
+        head_dim=64,
+        seq_lens=lengths,
+        dtype=torch.bfloat16,
+        query_start_loc=starts,
+        causal=True,
+        sliding_window_size=-1,
+        isa="vec",
+        enable_kv_split=True,
+    )
+    table = torch.arange(sequences, dtype=torch.int32)[:, None]
+    found = {"max_query_len": 1, "num_actual_tokens": sequences, "causal": True, "dynamic_causal": None}
+    found |= {"seq_lens": lengths, "query_start_loc": starts, "block_table": table, "scheduler_metadata": metadata}
+    return SimpleNamespace(**found | changes)
+
+
+@pytest.mark.slow  # importing vLLM's layers takes longer than a quick test may
+class TestInVllm:
+    SEQUENCES = 64
+
+    def inputs(self) -> tuple[torch.Tensor, torch.Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        query = torch.randn(self.SEQUENCES, 4, 64, generator=generator).bfloat16()
+        return query, torch.randn(self.SEQUENCES, 2, 32, 128, generator=generator).bfloat16()
+
+    def test_vllm_takes_it(self) -> None:
+        from vllm.v1.attention.backends.registry import AttentionBackendEnum
+
+        from rollout.vllm.plugin import register
+
+        register()
+        assert AttentionBackendEnum.CPU_ATTN.get_class().get_impl_cls().__name__ == "CpuAttention"
+
+    def test_it_gives_what_vllms_gives(self) -> None:
+        from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackendImpl
+
+        attention, layer = built(), SimpleNamespace(isa="vec", _k_scale_float=1.0, _v_scale_float=1.0)
+        (query, cache), found = self.inputs(), []
+        assert attention._serves("vec", query, cache, asked(self.SEQUENCES))
+        for forward in (type(attention).forward, CPUAttentionBackendImpl.forward):
+            out = torch.zeros_like(query)
+            forward(attention, layer, query, query, query, cache, asked(self.SEQUENCES), out)
+            found.append(out)
+        assert found[0].abs().max() > 0.1
+        torch.testing.assert_close(*found, rtol=2**-7, atol=1e-3)
+
+    @pytest.mark.parametrize(
+        "own",
+        [
+            {"attn_type": "encoder_only"},
+            {"attn_type": "encoder_decoder"},
+            {"sliding_window": 16},
+            {"alibi_slopes": torch.ones(4)},
+            {"logits_soft_cap": 30.0},
+            {"sinks": torch.ones(4)},
+        ],
+        ids=lambda own: next(iter(own)),
+    )
+    def test_vllms_own_bends_scores_and_encodes(self, own: dict) -> None:
+        query, cache = self.inputs()
+        cache = torch.tensor([]) if own.get("attn_type") == "encoder_only" else cache
+        assert not built(**own)._serves("vec", query, cache, asked(self.SEQUENCES))
+
+    @pytest.mark.parametrize("batch", [{"max_query_len": 2}, {"causal": False}, {"num_actual_tokens": 63}])
+    def test_vllms_own_reads_what_is_not_a_token_of_each_sequence(self, batch: dict) -> None:
+        query, cache = self.inputs()
+        assert not built()._serves("vec", query, cache, asked(self.SEQUENCES, **batch))
+
+    def test_vllms_own_computes_other_layouts_and_dtypes_and_few_sequences(self) -> None:
+        query, cache = self.inputs()
+        assert not built()._serves("amx", query, cache, asked(self.SEQUENCES))
+        assert not built()._serves("vec", query.float(), cache, asked(self.SEQUENCES))
+        assert not built()._serves("vec", query, cache.float(), asked(self.SEQUENCES))
+        few = query[:2], cache[:2], asked(2)
+        assert not built()._serves("vec", *few)
