@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -52,6 +53,24 @@ def decoding_step(request: pytest.FixtureRequest) -> dict:
     }
 
 
+def planned(lengths: torch.Tensor, heads: int, size: int, key_heads: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where the token of each sequence stands, and how vLLM deals the work to threads."""
+    starts = torch.arange(len(lengths) + 1, dtype=torch.int32)
+    return starts, vllm_ops.cpu_attn_get_scheduler_metadata(
+        num_reqs=len(lengths),
+        num_heads=heads,
+        num_kv_heads=key_heads,
+        head_dim=size,
+        seq_lens=lengths,
+        dtype=torch.bfloat16,
+        query_start_loc=starts,
+        causal=True,
+        sliding_window_size=-1,
+        isa="vec",
+        enable_kv_split=True,
+    )
+
+
 def ours(step: dict) -> torch.Tensor:
     out = torch.empty_like(step["query"])
     torch.ops.pangu_rl.decode_attention(
@@ -78,20 +97,7 @@ def test_each_query_sees_its_own_sequence(step: dict) -> None:
 def test_vllms_kernel_reads_the_same(step: dict) -> None:
     """So a vLLM with another layout of the cache is noticed."""
     query, pages, lengths = step["query"], step["pages"].nan_to_num_(0), step["lengths"]
-    starts, theirs = torch.arange(len(query) + 1, dtype=torch.int32), torch.empty_like(query)
-    metadata = vllm_ops.cpu_attn_get_scheduler_metadata(
-        num_reqs=len(query),
-        num_heads=query.shape[1],
-        num_kv_heads=pages.shape[1],
-        head_dim=query.shape[2],
-        seq_lens=lengths,
-        dtype=torch.bfloat16,
-        query_start_loc=starts,
-        causal=True,
-        sliding_window_size=-1,
-        isa="vec",
-        enable_kv_split=True,
-    )
+    theirs, (starts, metadata) = torch.empty_like(query), planned(lengths, *query.shape[1:], pages.shape[1])
     vllm_ops.cpu_attention_with_kv_cache(
         query=query,
         key_cache=pages.chunk(2, dim=2)[0],
@@ -142,20 +148,8 @@ def built(**changes: object) -> torch.nn.Module:
 
 def asked(sequences: int, **changes: object) -> SimpleNamespace:
     """32 tokens of each sequence, in a block of its own."""
-    lengths, starts = torch.full((sequences,), 32, dtype=torch.int32), torch.arange(sequences + 1, dtype=torch.int32)
-    metadata = vllm_ops.cpu_attn_get_scheduler_metadata(
-        num_reqs=sequences,
-        num_heads=4,
-        num_kv_heads=2,
-        head_dim=64,
-        seq_lens=lengths,
-        dtype=torch.bfloat16,
-        query_start_loc=starts,
-        causal=True,
-        sliding_window_size=-1,
-        isa="vec",
-        enable_kv_split=True,
-    )
+    lengths = torch.full((sequences,), 32, dtype=torch.int32)
+    starts, metadata = planned(lengths, heads=4, size=64, key_heads=2)
     table = torch.arange(sequences, dtype=torch.int32)[:, None]
     found = {"max_query_len": 1, "num_actual_tokens": sequences, "causal": True, "dynamic_causal": None}
     found |= {"seq_lens": lengths, "query_start_loc": starts, "block_table": table, "scheduler_metadata": metadata}
@@ -165,6 +159,14 @@ def asked(sequences: int, **changes: object) -> SimpleNamespace:
 @pytest.mark.slow  # importing vLLM's layers takes longer than a quick test may
 class TestInVllm:
     SEQUENCES = 64
+
+    @pytest.fixture(autouse=True)
+    def few_threads(self) -> Iterator[None]:
+        """With many, so few sequences would be vLLM's in every case."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(2)
+        yield
+        torch.set_num_threads(threads)
 
     def inputs(self) -> tuple[torch.Tensor, torch.Tensor]:
         generator = torch.Generator().manual_seed(0)
