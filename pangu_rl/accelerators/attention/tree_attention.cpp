@@ -2,14 +2,16 @@
 //
 // Segments are cut into tiles of at most TILE tokens. A query tile attends to the key tiles of its ancestors and of its
 // own segment up to itself, with a running softmax; backward works the probabilities out again from the log-sum-exp. All
-// scores are kept as [keys, queries], so that every softmax step is a plain loop over neighbouring queries, and the
-// queries of several heads that share a key head lie side by side in one product.
+// scores are kept as [keys, queries], so that every softmax step is a plain loop over neighbouring queries. The queries
+// of several heads that share a key head lie side by side in one product, 16 tokens of one head, the same of the next,
+// and so on: what later tokens see of their own tile is the right end of it, and its left end is not computed.
 //
 // Products run as bf16 through brgemm where the processor has instructions for them (AMX, AVX-512 BF16), as float32
 // elsewhere. No result depends on the number of threads: a task owns what it writes, and what several tasks add to is
 // added up in a fixed order.
 //
-// Letters: T tokens, H heads, K key heads, D head size, n keys of a tile, m queries of a block (heads side by side).
+// Letters: T tokens, H heads, K key heads, D head size, n keys of a tile, m queries of a block (heads side by side), w the
+// width of rows that hold m values.
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
@@ -31,10 +33,11 @@ using at::BFloat16;
 using at::Tensor;
 namespace blas = at::native::cpublas;
 
-constexpr int64_t TILE = 128;       // Longest tile.
-constexpr int64_t STEP = 32;        // Tiles are padded to a multiple: brgemm compiles a kernel for every shape.
+constexpr int64_t LANES = 16;          // Tiles are padded to a multiple.
+constexpr int64_t TILE = 128;          // Longest tile.
+constexpr int64_t STRIP = 32;          // Keys of a tile's product with its own queries.
 constexpr int64_t MOST_QUERIES = 512;  // Of a block: its scores stay in the second-level cache.
-constexpr int64_t LANES = 16;
+constexpr float LOG2_E = 1.44269504f, LN_2 = 0.693147181f;
 
 typedef float Floats __attribute__((vector_size(64), aligned(4), may_alias));
 typedef int32_t Ints __attribute__((vector_size(64), aligned(4), may_alias));
@@ -44,28 +47,28 @@ typedef uint16_t Halves __attribute__((vector_size(32), aligned(2), may_alias));
 constexpr float INFINITE = std::numeric_limits<float>::infinity();
 
 inline Floats load(const float* p) { return *reinterpret_cast<const Floats*>(p); }
+inline Floats load(const BFloat16* p) {
+  return reinterpret_cast<Floats>(__builtin_convertvector(*reinterpret_cast<const Halves*>(p), Words) << 16);
+}
 inline void store(float* p, Floats x) { *reinterpret_cast<Floats*>(p) = x; }
 inline Floats spread(float x) { return x - Floats{}; }
 
 inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 inline Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
 
-// e^x to 2e-7 of its value, for x up to 88; below -87 it is 0, and NaN stays NaN: a step with one is skipped.
-inline Floats exponential(Floats x) {
-  const Floats magic = spread(12582912.0f);  // 1.5 * 2^23: adding it rounds to a whole number.
-  Floats clamped = x < -87.0f ? spread(-87.0f) : x;
-  Floats turns = clamped * 1.44269504f;
-  Floats whole = (turns + magic) - magic;
-  Floats rest = (clamped - whole * 0.693359375f) - whole * -2.12194440e-4f;
-  Floats series = spread(1.9875691500e-4f);
-  series = series * rest + 1.3981999507e-3f;
-  series = series * rest + 8.3334519073e-3f;
-  series = series * rest + 4.1665795894e-2f;
-  series = series * rest + 1.6666665459e-1f;
-  series = series * rest + 5.0000001201e-1f;
-  Floats value = series * rest * rest + rest + 1.0f;
-  Ints bits = reinterpret_cast<Ints>(value) + (__builtin_convertvector(whole, Ints) << 23);
-  return x < -87.0f ? Floats{} : reinterpret_cast<Floats>(bits);
+// 2^x to 2e-7 of its value, for x below 128; below -126 it is 0, and NaN stays NaN: a step with one is skipped.
+inline Floats power_of_two(Floats x) {
+  const Floats magic = spread(12582912.0f);  // 1.5 * 2^23: adding it rounds, and leaves the whole number in the low bits.
+  const Floats clamped = x < -126.0f ? spread(-126.0f) : x;
+  const Floats shifted = clamped + magic, rest = clamped - (shifted - magic);
+  Floats series = spread(1.3264727313e-3f);
+  series = series * rest + 9.6715129912e-3f;
+  series = series * rest + 5.5507335812e-2f;
+  series = series * rest + 2.4022242427e-1f;
+  series = series * rest + 6.9314700365e-1f;
+  series = series * rest + 1.0f;
+  const Ints bits = reinterpret_cast<Ints>(series) + (reinterpret_cast<Ints>(shifted) << 23);
+  return x < -126.0f ? Floats{} : reinterpret_cast<Floats>(bits);
 }
 
 inline Halves rounded(Floats x) {
@@ -74,6 +77,18 @@ inline Halves rounded(Floats x) {
 }
 
 inline void store(BFloat16* p, Floats x) { *reinterpret_cast<Halves*>(p) = rounded(x); }
+
+// Added up lane by lane, then the lanes in their order.
+template <typename T>
+inline float dot(const T* a, const T* b, int64_t size) {
+  Floats lanes{};
+  float sum = 0.0f;
+  int64_t d = 0;
+  for (; d + LANES <= size; d += LANES) lanes += load(a + d) * load(b + d);
+  for (; d < size; ++d) sum += static_cast<float>(a[d]) * static_cast<float>(b[d]);
+  for (int64_t i = 0; i < LANES; ++i) sum += lanes[i];
+  return sum;
+}
 
 template <typename T>
 inline void write_row(const float* source, T* target, int64_t size) {
@@ -84,7 +99,7 @@ inline void write_row(const float* source, T* target, int64_t size) {
 
 // Two rows of a product's right side, in the order that it wants: bf16 takes the rows in pairs, value by value.
 inline void store_pair(BFloat16* block, int64_t row, int64_t width, int64_t column, Floats even, Floats odd) {
-  Words low = __builtin_convertvector(rounded(even), Words), high = __builtin_convertvector(rounded(odd), Words);
+  const Words low = __builtin_convertvector(rounded(even), Words), high = __builtin_convertvector(rounded(odd), Words);
   *reinterpret_cast<Words*>(block + (row / 2 * width + column) * 2) = low | (high << 16);
 }
 
@@ -151,14 +166,17 @@ inline void lace(int64_t rows, int64_t size, const float* left, float* block) {
   std::memcpy(block, left, rows * size * sizeof(float));
 }
 
-// left [rows, inner] right [inner, columns] -> out [rows, columns], or added to it.
+// left [rows, inner] right [inner, columns] -> out [rows, columns], or added to it; rows of both are `width` apart.
 template <typename C>
 inline void multiply(
     int64_t rows, int64_t columns, int64_t inner, const C* left, int64_t ld_left, const C* right_side, float* out,
-    bool add) {
-  blas::brgemm(
-      rows, columns, inner, ld_left, columns, columns, add, left, right_side, out, std::is_same_v<C, BFloat16>);
+    int64_t width, bool add) {
+  blas::brgemm(rows, columns, inner, ld_left, width, width, add, left, right_side, out, std::is_same_v<C, BFloat16>);
 }
+
+// Where a right side's column stands in its rows.
+template <typename C>
+constexpr int64_t place_of_column(int64_t column) { return column * (4 / sizeof(C)); }
 
 struct Tile {
   int64_t start, size, padded;
@@ -184,13 +202,13 @@ struct Tree {
     for (int64_t s = 0; s < segments; ++s) {
       const int64_t length = start[s + 1] - start[s], count = (length + TILE - 1) / TILE;
       const int64_t before = parents[s] < 0 ? 0 : ends[parents[s]];
+      const int64_t lanes = (length + LANES - 1) / LANES;
       ends[s] = before + length;
       first.push_back(tiles.size());
       for (int64_t i = 0; i < count; ++i) {
-        const int64_t from = length * i / count, to = length * (i + 1) / count;
-        const int64_t room = (to - from + STEP - 1) / STEP * STEP;
-        tiles.push_back({start[s] + from, to - from, room, padded, before + from, s});
-        padded += room;
+        const int64_t from = lanes * i / count * LANES, to = lanes * (i + 1) / count * LANES;
+        tiles.push_back({start[s] + from, std::min(to, length) - from, to - from, padded, before + from, s});
+        padded += to - from;
       }
     }
     first.push_back(tiles.size());
@@ -231,7 +249,26 @@ struct Shape {
   }
 
   int64_t key_head(int64_t unit) const { return unit * fold / (heads / key_heads); }
+
+  // First column of a block's head `g` from token `row` on, both of whole LANES.
+  int64_t column(int64_t row, int64_t g) const { return row * fold + g * LANES; }
 };
+
+// Rows of `m` values lie an odd number of cache lines apart: a column of them does not crowd into a few sets of the cache.
+inline int64_t width_of(int64_t m) { return (m / LANES | 1) * LANES; }
+
+// Calls do_part(row, rows, token) for what is to be computed of a block's scores: keys from `row` on against queries from
+// `token` on. A tile sees all of those before it, and of itself nothing that comes later.
+template <typename F>
+void for_parts(const Tile& queries, const Tile& keys, const F& do_part) {
+  if (&queries != &keys) return do_part(0, keys.padded, 0);
+  for (int64_t row = 0; row < keys.padded; row += STRIP) do_part(row, std::min(STRIP, keys.padded - row), row);
+}
+
+// How many keys were computed for LANES queries from `token` on.
+inline int64_t computed_rows(const Tile& queries, const Tile& keys, int64_t token) {
+  return &queries != &keys ? keys.padded : std::min((token / STRIP + 1) * STRIP, keys.padded);
+}
 
 // Runs task(0) ... task(count - 1), whichever thread is free taking the next.
 template <typename F>
@@ -242,6 +279,14 @@ void for_each(int64_t count, const F& task) {
     for (int64_t i = next++; i < count; i = next++) task(i);
     blas::brgemm_release();
   });
+}
+
+// `count` values of a thread's own memory, from the start of a cache line on: else half of the vectors straddle two.
+template <typename T>
+T* reserve(std::vector<T>& memory, int64_t count) {
+  constexpr uintptr_t line = 64;
+  memory.resize(count + line / sizeof(T));
+  return reinterpret_cast<T*>((reinterpret_cast<uintptr_t>(memory.data()) + line - 1) / line * line);
 }
 
 template <typename T>
@@ -265,71 +310,113 @@ void copy_rows(const Rows<T>& rows, const Tile& tile, int64_t head, int64_t size
   std::memset(target + tile.size * size, 0, (tile.padded - tile.size) * size * sizeof(C));
 }
 
-// [rows, D] -> [D, rows], value by value.
-template <typename C>
-void turn_values(int64_t rows, int64_t size, const C* source, C* target) {
-  if constexpr (sizeof(C) == 4)
-    turn(rows, size, reinterpret_cast<const uint32_t*>(source), size, reinterpret_cast<uint32_t*>(target), rows);
-  else
-    for (int64_t d = 0; d < size; ++d)
-      for (int64_t r = 0; r < rows; ++r) target[d * rows + r] = source[r * size + d];
+// [rows, D] -> [D, rows], value by value; rows of whole LANES, D even.
+inline void turn_values(int64_t rows, int64_t size, const float* source, float* target) {
+  turn(rows, size, reinterpret_cast<const uint32_t*>(source), size, reinterpret_cast<uint32_t*>(target), rows);
 }
 
-// Queries (or gradients of outputs) of a block as a right side [D, m], and where wanted as the right side [m, D].
+inline void turn_values(int64_t rows, int64_t size, const BFloat16* source, BFloat16* target) {
+  thread_local std::vector<uint32_t> memory;
+  uint32_t* pairs = reserve(memory, rows * size / 2);
+  turn(rows, size / 2, reinterpret_cast<const uint32_t*>(source), size / 2, pairs, rows);
+  for (int64_t d = 0; d < size; d += 2)
+    for (int64_t r = 0; r < rows; r += LANES) {
+      const Words both = *reinterpret_cast<const Words*>(pairs + d / 2 * rows + r);
+      *reinterpret_cast<Halves*>(target + d * rows + r) = __builtin_convertvector(both, Halves);
+      *reinterpret_cast<Halves*>(target + (d + 1) * rows + r) = __builtin_convertvector(both >> 16, Halves);
+    }
+}
+
+// Queries (or gradients of outputs) of a block as a right side [D, w], and where wanted as the right side [m, D].
 template <typename T, typename C>
 void pack_queries(
     const Rows<T>& rows, const Tile& tile, int64_t unit, const Shape& shape, C* scratch, C* turned, C* straight) {
+  const int64_t width = width_of(shape.fold * tile.padded);
   for (int64_t g = 0; g < shape.fold; ++g) {
-    const int64_t column = g * tile.padded;
     copy_rows<T, C>(rows, tile, unit * shape.fold + g, shape.size, scratch);
-    turn_right(tile.padded, shape.size, scratch, turned, shape.fold * tile.padded, column);
-    if (straight) lace(tile.padded, shape.size, scratch, straight + column * shape.size);
+    for (int64_t row = 0; row < tile.padded; row += LANES) {
+      const int64_t column = shape.column(row, g);
+      turn_right(LANES, shape.size, scratch + row * shape.size, turned, width, column);
+      if (straight) lace(LANES, shape.size, scratch + row * shape.size, straight + column * shape.size);
+    }
   }
 }
 
-// total [D, m], its columns times `factors` -> rows of `target` [T, H, D], for the heads of a unit.
+// total [D, w], its columns times `factors` -> rows of `target` [T, H, D], for the heads of a unit.
 template <typename T>
 void write_rows(const Tile& tile, int64_t unit, const Shape& shape, float* total, const float* factors, T* target) {
-  const int64_t m = shape.fold * tile.padded, size = shape.size;
-  thread_local std::vector<float> rows;
-  rows.resize(m * size);
+  const int64_t m = shape.fold * tile.padded, width = width_of(m), size = shape.size;
+  thread_local std::vector<float> memory;
+  float* rows = reserve(memory, m * size);
   for (int64_t d = 0; d < size; ++d)
-    for (int64_t c = 0; c < m; c += LANES) store(total + d * m + c, load(total + d * m + c) * load(factors + c));
-  turn(size, m, reinterpret_cast<uint32_t*>(total), m, reinterpret_cast<uint32_t*>(rows.data()), size);
+    for (int64_t c = 0; c < m; c += LANES) store(total + d * width + c, load(total + d * width + c) * load(factors + c));
+  turn(size, m, reinterpret_cast<uint32_t*>(total), width, reinterpret_cast<uint32_t*>(rows), size);
   for (int64_t g = 0; g < shape.fold; ++g)
     for (int64_t r = 0; r < tile.size; ++r)
-      write_row(rows.data() + (g * tile.padded + r) * size,
+      write_row(rows + (shape.column(r / LANES * LANES, g) + r % LANES) * size,
           target + ((tile.start + r) * shape.heads + unit * shape.fold + g) * size, size);
 }
 
-// Positions of a block's queries in their sequences.
-void fill_positions(const Tile& tile, int64_t fold, int32_t* positions) {
-  for (int64_t g = 0; g < fold; ++g)
-    for (int64_t r = 0; r < tile.padded; ++r)
-      positions[g * tile.padded + r] = static_cast<int32_t>(tile.position + r);
-}
-
-// What the queries of a tile see of a tile of keys.
+// What LANES queries of one head see of a tile of keys: rows from `begin` to `end`, all of them within `inner_begin` and
+// `inner_end`.
 struct Sight {
-  int32_t first, window;
-  bool all;
+  int64_t begin, inner_begin, inner_end, end;
+  int32_t distance, window;  // Of the first query from the first key.
 
-  Sight(const Tile& queries, const Tile& keys, int64_t wanted)
-      : first(static_cast<int32_t>(keys.position)),
-        window(wanted > 0 ? static_cast<int32_t>(wanted) : std::numeric_limits<int32_t>::max()) {
-    all = keys.position + keys.size - 1 <= queries.position && queries.position + queries.size - 1 - first < window;
+  Sight(const Tile& queries, int64_t token, const Tile& keys, int64_t wanted) {
+    const int64_t apart = queries.position + token - keys.position, last = LANES - 1;
+    const auto row = [&](int64_t r) { return std::clamp<int64_t>(r, 0, keys.size); };
+    distance = static_cast<int32_t>(apart);
+    window = wanted > 0 ? static_cast<int32_t>(wanted) : std::numeric_limits<int32_t>::max();
+    begin = wanted > 0 ? row(apart - wanted + 1) : 0;
+    inner_begin = wanted > 0 ? row(apart + last - wanted + 1) : 0;
+    inner_end = std::max(inner_begin, row(apart + 1));
+    end = std::max(begin, row(apart + last + 1));
   }
 
-  Floats hide(Floats scores, int64_t row, const int32_t* positions) const {
-    if (all) return scores;
-    const Ints distance = *reinterpret_cast<const Ints*>(positions) - (first + static_cast<int32_t>(row));
-    return (distance >= 0) & (distance < window) ? scores : spread(-INFINITE);
+  Floats hide(Floats scores, int64_t r) const {
+    if (inner_begin <= r && r < inner_end) return scores;
+    constexpr Ints lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const Ints away = lane + (distance - static_cast<int32_t>(r));
+    return (away >= 0) & (away < window) ? scores : spread(-INFINITE);
   }
 };
 
 inline Floats capped(Floats scores, float cap) {
   // From 2s / cap = 88 on the cap is reached to the last digit.
-  return cap - 2.0f * cap / (exponential(smaller(scores * (2.0f / cap), spread(88.0f))) + 1.0f);
+  return cap - 2.0f * cap / (power_of_two(smaller(scores * (2.0f / cap), spread(88.0f)) * LOG2_E) + 1.0f);
+}
+
+// Scores of a block of keys [n, w], which they replace by their base-2 logarithms -> the running softmax of LANES queries:
+// `weights`, and how far what was summed before shrinks.
+template <typename C>
+Floats soften(
+    const Sight& sight, int64_t rows, const Shape& shape, int64_t width, int64_t c, float* scores, C* weights,
+    float* highest, float* sum) {
+  const float scale = static_cast<float>(shape.scale), cap = static_cast<float>(shape.cap);
+  const float to_log2 = (cap > 0 ? 1.0f : scale) * LOG2_E;
+  Floats top = load(highest + c);
+  for (int64_t r = sight.begin; r < sight.end; ++r) {
+    Floats s = load(scores + r * width + c);
+    if (cap > 0) s = capped(s * scale, cap);
+    s = sight.hide(s * to_log2, r);
+    store(scores + r * width + c, s);
+    top = larger(top, s);
+  }
+  const Floats before = load(highest + c), safe = top == -INFINITE ? Floats{} : top;
+  const Floats shrink = power_of_two(before - safe);
+  const auto weight = [&](int64_t r) {
+    return r >= sight.begin && r < sight.end ? power_of_two(load(scores + r * width + c) - safe) : Floats{};
+  };
+  Floats added{};
+  for (int64_t r = 0; r < rows; r += 2) {
+    const Floats even = weight(r), odd = weight(r + 1);
+    store_pair(weights, r, width, c, even, odd);
+    added += even + odd;
+  }
+  store(highest + c, top);
+  store(sum + c, load(sum + c) * shrink + added);
+  return shrink;
 }
 
 template <typename T, typename C>
@@ -338,59 +425,49 @@ void forward_block(
     const C* values_turned, T* out, float* lse, std::vector<float>& floats, std::vector<C>& narrow,
     std::vector<int64_t>& seen) {
   const Tile& tile = tree.tiles[index];
-  const int64_t m = shape.fold * tile.padded, size = shape.size;
-  floats.resize(m * (TILE + size + 4));
-  narrow.resize(m * (TILE + size) + TILE * size);
-  float *scores = floats.data(), *total = scores + m * TILE, *highest = total + m * size, *sum = highest + m,
-        *factor = sum + m;
-  int32_t* positions = reinterpret_cast<int32_t*>(factor + m);
-  C *queries = narrow.data(), *weights = queries + m * size;
-  pack_queries<T, C>(query, tile, unit, shape, weights + m * TILE, queries, nullptr);
-  fill_positions(tile, shape.fold, positions);
+  const int64_t m = shape.fold * tile.padded, width = width_of(m), size = shape.size;
+  float *scores = reserve(floats, width * (TILE + size + 3)), *total = scores + width * TILE, *highest = total + width * size,
+        *sum = highest + width, *factor = sum + width;
+  C *queries = reserve(narrow, width * (TILE + size) + TILE * size), *weights = queries + width * size;
+  pack_queries<T, C>(query, tile, unit, shape, weights + width * TILE, queries, nullptr);
   std::fill(highest, highest + m, -INFINITE);
   std::fill(sum, sum + m, 0.0f);
-  std::fill(total, total + m * size, 0.0f);
-  const float scale = static_cast<float>(shape.scale), cap = static_cast<float>(shape.cap);
+  std::fill(total, total + width * size, 0.0f);
   const int64_t shared = shape.key_head(unit) * tree.padded;
   tree.keys(tile, index, shape.window, seen);
   for (const int64_t j : seen) {
     const Tile& part = tree.tiles[j];
-    const Sight sight(tile, part, shape.window);
-    multiply<C>(part.padded, m, size, keys + (shared + part.offset) * size, size, queries, scores, false);
-    for (int64_t c = 0; c < m; c += LANES) {
-      Floats top = load(highest + c);
-      for (int64_t r = 0; r < part.size; ++r) {
-        Floats s = load(scores + r * m + c) * scale;
-        if (cap > 0) s = capped(s, cap);
-        s = sight.hide(s, r, positions + c);
-        store(scores + r * m + c, s);
-        top = larger(top, s);
+    const int64_t place = (shared + part.offset) * size;
+    for_parts(tile, part, [&](int64_t row, int64_t rows, int64_t token) {
+      const int64_t c = shape.column(token, 0);
+      multiply<C>(
+          rows, m - c, size, keys + place + row * size, size, queries + place_of_column<C>(c),
+          scores + row * width + c, width, false);
+    });
+    for (int64_t token = 0; token < tile.padded; token += LANES) {
+      const Sight sight(tile, token, part, shape.window);
+      const int64_t rows = computed_rows(tile, part, token);
+      for (int64_t g = 0; g < shape.fold; ++g) {
+        const int64_t c = shape.column(token, g);
+        store(factor + c, soften<C>(sight, rows, shape, width, c, scores, weights, highest, sum));
       }
-      const Floats before = load(highest + c), safe = top == -INFINITE ? Floats{} : top;
-      const Floats shrink = exponential(before - safe);
-      Floats added{};
-      for (int64_t r = 0; r < part.padded; r += 2) {
-        const Floats even = r < part.size ? exponential(load(scores + r * m + c) - safe) : Floats{};
-        const Floats odd = r + 1 < part.size ? exponential(load(scores + (r + 1) * m + c) - safe) : Floats{};
-        store_pair(weights, r, m, c, even, odd);
-        added += even + odd;
-      }
-      store(highest + c, top);
-      store(factor + c, shrink);
-      store(sum + c, load(sum + c) * shrink + added);
     }
     for (int64_t d = 0; d < size; ++d)
       for (int64_t c = 0; c < m; c += LANES)
-        store(total + d * m + c, load(total + d * m + c) * load(factor + c));
-    multiply<C>(
-        size, m, part.padded, values_turned + (shared + part.offset) * size, part.padded, weights, total, true);
+        store(total + d * width + c, load(total + d * width + c) * load(factor + c));
+    for_parts(tile, part, [&](int64_t row, int64_t rows, int64_t token) {
+      const int64_t c = shape.column(token, 0);
+      multiply<C>(
+          size, m - c, rows, values_turned + place + row, part.padded,
+          weights + row * width + place_of_column<C>(c), total + c, width, true);
+    });
   }
   for (int64_t c = 0; c < m; c += LANES) store(factor + c, 1.0f / load(sum + c));
   write_rows(tile, unit, shape, total, factor, out);
   for (int64_t g = 0; g < shape.fold; ++g)
     for (int64_t r = 0; r < tile.size; ++r) {
-      const int64_t c = g * tile.padded + r;
-      lse[(unit * shape.fold + g) * shape.tokens + tile.start + r] = highest[c] + std::log(sum[c]);
+      const int64_t c = shape.column(r / LANES * LANES, g) + r % LANES;
+      lse[(unit * shape.fold + g) * shape.tokens + tile.start + r] = (highest[c] + std::log2(sum[c])) * LN_2;
     }
 }
 
@@ -453,76 +530,81 @@ struct Backward {
     thread_local std::vector<C> narrow;
     thread_local std::vector<int64_t> seen;
     const Tile& tile = tree.tiles[index];
-    const int64_t m = shape.fold * tile.padded, size = shape.size;
-    floats.resize(m * (2 * TILE + size + 3));
-    narrow.resize(m * (3 * TILE + 4 * size) + TILE * size);
-    float *scores = floats.data(), *grads = scores + m * TILE, *total = grads + m * TILE, *sums = total + m * size,
-          *dots = sums + m;
-    int32_t* positions = reinterpret_cast<int32_t*>(dots + m);
-    C *q_turned = narrow.data(), *q = q_turned + m * size, *g_turned = q + m * size, *g = g_turned + m * size,
-      *probs = g + m * size, *slopes = probs + m * TILE, *slopes_right = slopes + m * TILE,
-      *scratch = slopes_right + m * TILE;
+    const int64_t m = shape.fold * tile.padded, width = width_of(m), size = shape.size;
+    float *scores = reserve(floats, width * (2 * TILE + size + 2)), *grads = scores + width * TILE,
+          *total = grads + width * TILE, *sums = total + width * size, *dots = sums + width;
+    C *q_turned = reserve(narrow, width * (3 * TILE + 4 * size) + TILE * size), *q = q_turned + width * size, *g_turned = q + width * size,
+      *g = g_turned + width * size, *probs = g + width * size, *slopes = probs + width * TILE,
+      *slopes_right = slopes + width * TILE, *scratch = slopes_right + width * TILE;
     pack_queries<T, C>(query, tile, unit, shape, scratch, q_turned, q);
     pack_queries<T, C>(grad_out, tile, unit, shape, scratch, g_turned, g);
-    fill_positions(tile, shape.fold, positions);
     fill_sums(tile, unit, sums, dots);
-    std::fill(total, total + m * size, 0.0f);
+    std::fill(total, total + width * size, 0.0f);
     const int64_t shared = shape.key_head(unit) * tree.padded, own = unit * tree.padded;
     tree.keys(tile, index, shape.window, seen);
     for (const int64_t j : seen) {
       const Tile& part = tree.tiles[j];
-      const Sight sight(tile, part, shape.window);
-      const int64_t n = part.padded, place = (shared + part.offset) * size, target = (own + part.offset) * size;
-      multiply<C>(n, m, size, keys + place, size, q_turned, scores, false);
-      multiply<C>(n, m, size, values + place, size, g_turned, grads, false);
-      for (int64_t r = 0; r < n; r += 2)
-        slope_rows(
-            sight, part.size, r, m, scores, grads, sums, dots, positions, probs, slopes, slopes_right);
-      multiply<C>(n, size, m, probs, m, g, grad_values + target, true);
-      multiply<C>(n, size, m, slopes, m, q, grad_keys + target, true);
-      multiply<C>(size, m, n, keys_turned + place, n, slopes_right, total, true);
+      const int64_t place = (shared + part.offset) * size, target = (own + part.offset) * size;
+      for_parts(tile, part, [&](int64_t row, int64_t rows, int64_t token) {
+        const int64_t c = shape.column(token, 0), at = row * width + c, right = place_of_column<C>(c);
+        multiply<C>(rows, m - c, size, keys + place + row * size, size, q_turned + right, scores + at, width, false);
+        multiply<C>(rows, m - c, size, values + place + row * size, size, g_turned + right, grads + at, width, false);
+      });
+      for (int64_t token = 0; token < tile.padded; token += LANES) {
+        const Sight sight(tile, token, part, shape.window);
+        const int64_t rows = computed_rows(tile, part, token);
+        for (int64_t f = 0; f < shape.fold; ++f)
+          slope(sight, rows, width, shape.column(token, f), scores, grads, sums, dots, probs, slopes, slopes_right);
+      }
+      for_parts(tile, part, [&](int64_t row, int64_t rows, int64_t token) {
+        const int64_t c = shape.column(token, 0), at = row * width + c, to = target + row * size;
+        multiply<C>(rows, size, m - c, probs + at, width, g + c * size, grad_values + to, size, true);
+        multiply<C>(rows, size, m - c, slopes + at, width, q + c * size, grad_keys + to, size, true);
+        multiply<C>(
+            size, m - c, rows, keys_turned + place + row, part.padded,
+            slopes_right + row * width + place_of_column<C>(c), total + c, width, true);
+      });
     }
     const float scale = static_cast<float>(shape.scale);
     std::fill(dots, dots + m, scale);
     write_rows(tile, unit, shape, total, dots, grad_query);
   }
 
-  // Log-sum-exp of each query, infinite in padding, and the dot product of its output with that output's gradient.
+  // Log-sum-exp of each query to the base of 2, infinite in padding, and the dot product of its output with that output's
+  // gradient.
   void fill_sums(const Tile& tile, int64_t unit, float* sums, float* dots) const {
     for (int64_t f = 0; f < shape.fold; ++f)
       for (int64_t r = 0; r < tile.padded; ++r) {
-        const int64_t c = f * tile.padded + r, head = unit * shape.fold + f, t = tile.start + r;
-        sums[c] = r < tile.size ? lse[head * shape.tokens + t] : INFINITE;
-        dots[c] = 0.0f;
-        if (r >= tile.size) continue;
-        const T *o = out.at(t, head), *d = grad_out.at(t, head);
-        float dot = 0.0f;
-        for (int64_t i = 0; i < shape.size; ++i) dot += static_cast<float>(o[i]) * static_cast<float>(d[i]);
-        dots[c] = dot;
+        const int64_t c = shape.column(r / LANES * LANES, f) + r % LANES;
+        const int64_t head = unit * shape.fold + f, t = tile.start + r;
+        sums[c] = r < tile.size ? lse[head * shape.tokens + t] * LOG2_E : INFINITE;
+        dots[c] = r < tile.size ? dot(out.at(t, head), grad_out.at(t, head), shape.size) : 0.0f;
       }
   }
 
-  // Probabilities and the slopes of the scores, of two keys for all queries of the block.
-  void slope_rows(
-      const Sight& sight, int64_t keys, int64_t r, int64_t m, const float* scores, const float* grads,
-      const float* sums, const float* dots, const int32_t* positions, C* probs, C* slopes, C* slopes_right) const {
+  // Probabilities and the slopes of the scores, of a tile's keys for LANES queries.
+  void slope(
+      const Sight& sight, int64_t rows, int64_t width, int64_t c, const float* scores, const float* grads,
+      const float* sums, const float* dots, C* probs, C* slopes, C* slopes_right) const {
     const float scale = static_cast<float>(shape.scale), cap = static_cast<float>(shape.cap);
-    for (int64_t c = 0; c < m; c += LANES) {
+    const float to_log2 = (cap > 0 ? 1.0f : scale) * LOG2_E;
+    const Floats sum = load(sums + c), product = load(dots + c);
+    for (int64_t r = 0; r < rows; r += 2) {
       Floats pair[2] = {};
       for (int64_t i = 0; i < 2; ++i) {
         Floats p{};
-        if (r + i < keys) {
-          const int64_t place = (r + i) * m + c;
-          Floats s = load(scores + place) * scale;
-          if (cap > 0) s = capped(s, cap);
-          p = exponential(sight.hide(s, r + i, positions + c) - load(sums + c));
-          pair[i] = p * (load(grads + place) - load(dots + c));
+        const int64_t place = (r + i) * width + c;
+        if (sight.begin <= r + i && r + i < sight.end) {
+          Floats s = load(scores + place);
+          if (cap > 0) s = capped(s * scale, cap);
+          p = power_of_two(sight.hide(s * to_log2, r + i) - sum);
+          pair[i] = p * (load(grads + place) - product);
           if (cap > 0) pair[i] *= 1.0f - s * s * (1.0f / (cap * cap));
         }
-        store(probs + (r + i) * m + c, p);
-        store(slopes + (r + i) * m + c, pair[i]);
+        store(probs + place, p);
+        store(slopes + place, pair[i]);
       }
-      store_pair(slopes_right, r, m, c, pair[0], pair[1]);
+      store_pair(slopes_right, r, width, c, pair[0], pair[1]);
     }
   }
 };
@@ -600,7 +682,7 @@ bool laced_product_is_right() {
   lace(side, side, rows.data(), laced.data());
   std::vector<float> out(side * side);
   try {
-    multiply<BFloat16>(side, side, side, left.data(), side, laced.data(), out.data(), false);
+    multiply<BFloat16>(side, side, side, left.data(), side, laced.data(), out.data(), side, false);
     blas::brgemm_release();
   } catch (const std::exception&) {  // oneDNN is kept from what the processor has
     return false;
