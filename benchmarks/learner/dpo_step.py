@@ -123,7 +123,7 @@ def write_pairs(setting: Setting, folder: Path, steps: int) -> DpoConfig:
     tree = {
         "model": {"path": setting.model},
         "data": {"train": str(folder / "pairs.jsonl"), "media_root": str(folder), "shuffle": False},
-        "learner": {"pack_tokens": 4096},
+        "learner": {"pack_tokens": 4096, "logprob_chunk": 4096},
         "trainer": {"run_dir": str(folder / "ours"), "steps": steps, "pairs_per_step": PAIRS},
         "monitoring": {"live": False, "tensorboard": False},
     }

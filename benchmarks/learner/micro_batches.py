@@ -7,6 +7,7 @@ itself. The settings run one after the other, twice; the best of all steps is ta
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 import os
 import tempfile
@@ -33,6 +34,7 @@ SETTINGS: tuple[dict[str, Any], ...] = (
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     from transformers import LlamaConfig, LlamaForCausalLM
 
     with tempfile.TemporaryDirectory() as folder:

@@ -8,8 +8,8 @@ grade (`plain_*`: plain shapes on a plain ground) also stands apart from the oth
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,7 +30,9 @@ Sets = dict[str, Evaluation]
 
 
 def main() -> None:
-    run_dir = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run_dir", type=Path, help="of a pipeline with evaluations")
+    run_dir = parser.parse_args().run_dir
     stages = list(json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))["stages"])
     models = {name: read_sets(run_dir / "evaluations" / name) for name in ("start", *stages)}
     text = "\n".join(table(models)) + "\n"

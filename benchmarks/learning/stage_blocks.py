@@ -8,8 +8,8 @@ The controls that a pipeline has, blank pictures and frames out of order, stand 
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -38,8 +38,10 @@ CONTROLS = {"blank": "blank pictures", "shuffled": "frames out of order"}
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run_dirs", type=Path, nargs="+", help="of pipelines with evaluations, in their order")
     stages: dict[str, Sets] = {}
-    for folder in map(Path, sys.argv[1:]):
+    for folder in parser.parse_args().run_dirs:
         names = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["stages"]
         stages |= {name: read_sets(folder / "evaluations" / name) for name in names if _evaluated(folder, name)}
     print("\n".join(table(stages)))

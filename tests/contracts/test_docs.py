@@ -157,3 +157,12 @@ def test_python_of_the_pages_compiles_and_its_imports_exist() -> None:
                 missing = [alias.name for alias in node.names if not hasattr(module, alias.name)]
                 assert not missing, f"{page}: {node.module} has no {', '.join(missing)}"
     assert len(blocks) > 8
+
+
+def test_every_benchmark_that_is_a_command_says_what_it_takes() -> None:
+    """benchmarks/README.md sends its reader to `--help`; one that reads no arguments would begin to measure."""
+    calls = re.compile(r'^if __name__ == "__main__":\n    main\(\)', re.MULTILINE)
+    texts = {path: path.read_text("utf-8") for path in (ROOT / "benchmarks").rglob("*.py")}
+    commands = {path for path, text in texts.items() if calls.search(text)}
+    assert len(commands) > 20
+    assert not [path.name for path in commands if "parse_args()" not in texts[path]]
