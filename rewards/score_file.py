@@ -7,8 +7,6 @@ Line for line and in order, with a bounded window of rows in memory. A row that 
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
 import sys
 import time
 from collections import Counter, deque
@@ -23,6 +21,7 @@ from rich.progress import DownloadColumn, Progress
 
 from pangu_rl.errors import DataError
 from pangu_rl.records import Outcome
+from pangu_rl.whole_file import whole_file
 from rewards.children import ChildPool
 from rewards.grader import Grader
 from rewards.rules.dispatch import grade_directly
@@ -160,20 +159,8 @@ def _output_of(target: Path) -> AbstractContextManager[BinaryIO]:
 
 @contextmanager
 def _whole_or_not_at_all(target: Path) -> Iterator[BinaryIO]:
-    """A new file beside `target` that takes its name at the end; after an error it is gone, and `target` as it was.
-
-    A random name: what a killed process has left behind is in nobody's way, and `open` gives the usual permissions,
-    which a file of `tempfile` has not.
-    """
-    partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}.partial")
-    with partial.open("xb") as output:
-        try:
-            yield output
-            output.flush()
-            os.replace(partial, target)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+    with whole_file(target) as partial, partial.open("xb") as output:
+        yield output
 
 
 async def score_line(number: int, line: bytes, grader: Grader) -> ScoredRow:

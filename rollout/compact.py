@@ -14,9 +14,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from pangu_rl.checkpoint.manifest import flush
 from pangu_rl.checkpoint.run_lock import run_lock
 from pangu_rl.errors import DataError
+from pangu_rl.whole_file import flush
 from rollout.learned import LEARNED_SCHEMA
 from rollout.reading import batches, reading, require_run
 from rollout.schema import SCHEMA, SCHEMA_VERSION, checked_metadata, version_of

@@ -20,8 +20,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pangu_rl.checkpoint.manifest import flush
 from pangu_rl.errors import DataError
+from pangu_rl.whole_file import flush
 
 ROW_GROUP = 1024
 """Rows that a reader must hold at once."""

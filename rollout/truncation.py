@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pangu_rl.checkpoint.manifest import flush
+from pangu_rl.whole_file import flush
 from rollout.reading import batches
 from rollout.shards import Shard, live_shards, shard_path, superseded, writing_shard
 

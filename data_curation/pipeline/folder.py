@@ -8,7 +8,6 @@ stages/00/rows, features, decisions, ids, done
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from pangu_rl.whole_file import whole_file
 
 PLAN = "stages/plan.json"
 MANIFEST = "curation.json"
@@ -92,7 +93,8 @@ class Folder:
 
 
 def write_json(path: Path, tree: Any) -> None:
-    _replaced(path, json.dumps(tree, ensure_ascii=False, indent=1, sort_keys=True).encode() + b"\n")
+    with whole_file(path) as partial:
+        partial.write_bytes(json.dumps(tree, ensure_ascii=False, indent=1, sort_keys=True).encode() + b"\n")
 
 
 def read_json(path: Path) -> Any:
@@ -103,7 +105,8 @@ def read_json(path: Path) -> Any:
 def write_lines(path: Path, trees: Iterable[Any]) -> None:
     lines = (json.dumps(tree, ensure_ascii=False) for tree in trees)
     # Half a surrogate pair, which JSON can spell, is no UTF-8: such a row is refused as it is read.
-    _replaced(path, "".join(f"{line}\n" for line in lines).encode())
+    with whole_file(path) as partial:
+        partial.write_bytes("".join(f"{line}\n" for line in lines).encode())
 
 
 def read_lines(path: Path) -> Iterator[Any]:
@@ -112,23 +115,10 @@ def read_lines(path: Path) -> Iterator[Any]:
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    partial = _partial(path)
-    pq.write_table(table, partial, compression="zstd")
-    os.replace(partial, path)
+    with whole_file(path) as partial:
+        pq.write_table(table, partial, compression="zstd")
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
-    partial = _partial(path)
-    with partial.open("wb") as file:
+    with whole_file(path) as partial, partial.open("wb") as file:
         np.save(file, array, allow_pickle=False)
-    os.replace(partial, path)
-
-
-def _replaced(path: Path, content: bytes) -> None:
-    partial = _partial(path)
-    partial.write_bytes(content)
-    os.replace(partial, path)
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.partial")

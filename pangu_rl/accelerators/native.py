@@ -12,7 +12,6 @@ import hashlib
 import logging
 import os
 import platform
-import secrets
 import subprocess
 import sys
 from functools import lru_cache
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from pangu_rl.config.paths import resolve_path
 from pangu_rl.errors import RunError, first_line
+from pangu_rl.whole_file import whole_file
 
 log = logging.getLogger(__name__)
 
@@ -65,23 +65,21 @@ def build() -> Path:
     if library.exists():
         return library
     library.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = library.with_name(f".{secrets.token_hex(4)}.so")  # nodes that share the cache have like processes
     command = [
         *(os.environ.get("CXX", "c++"), *FLAGS, f"-D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)}"),
         *(f"-I{folder}" for folder in include_paths()),
         *map(str, _sources()),
         *(f"-L{folder}" for folder in library_paths()),
-        *("-ltorch", "-ltorch_cpu", "-lc10", "-o", str(unfinished)),
+        *("-ltorch", "-ltorch_cpu", "-lc10"),
     ]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True)
-    except OSError as error:
-        raise RunError(f"{command[0]}: no C++ compiler ({error.strerror}): install one, or set CXX") from None
-    if done.returncode:
-        unfinished.unlink(missing_ok=True)
-        raise RunError(f"{command[0]} could not compile {library.name}: {done.stderr.strip()[-2000:]}")
-    # Last, and at once: who looks meanwhile finds no library, and whoever was killed leaves no lock.
-    os.replace(unfinished, library)
+    # Who looks meanwhile finds no library, and whoever was killed leaves no lock.
+    with whole_file(library) as unfinished:
+        try:
+            done = subprocess.run([*command, "-o", str(unfinished)], capture_output=True, text=True)
+        except OSError as error:
+            raise RunError(f"{command[0]}: no C++ compiler ({error.strerror}): install one, or set CXX") from None
+        if done.returncode:
+            raise RunError(f"{command[0]} could not compile {library.name}: {done.stderr.strip()[-2000:]}")
     return library
 
 

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from pangu_rl.errors import CheckpointError
+from pangu_rl.whole_file import flush
 
 MANIFEST = "manifest.json"
 MARKER = "COMPLETE"
@@ -103,15 +104,6 @@ def write(path: Path, text: str) -> None:
     """A small file, flushed to disk."""
     path.write_text(text, encoding="utf-8")
     flush(path)
-
-
-def flush(path: Path) -> None:
-    """fsync a file or a folder, also one that another process wrote."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _names(directory: Path) -> Iterator[str]:

@@ -7,7 +7,6 @@ writing to be lazy too, so the file's layout (8 bytes of length, a JSON header, 
 from __future__ import annotations
 
 import json
-import os
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pangu_rl.checkpoint.hashed_file import HashedFile
 from pangu_rl.checkpoint.manifest import Entry
 from pangu_rl.checkpoint.model_folder import INDEX, weight_files
 from pangu_rl.errors import DataError
+from pangu_rl.whole_file import whole_file
 
 SIZES = {
     "F64": 8,
@@ -120,9 +120,8 @@ def write_index(folder: Path, shards: dict[str, list[TensorEntry]]) -> None:
         "metadata": {"total_size": sum(entry.bytes for entries in shards.values() for entry in entries)},
         "weight_map": {entry.name: name for name, entries in shards.items() for entry in entries},
     }
-    partial = folder / f".{INDEX}.partial"
-    partial.write_text(json.dumps(tree, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(partial, folder / INDEX)
+    with whole_file(folder / INDEX) as partial:
+        partial.write_text(json.dumps(tree, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def read_header(path: Path) -> list[TensorEntry]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pangu_rl.checkpoint.manifest import flush, write
 from pangu_rl.errors import ConfigError
+from pangu_rl.whole_file import whole_file
 
 SETTINGS = "settings.json"
 ABSENT = "absent"
@@ -56,10 +55,8 @@ def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple
 
 def write_whole(path: Path, text: str) -> None:
     """A small file that has its name only when it is on disk."""
-    temporary = path.with_name(path.name + ".tmp")
-    write(temporary, text)
-    os.replace(temporary, path)
-    flush(path.parent)
+    with whole_file(path, flushed=True) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def flat(tree: Any, free: Sequence[str] = (), prefix: str = "") -> dict[str, Any]:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pangu_rl.checkpoint.manifest import flush
 from pangu_rl.errors import RunError
+from pangu_rl.whole_file import flush
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Protocol
 from pangu_rl.config.sections.trainer import MonitoringConfig
 from pangu_rl.monitoring.live import Sample
 from pangu_rl.monitoring.trackers import TRACKERS, Tracker
+from pangu_rl.whole_file import whole_file
 
 METRICS = "metrics.jsonl"
 
@@ -97,9 +97,8 @@ class JsonLines:
 
     def _replace(self, rows: Sequence[Mapping[str, Any]]) -> None:
         self._file.close()
-        beside = self.path.with_suffix(".tmp")
-        beside.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        os.replace(beside, self.path)
+        with whole_file(self.path) as partial:
+            partial.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         self._file = self.path.open("a", encoding="utf-8")
 
     def close(self) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from pangu_rl.report.curves import curves, histogram
 from pangu_rl.report.drawn_boxes import Thumbnail, thumbnails
 from pangu_rl.report.facts import phases, ranges, read_facts, sources
 from pangu_rl.report.rollouts import Rollouts, read_rollouts
+from pangu_rl.whole_file import whole_file
 
 NAME = "report.html"
 
@@ -45,14 +44,11 @@ def write_report(run_dir: Path, output: Path | None = None, per_sheet: int = 6) 
     """
     page = render(run_dir, per_sheet).encode("utf-8")
     target = output or run_dir / NAME
-    beside = target.with_name(f".{target.name}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(page)
-        os.replace(beside, target)
+        with whole_file(target) as partial:
+            partial.write_bytes(page)
     except OSError as error:
-        with suppress(OSError):
-            beside.unlink()
         raise RunError(f"{target}: the report ({len(page):,} bytes) cannot be written: {error.strerror}") from None
     return target
 

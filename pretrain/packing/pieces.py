@@ -23,13 +23,14 @@ import pyarrow.compute as pc
 import xxhash
 
 from pangu_rl.config.sections.packing import PackingConfig
+from pangu_rl.whole_file import whole_file
 from pretrain.packing.balance import global_batches, imbalance
 from pretrain.packing.columns import Columns
 from pretrain.packing.metadata import Metadata, costs, group_rows, read_rows, require_distinct, video_seed_of
 from pretrain.packing.mixing import draw, sizes_of
 from pretrain.packing.plan import LEFT_OUT, fitting, plan_of, require_drawn, require_fitting
 from pretrain.packing.plan_file import Figures, Part, packs_table, rest_table, write_part
-from pretrain.packing.unfinished import PLAN, Tell, replaced, seal, sealed
+from pretrain.packing.unfinished import PLAN, Tell, seal, sealed
 
 PIECE_SAMPLES = 2**20
 """Of metadata with more, pieces have about so many each."""
@@ -127,7 +128,7 @@ def scan(path: Path, config: PackingConfig, pieces: int, groups: tuple[int, Sequ
             "visual_flops": visual_flops,
         }
     )
-    with replaced(spill) as target:
+    with whole_file(spill) as target:
         _write_spill(target, table, _piece_of(ids, pieces, config.seed), pieces)
     scanned = Scanned(
         samples=len(ids),
@@ -227,7 +228,7 @@ def _piece_of(ids: pa.Array, pieces: int, seed: int) -> np.ndarray:
 
 
 def _write_table(path: Path, table: pa.Table) -> None:
-    with replaced(path) as target, pa.ipc.new_file(target, table.schema) as writer:
+    with whole_file(path) as target, pa.ipc.new_file(target, table.schema) as writer:
         writer.write_table(table)
 
 

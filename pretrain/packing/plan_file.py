@@ -24,12 +24,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pangu_rl.checkpoint.manifest import flush
 from pangu_rl.config.sections.packing import PackingConfig
 from pangu_rl.errors import DataError
+from pangu_rl.whole_file import flush, whole_file
 from pretrain.packing.metadata import Metadata, file_sha256
 from pretrain.packing.plan import LEFT_OUT, Plan
-from pretrain.packing.unfinished import PLAN, Tell, origin, replaced, unfinished
+from pretrain.packing.unfinished import PLAN, Tell, origin, unfinished
 
 VERSION = 3
 READ = (2, 3)
@@ -160,10 +160,10 @@ def write_part(folder: Path, part: Part, packs: pa.Table, rest: pa.Table, step_p
     options = {"compression": "zstd", "write_statistics": False}
     schema = pa.schema([pa.field(f.name, _list_of(f.type) or f.type) for f in packs.schema])
     group = _packs_per_group(step_packs)
-    with replaced(folder / part.packs_file) as partial, pq.ParquetWriter(partial, schema, **options) as writer:
+    with whole_file(folder / part.packs_file) as partial, pq.ParquetWriter(partial, schema, **options) as writer:
         for first in range(0, len(packs), group):
             writer.write_table(packs.slice(first, group).cast(schema), row_group_size=group)
-    with replaced(folder / part.rest_file) as partial:
+    with whole_file(folder / part.rest_file) as partial:
         pq.write_table(rest, partial, **options)
 
 

@@ -24,6 +24,7 @@ import xxhash
 from pangu_rl.config.sections.packing import PackingConfig
 from pangu_rl.errors import DataError, UserError
 from pangu_rl.storage.file_lock import lock
+from pangu_rl.whole_file import whole_file
 
 PLAN, MADE_FROM, LOCK = "plan", "made_from.json", "lock"
 Tell = Callable[[str], None]
@@ -59,21 +60,10 @@ def unfinished(directory: Path, made_from: Mapping[str, Any], tell: Tell) -> Ite
         raise DataError(f"{directory}: {error.strerror or error}; --output is a folder to write") from None
 
 
-@contextmanager
-def replaced(path: Path) -> Iterator[Path]:
-    """Where to write the file `path` of an unfinished plan, which appears when it is whole."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def seal(path: Path, files: Sequence[Path], said: Mapping[str, Any]) -> None:
     """Vouch for `files`, which are whole, and for what is `said` of them."""
     digests = {os.path.relpath(file, path.parent): _digest(file) for file in files}
-    with replaced(path) as partial:
+    with whole_file(path) as partial:
         partial.write_text(json.dumps({"files": digests, "said": said}), encoding="utf-8")
 
 
@@ -100,7 +90,7 @@ def _keep_what_holds(folder: Path, made_from: Mapping[str, Any], tell: Tell) -> 
         for left in folder.iterdir():
             if left.name != LOCK:
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
-        with replaced(folder / MADE_FROM) as partial:
+        with whole_file(folder / MADE_FROM) as partial:
             partial.write_text(json.dumps(made_from), encoding="utf-8")
     (folder / PLAN).mkdir(exist_ok=True)
     for partial in folder.rglob("*.partial"):

@@ -9,12 +9,12 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import os
 import re
 from pathlib import Path
 
 from pangu_rl.config.paths import cache_root
 from pangu_rl.errors import DataError
+from pangu_rl.whole_file import whole_file
 
 SCHEME = "embedded:"
 _NAME = re.compile(r"embedded:([0-9a-f]{64})(?:/(.*))?", re.DOTALL)
@@ -35,9 +35,8 @@ def keep(content: bytes, path: str = "") -> str:
     file = _folder() / digest
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(f".{os.getpid()}.partial")
-        partial.write_bytes(content)
-        os.replace(partial, file)
+        with whole_file(file) as partial:
+            partial.write_bytes(content)
     return f"{SCHEME}{digest}" + (f"/{path}" if path else "")
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tarfile
 from contextlib import suppress
 from functools import lru_cache
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from pangu_rl.config.paths import cache_root
 from pangu_rl.errors import DataError
+from pangu_rl.whole_file import whole_file
 
 SUFFIX = ".tar"
 Members = dict[str, tuple[int, int]]
@@ -75,10 +75,9 @@ def _members(shard: Path, changed: int, size: int) -> Members:
     if len(found) >= INDEXED:
         with suppress(OSError):  # a cache that cannot be written only costs the time
             index.parent.mkdir(parents=True, exist_ok=True)
-            partial = index.with_suffix(f".{os.getpid()}.partial")
             kept = {"identity": identity, "members": [[name, *place] for name, place in found.items()]}
-            partial.write_text(json.dumps(kept), encoding="utf-8")
-            os.replace(partial, index)
+            with whole_file(index) as partial:
+                partial.write_text(json.dumps(kept), encoding="utf-8")
     return found
 
 

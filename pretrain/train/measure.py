@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from pangu_rl.cluster.ranges import ranges_of, tables_of
 from pangu_rl.config.pretrain import PretrainConfig
 from pangu_rl.data.files.row_files import RowFiles, open_rows
 from pangu_rl.errors import DataError
+from pangu_rl.whole_file import whole_file
 from pretrain.packing.metadata import VIDEO_SEED
 from pretrain.train.loader import PackLoader, require_plannable
 
@@ -56,30 +56,27 @@ def write_sizes(config: PretrainConfig, output: Path, workers: int = 1) -> int:
     console = Console(stderr=True)
     for line in files.skipped:
         console.print(f"left out: {line}", markup=False, highlight=False)
-    partial_output = output.with_name(f".{output.name}.{os.getpid()}.partial")
     written, videos = 0, False
     tables = tables_of(partial(Measure, config, files), len(files), config.cluster, workers)
     shown = track(
         tables, "measuring", total=len(ranges_of(len(files))), console=console, disable=not console.is_terminal
     )
     try:
-        with pq.ParquetWriter(partial_output, SCHEMA) as writer:
-            waiting: list[pa.Table] = []
-            for table in shown:
-                waiting.append(_sound(table, config, console))
-                videos = videos or any(table["frames"].to_pylist())
-                if sum(map(len, waiting)) >= GROUP:
-                    written += _write(writer, waiting)
-            written += _write(writer, waiting)
-            if videos:
-                writer.add_key_value_metadata({VIDEO_SEED: str(config.trainer.seed)})
-        if not written:
-            raise DataError(f"{files.name}: no usable row among {len(files)}")
-        os.replace(partial_output, output)
+        with whole_file(output) as partial_output:
+            with pq.ParquetWriter(partial_output, SCHEMA) as writer:
+                waiting: list[pa.Table] = []
+                for table in shown:
+                    waiting.append(_sound(table, config, console))
+                    videos = videos or any(table["frames"].to_pylist())
+                    if sum(map(len, waiting)) >= GROUP:
+                        written += _write(writer, waiting)
+                written += _write(writer, waiting)
+                if videos:
+                    writer.add_key_value_metadata({VIDEO_SEED: str(config.trainer.seed)})
+            if not written:
+                raise DataError(f"{files.name}: no usable row among {len(files)}")
     except OSError as error:
         raise DataError(f"{output}: {error.strerror or error}; --measure is a file to write") from None
-    finally:
-        partial_output.unlink(missing_ok=True)
     return written
 
 

@@ -9,9 +9,9 @@ import hashlib
 import os
 from pathlib import Path
 
-from pangu_rl.checkpoint.manifest import flush
 from pangu_rl.errors import DataError
 from pangu_rl.records import Picture
+from pangu_rl.whole_file import flush
 from pretrain.processing.media_root import named, read_inside
 from pretrain.processing.pictures import MAX_BYTES, read_header
 

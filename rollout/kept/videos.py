@@ -10,10 +10,10 @@ import os
 import shutil
 from pathlib import Path
 
-from pangu_rl.checkpoint.manifest import flush
 from pangu_rl.errors import DataError
 from pangu_rl.records import Picture
 from pangu_rl.storage.copies import folder_names
+from pangu_rl.whole_file import flush
 from pretrain.processing.media_root import open_inside, resolve_inside
 from pretrain.processing.video_source import FrameFolder, named_video
 from rollout.kept.pictures import WAY_OUT

@@ -44,11 +44,18 @@ LEVELS = {
     "pangu_rl.records": 0,
     "pangu_rl.errors": 0,
     "pangu_rl.grounding_labels": 0,
+    "pangu_rl.whole_file": 0,
     "pangu_rl.config": 0,
 }
 """Room -> level. The longest prefix of a module's name decides its room."""
 
-ONE_ROOM = {"pangu_rl.records", "pangu_rl.errors", "pangu_rl.grounding_labels", "pangu_rl.config"}
+ONE_ROOM = {
+    "pangu_rl.records",
+    "pangu_rl.errors",
+    "pangu_rl.grounding_labels",
+    "pangu_rl.whole_file",
+    "pangu_rl.config",
+}
 """Level 0 is one room: a schema may name a record or raise one of our errors."""
 
 HOMES = {

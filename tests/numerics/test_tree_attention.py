@@ -40,6 +40,11 @@ TREES = {
     "an empty segment": ([0, 3, 3, 8, 9], [-1, 0, 1, -1]),
     "one token": ([0, 1], [-1]),
 }
+FOREST = (
+    [0, *itertools.accumulate([129, 17, 16, 15, 112, 113, 33, 1, 144, 48])],
+    [-1, 0, -1, -1, 3, -1, -1, -1, -1, -1],
+)
+"""So many trees that heads which share keys are computed together, and lengths beside those of vectors and tiles."""
 RELATIVE = 1e-5
 """Of the norm (absolute where it is below 1), in float32: sums of 700 terms in another order come to some 1e-7."""
 
@@ -169,13 +174,19 @@ def test_a_score_far_beyond_its_cap_is_the_cap(kernel: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", ["compiled", "plain"])
-def test_what_is_not_a_number_is_not_hidden(kernel: str) -> None:
+@pytest.mark.parametrize("cap", [0.0, 3.0])
+def test_what_is_not_a_number_is_not_hidden(kernel: str, cap: float) -> None:
     """Or a step would be taken that is to be skipped."""
-    wanted = case(TREES["group"], Scores(scale=0.3))
-    wanted.inputs[0][2] = torch.nan
+    wanted = case(TREES["group"], Scores(scale=0.3, cap=cap))
+    # With all of its bits set, as no computation makes it.
+    wanted.inputs[0][2] = torch.tensor([-1], dtype=torch.int64).view(torch.float64)
     out, grad_query, grad_key, _ = results(wanted, KERNELS[kernel])
     assert out.isnan().any(-1).any(-1).nonzero().flatten().tolist() == [2]
     assert grad_query[2].isnan().all() and grad_key[:3].isnan().all()
+    wanted = case(TREES["group"], Scores(scale=0.3, cap=cap))
+    wanted.inputs[1][4] = torch.nan
+    out, grad_query, *_ = results(wanted, KERNELS[kernel])
+    assert out[:4].isfinite().all() and out[4:].isnan().all() and grad_query[4:].isnan().all()
 
 
 def test_segments_that_are_not_those_of_the_tokens_are_an_error_and_not_a_read_elsewhere() -> None:
@@ -186,6 +197,9 @@ def test_segments_that_are_not_those_of_the_tokens_are_an_error_and_not_a_read_e
         torch.ops.pangu_rl.tree_attention(
             *(torch.zeros(3, heads, 8) for heads in (3, 2, 2)), torch.tensor([0, 3]), torch.tensor([-1]), 1.0
         )
+    for starts, parents in (([0, 5, 3], [-1, -1]), ([1, 2, 3], [-1, -1]), ([0, 2, 3], [-1, 1]), ([0, 2, 3], [-2, 0])):
+        with pytest.raises(RuntimeError, match=r"segment \d from token \d to \d behind segment"):
+            torch.ops.pangu_rl.tree_attention(tokens, tokens, tokens, torch.tensor(starts), torch.tensor(parents), 1.0)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -204,6 +218,15 @@ def test_segments_that_are_not_those_of_the_tokens_are_an_error_and_not_a_read_e
 def test_shapes_of_heads(kernel: str, heads: tuple[int, int], sizes: tuple[int, int]) -> None:
     wanted = case(TREES["group"], Scores(scale=0.2), heads=heads, sizes=sizes)
     assert max(distances(results(wanted, KERNELS[kernel]), wanted.expected)) < RELATIVE
+
+
+@pytest.mark.parametrize("heads", [(2, 1), (3, 1), (4, 1), (8, 1)])
+def test_heads_that_share_keys_are_computed_together(heads: tuple[int, int]) -> None:
+    """Two, three, four and four at once: `Shape` in the kernel. Windows end beside vectors and tiles."""
+    bounds = [(0, 0.0), (2, 4.0), (15, 0.0), (16, 4.0), (17, 0.0), (33, 0.0), (100, 4.0), (2**32, 0.0)]
+    for window, cap in bounds:
+        wanted = case(FOREST, Scores(scale=0.3, window=window, cap=cap), heads=heads, sizes=(16, 16))
+        assert max(distances(results(wanted, COMPILED), wanted.expected)) < RELATIVE, (window, cap)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -226,29 +249,40 @@ def test_bfloat16_rounds_inputs_and_probabilities_and_nothing_else(kernel: str) 
     assert max(distances(results(exact, KERNELS[kernel], torch.bfloat16), reference)) < 6e-3
 
 
+@pytest.mark.parametrize(("size", "window", "cap"), [(2, 3, 0.0), (6, 0, 4.0), (24, 17, 0.0), (40, 100, 4.0)])
+def test_bfloat16_of_every_shape(size: int, window: int, cap: float) -> None:
+    """As above, for heads computed together, sizes that are no whole vectors, and odd numbers of hidden keys."""
+    wanted = case(FOREST, Scores(scale=size**-0.5, window=window, cap=cap), heads=(3, 1), sizes=(size, size))
+    exact = replace(wanted, inputs=[x.bfloat16().double() for x in wanted.inputs])
+    reference = results(exact, PLAIN, torch.float64)
+    assert max(distances(results(exact, COMPILED, torch.bfloat16), reference)) < 6e-3
+
+
 @pytest.mark.skipif(not torch.cpu._is_avx512_bf16_supported(), reason="a processor without AVX-512 BF16")
 def test_bfloat16_is_right_where_onednn_is_kept_from_its_instructions() -> None:
     """Products of bf16 do not run then: they are noticed before the first pass, and float32 takes their place."""
-    test = f"{__file__}::{test_bfloat16_rounds_inputs_and_probabilities_and_nothing_else.__name__}[compiled]"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test]
+    one = f"{__file__}::{test_bfloat16_rounds_inputs_and_probabilities_and_nothing_else.__name__}[compiled]"
+    others = f"{__file__}::{test_bfloat16_of_every_shape.__name__}"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", one, others]
     environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE", "PYTEST_ADDOPTS": ""}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
-    assert "1 passed" in done.stdout
+    assert "5 passed" in done.stdout
 
 
 def test_the_compiled_kernel_gives_the_same_bits_again_and_for_any_number_of_threads() -> None:
     threads = torch.get_num_threads()
-    wanted = case(TREES["longer than a tile"], Scores(scale=0.3), sizes=(32, 32))
-    runs = []
-    try:
-        for count in (1, 2, 2):
-            torch.set_num_threads(count)
-            runs.append(results(wanted, COMPILED, torch.bfloat16))
-    finally:
-        torch.set_num_threads(threads)
-    for run in runs[1:]:
-        assert all(torch.equal(one, other) for one, other in zip(runs[0], run, strict=True))
+    for tree in (TREES["longer than a tile"], FOREST):
+        wanted = case(tree, Scores(scale=0.3), heads=(6, 2), sizes=(32, 32))
+        runs = []
+        try:
+            for count in (1, 2, 2):
+                torch.set_num_threads(count)
+                runs.append(results(wanted, COMPILED, torch.bfloat16))
+        finally:
+            torch.set_num_threads(threads)
+        for run in runs[1:]:
+            assert all(torch.equal(one, other) for one, other in zip(runs[0], run, strict=True))
 
 
 def test_what_is_kept_for_the_backward_pass_is_linear_in_the_tokens() -> None:

@@ -1,17 +1,17 @@
 // Attention over a tree of segments on a processor, in linear memory: forward with log-sum-exp, and backward.
 //
 // Segments are cut into tiles of at most TILE tokens. A query tile attends to the key tiles of its ancestors and of its
-// own segment up to itself, with a running softmax; backward works the probabilities out again from the log-sum-exp. All
-// scores are kept as [keys, queries], so that every softmax step is a plain loop over neighbouring queries. The queries
+// own segment up to itself, with a running softmax; backward works the probabilities out again from the log-sum-exp.
+// Scores are kept as [keys, queries], so that every softmax step is a plain loop over neighbouring queries. The queries
 // of several heads that share a key head lie side by side in one product, 16 tokens of one head, the same of the next,
-// and so on: what later tokens see of their own tile is the right end of it, and its left end is not computed.
+// and so on: the later keys of a tile are seen only by the right end of its own queries, and the rest is not computed.
 //
 // Products run as bf16 through brgemm where the processor has instructions for them (AMX, AVX-512 BF16), as float32
 // elsewhere. No result depends on the number of threads: a task owns what it writes, and what several tasks add to is
 // added up in a fixed order.
 //
-// Letters: T tokens, H heads, K key heads, D head size, n keys of a tile, m queries of a block (heads side by side), w the
-// width of rows that hold m values.
+// Letters: T tokens, H heads, K key heads, D head size, n keys of a tile, m queries of a block (heads side by side),
+// w the width of rows that hold m values.
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
@@ -22,9 +22,11 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <exception>
 #include <limits>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -42,6 +44,7 @@ constexpr float LOG2_E = 1.44269504f, LN_2 = 0.693147181f;
 typedef float Floats __attribute__((vector_size(64), aligned(4), may_alias));
 typedef int32_t Ints __attribute__((vector_size(64), aligned(4), may_alias));
 typedef uint32_t Words __attribute__((vector_size(64), aligned(4), may_alias));
+typedef uint32_t Word __attribute__((may_alias));
 typedef uint16_t Halves __attribute__((vector_size(32), aligned(2), may_alias));
 
 constexpr float INFINITE = std::numeric_limits<float>::infinity();
@@ -58,9 +61,8 @@ inline Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
 
 // 2^x to 2e-7 of its value, for x below 128; below -126 it is 0, and NaN stays NaN: a step with one is skipped.
 inline Floats power_of_two(Floats x) {
-  const Floats magic = spread(12582912.0f);  // 1.5 * 2^23: adding it rounds, and leaves the whole number in the low bits.
-  const Floats clamped = x < -126.0f ? spread(-126.0f) : x;
-  const Floats shifted = clamped + magic, rest = clamped - (shifted - magic);
+  const Floats magic = spread(12582912.0f);  // 1.5 * 2^23: adding it rounds, and the low bits are the whole number.
+  const Floats shifted = (x >= -126.0f ? x : Floats{}) + magic, rest = x - (shifted - magic);
   Floats series = spread(1.3264727313e-3f);
   series = series * rest + 9.6715129912e-3f;
   series = series * rest + 5.5507335812e-2f;
@@ -130,7 +132,7 @@ inline void turn_square(Words* rows) {
 
 // source [rows, columns] -> target [columns, rows], in values of 32 bits.
 inline void turn(
-    int64_t rows, int64_t columns, const uint32_t* source, int64_t ld_source, uint32_t* target, int64_t ld_target) {
+    int64_t rows, int64_t columns, const Word* source, int64_t ld_source, Word* target, int64_t ld_target) {
   const int64_t whole_rows = rows / LANES * LANES, whole_columns = columns / LANES * LANES;
   for (int64_t r = 0; r < whole_rows; r += LANES)
     for (int64_t c = 0; c < whole_columns; c += LANES) {
@@ -149,15 +151,15 @@ template <typename C>
 inline void turn_right(int64_t rows, int64_t size, const C* left, C* block, int64_t width, int64_t column) {
   constexpr int64_t values = 4 / sizeof(C);
   turn(
-      rows, size / values, reinterpret_cast<const uint32_t*>(left), size / values,
-      reinterpret_cast<uint32_t*>(block) + column, width);
+      rows, size / values, reinterpret_cast<const Word*>(left), size / values,
+      reinterpret_cast<Word*>(block) + column, width);
 }
 
 // left [rows, D] as the right side [rows, D]: bf16 pairs of rows are laced.
 inline void lace(int64_t rows, int64_t size, const BFloat16* left, BFloat16* block) {
   for (int64_t r = 0; r < rows; r += 2) {
     const auto *even = reinterpret_cast<const uint16_t*>(left + r * size), *odd = even + size;
-    auto* target = reinterpret_cast<uint32_t*>(block + r * size);
+    auto* target = reinterpret_cast<Word*>(block + r * size);
     for (int64_t d = 0; d < size; ++d) target[d] = even[d] | static_cast<uint32_t>(odd[d]) << 16;
   }
 }
@@ -250,15 +252,15 @@ struct Shape {
 
   int64_t key_head(int64_t unit) const { return unit * fold / (heads / key_heads); }
 
-  // First column of a block's head `g` from token `row` on, both of whole LANES.
-  int64_t column(int64_t row, int64_t g) const { return row * fold + g * LANES; }
+  // Where LANES queries of a block's head `g` stand, from `token` of the tile on, a multiple of LANES.
+  int64_t column(int64_t token, int64_t g) const { return token * fold + g * LANES; }
 };
 
-// Rows of `m` values lie an odd number of cache lines apart: a column of them does not crowd into a few sets of the cache.
+// Rows of m floats lie an odd number of cache lines apart: a column of them does not crowd into few sets of the cache.
 inline int64_t width_of(int64_t m) { return (m / LANES | 1) * LANES; }
 
-// Calls do_part(row, rows, token) for what is to be computed of a block's scores: keys from `row` on against queries from
-// `token` on. A tile sees all of those before it, and of itself nothing that comes later.
+// Calls do_part(row, rows, token) for what is to be computed of a block's scores: `rows` keys from `row` on against the
+// queries from `token` on. A tile sees all of those before it, and of itself nothing that comes later.
 template <typename F>
 void for_parts(const Tile& queries, const Tile& keys, const F& do_part) {
   if (&queries != &keys) return do_part(0, keys.padded, 0);
@@ -312,13 +314,13 @@ void copy_rows(const Rows<T>& rows, const Tile& tile, int64_t head, int64_t size
 
 // [rows, D] -> [D, rows], value by value; rows of whole LANES, D even.
 inline void turn_values(int64_t rows, int64_t size, const float* source, float* target) {
-  turn(rows, size, reinterpret_cast<const uint32_t*>(source), size, reinterpret_cast<uint32_t*>(target), rows);
+  turn(rows, size, reinterpret_cast<const Word*>(source), size, reinterpret_cast<Word*>(target), rows);
 }
 
 inline void turn_values(int64_t rows, int64_t size, const BFloat16* source, BFloat16* target) {
   thread_local std::vector<uint32_t> memory;
   uint32_t* pairs = reserve(memory, rows * size / 2);
-  turn(rows, size / 2, reinterpret_cast<const uint32_t*>(source), size / 2, pairs, rows);
+  turn(rows, size / 2, reinterpret_cast<const Word*>(source), size / 2, pairs, rows);
   for (int64_t d = 0; d < size; d += 2)
     for (int64_t r = 0; r < rows; r += LANES) {
       const Words both = *reinterpret_cast<const Words*>(pairs + d / 2 * rows + r);
@@ -349,25 +351,28 @@ void write_rows(const Tile& tile, int64_t unit, const Shape& shape, float* total
   thread_local std::vector<float> memory;
   float* rows = reserve(memory, m * size);
   for (int64_t d = 0; d < size; ++d)
-    for (int64_t c = 0; c < m; c += LANES) store(total + d * width + c, load(total + d * width + c) * load(factors + c));
-  turn(size, m, reinterpret_cast<uint32_t*>(total), width, reinterpret_cast<uint32_t*>(rows), size);
+    for (int64_t c = 0; c < m; c += LANES)
+      store(total + d * width + c, load(total + d * width + c) * load(factors + c));
+  turn(size, m, reinterpret_cast<Word*>(total), width, reinterpret_cast<Word*>(rows), size);
   for (int64_t g = 0; g < shape.fold; ++g)
     for (int64_t r = 0; r < tile.size; ++r)
       write_row(rows + (shape.column(r / LANES * LANES, g) + r % LANES) * size,
           target + ((tile.start + r) * shape.heads + unit * shape.fold + g) * size, size);
 }
 
-// What LANES queries of one head see of a tile of keys: rows from `begin` to `end`, all of them within `inner_begin` and
-// `inner_end`.
+// What LANES queries of one head see of a tile of keys: some of them the rows from `begin` to `end`, all of them those
+// from `inner_begin` to `inner_end`.
 struct Sight {
   int64_t begin, inner_begin, inner_end, end;
-  int32_t distance, window;  // Of the first query from the first key.
+  int32_t distance;  // Of the first query from the first key.
+  int32_t window;
 
   Sight(const Tile& queries, int64_t token, const Tile& keys, int64_t wanted) {
     const int64_t apart = queries.position + token - keys.position, last = LANES - 1;
     const auto row = [&](int64_t r) { return std::clamp<int64_t>(r, 0, keys.size); };
+    constexpr int64_t most = std::numeric_limits<int32_t>::max();
     distance = static_cast<int32_t>(apart);
-    window = wanted > 0 ? static_cast<int32_t>(wanted) : std::numeric_limits<int32_t>::max();
+    window = static_cast<int32_t>(wanted > 0 ? std::min(wanted, most) : most);
     begin = wanted > 0 ? row(apart - wanted + 1) : 0;
     inner_begin = wanted > 0 ? row(apart + last - wanted + 1) : 0;
     inner_end = std::max(inner_begin, row(apart + 1));
@@ -384,11 +389,11 @@ struct Sight {
 
 inline Floats capped(Floats scores, float cap) {
   // From 2s / cap = 88 on the cap is reached to the last digit.
-  return cap - 2.0f * cap / (power_of_two(smaller(scores * (2.0f / cap), spread(88.0f)) * LOG2_E) + 1.0f);
+  return cap - 2.0f * cap / (power_of_two(smaller(spread(88.0f), scores * (2.0f / cap)) * LOG2_E) + 1.0f);
 }
 
-// Scores of a block of keys [n, w], which they replace by their base-2 logarithms -> the running softmax of LANES queries:
-// `weights`, and how far what was summed before shrinks.
+// Scores [n, w], in whose place the base-2 logarithms of weights come -> `weights` of LANES queries in the running
+// softmax, and the share that stays of what was summed before.
 template <typename C>
 Floats soften(
     const Sight& sight, int64_t rows, const Shape& shape, int64_t width, int64_t c, float* scores, C* weights,
@@ -426,7 +431,8 @@ void forward_block(
     std::vector<int64_t>& seen) {
   const Tile& tile = tree.tiles[index];
   const int64_t m = shape.fold * tile.padded, width = width_of(m), size = shape.size;
-  float *scores = reserve(floats, width * (TILE + size + 3)), *total = scores + width * TILE, *highest = total + width * size,
+  float *scores = reserve(floats, width * (TILE + size + 3)), *total = scores + width * TILE,
+        *highest = total + width * size,
         *sum = highest + width, *factor = sum + width;
   C *queries = reserve(narrow, width * (TILE + size) + TILE * size), *weights = queries + width * size;
   pack_queries<T, C>(query, tile, unit, shape, weights + width * TILE, queries, nullptr);
@@ -533,9 +539,9 @@ struct Backward {
     const int64_t m = shape.fold * tile.padded, width = width_of(m), size = shape.size;
     float *scores = reserve(floats, width * (2 * TILE + size + 2)), *grads = scores + width * TILE,
           *total = grads + width * TILE, *sums = total + width * size, *dots = sums + width;
-    C *q_turned = reserve(narrow, width * (3 * TILE + 4 * size) + TILE * size), *q = q_turned + width * size, *g_turned = q + width * size,
-      *g = g_turned + width * size, *probs = g + width * size, *slopes = probs + width * TILE,
-      *slopes_right = slopes + width * TILE, *scratch = slopes_right + width * TILE;
+    C *q_turned = reserve(narrow, width * (3 * TILE + 4 * size) + TILE * size), *q = q_turned + width * size,
+      *g_turned = q + width * size, *g = g_turned + width * size, *probs = g + width * size,
+      *slopes = probs + width * TILE, *slopes_right = slopes + width * TILE, *scratch = slopes_right + width * TILE;
     pack_queries<T, C>(query, tile, unit, shape, scratch, q_turned, q);
     pack_queries<T, C>(grad_out, tile, unit, shape, scratch, g_turned, g);
     fill_sums(tile, unit, sums, dots);
@@ -570,8 +576,8 @@ struct Backward {
     write_rows(tile, unit, shape, total, dots, grad_query);
   }
 
-  // Log-sum-exp of each query to the base of 2, infinite in padding, and the dot product of its output with that output's
-  // gradient.
+  // Log-sum-exp of each query to the base of 2, infinite in padding, and the dot product of its output with that
+  // output's gradient.
   void fill_sums(const Tile& tile, int64_t unit, float* sums, float* dots) const {
     for (int64_t f = 0; f < shape.fold; ++f)
       for (int64_t r = 0; r < tile.padded; ++r) {
@@ -671,6 +677,11 @@ void check(const Tensor& query, const Tensor& key, const Tensor& value, const Te
       starts.is_contiguous() && parents.is_contiguous() && starts.numel() == segments + 1 &&
           starts.const_data_ptr<int64_t>()[segments] == query.size(0),
       segments, " segments that do not end at token ", query.size(0));
+  const auto *start = starts.const_data_ptr<int64_t>(), *parent = parents.const_data_ptr<int64_t>();
+  for (int64_t s = 0; s < segments; ++s)
+    TORCH_CHECK(
+        (s > 0 || start[0] == 0) && start[s] <= start[s + 1] && -1 <= parent[s] && parent[s] < s, "segment ", s,
+        " from token ", start[s], " to ", start[s + 1], " behind segment ", parent[s]);
   for (const Tensor& x : {query, key, value}) TORCH_CHECK(x.stride(2) == 1, "heads must be dense");
 }
 

@@ -7,7 +7,6 @@ ids-*.arrow     id_hash uint64, sorted, row int64
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import xxhash
+
+from pangu_rl.whole_file import whole_file
 
 NAMED = 1000
 """Rows of a range that are named when they are left out; all are counted."""
@@ -85,10 +86,12 @@ def order_of(shard: Path) -> Path:
 def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
     """An Arrow file of one batch, in the place of what is there."""
     batch = pa.record_batch([pa.array(column) for column in columns.values()], names=list(columns))
-    partial = path.with_suffix(".partial")  # readers may have the old one mapped
-    with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+    with (
+        whole_file(path) as partial,  # readers may have the old one mapped
+        pa.OSFile(str(partial), "wb") as sink,
+        pa.ipc.new_file(sink, batch.schema) as writer,
+    ):
         writer.write_batch(batch)
-    os.replace(partial, path)
 
 
 def read_columns(path: Path) -> dict[str, np.ndarray]:

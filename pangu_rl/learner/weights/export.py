@@ -6,7 +6,6 @@ The folder is planned from shapes alone, then filled tensor by tensor in the pla
 from __future__ import annotations
 
 import itertools
-import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from pangu_rl.checkpoint.model_folder import COMPANIONS, GENERATION
 from pangu_rl.checkpoint.model_tensors import INDEX, write_index, write_shard
 from pangu_rl.learner.weights.checkpoint_names import Unit, as_checkpoint, plan_units, sources_of
 from pangu_rl.learner.weights.tensors import Named
+from pangu_rl.whole_file import whole_file
 
 SHARD_BYTES = 5 << 30
 """Of one file, unless a single tensor is larger."""
@@ -62,10 +62,9 @@ def write_model(
     _save_configurations(directory, lm, source)
     stream, written = iter(weights), {}
     for name, units in plan.items():
-        partial = directory / f".{name}.partial"
         entries = [entry for unit in units for entry in unit.entries]
-        written[name] = write_shard(partial, entries, map(_on_host, as_checkpoint(lm, units, stream)))
-        os.replace(partial, directory / name)
+        with whole_file(directory / name) as partial:
+            written[name] = write_shard(partial, entries, map(_on_host, as_checkpoint(lm, units, stream)))
     if len(plan) > 1:
         write_index(directory, {name: [e for unit in units for e in unit.entries] for name, units in plan.items()})
     for pattern in COMPANIONS:

@@ -10,6 +10,7 @@ from pathlib import Path
 from pangu_rl.checkpoint.model_folder import companion_digest, model_checksum
 from pangu_rl.checkpoint.run_model import with_start
 from pangu_rl.checkpoint.step_folders import step_folders
+from pangu_rl.checkpoint.whole_folder import whole_folder
 from pangu_rl.checkpoint.whole_model import whole_model
 from pangu_rl.config.load import config_digest, load_config
 from pangu_rl.config.paths import cache_root, resolve_path
@@ -44,12 +45,9 @@ def start_model(config: GrpoConfig) -> Path:
         log.info("no SFT start in %s yet: training it", home)
         trainer = sft.trainer.model_copy(update={"run_dir": str(home / "run")})
         run_sft(sft.model_copy(update={"trainer": trainer, "cluster": config.cluster}))
-        # The export is whole before it gets the name that says so.
         newest = step_folders(home / "run")[-1]
-        partial = home / "model.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(whole_model(newest), partial)
-        partial.rename(model)
+        with whole_folder(model) as partial:
+            shutil.copytree(whole_model(newest), partial, dirs_exist_ok=True)
     return model
 
 

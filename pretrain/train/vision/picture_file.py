@@ -9,7 +9,6 @@ Nothing of it is held in memory; which rows it is of stands in its head, by the 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +19,7 @@ import pyarrow as pa
 
 from pangu_rl.data.files.row_files import RowFiles
 from pangu_rl.errors import DataError
+from pangu_rl.whole_file import whole_file
 
 SUFFIX = ".arrow"
 ROWS = 65_536
@@ -94,16 +94,15 @@ class PictureFile:
 def write_pictures(path: Path, tables: Iterable[pa.Table], schema: pa.Schema, files: RowFiles, classes: int) -> int:
     """Write `tables` in place of what is at `path`, one after the other; returns how many pictures they are."""
     schema = schema.with_metadata({"rows": files.digest, "classes": str(classes)})
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     count = 0
-    try:
-        with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-            for batch in _in_batches(tables, schema):
-                writer.write_batch(batch)
-                count += batch.num_rows
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with (
+        whole_file(path) as partial,
+        pa.OSFile(str(partial), "wb") as sink,
+        pa.ipc.new_file(sink, schema) as writer,
+    ):
+        for batch in _in_batches(tables, schema):
+            writer.write_batch(batch)
+            count += batch.num_rows
     return count
 
 
