@@ -52,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000, 2_000_000])
     parser.add_argument("--folder", type=Path, default=Path("/tmp/pangu_rl_export_bench"))
-    parser.add_argument("--only", nargs="*", help="names of exports")
+    parser.add_argument("--only", nargs="+", choices=EXPORTS, help="default: all")
     args = parser.parse_args()
     report: dict[str, object] = {"cores": os.cpu_count(), "load_before": round(os.getloadavg()[0], 2)}
     for rows in args.rows:

@@ -31,6 +31,7 @@ from pangu_rl.records import Pack
 PROMPT, ANSWERS = 8192, 8
 SDPA_SHAPES = [(64, 128), (32, 256), (8, 512), (4, 1024), (1, 2048), (1, 4096), (1, 8192), (1, 16384)]
 """Sequences and tokens of each."""
+PARTS = ("layout", "sdpa", "lengths")
 
 
 def main() -> None:
@@ -38,7 +39,7 @@ def main() -> None:
     parser.add_argument("--longest", type=int, default=131072)
     parser.add_argument("--heads", type=int, nargs=3, default=(8, 2, 128), help="heads, key-value heads, size")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--parts", nargs="+", default=["layout", "sdpa", "lengths"])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--one", help="lengths of one tree, for a process of its own")
     args = parser.parse_args()
     if args.one:

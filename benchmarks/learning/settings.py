@@ -55,6 +55,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("overrides", nargs="*", help="key=value, for all runs")
     args = parser.parse_intermixed_args()
+    if unknown := sorted({*(args.only or ())} - {*SETTINGS[args.compared]}):
+        parser.error(f"{unknown[0]} is no setting of {args.compared}: {', '.join(SETTINGS[args.compared])}")
     settings = {name: own for name, own in SETTINGS[args.compared].items() if name in (args.only or [name])}
     folders = {
         name: [args.output / f"{name.replace(' ', '_')}_seed_{seed}" for seed in range(args.seeds)] for name in settings
