@@ -36,6 +36,7 @@ def tiny_vl_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rendezvous() -> Iterator[None]:
     """Where a learner of one rank in this process meets itself. Its group stays: DeepSpeed keeps handles to it."""
     place = {"DS_ACCELERATOR": "cpu", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    place["TORCHELASTIC_USE_AGENT_STORE"] = "False"  # nobody else serves the store
     with pytest.MonkeyPatch.context() as patch:
         for name, value in place.items():
             patch.setenv(name, value)

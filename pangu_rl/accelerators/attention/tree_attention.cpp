@@ -432,8 +432,7 @@ void forward_block(
   const Tile& tile = tree.tiles[index];
   const int64_t m = shape.fold * tile.padded, width = width_of(m), size = shape.size;
   float *scores = reserve(floats, width * (TILE + size + 3)), *total = scores + width * TILE,
-        *highest = total + width * size,
-        *sum = highest + width, *factor = sum + width;
+        *highest = total + width * size, *sum = highest + width, *factor = sum + width;
   C *queries = reserve(narrow, width * (TILE + size) + TILE * size), *weights = queries + width * size;
   pack_queries<T, C>(query, tile, unit, shape, weights + width * TILE, queries, nullptr);
   std::fill(highest, highest + m, -INFINITE);
